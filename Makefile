@@ -1,0 +1,70 @@
+# Everything runs in .venv, which is made on the first call and again when pyproject.toml changes.
+#   make PYTHON=python3.12 test    another interpreter
+#   make PYTEST_FLAGS="-k conv" test    some tests only
+
+PYTHON ?= python3
+WORKERS ?= auto
+PYTEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := demo_output
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format slow bench clean distclean moved
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed-cli ## explain the example photographs, pictures in demo_output/
+	$(BIN)/lrp-fx explain examples/photographs --out $(OUT)
+	@echo "The pictures are in $(CURDIR)/$(OUT)"
+
+test: lint ## style, types, and all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
+
+lint: $(VENV)/.installed-test ## style and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict lrp_fx
+
+format: $(VENV)/.installed-test ## put the source into the style that lint wants
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: $(VENV)/.installed-test ## the long tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
+
+bench: $(VENV)/.installed-bench ## measure direct against gradient propagation, page in docs/
+	$(BIN)/python benchmarks/direct_vs_gradient.py --out docs/
+
+clean: ## remove caches, builds and demo_output/
+	rm -rf $(OUT) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)
+
+$(VENV)/.installed-cli: EXTRAS := cli
+$(VENV)/.installed-test: EXTRAS := cli,test
+$(VENV)/.installed-bench: EXTRAS := bench
+$(VENV)/.installed-%: $(VENV)/.made pyproject.toml
+	@echo "Installing lrp_fx [$(EXTRAS)] into $(VENV); the first time PyTorch is fetched: some minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "lrp_fx needs Python 3.11 or newer, which '$(PYTHON)' is not; name one, for example: make PYTHON=python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
+	@pwd -P > $@
+
+# An environment that was copied along with its directory would still run the code of the original.
+ifneq ($(wildcard $(VENV)/.made),)
+ifneq ($(shell cat $(VENV)/.made),$(shell pwd -P))
+$(VENV)/.made: moved
+$(VENV)/.made: CLEAR := --clear
+endif
+endif

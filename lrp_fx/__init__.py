@@ -1,0 +1,23 @@
+"""lrp_fx: layer-wise relevance propagation for any PyTorch model, as a graph program."""
+
+from __future__ import annotations
+
+from lrp_fx import composites, errors, rules
+from lrp_fx._version import __version__
+from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx
+from lrp_fx.composites import Composite
+from lrp_fx.filters import relevance_filter
+from lrp_fx.rules import Stabilizer
+
+__all__ = [
+    "Composite",
+    "LRPFx",
+    "LayerLRPFx",
+    "NeuronLRPFx",
+    "Stabilizer",
+    "__version__",
+    "composites",
+    "errors",
+    "relevance_filter",
+    "rules",
+]

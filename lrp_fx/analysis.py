@@ -1,0 +1,169 @@
+"""Static facts about a canonical graph, found once before any rule is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.relevance import is_linear, operation_of
+from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
+
+_SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
+_NONNEGATIVE = frozenset(
+    ["relu", "relu6", "sigmoid", "hardsigmoid", "softmax", "_softmax", "exp", "abs", "square", "sqrt"]
+)
+_KEEP_SIGN = (
+    (frozenset(AVERAGING) - {"upsample_bicubic2d"})
+    | (frozenset(ROUTING) - {"pad"})
+    | frozenset(["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"])
+    | frozenset(["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "max"])
+    | frozenset(["cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "where"])
+)
+_AFFINE = frozenset(["add", "sub", "rsub", "mul", "div", "neg", "batch_norm"])
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What holds of the nodes of a graph, given the inputs that are explained.
+
+    Args:
+        dynamic: tensor values that depend on the explained inputs.
+        nonnegative: tensor values without negative entries, whatever the input.
+        preprocessing: dynamic values reached from the inputs by routing and constant affine
+            operations alone.
+        constant: nodes that depend on parameters and literals only.
+        first: linear operations by their rank from the inputs, 0 for those that no other precedes.
+    """
+
+    dynamic: frozenset[fx.Node]
+    nonnegative: frozenset[fx.Node]
+    preprocessing: frozenset[fx.Node]
+    constant: frozenset[fx.Node]
+
+    def is_dynamic(self, node: Any) -> bool:
+        """Whether the value depends on the explained inputs."""
+        return node in self.dynamic
+
+    def is_nonnegative(self, node: Any) -> bool:
+        """Whether the graph proves that no entry is negative."""
+        return node in self.nonnegative
+
+    def is_preprocessing(self, node: Any) -> bool:
+        """Whether only routing and constant affine operations lie between the inputs and here."""
+        return node in self.preprocessing
+
+
+def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
+    """Find the facts in one pass over the graph."""
+    dynamic: set[fx.Node] = set(inputs)
+    nonnegative: set[fx.Node] = set()
+    preprocessing: set[fx.Node] = set(dynamic)
+    constant: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            constant.add(node)
+        if node.op != "call_function":
+            continue
+        sources = node.all_input_nodes
+        if sources and all(source in constant for source in sources):
+            constant.add(node)
+        if not _is_size(node) and any(source in dynamic for source in sources):
+            dynamic.add(node)
+            moving = [source for source in sources if source in dynamic]
+            moves_only = name_of(node) in _AFFINE | _KEEP_SIGN | {"pad"} and len(set(moving)) == 1
+            is_plain = name_of(node) not in AVERAGING and "max" not in name_of(node)
+            if moves_only and is_plain and all(source in preprocessing for source in moving):
+                preprocessing.add(node)
+        if _is_nonnegative(node, nonnegative):
+            nonnegative.add(node)
+    return Analysis(
+        frozenset(dynamic), frozenset(nonnegative), frozenset(preprocessing), frozenset(constant)
+    )
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node yields a size or a number rather than a tensor."""
+    if packet_of(node.target) is not None:
+        return name_of(node) in _SIZES
+    if name_of(node) == "getattr":
+        return True
+    sources = node.all_input_nodes
+    if name_of(node) == "getitem":
+        return not sources or (packet_of(sources[0].target) is None or _is_size(sources[0]))
+    return True
+
+
+def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
+    name = name_of(node)
+    if name in _NONNEGATIVE:
+        return True
+    if name in _KEEP_SIGN:
+        return all(
+            source in known
+            for source in node.all_input_nodes
+            if not _is_size_or_index(node, source)
+        )
+    if packet_of(node.target) is None:
+        return False
+    bound = arguments(node)
+    if name == "pad":
+        fill = bound["value"] if bound["mode"] == "constant" else 0
+        return bound["self"] in known and (fill is None or _number_at_least_zero(fill))
+    if name in ("hardtanh", "clamp"):
+        low = bound.get("min_val", bound.get("min"))
+        return low is not None and _number_at_least_zero(low)
+    if name == "clamp_min":
+        return _number_at_least_zero(bound["min"])
+    if name in ("add", "mul", "div"):
+        signs = [v in known or _number_at_least_zero(v) for v in (bound["self"], bound["other"])]
+        return all(signs) and _number_at_least_zero(bound.get("alpha", 1))
+    if name == "mul" and bound["self"] is bound["other"]:
+        return True
+    if name == "pow":
+        return isinstance(bound["exponent"], int) and bound["exponent"] % 2 == 0
+    return False
+
+
+def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
+    """Whether ``source`` only says where values go: sizes, indices, the condition of a where."""
+    if source.op == "call_function" and _is_size(source):
+        return True
+    operation = operation_of(node)
+    return operation is not None and source not in operation.operands(node)
+
+
+def _number_at_least_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value >= 0
+
+
+def linear_ranks(
+    nodes: Iterable[fx.Node], receivers: Callable[[fx.Node], list[fx.Node]]
+) -> tuple[dict[fx.Node, int], dict[fx.Node, int]]:
+    """Of each linear operation among ``nodes``: its rank from the inputs and from the output.
+
+    The rank is the largest number of other linear operations on a way of the relevance between it
+    and that end: 0 for the first and the last ones.
+    """
+    ordered = list(nodes)
+    members = set(ordered)
+    from_input: dict[fx.Node, int] = {}
+    below: dict[fx.Node, int] = {}
+    for node in ordered:
+        depth = max((below.get(source, 0) for source in receivers(node)), default=0)
+        if is_linear(node):
+            from_input[node] = depth
+        below[node] = depth + is_linear(node)
+    from_output: dict[fx.Node, int] = {}
+    above: dict[fx.Node, int] = {}
+    for node in reversed(ordered):
+        depth = above.get(node, 0)
+        if is_linear(node):
+            from_output[node] = depth
+        for source in receivers(node):
+            if source in members:
+                above[source] = max(above.get(source, 0), depth + is_linear(node))
+    return from_input, from_output

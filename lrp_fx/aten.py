@@ -1,0 +1,77 @@
+"""ATen operations of a graph: their names and their arguments by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx
+
+Packet = torch._ops.OpOverloadPacket
+aten = torch.ops.aten
+
+
+def packet_of(target: Any) -> Packet | None:
+    """The overload packet of an ATen call's target, None for anything else."""
+    if isinstance(target, torch._ops.OpOverload):
+        target = target.overloadpacket
+    return target if isinstance(target, Packet) else None
+
+
+def name_of(node: fx.Node) -> str:
+    """The operation's short name: ``conv2d`` for a node that calls ``torch.ops.aten.conv2d``."""
+    packet = packet_of(node.target) if node.op == "call_function" else None
+    if packet is not None:
+        return str(packet.__name__)
+    return getattr(node.target, "__name__", str(node.target))
+
+
+@cache
+def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any], ...], ...]:
+    """Of each overload that returns a fresh value: (name, keyword-only, required, default)."""
+    overloads = []
+    for overload in packet.overloads():
+        schema = getattr(packet, overload)._schema
+        if any(argument.is_out for argument in schema.arguments):
+            continue
+        overloads.append(
+            tuple(
+                (a.name, a.kwarg_only, not a.has_default_value(), a.default_value)
+                for a in schema.arguments
+            )
+        )
+    return tuple(overloads)
+
+
+def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The call's arguments by their ATen names, defaults filled in; None if no overload takes them."""
+    for parameters in _parameters(packet):
+        positional = [name for name, keyword_only, _, _ in parameters if not keyword_only]
+        names = {name for name, *_ in parameters}
+        if len(args) > len(positional) or not kwargs.keys() <= names:
+            continue
+        given = dict(zip(positional, args, strict=False))
+        if given.keys() & kwargs.keys():
+            continue
+        given.update(kwargs)
+        if any(required and name not in given for name, _, required, _ in parameters):
+            continue
+        return {name: given.get(name, default) for name, _, _, default in parameters}
+    return None
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an ATen node by name, defaults filled in."""
+    packet = packet_of(node.target)
+    bound = bind(packet, node.args, node.kwargs) if packet is not None else None
+    if bound is None:
+        raise ValueError(f"not an ATen call: {node.format_node()}")
+    return bound
+
+
+def as_tuple(value: Any, length: int) -> tuple[Any, ...]:
+    """An ATen int list: one number, or a list of one, stands for ``length`` equal ones."""
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return values * length if len(values) == 1 else values

@@ -1,0 +1,334 @@
+"""The Captum face of the library, and nothing but that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from captum.attr import Attribution, LayerAttribution, NeuronAttribution
+from captum.log import log_usage
+from torch import Tensor, fx, nn
+
+from lrp_fx.capture import Arguments
+from lrp_fx.composites import Composite
+from lrp_fx.composites.composite import MatcherLike
+from lrp_fx.errors import InputError
+from lrp_fx.explainer import Explainer, Options, OutputKey, View, check_inputs
+from lrp_fx.layers import Layer
+from lrp_fx.plan import Plan, Unknown
+from lrp_fx.program import Explanation, Program, per_sample
+from lrp_fx.relevance import BiasPolicy, Engine
+from lrp_fx.start import Start, Target
+
+
+class _Explaining:
+    """What the three attributions share: an explainer, and how arguments come and go."""
+
+    _explainer: Explainer
+    multiplies_by_inputs = True
+
+    def has_convergence_delta(self) -> bool:
+        """True: the delta is the explained output less the sum of the relevance."""
+        return True
+
+    def compute_convergence_delta(
+        self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        """Σ ``output`` − Σ ``attributions`` of each sample, (N,).
+
+        Args:
+            attributions: (N, …) each, as :meth:`attribute` returned them.
+            output: what the propagation started with, (N, …).
+        """
+        many = attributions if isinstance(attributions, tuple) else (attributions,)
+        return per_sample(output) - sum(per_sample(each) for each in many)
+
+    def refresh(self) -> None:
+        """Recompute what was computed from parameters; needed only after edits of ``p.data``."""
+        self._explainer.refresh()
+
+    def _explain(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target,
+        view: View,
+        verbose: bool,
+    ) -> Explanation:
+        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+        check_inputs(inputs)
+        arguments = _arguments(inputs, additional)
+        report = print if verbose else None
+        program = self._explainer.program(arguments, len(inputs), view, report)
+        if verbose:
+            print(program.plan)
+        samples = inputs[0].shape[0]
+        explanation = program.run(tuple(t.detach() for t in arguments.tensors), target)
+        if explanation.output.dim() == 0 or explanation.output.shape[0] != samples:
+            raise InputError(
+                f"the explained output has shape {tuple(explanation.output.shape)} for a batch of "
+                f"{samples}: its first dimension must be the batch"
+            )
+        return explanation
+
+
+class LRPFx(_Explaining, Attribution):
+    r"""Layer-wise relevance propagation for any PyTorch model, as a Captum ``Attribution``.
+
+    Relevance starts at the output of the target and goes back to the inputs, by the rule that the
+    composite gives each operation; where the rules conserve, the relevance of the inputs sums up to
+    the output (Bach et al. 2015).
+
+    Args:
+        model: the model. It is only read: no hooks, no attributes, never switched to eval; a model
+            in train mode is explained as in eval mode.
+        composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the name
+            of a preset, or None for ``epsilon_plus``.
+        top_k: of the relevance that enters each convolution, linear layer and pooling only this
+            fraction, the largest, goes on; 1 for all.
+        filters: (matcher, top_k) pairs, for some layers only; they come before ``top_k``.
+        propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd on each rule.
+        start: ``"logit"``, ``"one_hot"``, ``"softmax"`` (over dimension 1, no target), or a callable
+            from the output (N, …) to its relevance.
+        bias: the bias' share of the relevance: ``"absorb"`` it (the literature's default),
+            ``"ignore"`` the bias, ``"distribute"`` the share evenly over the inputs of the unit;
+            None for what the composite says.
+        capture: how the model is read: ``"symbolic"``, ``"export"``, or ``"auto"`` for the first
+            that reads it right.
+        unknown: ``"error"`` for operations without a description, or ``"vjp"`` for the ε rule on
+            their vector-Jacobian product.
+        output: index or key of the output to explain, for models with several.
+        memory: ``"keep"`` keeps every activation until its relevance node has run.
+
+    Raises:
+        OptionError: for a value that an option cannot have.
+        CompositeError: for an unknown composite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        composite: Composite | str | None = None,
+        *,
+        top_k: float = 1.0,
+        filters: Sequence[tuple[MatcherLike, float]] | None = None,
+        propagation: Engine = "direct",
+        start: Start = "logit",
+        bias: BiasPolicy | None = None,
+        capture: str = "auto",
+        unknown: Unknown = "error",
+        output: OutputKey | None = None,
+        memory: str = "keep",
+    ) -> None:
+        Attribution.__init__(self, model)
+        options = Options(
+            *(composite, top_k, filters, propagation, start),
+            *(bias, capture, unknown, output, memory),
+        )
+        self._explainer = Explainer(model, options)
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "LRPFx"
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        verbose: bool = False,
+    ) -> Any:
+        """The relevance of the inputs for the target.
+
+        Args:
+            inputs: a tensor (N, …) or a tuple of tensors of one batch size.
+            target: which output to explain: an int, a tuple of ints for outputs of more dimensions, a
+                1-D tensor or a list with one entry per sample; None where there is one value per
+                sample, or where ``start`` needs none.
+            additional_forward_args: further arguments of the model, tensors or not; they get no
+                relevance.
+            return_convergence_delta: also return, per sample, the start's sum less the relevance's.
+            verbose: print the time of the capture and the plan.
+
+        Returns:
+            Relevance of the shape, dtype and device of the inputs: a tensor for a tensor, a tuple for
+            a tuple; with ``return_convergence_delta`` also a tensor of shape (N,).
+
+        Raises:
+            InputError: if the inputs cannot be explained, or the model fails on them.
+            TargetError: if the target does not fit the output.
+            CaptureError: if the model cannot be read.
+            NonFiniteError: if the relevance is not finite.
+        """
+        explanation = self._explain(inputs, additional_forward_args, target, View(), verbose)
+        many = inputs if isinstance(inputs, tuple) else (inputs,)
+        relevance = tuple(
+            r.to(x.dtype).detach().contiguous()
+            for r, x in zip(explanation.relevance, many, strict=True)
+        )
+        attributions = relevance if isinstance(inputs, tuple) else relevance[0]
+        return (attributions, explanation.delta()) if return_convergence_delta else attributions
+
+    def plan(self, *example: Any) -> Plan:
+        """Which operation gets which rule, and why: ``print(lrp.plan())``.
+
+        Args:
+            example: the model's arguments. Without them the model is read symbolically; where that
+                does not suffice, they are needed.
+
+        Raises:
+            CaptureError: if the model cannot be read, or not without example inputs.
+        """
+        return self._program(*example).plan
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The LRP graph: forward nodes, then relevance nodes in reverse. ``print(lrp.graph)``."""
+        return self._program().lrp.module.graph
+
+    def print_readable(self) -> str:
+        """Print the LRP graph as Python code, and return that."""
+        return self._program().lrp.module.print_readable()
+
+    def _program(self, *example: Any) -> Program:
+        if not example:
+            return self._explainer.unverified_program()
+        arguments = Arguments.of(example)
+        return self._explainer.program(arguments, len(arguments.tensors), View())
+
+
+class LayerLRPFx(_Explaining, LayerAttribution):
+    """The relevance of a layer's output or input.
+
+    Args:
+        model: the model; it is only read.
+        layer: a module, its path, ``path#i`` for one call of a module that is called several times,
+            the name of a node as the plan shows it, or a list of these.
+        composite: as in :class:`LRPFx`.
+        options: the keyword options of :class:`LRPFx`.
+
+    Nothing below the layer is run backwards, and no rules are needed there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Layer | list[Layer],
+        composite: Composite | str | None = None,
+        **options: Any,
+    ) -> None:
+        LayerAttribution.__init__(self, model, layer)  # type: ignore[arg-type]
+        self._explainer = Explainer(model, Options(composite, **options))
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "LayerLRPFx"
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+    ) -> Any:
+        """The relevance of the layer for the target.
+
+        Args:
+            inputs: as in :meth:`LRPFx.attribute`.
+            target: likewise.
+            additional_forward_args: likewise.
+            return_convergence_delta: also return the start's sum less the relevance's, (N,).
+            attribute_to_layer_input: the relevance of what the layer reads.
+            verbose: print the plan.
+
+        Returns:
+            A tensor of the shape of the layer's output (or input); a tuple where the layer reads
+            several tensors; a list for a list of layers.
+        """
+        layers = self.layer if isinstance(self.layer, list) else [self.layer]
+        each = [
+            self._explain(
+                inputs,
+                additional_forward_args,
+                target,
+                View(layers=(layer,), layers_input=attribute_to_layer_input),
+                verbose,
+            )
+            for layer in layers
+        ]
+        found: list[Any] = []
+        for explanation in each:
+            tensors = tuple(r.detach().contiguous() for r in explanation.relevance)
+            found.append(tensors[0] if len(tensors) == 1 else tensors)
+        attributions = found if isinstance(self.layer, list) else found[0]
+        return (attributions, each[0].delta()) if return_convergence_delta else attributions
+
+
+class NeuronLRPFx(_Explaining, NeuronAttribution):
+    """The relevance of the inputs for one neuron of a layer.
+
+    Args:
+        model: the model; it is only read.
+        layer: as in :class:`LayerLRPFx`, one layer.
+        composite: as in :class:`LRPFx`.
+        options: the keyword options of :class:`LRPFx`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Layer,
+        composite: Composite | str | None = None,
+        **options: Any,
+    ) -> None:
+        NeuronAttribution.__init__(self, model, layer)  # type: ignore[arg-type]
+        self._explainer = Explainer(model, Options(composite, **options))
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "NeuronLRPFx"
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        neuron_selector: Target = None,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+        verbose: bool = False,
+    ) -> Any:
+        """The relevance of the inputs for the chosen neuron.
+
+        Args:
+            inputs: as in :meth:`LRPFx.attribute`.
+            neuron_selector: the neuron's place in the layer's output, in the forms of a target.
+            additional_forward_args: as in :meth:`LRPFx.attribute`.
+            attribute_to_neuron_input: the neuron of the layer's input instead.
+            verbose: print the plan.
+
+        Returns:
+            Relevance of the shape, dtype and device of the inputs.
+        """
+        view = View(explained=self.layer, explained_input=attribute_to_neuron_input)
+        explanation = self._explain(inputs, additional_forward_args, neuron_selector, view, verbose)
+        many = inputs if isinstance(inputs, tuple) else (inputs,)
+        relevance = tuple(
+            r.to(x.dtype).detach().contiguous()
+            for r, x in zip(explanation.relevance, many, strict=True)
+        )
+        return relevance if isinstance(inputs, tuple) else relevance[0]
+
+
+def _arguments(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:
+    """The model's positional arguments: the inputs, then the additional ones."""
+    if additional is None:
+        return Arguments.of(inputs)
+    return Arguments.of(inputs + (additional if isinstance(additional, tuple) else (additional,)))

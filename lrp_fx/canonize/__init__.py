@@ -1,0 +1,32 @@
+"""Canonize: a captured graph becomes a simpler one that computes the same.
+
+One vocabulary for all captures, batch norm folded, dropout and other identities removed, nodes named
+after their modules. The passes work on a copy; the user's model is never changed.
+"""
+
+from __future__ import annotations
+
+from lrp_fx.canonize.batch_norm import fold_batch_norm
+from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
+from lrp_fx.canonize.vocabulary import one_vocabulary
+from lrp_fx.capture import Captured
+
+__all__ = ["canonize"]
+
+
+def canonize(captured: Captured) -> Captured:
+    """A copy of the captured graph in canonical form.
+
+    Raises:
+        LRPError: when the model is random or mixes samples in eval mode (dropout that ignores the
+            training flag, batch norm without running statistics).
+    """
+    result = copied(captured)
+    graph = result.module.graph
+    one_vocabulary(graph, result.module)
+    fold_batch_norm(graph, result.module)
+    remove_unused(graph)
+    name_after_modules(graph)
+    graph.lint()
+    result.module.recompile()
+    return result

@@ -1,0 +1,136 @@
+"""Batch norm folded into the convolution or linear layer beside it, as nodes of the graph.
+
+In eval mode batch norm is ``y = s x + t`` with ``s = γ / sqrt(var + eps)``, ``t = β − s · mean``. The
+folded weights are ordinary nodes computed from the parameters, so they follow the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, as_tuple, aten, name_of
+from lrp_fx.canonize.graphs import call_like, replace_by, tensor_at
+from lrp_fx.capture import where
+from lrp_fx.errors import CaptureError
+
+_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+_TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+_LINEAR = _CONVOLUTIONS | _TRANSPOSED | {"linear"}
+
+
+def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Fold every batch norm where that is exact; the others stay.
+
+    Into the operation before it whenever nobody else reads that one's output. Into the convolution or
+    linear layer after it when nobody else reads the norm's output and no zero padding comes between
+    (a zero is not what the norm would make of a zero).
+
+    Raises:
+        CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
+    """
+    for node in list(graph.nodes):
+        if name_of(node) != "batch_norm":
+            continue
+        bound = arguments(node)
+        if bound["training"] or bound["running_mean"] is None or bound["running_var"] is None:
+            raise CaptureError(
+                f"batch norm {where(node)} has no running statistics, so each sample's output depends "
+                "on the others of its batch and cannot be explained alone."
+            )
+        before = bound["input"]
+        readers = list(node.users)
+        is_linear = name_of(before) in _LINEAR and _weight(before, module) is not None
+        if is_linear and len(before.users) == 1:
+            _fold_into_previous(graph, module, node, before)
+        elif len(readers) == 1 and _can_take(readers[0], node, module):
+            _fold_into_next(graph, module, node, readers[0])
+
+
+def _weight(node: fx.Node, module: fx.GraphModule) -> Any:
+    """The weight if it is a plain parameter, whose shape is known."""
+    weight = arguments(node)["weight"]
+    if isinstance(weight, fx.Node) and weight.op == "get_attr":
+        return tensor_at(module, str(weight.target))
+    return None
+
+
+def _can_take(reader: fx.Node, norm: fx.Node, module: fx.GraphModule) -> bool:
+    if name_of(reader) not in _CONVOLUTIONS | {"linear"}:
+        return False
+    bound = arguments(reader)
+    weight = _weight(reader, module)
+    if bound["input"] is not norm or weight is None:
+        return False
+    if name_of(reader) == "linear":
+        return True
+    is_depthwise = weight.shape[1] == 1 and bound["groups"] == weight.shape[0]
+    no_padding = not any(as_tuple(bound["padding"], 1))
+    return no_padding and (bound["groups"] == 1 or is_depthwise)
+
+
+def _scale_and_shift(graph: fx.Graph, norm: fx.Node) -> tuple[fx.Node, fx.Node]:
+    """The nodes of ``s`` and ``t``, each (C,)."""
+    b = arguments(norm)
+    variance = call_like(graph, norm, aten.add, b["running_var"], b["eps"])
+    scale = call_like(graph, norm, aten.rsqrt, variance)
+    if b["weight"] is not None:
+        scale = call_like(graph, norm, aten.mul, scale, b["weight"])
+    shift = call_like(graph, norm, aten.mul, b["running_mean"], scale)
+    shift = call_like(graph, norm, aten.neg, shift)
+    if b["bias"] is not None:
+        shift = call_like(graph, norm, aten.add, shift, b["bias"])
+    return scale, shift
+
+
+def _fold_into_previous(
+    graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
+) -> None:
+    bound, weight = arguments(linear), _weight(linear, module)
+    ones = [1] * (weight.dim() - 2)
+    with graph.inserting_before(linear):
+        scale, shift = _scale_and_shift(graph, norm)
+        if name_of(linear) in _TRANSPOSED:  # (in, out / groups, …), the groups along `in`
+            groups, out = bound["groups"], weight.shape[1]
+            shape = [groups, weight.shape[0] // groups, out, *weight.shape[2:]]
+            split = call_like(graph, linear, aten.reshape, bound["weight"], shape)
+            factor = call_like(graph, linear, aten.reshape, scale, [groups, 1, out, *ones])
+            product = call_like(graph, linear, aten.mul, split, factor)
+            new_weight = call_like(graph, linear, aten.reshape, product, list(weight.shape))
+        else:
+            factor = call_like(graph, linear, aten.reshape, scale, [-1, 1, *ones])
+            new_weight = call_like(graph, linear, aten.mul, bound["weight"], factor)
+        new_bias = shift
+        if bound["bias"] is not None:
+            scaled = call_like(graph, linear, aten.mul, bound["bias"], scale)
+            new_bias = call_like(graph, linear, aten.add, scaled, shift)
+    _set_parameters(linear, bound, new_weight, new_bias)
+    replace_by(norm, linear)
+
+
+def _fold_into_next(
+    graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
+) -> None:
+    bound, weight = arguments(linear), _weight(linear, module)
+    depthwise = weight.dim() > 2 and bound["groups"] > 1
+    ones = [1] * (weight.dim() - 2)
+    shape = [-1, 1, *ones] if depthwise else [1, -1, *ones]
+    with graph.inserting_before(linear):
+        scale, shift = _scale_and_shift(graph, norm)
+        factor = call_like(graph, linear, aten.reshape, scale, shape)
+        new_weight = call_like(graph, linear, aten.mul, bound["weight"], factor)
+        offsets = call_like(graph, linear, aten.reshape, shift, shape)
+        shifted = call_like(graph, linear, aten.mul, bound["weight"], offsets)
+        new_bias = call_like(graph, linear, aten.sum, shifted, list(range(1, weight.dim())))
+        if bound["bias"] is not None:
+            new_bias = call_like(graph, linear, aten.add, new_bias, bound["bias"])
+    bound["input"] = arguments(norm)["input"]
+    _set_parameters(linear, bound, new_weight, new_bias)
+    linear.meta["merged_calls"] = linear.meta.get("merged_calls", ()) + norm.meta["module_calls"]
+    graph.erase_node(norm)
+
+
+def _set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias: fx.Node) -> None:
+    linear.args = tuple({**bound, "weight": weight, "bias": bias}.values())
+    linear.kwargs = {}

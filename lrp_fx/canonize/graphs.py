@@ -1,0 +1,75 @@
+"""Small helpers to edit graphs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, fx
+
+from lrp_fx.aten import Packet, name_of
+from lrp_fx.capture import Captured, module_path
+
+
+def copied(captured: Captured) -> Captured:
+    """The same capture around a copy of its graph; the tensors are shared."""
+    graph = fx.Graph()
+    output = graph.graph_copy(captured.module.graph, {}, return_output_node=False)
+    graph.output(output)
+    tensors = {
+        str(node.target): tensor_at(captured.module, str(node.target))
+        for node in graph.nodes
+        if node.op == "get_attr"
+    }
+    return replace(captured, module=fx.GraphModule(tensors, graph, class_name="Canonical"))
+
+
+def tensor_at(module: fx.GraphModule, path: str) -> Tensor:
+    """The tensor that a ``get_attr`` node of this target yields."""
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value  # type: ignore[no-any-return]
+
+
+def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> fx.Node:
+    """A new ATen call that says it comes from where ``origin`` comes from."""
+    node = graph.call_function(packet, args)
+    node.meta = dict(origin.meta)
+    return node
+
+
+def replace_by(node: fx.Node, substitute: fx.Node) -> None:
+    """Let ``substitute`` stand for ``node``, which goes; its modules stay known under their names."""
+    merged = node.meta.get("module_calls", ()) + node.meta.get("merged_calls", ())
+    if substitute.op == "call_function" and merged != substitute.meta.get("module_calls"):
+        substitute.meta["merged_calls"] = substitute.meta.get("merged_calls", ()) + merged
+    node.replace_all_uses_with(substitute)
+    node.graph.erase_node(node)
+
+
+def remove_unused(graph: fx.Graph) -> None:
+    """Erase every node that nobody reads, inputs and the output aside."""
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op not in ("placeholder", "output"):
+            graph.erase_node(node)
+
+
+def name_after_modules(graph: fx.Graph) -> None:
+    """Name each call after its module and operation: ``layer1_0_conv1_conv2d``."""
+    taken: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_function":
+            base = f"{module_path(node)}_{name_of(node)}"
+        elif node.op == "get_attr":
+            base = str(node.target)
+        else:
+            base = node.name
+        base = re.sub(r"\W", "_", base).strip("_")
+        base = f"_{base}" if base[:1].isdigit() else base
+        count = taken.get(base, -1) + 1
+        taken[base] = count
+        node.meta["name"] = base if count == 0 else f"{base}_{count}"
+    for node in graph.nodes:
+        node.name = node.meta.pop("name")

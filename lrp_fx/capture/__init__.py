@@ -1,0 +1,24 @@
+"""Capture: a model becomes a graph of ATen calls, verified against the model itself."""
+
+from __future__ import annotations
+
+from lrp_fx.capture.captured import TENSOR, Arguments, Call, Captured, Way, module_path, where
+from lrp_fx.capture.copying import named_tensors
+from lrp_fx.capture.reading import REORDERED, SAME_KERNELS, WAYS, read, reproduces, run_model
+
+__all__ = [
+    "REORDERED",
+    "SAME_KERNELS",
+    "TENSOR",
+    "WAYS",
+    "Arguments",
+    "Call",
+    "Captured",
+    "Way",
+    "module_path",
+    "named_tensors",
+    "read",
+    "reproduces",
+    "run_model",
+    "where",
+]

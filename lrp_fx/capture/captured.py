@@ -1,0 +1,106 @@
+"""What a capture yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, fx
+from torch.utils._pytree import TreeSpec, tree_flatten
+
+Way = Literal["symbolic", "export"]
+Call = tuple[str, int]
+"""A module path and which call of that module it is, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The model's positional arguments, taken apart into tensors and everything else.
+
+    Args:
+        tensors: the tensors, in the order in which they occur.
+        constants: one entry per leaf; the places of the tensors hold :data:`TENSOR`.
+        spec: how the leaves form the arguments.
+    """
+
+    tensors: tuple[Tensor, ...]
+    constants: tuple[Any, ...]
+    spec: TreeSpec
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...]) -> Arguments:
+        """Take the positional arguments apart."""
+        leaves, spec = tree_flatten(values)
+        tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+        constants = tuple(TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves)
+        return cls(tensors, constants, spec)
+
+    def with_tensors(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The positional arguments again, with ``values`` in the places of the tensors."""
+        from torch.utils._pytree import tree_unflatten
+
+        rest = iter(values)
+        leaves = [next(rest) if leaf is TENSOR else leaf for leaf in self.constants]
+        return tuple(tree_unflatten(leaves, self.spec))
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """What a symbolic capture depends on: everything but the tensors' values and shapes."""
+        return (str(self.spec), tuple(repr(leaf) for leaf in self.constants))
+
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        """What a verification depends on: the tensors' shapes, dtypes and devices."""
+        return tuple((tuple(t.shape), t.dtype, str(t.device)) for t in self.tensors)
+
+
+class _Tensor:
+    def __repr__(self) -> str:
+        return "<tensor>"
+
+
+TENSOR = _Tensor()
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model as a graph of ATen calls.
+
+    Args:
+        module: an ``fx.GraphModule`` whose tensor calls are ATen overload packets. Its placeholders
+            are the tensors of the arguments in order; its ``get_attr`` targets are the paths of the
+            model's own parameters and buffers, or names of constants that the code made. The
+            output is a flat tuple. Each call keeps in ``node.meta``: ``module_calls`` (outermost
+            first, a tuple of :data:`Call`) and ``source`` (file:line of the user's code).
+        outputs: how the flat outputs form the model's output.
+        way: which capture read it.
+        constants: the ``get_attr`` targets that are not the model's.
+    """
+
+    module: fx.GraphModule
+    outputs: TreeSpec
+    way: Way
+    constants: Mapping[str, Tensor]
+
+    def placeholders(self) -> list[fx.Node]:
+        """The inputs, in order."""
+        return [node for node in self.module.graph.nodes if node.op == "placeholder"]
+
+    def results(self) -> list[Any]:
+        """The flat outputs: nodes, or plain values."""
+        (output,) = (node for node in self.module.graph.nodes if node.op == "output")
+        return list(output.args[0])
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the innermost module that made the call ("" for the model itself)."""
+    calls: tuple[Call, ...] = node.meta.get("module_calls", ())
+    return calls[-1][0] if calls else ""
+
+
+def where(node: fx.Node) -> str:
+    """Where in the user's model a node comes from, for messages."""
+    path, source = module_path(node), node.meta.get("source")
+    place = f"in module '{path}'" if path else "in the model's own forward"
+    return f"{place} ({source})" if source else place

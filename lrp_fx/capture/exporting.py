@@ -1,0 +1,144 @@
+"""Capture by ``torch.export``: seconds, needs example inputs, reads what tracing cannot follow."""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import TreeSpec, tree_flatten
+
+from lrp_fx.aten import packet_of
+from lrp_fx.capture.captured import Arguments, Call, Captured
+from lrp_fx.capture.copying import named_tensors, structural_copy
+
+_LOCK = threading.Lock()
+_PREFIX = "model"
+_SOURCE = re.compile(r'File "([^"]+)", line (\d+)')
+_TORCH = f"{torch.__path__[0]}/"
+
+
+class NotExportable(Exception):
+    """``torch.export`` cannot read the model either."""
+
+
+class _Positional(nn.Module):
+    """The model with its tensors as the only arguments and a flat tuple as its output."""
+
+    def __init__(
+        self, model: nn.Module, arguments: Arguments, report: Callable[[TreeSpec], None]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.arguments = arguments
+        self.report = report
+
+    def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
+        leaves, spec = tree_flatten(self.model(*self.arguments.with_tensors(tensors)))
+        self.report(spec)
+        return tuple(leaves)
+
+
+def export(model: nn.Module, arguments: Arguments) -> Captured:
+    """Read ``model`` by exporting a structural copy of it, functionalized, for any batch size.
+
+    The first dimension of the first tensor is the batch; tensors of the same first size share it.
+    The sample is repeated to a batch of two, because with one sample ``torch.export`` takes the
+    batch size for a constant. Where the batch cannot be left open, the graph holds for this one.
+
+    Raises:
+        NotExportable: with the reason that ``torch.export`` gave.
+    """
+    with _LOCK, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program, reason = None, Exception("no sample")
+        specs: list[TreeSpec] = []
+        wrapped = _Positional(structural_copy(model), arguments, specs.append).eval()
+        for tensors, shapes in _samples(arguments.tensors):
+            try:
+                program = torch.export.export(
+                    wrapped, tensors, dynamic_shapes=shapes, strict=False
+                ).run_decompositions({})
+                break
+            except Exception as error:
+                reason = error
+        if program is None:
+            raise NotExportable(_first_line(reason)) from reason
+        return _captured(program.module(), model, specs[-1])
+
+
+def _samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
+    """Example inputs and their dynamic shapes, the most general first."""
+    static = (tensors, None)
+    if not tensors or tensors[0].dim() == 0:
+        return [static]
+    size = tensors[0].shape[0]
+    batched = [t.dim() > 0 and t.shape[0] == size for t in tensors]
+    two = tuple(
+        torch.cat([t, t]) if is_batched and size == 1 else t
+        for t, is_batched in zip(tensors, batched, strict=True)
+    )
+    batch = torch.export.Dim("batch")
+    dynamic = ([{0: batch} if is_batched else None for is_batched in batched],)
+    return [(two, (tuple(dynamic[0]),)), static]
+
+
+def _captured(exported: fx.GraphModule, model: nn.Module, outputs: TreeSpec) -> Captured:
+    """The exported graph in this library's form: packets, plain paths, module calls, sources."""
+    known = named_tensors(model)
+    graph = fx.Graph()
+    copies: dict[fx.Node, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    constants: dict[str, Tensor] = {}
+    for node in exported.graph.nodes:
+        if node.op == "get_attr":
+            path = str(node.target).removeprefix(f"{_PREFIX}.")
+            value = _attribute(exported, str(node.target))
+            if path not in known:
+                path = f"_constant_{len(constants)}"
+                constants[path] = value
+            tensors[path] = value
+            copies[node] = graph.get_attr(path)
+        elif node.op == "call_module":  # the guards on the input's shape; verification does better
+            continue
+        elif node.op == "output":
+            graph.output(fx.map_arg(tuple(node.args[0]), lambda n: copies[n]))
+        else:
+            copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
+            copy.target = packet_of(node.target) or node.target
+            copy.meta = {"module_calls": _calls(node), "source": _source(node)}
+    return Captured(
+        fx.GraphModule(tensors, graph, class_name="Captured"), outputs, "export", constants
+    )
+
+
+def _attribute(module: nn.Module, path: str) -> Tensor:
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value  # type: ignore[no-any-return]
+
+
+def _calls(node: fx.Node) -> tuple[Call, ...]:
+    calls = []
+    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+        if path == "":
+            continue
+        count = key.rpartition("@")[2] if "@" in key else "0"
+        calls.append((path.removeprefix(_PREFIX).removeprefix("."), int(count)))
+    return tuple(calls)
+
+
+def _source(node: fx.Node) -> str | None:
+    frames = _SOURCE.findall(node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if not frame[0].startswith((_TORCH, __file__))]
+    return f"{own[-1][0]}:{own[-1][1]}" if own else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

@@ -1,0 +1,424 @@
+"""From Python-level calls to ATen calls, without knowing any shape.
+
+Most calls lower by name (``torch.relu``, ``x.relu()`` and ``F.relu`` are ``aten.relu``). The table at
+the end holds the exceptions: other argument order, variadic sizes, flags that ATen does not have.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from lrp_fx.aten import Packet, aten, bind
+
+Lowering = Callable[..., Any]
+
+
+class NotLowered(Exception):
+    """A call has no ATen form that can be written without shapes; another capture must read it."""
+
+
+@dataclass(frozen=True)
+class Emitter:
+    """Writes ATen calls.
+
+    Args:
+        call: ``call(packet, args, kwargs)`` records a call and returns what stands for its value.
+        call_inplace: the same for an operation that overwrites its first argument.
+        is_tensor: whether a value stands for a tensor (sizes and numbers do not).
+    """
+
+    call: Callable[[Packet, tuple[Any, ...], dict[str, Any]], Any]
+    call_inplace: Callable[[Packet, tuple[Any, ...], dict[str, Any]], Any]
+    is_tensor: Callable[[Any], bool]
+
+    def __call__(self, packet: Packet, *args: Any, **kwargs: Any) -> Any:
+        return self.call(packet, args, kwargs)
+
+
+def lower(emit: Emitter, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record the call of ``target`` (a function, or a method's name) in ATen.
+
+    Raises:
+        NotLowered: when there is no such form.
+    """
+    exception = _EXCEPTIONS.get(target)
+    if exception is not None:
+        return exception(emit, *args, **kwargs)
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if inspect.isfunction(target):
+        args, kwargs = _by_signature(target, args, kwargs)
+    if kwargs.pop("inplace", False):
+        name += "_"
+    kwargs.pop("_stacklevel", None)
+    if name.endswith("_") and not name.startswith("_"):
+        packet = _packet(name[:-1])
+        if packet is None or bind(packet, args, kwargs) is None:
+            raise NotLowered(f"'{name}' has no ATen form")
+        return emit.call_inplace(packet, args, kwargs)
+    packet = _packet(name)
+    if packet is None or bind(packet, args, kwargs) is None:
+        raise NotLowered(f"'{name}' has no ATen form of the same name and arguments")
+    return emit.call(packet, args, kwargs)
+
+
+def _packet(name: str) -> Packet | None:
+    name = _NAMES.get(name, name)
+    try:
+        return getattr(aten, name)  # type: ignore[no-any-return]
+    except AttributeError:
+        return None
+
+
+def _by_signature(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A Python function's arguments with its flags by name, so that they can be taken out."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return args, kwargs
+    flags = {"inplace", "_stacklevel"}
+    values = dict(bound.arguments)
+    taken = {key: values.pop(key) for key in flags & values.keys()}
+    if any(key in kwargs for key in values):
+        plain = tuple(values[key] for key in values if key not in kwargs)
+        return plain, {**{k: v for k, v in kwargs.items() if k not in flags}, **taken}
+    return tuple(values.values()), taken
+
+
+# Operators. `1 - x` arrives as sub(1, x), and ATen wants the tensor first.
+
+
+def _binary(packet: Packet, reflected: Lowering | None = None) -> Lowering:
+    def lowering(emit: Emitter, a: Any, b: Any, **kwargs: Any) -> Any:
+        if emit.is_tensor(a):
+            return emit.call(packet, (a, b), kwargs)
+        if reflected is not None:
+            return reflected(emit, a, b)
+        raise NotLowered(f"{packet} with a number on the left")
+
+    return lowering
+
+
+def _swap(packet: Packet) -> Lowering:
+    return _binary(packet, lambda emit, a, b: emit(packet, b, a))
+
+
+def _reciprocal(emit: Emitter, a: Any, b: Any) -> Any:
+    return emit(aten.mul, emit(aten.reciprocal, b), a)
+
+
+def _inplace(packet: Packet) -> Lowering:
+    def lowering(emit: Emitter, a: Any, b: Any) -> Any:
+        return emit.call_inplace(packet, (a, b), {})
+
+    return lowering
+
+
+# Calls whose arguments stand in another order or form.
+
+
+def _batch_norm(
+    emit: Emitter,
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    return emit(
+        aten.batch_norm,
+        *(input, weight, bias, running_mean, running_var, training, momentum, eps, False),
+    )
+
+
+def _variadic(packet: Packet) -> Lowering:
+    def lowering(emit: Emitter, x: Any, *sizes: Any, **kwargs: Any) -> Any:
+        if sizes and (isinstance(sizes[0], (list, tuple)) or len(sizes) == 1):
+            first = sizes[0]
+            is_list = isinstance(first, (list, tuple)) or _is_size(first)
+            sizes = (first if is_list else [first], *sizes[1:])
+            return emit.call(packet, (x, *sizes), kwargs)
+        return emit.call(packet, (x, list(sizes)) if sizes else (x,), kwargs)
+
+    return lowering
+
+
+def _is_size(value: Any) -> bool:
+    """Whether a single argument stands for a whole size (``x.view(y.shape)``), not for one number."""
+    if not isinstance(value, fx.Proxy):
+        return isinstance(value, torch.Size)
+    node = value.node
+    if node.target is getattr:
+        return bool(node.args[1] == "shape")
+    return node.target is operator.getitem and isinstance(node.args[1], slice)
+
+
+def _mean(packet: Packet) -> Lowering:
+    def lowering(emit: Emitter, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        if dim is None and not rest:
+            dim = kwargs.pop("axis", None)
+        if dim is None:
+            return emit.call(packet, (x,), kwargs)
+        return emit.call(
+            packet, (x, dim if isinstance(dim, (list, tuple)) else [dim], *rest), kwargs
+        )
+
+    return lowering
+
+
+def _softmax(packet: Packet) -> Lowering:
+    def lowering(
+        emit: Emitter, input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+    ) -> Any:
+        if dim is None:
+            raise NotLowered("softmax without dim")
+        return emit(packet, input, dim, dtype)
+
+    return lowering
+
+
+def _pad(
+    emit: Emitter, input: Any, pad: Any, mode: str = "constant", value: float | None = None
+) -> Any:
+    return emit(aten.pad, input, list(pad), mode, value)
+
+
+def _einsum(emit: Emitter, equation: str, *operands: Any) -> Any:
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    return emit(aten.einsum, equation, list(operands))
+
+
+_UPSAMPLE = {"linear": "linear1d", "bilinear": "bilinear2d", "bicubic": "bicubic2d"} | {
+    "trilinear": "trilinear3d"
+}
+
+
+def _interpolate(
+    emit: Emitter,
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    if antialias or recompute_scale_factor or mode not in _UPSAMPLE:
+        raise NotLowered(f"interpolate with mode '{mode}' depends on the number of dimensions")
+    packet = getattr(aten, f"upsample_{_UPSAMPLE[mode]}")
+    dims = int(_UPSAMPLE[mode][-2])
+
+    def spread(value: Any) -> Any:
+        if value is None or isinstance(value, (list, tuple)) or _is_size(value):
+            return value
+        return [value] * dims
+
+    scales = spread(scale_factor)
+    scales = None if scales is None else [float(scale) for scale in scales]
+    return emit(packet, input, spread(size), bool(align_corners), scales)
+
+
+def _adaptive(packet: Packet, dims: int) -> Lowering:
+    def lowering(emit: Emitter, input: Any, output_size: Any) -> Any:
+        sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size,) * dims
+        if any(size is None for size in sizes):
+            raise NotLowered("adaptive pooling to a size of None")
+        return emit(packet, input, list(sizes))
+
+    return lowering
+
+
+def _max_pool(packet: Packet) -> Lowering:
+    def lowering(
+        emit: Emitter,
+        input: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Any:
+        if return_indices:
+            raise NotLowered("max pooling that returns its indices")
+        stride = [] if stride is None else stride
+        return emit(packet, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+    return lowering
+
+
+def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
+    """``x[…]`` as select, slice, unsqueeze and index, dimension by dimension."""
+    entries = list(index) if isinstance(index, tuple) else [index]
+    if any(
+        isinstance(entry, (list, bool, torch.Tensor)) or emit.is_tensor(entry) for entry in entries
+    ):
+        if len(entries) > 1 and any(
+            not isinstance(e, slice) or e != slice(None) for e in entries[:-1]
+        ):
+            raise NotLowered("an index that mixes tensors with other entries")
+        if isinstance(entries[-1], (list, bool)):
+            raise NotLowered("an index by a list or a bool")
+        return emit(aten.index, x, [None] * (len(entries) - 1) + [entries[-1]])
+    dim, after_ellipsis = 0, False
+    for position, entry in enumerate(entries):
+        if entry is Ellipsis:
+            dim, after_ellipsis = -len(entries) + position + 1, True
+            if None in entries[position:]:
+                raise NotLowered("a new axis after an ellipsis")
+        elif entry is None:
+            x, dim = emit(aten.unsqueeze, x, dim), dim + 1
+        elif isinstance(entry, slice):
+            if entry != slice(None):
+                step = 1 if entry.step is None else entry.step
+                x = emit(aten.slice, x, dim, entry.start, entry.stop, step)
+            dim += 1
+        else:
+            x = emit(aten.select, x, dim, entry)
+            dim += 1 if after_ellipsis else 0
+    return x
+
+
+def _size(emit: Emitter, x: Any, dim: int | None = None) -> Any:
+    return x.shape if dim is None else x.shape[dim]
+
+
+def _same(emit: Emitter, x: Any, *args: Any, **kwargs: Any) -> Any:
+    return x
+
+
+def _nothing(emit: Emitter, *args: Any, **kwargs: Any) -> None:
+    return None
+
+
+def _dropout(packet: Packet) -> Lowering:
+    def lowering(
+        emit: Emitter, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Any:
+        return emit(packet, input, p, True) if training else input
+
+    return lowering
+
+
+def _cast(dtype: torch.dtype) -> Lowering:
+    return lambda emit, x: emit(aten.to, x, dtype)
+
+
+def _to(emit: Emitter, x: Any, *args: Any, **kwargs: Any) -> Any:
+    wanted = [*args, *kwargs.values()]
+    if len(wanted) == 1 and isinstance(wanted[0], torch.dtype):
+        return emit(aten.to, x, wanted[0])
+    raise NotLowered("a move between devices")
+
+
+def _chunk(emit: Emitter, x: Any, chunks: int, dim: int = 0) -> Any:
+    return emit(aten.chunk, x, chunks, dim)
+
+
+_NAMES = {
+    "concat": "cat",
+    "concatenate": "cat",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "multiply": "mul",
+    "multiply_": "mul_",
+    "true_divide": "div",
+    "divide": "div",
+    "subtract": "sub",
+    "logsigmoid": "log_sigmoid",
+}
+
+_EXCEPTIONS: dict[Any, Lowering] = {
+    operator.getitem: _getitem,
+    operator.add: _swap(aten.add),
+    operator.sub: _binary(aten.sub, lambda emit, a, b: emit(aten.rsub, b, a)),
+    operator.mul: _swap(aten.mul),
+    operator.truediv: _binary(aten.div, _reciprocal),
+    operator.floordiv: _binary(aten.floor_divide),
+    operator.mod: _binary(aten.remainder),
+    operator.pow: _binary(aten.pow, lambda emit, a, b: emit(aten.pow, a, b)),
+    operator.matmul: lambda emit, a, b: emit(aten.matmul, a, b),
+    operator.neg: lambda emit, a: emit(aten.neg, a),
+    operator.pos: _same,
+    operator.invert: lambda emit, a: emit(aten.bitwise_not, a),
+    operator.and_: _swap(aten.bitwise_and),
+    operator.or_: _swap(aten.bitwise_or),
+    operator.eq: _swap(aten.eq),
+    operator.ne: _swap(aten.ne),
+    operator.lt: _binary(aten.lt, lambda emit, a, b: emit(aten.gt, b, a)),
+    operator.le: _binary(aten.le, lambda emit, a, b: emit(aten.ge, b, a)),
+    operator.gt: _binary(aten.gt, lambda emit, a, b: emit(aten.lt, b, a)),
+    operator.ge: _binary(aten.ge, lambda emit, a, b: emit(aten.le, b, a)),
+    operator.iadd: _inplace(aten.add),
+    operator.isub: _inplace(aten.sub),
+    operator.imul: _inplace(aten.mul),
+    operator.itruediv: _inplace(aten.div),
+    F.batch_norm: _batch_norm,
+    F.dropout: _dropout(aten.dropout),
+    F.dropout1d: _dropout(aten.feature_dropout),
+    F.dropout2d: _dropout(aten.feature_dropout),
+    F.dropout3d: _dropout(aten.feature_dropout),
+    F.alpha_dropout: _dropout(aten.alpha_dropout),
+    F.feature_alpha_dropout: _dropout(aten.feature_alpha_dropout),
+    F.pad: _pad,
+    F.interpolate: _interpolate,
+    F.upsample: _interpolate,
+    F.softmax: _softmax(aten.softmax),
+    F.log_softmax: _softmax(aten.log_softmax),
+    torch.einsum: _einsum,
+    torch._assert: _nothing,
+    F.adaptive_avg_pool2d: _adaptive(aten.adaptive_avg_pool2d, 2),
+    F.adaptive_avg_pool3d: _adaptive(aten.adaptive_avg_pool3d, 3),
+    torch.max_pool1d: _max_pool(aten.max_pool1d),
+    torch.max_pool2d: _max_pool(aten.max_pool2d),
+    torch.max_pool3d: _max_pool(aten.max_pool3d),
+    F.max_pool1d: _max_pool(aten.max_pool1d),
+    F.max_pool2d: _max_pool(aten.max_pool2d),
+    F.max_pool3d: _max_pool(aten.max_pool3d),
+    torch.mean: _mean(aten.mean),
+    torch.sum: _mean(aten.sum),
+    "mean": _mean(aten.mean),
+    "sum": _mean(aten.sum),
+    "view": _variadic(aten.view),
+    "reshape": _variadic(aten.reshape),
+    "permute": _variadic(aten.permute),
+    "expand": _variadic(aten.expand),
+    "repeat": _variadic(aten.repeat),
+    "flip": _variadic(aten.flip),
+    "size": _size,
+    "requires_grad_": _same,
+    "float": _cast(torch.float32),
+    "double": _cast(torch.float64),
+    "half": _cast(torch.float16),
+    "bfloat16": _cast(torch.bfloat16),
+    "to": _to,
+    "type_as": lambda emit, x, other: emit(aten.to, x, other.dtype),
+    "softmax": lambda emit, x, dim, dtype=None: emit(aten.softmax, x, dim, dtype),
+    "log_softmax": lambda emit, x, dim, dtype=None: emit(aten.log_softmax, x, dim, dtype),
+    "chunk": _chunk,
+}
+
+VIEWS = frozenset(
+    ["view", "reshape", "flatten", "permute", "transpose", "t", "expand", "slice", "select", "squeeze", "unsqueeze", "chunk", "split", "unbind", "contiguous", "to", "detach", "alias", "view_as", "unflatten", "narrow", "movedim", "mT", "diagonal", "unfold", "expand_as"]
+)
+"""Operations whose result may share memory with their input."""
+
+
+@functools.cache
+def is_view(packet: Packet) -> bool:
+    """Whether the operation's result may share memory with its input."""
+    return str(packet.__name__) in VIEWS

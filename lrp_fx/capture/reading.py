@@ -1,0 +1,170 @@
+"""The ways in, tried in order, each verified on the real input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_flatten
+
+from lrp_fx.capture.captured import Arguments, Call, Captured, module_path
+from lrp_fx.capture.copying import structural_copy
+from lrp_fx.capture.exporting import NotExportable, export
+from lrp_fx.capture.symbolic import NotTraceable, trace
+from lrp_fx.errors import CaptureError, InputError
+
+WAYS = ("auto", "symbolic", "export")
+
+SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
+order, so the two differ by the choice of kernels at most."""
+REORDERED = {torch.float64: 1e-7, torch.float32: 1e-3}
+"""The same for a graph with folded batch norm: rounding differs and deep networks amplify it, a
+wrong fold differs by order one."""
+LOW_PRECISION = 5e-2
+"""For half precisions, in either case."""
+
+
+def read(
+    model: nn.Module, arguments: Arguments, way: str, own: list[object] | None = None
+) -> Captured:
+    """Read ``model`` as a graph of ATen calls.
+
+    Args:
+        model: the user's model; it is only read.
+        arguments: its arguments.
+        way: ``"symbolic"``, ``"export"``, or ``"auto"`` for the first that reads the model right.
+        own: the model's own flat outputs on these arguments, which the graph must reproduce; None
+            where the arguments hold no values (then only symbolic tracing is possible).
+
+    Raises:
+        CaptureError: when no way reads the model; with the reason of each.
+    """
+    reasons = []
+    for each in ("symbolic", "export") if way == "auto" else (way,):
+        if each == "export" and own is None:
+            reasons.append("export: needs example inputs")
+            continue
+        try:
+            captured = trace(model, arguments) if each == "symbolic" else export(model, arguments)
+        except (NotTraceable, NotExportable) as error:
+            reasons.append(f"{each}: {error}")
+            continue
+        if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
+            return captured
+        culprit = first_difference(model, captured, arguments)
+        reasons.append(f"{each}: the graph computes something else than the model{culprit}")
+    raise CaptureError(
+        f"the model ({type(model).__name__}) could not be read as a graph.\n  "
+        + "\n  ".join(reasons)
+        + "\nKeep Python branches on tensor values and in-place edits of views out of forward(), or "
+        "explain the submodule behind them."
+    )
+
+
+def run_model(model: nn.Module, arguments: Arguments) -> list[object]:
+    """The flat outputs of the model in eval mode, run on a copy that shares its parameters.
+
+    Raises:
+        InputError: when the model itself fails on the arguments.
+    """
+    copy = structural_copy(model)
+    try:
+        with torch.no_grad():
+            return tree_flatten(copy(*arguments.with_tensors(_cloned(arguments))))[0]
+    except Exception as error:
+        shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
+        raise InputError(
+            f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def reproduces(
+    module: fx.GraphModule,
+    arguments: Arguments,
+    own: list[object],
+    tolerances: dict[torch.dtype, float],
+) -> bool:
+    """Whether the graph computes ``own`` from the arguments."""
+    try:
+        with torch.no_grad():
+            mine = module(*_cloned(arguments))
+    except Exception:
+        return False
+    return len(own) == len(mine) and all(
+        _close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
+    )
+
+
+def _cloned(arguments: Arguments) -> tuple[Tensor, ...]:
+    """The tensors, copied: the model may overwrite its inputs."""
+    return tuple(tensor.detach().clone() for tensor in arguments.tensors)
+
+
+def _close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
+    if not isinstance(own, Tensor) or not isinstance(mine, Tensor):
+        return not isinstance(own, Tensor) and not isinstance(mine, Tensor)
+    if own.shape != mine.shape or own.dtype != mine.dtype:
+        return False
+    if own.numel() == 0 or not own.is_floating_point():
+        return torch.equal(own, mine)
+    finite = torch.isfinite(own)
+    if not torch.equal(finite, torch.isfinite(mine)):
+        return False
+    own, mine = own.masked_fill(~finite, 0), mine.masked_fill(~finite, 0)
+    tolerance = tolerances.get(own.dtype, LOW_PRECISION)
+    return bool((own - mine).abs().max() <= tolerance * own.abs().max())
+
+
+def first_difference(model: nn.Module, captured: Captured, arguments: Arguments) -> str:
+    """ ", first in module …": the first module whose output the graph does not reproduce."""
+    last: dict[Call, fx.Node] = {}
+    for node in captured.module.graph.nodes:
+        for call in node.meta.get("module_calls", ()):
+            last[call] = node
+    values: dict[fx.Node, object] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            values[n] = result = super().run_node(n)
+            return result
+
+    try:
+        with torch.no_grad():
+            Recorder(captured.module, garbage_collect_values=False).run(*_cloned(arguments))
+            with _outputs_of_modules(model) as (copy, outputs):
+                copy(*arguments.with_tensors(_cloned(arguments)))
+    except Exception as error:
+        return f" ({error})"
+    for call, own in outputs:
+        if call in last and isinstance(own, Tensor):
+            node = last[call]
+            if not _close(own, values.get(node), SAME_KERNELS):
+                source = f" at {node.meta['source']}" if node.meta.get("source") else ""
+                return f", first in module '{call[0] or module_path(node)}'{source}"
+    return ""
+
+
+@contextmanager
+def _outputs_of_modules(
+    model: nn.Module,
+) -> Iterator[tuple[nn.Module, list[tuple[Call, object]]]]:
+    """A copy of the model that notes what each module call returned, in order."""
+    copy = structural_copy(model)
+    outputs: list[tuple[Call, object]] = []
+    counts: dict[str, int] = {}
+
+    def note(path: str) -> object:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            count = counts.get(path, 0)
+            counts[path] = count + 1
+            kept = output.clone() if isinstance(output, Tensor) else output
+            outputs.append(((path, count), kept))
+
+        return hook
+
+    for path, module in copy.named_modules():
+        module.register_forward_hook(note(path))  # type: ignore[arg-type]
+    yield copy, outputs

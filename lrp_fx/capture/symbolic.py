@@ -1,0 +1,306 @@
+"""Capture by symbolic tracing: milliseconds, no example input, any batch and image size.
+
+``torch.fx.Tracer.trace`` patches ``nn.Module.__call__`` for the whole process while it runs. This
+tracer runs a structural copy of the model on ``fx`` proxies instead: the copy's modules announce
+themselves through an instance attribute, its parameters are proxies, and nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import sys
+import threading
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.utils._pytree import tree_flatten
+
+from lrp_fx.aten import Packet, aten, packet_of
+from lrp_fx.capture.captured import Arguments, Call, Captured
+from lrp_fx.capture.copying import structural_copy
+from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
+from lrp_fx.errors import LRPError
+
+_OPAQUE = (_NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_STATIC_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad"})
+_STATIC_METHODS = frozenset(
+    {"size", "dim", "numel", "stride", "is_floating_point", "is_contiguous"}
+)
+_INPLACE = {f"__{op}__": getattr(operator, op) for op in ("iadd", "isub", "imul", "itruediv")}
+_LOCK = threading.Lock()
+
+
+class NotTraceable(Exception):
+    """The model's Python cannot be followed without values; another capture must read it."""
+
+
+class TensorProxy(fx.Proxy):
+    """Stands for a tensor, a tuple of tensors or a size while the copy runs.
+
+    ``node`` is rebound by an in-place operation, as the memory behind a tensor is: whoever holds the
+    proxy sees the new value. ``aliases`` are the proxies that may share its memory.
+    """
+
+    node: fx.Node
+    tracer: SymbolicTracer
+
+    def __init__(self, node: fx.Node, tracer: SymbolicTracer, value: Tensor | None = None) -> None:
+        super().__init__(node, tracer)
+        self.value = value
+        self.is_tensor = True
+        self.aliases: weakref.WeakSet[TensorProxy] = weakref.WeakSet([self])
+
+    def __getattr__(self, name: str) -> Any:
+        if self.value is not None:
+            if name in _STATIC_ATTRIBUTES:
+                return getattr(self.value, name)
+            if name in _STATIC_METHODS:
+                return getattr(self.value, name)
+        if not self.is_tensor:
+            raise NotTraceable(f"'.{name}' of a size")
+        if name in ("shape", "dtype", "device"):
+            return self.tracer.scalar("call_function", getattr, (self, name), {})
+        if name == "ndim":
+            raise NotTraceable("the number of dimensions decides what the code does")
+        if name in ("T", "mT"):
+            return self.tracer.create_proxy(
+                "call_method", "t" if name == "T" else "mT", (self,), {}
+            )
+        if name == "data":
+            return self
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return functools.partial(self._method, name)
+
+    def _method(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return self.tracer.create_proxy("call_method", name, (self, *args), kwargs)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<traced {self.node.name}>"
+
+
+def _inplace_operator(function: Any) -> Any:
+    def method(self: TensorProxy, other: Any) -> Any:
+        if not self.is_tensor:
+            return NotImplemented
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _name, _function in _INPLACE.items():
+    setattr(TensorProxy, _name, _inplace_operator(_function))
+
+
+class SymbolicTracer(fx.proxy.TracerBase):
+    """Records the ATen calls that a structural copy makes on proxies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.calls: list[Call] = []
+        self.call_counts: dict[str, int] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.constants: dict[str, Tensor] = {}
+        self.emitter = Emitter(self._call, self._call_inplace, self._is_tensor)
+
+    # fx's interface
+
+    def proxy(self, node: fx.Node) -> TensorProxy:
+        return TensorProxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        raise NotTraceable("a Python branch on a tensor's value or size")
+
+    def iter(self, obj: fx.Proxy) -> Any:
+        raise NotTraceable("a Python loop over a tensor or a size")
+
+    def keys(self, obj: fx.Proxy) -> Any:
+        raise NotTraceable("keys() of a traced value")
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Tensor):
+            return self.constant(a).node
+        return super().create_arg(a)
+
+    def create_node(
+        self,
+        kind: str,
+        target: Any,
+        args: Any,
+        kwargs: Any,
+        name: str | None = None,
+        type_expr: Any | None = None,
+    ) -> fx.Node:
+        node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
+        node.meta["module_calls"] = tuple(self.calls)
+        node.meta["source"] = _user_line()
+        return node
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any
+    ) -> Any:
+        if kind not in ("call_function", "call_method"):
+            return super().create_proxy(kind, target, args, kwargs, *rest, **options)
+        if not any(self._is_tensor(a) for a in tree_flatten((args, kwargs))[0]):
+            return self.scalar(kind, target, args, kwargs)
+        if target is operator.getitem and self._is_tuple(args[0]):
+            return super().create_proxy(kind, target, args, kwargs)
+        if packet_of(target) is not None:
+            return self._call(packet_of(target), args, kwargs)
+        return lower(self.emitter, target, tuple(args), dict(kwargs))
+
+    # what the emitter and the proxies need
+
+    def _call(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = super().create_proxy("call_function", packet, args, kwargs)
+        source = args[0] if args else None
+        if is_view(packet) and isinstance(source, TensorProxy):
+            result.aliases = source.aliases
+            result.aliases.add(result)
+        return result
+
+    def _call_inplace(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        target = args[0]
+        if not isinstance(target, TensorProxy):
+            raise NotTraceable("an in-place operation on a constant")
+        if any(proxy is not target for proxy in target.aliases):
+            raise NotTraceable("an in-place operation on a tensor that shares memory with another")
+        target.node = super().create_proxy("call_function", packet, args, kwargs).node
+        target.value = None
+        return target
+
+    def scalar(self, kind: str, target: Any, args: Any, kwargs: Any) -> TensorProxy:
+        """A proxy for a size or a number; its arithmetic stays Python."""
+        proxy: TensorProxy = super().create_proxy(kind, target, args, kwargs)
+        proxy.is_tensor = False
+        return proxy
+
+    def constant(self, value: Tensor) -> TensorProxy:
+        """A proxy for a tensor that the code made itself, or that hides in an attribute."""
+        for name, known in self.constants.items():
+            if known is value:
+                break
+        else:
+            name = f"_constant_{len(self.constants)}"
+            self.constants[name] = value
+        return self._attribute(name, value)
+
+    def parameter(self, path: str, value: Tensor) -> TensorProxy:
+        """A proxy for a parameter or buffer; its shape, dtype and device are known."""
+        self.tensors[path] = value
+        return self._attribute(path, value)
+
+    def _attribute(self, name: str, value: Tensor) -> TensorProxy:
+        node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
+        return TensorProxy(node, self, value)
+
+    @staticmethod
+    def _is_tensor(value: Any) -> bool:
+        return isinstance(value, Tensor) or (isinstance(value, TensorProxy) and value.is_tensor)
+
+    @staticmethod
+    def _is_tuple(value: Any) -> bool:
+        packet = packet_of(value.node.target) if isinstance(value, TensorProxy) else None
+        if packet is None:
+            return False
+        returns = getattr(packet, packet.overloads()[0])._schema.returns
+        return len(returns) > 1 or str(returns[0].type).startswith("List")
+
+    # modules
+
+    def announce(self, copy: nn.Module, paths: dict[int, str]) -> None:
+        """Make each module of the copy say when its forward begins and ends."""
+        for module in list(copy.modules()):
+            if isinstance(module, torch.jit.ScriptModule):
+                raise NotTraceable("a scripted module has no Python code to trace")
+            forward = functools.partial(self._forward, module, paths[id(module)], module.forward)
+            module.__dict__["forward"] = forward
+
+    def _forward(
+        self, module: nn.Module, path: str, forward: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        count = self.call_counts.get(path, 0)
+        self.call_counts[path] = count + 1
+        self.calls.append((path, count))
+        try:
+            if isinstance(module, _BatchNorm):
+                return self._batch_norm(module, *args, **kwargs)
+            if isinstance(module, _OPAQUE):
+                raise NotTraceable(f"{type(module).__name__} has to be seen with values")
+            return forward(*args, **kwargs)
+        finally:
+            self.calls.pop()
+
+    def _batch_norm(self, module: _BatchNorm, input: Any) -> Any:
+        # Its own forward asks for the number of dimensions, which nobody knows here.
+        batch_statistics = module.running_mean is None and module.running_var is None
+        return self._call(
+            aten.batch_norm,
+            (input, module.weight, module.bias, module.running_mean, module.running_var)
+            + (batch_statistics, module.momentum or 0.0, module.eps, False),
+            {},
+        )
+
+
+_SKIPPED = (f"{torch.__path__[0]}/", __file__.rsplit("/", 1)[0])
+
+
+def _user_line() -> str | None:
+    """file:line of the innermost frame that belongs neither to torch nor to this package."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if not filename.startswith(_SKIPPED) and not filename.startswith("<"):
+            return f"{filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def trace(model: nn.Module, arguments: Arguments) -> Captured:
+    """Read ``model`` by symbolic tracing; ``arguments.tensors`` are not looked at.
+
+    Raises:
+        NotTraceable: when the model's Python wants to know a value.
+        LRPError: when the model cannot be explained by any capture.
+    """
+    with _LOCK:
+        tracer = SymbolicTracer()
+        count = sum(1 for leaf in arguments.constants if repr(leaf) == "<tensor>")
+        inputs = tuple(
+            tracer.proxy(tracer.create_node("placeholder", f"input_{i}", (), {}))
+            for i in range(count)
+        )
+        copy = structural_copy(model, replace_tensor=tracer.parameter, keep_hooks=False)
+        paths = {id(module): path for path, module in copy.named_modules()}
+        try:
+            tracer.announce(copy, paths)
+            result = copy(*arguments.with_tensors(inputs))
+        except (LRPError, NotTraceable):
+            raise
+        except NotLowered as error:
+            raise NotTraceable(str(error)) from error
+        except Exception as error:
+            raise NotTraceable(f"{type(error).__name__}: {error}") from error
+        leaves, spec = tree_flatten(result)
+        tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))
+        for node in list(tracer.graph.nodes):
+            if node.op == "get_attr" and not node.users:
+                tracer.graph.erase_node(node)
+        used = {node.target for node in tracer.graph.nodes if node.op == "get_attr"}
+        tensors = {
+            name: value
+            for name, value in itertools.chain(tracer.tensors.items(), tracer.constants.items())
+            if name in used
+        }
+        module = fx.GraphModule(tensors, tracer.graph, class_name="Captured")
+        constants = {name: value for name, value in tracer.constants.items() if name in used}
+        return Captured(module, spec, "symbolic", constants)

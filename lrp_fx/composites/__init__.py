@@ -1,0 +1,57 @@
+"""Composites: presets, one's own, and presets that reproduce other tools."""
+
+from __future__ import annotations
+
+from lrp_fx.composites import compat
+from lrp_fx.composites.composite import Composite
+from lrp_fx.composites.matchers import (
+    Matcher,
+    Place,
+    anything,
+    convolution,
+    dense,
+    first,
+    last,
+    module_type,
+    operation,
+    path,
+)
+from lrp_fx.composites.presets import (
+    PRESETS,
+    Epsilon,
+    EpsilonAlpha2Beta1,
+    EpsilonAlpha2Beta1Flat,
+    EpsilonGammaBox,
+    EpsilonPlus,
+    EpsilonPlusFlat,
+    Uniform,
+    Zero,
+    ZPlus,
+    by_name,
+)
+
+__all__ = [
+    "PRESETS",
+    "Composite",
+    "Epsilon",
+    "EpsilonAlpha2Beta1",
+    "EpsilonAlpha2Beta1Flat",
+    "EpsilonGammaBox",
+    "EpsilonPlus",
+    "EpsilonPlusFlat",
+    "Matcher",
+    "Place",
+    "Uniform",
+    "ZPlus",
+    "Zero",
+    "anything",
+    "by_name",
+    "compat",
+    "convolution",
+    "dense",
+    "first",
+    "last",
+    "module_type",
+    "operation",
+    "path",
+]

@@ -1,0 +1,126 @@
+"""The presets of the literature, each a function that returns a composite.
+
+In the Epsilon… family the last linear operation before the output gets ε even where it is a
+convolution: z⁺ there loses the class (SqueezeNet, segmentation heads).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from torch import Tensor
+
+from lrp_fx import rules
+from lrp_fx.composites.composite import Composite, MatcherLike
+from lrp_fx.composites.matchers import anything, convolution, dense, first, last, operation
+from lrp_fx.errors import CompositeError
+from lrp_fx.rules import Rule, Stabilizer
+
+
+def _preset(name: str, *lines: tuple[MatcherLike, Rule]) -> Composite:
+    return Composite(lines, name=name, strict=False)
+
+
+def Uniform(rule: Rule) -> Composite:
+    """One rule on every linear operation."""
+    return _preset(f"Uniform({rule})", (anything(), rule))
+
+
+def Zero() -> Composite:
+    """LRP-0 everywhere, with ε = 0 at additions and pools too."""
+    proportional = rules.Proportional(Stabilizer(0.0))
+    epsilon = rules.Epsilon(stabilizer=Stabilizer(0.0))
+    return _preset(
+        "Zero",
+        (anything(), rules.Zero()),
+        (operation("addition", "average pooling", "interpolation"), proportional),
+        (operation("normalization"), epsilon),
+    )
+
+
+def Epsilon(eps: float = 1e-6) -> Composite:
+    """LRP-ε on every linear operation (Bach et al. 2015)."""
+    return _preset("Epsilon", (anything(), rules.Epsilon(eps)))
+
+
+def ZPlus() -> Composite:
+    """z⁺ on every linear operation, the last one included: it shows where, hardly which class."""
+    return _preset("ZPlus", (anything(), rules.ZPlus()))
+
+
+def _epsilon_family(name: str, conv: Rule, eps: float, at_first: Rule | None = None) -> Composite:
+    beginning = () if at_first is None else ((first(), at_first),)
+    return _preset(
+        name,
+        *beginning,
+        (last() & convolution, rules.Epsilon(eps)),
+        (convolution, conv),
+        (dense, rules.Epsilon(eps)),
+    )
+
+
+def EpsilonPlus(eps: float = 1e-6) -> Composite:
+    """ε on dense layers, z⁺ on convolutions: the default."""
+    return _epsilon_family("EpsilonPlus", rules.ZPlus(), eps)
+
+
+def EpsilonPlusFlat(eps: float = 1e-6) -> Composite:
+    """:func:`EpsilonPlus` with :class:`~lrp_fx.rules.Flat` on the first linear operations."""
+    return _epsilon_family("EpsilonPlusFlat", rules.ZPlus(), eps, rules.Flat())
+
+
+def EpsilonGammaBox(
+    low: float | Tensor, high: float | Tensor, gamma: float = 0.25, eps: float = 1e-6
+) -> Composite:
+    """ε dense, generalized γ on convolutions, zᴮ on the first linear operations.
+
+    Args:
+        low: the smallest value of the model's input, see :class:`~lrp_fx.rules.ZBox`.
+        high: the largest.
+        gamma: γ of the convolutions.
+        eps: ε of the dense layers.
+    """
+    conv, box = rules.GeneralizedGamma(gamma), rules.ZBox(low, high)
+    return _epsilon_family("EpsilonGammaBox", conv, eps, box)
+
+
+def EpsilonAlpha2Beta1(eps: float = 1e-6) -> Composite:
+    """ε dense, α2β1 on convolutions."""
+    return _epsilon_family("EpsilonAlpha2Beta1", rules.AlphaBeta(2, 1), eps)
+
+
+def EpsilonAlpha2Beta1Flat(eps: float = 1e-6) -> Composite:
+    """:func:`EpsilonAlpha2Beta1` with :class:`~lrp_fx.rules.Flat` on the first linear operations."""
+    return _epsilon_family("EpsilonAlpha2Beta1Flat", rules.AlphaBeta(2, 1), eps, rules.Flat())
+
+
+PRESETS: dict[str, Callable[..., Composite]] = {
+    "zero": Zero,
+    "epsilon": Epsilon,
+    "z_plus": ZPlus,
+    "epsilon_plus": EpsilonPlus,
+    "epsilon_plus_flat": EpsilonPlusFlat,
+    "epsilon_gamma_box": EpsilonGammaBox,
+    "epsilon_alpha2_beta1": EpsilonAlpha2Beta1,
+    "epsilon_alpha2_beta1_flat": EpsilonAlpha2Beta1Flat,
+}
+"""The presets by name."""
+
+
+def by_name(name: str) -> Composite:
+    """The preset of that snake-case name.
+
+    Raises:
+        CompositeError: for an unknown name, with near misses, or one that needs arguments.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(PRESETS)}"
+        raise CompositeError(f"no composite is called {name!r}; {hint}")
+    if name == "epsilon_gamma_box":
+        raise CompositeError(
+            "epsilon_gamma_box needs the bounds of the model's input: pass "
+            "composites.EpsilonGammaBox(low, high) instead of the name"
+        )
+    return PRESETS[name]()

@@ -1,0 +1,39 @@
+"""Every error that lrp_fx raises on purpose. All derive from :class:`LRPError`."""
+
+from __future__ import annotations
+
+
+class LRPError(Exception):
+    """Base class of every error that the library raises on purpose."""
+
+
+class InputError(LRPError, ValueError):
+    """The inputs cannot be explained: their type, shape or values."""
+
+
+class OptionError(LRPError, ValueError):
+    """An option has a value that it cannot have."""
+
+
+class TargetError(LRPError, AssertionError, IndexError):
+    """The target does not fit the output.
+
+    Captum raises now an ``AssertionError``, now an ``IndexError`` for the same mistake; code written
+    against either one catches this.
+    """
+
+
+class CompositeError(LRPError, ValueError):
+    """A composite does not fit the model: an unknown name, a matcher without a match, a wrong rule."""
+
+
+class CaptureError(LRPError, RuntimeError):
+    """The model could not be read as a graph that computes what the model computes."""
+
+
+class UnsupportedOperationError(CaptureError):
+    """The graph holds operations through which nobody has described relevance."""
+
+
+class NonFiniteError(LRPError, ArithmeticError):
+    """A NaN or an infinity in the relevance, with the node in which it first appeared."""

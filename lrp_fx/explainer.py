@@ -1,0 +1,339 @@
+"""From a model and options to programs: reads the model, keeps what it read, plans, rewrites."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_unflatten
+
+from lrp_fx.canonize import canonize
+from lrp_fx.capture import (
+    REORDERED,
+    WAYS,
+    Arguments,
+    Captured,
+    read,
+    reproduces,
+    run_model,
+)
+from lrp_fx.capture.reading import SAME_KERNELS
+from lrp_fx.composites import Composite, EpsilonPlus, by_name
+from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
+from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.layers import Layer, find_layer
+from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
+from lrp_fx.program import Program
+from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
+from lrp_fx.rewrite import rewrite
+from lrp_fx.start import Start, StartRelevance
+
+OutputKey = int | str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is explained; checked when made.
+
+    Raises:
+        OptionError: for a value that an option cannot have.
+        CompositeError: for an unknown composite.
+    """
+
+    composite: Composite | str | None = None
+    top_k: float = 1.0
+    filters: Sequence[tuple[MatcherLike, float]] | None = None
+    propagation: Engine = "direct"
+    start: Start = "logit"
+    bias: BiasPolicy | None = None
+    capture: str = "auto"
+    unknown: Unknown = "error"
+    output: OutputKey | None = None
+    memory: str = "keep"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("propagation", ENGINES),
+            ("bias", (None, *BIAS_POLICIES)),
+            ("capture", WAYS),
+            ("unknown", UNKNOWN_POLICIES),
+            ("memory", ("keep",)),
+        ):
+            if getattr(self, name) not in known:
+                words = ", ".join(repr(each) for each in known)
+                raise OptionError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
+        StartRelevance(self.start)
+        self.resolved()
+
+    def resolved(self) -> Composite:
+        """The composite, with the filters and the bias policy of the options."""
+        composite = self.composite
+        if composite is None:
+            composite = EpsilonPlus()
+        elif isinstance(composite, str):
+            composite = by_name(composite)
+        elif not isinstance(composite, Composite):
+            raise OptionError(
+                f"composite must be a Composite or the name of a preset, got {composite!r}"
+            )
+        extra = [] if self.filters is None else list(filter_lines(self.filters))
+        if self.top_k != 1 or isinstance(self.top_k, bool):
+            extra.append(everywhere(self.top_k))
+        return Composite(
+            composite.assignments,
+            filters=[*extra, *composite.filters],
+            bias=self.bias or composite.bias,
+            name=composite.name,
+            strict=composite.strict,
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the model is explained, and where.
+
+    Args:
+        explained: the layer whose value is explained, None for the model's output.
+        explained_input: the layer's input instead of its output.
+        layers: the layers whose relevance is wanted, None for the model's inputs.
+        layers_input: their inputs instead of their outputs.
+    """
+
+    explained: Layer | None = None
+    explained_input: bool = False
+    layers: tuple[Layer, ...] | None = None
+    layers_input: bool = False
+
+
+@dataclass
+class _Reading:
+    """One capture of the model and what was made of it."""
+
+    captured: Captured
+    canonical: Captured
+    modules: tuple[int, ...]
+    verified: set[Any] = field(default_factory=set)
+    programs: dict[Any, Program] = field(default_factory=dict)
+
+
+class Explainer:
+    """Makes programs for a model and keeps them; safe to use from several threads."""
+
+    def __init__(self, model: nn.Module, options: Options) -> None:
+        if not isinstance(model, nn.Module):
+            raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
+        self.model, self.options = model, options
+        self.composite = options.resolved()
+        self._readings: dict[Any, list[_Reading]] = {}
+        self._lock = threading.RLock()
+
+    def refresh(self) -> None:
+        """Recompute, at the next call, all that was computed from parameters."""
+        with self._lock:
+            for readings in self._readings.values():
+                for reading in readings:
+                    for program in reading.programs.values():
+                        program.refresh()
+
+    def program(
+        self,
+        arguments: Arguments,
+        attributed: int,
+        view: View,
+        report: Callable[[str], None] | None = None,
+    ) -> Program:
+        """The program for these arguments, made if it is not there yet.
+
+        Args:
+            arguments: the model's arguments; the capture is verified on them.
+            attributed: how many of the tensors, from the first, are explained.
+            view: what is explained, and where.
+            report: gets a line about each step that takes time.
+        """
+        with self._lock:
+            reading = self._reading(arguments, report)
+            return self._program(reading, attributed, view)
+
+    def unverified_program(self) -> Program:
+        """The program for arguments that nobody has seen yet, where symbolic tracing suffices.
+
+        Raises:
+            CaptureError: when inputs are needed to read the model.
+        """
+        with self._lock:
+            for readings in self._readings.values():
+                for reading in readings:
+                    if reading.modules == self._modules():
+                        return next(iter(reading.programs.values()))
+            arguments = self._expected_arguments()
+            way = self.options.capture
+            if way == "export":
+                raise CaptureError('capture="export" needs example inputs: pass them to plan()')
+            try:
+                captured = read(self.model, arguments, way)
+            except CaptureError as error:
+                raise CaptureError(f"{error}\nPass example inputs: plan(x).") from error
+            reading = _Reading(captured, canonize(captured), self._modules())
+            self._readings.setdefault(arguments.structure, []).append(reading)
+            return self._program(reading, len(captured.placeholders()), View())
+
+    def _modules(self) -> tuple[int, ...]:
+        """Changes when a module of the model is replaced."""
+        return tuple(id(module) for module in self.model.modules())
+
+    def _expected_arguments(self) -> Arguments:
+        """A tensor for each required argument of the model's forward."""
+        parameters = inspect.signature(self.model.forward).parameters.values()
+        required = [
+            p
+            for p in parameters
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        sample = Arguments.of(tuple(torch.empty(0) for _ in required or [None]))
+        return Arguments((), sample.constants, sample.spec)
+
+    def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
+        structure, shapes = arguments.structure, arguments.shapes
+        modules = self._modules()
+        known = [r for r in self._readings.get(structure, []) if r.modules == modules]
+        self._readings[structure] = known
+        for reading in known:
+            if shapes in reading.verified:
+                return reading
+        own = run_model(self.model, arguments)
+        for reading in known:
+            if reproduces(reading.captured.module, arguments, own, SAME_KERNELS):
+                return self._verified(reading, arguments, own)
+        began = time.perf_counter()
+        captured = read(self.model, arguments, self.options.capture, own)
+        if report is not None:
+            report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
+        reading = _Reading(captured, canonize(captured), modules)
+        known.append(reading)
+        return self._verified(reading, arguments, own)
+
+    def _verified(self, reading: _Reading, arguments: Arguments, own: list[object]) -> _Reading:
+        """The reading, once its canonical form reproduces the model too."""
+        if not reproduces(reading.canonical.module, arguments, own, REORDERED):
+            raise CaptureError(
+                "the canonical graph does not compute what the model computes: this is a fault of "
+                "lrp_fx, please report it with the model"
+            )
+        reading.verified.add(arguments.shapes)
+        return reading
+
+    def _program(self, reading: _Reading, attributed: int, view: View) -> Program:
+        key = (attributed, view)
+        if key not in reading.programs:
+            reading.programs[key] = self._build(reading.canonical, attributed, view)
+        return reading.programs[key]
+
+    def _build(self, captured: Captured, attributed: int, view: View) -> Program:
+        plan = self._plan(captured, attributed, view)
+        lrp = rewrite(
+            captured,
+            plan,
+            start=self.options.start,
+            bias=self.composite.bias,
+            engine=self.options.propagation,
+        )
+        return Program(self.model, lrp, plan)
+
+    def _plan(self, captured: Captured, attributed: int, view: View) -> Plan:
+        inputs = captured.placeholders()[:attributed]
+        notes = [f"capture: {captured.way}", f"composite: {self.composite.name}"]
+        if view.explained is None:
+            explained, note = explained_output(self._result(captured))
+        else:
+            nodes = find_layer(captured, self.model, view.explained, of_input=view.explained_input)
+            if len(nodes) != 1:
+                raise InputError(
+                    f"the layer reads {len(nodes)} tensors: explain one of them by name"
+                )
+            (explained,), note = nodes, f"explained: {nodes[0].name}"
+        sources: tuple[fx.Node, ...] = tuple(inputs)
+        if view.layers is not None:
+            sources = tuple(
+                node
+                for layer in view.layers
+                for node in find_layer(captured, self.model, layer, of_input=view.layers_input)
+            )
+        return make_plan(
+            captured,
+            self.model,
+            self.composite,
+            inputs=inputs,
+            explained=explained,
+            sources=sources,
+            unknown=self.options.unknown,
+            notes=[*notes, note],
+        )
+
+    def _result(self, captured: Captured) -> fx.Node:
+        """The node of the model's output that is explained."""
+        results = captured.results()
+        structured = tree_unflatten(results, captured.outputs)
+        key = self.options.output
+        if key is not None:
+            try:
+                chosen = structured[key]
+            except (KeyError, IndexError, TypeError) as error:
+                known = _keys(structured)
+                raise OptionError(f"the model's output has no {key!r}; it has {known}") from error
+        elif isinstance(structured, fx.Node):
+            chosen = structured
+        else:
+            tensors = [leaf for leaf in results if isinstance(leaf, fx.Node)]
+            if len(tensors) != 1:
+                raise OptionError(
+                    f"the model's output holds {len(tensors)} tensors ({_keys(structured)}): say which "
+                    "one to explain with LRPFx(..., output=...)"
+                )
+            chosen = tensors[0]
+        if not isinstance(chosen, fx.Node):
+            raise OptionError(f"the output {key!r} is not a tensor but {type(chosen).__name__}")
+        return chosen
+
+
+def _keys(structured: Any) -> str:
+    if isinstance(structured, Mapping):
+        return f"keys {', '.join(map(repr, structured))}"
+    if isinstance(structured, Sequence):
+        return f"indices 0 to {len(structured) - 1}"
+    return "one tensor"
+
+
+def check_inputs(inputs: tuple[Any, ...]) -> None:
+    """Refuse inputs that cannot be explained.
+
+    Raises:
+        InputError: for anything but floating point tensors with one common, non-empty batch
+            dimension and finite values.
+    """
+    for position, value in enumerate(inputs):
+        name = f"input {position}" if len(inputs) > 1 else "the input"
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise InputError(
+                f"{name} has dtype {value.dtype}: relevance is for floating point inputs; convert it "
+                "as the model expects (for images: float, normalized)"
+            )
+        if value.dim() == 0 or value.shape[0] == 0:
+            raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
+        if value.shape[0] != inputs[0].shape[0]:
+            raise InputError(
+                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}"
+            )
+        if not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise InputError(f"{name} holds {bad} NaN or infinite values")
+
+
+__all__ = ["Explainer", "Options", "OutputKey", "View", "check_inputs"]

@@ -1,0 +1,275 @@
+"""The plan: which operation gets which rule, and why, before anything runs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import fx, nn
+
+from lrp_fx.analysis import Analysis, analyse, linear_ranks
+from lrp_fx.aten import name_of, packet_of
+from lrp_fx.capture import Captured, where
+from lrp_fx.composites import Composite, Matcher, Place
+from lrp_fx.composites.composite import without_match
+from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.relevance import UNKNOWN, Operation, operation_of
+from lrp_fx.rules import Rule
+
+Unknown = Literal["error", "vjp"]
+UNKNOWN_POLICIES: tuple[Unknown, ...] = ("error", "vjp")
+_FINAL = frozenset(["softmax", "_softmax", "log_softmax", "_log_softmax", "sigmoid", "log_sigmoid"])
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to the relevance at one node.
+
+    Args:
+        node: the node of the canonical graph.
+        path: its module path.
+        operation: how the library describes its operation; None for one part of several results.
+        rule: the rule chosen for it.
+        chosen_by: the line of the composite that chose it, or "default".
+        top_k: the filter on the relevance that enters the node, None for no filter.
+        receivers: the operands that get relevance.
+    """
+
+    node: fx.Node
+    path: str
+    operation: Operation | None
+    rule: Rule | None
+    chosen_by: str
+    top_k: float | None
+    receivers: tuple[fx.Node, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps in the order in which the relevance takes them; ``print(plan)`` shows a table.
+
+    Args:
+        steps: one for each node that relevance reaches.
+        explained: the node whose value is explained.
+        sources: the nodes whose relevance is wanted.
+        notes: what the reader should know beside the table.
+        facts: the static analysis that the choices rest on.
+    """
+
+    steps: tuple[Step, ...]
+    explained: fx.Node
+    sources: tuple[fx.Node, ...]
+    notes: tuple[str, ...]
+    facts: Analysis
+
+    def __str__(self) -> str:
+        rows = [("node", "module", "operation", "rule", "chosen by", "top-k")]
+        for step in self.steps:
+            if step.operation is not None:
+                top_k = "" if step.top_k is None else f"{step.top_k:g}"
+                name = name_of(step.node)
+                rows.append(
+                    (step.node.name, step.path, name, str(step.rule), step.chosen_by, top_k)
+                )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*self.notes, *lines])
+
+
+def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
+    """The node to explain for a model's result, and a note: a final softmax is left out."""
+    left_out = []
+    while name_of(result) in _FINAL and isinstance(result.args[0], fx.Node):
+        left_out.append(name_of(result))
+        result = result.args[0]
+    if not left_out:
+        return result, f"explained: {result.name}"
+    names = ", ".join(left_out)
+    return result, f"explained: {result.name}, the input of the model's last operation ({names})"
+
+
+def make_plan(
+    captured: Captured,
+    model: nn.Module,
+    composite: Composite,
+    *,
+    inputs: Sequence[fx.Node],
+    explained: fx.Node,
+    sources: Sequence[fx.Node],
+    unknown: Unknown,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Choose a rule for every node that relevance reaches.
+
+    Args:
+        captured: the canonical graph.
+        model: the user's model, for the classes of its modules.
+        composite: the rules.
+        inputs: the placeholders that are explained.
+        explained: the node whose value is explained.
+        sources: the nodes whose relevance is wanted; below them nothing is planned.
+        unknown: what to do about operations that nobody has described.
+        notes: notes to carry.
+
+    Raises:
+        UnsupportedOperationError: naming every operation without a description.
+        CompositeError: for a line of the composite that matches nothing, or a rule that does not fit.
+    """
+    facts = analyse(captured.module.graph, inputs)
+    everything = _reached(captured, facts, explained, set(facts.dynamic))
+    ranks = linear_ranks(
+        reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
+    )
+    wanted = _above(captured.module.graph, sources)
+    reached = _reached(captured, facts, explained, wanted)
+    _refuse_unknown([n for n in reached if _default_receivers(n, facts, wanted)], unknown)
+
+    place_of = _places(model, *ranks)
+    places = {node: place_of(node) for node in everything if not _is_part(node)}
+    used: set[int] = set()
+    choices: dict[fx.Node, tuple[Rule, str]] = {}
+    for node, place in places.items():
+        choices[node] = _choose(node, place, composite, facts, used)
+    _refuse_unused(composite, places, used)
+
+    steps = []
+    live = {explained}
+    for node in reversed(captured.module.graph.nodes):
+        if node not in live or node not in wanted:
+            continue
+        if _is_part(node):
+            receivers = [node.args[0]]
+            steps.append(Step(node, "", None, None, "", None, tuple(receivers)))
+        elif node.op == "call_function":
+            operation = operation_of(node) or UNKNOWN
+            rule, chosen_by = choices[node]
+            candidates = _receivers(operation, node, rule, facts)
+            receivers = [operand for operand in candidates if operand in wanted]
+            if not receivers:
+                continue
+            path = places[node].paths[-1] if places[node].paths else ""
+            top_k = _filter(composite.filters, places[node])
+            steps.append(Step(node, path, operation, rule, chosen_by, top_k, tuple(receivers)))
+        else:
+            continue
+        live.update(receivers)
+    return Plan(tuple(steps), explained, tuple(sources), tuple(notes), facts)
+
+
+def _is_part(node: fx.Node) -> bool:
+    """Whether the node picks one of the several results of an operation."""
+    return node.target is operator.getitem
+
+
+def _receivers(operation: Operation, node: fx.Node, rule: Rule, facts: Analysis) -> list[fx.Node]:
+    choose = operation.receivers
+    operands = operation.operands(node) if choose is None else choose(node, rule, facts)
+    return list(
+        dict.fromkeys(o for o in operands if isinstance(o, fx.Node) and facts.is_dynamic(o))
+    )
+
+
+def _default_receivers(
+    node: fx.Node, facts: Analysis, wanted: set[fx.Node] | frozenset[fx.Node]
+) -> list[fx.Node]:
+    if node.op != "call_function":
+        return []
+    if _is_part(node):
+        found = [source for source in node.all_input_nodes if facts.is_dynamic(source)]
+    else:
+        operation = operation_of(node) or UNKNOWN
+        found = _receivers(operation, node, operation.default(node, facts), facts)
+    return [source for source in found if source in wanted]
+
+
+def _reached(
+    captured: Captured, facts: Analysis, explained: fx.Node, wanted: set[fx.Node]
+) -> list[fx.Node]:
+    """The nodes that relevance reaches from ``explained`` under the default rules, last first."""
+    live, reached = {explained}, []
+    for node in reversed(captured.module.graph.nodes):
+        if node in live and node in wanted and node.op == "call_function":
+            reached.append(node)
+            live.update(_default_receivers(node, facts, wanted))
+    return reached
+
+
+def _above(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes that depend on a source, the sources included."""
+    found = set(sources)
+    for node in graph.nodes:
+        if any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown) -> None:
+    missing = [n for n in reached if not _is_part(n) and operation_of(n) is None]
+    if unknown == "vjp":
+        missing = [n for n in missing if packet_of(n.target) is None]
+    if not missing:
+        return
+    lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in reversed(missing))
+    raise UnsupportedOperationError(
+        "no relevance is described for these operations:\n"
+        + "\n".join(lines)
+        + '\nLRPFx(..., unknown="vjp") sends relevance through them by the ε rule on their '
+        "vector-Jacobian product; operations on tokens, attention and recurrence are not there yet."
+    )
+
+
+def _places(
+    model: nn.Module, from_input: dict[fx.Node, int], from_output: dict[fx.Node, int]
+) -> Callable[[fx.Node], Place]:
+    modules = dict(model.named_modules(remove_duplicate=False))
+
+    def place_of(node: fx.Node) -> Place:
+        operation = operation_of(node) or UNKNOWN
+        calls: tuple[Any, ...] = node.meta.get("merged_calls", ())
+        calls = (*calls, *node.meta.get("module_calls", ()))
+        paths = tuple(path for path, _ in calls)
+        types = tuple(type(modules[path]) for path in paths if path in modules)
+        ranks = from_input.get(node), from_output.get(node)
+        return Place(paths, types, name_of(node), operation.kind, node.name, *ranks)
+
+    return place_of
+
+
+def _choose(
+    node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
+) -> tuple[Rule, str]:
+    operation = operation_of(node) or UNKNOWN
+    chosen: tuple[Rule, str] | None = None
+    for line, (matcher, rule) in enumerate(composite.assignments):
+        if operation.accepts(rule) and matcher(place):
+            used.add(line)
+            if chosen is None:
+                chosen = rule, f"{composite.name}[{line}]: {matcher.text}"
+    return chosen or (operation.default(node, facts), "default")
+
+
+def _refuse_unused(composite: Composite, places: dict[fx.Node, Place], used: set[int]) -> None:
+    if not composite.strict:
+        return
+    known = list(places.values())
+    for line, (matcher, rule) in enumerate(composite.assignments):
+        if line not in used:
+            raise without_match(matcher, rule, known)
+    for matcher, top_k in composite.filters:
+        if not any(matcher(place) for place in known):
+            raise without_match(matcher, f"top_k={top_k}", known)
+
+
+def _filter(filters: Iterable[tuple[Matcher, float]], place: Place) -> float | None:
+    for matcher, top_k in filters:
+        if matcher(place):
+            return None if top_k == 1 else top_k
+    return None
+
+
+__all__ = ["UNKNOWN_POLICIES", "Plan", "Step", "explained_output", "make_plan"]

@@ -1,0 +1,173 @@
+"""A program: an LRP graph bound to a live model, kept true to its parameters, and run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_fx.capture import named_tensors
+from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError
+from lrp_fx.plan import Plan
+from lrp_fx.relevance import LinearRelevance, RelevanceNode
+from lrp_fx.rewrite import LRPGraph
+from lrp_fx.start import Target
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one run yields.
+
+    Args:
+        relevance: of each source, of its shape.
+        output: the explained output, (N, …).
+        start: the relevance that was started with, of the output's shape.
+    """
+
+    relevance: tuple[Tensor, ...]
+    output: Tensor
+    start: Tensor
+
+    def delta(self) -> Tensor:
+        """Σ of what was started with − Σ relevance, (N,)."""
+        return per_sample(self.start) - sum(per_sample(r) for r in self.relevance)
+
+
+def per_sample(relevance: Tensor) -> Tensor:
+    """The sum of each sample, (N,)."""
+    return relevance.reshape(relevance.shape[0], -1).sum(1)
+
+
+class Program:
+    """An LRP graph and the model that it was made from.
+
+    Before each run the model's parameters are compared to those that the graph and its modified
+    weights were made from: replaced, moved, cast or written-to parameters are picked up. Edits
+    through ``parameter.data`` leave no trace; :meth:`refresh` picks them up.
+    """
+
+    def __init__(self, model: nn.Module, lrp: LRPGraph, plan: Plan) -> None:
+        self.model, self.lrp, self.plan = model, lrp, plan
+        self._fingerprint: tuple[Any, ...] | None = None
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Forget everything that was computed from parameters; the next run computes it anew."""
+        self._fingerprint = None
+
+    def run(self, tensors: tuple[Tensor, ...], target: Target) -> Explanation:
+        """Explain.
+
+        Args:
+            tensors: the model's input tensors.
+            target: as in :meth:`lrp_fx.LRPFx.attribute`.
+
+        Raises:
+            NonFiniteError: naming the node where a NaN or an infinity came up first.
+            TargetError: if the target does not fit the output.
+        """
+        self._follow_model()
+        with torch.no_grad():
+            relevance, output, start = self.lrp.module(*tensors, target)
+            explanation = Explanation(relevance, output, start)
+            if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
+                raise self._first_non_finite(tensors, target)
+        return explanation
+
+    def _follow_model(self) -> None:
+        """Bring the graph's tensors up to date with the model's."""
+        live = named_tensors(self.model)
+        wanted = [live.get(path) for path in self.lrp.parameters]
+        fingerprint = tuple(map(_trace_of, wanted))
+        if fingerprint == self._fingerprint:
+            return
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            for path, tensor in zip(self.lrp.parameters, wanted, strict=True):
+                if tensor is None:
+                    raise CaptureError(
+                        f"the model has lost its parameter '{path}' since it was read"
+                    )
+                for module in (self.lrp.module, self.lrp.constants):
+                    _put(module, path, tensor)
+            values = self.lrp.constants()
+            for name, value in zip(self.lrp.constant_names, values, strict=True):
+                _put(self.lrp.module, name, value)
+            for name, weight in self.lrp.prepared.items():
+                node = self.lrp.module.get_submodule(name)
+                assert isinstance(node, LinearRelevance)
+                node.prepare(_get(self.lrp.module, weight))
+            self._fingerprint = fingerprint
+
+    def _first_non_finite(self, tensors: tuple[Tensor, ...], target: Target) -> LRPError:
+        """The error that names the node whose relevance is not finite although its inputs are."""
+        finder = _Finder(self.lrp.module)
+        finder.run(*tensors, target)
+        node = finder.culprit
+        if node is None:
+            return NonFiniteError("the relevance holds NaN or infinite values")
+        calls = node.meta.get("module_calls", ())
+        path = f" (module '{calls[-1][0]}')" if calls and calls[-1][0] else ""
+        if node.op == "call_module" and node.name != "start":
+            module = self.lrp.module.get_submodule(str(node.target))
+            return NonFiniteError(
+                f"the relevance becomes NaN or infinite in '{node.name}'{path}: {module}. A larger ε "
+                "in that rule's stabilizer or another rule there helps."
+            )
+        return InputError(
+            f"the model's own forward pass yields NaN or infinity in '{node.name}'{path}"
+        )
+
+
+class _Finder(fx.Interpreter):
+    """Runs the graph and notes the first node whose value is not finite."""
+
+    culprit: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        counts = n.op == "call_function" or (
+            n.op == "call_module" and isinstance(self.fetch_attr(str(n.target)), RelevanceNode)
+        )
+        if self.culprit is None and counts and not _finite(result):
+            self.culprit = n
+        return result
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return True
+
+
+def _trace_of(tensor: Tensor | None) -> tuple[Any, ...] | None:
+    """What changes when a tensor is replaced, moved, cast or written to."""
+    if tensor is None:
+        return None
+    version = 0 if tensor.is_inference() else tensor._version
+    return id(tensor), tensor.data_ptr(), version, tensor.dtype, tensor.device
+
+
+def _put(module: nn.Module, path: str, value: Tensor) -> None:
+    """Set an existing tensor attribute, whether it was a parameter or a buffer."""
+    prefix, _, name = path.rpartition(".")
+    try:
+        owner = module.get_submodule(prefix)
+    except AttributeError:
+        return
+    if not hasattr(owner, name) or getattr(owner, name) is value:
+        return
+    delattr(owner, name)
+    if isinstance(value, nn.Parameter):
+        owner.register_parameter(name, value)
+    else:
+        owner.register_buffer(name, value)
+
+
+def _get(module: nn.Module, path: str) -> Tensor:
+    prefix, _, name = path.rpartition(".")
+    return getattr(module.get_submodule(prefix), name)  # type: ignore[no-any-return]

@@ -1,0 +1,38 @@
+"""How relevance goes back through each kind of operation; every file one kind."""
+
+from __future__ import annotations
+
+from lrp_fx.relevance import activation, addition, linear, normalization, pooling, product, routing
+from lrp_fx.relevance.engines import ENGINES, Engine
+from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance, is_linear
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import (
+    Facts,
+    Operation,
+    Received,
+    Site,
+    operation_of,
+    register,
+    registry,
+)
+from lrp_fx.relevance.unknown import UNKNOWN
+
+for _kind in (linear, activation, pooling, addition, product, routing, normalization):
+    register(_kind.OPERATIONS)
+
+__all__ = [
+    "BIAS_POLICIES",
+    "ENGINES",
+    "UNKNOWN",
+    "BiasPolicy",
+    "Engine",
+    "Facts",
+    "LinearRelevance",
+    "Operation",
+    "Received",
+    "RelevanceNode",
+    "Site",
+    "is_linear",
+    "operation_of",
+    "registry",
+]

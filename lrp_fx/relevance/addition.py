@@ -1,0 +1,120 @@
+"""Relevance through additions and subtractions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import arguments, name_of
+from lrp_fx.relevance.activation import PassRelevance
+from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule
+
+
+class AdditionRelevance(RelevanceNode):
+    """Shares of the relevance for the summands of ``y = a + b``.
+
+    Proportional ``R_a = a ⊙ R / S(y)``; by magnitude ``R |a| / S(|a| + |b|)``; or half each. A summand
+    that is a constant keeps its share, as a bias does.
+    """
+
+    def __init__(self, rule: Proportional | ByMagnitude | Half) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def extra_repr(self) -> str:
+        """The rule."""
+        return str(self.rule)
+
+    def propagate(
+        self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
+    ) -> list[Tensor]:
+        """The relevance of each summand that wants it.
+
+        Args:
+            relevance: (N, …), of the output's shape.
+            output: ``y``, for the proportional rule.
+            summands: (value or shape, factor, wanted) each; the values broadcast to the output.
+        """
+        if isinstance(self.rule, Half):
+            shapes = [_shape(value) for value, _, wanted in summands if wanted]
+            return [sum_to(relevance / 2, shape) for shape in shapes]
+        if isinstance(self.rule, Proportional):
+            assert output is not None
+            quotient = self.rule.stabilizer.quotient(relevance, output)
+            shares = (value if factor == 1 else value * factor for value, factor, _ in summands)
+        else:
+            sizes = [abs(value * factor) for value, factor, _ in summands]
+            quotient = self.rule.stabilizer.quotient(relevance, sum(sizes).expand_as(relevance))
+            shares = (size for size in sizes)
+        return [
+            sum_to(share * quotient, _shape(value))
+            for share, (value, _, wanted) in zip(shares, summands, strict=True)
+            if wanted
+        ]
+
+
+def _shape(value: Any) -> torch.Size:
+    return value.shape if isinstance(value, Tensor) else torch.Size(value)
+
+
+def _summands(node: fx.Node) -> list[tuple[Any, float]]:
+    """The operands and the factors with which they enter the sum."""
+    bound = arguments(node)
+    alpha = bound.get("alpha", 1)
+    if name_of(node) == "rsub":
+        return [(bound["self"], -alpha), (bound["other"], 1)]
+    return [(bound["self"], 1), (bound["other"], -alpha if name_of(node) == "sub" else alpha)]
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    operands = [value for value, _ in _summands(node)]
+    if sum(facts.is_dynamic(value) for value in operands) == 1 and facts.is_preprocessing(node):
+        return Pass()
+    return Proportional()
+
+
+def _write(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    summands = _summands(node)
+    wanted = [site.receives(value) for value, _ in summands]
+    if isinstance(rule, Pass):
+        operand = next(v for (v, _), w in zip(summands, wanted, strict=True) if w)
+        return {operand: [site.call(PassRelevance(), site.relevance)]}
+    assert isinstance(rule, (Proportional, ByMagnitude, Half))
+    half = isinstance(rule, Half)
+    values = [
+        (
+            site.shape(value) if half and isinstance(value, fx.Node) else site.value(value),
+            factor,
+            w,
+        )
+        for (value, factor), w in zip(summands, wanted, strict=True)
+    ]
+    output = site.value(node) if isinstance(rule, Proportional) else None
+    shares = site.call(AdditionRelevance(rule), site.relevance, output, *values)
+    received: Received = {}
+    parts = iter(site.parts_of(shares, sum(wanted)))
+    for (value, _), w in zip(summands, wanted, strict=True):
+        if w:
+            received.setdefault(value, []).append(next(parts))
+    return received
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="addition",
+        operands=argument("self", "other"),
+        default=_default,
+        default_label="Proportional; Pass for a constant on a model input",
+        alternatives=(Proportional, ByMagnitude, Half, Pass),
+        write=_write,
+        source="a · R / S(a + b): the ε rule with weights of one",
+    )
+    for name in ("add", "sub", "rsub")
+]

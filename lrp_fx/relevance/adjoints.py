@@ -1,0 +1,330 @@
+"""The analytic adjoints ``Jᵀ q`` of the linear operations without weights.
+
+Each takes the cotangent ``q`` (the shape of the operation's output), the shape of its input and the
+operation's other arguments by their ATen names, and returns a tensor of the input's shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_fx.aten import as_tuple, aten
+from lrp_fx.relevance.engines import sum_to
+
+Adjoint = Callable[..., Tensor]
+Shape = torch.Size
+
+
+def _shaped(q: Tensor, shape: Shape) -> Tensor:
+    """A tensor that only lends its shape, dtype and device."""
+    return q.new_empty(1).expand(shape)
+
+
+def reshape(q: Tensor, shape: Shape, /, **_: Any) -> Tensor:
+    return q.reshape(shape)
+
+
+def cast(q: Tensor, shape: Shape, /, **_: Any) -> Tensor:
+    return q
+
+
+def permute(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
+    inverse = [0] * len(dims)
+    for new, old in enumerate(dims):
+        inverse[old] = new
+    return q.permute(inverse)
+
+
+def transpose(q: Tensor, shape: Shape, dim0: int, dim1: int) -> Tensor:
+    return q.transpose(dim0, dim1)
+
+
+def t(q: Tensor, shape: Shape) -> Tensor:
+    return q.t()
+
+
+def mt(q: Tensor, shape: Shape) -> Tensor:
+    return q.mT
+
+
+def movedim(q: Tensor, shape: Shape, source: Any, destination: Any) -> Tensor:
+    return q.movedim(destination, source)
+
+
+def expand(q: Tensor, shape: Shape, /, **_: Any) -> Tensor:
+    return sum_to(q, shape)
+
+
+def repeat(q: Tensor, shape: Shape, repeats: Sequence[int]) -> Tensor:
+    padded = (1,) * (len(repeats) - len(shape)) + tuple(shape)
+    blocks = [size for pair in zip(repeats, padded, strict=True) for size in pair]
+    return q.reshape(blocks).sum(dim=list(range(0, len(blocks), 2))).reshape(shape)
+
+
+def repeat_interleave(
+    q: Tensor, shape: Shape, repeats: int, dim: int | None, output_size: int | None = None
+) -> Tensor:
+    if dim is None:
+        return q.reshape(-1, repeats).sum(1).reshape(shape)
+    return q.unflatten(dim, (shape[dim], repeats)).sum(dim + 1 if dim >= 0 else dim)
+
+
+def select(q: Tensor, shape: Shape, dim: int, index: int) -> Tensor:
+    return aten.select_backward(q, shape, dim, index)  # type: ignore[no-any-return]
+
+
+def slice(  # ATen's own name
+    q: Tensor, shape: Shape, dim: int, start: int | None, end: int | None, step: int
+) -> Tensor:
+    start = 0 if start is None else start
+    end = shape[dim] if end is None else end
+    return aten.slice_backward(q, shape, dim, start, end, step)  # type: ignore[no-any-return]
+
+
+def narrow(q: Tensor, shape: Shape, dim: int, start: int, length: int) -> Tensor:
+    return slice(q, shape, dim, start, start + length, 1)
+
+
+def index(q: Tensor, shape: Shape, indices: Sequence[Tensor | None]) -> Tensor:
+    return aten.index_put(q.new_zeros(shape), list(indices), q, True)  # type: ignore[no-any-return]
+
+
+def index_select(q: Tensor, shape: Shape, dim: int, index: Tensor) -> Tensor:
+    return q.new_zeros(shape).index_add(dim, index, q)
+
+
+def gather(q: Tensor, shape: Shape, dim: int, index: Tensor, sparse_grad: bool = False) -> Tensor:
+    return q.new_zeros(shape).scatter_add(dim, index, q)
+
+
+def flip(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
+    return q.flip(dims)
+
+
+def roll(q: Tensor, shape: Shape, shifts: Any, dims: Any = ()) -> Tensor:
+    back = [-s for s in shifts] if isinstance(shifts, (list, tuple)) else -shifts
+    return torch.roll(q, back, dims) if dims else torch.roll(q.flatten(), back).reshape(shape)
+
+
+def pixel_shuffle(q: Tensor, shape: Shape, upscale_factor: int) -> Tensor:
+    return torch.pixel_unshuffle(q, upscale_factor)
+
+
+def pixel_unshuffle(q: Tensor, shape: Shape, downscale_factor: int) -> Tensor:
+    return torch.pixel_shuffle(q, downscale_factor)
+
+
+def channel_shuffle(q: Tensor, shape: Shape, groups: int) -> Tensor:
+    return torch.channel_shuffle(q, shape[1] // groups)
+
+
+def im2col(q: Tensor, shape: Shape, **kwargs: Any) -> Tensor:
+    return aten.col2im(q, shape[-2:], **kwargs)  # type: ignore[no-any-return]
+
+
+def col2im(q: Tensor, shape: Shape, output_size: Any, **kwargs: Any) -> Tensor:
+    return aten.im2col(q, **kwargs)  # type: ignore[no-any-return]
+
+
+def pad(q: Tensor, shape: Shape, pad: Sequence[int], mode: str, value: float | None) -> Tensor:
+    if mode == "constant":
+        return torch.nn.functional.pad(q, [-side for side in pad])
+    dims = len(pad) // 2
+    if mode == "circular":
+        return _circular(q, shape, pad)
+    kind = {"reflect": "reflection", "replicate": "replication"}[mode]
+    backward = getattr(aten, f"{kind}_pad{dims}d_backward")
+    return backward(q, _shaped(q, shape), list(pad))  # type: ignore[no-any-return]
+
+
+def _circular(q: Tensor, shape: Shape, pad: Sequence[int]) -> Tensor:
+    for pair in range(len(pad) // 2):
+        dim, before, after = -1 - pair, pad[2 * pair], pad[2 * pair + 1]
+        size = shape[dim]
+        places = (torch.arange(-before, size + after, device=q.device)) % size
+        new_shape = list(q.shape)
+        new_shape[dim] = size
+        q = q.new_zeros(new_shape).index_add(dim, places, q)
+    return q
+
+
+# Averages and sums
+
+
+def mean(
+    q: Tensor, shape: Shape, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Tensor:
+    spread = sum(q, shape, dim, keepdim)
+    count = spread.numel() // max(q.numel(), 1)
+    return spread / count
+
+
+def sum(  # ATen's own name
+    q: Tensor, shape: Shape, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Tensor:
+    if dim is None or dim == []:
+        return q.expand(shape)
+    if not keepdim:
+        for d in sorted(d % len(shape) for d in as_tuple(dim, 1)):
+            q = q.unsqueeze(d)
+    return q.expand(shape)
+
+
+def cumsum(q: Tensor, shape: Shape, dim: int, dtype: Any = None) -> Tensor:
+    return q.flip(dim).cumsum(dim).flip(dim)
+
+
+def _pool_arguments(dims: int, kernel_size: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
+    stride = stride if isinstance(stride, int) or stride else kernel_size
+    return as_tuple(kernel_size, dims), as_tuple(stride, dims), as_tuple(padding, dims)
+
+
+def avg_pool1d(
+    q: Tensor,
+    shape: Shape,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    kernel, step, margin = _pool_arguments(1, kernel_size, stride, padding)
+    flat = torch.Size((*shape[:-1], 1, shape[-1]))
+    sizes = ((1, *kernel), (1, *step), (0, *margin))
+    return avg_pool2d(q.unsqueeze(-2), flat, *sizes, ceil_mode, count_include_pad).squeeze(-2)
+
+
+def avg_pool2d(
+    q: Tensor,
+    shape: Shape,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    kernel, step, margin = _pool_arguments(2, kernel_size, stride, padding)
+    options = (ceil_mode, count_include_pad, divisor_override)
+    return aten.avg_pool2d_backward(  # type: ignore[no-any-return]
+        q, _shaped(q, shape), kernel, step, margin, *options
+    )
+
+
+def avg_pool3d(
+    q: Tensor,
+    shape: Shape,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    kernel, step, margin = _pool_arguments(3, kernel_size, stride, padding)
+    options = (ceil_mode, count_include_pad, divisor_override)
+    return aten.avg_pool3d_backward(  # type: ignore[no-any-return]
+        q, _shaped(q, shape), kernel, step, margin, *options
+    )
+
+
+def adaptive_avg_pool1d(q: Tensor, shape: Shape, output_size: Any) -> Tensor:
+    flat = torch.Size((*shape[:-1], 1, shape[-1]))
+    return adaptive_avg_pool2d(q.unsqueeze(-2), flat).squeeze(-2)
+
+
+def adaptive_avg_pool2d(q: Tensor, shape: Shape, output_size: Any = None) -> Tensor:
+    return aten._adaptive_avg_pool2d_backward(q, _shaped(q, shape))  # type: ignore[no-any-return]
+
+
+def adaptive_avg_pool3d(q: Tensor, shape: Shape, output_size: Any = None) -> Tensor:
+    return aten._adaptive_avg_pool3d_backward(q, _shaped(q, shape))  # type: ignore[no-any-return]
+
+
+# Interpolation. The calls give either the output's size or factors; the adjoint wants both.
+
+
+def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
+    backward = getattr(aten, f"upsample_{name}_backward")
+
+    def adjoint(q: Tensor, shape: Shape, **arguments: Any) -> Tensor:
+        factors = arguments.get("scale_factors")
+        if factors is None:
+            factors = [
+                arguments.get(key)
+                for key in ("scales_d", "scales_h", "scales_w", "scales")
+                if key in arguments
+            ] or [None] * dims
+        options = (arguments["align_corners"],) if aligned else ()
+        return backward(  # type: ignore[no-any-return]
+            q, list(q.shape[2:]), list(shape), *options, *factors
+        )
+
+    return adjoint
+
+
+UPSAMPLES: dict[str, Adjoint] = {
+    f"upsample_{name}": _upsample(name, dims, aligned)
+    for name, dims, aligned in (
+        ("nearest1d", 1, False),
+        ("nearest2d", 2, False),
+        ("nearest3d", 3, False),
+        ("linear1d", 1, True),
+        ("bilinear2d", 2, True),
+        ("bicubic2d", 2, True),
+        ("trilinear3d", 3, True),
+    )
+}
+
+ROUTING: dict[str, Adjoint] = {
+    "reshape": reshape,
+    "flatten": reshape,
+    "unflatten": reshape,
+    "squeeze": reshape,
+    "unsqueeze": reshape,
+    "to": cast,
+    "_to_copy": cast,
+    "permute": permute,
+    "transpose": transpose,
+    "t": t,
+    "numpy_T": t,
+    "mT": mt,
+    "movedim": movedim,
+    "expand": expand,
+    "expand_as": expand,
+    "repeat": repeat,
+    "repeat_interleave": repeat_interleave,
+    "select": select,
+    "slice": slice,
+    "narrow": narrow,
+    "index": index,
+    "index_select": index_select,
+    "gather": gather,
+    "flip": flip,
+    "roll": roll,
+    "pad": pad,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "channel_shuffle": channel_shuffle,
+    "im2col": im2col,
+    "col2im": col2im,
+}
+"""Operations that only move values (or zeros)."""
+
+AVERAGING: dict[str, Adjoint] = {
+    "mean": mean,
+    "sum": sum,
+    "cumsum": cumsum,
+    "avg_pool1d": avg_pool1d,
+    "avg_pool2d": avg_pool2d,
+    "avg_pool3d": avg_pool3d,
+    "adaptive_avg_pool1d": adaptive_avg_pool1d,
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "adaptive_avg_pool3d": adaptive_avg_pool3d,
+    **UPSAMPLES,
+}
+"""Operations whose outputs are weighted sums of their inputs, with constant weights."""

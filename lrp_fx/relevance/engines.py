@@ -1,0 +1,49 @@
+"""The two engines: how ``Jᵀ q`` of an operation that is linear in its input is computed.
+
+``direct`` uses the operation's analytic adjoint and needs no autograd. ``gradient`` differentiates the
+operation (``torch.func.vjp``), the trick of the blog post of 2021. Every formula in this package is
+written once in terms of :func:`linearize`, so each engine checks the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Engine = Literal["direct", "gradient"]
+ENGINES: tuple[Engine, ...] = ("direct", "gradient")
+
+Map = Callable[[Tensor], Tensor]
+
+
+def linearize(
+    engine: Engine, forward: Map, adjoint: Map, x: Tensor, output: Tensor | None = None
+) -> tuple[Tensor, Map]:
+    """``forward(x)`` and the map ``q ↦ Jᵀ q``.
+
+    Args:
+        engine: who computes the adjoint.
+        forward: the operation as a function of its data operand, linear or affine in it.
+        adjoint: its analytic adjoint.
+        x: the operand.
+        output: ``forward(x)`` where it is known already.
+    """
+    if engine == "gradient":
+        z, pullback = torch.func.vjp(forward, x)
+        return z, lambda q: pullback(q)[0]  # type: ignore[no-any-return]
+    return forward(x) if output is None else output, adjoint
+
+
+def pull(engine: Engine, forward: Map, adjoint: Map, shape: torch.Size, q: Tensor) -> Tensor:
+    """``Jᵀ q`` of a linear operation, whose Jacobian does not depend on the operand's values."""
+    if engine == "gradient":
+        return torch.func.vjp(forward, q.new_zeros(shape))[1](q)[0]  # type: ignore[no-any-return]
+    return adjoint(q)
+
+
+def sum_to(value: Tensor, shape: torch.Size) -> Tensor:
+    """Undo broadcasting: ``value`` summed down to ``shape``."""
+    return value if value.shape == shape else value.sum_to_size(shape)

@@ -1,0 +1,277 @@
+"""Relevance through convolutions, transposed convolutions, linear layers and constant matmuls.
+
+One executor for every rule: it runs the rule's table of branches (see ``lrp_fx.rules``) on the
+operation's own kernels, forward and adjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.rules import FULL, ONES, Branch, Epsilon, LinearRule, Part, Rule, Table, ZBox
+
+BiasPolicy = Literal["absorb", "ignore", "distribute"]
+BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
+
+
+def _linear_adjoint(q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return q @ weight
+
+
+def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
+    def adjoint(
+        q: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        output_padding: Any = 0,
+    ) -> Tensor:
+        return aten.convolution_backward(  # type: ignore[no-any-return]
+            *(q, x, weight, None),
+            *(as_tuple(value, dims) for value in (stride, padding, dilation)),
+            transposed,
+            as_tuple(output_padding, dims),
+            groups,
+            (True, False, False),
+        )[0]
+
+    return adjoint
+
+
+def _general_adjoint(q: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> Tensor:
+    dims = weight.dim() - 2
+    transposed = kwargs.pop("transposed")
+    return _convolution_adjoint(dims, transposed)(q, x, weight, **kwargs)
+
+
+ADJOINTS: dict[str, Callable[..., Tensor]] = {
+    "linear": _linear_adjoint,
+    "convolution": _general_adjoint,
+    **{f"conv{dims}d": _convolution_adjoint(dims, False) for dims in (1, 2, 3)},
+    **{f"conv_transpose{dims}d": _convolution_adjoint(dims, True) for dims in (1, 2, 3)},
+}
+
+
+class LinearRelevance(RelevanceNode):
+    """A rule's table on one linear operation.
+
+    ``prepare`` computes the modified weights (W⁺, W², …) and keeps them as buffers, which costs the
+    weight's memory once for each; without it they are computed in every call.
+    """
+
+    def __init__(
+        self,
+        packet: Packet,
+        rule: LinearRule,
+        *,
+        nonnegative: bool,
+        bias: BiasPolicy,
+        engine: Engine,
+    ) -> None:
+        super().__init__()
+        self.packet = packet
+        self.adjoint = ADJOINTS[str(packet.__name__)]
+        self.rule = rule
+        self.bias_policy = bias
+        self.engine: Engine = engine
+        self.table = simplified(rule.table(), nonnegative=nonnegative)
+        self.parts: dict[Part, str] = {}
+        for branch in (branch for group in self.table for branch in group.branches):
+            if branch.weight != FULL:
+                self.parts.setdefault(branch.weight, f"weight_{len(self.parts)}")
+        if bias == "distribute":
+            self.parts.setdefault(ONES, f"weight_{len(self.parts)}")
+        for name in self.parts.values():
+            self.register_buffer(name, None)
+
+    def extra_repr(self) -> str:
+        """The operation and the rule."""
+        return f"{self.packet.__name__}, {self.rule}, bias={self.bias_policy!r}"
+
+    @property
+    def reads_output(self) -> bool:
+        """Whether the operation's own output stands in for a denominator or decides a mask."""
+        return any(
+            group.mask != "all" or self._is_own_output(group.branches) for group in self.table
+        )
+
+    def _is_own_output(self, branches: tuple[Branch, ...]) -> bool:
+        return len(branches) == 1 and branches[0].is_forward and self.bias_policy != "ignore"
+
+    @torch.no_grad()
+    def prepare(self, weight: Tensor) -> None:
+        """Compute the modified weights and keep them."""
+        for part, name in self.parts.items():
+            setattr(self, name, part.of(weight))
+
+    def propagate(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        output: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """The relevance of the input.
+
+        Args:
+            relevance: (N, …) of the output's shape.
+            input: the operand, (N, …).
+            output: the operation's output, where :attr:`reads_output`.
+            weight: the operation's weight.
+            bias: its bias, if any.
+            low: the lower bound of the input, for the z-box rule.
+            high: the upper bound.
+            options: stride, padding, dilation, groups …
+        """
+        sources = {"input": input, "low": low, "high": high}
+        total: Tensor | None = None
+        for group in self.table:
+            masked = relevance
+            if group.mask != "all":
+                assert output is not None
+                masked = relevance * (output > 0 if group.mask == "positive" else output < 0)
+            z: Any = 0
+            offset: Any = 0
+            pullbacks = []
+            reuse = output if self._is_own_output(group.branches) else None
+            for branch in group.branches:
+                source = sources[branch.source]
+                assert source is not None
+                x = branch.input.of(source)
+                w = self._weight(branch.weight, weight)
+                b = self._bias(branch.bias, bias)
+                z_branch, pullback = self._linearize(x, w, b, reuse, options)
+                z = z + branch.sign * z_branch if branch.sign != 1 else z_branch + z
+                offset = offset if b is None else offset + branch.sign * b
+                pullbacks.append((branch.sign, x, pullback))
+            q = self.rule.stabilizer.quotient(masked, z)
+            if group.coefficient != 1:
+                q = q * group.coefficient
+            for sign, x, pullback in pullbacks:
+                share = x * pullback(q)
+                share = share if sign == 1 else share * sign
+                total = share if total is None else total + share
+            if self.bias_policy == "distribute" and isinstance(offset, Tensor):
+                total = total + self._distributed(q, offset, input, weight, options)
+        assert total is not None
+        return total
+
+    def _weight(self, part: Part, weight: Tensor) -> Tensor:
+        if part == FULL:
+            return weight
+        kept = getattr(self, self.parts[part])
+        return part.of(weight) if kept is None else kept.to(weight.dtype)
+
+    def _bias(self, part: Part, bias: Tensor | None) -> Tensor | None:
+        if bias is None or part.vanishes or self.bias_policy == "ignore":
+            return None
+        return part.of(bias)
+
+    def _linearize(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        output: Tensor | None,
+        options: dict[str, Any],
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        def forward(value: Tensor) -> Tensor:
+            return self.packet(value, weight, bias, **options)  # type: ignore[no-any-return]
+
+        def adjoint(q: Tensor) -> Tensor:
+            return self.adjoint(q, x, weight, **options)
+
+        return linearize(self.engine, forward, adjoint, x, output)
+
+    def _distributed(
+        self, q: Tensor, offset: Tensor, input: Tensor, weight: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        """``b_j q_j / n_j`` to each real input of window j, of which there are ``n_j``.
+
+        Eq. 4 of the blog post of 2021, with the inputs counted by a convolution of ones: the fan-in
+        would lose relevance at padded borders.
+        """
+        ones = torch.ones_like(input)
+        counts, pullback = self._linearize(ones, self._weight(ONES, weight), None, None, options)
+        if str(self.packet.__name__) != "linear":
+            offset = offset.reshape(-1, *[1] * (weight.dim() - 2))
+        return pullback(offset * q / counts.clamp(min=1))
+
+
+def simplified(table: Table, *, nonnegative: bool) -> Table:
+    """The table without the branches that vanish; with ``x ≥ 0`` also those in x⁻."""
+    groups = []
+    for group in table:
+        branches = []
+        for branch in group.branches:
+            part = branch.input
+            if nonnegative and branch.source == "input":
+                part = part.of_nonnegative()
+            if not part.vanishes:
+                branches.append(
+                    Branch(part, branch.weight, branch.bias, branch.sign, branch.source)
+                )
+        if branches:
+            groups.append(type(group)(tuple(branches), group.coefficient, group.mask))
+    return tuple(groups)
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    return Epsilon()
+
+
+def _write(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    assert isinstance(rule, LinearRule)
+    bound = arguments(node)
+    input, weight, bias = (bound.pop(name) for name in ("input", "weight", "bias"))
+    packet = packet_of(node.target)
+    assert packet is not None
+    module = LinearRelevance(
+        packet,
+        rule,
+        nonnegative=site.facts.is_nonnegative(input),
+        bias=site.bias,  # type: ignore[arg-type]
+        engine=site.engine,
+    )
+    options = dict(site.value(bound))
+    if isinstance(rule, ZBox):
+        options["low"], options["high"] = site.bound(input, rule.low, rule.high)
+    output = site.value(node) if module.reads_output else None
+    values = (site.value(input), output, site.value(weight), site.value(bias))
+    return {input: [site.call(module, site.relevance, *values, **options)]}
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="dense" if name == "linear" else "convolution",
+        operands=argument("input"),
+        default=_default,
+        default_label="Epsilon",
+        alternatives=(LinearRule,),
+        write=_write,
+        source="table of branches, lrp_fx.rules",
+    )
+    for name in ADJOINTS
+]
+
+
+def is_linear(node: fx.Node) -> bool:
+    """Whether rules for linear operations apply to the node."""
+    return node.op == "call_function" and name_of(node) in ADJOINTS

@@ -1,0 +1,57 @@
+"""The base of all relevance nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RelevanceNode(nn.Module):
+    """One node of the relevance pass: the relevance of an operation's output in, of its inputs out.
+
+    Subclasses write :meth:`propagate`. The relevance pass runs outside autocast: under autocast the
+    operands come in mixed dtypes and are cast to that of the relevance.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run :meth:`propagate`, outside autocast."""
+        device = _device_type(args)
+        if device is None or not torch.is_autocast_enabled(device):
+            return self.propagate(*args, **kwargs)
+        dtype = _relevance_dtype(args[0])
+        with torch.autocast(device, enabled=False):
+            return self.propagate(*_cast(args, dtype), **_cast(kwargs, dtype))
+
+    def propagate(self, *args: Any, **kwargs: Any) -> Any:
+        """Relevance of the inputs from the relevance of the output, the operands and the arguments."""
+        raise NotImplementedError
+
+
+def _first_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (list, tuple)):
+        return next((t for t in map(_first_tensor, value) if t is not None), None)
+    return None
+
+
+def _device_type(args: tuple[Any, ...]) -> str | None:
+    tensor = _first_tensor(args)
+    return None if tensor is None else tensor.device.type
+
+
+def _relevance_dtype(relevance: Any) -> torch.dtype:
+    tensor = _first_tensor(relevance)
+    return torch.float32 if tensor is None else tensor.dtype
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
+        return type(value)(_cast(item, dtype) for item in value)
+    if isinstance(value, dict):
+        return {key: _cast(item, dtype) for key, item in value.items()}
+    return value

@@ -1,0 +1,149 @@
+"""What the library knows of an operation: its operands, its rules, how its relevance is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import fx, nn
+
+from lrp_fx.aten import arguments, name_of
+from lrp_fx.relevance.engines import Engine
+from lrp_fx.rules import Rule
+
+
+class Facts(Protocol):
+    """What the static analysis knows of the nodes of a graph."""
+
+    def is_dynamic(self, node: Any) -> bool:
+        """Whether the value depends on the explained inputs."""
+
+    def is_nonnegative(self, node: Any) -> bool:
+        """Whether the graph proves that no entry is negative."""
+
+    def is_preprocessing(self, node: Any) -> bool:
+        """Whether only routing and constant affine operations lie between the inputs and here."""
+
+
+class Site(Protocol):
+    """Where one operation's relevance is written: the node, its rule, and a pen.
+
+    Nodes of the canonical graph go in; what :meth:`value`, :meth:`shape`, :meth:`item`,
+    :meth:`bound` and :meth:`call` return are nodes of the LRP graph.
+    """
+
+    node: fx.Node
+    rule: Rule
+    facts: Facts
+    engine: Engine
+    bias: str
+    relevance: fx.Node
+    """The relevance of the output (of its first part, where an operation has several outputs)."""
+    parts: dict[int, fx.Node]
+    """The relevance of each part of an operation with several outputs."""
+
+    def receives(self, operand: Any) -> bool:
+        """Whether the relevance of this operand is wanted."""
+
+    def value(self, argument: Any) -> Any:
+        """The forward value of a node, or of every node in a structure of arguments."""
+
+    def shape(self, node: fx.Node) -> fx.Node:
+        """The shape of a node's forward value; keeps the value itself from being kept."""
+
+    def item(self, node: fx.Node, index: int) -> fx.Node:
+        """One of the several forward values of a node."""
+
+    def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
+        """Bounds of the model's input, carried to this node."""
+
+    def call(self, module: nn.Module, *args: Any, **kwargs: Any) -> fx.Node:
+        """Write a call of a relevance node."""
+
+    def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
+        """The results of a relevance node that returns several."""
+
+
+Received = dict[fx.Node, list[fx.Node]]
+"""Relevance for each operand, possibly several times for one (``x + x``)."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """How relevance goes back through one ATen operation.
+
+    Args:
+        name: ATen's name of it.
+        kind: the family, by which composites choose (``convolution``, ``dense``, ``addition`` …).
+        operands: the arguments through which relevance can flow, in order.
+        default: the rule where a composite says nothing, as a function of the node and the facts.
+        alternatives: the rules that a composite may choose instead.
+        receivers: of the operands, those that get relevance under a rule.
+        write: writes the relevance nodes.
+        source: formula or paper, for the documentation.
+    """
+
+    name: str
+    kind: str
+    operands: Callable[[fx.Node], list[Any]]
+    default: Callable[[fx.Node, Facts], Rule]
+    write: Callable[[Site], Received]
+    alternatives: tuple[type[Rule], ...] = ()
+    receivers: Callable[[fx.Node, Rule, Facts], list[Any]] | None = None
+    source: str = ""
+    default_label: str = field(default="")
+
+    def accepts(self, rule: Rule) -> bool:
+        """Whether a composite may assign this rule here."""
+        return isinstance(rule, self.alternatives)
+
+
+_REGISTRY: dict[str, Operation] = {}
+
+
+def register(operations: Iterable[Operation]) -> None:
+    """Make operations known; each name once."""
+    for operation in operations:
+        if operation.name in _REGISTRY:
+            raise ValueError(f"operation {operation.name} is described twice")
+        _REGISTRY[operation.name] = operation
+
+
+def operation_of(node: fx.Node) -> Operation | None:
+    """The description of a node's operation, None if nobody described it."""
+    return _REGISTRY.get(name_of(node)) if node.op == "call_function" else None
+
+
+def registry() -> dict[str, Operation]:
+    """All described operations by name."""
+    return dict(_REGISTRY)
+
+
+def argument(*names: str) -> Callable[[fx.Node], list[Any]]:
+    """Operands by ATen argument name; a list argument counts for its entries."""
+
+    def operands(node: fx.Node) -> list[Any]:
+        bound = arguments(node)
+        found: list[Any] = []
+        for name in names:
+            value = bound[name]
+            found.extend(value if isinstance(value, (list, tuple)) else [value])
+        return found
+
+    return operands
+
+
+def first(node: fx.Node) -> list[Any]:
+    """The first argument, whatever ATen calls it."""
+    return [next(iter(arguments(node).values()))]
+
+
+def others(node: fx.Node, operands: int = 1) -> dict[str, Any]:
+    """The arguments behind the first ``operands`` ones, by name."""
+    return dict(list(arguments(node).items())[operands:])
+
+
+def always(rule: Rule) -> Callable[[fx.Node, Facts], Rule]:
+    """The same default rule everywhere."""
+    return lambda node, facts: rule

@@ -1,0 +1,240 @@
+"""Relevance through pooling, averages, sums over dimensions and interpolation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_fx.aten import Packet, as_tuple, aten, name_of, packet_of
+from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
+from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Operation, Received, Site, always, first, others
+from lrp_fx.rules import Proportional, Stabilizer, Uniform, Winner
+
+
+class AverageRelevance(RelevanceNode):
+    """Proportional ``x ⊙ Jᵀ[R / S(y)]`` or uniform ``Jᵀ[R / J1]`` through a weighted sum ``y = Jx``."""
+
+    def __init__(
+        self, packet: Packet, adjoint: Adjoint, rule: Proportional | Uniform, engine: Engine
+    ) -> None:
+        super().__init__()
+        self.packet, self.adjoint, self.rule = packet, adjoint, rule
+        self.engine: Engine = engine
+
+    def extra_repr(self) -> str:
+        """The operation and the rule."""
+        return f"{self.packet.__name__}, {self.rule}"
+
+    def propagate(
+        self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
+    ) -> Tensor:
+        """The relevance of the input, (N, …), from that of the output."""
+        uniform = isinstance(self.rule, Uniform)
+        x = torch.ones_like(input) if uniform else input
+        y, pullback = linearize(
+            self.engine,
+            lambda value: self.packet(value, **options),
+            lambda q: self.adjoint(q, x.shape, **options),
+            x,
+            output,
+        )
+        if isinstance(self.rule, Uniform):
+            return pullback(Stabilizer(0.0).quotient(relevance, y))
+        return x * pullback(self.rule.stabilizer.quotient(relevance, y))
+
+
+class WinnerRelevance(RelevanceNode):
+    """The relevance of each maximum goes to the entry that was the maximum.
+
+    ``dims`` trailing dimensions are pooled, and the indices count within them flattened.
+    """
+
+    def __init__(self, rule: Winner, dims: int) -> None:
+        super().__init__()
+        self.rule, self.dims = rule, dims
+
+    def extra_repr(self) -> str:
+        """The rule."""
+        return str(self.rule)
+
+    def propagate(
+        self, relevance: Tensor, shape: torch.Size, indices: Tensor, output: Tensor | None
+    ) -> Tensor:
+        """The relevance of the input, of ``shape``; ``indices`` have the output's shape."""
+        relevance = _by_value(self.rule, relevance, output)
+        lead = relevance.shape[: relevance.dim() - self.dims]
+        flat = relevance.new_zeros((*lead, shape[-self.dims :].numel()))
+        return flat.scatter_add(
+            -1, indices.reshape(*lead, -1), relevance.reshape(*lead, -1)
+        ).reshape(shape)
+
+
+class WinnerOfDimRelevance(RelevanceNode):
+    """The same for ``max(dim)`` and ``amax``: of equal entries the first wins."""
+
+    def __init__(self, rule: Winner) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def extra_repr(self) -> str:
+        """The rule."""
+        return str(self.rule)
+
+    def propagate(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        output: Tensor | None,
+        dim: Any = (),
+        keepdim: bool = False,
+    ) -> Tensor:
+        """The relevance of the input, (N, …)."""
+        relevance = _by_value(self.rule, relevance, output)
+        dims = [d % input.dim() for d in as_tuple(dim, 1)] or list(range(input.dim()))
+        kept = [d for d in range(input.dim()) if d not in dims]
+        flat = input.permute(*kept, *dims).flatten(len(kept))
+        indices = flat.argmax(-1, keepdim=True)
+        spread = torch.zeros_like(flat).scatter(-1, indices, relevance.reshape(indices.shape))
+        order = [*kept, *dims]
+        inverse = [order.index(d) for d in range(input.dim())]
+        return spread.reshape([input.shape[d] for d in order]).permute(inverse)
+
+
+def _by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> Tensor:
+    """Captum's form of the rule multiplies by ``x / S(x)`` of the winner ``x``."""
+    if rule.stabilizer is None:
+        return relevance
+    assert output is not None
+    return output * rule.stabilizer.quotient(relevance, output)
+
+
+class WindowShareRelevance(RelevanceNode):
+    """Max pooling treated as a sum over its window: ``x ⊙ Jᵀ[R / S(Jx)]``, J the average pooling.
+
+    Raises:
+        NotImplementedError: for a dilated window, which has no average pooling.
+    """
+
+    def __init__(self, dims: int, rule: Proportional | Uniform, engine: Engine) -> None:
+        super().__init__()
+        self.dims, self.rule = dims, rule
+        packet = getattr(aten, f"avg_pool{dims}d")
+        self.average = AverageRelevance(packet, AVERAGING[f"avg_pool{dims}d"], rule, engine)
+
+    def extra_repr(self) -> str:
+        """The rule."""
+        return str(self.rule)
+
+    def propagate(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        kernel_size: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+    ) -> Tensor:
+        """The relevance of the input, (N, …)."""
+        if any(d != 1 for d in as_tuple(dilation, self.dims)):
+            raise NotImplementedError(f"{self.rule} is not defined for dilated max pooling")
+        return self.average.propagate(  # type: ignore[no-any-return]
+            relevance,
+            input,
+            None,
+            kernel_size=as_tuple(kernel_size, self.dims),
+            stride=as_tuple(stride, self.dims) if stride else as_tuple(kernel_size, self.dims),
+            padding=as_tuple(padding, self.dims),
+            ceil_mode=ceil_mode,
+        )
+
+
+def _write_average(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    (operand,) = first(node)
+    packet = packet_of(node.target)
+    assert packet is not None and isinstance(rule, (Proportional, Uniform))
+    module = AverageRelevance(packet, AVERAGING[name_of(node)], rule, site.engine)
+    output = site.value(node) if isinstance(rule, Proportional) else None
+    options = site.value(others(node))
+    options = {key: value for key, value in options.items() if value is not None}
+    return {operand: [site.call(module, site.relevance, site.value(operand), output, **options)]}
+
+
+def _write_max_pool(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    (operand,) = first(node)
+    dims = int(name_of(node)[name_of(node).index("pool") + 4])
+    if isinstance(rule, Winner):
+        output = site.item(node, 0) if rule.stabilizer is not None else None
+        inputs = (site.shape(operand), site.item(node, 1), output)
+        return {operand: [site.call(WinnerRelevance(rule, dims), site.relevance, *inputs)]}
+    assert isinstance(rule, (Proportional, Uniform))
+    module = WindowShareRelevance(dims, rule, site.engine)
+    options = site.value(others(node))
+    return {operand: [site.call(module, site.relevance, site.value(operand), **options)]}
+
+
+def _write_max_of_dim(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    assert isinstance(rule, Winner)
+    (operand,) = first(node)
+    output = None
+    if rule.stabilizer is not None:
+        output = site.item(node, 0) if name_of(node) == "max" else site.value(node)
+    options = {k: v for k, v in others(node).items() if k in ("dim", "keepdim")}
+    call = site.call(
+        WinnerOfDimRelevance(rule), site.relevance, site.value(operand), output, **options
+    )
+    return {operand: [call]}
+
+
+_WINNER = "winner takes all (Bach et al. 2015; Montavon et al. 2019)"
+
+OPERATIONS = [
+    *(
+        Operation(
+            name=name,
+            kind="interpolation" if name in UPSAMPLES else "average pooling",
+            operands=first,
+            default=always(Proportional()),
+            alternatives=(Proportional, Uniform),
+            write=_write_average,
+            source="x · Jᵀ[R / S(y)]: the ε rule on the operation's own weights",
+        )
+        for name in AVERAGING
+    ),
+    *(
+        Operation(
+            name=name,
+            kind="max pooling",
+            operands=first,
+            default=always(Winner()),
+            alternatives=(Winner, Proportional, Uniform)
+            if name.startswith("max_pool")
+            else (Winner,),
+            write=_write_max_pool,
+            source=_WINNER,
+        )
+        for name in (
+            *(f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)),
+            *(f"adaptive_max_pool{dims}d" for dims in (1, 2, 3)),
+        )
+    ),
+    *(
+        Operation(
+            name=name,
+            kind="max pooling",
+            operands=first,
+            default=always(Winner()),
+            alternatives=(Winner,),
+            write=_write_max_of_dim,
+            source=_WINNER,
+        )
+        for name in ("amax", "max")
+    ),
+]

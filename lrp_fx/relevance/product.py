@@ -1,0 +1,133 @@
+"""Relevance through products and quotients: constants, gates, statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import arguments, as_tuple, name_of, packet_of
+from lrp_fx.relevance.activation import NAMES as ACTIVATIONS
+from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.rules import Gate, Half, Pass, Rule
+
+GATES = frozenset(["sigmoid", "hardsigmoid", "softmax", "_softmax"])
+REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"])
+SCALAR_FUNCTIONS = frozenset(
+    ["sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "abs", "neg", "add", "sub", "rsub", "mul", "div", "clamp", "clamp_min", "square"]
+) | frozenset(ACTIVATIONS)
+
+
+class ScaleRelevance(RelevanceNode):
+    """``R_in = R`` through a product with a constant, zero where the constant is zero."""
+
+    def propagate(self, relevance: Tensor, constant: Any, shape: torch.Size) -> Tensor:
+        """The relevance of the other factor, of ``shape``."""
+        alive = constant != 0
+        if isinstance(alive, bool):
+            return sum_to(relevance, shape) if alive else torch.zeros_like(relevance)
+        return sum_to(relevance * alive, shape)
+
+
+class FactorRelevance(RelevanceNode):
+    """``share · R`` for a factor of ``shape``; broadcasting is summed up."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def extra_repr(self) -> str:
+        """The share."""
+        return f"share={self.share}"
+
+    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
+        """The relevance of the factor."""
+        return sum_to(relevance if self.share == 1 else relevance * self.share, shape)
+
+
+def is_gate(node: Any) -> bool:
+    """Whether a value comes straight from a sigmoid, hardsigmoid or softmax."""
+    while isinstance(node, fx.Node) and name_of(node) in ROUTING:
+        node = node.args[0]
+    return isinstance(node, fx.Node) and name_of(node) in GATES
+
+
+def is_statistic(node: Any, facts: Facts) -> bool:
+    """Whether a value is a reduction over non-batch dimensions, then only scalar functions."""
+    if not isinstance(node, fx.Node) or packet_of(node.target) is None:
+        return False
+    name = name_of(node)
+    if name in REDUCTIONS:
+        dims = arguments(node).get("dim")
+        return dims is not None and 0 not in as_tuple(dims, 1)
+    if name not in SCALAR_FUNCTIONS and name not in ROUTING:
+        return False
+    dynamic = [operand for operand in node.all_input_nodes if facts.is_dynamic(operand)]
+    return bool(dynamic) and all(is_statistic(operand, facts) for operand in dynamic)
+
+
+def _factors(node: fx.Node) -> tuple[Any, Any]:
+    bound = arguments(node)
+    return bound["self"], bound["other"]
+
+
+def signals(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
+    """The factors that get relevance under the rule."""
+    a, b = _factors(node)
+    dynamic = [factor for factor in (a, b) if facts.is_dynamic(factor)]
+    if len(dynamic) < 2 or isinstance(rule, Half):
+        return dynamic
+    statistic = [is_statistic(factor, facts) for factor in (a, b)]
+    if statistic[0] != statistic[1]:
+        return [b if statistic[0] else a]
+    gate = [is_gate(factor) for factor in (a, b)]
+    if gate[0] != gate[1]:
+        return [b if gate[0] else a]
+    return dynamic
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    a, b = _factors(node)
+    if not (facts.is_dynamic(a) and facts.is_dynamic(b)):
+        return Pass()
+    return Gate() if len(signals(node, Gate(), facts)) == 1 else Half()
+
+
+def _write(site: Site) -> Received:
+    node = site.node
+    a, b = _factors(node)
+    if not (site.facts.is_dynamic(a) and site.facts.is_dynamic(b)):
+        signal, constant = (a, b) if site.facts.is_dynamic(a) else (b, a)
+        if name_of(node) == "div" and signal is a:
+            # y = x / c passes all; y = x / inf is the zero product
+            constant = 1 if not isinstance(constant, fx.Node) else constant
+        inputs = (site.value(constant), site.shape(signal))
+        return {signal: [site.call(ScaleRelevance(), site.relevance, *inputs)]}
+    targets = signals(node, site.rule, site.facts)
+    received: Received = {}
+    for factor in targets:
+        if site.receives(factor):
+            module = FactorRelevance(1 / len(targets))
+            call = site.call(module, site.relevance, site.shape(factor))
+            received.setdefault(factor, []).append(call)
+    return received
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="product",
+        operands=argument("self", "other"),
+        default=_default,
+        default_label="Pass by a constant; Gate for a statistic or a gate; else Half",
+        alternatives=(Gate, Half),
+        receivers=signals,
+        write=_write,
+        source="Arras et al. 2017 (gates); Achtibat et al. 2024 (half each)",
+    )
+    for name in ("mul", "div")
+]

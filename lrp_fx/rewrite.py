@@ -1,0 +1,383 @@
+"""Rewrite: a canonical graph and a plan become the LRP graph.
+
+The LRP graph is a plain ``fx.GraphModule``: the forward nodes, the start of the propagation, then one
+relevance node for each forward node in reverse. Generated code drops every value after its last use,
+so an activation is freed when its last relevance node has run.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_fx.analysis import Analysis
+from lrp_fx.aten import aten, name_of
+from lrp_fx.canonize.graphs import remove_unused, tensor_at
+from lrp_fx.capture import Captured
+from lrp_fx.errors import CompositeError
+from lrp_fx.filters import TopKFilter
+from lrp_fx.plan import Plan, Step
+from lrp_fx.relevance import BiasPolicy, Engine, LinearRelevance, RelevanceNode
+from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.rules import Rule
+from lrp_fx.start import Start, StartRelevance
+
+CONSTANTS, RELEVANCE = "constants", "relevance"
+
+
+@dataclass(frozen=True)
+class LRPGraph:
+    """The result of the rewriting.
+
+    Args:
+        module: called with the model's input tensors and the target; returns (the relevance of each
+            source, the explained output, the relevance that was started with).
+        constants: computes, from parameters alone, what the LRP graph reads under ``constants.*``
+            (folded weights, tables); its outputs are in the order of ``constant_names``.
+        constant_names: the attributes of ``module`` that hold them.
+        parameters: the attributes of both that are the model's own parameters and buffers.
+        prepared: relevance nodes with modified weights, and the attribute that holds the weight.
+    """
+
+    module: fx.GraphModule
+    constants: fx.GraphModule
+    constant_names: tuple[str, ...]
+    parameters: tuple[str, ...]
+    prepared: Mapping[str, str]
+
+
+def rewrite(
+    captured: Captured,
+    plan: Plan,
+    *,
+    start: Start,
+    bias: BiasPolicy,
+    engine: Engine,
+) -> LRPGraph:
+    """Write the LRP graph of a plan."""
+    return _Writer(captured, plan, bias, engine).write(start)
+
+
+class BoundRelevance(RelevanceNode):
+    """A bound of the model's input, spread to the input's shape; a value, not a relevance."""
+
+    def __init__(self, bound: float | Tensor) -> None:
+        super().__init__()
+        self.register_buffer("bound", torch.as_tensor(bound))
+
+    def propagate(self, input: Tensor) -> Tensor:
+        """The bound, of the input's shape (N, …)."""
+        assert isinstance(self.bound, Tensor)
+        return self.bound.to(input).expand_as(input)
+
+
+@dataclass
+class _Site:
+    """The pen that a relevance kind gets for one node (see ``lrp_fx.relevance.Site``)."""
+
+    writer: _Writer
+    node: fx.Node
+    rule: Rule
+    receivers: tuple[fx.Node, ...]
+    relevance: fx.Node
+    parts: dict[int, fx.Node]
+    facts: Analysis
+    engine: Engine
+    bias: str
+    count: int = field(default=0)
+
+    def receives(self, operand: Any) -> bool:
+        return isinstance(operand, fx.Node) and operand in self.receivers
+
+    def value(self, argument: Any) -> Any:
+        return fx.map_arg(argument, self.writer.forward)
+
+    def shape(self, node: fx.Node) -> fx.Node:
+        return self.writer.shape(node)
+
+    def item(self, node: fx.Node, index: int) -> fx.Node:
+        return self.writer.item(node, index)
+
+    def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
+        return self.writer.bounds(node, low, high, self.node)
+
+    def call(self, module: nn.Module, *args: Any, **kwargs: Any) -> fx.Node:
+        name = self.node.name if self.count == 0 else f"{self.node.name}_{self.count}"
+        self.count += 1
+        return self.writer.call(module, name, f"{name}_relevance", args, kwargs, self.node)
+
+    def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
+        return [self.writer.graph.call_function(operator.getitem, (node, i)) for i in range(count)]
+
+
+class _Writer:
+    def __init__(self, captured: Captured, plan: Plan, bias: BiasPolicy, engine: Engine) -> None:
+        self.captured, self.plan = captured, plan
+        self.bias, self.engine = bias, engine
+        self.graph = fx.Graph()
+        self.modules: dict[str, nn.Module] = {}
+        self.values: dict[fx.Node, fx.Node] = {}
+        self.shapes: dict[fx.Node, fx.Node] = {}
+        self.constants: dict[fx.Node, str] = {}
+        self.bound_nodes: dict[tuple[fx.Node, int], tuple[fx.Node, fx.Node]] = {}
+        self.start: fx.Node
+
+    def write(self, start: Start) -> LRPGraph:
+        """The whole graph."""
+        for node in self.captured.placeholders():
+            self.values[node] = self.graph.placeholder(node.name)
+        target = self.graph.placeholder("target", default_value=None)
+        for node in self._needed():
+            copy = self.graph.node_copy(node, self.forward)
+            copy.meta = dict(node.meta)
+            self.values[node] = copy
+        output = self.values[self.plan.explained]
+        self.start = self.call(
+            StartRelevance(start), "start", "start", (output, target), {}, self.plan.explained
+        )
+        results = self._relevance_nodes()
+        self.graph.output((tuple(results), output, self.start))
+        remove_unused(self.graph)
+        return self._finish()
+
+    def _needed(self) -> list[fx.Node]:
+        """The nodes that depend on inputs and on which the explained output depends, in order."""
+        needed = {self.plan.explained}
+        for node in reversed(self.captured.module.graph.nodes):
+            if node in needed:
+                needed.update(node.all_input_nodes)
+        constant = self.plan.facts.constant
+        return [
+            node
+            for node in self.captured.module.graph.nodes
+            if node in needed and node.op == "call_function" and node not in constant
+        ]
+
+    # what the sites ask for
+
+    def forward(self, node: fx.Node) -> fx.Node:
+        """The node of the LRP graph that holds a node's forward value."""
+        if node not in self.values:
+            assert node in self.plan.facts.constant, node
+            is_parameter = node.op == "get_attr"
+            path = str(node.target) if is_parameter else f"{CONSTANTS}.{node.name}"
+            self.constants[node] = path
+            with self.graph.inserting_before(self._first_call()):
+                self.values[node] = self.graph.create_node("get_attr", path, name=node.name)
+        return self.values[node]
+
+    def _first_call(self) -> fx.Node | None:
+        return next((n for n in self.graph.nodes if n.op not in ("placeholder", "get_attr")), None)
+
+    def shape(self, node: fx.Node) -> fx.Node:
+        """The shape of a node's forward value."""
+        if node not in self.shapes:
+            value = self.forward(node)
+            with self.graph.inserting_after(self._after_placeholders(value)):
+                self.shapes[node] = self.graph.create_node(
+                    "call_function", getattr, (value, "shape"), name=f"{value.name}_shape"
+                )
+        return self.shapes[node]
+
+    def _after_placeholders(self, value: fx.Node) -> fx.Node:
+        """A call may not come before the last placeholder."""
+        if value.op not in ("placeholder", "get_attr"):
+            return value
+        return [n for n in self.graph.nodes if n.op in ("placeholder", "get_attr")][-1]
+
+    def item(self, node: fx.Node, index: int) -> fx.Node:
+        """One of the several forward values of a node."""
+        value = self.forward(node)
+        for user in value.users:
+            if user.target is operator.getitem and user.args[1] == index:
+                return user
+        with self.graph.inserting_after(value):
+            return self.graph.call_function(operator.getitem, (value, index))
+
+    def bounds(self, node: fx.Node, low: Any, high: Any, site: fx.Node) -> tuple[fx.Node, fx.Node]:
+        """The input's bounds at ``node``, by the operations that lie between the input and it."""
+        key = (node, id(low) ^ id(high))
+        if key in self.bound_nodes:
+            return self.bound_nodes[key]
+        if not self.plan.facts.is_preprocessing(node):
+            raise CompositeError(
+                f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
+                "its padded, normalized or re-arranged form"
+            )
+        if node.op == "placeholder":
+            pair = tuple(
+                self.call(
+                    BoundRelevance(bound),
+                    f"{node.name}_{name}",
+                    f"{node.name}_{name}",
+                    (self.forward(node),),
+                    {},
+                    node,
+                )
+                for name, bound in (("low", low), ("high", high))
+            )
+        else:
+            below = {
+                source: self.bounds(source, low, high, site)
+                for source in node.all_input_nodes
+                if self.plan.facts.is_dynamic(source)
+            }
+            pair = tuple(
+                self.graph.node_copy(
+                    node, lambda n, i=i: below[n][i] if n in below else self.forward(n)
+                )
+                for i in (0, 1)
+            )
+            if name_of(node) not in ROUTING:  # a negative factor swaps the bounds
+                pair = (
+                    self.graph.call_function(aten.minimum, pair),
+                    self.graph.call_function(aten.maximum, pair),
+                )
+        self.bound_nodes[key] = (pair[0], pair[1])
+        return self.bound_nodes[key]
+
+    def call(
+        self, module: nn.Module, attribute: str, name: str, args: Any, kwargs: Any, origin: fx.Node
+    ) -> fx.Node:
+        """A call of a relevance node, kept under ``relevance.<attribute>``."""
+        target = f"{RELEVANCE}.{attribute}"
+        self.modules[target] = module
+        node = self.graph.create_node("call_module", target, args, kwargs, name=name)
+        node.meta = dict(origin.meta)
+        return node
+
+    # the relevance pass
+
+    def _relevance_nodes(self) -> list[fx.Node]:
+        """Write them all; the relevance of each source."""
+        arrived: dict[fx.Node, list[fx.Node]] = {self.plan.explained: [self.start]}
+        parts: dict[fx.Node, dict[int, fx.Node]] = {}
+        found: dict[fx.Node, fx.Node] = {}
+        for step in self.plan.steps:
+            relevance = self._sum(step.node, arrived, found)
+            if step.operation is None:
+                (parent,) = step.receivers
+                index = step.node.args[1]
+                assert isinstance(index, int) and relevance is not None
+                parts.setdefault(parent, {})[index] = relevance
+                continue
+            self._step(step, relevance, parts.get(step.node, {}), arrived)
+        results = []
+        for source in self.plan.sources:
+            relevance = self._sum(source, arrived, found)
+            if relevance is None:
+                zeros = self.graph.call_function(aten.zeros_like, (self.forward(source),))
+                relevance = zeros
+            results.append(relevance)
+        return results
+
+    def _sum(
+        self,
+        node: fx.Node,
+        arrived: dict[fx.Node, list[fx.Node]],
+        found: dict[fx.Node, fx.Node],
+    ) -> fx.Node | None:
+        """All the relevance that arrived at a node."""
+        if node not in found and node in arrived:
+            total, *rest = arrived[node]
+            for more in rest:
+                total = self.graph.call_function(aten.add, (total, more))
+            found[node] = total
+        return found.get(node)
+
+    def _step(
+        self,
+        step: Step,
+        relevance: fx.Node | None,
+        parts: dict[int, fx.Node],
+        arrived: dict[fx.Node, list[fx.Node]],
+    ) -> None:
+        assert step.operation is not None and step.rule is not None
+        name = step.node.name
+        if step.top_k is not None:
+            parts = {i: self._filtered(step, part, f"{name}_{i}") for i, part in parts.items()}
+            relevance = None if relevance is None else self._filtered(step, relevance, name)
+        if relevance is None:
+            relevance = parts[min(parts)]
+        site = _Site(
+            self,
+            step.node,
+            step.rule,
+            step.receivers,
+            relevance,
+            parts,
+            self.plan.facts,
+            self.engine,
+            self.bias,
+        )
+        for operand, contributions in step.operation.write(site).items():
+            if operand in step.receivers:
+                arrived.setdefault(operand, []).extend(contributions)
+
+    def _filtered(self, step: Step, relevance: fx.Node, name: str) -> fx.Node:
+        assert step.top_k is not None
+        name = f"{name}_filter"
+        return self.call(TopKFilter(step.top_k), name, name, (relevance,), {}, step.node)
+
+    # assembly
+
+    def _finish(self) -> LRPGraph:
+        called = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
+        read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        computed = {
+            node: path
+            for node, path in self.constants.items()
+            if path in read and node.op != "get_attr"
+        }
+        constants = self._constants_module(list(computed))
+        source = self.captured.module
+        root: dict[str, Any] = {path: self.modules[path] for path in self.modules if path in called}
+        parameters = {
+            path for node, path in self.constants.items() if path in read and node.op == "get_attr"
+        }
+        root.update({path: tensor_at(source, path) for path in parameters})
+        root.update({path: torch.empty(0) for path in computed.values()})
+        module = fx.GraphModule(root, self.graph, class_name="LRP")
+        module.graph.lint()
+        inputs = {str(n.target) for n in constants.graph.nodes if n.op == "get_attr"}
+        own = set(self.captured.constants)
+        return LRPGraph(
+            module,
+            constants,
+            tuple(computed.values()),
+            tuple(sorted((parameters | inputs) - own)),
+            self._prepared(),
+        )
+
+    def _constants_module(self, wanted: list[fx.Node]) -> fx.GraphModule:
+        graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+        needed = set(wanted)
+        for node in reversed(self.captured.module.graph.nodes):
+            if node in needed:
+                needed.update(node.all_input_nodes)
+        for node in self.captured.module.graph.nodes:
+            if node in needed:
+                copies[node] = graph.node_copy(node, lambda n: copies[n])
+        graph.output(tuple(copies[node] for node in wanted))
+        tensors = {
+            str(node.target): tensor_at(self.captured.module, str(node.target))
+            for node in graph.nodes
+            if node.op == "get_attr"
+        }
+        return fx.GraphModule(tensors, graph, class_name="Constants")
+
+    def _prepared(self) -> dict[str, str]:
+        """The relevance nodes whose weight is a constant, and where that is."""
+        prepared = {}
+        for node in self.graph.nodes:
+            module = self.modules.get(str(node.target)) if node.op == "call_module" else None
+            if isinstance(module, LinearRelevance) and module.parts:
+                weight = node.args[3]
+                if isinstance(weight, fx.Node) and weight.op == "get_attr":
+                    prepared[str(node.target)] = str(weight.target)
+        return prepared

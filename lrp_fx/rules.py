@@ -1,0 +1,362 @@
+"""The LRP rules: frozen descriptions that compute nothing.
+
+Every rule for a linear operation is one formula. With ``z_k = W_k x_k + b_k``, the stabilizer ``S``
+and the relevance ``R`` of the output,
+
+    R_in = sum_g c_g · sum_k s_k · x_k ⊙ W_kᵀ [ m_g ⊙ R / S( sum_k s_k z_k ) ]
+
+where ``g`` runs over groups (coefficient ``c``, output mask ``m``) and ``k`` over the branches of a
+group (sign ``s``, a part of the input, of the weight and of the bias). A rule returns that table;
+``lrp_fx.relevance.linear`` executes any table on any linear operation, so a new rule is a few lines:
+
+    @dataclass(frozen=True)
+    class MyRule(LinearRule):
+        def table(self) -> Table:
+            return (Group((Branch(FULL, PLUS, ZERO),)),)
+
+The rules at the end of the file are for the operations that have no weights (adds, pools, products).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stabilizer:
+    """What keeps a denominator away from zero: ``S(z) = z + eps · sgn(z)`` with ``sgn(0) = +1``.
+
+    Args:
+        eps: how far, in the units of ``z``; raised to the dtype's smallest normal number when it is
+            not zero (1e-9 would vanish in float16).
+        signed: False gives ``S(z) = z + eps``, which has a pole at ``z = -eps``; it is there to
+            reproduce others.
+
+    Where ``S(z)`` is exactly zero the quotient ``R / S(z)`` is zero.
+    """
+
+    eps: float = 1e-6
+    signed: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.eps >= 0:
+            raise ValueError(f"a stabilizer needs eps >= 0, got {self.eps}")
+
+    def apply(self, z: Tensor) -> Tensor:
+        """``S(z)``, of the shape of ``z``."""
+        if self.eps == 0:
+            return z
+        eps = max(self.eps, torch.finfo(z.dtype).tiny)
+        if not self.signed:
+            return z + eps
+        return z + torch.where(z < 0, -eps, eps).to(z.dtype)
+
+    def quotient(self, relevance: Tensor, z: Tensor) -> Tensor:
+        """``relevance / S(z)``, zero where ``S(z)`` is exactly zero; of the shape of ``z``."""
+        denominator = self.apply(z)
+        if self.eps > 0 and self.signed:
+            return relevance / denominator
+        dead = denominator == 0
+        return (relevance / denominator.masked_fill(dead, 1)).masked_fill(dead, 0)
+
+
+DEFAULT_STABILIZER = Stabilizer()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a tensor: ``positive · (v⁺)^power + negative · (v⁻)^power``; ones for power 0."""
+
+    positive: float
+    negative: float
+    power: int = 1
+
+    def of(self, value: Tensor) -> Tensor:
+        """The part of ``value``, of its shape."""
+        if self.power == 0:
+            return torch.ones_like(value)
+        if self.power == 2:
+            value = value.square()
+        if self.positive == self.negative:
+            return value if self.positive == 1 else value * self.positive
+        if self.negative == 0 and self.positive == 1:
+            return value.clamp(min=0)
+        if self.positive == 0 and self.negative == 1:
+            return value.clamp(max=0)
+        return value.clamp(min=0) * self.positive + value.clamp(max=0) * self.negative
+
+    @property
+    def vanishes(self) -> bool:
+        """True when the part of every tensor is zero."""
+        return self.power != 0 and self.positive == 0 and self.negative == 0
+
+    def of_nonnegative(self) -> Part:
+        """The same part, written for a tensor that is known to have no negative entries."""
+        return Part(self.positive, self.positive, self.power) if self.power else self
+
+
+FULL, PLUS, MINUS, ZERO = Part(1, 1), Part(1, 0), Part(0, 1), Part(0, 0)
+SQUARE, ONES = Part(1, 1, power=2), Part(1, 1, power=0)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One term ``sign · (W_k x_k + b_k)`` of a denominator.
+
+    ``source`` is what ``input`` takes its part of: the input itself or a bound of the z-box rule.
+    """
+
+    input: Part
+    weight: Part
+    bias: Part
+    sign: float = 1.0
+    source: Literal["input", "low", "high"] = "input"
+
+    @property
+    def is_forward(self) -> bool:
+        """True when the term is the operation's own output."""
+        return (
+            self.input == self.weight == self.bias == FULL
+            and self.sign == 1
+            and self.source == "input"
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Branches that share one denominator; ``mask`` keeps outputs by the sign of the true ``z``."""
+
+    branches: tuple[Branch, ...]
+    coefficient: float = 1.0
+    mask: Literal["all", "positive", "negative"] = "all"
+
+
+Table = tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base of all rules."""
+
+
+@dataclass(frozen=True)
+class LinearRule(Rule):
+    """Base of the rules for linear operations: convolutions, linear, matmul with a constant."""
+
+    stabilizer: Stabilizer = field(default=DEFAULT_STABILIZER, kw_only=True)
+
+    def table(self) -> Table:
+        """The groups and branches of the rule (see the module's formula)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Epsilon(LinearRule):
+    """``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` (Bach et al. 2015, eq. 58).
+
+    Args:
+        eps: the ε of the stabilizer; a ``stabilizer`` given by name wins over it.
+    """
+
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.stabilizer is DEFAULT_STABILIZER:
+            object.__setattr__(self, "stabilizer", Stabilizer(self.eps))
+        else:
+            object.__setattr__(self, "eps", self.stabilizer.eps)
+
+    def table(self) -> Table:
+        return (Group((Branch(FULL, FULL, FULL),)),)
+
+
+@dataclass(frozen=True)
+class Zero(LinearRule):
+    """LRP-0: :class:`Epsilon` with ε = 0 (Bach et al. 2015, eq. 56)."""
+
+    stabilizer: Stabilizer = field(default=Stabilizer(0.0), kw_only=True)
+
+    def table(self) -> Table:
+        return (Group((Branch(FULL, FULL, FULL),)),)
+
+
+_POSITIVE = (Branch(PLUS, PLUS, PLUS), Branch(MINUS, MINUS, ZERO))
+_NEGATIVE = (Branch(PLUS, MINUS, MINUS), Branch(MINUS, PLUS, ZERO))
+
+
+@dataclass(frozen=True)
+class ZPlus(LinearRule):
+    """Only positive contributions: ``x⁺W⁺ + x⁻W⁻ + b⁺`` (Montavon et al. 2017, signed inputs too).
+
+    Captum and the blog post of 2021 use ``x W⁺`` instead, which differs where ``x < 0``: see
+    ``lrp_fx.composites.compat``.
+    """
+
+    def table(self) -> Table:
+        return (Group(_POSITIVE),)
+
+
+@dataclass(frozen=True)
+class AlphaBeta(LinearRule):
+    """α times the positive contributions less β times the negative (Bach et al. 2015, eq. 60).
+
+    Raises:
+        ValueError: if α − β is not 1 or either is negative.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+            raise ValueError(
+                f"AlphaBeta needs alpha, beta >= 0 and alpha - beta = 1, got {self.alpha}, {self.beta}"
+            )
+
+    def table(self) -> Table:
+        positive = Group(_POSITIVE, coefficient=self.alpha)
+        if self.beta == 0:
+            return (positive,)
+        return (positive, Group(_NEGATIVE, coefficient=-self.beta))
+
+
+@dataclass(frozen=True)
+class Gamma(LinearRule):
+    """``x (W + γW⁺) + b + γb⁺`` (Montavon et al. 2019). For ``x ≥ 0`` only: on signed inputs its
+    denominators cross zero and the relevance explodes; use :class:`GeneralizedGamma` there.
+
+    Captum leaves the bias plain (``b``): see ``lrp_fx.composites.compat``.
+    """
+
+    gamma: float = 0.25
+
+    def table(self) -> Table:
+        favoured = Part(1 + self.gamma, 1)
+        return (Group((Branch(FULL, favoured, favoured),)),)
+
+
+@dataclass(frozen=True)
+class GeneralizedGamma(LinearRule):
+    """Gamma for inputs of either sign (Andéol et al. 2021): where the output is positive the
+    positive contributions are favoured by γ, where it is negative the negative ones.
+    """
+
+    gamma: float = 0.25
+
+    def table(self) -> Table:
+        up, down = Part(1 + self.gamma, 1), Part(1, 1 + self.gamma)
+        positive = (Branch(PLUS, up, up), Branch(MINUS, down, ZERO))
+        negative = (Branch(PLUS, down, down), Branch(MINUS, up, ZERO))
+        return (Group(positive, mask="positive"), Group(negative, mask="negative"))
+
+
+@dataclass(frozen=True)
+class ZBox(LinearRule):
+    """zᴮ, for a first layer on a bounded input: ``xW − l W⁺ − h W⁻`` (Montavon et al. 2017).
+
+    Args:
+        low: the smallest value of the *model's input*: a number, or a tensor that broadcasts to the
+            input without its batch dimension, such as (C, 1, 1) for one bound per channel.
+        high: the largest value, likewise.
+
+    The bounds are carried through padding, normalisation and routing to the layer itself.
+    """
+
+    low: float | Tensor = 0.0
+    high: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        if bool((torch.as_tensor(self.low) > torch.as_tensor(self.high)).any()):
+            raise ValueError(f"ZBox needs low <= high, got {self.low} and {self.high}")
+
+    def table(self) -> Table:
+        return (
+            Group(
+                (
+                    Branch(FULL, FULL, FULL),
+                    Branch(FULL, PLUS, PLUS, sign=-1.0, source="low"),
+                    Branch(FULL, MINUS, MINUS, sign=-1.0, source="high"),
+                )
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class WSquare(LinearRule):
+    """Squared weights, input ignored: ``W²·1 + b²`` (Montavon et al. 2017)."""
+
+    def table(self) -> Table:
+        return (Group((Branch(ONES, SQUARE, SQUARE),)),)
+
+
+@dataclass(frozen=True)
+class Flat(LinearRule):
+    """Equal shares to all inputs of a unit (Bach et al. 2015; Lapuschkin et al. 2019)."""
+
+    def table(self) -> Table:
+        return (Group((Branch(ONES, ONES, ZERO),)),)
+
+
+@dataclass(frozen=True)
+class WPlus(LinearRule):
+    """Positive weights, input replaced by ones: the first layer of the blog post of 2021."""
+
+    def table(self) -> Table:
+        return (Group((Branch(ONES, PLUS, ZERO),)),)
+
+
+# Rules for operations without weights.
+
+
+@dataclass(frozen=True)
+class Pass(Rule):
+    """``R_in = R``: the relevance itself, through activations and normalisation."""
+
+
+@dataclass(frozen=True)
+class Route(Rule):
+    """``R_in = Jᵀ R`` through operations that only move values: reshape, cat, slice, pad, index …"""
+
+
+@dataclass(frozen=True)
+class Winner(Rule):
+    """Winner takes all: the relevance of a maximum goes to the entry that is the maximum.
+
+    Args:
+        stabilizer: when given, the winner gets ``x R / S(x)`` instead of ``R`` (Captum's form).
+    """
+
+    stabilizer: Stabilizer | None = None
+
+
+@dataclass(frozen=True)
+class Proportional(Rule):
+    """``R_in = x ⊙ Jᵀ[R / S(y)]``: shares in proportion to the contributions to sum or average."""
+
+    stabilizer: Stabilizer = DEFAULT_STABILIZER
+
+
+@dataclass(frozen=True)
+class Uniform(Rule):
+    """``R_in = Jᵀ[R / J1]``: equal shares to all entries of a pooling window."""
+
+
+@dataclass(frozen=True)
+class ByMagnitude(Rule):
+    """``R_a = R |a| / S(|a| + |b|)`` at an addition: shares by magnitude, never of opposite sign."""
+
+    stabilizer: Stabilizer = DEFAULT_STABILIZER
+
+
+@dataclass(frozen=True)
+class Half(Rule):
+    """Equal shares to the operands of an addition or a product."""
+
+
+@dataclass(frozen=True)
+class Gate(Rule):
+    """The gate (or the statistic) of a product gets nothing, the signal all (Arras et al. 2017)."""

@@ -1,0 +1,83 @@
+"""Pictures of relevance: red speaks for the explained class, blue against it, white is zero.
+
+The maps are drawn as they are, one colour per pixel, never smoothed.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from lrp_fx.errors import InputError
+
+COLORS = "bwr"
+FAINT = 0.15  # how much of the grey photograph shines through under a map
+
+
+def heatmap(relevance: Tensor) -> Tensor:
+    """Relevance per pixel: the sum over the channels, ``(N, C, H, W)`` to ``(N, H, W)``.
+
+    Without the sample dimension ``(C, H, W)`` becomes ``(H, W)``. Raises :class:`InputError` for
+    any other shape.
+    """
+    if relevance.ndim not in (3, 4):
+        raise InputError(
+            "a heatmap needs relevance of shape (C, H, W) or (N, C, H, W), "
+            f"not {tuple(relevance.shape)}"
+        )
+    return relevance.sum(dim=-3)
+
+
+def color_limit(heat: Tensor, quantile: float = 0.995) -> float:
+    """The |R| at which a map ``(H, W)`` reaches full colour: colours span -limit ... limit.
+
+    It is a quantile and not the maximum, so that one extreme pixel cannot blank the map; and it is
+    taken over the pixels that have relevance, so that the many zeros of a filtered map do not make
+    it 0. A map of nothing but zeros gets the limit 1.
+    """
+    size = heat.detach().abs().double().flatten()
+    size = size[size > 0]
+    return size.quantile(quantile).item() if size.numel() else 1.0
+
+
+def explanation_figure(
+    photograph: Image.Image, maps: Mapping[str, Tensor], *, title: str = ""
+) -> Figure:
+    """One row: the photograph, then each map over a faint grey copy of it.
+
+    Args:
+        photograph: What the network saw, of the size of the maps.
+        maps: Relevance ``(C, H, W)`` under the title of its panel, on any device. Each map has its
+            own scale, which is printed below it, as filters change the size of relevance.
+        title: The title of the figure, for example the explained class and its probability.
+
+    Raises :class:`InputError` if a map is not of shape ``(C, H, W)`` with the photograph's H and W.
+    """
+    width, height = photograph.size
+    grey = photograph.convert("L")
+    figure = Figure(
+        figsize=(3.2 * (1 + len(maps)), 3.2 * height / width + 0.8), layout="constrained"
+    )
+    first, *others = figure.subplots(1, 1 + len(maps), squeeze=False)[0]
+    figure.suptitle(title)
+    first.imshow(photograph)
+    first.set_title("photograph")
+    for axes, (name, relevance) in zip(others, maps.items(), strict=True):
+        if relevance.shape[1:] != (height, width):
+            raise InputError(
+                f"the map {name!r} has shape {tuple(relevance.shape)}, "
+                f"but the photograph needs (C, {height}, {width})"
+            )
+        heat = heatmap(relevance.detach())
+        limit = color_limit(heat)
+        axes.imshow(
+            heat.float().cpu().numpy(), cmap=COLORS, vmin=-limit, vmax=limit, interpolation="none"
+        )
+        axes.imshow(grey, cmap="gray", alpha=FAINT, interpolation="none")
+        axes.set_title(name)
+        axes.set_xlabel(f"full colour at ±{limit:.2g}")
+    for axes in (first, *others):
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return figure
