@@ -14,14 +14,39 @@ from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
 
 _SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
 _NONNEGATIVE = frozenset(
-    ["relu", "relu6", "sigmoid", "hardsigmoid", "softmax", "_softmax", "exp", "abs", "square", "sqrt"]
+    [
+        "relu",
+        "relu6",
+        "sigmoid",
+        "hardsigmoid",
+        "softmax",
+        "_softmax",
+        "exp",
+        "abs",
+        "square",
+        "sqrt",
+    ]
 )
 _KEEP_SIGN = (
     (frozenset(AVERAGING) - {"upsample_bicubic2d"})
     | (frozenset(ROUTING) - {"pad"})
     | frozenset(["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"])
-    | frozenset(["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "max"])
-    | frozenset(["cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "where"])
+    | frozenset(
+        ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "max"]
+    )
+    | frozenset(
+        [
+            "cat",
+            "stack",
+            "split",
+            "split_with_sizes",
+            "chunk",
+            "unbind",
+            "tensor_split",
+            "getitem",
+            "where",
+        ]
+    )
 )
 _AFFINE = frozenset(["add", "sub", "rsub", "mul", "div", "neg", "batch_norm"])
 
@@ -36,7 +61,6 @@ class Analysis:
         preprocessing: dynamic values reached from the inputs by routing and constant affine
             operations alone.
         constant: nodes that depend on parameters and literals only.
-        first: linear operations by their rank from the inputs, 0 for those that no other precedes.
     """
 
     dynamic: frozenset[fx.Node]

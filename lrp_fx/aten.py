@@ -20,6 +20,11 @@ def packet_of(target: Any) -> Packet | None:
     return target if isinstance(target, Packet) else None
 
 
+def overloads_of(packet: Packet) -> list[str]:
+    """The names of a packet's overloads."""
+    return list(packet.overloads())  # type: ignore[no-untyped-call]
+
+
 def name_of(node: fx.Node) -> str:
     """The operation's short name: ``conv2d`` for a node that calls ``torch.ops.aten.conv2d``."""
     packet = packet_of(node.target) if node.op == "call_function" else None
@@ -32,7 +37,7 @@ def name_of(node: fx.Node) -> str:
 def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any], ...], ...]:
     """Of each overload that returns a fresh value: (name, keyword-only, required, default)."""
     overloads = []
-    for overload in packet.overloads():
+    for overload in overloads_of(packet):
         schema = getattr(packet, overload)._schema
         if any(argument.is_out for argument in schema.arguments):
             continue

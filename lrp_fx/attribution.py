@@ -220,7 +220,7 @@ class LayerLRPFx(_Explaining, LayerAttribution):
         composite: Composite | str | None = None,
         **options: Any,
     ) -> None:
-        LayerAttribution.__init__(self, model, layer)  # type: ignore[arg-type]
+        LayerAttribution.__init__(self, model, layer)
         self._explainer = Explainer(model, Options(composite, **options))
 
     @classmethod
@@ -288,7 +288,7 @@ class NeuronLRPFx(_Explaining, NeuronAttribution):
         composite: Composite | str | None = None,
         **options: Any,
     ) -> None:
-        NeuronAttribution.__init__(self, model, layer)  # type: ignore[arg-type]
+        NeuronAttribution.__init__(self, model, layer)
         self._explainer = Explainer(model, Options(composite, **options))
 
     @classmethod

@@ -195,7 +195,7 @@ class Explainer:
             for p in parameters
             if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
-        sample = Arguments.of(tuple(torch.empty(0) for _ in required or [None]))
+        sample = Arguments.of(tuple(torch.empty(0) for _ in range(max(1, len(required)))))
         return Arguments((), sample.constants, sample.spec)
 
     def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:

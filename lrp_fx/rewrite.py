@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lrp_fx.analysis import Analysis
 from lrp_fx.aten import aten, name_of
 from lrp_fx.canonize.graphs import remove_unused, tensor_at
 from lrp_fx.capture import Captured
 from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
 from lrp_fx.plan import Plan, Step
-from lrp_fx.relevance import BiasPolicy, Engine, LinearRelevance, RelevanceNode
+from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.rules import Rule
 from lrp_fx.start import Start, StartRelevance
@@ -86,7 +85,7 @@ class _Site:
     receivers: tuple[fx.Node, ...]
     relevance: fx.Node
     parts: dict[int, fx.Node]
-    facts: Analysis
+    facts: Facts
     engine: Engine
     bias: str
     count: int = field(default=0)
@@ -112,7 +111,12 @@ class _Site:
         return self.writer.call(module, name, f"{name}_relevance", args, kwargs, self.node)
 
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
-        return [self.writer.graph.call_function(operator.getitem, (node, i)) for i in range(count)]
+        return [
+            self.writer.graph.create_node(
+                "call_function", operator.getitem, (node, i), name=f"{node.name}_{i}"
+            )
+            for i in range(count)
+        ]
 
 
 class _Writer:
@@ -188,7 +192,10 @@ class _Writer:
         """A call may not come before the last placeholder."""
         if value.op not in ("placeholder", "get_attr"):
             return value
-        return [n for n in self.graph.nodes if n.op in ("placeholder", "get_attr")][-1]
+        leading: list[fx.Node] = [
+            n for n in self.graph.nodes if n.op in ("placeholder", "get_attr")
+        ]
+        return leading[-1]
 
     def item(self, node: fx.Node, index: int) -> fx.Node:
         """One of the several forward values of a node."""
@@ -197,7 +204,10 @@ class _Writer:
             if user.target is operator.getitem and user.args[1] == index:
                 return user
         with self.graph.inserting_after(value):
-            return self.graph.call_function(operator.getitem, (value, index))
+            name = f"{value.name}_{index}"
+            return self.graph.create_node(
+                "call_function", operator.getitem, (value, index), name=name
+            )
 
     def bounds(self, node: fx.Node, low: Any, high: Any, site: fx.Node) -> tuple[fx.Node, fx.Node]:
         """The input's bounds at ``node``, by the operations that lie between the input and it."""
@@ -227,12 +237,7 @@ class _Writer:
                 for source in node.all_input_nodes
                 if self.plan.facts.is_dynamic(source)
             }
-            pair = tuple(
-                self.graph.node_copy(
-                    node, lambda n, i=i: below[n][i] if n in below else self.forward(n)
-                )
-                for i in (0, 1)
-            )
+            pair = tuple(self._copy_on(node, {n: b[i] for n, b in below.items()}) for i in (0, 1))
             if name_of(node) not in ROUTING:  # a negative factor swaps the bounds
                 pair = (
                     self.graph.call_function(aten.minimum, pair),
@@ -240,6 +245,10 @@ class _Writer:
                 )
         self.bound_nodes[key] = (pair[0], pair[1])
         return self.bound_nodes[key]
+
+    def _copy_on(self, node: fx.Node, values: dict[fx.Node, fx.Node]) -> fx.Node:
+        """The same operation once more, with other values in the places of some operands."""
+        return self.graph.node_copy(node, lambda n: values.get(n) or self.forward(n))
 
     def call(
         self, module: nn.Module, attribute: str, name: str, args: Any, kwargs: Any, origin: fx.Node
@@ -286,7 +295,8 @@ class _Writer:
         if node not in found and node in arrived:
             total, *rest = arrived[node]
             for more in rest:
-                total = self.graph.call_function(aten.add, (total, more))
+                name = f"{node.name}_relevance_sum"
+                total = self.graph.create_node("call_function", aten.add, (total, more), name=name)
             found[node] = total
         return found.get(node)
 

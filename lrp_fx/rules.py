@@ -19,7 +19,7 @@ The rules at the end of the file are for the operations that have no weights (ad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -140,7 +140,14 @@ Table = tuple[Group, ...]
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of all rules."""
+    """Base of all rules; ``str(rule)`` leaves out a stabilizer that is the default's."""
+
+    def __str__(self) -> str:
+        shown = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "stabilizer"]
+        stabilizer = getattr(self, "stabilizer", None)
+        if stabilizer not in (None, DEFAULT_STABILIZER, Stabilizer(getattr(self, "eps", 0.0))):
+            shown.append(("stabilizer", stabilizer))
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown)})"
 
 
 @dataclass(frozen=True)
@@ -319,7 +326,7 @@ class Pass(Rule):
 
 @dataclass(frozen=True)
 class Route(Rule):
-    """``R_in = Jᵀ R`` through operations that only move values: reshape, cat, slice, pad, index …"""
+    """``R_in = Jᵀ R`` through operations that only move values: reshape, cat, slice, pad, index."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def target_places(target: Target, shape: Sequence[int]) -> Tensor:
     if target is None:
         if torch.Size(sizes).numel() != 1:
             raise TargetError(
-                f"a target is needed: the output has shape {tuple(shape)}, more than one value per sample"
+                f"a target is needed: the output {tuple(shape)} has more than one value per sample"
             )
         return torch.zeros(samples, 1, dtype=torch.long)
     per_sample = _per_sample(target, samples)

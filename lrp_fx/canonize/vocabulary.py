@@ -14,13 +14,31 @@ from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
 _IDENTITIES = frozenset(
-    ["contiguous", "clone", "alias", "detach", "detach_", "lift_fresh_copy", "lift_fresh", "positive"]
+    [
+        "contiguous",
+        "clone",
+        "alias",
+        "detach",
+        "detach_",
+        "lift_fresh_copy",
+        "lift_fresh",
+        "positive",
+    ]
 )
 _DROPOUT = frozenset(
     ["dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"]
 )
 _RANDOM = frozenset(
-    ["rand", "rand_like", "randn", "randn_like", "randint", "bernoulli", "normal", "rrelu_with_noise"]
+    [
+        "rand",
+        "rand_like",
+        "randn",
+        "randn_like",
+        "randint",
+        "bernoulli",
+        "normal",
+        "rrelu_with_noise",
+    ]
 )
 _RESHAPES = frozenset(["view", "_unsafe_view", "view_copy", "_reshape_alias"])
 

@@ -41,6 +41,7 @@ class Emitter:
     is_tensor: Callable[[Any], bool]
 
     def __call__(self, packet: Packet, *args: Any, **kwargs: Any) -> Any:
+        """Record a call written with its arguments as they stand."""
         return self.call(packet, args, kwargs)
 
 
@@ -413,7 +414,34 @@ _EXCEPTIONS: dict[Any, Lowering] = {
 }
 
 VIEWS = frozenset(
-    ["view", "reshape", "flatten", "permute", "transpose", "t", "expand", "slice", "select", "squeeze", "unsqueeze", "chunk", "split", "unbind", "contiguous", "to", "detach", "alias", "view_as", "unflatten", "narrow", "movedim", "mT", "diagonal", "unfold", "expand_as"]
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "permute",
+        "transpose",
+        "t",
+        "expand",
+        "slice",
+        "select",
+        "squeeze",
+        "unsqueeze",
+        "chunk",
+        "split",
+        "unbind",
+        "contiguous",
+        "to",
+        "detach",
+        "alias",
+        "view_as",
+        "unflatten",
+        "narrow",
+        "movedim",
+        "mT",
+        "diagonal",
+        "unfold",
+        "expand_as",
+    ]
 )
 """Operations whose result may share memory with their input."""
 

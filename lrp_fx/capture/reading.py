@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -119,7 +120,7 @@ def _close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> b
 
 
 def first_difference(model: nn.Module, captured: Captured, arguments: Arguments) -> str:
-    """ ", first in module …": the first module whose output the graph does not reproduce."""
+    """Words for a message: the first module whose output the graph does not reproduce."""
     last: dict[Call, fx.Node] = {}
     for node in captured.module.graph.nodes:
         for call in node.meta.get("module_calls", ()):
@@ -156,7 +157,7 @@ def _outputs_of_modules(
     outputs: list[tuple[Call, object]] = []
     counts: dict[str, int] = {}
 
-    def note(path: str) -> object:
+    def note(path: str) -> Any:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             count = counts.get(path, 0)
             counts[path] = count + 1
@@ -166,5 +167,5 @@ def _outputs_of_modules(
         return hook
 
     for path, module in copy.named_modules():
-        module.register_forward_hook(note(path))  # type: ignore[arg-type]
+        module.register_forward_hook(note(path))
     yield copy, outputs

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils._pytree import tree_flatten
 
-from lrp_fx.aten import Packet, aten, packet_of
+from lrp_fx.aten import Packet, aten, overloads_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured
 from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
@@ -105,7 +105,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.graph = fx.Graph(tracer_cls=type(self))
+        self.graph = fx.Graph()
         self.calls: list[Call] = []
         self.call_counts: dict[str, int] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -154,14 +154,20 @@ class SymbolicTracer(fx.proxy.TracerBase):
             return self.scalar(kind, target, args, kwargs)
         if target is operator.getitem and self._is_tuple(args[0]):
             return super().create_proxy(kind, target, args, kwargs)
-        if packet_of(target) is not None:
-            return self._call(packet_of(target), args, kwargs)
+        packet = packet_of(target)
+        if packet is not None:
+            return self._call(packet, args, kwargs)
         return lower(self.emitter, target, tuple(args), dict(kwargs))
 
     # what the emitter and the proxies need
 
+    def _record(self, kind: str, target: Any, args: Any, kwargs: Any) -> TensorProxy:
+        proxy = super().create_proxy(kind, target, args, kwargs)
+        assert isinstance(proxy, TensorProxy)
+        return proxy
+
     def _call(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = super().create_proxy("call_function", packet, args, kwargs)
+        result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
         if is_view(packet) and isinstance(source, TensorProxy):
             result.aliases = source.aliases
@@ -174,22 +180,20 @@ class SymbolicTracer(fx.proxy.TracerBase):
             raise NotTraceable("an in-place operation on a constant")
         if any(proxy is not target for proxy in target.aliases):
             raise NotTraceable("an in-place operation on a tensor that shares memory with another")
-        target.node = super().create_proxy("call_function", packet, args, kwargs).node
+        target.node = self._record("call_function", packet, args, kwargs).node
         target.value = None
         return target
 
     def scalar(self, kind: str, target: Any, args: Any, kwargs: Any) -> TensorProxy:
         """A proxy for a size or a number; its arithmetic stays Python."""
-        proxy: TensorProxy = super().create_proxy(kind, target, args, kwargs)
+        proxy = self._record(kind, target, args, kwargs)
         proxy.is_tensor = False
         return proxy
 
     def constant(self, value: Tensor) -> TensorProxy:
         """A proxy for a tensor that the code made itself, or that hides in an attribute."""
-        for name, known in self.constants.items():
-            if known is value:
-                break
-        else:
+        name = next((n for n, known in self.constants.items() if known is value), None)
+        if name is None:
             name = f"_constant_{len(self.constants)}"
             self.constants[name] = value
         return self._attribute(name, value)
@@ -212,7 +216,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         packet = packet_of(value.node.target) if isinstance(value, TensorProxy) else None
         if packet is None:
             return False
-        returns = getattr(packet, packet.overloads()[0])._schema.returns
+        returns = getattr(packet, overloads_of(packet)[0])._schema.returns
         return len(returns) > 1 or str(returns[0].type).startswith("List")
 
     # modules
@@ -245,8 +249,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
         batch_statistics = module.running_mean is None and module.running_var is None
         return self._call(
             aten.batch_norm,
-            (input, module.weight, module.bias, module.running_mean, module.running_var)
-            + (batch_statistics, module.momentum or 0.0, module.eps, False),
+            (
+                *(input, module.weight, module.bias, module.running_mean, module.running_var),
+                *(batch_statistics, module.momentum or 0.0, module.eps, False),
+            ),
             {},
         )
 

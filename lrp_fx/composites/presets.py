@@ -34,7 +34,7 @@ def Zero() -> Composite:
     return _preset(
         "Zero",
         (anything(), rules.Zero()),
-        (operation("addition", "average pooling", "interpolation"), proportional),
+        (operation("addition", "sum", "average pooling", "interpolation"), proportional),
         (operation("normalization"), epsilon),
     )
 

@@ -8,7 +8,35 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, first
 from lrp_fx.rules import Pass
 
-NAMES = ["relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "gelu", "silu", "hardswish", "tanh", "sigmoid", "hardsigmoid", "elu", "selu", "celu", "softplus", "softsign", "leaky_relu", "prelu", "_prelu_kernel", "mish", "log_sigmoid", "threshold", "rrelu", "hardshrink", "softshrink", "tanhshrink"]
+NAMES = [
+    "relu",
+    "relu6",
+    "hardtanh",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "gelu",
+    "silu",
+    "hardswish",
+    "tanh",
+    "sigmoid",
+    "hardsigmoid",
+    "elu",
+    "selu",
+    "celu",
+    "softplus",
+    "softsign",
+    "leaky_relu",
+    "prelu",
+    "_prelu_kernel",
+    "mish",
+    "log_sigmoid",
+    "threshold",
+    "rrelu",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+]
 
 
 class PassRelevance(RelevanceNode):

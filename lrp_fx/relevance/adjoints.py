@@ -70,7 +70,9 @@ def repeat_interleave(
 ) -> Tensor:
     if dim is None:
         return q.reshape(-1, repeats).sum(1).reshape(shape)
-    return q.unflatten(dim, (shape[dim], repeats)).sum(dim + 1 if dim >= 0 else dim)
+    dim %= len(shape)
+    blocks = (*shape[:dim], shape[dim], repeats, *shape[dim + 1 :])
+    return q.reshape(blocks).sum(dim + 1)
 
 
 def select(q: Tensor, shape: Shape, dim: int, index: int) -> Tensor:
@@ -102,7 +104,7 @@ def gather(q: Tensor, shape: Shape, dim: int, index: Tensor, sparse_grad: bool =
 
 
 def flip(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
-    return q.flip(dims)
+    return q.flip(list(dims))
 
 
 def roll(q: Tensor, shape: Shape, shifts: Any, dims: Any = ()) -> Tensor:

@@ -8,7 +8,7 @@ written once in terms of :func:`linearize`, so each engine checks the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ Engine = Literal["direct", "gradient"]
 ENGINES: tuple[Engine, ...] = ("direct", "gradient")
 
 Map = Callable[[Tensor], Tensor]
+
+
+def vjp(
+    function: Callable[..., Any], *operands: Tensor
+) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+    """``torch.func.vjp`` with one type: the value, and the map from a cotangent to one each."""
+    value, pullback = torch.func.vjp(function, *operands)[:2]
+    return value, pullback
 
 
 def linearize(
@@ -32,15 +40,15 @@ def linearize(
         output: ``forward(x)`` where it is known already.
     """
     if engine == "gradient":
-        z, pullback = torch.func.vjp(forward, x)
-        return z, lambda q: pullback(q)[0]  # type: ignore[no-any-return]
+        z, pullback = vjp(forward, x)
+        return z, lambda q: pullback(q)[0]
     return forward(x) if output is None else output, adjoint
 
 
 def pull(engine: Engine, forward: Map, adjoint: Map, shape: torch.Size, q: Tensor) -> Tensor:
     """``Jᵀ q`` of a linear operation, whose Jacobian does not depend on the operand's values."""
     if engine == "gradient":
-        return torch.func.vjp(forward, q.new_zeros(shape))[1](q)[0]  # type: ignore[no-any-return]
+        return vjp(forward, q.new_zeros(shape))[1](q)[0]
     return adjoint(q)
 
 

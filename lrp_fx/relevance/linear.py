@@ -16,7 +16,7 @@ from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
-from lrp_fx.rules import FULL, ONES, Branch, Epsilon, LinearRule, Part, Rule, Table, ZBox
+from lrp_fx.rules import FULL, ONES, Branch, Epsilon, Group, LinearRule, Part, Rule, Table, ZBox
 
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
 BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
@@ -145,31 +145,45 @@ class LinearRelevance(RelevanceNode):
             if group.mask != "all":
                 assert output is not None
                 masked = relevance * (output > 0 if group.mask == "positive" else output < 0)
-            z: Any = 0
-            offset: Any = 0
-            pullbacks = []
-            reuse = output if self._is_own_output(group.branches) else None
-            for branch in group.branches:
-                source = sources[branch.source]
-                assert source is not None
-                x = branch.input.of(source)
-                w = self._weight(branch.weight, weight)
-                b = self._bias(branch.bias, bias)
-                z_branch, pullback = self._linearize(x, w, b, reuse, options)
-                z = z + branch.sign * z_branch if branch.sign != 1 else z_branch + z
-                offset = offset if b is None else offset + branch.sign * b
-                pullbacks.append((branch.sign, x, pullback))
-            q = self.rule.stabilizer.quotient(masked, z)
-            if group.coefficient != 1:
-                q = q * group.coefficient
-            for sign, x, pullback in pullbacks:
-                share = x * pullback(q)
-                share = share if sign == 1 else share * sign
-                total = share if total is None else total + share
-            if self.bias_policy == "distribute" and isinstance(offset, Tensor):
-                total = total + self._distributed(q, offset, input, weight, options)
-        assert total is not None
-        return total
+            share = self._group_share(group, masked, sources, output, weight, bias, options)
+            total = share if total is None else total + share
+        return torch.zeros_like(input) if total is None else total
+
+    def _group_share(
+        self,
+        group: Group,
+        relevance: Tensor,
+        sources: dict[str, Tensor | None],
+        output: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        """``c Σ_k s_k x_k ⊙ W_kᵀ q`` with ``q = R / S(Σ_k s_k z_k)``, and the bias' share."""
+        known = output if self._is_own_output(group.branches) else None
+        z: Any = 0
+        offset: Any = 0
+        terms = []
+        for branch in group.branches:
+            source = sources[branch.source]
+            assert source is not None
+            x = branch.input.of(source)
+            w, b = self._weight(branch.weight, weight), self._bias(branch.bias, bias)
+            z_branch, pullback = self._linearize(x, w, b, known, options)
+            z = _add(z, branch.sign, z_branch)
+            offset = offset if b is None else _add(offset, branch.sign, b)
+            terms.append((branch.sign, x, pullback))
+        q = self.rule.stabilizer.quotient(relevance, z)
+        if group.coefficient != 1:
+            q = q * group.coefficient
+        total: Any = 0
+        for sign, x, pullback in terms:
+            total = _add(total, sign, x * pullback(q))
+        if self.bias_policy == "distribute" and isinstance(offset, Tensor):
+            input = sources["input"]
+            assert input is not None
+            total = total + self._distributed(q, offset, input, weight, options)
+        return total  # type: ignore[no-any-return]
 
     def _weight(self, part: Part, weight: Tensor) -> Tensor:
         if part == FULL:
@@ -211,6 +225,12 @@ class LinearRelevance(RelevanceNode):
         if str(self.packet.__name__) != "linear":
             offset = offset.reshape(-1, *[1] * (weight.dim() - 2))
         return pullback(offset * q / counts.clamp(min=1))
+
+
+def _add(total: Any, sign: float, term: Tensor) -> Tensor:
+    """``total + sign · term`` without needless passes over the data."""
+    term = term if sign == 1 else term * sign
+    return term if isinstance(total, int) else total + term
 
 
 def simplified(table: Table, *, nonnegative: bool) -> Table:

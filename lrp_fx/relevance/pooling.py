@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.aten import Packet, as_tuple, aten, name_of, packet_of
+from lrp_fx.errors import CompositeError
 from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
@@ -113,11 +114,7 @@ def _by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> Tensor:
 
 
 class WindowShareRelevance(RelevanceNode):
-    """Max pooling treated as a sum over its window: ``x ⊙ Jᵀ[R / S(Jx)]``, J the average pooling.
-
-    Raises:
-        NotImplementedError: for a dilated window, which has no average pooling.
-    """
+    """Max pooling treated as a sum over its window: ``x ⊙ Jᵀ[R / S(Jx)]``, J the average pooling."""
 
     def __init__(self, dims: int, rule: Proportional | Uniform, engine: Engine) -> None:
         super().__init__()
@@ -136,13 +133,10 @@ class WindowShareRelevance(RelevanceNode):
         kernel_size: Any,
         stride: Any = (),
         padding: Any = 0,
-        dilation: Any = 1,
         ceil_mode: bool = False,
     ) -> Tensor:
         """The relevance of the input, (N, …)."""
-        if any(d != 1 for d in as_tuple(dilation, self.dims)):
-            raise NotImplementedError(f"{self.rule} is not defined for dilated max pooling")
-        return self.average.propagate(  # type: ignore[no-any-return]
+        return self.average.propagate(
             relevance,
             input,
             None,
@@ -175,7 +169,9 @@ def _write_max_pool(site: Site) -> Received:
         return {operand: [site.call(WinnerRelevance(rule, dims), site.relevance, *inputs)]}
     assert isinstance(rule, (Proportional, Uniform))
     module = WindowShareRelevance(dims, rule, site.engine)
-    options = site.value(others(node))
+    options = dict(site.value(others(node)))
+    if any(d != 1 for d in as_tuple(options.pop("dilation"), dims)):
+        raise CompositeError(f"{rule} is not defined for the dilated max pooling '{node.name}'")
     return {operand: [site.call(module, site.relevance, site.value(operand), **options)]}
 
 
@@ -193,13 +189,19 @@ def _write_max_of_dim(site: Site) -> Received:
     return {operand: [call]}
 
 
+def _kind_of_average(name: str) -> str:
+    if name in UPSAMPLES:
+        return "interpolation"
+    return "sum" if name in ("sum", "cumsum") else "average pooling"
+
+
 _WINNER = "winner takes all (Bach et al. 2015; Montavon et al. 2019)"
 
 OPERATIONS = [
     *(
         Operation(
             name=name,
-            kind="interpolation" if name in UPSAMPLES else "average pooling",
+            kind=_kind_of_average(name),
             operands=first,
             default=always(Proportional()),
             alternatives=(Proportional, Uniform),

@@ -16,9 +16,28 @@ from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argumen
 from lrp_fx.rules import Gate, Half, Pass, Rule
 
 GATES = frozenset(["sigmoid", "hardsigmoid", "softmax", "_softmax"])
-REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"])
+REDUCTIONS = frozenset(
+    ["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"]
+)
 SCALAR_FUNCTIONS = frozenset(
-    ["sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "abs", "neg", "add", "sub", "rsub", "mul", "div", "clamp", "clamp_min", "square"]
+    [
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "pow",
+        "exp",
+        "log",
+        "abs",
+        "neg",
+        "add",
+        "sub",
+        "rsub",
+        "mul",
+        "div",
+        "clamp",
+        "clamp_min",
+        "square",
+    ]
 ) | frozenset(ACTIVATIONS)
 
 

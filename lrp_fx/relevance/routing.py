@@ -52,7 +52,7 @@ class JoinRelevance(RelevanceNode):
         rank = relevance.dim()
         # torch.cat takes old-style empty tensors of shape (0,) along with any others
         sizes = [shape[dim] if len(shape) == rank else 0 for shape in shapes]
-        pieces = relevance.split(sizes, dim)
+        pieces = torch.split(relevance, sizes, dim)
         return [p.reshape(shape) for p, shape in zip(pieces, shapes, strict=True)]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import Packet, arguments, packet_of
+from lrp_fx.relevance.engines import vjp
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always
 from lrp_fx.rules import Epsilon
@@ -33,7 +33,7 @@ class VjpRelevance(RelevanceNode):
             return self.packet(**{**bound, **dict(zip(names, operands, strict=True))})
 
         operands = [bound[name] for name in names]
-        _, pullback = torch.func.vjp(forward, *operands)
+        _, pullback = vjp(forward, *operands)
         cotangents = pullback(self.rule.stabilizer.quotient(relevance, output))
         return [x * c for x, c in zip(operands, cotangents, strict=True)]
 
