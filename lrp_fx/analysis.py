@@ -21,6 +21,7 @@ _NONNEGATIVE = frozenset(
         "hardsigmoid",
         "softmax",
         "_softmax",
+        "_safe_softmax",
         "exp",
         "abs",
         "square",
@@ -48,6 +49,14 @@ _KEEP_SIGN = (
         ]
     )
 )
+_MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
+    ["logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or"]
+)
+_FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | frozenset(
+    ["new_ones", "new_zeros", "new_full", "new_empty"]
+)
+_WITHOUT_RELEVANCE = _MASKS | _FILLED
+"""Tensors that are made from others and yet carry no relevance."""
 _AFFINE = frozenset(["add", "sub", "rsub", "mul", "div", "neg", "batch_norm"])
 
 
@@ -95,7 +104,8 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
         sources = node.all_input_nodes
         if sources and all(source in constant for source in sources):
             constant.add(node)
-        if not _is_size(node) and any(source in dynamic for source in sources):
+        carries = not _is_size(node) and name_of(node) not in _WITHOUT_RELEVANCE
+        if carries and any(source in dynamic for source in sources):
             dynamic.add(node)
             moving = [source for source in sources if source in dynamic]
             moves_only = name_of(node) in _AFFINE | _KEEP_SIGN | {"pad"} and len(set(moving)) == 1

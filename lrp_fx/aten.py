@@ -34,8 +34,8 @@ def name_of(node: fx.Node) -> str:
 
 
 @cache
-def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any], ...], ...]:
-    """Of each overload that returns a fresh value: (name, keyword-only, required, default)."""
+def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str], ...], ...]:
+    """Of each overload that returns a fresh value: (name, keyword-only, required, default, type)."""
     overloads = []
     for overload in overloads_of(packet):
         schema = getattr(packet, overload)._schema
@@ -43,7 +43,7 @@ def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any], ...]
             continue
         overloads.append(
             tuple(
-                (a.name, a.kwarg_only, not a.has_default_value(), a.default_value)
+                (a.name, a.kwarg_only, not a.has_default_value(), a.default_value, str(a.type))
                 for a in schema.arguments
             )
         )
@@ -51,9 +51,14 @@ def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any], ...]
 
 
 def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The call's arguments by their ATen names, defaults filled in; None if no overload takes them."""
+    """The call's arguments by their ATen names, defaults filled in; None if no overload takes them.
+
+    Of several overloads that take so many arguments, the first that takes values of these types:
+    ``max(x, 1)`` is about a dimension, ``max(x, y)`` about another tensor.
+    """
+    fallback: dict[str, Any] | None = None
     for parameters in _parameters(packet):
-        positional = [name for name, keyword_only, _, _ in parameters if not keyword_only]
+        positional = [name for name, keyword_only, *_ in parameters if not keyword_only]
         names = {name for name, *_ in parameters}
         if len(args) > len(positional) or not kwargs.keys() <= names:
             continue
@@ -61,10 +66,29 @@ def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
         if given.keys() & kwargs.keys():
             continue
         given.update(kwargs)
-        if any(required and name not in given for name, _, required, _ in parameters):
+        if any(required and name not in given for name, _, required, *_ in parameters):
             continue
-        return {name: given.get(name, default) for name, _, _, default in parameters}
-    return None
+        bound = {name: given.get(name, default) for name, _, _, default, _ in parameters}
+        if all(_fits(given[name], kind) for name, *_, kind in parameters if name in given):
+            return bound
+        fallback = fallback or bound
+    return fallback
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value may be given for a parameter of this type; of a graph's values nobody knows."""
+    if isinstance(value, (fx.Node, fx.Proxy)):
+        return True
+    if value is None:
+        return kind.startswith("Optional[")
+    kind = kind.removeprefix("Optional[")
+    if isinstance(value, (list, tuple)):
+        return kind.startswith("List[")
+    if isinstance(value, bool):
+        return not kind.startswith(("Tensor", "str"))
+    if isinstance(value, (int, float)):
+        return not kind.startswith(("Tensor", "str", "bool"))
+    return kind.startswith("Tensor") == isinstance(value, torch.Tensor)
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike
 from lrp_fx.errors import InputError
-from lrp_fx.explainer import Explainer, Options, OutputKey, View, check_inputs
+from lrp_fx.explainer import Explainer, Options, OutputKey, View, check_inputs, not_tokens
 from lrp_fx.layers import Layer
 from lrp_fx.plan import Plan, Unknown
 from lrp_fx.program import Explanation, Program, per_sample
@@ -59,7 +59,16 @@ class _Explaining:
         check_inputs(inputs)
         arguments = _arguments(inputs, additional)
         report = print if verbose else None
-        program = self._explainer.program(arguments, len(inputs), view, report)
+        integers = [i for i, value in enumerate(inputs) if not value.is_floating_point()]
+        try:
+            program = self._explainer.program(arguments, len(inputs), view, report)
+        except InputError as error:
+            if not integers:
+                raise
+            raise not_tokens(f"input {integers[0]}", inputs[integers[0]]) from error
+        for position in integers:
+            if not program.explains_tokens(position):
+                raise not_tokens(f"input {position}", inputs[position])
         if verbose:
             print(program.plan)
         samples = inputs[0].shape[0]
@@ -164,12 +173,7 @@ class LRPFx(_Explaining, Attribution):
             NonFiniteError: if the relevance is not finite.
         """
         explanation = self._explain(inputs, additional_forward_args, target, View(), verbose)
-        many = inputs if isinstance(inputs, tuple) else (inputs,)
-        relevance = tuple(
-            r.to(x.dtype).detach().contiguous()
-            for r, x in zip(explanation.relevance, many, strict=True)
-        )
-        attributions = relevance if isinstance(inputs, tuple) else relevance[0]
+        attributions = _formed(explanation, inputs)
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
 
     def plan(self, *example: Any) -> Plan:
@@ -244,13 +248,15 @@ class LayerLRPFx(_Explaining, LayerAttribution):
             inputs: as in :meth:`LRPFx.attribute`.
             target: likewise.
             additional_forward_args: likewise.
-            return_convergence_delta: also return the start's sum less the relevance's, (N,).
-            attribute_to_layer_input: the relevance of what the layer reads.
+            return_convergence_delta: also return the start's sum less the relevance's, (N,); a list
+                for a list of layers.
+            attribute_to_layer_input: the relevance of what the layer reads; of a tensor that other
+                layers read too, all its relevance.
             verbose: print the plan.
 
         Returns:
-            A tensor of the shape of the layer's output (or input); a tuple where the layer reads
-            several tensors; a list for a list of layers.
+            A tensor of the shape of the layer's output (or input); a tuple where the layer returns
+            (or reads) several tensors; a list for a list of layers.
         """
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         each = [
@@ -267,8 +273,10 @@ class LayerLRPFx(_Explaining, LayerAttribution):
         for explanation in each:
             tensors = tuple(r.detach().contiguous() for r in explanation.relevance)
             found.append(tensors[0] if len(tensors) == 1 else tensors)
-        attributions = found if isinstance(self.layer, list) else found[0]
-        return (attributions, each[0].delta()) if return_convergence_delta else attributions
+        deltas = [explanation.delta() for explanation in each] if return_convergence_delta else []
+        if isinstance(self.layer, list):
+            return (found, deltas) if return_convergence_delta else found
+        return (found[0], deltas[0]) if return_convergence_delta else found[0]
 
 
 class NeuronLRPFx(_Explaining, NeuronAttribution):
@@ -319,16 +327,23 @@ class NeuronLRPFx(_Explaining, NeuronAttribution):
         """
         view = View(explained=self.layer, explained_input=attribute_to_neuron_input)
         explanation = self._explain(inputs, additional_forward_args, neuron_selector, view, verbose)
-        many = inputs if isinstance(inputs, tuple) else (inputs,)
-        relevance = tuple(
-            r.to(x.dtype).detach().contiguous()
-            for r, x in zip(explanation.relevance, many, strict=True)
-        )
-        return relevance if isinstance(inputs, tuple) else relevance[0]
+        return _formed(explanation, inputs)
+
+
+def _formed(explanation: Explanation, inputs: Any) -> Any:
+    """The relevance in the form, dtype and layout that the inputs came in."""
+    many = inputs if isinstance(inputs, tuple) else (inputs,)
+    relevance = tuple(
+        (r.to(x.dtype) if x.is_floating_point() else r).detach().contiguous()
+        for r, x in zip(explanation.relevance, many, strict=True)
+    )
+    return relevance if isinstance(inputs, tuple) else relevance[0]
 
 
 def _arguments(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:
-    """The model's positional arguments: the inputs, then the additional ones."""
+    """The model's arguments: the inputs, then the additional ones; a dict gives keywords."""
     if additional is None:
         return Arguments.of(inputs)
+    if isinstance(additional, dict):
+        return Arguments.of(inputs, additional)
     return Arguments.of(inputs + (additional if isinstance(additional, tuple) else (additional,)))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lrp_fx import LRPFx
 from lrp_fx._version import __version__
-from lrp_fx.composites import PRESETS
+from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox
 from lrp_fx.errors import InputError, LRPError, TargetError
 from lrp_fx.visualize import explanation_figure
 from lrp_fx.zoo import LoadedModel, load
@@ -27,6 +27,10 @@ from lrp_fx.zoo import LoadedModel, load
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 PICTURE = ".lrp.png"  # ends the name of every picture, so that none replaces a photograph
 PREDICTED = "predicted"
+DELTA_NOTE = (
+    "Convergence delta: the part of the explained output that reached no pixel, but was kept by "
+    "biases, constants and stabilizers."
+)
 
 app = typer.Typer(
     help="Layer-wise relevance propagation: what a network looked at.",
@@ -109,7 +113,8 @@ def explain(
         loaded = load(model, weights)
         wanted = resolve_target(target, loaded.categories)
         _move(loaded, device)
-        lrp, lrp_filtered = (LRPFx(loaded.model, composite, top_k=share) for share in (1.0, top_k))
+        rules = composite_for(loaded, composite)
+        lrp, lrp_filtered = (LRPFx(loaded.model, rules, top_k=share) for share in (1.0, top_k))
         files = find_images(images)
         _make_folder(out)
     except LRPError as error:
@@ -132,6 +137,8 @@ def explain(
             _say(console, f"\n{file}")
             console.print(table_of(explanation, loaded.categories))
             _say(console, f"picture: {picture}")
+    if failed < len(files):
+        _say(console, f"\n{DELTA_NOTE}")
     if failed:
         _say(errors, f"{failed} of {len(files)} images could not be explained")
         raise typer.Exit(1)
@@ -211,6 +218,11 @@ def resolve_target(text: str, categories: Sequence[str]) -> int | None:
     )
 
 
+def composite_for(loaded: LoadedModel, name: str | None) -> Composite | str | None:
+    """What the library makes of ``name``, with the bounds of the model's input where it needs them."""
+    return EpsilonGammaBox(*loaded.bounds) if name == "epsilon_gamma_box" else name
+
+
 def read_photograph(file: Path) -> Image.Image:
     """The photograph in ``file``, upright and in RGB.
 
@@ -278,7 +290,7 @@ def _draw(
         },
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
     )
-    figure.savefig(picture, dpi=150)
+    figure.savefig(picture)
 
 
 def _move(loaded: LoadedModel, device: str) -> None:

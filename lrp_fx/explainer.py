@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,13 +25,14 @@ from lrp_fx.capture import (
     run_model,
 )
 from lrp_fx.capture.reading import SAME_KERNELS
-from lrp_fx.composites import Composite, EpsilonPlus, by_name
+from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
 from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
 from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.layers import Layer, find_layer
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
 from lrp_fx.program import Program
 from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
+from lrp_fx.relevance.bilinear import has_attention
 from lrp_fx.rewrite import rewrite
 from lrp_fx.start import Start, StartRelevance
 
@@ -71,18 +73,23 @@ class Options:
         StartRelevance(self.start)
         self.resolved()
 
-    def resolved(self) -> Composite:
-        """The composite, with the filters and the bias policy of the options."""
+    def resolved(self, *, attention: bool = False) -> Composite:
+        """The composite, with the filters and the bias policy of the options.
+
+        Args:
+            attention: whether the model has attention, which decides the default.
+        """
         composite = self.composite
         if composite is None:
-            composite = EpsilonPlus()
+            composite = AttnLRP() if attention else EpsilonPlus()
         elif isinstance(composite, str):
             composite = by_name(composite)
         elif not isinstance(composite, Composite):
             raise OptionError(
                 f"composite must be a Composite or the name of a preset, got {composite!r}"
             )
-        extra = [] if self.filters is None else list(filter_lines(self.filters))
+        own = filter_lines([] if self.filters is None else self.filters)
+        extra = [(replace(matcher, required=True), top_k) for matcher, top_k in own]
         if self.top_k != 1 or isinstance(self.top_k, bool):
             extra.append(everywhere(self.top_k))
         return Composite(
@@ -113,11 +120,11 @@ class View:
 
 @dataclass
 class _Reading:
-    """One capture of the model and what was made of it."""
+    """One capture of the model and what was made of it; it holds while the model is in ``state``."""
 
     captured: Captured
     canonical: Captured
-    modules: tuple[int, ...]
+    state: tuple[Any, ...]
     verified: set[Any] = field(default_factory=set)
     programs: dict[Any, Program] = field(default_factory=dict)
 
@@ -129,7 +136,6 @@ class Explainer:
         if not isinstance(model, nn.Module):
             raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
         self.model, self.options = model, options
-        self.composite = options.resolved()
         self._readings: dict[Any, list[_Reading]] = {}
         self._lock = threading.RLock()
 
@@ -169,7 +175,7 @@ class Explainer:
         with self._lock:
             for readings in self._readings.values():
                 for reading in readings:
-                    if reading.modules == self._modules():
+                    if reading.state == state_of(self.model) and reading.programs:
                         return next(iter(reading.programs.values()))
             arguments = self._expected_arguments()
             way = self.options.capture
@@ -179,13 +185,9 @@ class Explainer:
                 captured = read(self.model, arguments, way)
             except CaptureError as error:
                 raise CaptureError(f"{error}\nPass example inputs: plan(x).") from error
-            reading = _Reading(captured, canonize(captured), self._modules())
+            reading = _Reading(captured, canonize(captured), state_of(self.model))
             self._readings.setdefault(arguments.structure, []).append(reading)
             return self._program(reading, len(captured.placeholders()), View())
-
-    def _modules(self) -> tuple[int, ...]:
-        """Changes when a module of the model is replaced."""
-        return tuple(id(module) for module in self.model.modules())
 
     def _expected_arguments(self) -> Arguments:
         """A tensor for each required argument of the model's forward."""
@@ -200,33 +202,29 @@ class Explainer:
 
     def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
         structure, shapes = arguments.structure, arguments.shapes
-        modules = self._modules()
-        known = [r for r in self._readings.get(structure, []) if r.modules == modules]
+        state = state_of(self.model)
+        known = [r for r in self._readings.get(structure, []) if r.state == state]
         self._readings[structure] = known
         for reading in known:
             if shapes in reading.verified:
                 return reading
         own = run_model(self.model, arguments)
         for reading in known:
-            if reproduces(reading.captured.module, arguments, own, SAME_KERNELS):
-                return self._verified(reading, arguments, own)
+            if _verified(reading, arguments, own):
+                return reading
         began = time.perf_counter()
         captured = read(self.model, arguments, self.options.capture, own)
         if report is not None:
             report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
-        reading = _Reading(captured, canonize(captured), modules)
-        known.append(reading)
-        return self._verified(reading, arguments, own)
-
-    def _verified(self, reading: _Reading, arguments: Arguments, own: list[object]) -> _Reading:
-        """The reading, once its canonical form reproduces the model too."""
-        if not reproduces(reading.canonical.module, arguments, own, REORDERED):
-            raise CaptureError(
-                "the canonical graph does not compute what the model computes: this is a fault of "
-                "lrp_fx, please report it with the model"
-            )
-        reading.verified.add(arguments.shapes)
-        return reading
+        for fold_dense in (True, False):
+            reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state)
+            if _verified(reading, arguments, own):
+                known.append(reading)
+                return reading
+        raise CaptureError(
+            "the canonical graph does not compute what the model computes: this is a fault of lrp_fx, "
+            "please report it with the model"
+        )
 
     def _program(self, reading: _Reading, attributed: int, view: View) -> Program:
         key = (attributed, view)
@@ -235,39 +233,42 @@ class Explainer:
         return reading.programs[key]
 
     def _build(self, captured: Captured, attributed: int, view: View) -> Program:
-        plan = self._plan(captured, attributed, view)
+        composite = self.options.resolved(attention=has_attention(captured.module.graph))
+        plan = self._plan(captured, attributed, view, composite)
         lrp = rewrite(
             captured,
             plan,
             start=self.options.start,
-            bias=self.composite.bias,
+            bias=composite.bias,
             engine=self.options.propagation,
         )
         return Program(self.model, lrp, plan)
 
-    def _plan(self, captured: Captured, attributed: int, view: View) -> Plan:
+    def _plan(self, captured: Captured, attributed: int, view: View, composite: Composite) -> Plan:
         inputs = captured.placeholders()[:attributed]
-        notes = [f"capture: {captured.way}", f"composite: {self.composite.name}"]
+        notes = [f"capture: {captured.way}", f"composite: {composite.name}"]
         if view.explained is None:
             explained, note = explained_output(self._result(captured))
         else:
             nodes = find_layer(captured, self.model, view.explained, of_input=view.explained_input)
             if len(nodes) != 1:
-                raise InputError(
-                    f"the layer reads {len(nodes)} tensors: explain one of them by name"
-                )
+                verb = "reads" if view.explained_input else "returns"
+                names = ", ".join(map(str, nodes))
+                raise InputError(f"the layer {verb} {len(nodes)} tensors: name one of {names}")
             (explained,), note = nodes, f"explained: {nodes[0].name}"
         sources: tuple[fx.Node, ...] = tuple(inputs)
         if view.layers is not None:
             sources = tuple(
                 node
                 for layer in view.layers
-                for node in find_layer(captured, self.model, layer, of_input=view.layers_input)
+                for node in find_layer(
+                    captured, self.model, layer, before=explained, of_input=view.layers_input
+                )
             )
         return make_plan(
             captured,
             self.model,
-            self.composite,
+            composite,
             inputs=inputs,
             explained=explained,
             sources=sources,
@@ -290,6 +291,8 @@ class Explainer:
             chosen = structured
         else:
             tensors = [leaf for leaf in results if isinstance(leaf, fx.Node)]
+            if not tensors:
+                raise InputError(f"the model returns no tensor but {structured!r}")
             if len(tensors) != 1:
                 raise OptionError(
                     f"the model's output holds {len(tensors)} tensors ({_keys(structured)}): say which "
@@ -299,6 +302,47 @@ class Explainer:
         if not isinstance(chosen, fx.Node):
             raise OptionError(f"the output {key!r} is not a tensor but {type(chosen).__name__}")
         return chosen
+
+
+def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
+    """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
+    holds = reproduces(reading.captured.module, arguments, own, SAME_KERNELS) and reproduces(
+        reading.canonical.module, arguments, own, REORDERED
+    )
+    if holds:
+        reading.verified.add(arguments.shapes)
+    return holds
+
+
+def state_of(model: nn.Module) -> tuple[Any, ...]:
+    """Changes when a reading of the model no longer holds.
+
+    That is when a module, a hook or a flag was replaced, added or taken away. The values of tensors
+    do not count, nor whether the model is in train mode: it is read in eval mode.
+    """
+    return tuple(
+        (
+            weakref.ref(module),  # an id would be given to the next module at the same address
+            type(module),
+            *(*module._forward_hooks, "|", *module._forward_pre_hooks),
+            *(name for name, value in module._parameters.items() if value is not None),
+            *(name for name, value in module._buffers.items() if value is not None),
+            *((name, _flag(v)) for name, v in vars(module).items() if name not in _INTERNAL),
+        )
+        for module in model.modules()
+    )
+
+
+_INTERNAL = frozenset(vars(nn.Module()))
+_FLAGS = (bool, int, float, str, type(None))
+
+
+def _flag(value: Any) -> Any:
+    """What of an attribute counts: a plain value, for anything else its type."""
+    is_plain = isinstance(value, _FLAGS) or (
+        isinstance(value, tuple) and all(isinstance(item, _FLAGS) for item in value)
+    )
+    return value if is_plain else type(value)
 
 
 def _keys(structured: Any) -> str:
@@ -316,15 +360,17 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
         InputError: for anything but floating point tensors with one common, non-empty batch
             dimension and finite values.
     """
+    if not inputs:
+        raise InputError("there are no inputs: pass a tensor or a tuple of tensors")
     for position, value in enumerate(inputs):
         name = f"input {position}" if len(inputs) > 1 else "the input"
         if not isinstance(value, Tensor):
             raise InputError(f"{name} must be a tensor, got {type(value).__name__}")
-        if not value.is_floating_point():
-            raise InputError(
-                f"{name} has dtype {value.dtype}: relevance is for floating point inputs; convert it "
-                "as the model expects (for images: float, normalized)"
-            )
+        if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
+            raise not_tokens(name, value)
+        if value.layout != torch.strided or value.is_meta:
+            kind = "meta" if value.is_meta else str(value.layout).removeprefix("torch.")
+            raise InputError(f"{name} is a {kind} tensor: pass a dense one with values")
         if value.dim() == 0 or value.shape[0] == 0:
             raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
         if value.shape[0] != inputs[0].shape[0]:
@@ -336,4 +382,12 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
             raise InputError(f"{name} holds {bad} NaN or infinite values")
 
 
-__all__ = ["Explainer", "Options", "OutputKey", "View", "check_inputs"]
+def not_tokens(name: str, value: Tensor) -> InputError:
+    """The error for an input that is neither floating point nor tokens."""
+    return InputError(
+        f"{name} has dtype {value.dtype}: relevance is for floating point inputs, or for tokens that an "
+        "embedding looks up; convert it as the model expects (for images: float, normalized)"
+    )
+
+
+__all__ = ["Explainer", "Options", "OutputKey", "View", "check_inputs", "not_tokens"]

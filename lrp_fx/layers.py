@@ -13,7 +13,12 @@ Layer = nn.Module | str
 
 
 def find_layer(
-    captured: Captured, model: nn.Module, layer: Layer, *, of_input: bool = False
+    captured: Captured,
+    model: nn.Module,
+    layer: Layer,
+    *,
+    before: fx.Node | None = None,
+    of_input: bool = False,
 ) -> tuple[fx.Node, ...]:
     """The nodes whose values are a layer's output, or its inputs.
 
@@ -22,12 +27,35 @@ def find_layer(
         model: the user's model.
         layer: a module of the model, its path, ``path#i`` for the i-th call (from 0) of a module
             that is called several times, or the name of a node as the plan shows it.
-        of_input: the tensors that the layer reads instead of the one it returns.
+        before: a node that has to depend on the layer.
+        of_input: the tensors that the layer reads instead of those that it returns.
 
     Raises:
-        InputError: when there is no such layer, when it has several calls, or when no operation of
-            it is left in the graph.
+        InputError: when there is no such layer, when it has several calls, when no operation of it
+            is left in the graph, or when ``before`` does not depend on it.
     """
+    nodes = _named(captured, model, layer, of_input)
+    if before is not None and _ancestors(before).isdisjoint(nodes):
+        raise InputError(
+            f"the explained '{before.name}' does not depend on '{nodes[0].name}', which stands for the "
+            "layer: it lies behind the explained output or on another way"
+        )
+    return nodes
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """All nodes on which ``node`` depends, itself included."""
+    found, waiting = {node}, [node]
+    while waiting:
+        more = set(waiting.pop().all_input_nodes) - found
+        found |= more
+        waiting.extend(more)
+    return found
+
+
+def _named(
+    captured: Captured, model: nn.Module, layer: Layer, of_input: bool
+) -> tuple[fx.Node, ...]:
     if isinstance(layer, nn.Module):
         paths = [path for path, m in model.named_modules(remove_duplicate=False) if m is layer]
         if not paths:
@@ -42,7 +70,7 @@ def find_layer(
         return _of_module(captured, aliases, int(index) if index else None, of_input)
     for node in captured.module.graph.nodes:
         if node.name == layer and node.op == "call_function":
-            return _inputs({node}) if of_input else (node,)
+            return _inputs({node}, _reading_input(node.graph)) if of_input else (node,)
     names = [n.name for n in captured.module.graph.nodes if n.op == "call_function"]
     near = difflib.get_close_matches(layer, [*filter(None, modules), *names], n=3, cutoff=0.4)
     hint = f"; near misses: {', '.join(near)}" if near else ""
@@ -50,53 +78,56 @@ def find_layer(
 
 
 def _of_module(
-    captured: Captured, paths: list[str], index: int | None, of_input: bool
+    captured: Captured, paths: list[str], number: int | None, of_input: bool
 ) -> tuple[fx.Node, ...]:
-    calls: dict[Call, set[fx.Node]] = {}
+    """The values of one call of a module, which is known under ``paths``."""
+    reading = _reading_input(captured.module.graph)
+    members: dict[Call, set[fx.Node]] = {}
+    dissolved: dict[Call, fx.Node] = {}
     for node in captured.module.graph.nodes:
-        if node.op == "call_function" and _reads_input(node):
-            for call in {
-                *node.meta.get("module_calls", ()),
-                *node.meta.get("merged_calls", ()),
-            }:
-                if call[0] in paths:
-                    calls.setdefault(call, set()).add(node)
-    if not calls:
+        if node.op != "call_function" or node not in reading:
+            continue
+        for call in node.meta.get("module_calls", ()):
+            members.setdefault(call, set()).add(node)
+        for call in node.meta.get("merged_calls", ()):
+            dissolved[call] = node
+        for call in node.meta.get("merged_into_input", ()):
+            dissolved[call] = node.all_input_nodes[0]
+    known = sorted(call for call in members.keys() | dissolved.keys() if call[0] in paths)
+    if not known:
         raise InputError(
             f"no operation of the layer '{paths[0]}' is left in the graph (dropout and identities "
             "are removed): name a neighbour"
         )
-    known = sorted(calls)
-    if index is None and len(known) > 1:
-        names = ", ".join(f"{path}#{count}" for path, count in known)
+    names = ", ".join(f"{path}#{count}" for path, count in known)
+    if number is None and len(known) > 1:
         raise InputError(
             f"the layer '{paths[0]}' is called {len(known)} times: name one of {names}"
         )
-    if index is not None and index >= len(known):
-        raise InputError(f"the layer '{paths[0]}' is called {len(known)} times, from #0")
-    members = calls[known[index or 0]]
+    chosen = [call for call in known if number in (None, call[1])]
+    if not chosen:
+        raise InputError(f"the layer '{paths[0]}' has no call #{number}: name one of {names}")
+    (call,) = chosen
+    if call not in members:  # what it did is done by a node of another layer, which has its values
+        return (dissolved[call],)
     if of_input:
-        return _inputs(members)
-    leaving = [n for n in captured.module.graph.nodes if n in members and n.users.keys() - members]
-    return (leaving[-1],)
+        return _inputs(members[call], reading)
+    inside = members[call]
+    return tuple(n for n in captured.module.graph.nodes if n in inside and n.users.keys() - inside)
 
 
-def _inputs(members: set[fx.Node]) -> tuple[fx.Node, ...]:
+def _inputs(members: set[fx.Node], reading: set[fx.Node]) -> tuple[fx.Node, ...]:
     """The tensors that a set of nodes reads from outside, parameters and sizes aside."""
-    found = dict.fromkeys(
-        source
-        for node in members
-        for source in node.all_input_nodes
-        if source not in members and _reads_input(source)
-    )
-    order = list(next(iter(members)).graph.nodes)
-    return tuple(sorted(found, key=order.index))
+    graph = next(iter(members)).graph
+    found = {s for node in members for s in node.all_input_nodes if s not in members}
+    return tuple(node for node in graph.nodes if node in found & reading)
 
 
-def _reads_input(node: fx.Node) -> bool:
-    """Whether a tensor depends on the model's inputs."""
-    if node.op == "placeholder":
-        return True
-    if node.op != "call_function" or node.target is getattr:
-        return False
-    return any(_reads_input(source) for source in node.all_input_nodes)
+def _reading_input(graph: fx.Graph) -> set[fx.Node]:
+    """The tensors that depend on the model's inputs."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        is_tensor = node.op == "call_function" and node.target is not getattr
+        if node.op == "placeholder" or (is_tensor and not found.isdisjoint(node.all_input_nodes)):
+            found.add(node)
+    return found

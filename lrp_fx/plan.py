@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ from lrp_fx.aten import name_of, packet_of
 from lrp_fx.capture import Captured, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
-from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.errors import InputError, UnsupportedOperationError
 from lrp_fx.relevance import UNKNOWN, Operation, operation_of
+from lrp_fx.relevance.embedding import embeds
 from lrp_fx.rules import Rule
 
 Unknown = Literal["error", "vjp"]
@@ -56,6 +57,7 @@ class Plan:
         sources: the nodes whose relevance is wanted.
         notes: what the reader should know beside the table.
         facts: the static analysis that the choices rest on.
+        tokens: of each source that holds tokens, the embeddings of it, where its relevance stops.
     """
 
     steps: tuple[Step, ...]
@@ -63,6 +65,7 @@ class Plan:
     sources: tuple[fx.Node, ...]
     notes: tuple[str, ...]
     facts: Analysis
+    tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
 
     def __str__(self) -> str:
         rows = [("node", "module", "operation", "rule", "chosen by", "top-k")]
@@ -120,22 +123,24 @@ def make_plan(
         UnsupportedOperationError: naming every operation without a description.
         CompositeError: for a line of the composite that matches nothing, or a rule that does not fit.
     """
-    facts = analyse(captured.module.graph, inputs)
+    tokens = _tokens(captured.module.graph, inputs)
+    starts = _stops(inputs, tokens)
+    facts = analyse(captured.module.graph, starts)
+    if not facts.is_dynamic(explained):
+        raise InputError(
+            f"'{explained.name}', which is to be explained, does not depend on the explained inputs"
+        )
     everything = _reached(captured, facts, explained, set(facts.dynamic))
     ranks = linear_ranks(
         reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
     )
-    wanted = _above(captured.module.graph, sources)
-    reached = _reached(captured, facts, explained, wanted)
-    _refuse_unknown([n for n in reached if _default_receivers(n, facts, wanted)], unknown)
-
+    wanted = _above(captured.module.graph, _stops(sources, tokens))
     place_of = _places(model, *ranks)
     places = {node: place_of(node) for node in everything if not _is_part(node)}
     used: set[int] = set()
     choices: dict[fx.Node, tuple[Rule, str]] = {}
     for node, place in places.items():
         choices[node] = _choose(node, place, composite, facts, used)
-    _refuse_unused(composite, places, used)
 
     steps = []
     live = {explained}
@@ -147,6 +152,9 @@ def make_plan(
             steps.append(Step(node, "", None, None, "", None, tuple(receivers)))
         elif node.op == "call_function":
             operation = operation_of(node) or UNKNOWN
+            if node not in choices:  # reached by a rule that the composite chose, such as Half
+                places[node] = place_of(node)
+                choices[node] = _choose(node, places[node], composite, facts, used)
             rule, chosen_by = choices[node]
             candidates = _receivers(operation, node, rule, facts)
             receivers = [operand for operand in candidates if operand in wanted]
@@ -158,7 +166,23 @@ def make_plan(
         else:
             continue
         live.update(receivers)
-    return Plan(tuple(steps), explained, tuple(sources), tuple(notes), facts)
+    _refuse_unknown([step.node for step in steps], unknown)
+    _refuse_unused(composite, places, used)
+    notes = [*notes, *(f"tokens: {node.name}, explained at its embedding" for node in tokens)]
+    return Plan(tuple(steps), explained, tuple(sources), tuple(notes), facts, tokens)
+
+
+def _tokens(graph: fx.Graph, inputs: Sequence[fx.Node]) -> dict[fx.Node, tuple[fx.Node, ...]]:
+    """Of each input that an embedding looks up, these embeddings."""
+    found = {node: tuple(n for n in graph.nodes if embeds(n, node)) for node in inputs}
+    return {node: embeddings for node, embeddings in found.items() if embeddings}
+
+
+def _stops(
+    nodes: Sequence[fx.Node], tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
+) -> list[fx.Node]:
+    """Where relevance stops: at the nodes, or at the embeddings of those that hold tokens."""
+    return [stop for node in nodes for stop in tokens.get(node, (node,))]
 
 
 def _is_part(node: fx.Node) -> bool:
@@ -177,7 +201,7 @@ def _receivers(operation: Operation, node: fx.Node, rule: Rule, facts: Analysis)
 def _default_receivers(
     node: fx.Node, facts: Analysis, wanted: set[fx.Node] | frozenset[fx.Node]
 ) -> list[fx.Node]:
-    if node.op != "call_function":
+    if node.op != "call_function" or name_of(node) == "embedding":
         return []
     if _is_part(node):
         found = [source for source in node.all_input_nodes if facts.is_dynamic(source)]
@@ -227,15 +251,17 @@ def _places(
     model: nn.Module, from_input: dict[fx.Node, int], from_output: dict[fx.Node, int]
 ) -> Callable[[fx.Node], Place]:
     modules = dict(model.named_modules(remove_duplicate=False))
+    convolutions = sum(name_of(node) != "linear" for node in from_input)
 
     def place_of(node: fx.Node) -> Place:
         operation = operation_of(node) or UNKNOWN
         calls: tuple[Any, ...] = node.meta.get("merged_calls", ())
+        calls = (*calls, *node.meta.get("merged_into_input", ()))
         calls = (*calls, *node.meta.get("module_calls", ()))
         paths = tuple(path for path, _ in calls)
         types = tuple(type(modules[path]) for path in paths if path in modules)
         ranks = from_input.get(node), from_output.get(node)
-        return Place(paths, types, name_of(node), operation.kind, node.name, *ranks)
+        return Place(paths, types, name_of(node), operation.kind, node.name, *ranks, convolutions)
 
     return place_of
 
@@ -254,14 +280,13 @@ def _choose(
 
 
 def _refuse_unused(composite: Composite, places: dict[fx.Node, Place], used: set[int]) -> None:
-    if not composite.strict:
-        return
     known = list(places.values())
     for line, (matcher, rule) in enumerate(composite.assignments):
-        if line not in used:
+        if composite.strict and line not in used:
             raise without_match(matcher, rule, known)
     for matcher, top_k in composite.filters:
-        if not any(matcher(place) for place in known):
+        demanded = composite.strict or matcher.required
+        if demanded and not any(matcher(place) for place in known):
             raise without_match(matcher, f"top_k={top_k}", known)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,13 @@ class Program:
         """Forget everything that was computed from parameters; the next run computes it anew."""
         self._fingerprint = None
 
+    def explains_tokens(self, position: int) -> bool:
+        """Whether the input at that position is looked up by an embedding."""
+        placeholders = [
+            node.name for node in self.lrp.module.graph.nodes if node.op == "placeholder"
+        ]
+        return placeholders[position] in {node.name for node in self.plan.tokens}
+
     def run(self, tensors: tuple[Tensor, ...], target: Target) -> Explanation:
         """Explain.
 
@@ -79,12 +87,17 @@ class Program:
 
     def _follow_model(self) -> None:
         """Bring the graph's tensors up to date with the model's."""
-        live = named_tensors(self.model)
+        live = {**self.lrp.made, **named_tensors(self.model)}
         wanted = [live.get(path) for path in self.lrp.parameters]
         fingerprint = tuple(map(_trace_of, wanted))
         if fingerprint == self._fingerprint:
             return
-        with self._lock, torch.inference_mode(False), torch.no_grad():
+        devices = {tensor.device.type for tensor in wanted if tensor is not None}
+        with self._lock, torch.inference_mode(False), torch.no_grad(), ExitStack() as stack:
+            if fingerprint == self._fingerprint:  # another thread was faster
+                return
+            for device in devices:  # what is computed here outlives the caller's autocast
+                stack.enter_context(torch.autocast(device, enabled=False))
             for path, tensor in zip(self.lrp.parameters, wanted, strict=True):
                 if tensor is None:
                     raise CaptureError(
@@ -161,11 +174,12 @@ def _put(module: nn.Module, path: str, value: Tensor) -> None:
         return
     if not hasattr(owner, name) or getattr(owner, name) is value:
         return
-    delattr(owner, name)
+    kept: dict[str, Any] = owner._buffers
     if isinstance(value, nn.Parameter):
-        owner.register_parameter(name, value)
-    else:
-        owner.register_buffer(name, value)
+        kept = owner._parameters
+    if name not in kept:
+        delattr(owner, name)
+    kept[name] = value  # where it was there before, in one step: another thread may be reading
 
 
 def _get(module: nn.Module, path: str) -> Tensor:

@@ -8,7 +8,7 @@ so an activation is freed when its last relevance node has run.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,8 @@ class LRPGraph:
         constants: computes, from parameters alone, what the LRP graph reads under ``constants.*``
             (folded weights, tables); its outputs are in the order of ``constant_names``.
         constant_names: the attributes of ``module`` that hold them.
-        parameters: the attributes of both that are the model's own parameters and buffers.
+        parameters: the attributes of both that are tensors, the model's own and those of ``made``.
+        made: tensors that the model's code made or hides, which have no path in the model.
         prepared: relevance nodes with modified weights, and the attribute that holds the weight.
     """
 
@@ -47,6 +48,7 @@ class LRPGraph:
     constants: fx.GraphModule
     constant_names: tuple[str, ...]
     parameters: tuple[str, ...]
+    made: Mapping[str, Tensor]
     prepared: Mapping[str, str]
 
 
@@ -67,7 +69,8 @@ class BoundRelevance(RelevanceNode):
 
     def __init__(self, bound: float | Tensor) -> None:
         super().__init__()
-        self.register_buffer("bound", torch.as_tensor(bound))
+        # in float64: a number would be rounded to float32
+        self.register_buffer("bound", torch.as_tensor(bound, dtype=torch.float64))
 
     def propagate(self, input: Tensor) -> Tensor:
         """The bound, of the input's shape (N, …)."""
@@ -106,7 +109,7 @@ class _Site:
         return self.writer.bounds(node, low, high, self.node)
 
     def call(self, module: nn.Module, *args: Any, **kwargs: Any) -> fx.Node:
-        name = self.node.name if self.count == 0 else f"{self.node.name}_{self.count}"
+        name = self.node.name if self.count == 0 else f"{self.node.name}__{self.count}"
         self.count += 1
         return self.writer.call(module, name, f"{name}_relevance", args, kwargs, self.node)
 
@@ -117,6 +120,13 @@ class _Site:
             )
             for i in range(count)
         ]
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """The name, longer if the model has a parameter or a module of that name."""
+    while any(path.partition(".")[0] == name for path in taken):
+        name += "_"
+    return name
 
 
 class _Writer:
@@ -130,6 +140,9 @@ class _Writer:
         self.constants: dict[fx.Node, str] = {}
         self.bound_nodes: dict[tuple[fx.Node, int], tuple[fx.Node, fx.Node]] = {}
         self.start: fx.Node
+        taken = {str(n.target) for n in captured.module.graph.nodes if n.op == "get_attr"}
+        self.constants_path = _free(CONSTANTS, taken)
+        self.relevance_path = _free(RELEVANCE, taken)
 
     def write(self, start: Start) -> LRPGraph:
         """The whole graph."""
@@ -151,7 +164,7 @@ class _Writer:
 
     def _needed(self) -> list[fx.Node]:
         """The nodes that depend on inputs and on which the explained output depends, in order."""
-        needed = {self.plan.explained}
+        needed = {self.plan.explained, *self.plan.sources}
         for node in reversed(self.captured.module.graph.nodes):
             if node in needed:
                 needed.update(node.all_input_nodes)
@@ -169,7 +182,7 @@ class _Writer:
         if node not in self.values:
             assert node in self.plan.facts.constant, node
             is_parameter = node.op == "get_attr"
-            path = str(node.target) if is_parameter else f"{CONSTANTS}.{node.name}"
+            path = str(node.target) if is_parameter else f"{self.constants_path}.{node.name}"
             self.constants[node] = path
             with self.graph.inserting_before(self._first_call()):
                 self.values[node] = self.graph.create_node("get_attr", path, name=node.name)
@@ -254,7 +267,8 @@ class _Writer:
         self, module: nn.Module, attribute: str, name: str, args: Any, kwargs: Any, origin: fx.Node
     ) -> fx.Node:
         """A call of a relevance node, kept under ``relevance.<attribute>``."""
-        target = f"{RELEVANCE}.{attribute}"
+        target = f"{self.relevance_path}.{attribute}"
+        assert target not in self.modules, target
         self.modules[target] = module
         node = self.graph.create_node("call_module", target, args, kwargs, name=name)
         node.meta = dict(origin.meta)
@@ -276,14 +290,28 @@ class _Writer:
                 parts.setdefault(parent, {})[index] = relevance
                 continue
             self._step(step, relevance, parts.get(step.node, {}), arrived)
-        results = []
-        for source in self.plan.sources:
+        return [self._result(source, arrived, found) for source in self.plan.sources]
+
+    def _result(
+        self,
+        source: fx.Node,
+        arrived: dict[fx.Node, list[fx.Node]],
+        found: dict[fx.Node, fx.Node],
+    ) -> fx.Node:
+        """The relevance of a source; of tokens the sum over their embeddings' features."""
+        if source not in self.plan.tokens:
             relevance = self._sum(source, arrived, found)
-            if relevance is None:
-                zeros = self.graph.call_function(aten.zeros_like, (self.forward(source),))
-                relevance = zeros
-            results.append(relevance)
-        return results
+            if relevance is not None:
+                return relevance
+            return self.graph.call_function(aten.zeros_like, (self.forward(source),))
+        total: fx.Node | None = None
+        for embedding in self.plan.tokens[source]:
+            features = self._result(embedding, arrived, found)
+            summed = self.graph.call_function(aten.sum, (features, [-1]))
+            share = self.graph.call_function(aten.reshape, (summed, self.shape(source)))
+            total = share if total is None else self.graph.call_function(aten.add, (total, share))
+        assert total is not None
+        return total
 
     def _sum(
         self,
@@ -355,12 +383,12 @@ class _Writer:
         module = fx.GraphModule(root, self.graph, class_name="LRP")
         module.graph.lint()
         inputs = {str(n.target) for n in constants.graph.nodes if n.op == "get_attr"}
-        own = set(self.captured.constants)
         return LRPGraph(
             module,
             constants,
             tuple(computed.values()),
-            tuple(sorted((parameters | inputs) - own)),
+            tuple(sorted(parameters | inputs)),
+            self.captured.constants,
             self._prepared(),
         )
 

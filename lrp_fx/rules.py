@@ -25,6 +25,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lrp_fx.errors import OptionError
+
 
 @dataclass(frozen=True)
 class Stabilizer:
@@ -44,7 +46,7 @@ class Stabilizer:
 
     def __post_init__(self) -> None:
         if not self.eps >= 0:
-            raise ValueError(f"a stabilizer needs eps >= 0, got {self.eps}")
+            raise OptionError(f"a stabilizer needs eps >= 0, got {self.eps}")
 
     def apply(self, z: Tensor) -> Tensor:
         """``S(z)``, of the shape of ``z``."""
@@ -53,7 +55,8 @@ class Stabilizer:
         eps = max(self.eps, torch.finfo(z.dtype).tiny)
         if not self.signed:
             return z + eps
-        return z + torch.where(z < 0, -eps, eps).to(z.dtype)
+        # torch.where of two numbers would round ε to float32
+        return torch.where(z < 0, z - eps, z + eps)
 
     def quotient(self, relevance: Tensor, z: Tensor) -> Tensor:
         """``relevance / S(z)``, zero where ``S(z)`` is exactly zero; of the shape of ``z``."""
@@ -140,14 +143,20 @@ Table = tuple[Group, ...]
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of all rules; ``str(rule)`` leaves out a stabilizer that is the default's."""
+    """Base of all rules; ``str(rule)`` leaves out the default's stabilizer and the values of tensors."""
 
     def __str__(self) -> str:
-        shown = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "stabilizer"]
-        stabilizer = getattr(self, "stabilizer", None)
-        if stabilizer not in (None, DEFAULT_STABILIZER, Stabilizer(getattr(self, "eps", 0.0))):
-            shown.append(("stabilizer", stabilizer))
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown)})"
+        shown = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "stabilizer":
+                implied = Stabilizer(self.eps) if hasattr(self, "eps") else each.default
+                if value == implied:
+                    continue
+            if isinstance(value, Tensor):  # of many values, in several lines
+                value = f"tensor{tuple(value.shape)}"
+            shown.append(f"{each.name}={value}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,7 @@ class AlphaBeta(LinearRule):
     """α times the positive contributions less β times the negative (Bach et al. 2015, eq. 60).
 
     Raises:
-        ValueError: if α − β is not 1 or either is negative.
+        OptionError: if α − β is not 1 or either is negative.
     """
 
     alpha: float = 2.0
@@ -220,7 +229,7 @@ class AlphaBeta(LinearRule):
 
     def __post_init__(self) -> None:
         if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
-            raise ValueError(
+            raise OptionError(
                 f"AlphaBeta needs alpha, beta >= 0 and alpha - beta = 1, got {self.alpha}, {self.beta}"
             )
 
@@ -278,7 +287,7 @@ class ZBox(LinearRule):
 
     def __post_init__(self) -> None:
         if bool((torch.as_tensor(self.low) > torch.as_tensor(self.high)).any()):
-            raise ValueError(f"ZBox needs low <= high, got {self.low} and {self.high}")
+            raise OptionError(f"ZBox needs low <= high, got {self.low} and {self.high}")
 
     def table(self) -> Table:
         return (
@@ -361,9 +370,39 @@ class ByMagnitude(Rule):
 
 @dataclass(frozen=True)
 class Half(Rule):
-    """Equal shares to the operands of an addition or a product."""
+    """Equal shares to the operands of an addition or a product.
+
+    Through a matrix product ``O = A B`` it is ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat
+    et al. 2024, Prop. 3.3).
+    """
+
+    stabilizer: Stabilizer = DEFAULT_STABILIZER
 
 
 @dataclass(frozen=True)
 class Gate(Rule):
     """The gate (or the statistic) of a product gets nothing, the signal all (Arras et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class SoftmaxTaylor(Rule):
+    """``R_in = x ⊙ (R − y ΣR)`` through a softmax inside the model; masked logits get nothing.
+
+    The first-order Taylor expansion of the softmax (Achtibat et al. 2024, Prop. 3.1). It does not
+    conserve by itself: its remainder is the softmax' value at zero.
+    """
+
+
+@dataclass(frozen=True)
+class Nothing(Rule):
+    """The operation gets no relevance: through a softmax, attention weights are constants (Ali 2022)."""
+
+
+@dataclass(frozen=True)
+class ValuePath(Rule):
+    """Of a product of two activations, all to the value and nothing to the weights (Ali et al. 2022).
+
+    The weights are the operand that comes from a softmax; where neither does, half each.
+    """
+
+    stabilizer: Stabilizer = DEFAULT_STABILIZER

@@ -56,7 +56,8 @@ class StartRelevance(RelevanceNode):
                     f"the callable start must return relevance of the output's shape "
                     f"{tuple(output.shape)}, got {getattr(relevance, 'shape', type(relevance))}"
                 )
-            return relevance.to(output.dtype)
+            # a copy: what is returned in the end may be this very tensor, which is the caller's
+            return relevance.detach().to(output.dtype, copy=True)
         if self.start == "softmax":
             if target is not None:
                 raise TargetError("start='softmax' explains all classes at once: pass no target")
@@ -126,10 +127,12 @@ def _indices(values: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _place(indices: tuple[int, ...], sizes: tuple[int, ...]) -> int:
+    while len(indices) < len(sizes) and sizes[-1] == 1:  # as in Captum, only one value is left
+        sizes = sizes[:-1]
     if len(indices) != len(sizes):
         raise TargetError(
-            f"the target {indices} has {len(indices)} indices, the output has {len(sizes)} dimensions "
-            f"of sizes {sizes} per sample"
+            f"the target {indices} has {len(indices)} indices, but a sample of the output has "
+            f"{len(sizes)} dimensions, of sizes {sizes} (the output's first one is the batch)"
         )
     place = 0
     for index, size in zip(indices, sizes, strict=True):

@@ -5,6 +5,7 @@ The maps are drawn as they are, one colour per pixel, never smoothed.
 
 from collections.abc import Mapping
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,9 @@ from lrp_fx.errors import InputError
 
 COLORS = "bwr"
 FAINT = 0.15  # how much of the grey photograph shines through under a map
+DPI = 100
+# In dots: about how wide a panel is, and the room beside, above and below the panels.
+PANEL, GAP, ABOVE, BELOW = 448, 16, 72, 40
 
 
 def heatmap(relevance: Tensor) -> Tensor:
@@ -52,16 +56,14 @@ def explanation_figure(
             own scale, which is printed below it, as filters change the size of relevance.
         title: The title of the figure, for example the explained class and its probability.
 
+    At the figure's own resolution each pixel of a map is a square of equally many dots.
+
     Raises :class:`InputError` if a map is not of shape ``(C, H, W)`` with the photograph's H and W.
     """
     width, height = photograph.size
     grey = photograph.convert("L")
-    figure = Figure(
-        figsize=(3.2 * (1 + len(maps)), 3.2 * height / width + 0.8), layout="constrained"
-    )
-    first, *others = figure.subplots(1, 1 + len(maps), squeeze=False)[0]
-    figure.suptitle(title)
-    first.imshow(photograph)
+    figure, (first, *others) = _row(1 + len(maps), width, height, title)
+    first.imshow(photograph, interpolation="none")
     first.set_title("photograph")
     for axes, (name, relevance) in zip(others, maps.items(), strict=True):
         if relevance.shape[1:] != (height, width):
@@ -81,3 +83,17 @@ def explanation_figure(
         axes.set_xticks([])
         axes.set_yticks([])
     return figure
+
+
+def _row(count: int, width: int, height: int, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels for images of that size, enlarged by a whole number."""
+    zoom = max(1, round(PANEL / width))
+    wide, high = width * zoom, height * zoom
+    across, down = count * (wide + GAP) + GAP, ABOVE + high + BELOW
+    figure = Figure(figsize=(across / DPI, down / DPI), dpi=DPI)
+    figure.suptitle(title, y=1 - 0.2 * ABOVE / down)
+    boxes = (
+        ((GAP + place * (wide + GAP)) / across, BELOW / down, wide / across, high / down)
+        for place in range(count)
+    )
+    return figure, [figure.add_axes(box) for box in boxes]

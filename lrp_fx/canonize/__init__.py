@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
-from lrp_fx.canonize.vocabulary import one_vocabulary
+from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
 from lrp_fx.capture import Captured
 
 __all__ = ["canonize"]
 
 
-def canonize(captured: Captured) -> Captured:
+def canonize(captured: Captured, *, fold_dense: bool = True) -> Captured:
     """A copy of the captured graph in canonical form.
+
+    Args:
+        captured: what a capture yielded.
+        fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only.
 
     Raises:
         LRPError: when the model is random or mixes samples in eval mode (dropout that ignores the
@@ -24,7 +28,8 @@ def canonize(captured: Captured) -> Captured:
     result = copied(captured)
     graph = result.module.graph
     one_vocabulary(graph, result.module)
-    fold_batch_norm(graph, result.module)
+    fold_batch_norm(graph, result.module, dense=fold_dense)
+    cut_surplus(graph)
     remove_unused(graph)
     name_after_modules(graph)
     graph.lint()

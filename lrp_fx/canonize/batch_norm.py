@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.aten import arguments, as_tuple, aten, name_of
-from lrp_fx.canonize.graphs import call_like, replace_by, tensor_at
+from lrp_fx.canonize.graphs import call_like, replace_by, shape_of
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
@@ -20,12 +21,18 @@ _TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose
 _LINEAR = _CONVOLUTIONS | _TRANSPOSED | {"linear"}
 
 
-def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule) -> None:
+def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = True) -> None:
     """Fold every batch norm where that is exact; the others stay.
 
     Into the operation before it whenever nobody else reads that one's output. Into the convolution or
     linear layer after it when nobody else reads the norm's output and no zero padding comes between
     (a zero is not what the norm would make of a zero).
+
+    Args:
+        graph: the graph to edit.
+        module: holds its parameters.
+        dense: also into linear layers. Exact for values of (N, C) only: of (N, L, C) the norm takes
+            the dimension L for its channels.
 
     Raises:
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
@@ -41,31 +48,30 @@ def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule) -> None:
             )
         before = bound["input"]
         readers = list(node.users)
-        is_linear = name_of(before) in _LINEAR and _weight(before, module) is not None
-        if is_linear and len(before.users) == 1:
+        foldable = _LINEAR if dense else _LINEAR - {"linear"}
+        if name_of(before) in foldable and len(before.users) == 1 and _weight(before, module):
             _fold_into_previous(graph, module, node, before)
-        elif len(readers) == 1 and _can_take(readers[0], node, module):
+        elif (
+            len(readers) == 1
+            and name_of(readers[0]) in foldable - _TRANSPOSED
+            and _can_take(readers[0], node, module)
+        ):
             _fold_into_next(graph, module, node, readers[0])
 
 
-def _weight(node: fx.Node, module: fx.GraphModule) -> Any:
-    """The weight if it is a plain parameter, whose shape is known."""
-    weight = arguments(node)["weight"]
-    if isinstance(weight, fx.Node) and weight.op == "get_attr":
-        return tensor_at(module, str(weight.target))
-    return None
+def _weight(node: fx.Node, module: fx.GraphModule) -> torch.Size | None:
+    """The shape of the weight, if that depends on parameters alone."""
+    return shape_of(arguments(node)["weight"], module)
 
 
 def _can_take(reader: fx.Node, norm: fx.Node, module: fx.GraphModule) -> bool:
-    if name_of(reader) not in _CONVOLUTIONS | {"linear"}:
-        return False
     bound = arguments(reader)
     weight = _weight(reader, module)
     if bound["input"] is not norm or weight is None:
         return False
     if name_of(reader) == "linear":
         return True
-    is_depthwise = weight.shape[1] == 1 and bound["groups"] == weight.shape[0]
+    is_depthwise = weight[1] == 1 and bound["groups"] == weight[0]
     no_padding = not any(as_tuple(bound["padding"], 1))
     return no_padding and (bound["groups"] == 1 or is_depthwise)
 
@@ -88,16 +94,17 @@ def _fold_into_previous(
     graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
 ) -> None:
     bound, weight = arguments(linear), _weight(linear, module)
-    ones = [1] * (weight.dim() - 2)
-    with graph.inserting_before(linear):
+    assert weight is not None
+    ones = [1] * (len(weight) - 2)
+    with graph.inserting_before(norm):
         scale, shift = _scale_and_shift(graph, norm)
         if name_of(linear) in _TRANSPOSED:  # (in, out / groups, …), the groups along `in`
-            groups, out = bound["groups"], weight.shape[1]
-            shape = [groups, weight.shape[0] // groups, out, *weight.shape[2:]]
+            groups, out = bound["groups"], weight[1]
+            shape = [groups, weight[0] // groups, out, *weight[2:]]
             split = call_like(graph, linear, aten.reshape, bound["weight"], shape)
             factor = call_like(graph, linear, aten.reshape, scale, [groups, 1, out, *ones])
             product = call_like(graph, linear, aten.mul, split, factor)
-            new_weight = call_like(graph, linear, aten.reshape, product, list(weight.shape))
+            new_weight = call_like(graph, linear, aten.reshape, product, list(weight))
         else:
             factor = call_like(graph, linear, aten.reshape, scale, [-1, 1, *ones])
             new_weight = call_like(graph, linear, aten.mul, bound["weight"], factor)
@@ -105,6 +112,7 @@ def _fold_into_previous(
         if bound["bias"] is not None:
             scaled = call_like(graph, linear, aten.mul, bound["bias"], scale)
             new_bias = call_like(graph, linear, aten.add, scaled, shift)
+    norm.prepend(linear)  # behind its new weight; the norm is its only reader
     _set_parameters(linear, bound, new_weight, new_bias)
     replace_by(norm, linear)
 
@@ -113,8 +121,9 @@ def _fold_into_next(
     graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
 ) -> None:
     bound, weight = arguments(linear), _weight(linear, module)
-    depthwise = weight.dim() > 2 and bound["groups"] > 1
-    ones = [1] * (weight.dim() - 2)
+    assert weight is not None
+    depthwise = len(weight) > 2 and bound["groups"] > 1
+    ones = [1] * (len(weight) - 2)
     shape = [-1, 1, *ones] if depthwise else [1, -1, *ones]
     with graph.inserting_before(linear):
         scale, shift = _scale_and_shift(graph, norm)
@@ -122,12 +131,13 @@ def _fold_into_next(
         new_weight = call_like(graph, linear, aten.mul, bound["weight"], factor)
         offsets = call_like(graph, linear, aten.reshape, shift, shape)
         shifted = call_like(graph, linear, aten.mul, bound["weight"], offsets)
-        new_bias = call_like(graph, linear, aten.sum, shifted, list(range(1, weight.dim())))
+        new_bias = call_like(graph, linear, aten.sum, shifted, list(range(1, len(weight))))
         if bound["bias"] is not None:
             new_bias = call_like(graph, linear, aten.add, new_bias, bound["bias"])
     bound["input"] = arguments(norm)["input"]
     _set_parameters(linear, bound, new_weight, new_bias)
-    linear.meta["merged_calls"] = linear.meta.get("merged_calls", ()) + norm.meta["module_calls"]
+    known = linear.meta.get("merged_into_input", ())
+    linear.meta["merged_into_input"] = known + norm.meta["module_calls"]
     graph.erase_node(norm)
 
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, fx
+import torch
+from torch import Tensor, fx, nn
 
 from lrp_fx.aten import Packet, name_of
 from lrp_fx.capture import Captured, module_path
@@ -31,6 +32,27 @@ def tensor_at(module: fx.GraphModule, path: str) -> Tensor:
     for name in path.split("."):
         value = getattr(value, name)
     return value  # type: ignore[no-any-return]
+
+
+def shape_of(value: Any, module: fx.GraphModule) -> torch.Size | None:
+    """The shape of a parameter, or of a tensor computed from parameters alone; else None."""
+    if not isinstance(value, fx.Node):
+        return None
+    try:
+        computed = _without_data(value, module)
+    except Exception:
+        return None
+    return computed.shape if isinstance(computed, Tensor) else None
+
+
+def _without_data(node: fx.Node, module: fx.GraphModule) -> Any:
+    """The value of a node that depends on parameters alone, as a tensor of the meta device."""
+    if node.op == "get_attr":
+        return tensor_at(module, str(node.target)).to("meta")
+    if node.op != "call_function" or not node.all_input_nodes:
+        raise ValueError("not computed from parameters")
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _without_data(n, module))
+    return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
 def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> fx.Node:
@@ -67,9 +89,13 @@ def name_after_modules(graph: fx.Graph) -> None:
         else:
             base = node.name
         base = re.sub(r"\W", "_", base).strip("_")
-        base = f"_{base}" if base[:1].isdigit() else base
-        count = taken.get(base, -1) + 1
-        taken[base] = count
-        node.meta["name"] = base if count == 0 else f"{base}_{count}"
+        # names become attributes of modules: no digit first, and none that a module has already
+        base = f"_{base}" if base[:1].isdigit() or hasattr(nn.Module, base) else base
+        name = base
+        while name in taken:
+            taken[base] += 1
+            name = f"{base}_{taken[base]}"
+        taken[name] = 0
+        node.meta["name"] = name
     for node in graph.nodes:
         node.name = node.meta.pop("name")

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.canonize.graphs import call_like, replace_by, tensor_at
+from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.canonize.attention import take_apart
+from lrp_fx.canonize.graphs import call_like, replace_by, shape_of
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
@@ -40,6 +41,7 @@ _RANDOM = frozenset(
         "rrelu_with_noise",
     ]
 )
+_SURPLUS = "surplus"
 _RESHAPES = frozenset(["view", "_unsafe_view", "view_copy", "_reshape_alias"])
 
 
@@ -97,10 +99,20 @@ def _legit_batch_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) ->
         graph,
         node,
         aten.batch_norm,
-        *(b["input"], b["weight"], b["bias"], b["running_mean"], b["running_var"]),
+        *(b["input"], b["weight"], b["bias"], b.get("running_mean"), b.get("running_var")),
         *(b.get("training", False), b["momentum"], b["eps"], False),
     )
     _replace_first(node, new)
+
+
+def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
+    """``torch.max(a, b)`` shares a name with the maximum over a dimension."""
+
+    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+        if len(node.args) == 2 and isinstance(node.args[1], fx.Node):
+            node.target = packet
+
+    return rewrite
 
 
 def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -140,28 +152,44 @@ def _mode_pad(mode: str) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
 
 
 def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``padding="same"`` and ``"valid"`` in numbers; an uneven "same" becomes a pad of its own."""
+    """``padding="same"`` and ``"valid"`` in numbers.
+
+    An uneven "same" becomes the next larger even padding, less the outputs that this yields too many
+    (see :func:`cut_surplus`): zeros of a pad of its own would count as inputs.
+    """
     b = arguments(node)
     if not isinstance(b["padding"], str):
         return
     dims = int(name_of(node).removeprefix("conv")[0])
     padding: list[int] = [0] * dims
     if b["padding"] == "same":
-        weight = b["weight"]
-        if not (isinstance(weight, fx.Node) and weight.op == "get_attr"):
+        shape = shape_of(b["weight"], module)
+        if shape is None:
             raise CaptureError(
-                f"padding='same' with a computed weight {where(node)} is not supported"
+                f"padding='same' {where(node)} with a weight that depends on the input is not supported"
             )
-        kernel = tensor_at(module, str(weight.target)).shape[2:]
-        total = [d * (k - 1) for d, k in zip(as_tuple(b["dilation"], dims), kernel, strict=True)]
-        if any(t % 2 for t in total):
-            sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
-            padded = call_like(graph, node, aten.pad, b["input"], sides, "constant", 0.0)
-            b["input"] = padded
-        else:
-            padding = [t // 2 for t in total]
+        dilation = as_tuple(b["dilation"], dims)
+        total = [d * (k - 1) for d, k in zip(dilation, shape[2:], strict=True)]
+        padding = [t - t // 2 for t in total]
+        node.meta[_SURPLUS] = [dim - dims for dim, t in enumerate(total) if t % 2]
     b["padding"] = padding
     node.args, node.kwargs = tuple(b.values()), {}
+
+
+def cut_surplus(graph: fx.Graph) -> None:
+    """Cut off the first output along each dimension in which a convolution was padded too much.
+
+    To be run after batch norm was folded into the convolutions.
+    """
+    for node in list(graph.nodes):
+        if not name_of(node).startswith("conv"):
+            continue
+        cut = node
+        for dim in node.meta.pop(_SURPLUS, ()):
+            with graph.inserting_after(cut):
+                shorter = call_like(graph, node, aten.slice, cut, dim, 1)
+            cut.replace_all_uses_with(shorter, lambda user, new=shorter: user is not new)
+            cut = shorter
 
 
 def _matmul(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -178,21 +206,98 @@ def _addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     if is_plain and _rank(b["mat2"], module) == 2 and _rank(b["self"], module) == 1:
         weight = call_like(graph, node, aten.t, b["mat2"])
         replace_by(node, call_like(graph, node, aten.linear, b["mat1"], weight, b["self"]))
+        return
+    product = call_like(graph, node, aten.mm, b["mat1"], b["mat2"])
+    scaled = call_like(graph, node, aten.mul, product, b["alpha"])
+    other = call_like(graph, node, aten.mul, b["self"], b["beta"])
+    replace_by(node, call_like(graph, node, aten.add, other, scaled))
 
 
 def _rank(value: Any, module: fx.GraphModule) -> int | None:
-    """The number of dimensions of a parameter or constant, also through transposes; else None."""
-    if isinstance(value, fx.Node) and name_of(value) in ("t", "transpose", "permute"):
-        return _rank(value.args[0], module)
-    if isinstance(value, fx.Node) and value.op == "get_attr":
-        return tensor_at(module, str(value.target)).dim()
-    return None
+    """The number of dimensions of a tensor that depends on parameters alone; else None."""
+    shape = shape_of(value, module)
+    return None if shape is None else len(shape)
+
+
+def _layer_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    values = (b["input"], b["normalized_shape"], b["weight"], b["bias"], b["eps"])
+    _replace_first(node, call_like(graph, node, aten.layer_norm, *values))
+
+
+def _rms_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    values = (b["input"], b["normalized_shape"], b["weight"], b["eps"])
+    _replace_first(node, call_like(graph, node, aten.rms_norm, *values))
+
+
+def _group_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    values = (b["input"], b["group"], b["weight"], b["bias"], b["eps"])
+    _replace_first(node, call_like(graph, node, aten.group_norm, *values))
+
+
+def _instance_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Instance norm by running statistics is what batch norm does in eval mode."""
+    b = arguments(node)
+    if not b["use_input_stats"]:
+        names = ("input", "weight", "bias", "running_mean", "running_var")
+        values = (*(b[name] for name in names), False, b["momentum"], b["eps"], False)
+        replace_by(node, call_like(graph, node, aten.batch_norm, *values))
+
+
+def _type_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    value, other = node.args[:2]
+    dtype = graph.call_function(getattr, (other, "dtype"))
+    replace_by(node, call_like(graph, node, aten.to, value, dtype))
+
+
+def _addcmul(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    product = call_like(graph, node, aten.mul, b["tensor1"], b["tensor2"])
+    new = call_like(graph, node, aten.add, b["self"], product)
+    new.kwargs = {"alpha": b["value"]}
+    replace_by(node, new)
+
+
+def _baddbmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    product = call_like(graph, node, aten.bmm, b["batch1"], b["batch2"])
+    product = call_like(graph, node, aten.mul, product, b["alpha"])
+    if b["beta"] == 0:
+        replace_by(node, product)
+        return
+    other = call_like(graph, node, aten.mul, b["self"], b["beta"])
+    replace_by(node, call_like(graph, node, aten.add, other, product))
+
+
+def _glu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    halves = call_like(graph, node, aten.chunk, b["self"], 2, b["dim"])
+    signal, gate = (call_like_getitem(graph, halves, index) for index in (0, 1))
+    gate = call_like(graph, node, aten.sigmoid, gate)
+    replace_by(node, call_like(graph, node, aten.mul, signal, gate))
+
+
+def _einsum(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """An implicit output written out: the indices that occur once, in the order of the alphabet."""
+    equation, operands = node.args[0], node.args[1]
+    assert isinstance(equation, str)
+    equation = equation.replace(" ", "")
+    if "->" not in equation and "." not in equation:
+        letters = equation.replace(",", "")
+        once = sorted(letter for letter in set(letters) if letters.count(letter) == 1)
+        equation = f"{equation}->{''.join(once)}"
+    node.args, node.kwargs = (equation, operands), {}
 
 
 _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "_native_batch_norm_legit_no_training": _legit_batch_norm,
     "_native_batch_norm_legit": _legit_batch_norm,
+    "_native_batch_norm_legit_functional": _legit_batch_norm,
     "native_batch_norm": _legit_batch_norm,
+    "max": _extremum(aten.maximum),
+    "min": _extremum(aten.minimum),
     "max_pool1d": _max_pool,
     "max_pool2d": _max_pool,
     "max_pool3d": _max_pool,
@@ -209,4 +314,14 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "matmul": _matmul,
     "mm": _matmul,
     "addmm": _addmm,
+    "native_layer_norm": _layer_norm,
+    "_fused_rms_norm": _rms_norm,
+    "native_group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "addcmul": _addcmul,
+    "baddbmm": _baddbmm,
+    "glu": _glu,
+    "einsum": _einsum,
+    "scaled_dot_product_attention": take_apart,
+    "type_as": _type_as,
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, fx
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 Way = Literal["symbolic", "export"]
 Call = tuple[str, int]
@@ -16,7 +16,7 @@ Call = tuple[str, int]
 
 @dataclass(frozen=True)
 class Arguments:
-    """The model's positional arguments, taken apart into tensors and everything else.
+    """The model's arguments, taken apart into tensors and everything else.
 
     Args:
         tensors: the tensors, in the order in which they occur.
@@ -29,20 +29,19 @@ class Arguments:
     spec: TreeSpec
 
     @classmethod
-    def of(cls, values: tuple[Any, ...]) -> Arguments:
-        """Take the positional arguments apart."""
-        leaves, spec = tree_flatten(values)
+    def of(cls, values: tuple[Any, ...], keywords: Mapping[str, Any] | None = None) -> Arguments:
+        """Take positional and keyword arguments apart; the positional ones come first."""
+        leaves, spec = tree_flatten((values, dict(keywords or {})))
         tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
         constants = tuple(TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         return cls(tensors, constants, spec)
 
-    def with_tensors(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The positional arguments again, with ``values`` in the places of the tensors."""
-        from torch.utils._pytree import tree_unflatten
-
+    def call(self, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+        """Call a function with these arguments, with ``values`` in the places of the tensors."""
         rest = iter(values)
         leaves = [next(rest) if leaf is TENSOR else leaf for leaf in self.constants]
-        return tuple(tree_unflatten(leaves, self.spec))
+        positional, keywords = tree_unflatten(leaves, self.spec)
+        return function(*positional, **keywords)
 
     @property
     def structure(self) -> tuple[Any, ...]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import types
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from torch import Tensor, nn
 
-Replace = Callable[[str, Tensor], Any]
+Replace = Callable[[str | None, Tensor], Any]
 
 
 def structural_copy(
@@ -24,69 +26,104 @@ def structural_copy(
 ) -> nn.Module:
     """A copy of ``model`` in eval mode, of new module objects around the same tensors.
 
-    A module used under two paths is one module in the copy too. Lists, dicts, bound methods and
-    partials that hold modules are rebuilt around the copies; any other value is shared.
+    A module used under two paths is one module in the copy too. Containers, bound methods, partials
+    and closures that hold modules are rebuilt around the copies; any other value is shared.
 
     Args:
         model: the module to copy; it is only read.
-        replace_tensor: called with (path, tensor) for each parameter and buffer, returns what stands
-            in its place.
-        keep_hooks: False leaves the user's forward hooks out.
+        replace_tensor: called with (path, tensor) for each parameter, buffer and tensor attribute,
+            returns what stands in its place. The path is None in modules that are not registered.
+        keep_hooks: False leaves the user's forward hooks out, but for those before the forward of a
+            module with tensor attributes: they may compute them (weight norm, pruning).
     """
+    paths = {id(tensor): path for path, tensor in named_tensors(model).items()}
     memo: dict[int, Any] = {}
     tensors: dict[int, Any] = {}
 
-    def place(path: str, tensor: Tensor | None) -> Any:
-        if tensor is None or replace_tensor is None:
+    def place(tensor: Tensor) -> Any:
+        if replace_tensor is None:
             return tensor
         if id(tensor) not in tensors:
-            tensors[id(tensor)] = replace_tensor(path, tensor)
+            tensors[id(tensor)] = replace_tensor(paths.get(id(tensor)), tensor)
         return tensors[id(tensor)]
 
-    def copy_module(module: nn.Module, path: str) -> nn.Module:
+    def copy_module(module: nn.Module) -> nn.Module:
         if id(module) in memo:
             return memo[id(module)]  # type: ignore[no-any-return]
-        twin = module.__class__.__new__(module.__class__)
+        twin = object.__new__(module.__class__)  # fx.GraphModule's own __new__ makes another class
         memo[id(module)] = twin
-        prefix = f"{path}." if path else ""
         state = twin.__dict__
-        for name, value in module.__dict__.items():
-            if name in ("_parameters", "_buffers"):
-                state[name] = {key: place(prefix + key, t) for key, t in value.items()}
-            elif name == "_modules":
-                state[name] = {
-                    key: None if child is None else copy_module(child, prefix + key)
-                    for key, child in value.items()
-                }
-            elif name in ("_forward_hooks", "_forward_pre_hooks"):
-                state[name] = type(value)(value) if keep_hooks else type(value)()
+        computes = any(isinstance(value, Tensor) for value in vars(module).values())
+        left_out = {"_forward_hooks"} if computes else {"_forward_hooks", "_forward_pre_hooks"}
+        for name, value in vars(module).items():
+            if name in left_out and not keep_hooks:
+                state[name] = type(value)()
             else:
-                state[name] = copy_value(value, path)
+                state[name] = copy_value(value)
         state["training"] = False
         return twin
 
-    def copy_value(value: Any, path: str) -> Any:
+    def copy_value(value: Any) -> Any:
         kind = type(value)
         if isinstance(value, nn.Module):
-            return copy_module(value, path)
-        if kind in (list, tuple, set):
-            return kind(copy_value(item, path) for item in value)
-        if kind is dict:
-            return {key: copy_value(item, path) for key, item in value.items()}
+            return copy_module(value)
+        if isinstance(value, Tensor):
+            return place(value)
+        if id(value) in memo:
+            return memo[id(value)]
+        if kind in (list, deque):
+            memo[id(value)] = twin = copy(value)
+            twin.clear()
+            twin.extend(map(copy_value, value))
+            return twin
+        if kind in (dict, OrderedDict, defaultdict):
+            memo[id(value)] = twin = copy(value)
+            twin.update((key, copy_value(item)) for key, item in value.items())
+            return twin
+        if kind in (tuple, set, frozenset):
+            return kind(map(copy_value, value))
+        if isinstance(value, tuple) and hasattr(value, "_make"):
+            return value._make(map(copy_value, value))
         if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
-            return types.MethodType(value.__func__, copy_module(value.__self__, path))
+            return types.MethodType(value.__func__, copy_module(value.__self__))
         if isinstance(value, functools.partial):
-            keywords = {key: copy_value(item, path) for key, item in value.keywords.items()}
+            keywords = {key: copy_value(item) for key, item in value.keywords.items()}
             return functools.partial(
-                copy_value(value.func, path), *(copy_value(a, path) for a in value.args), **keywords
+                copy_value(value.func), *map(copy_value, value.args), **keywords
             )
+        if kind is types.FunctionType and value.__closure__:
+            return copy_closure(value)
         return value
 
-    return copy_module(model, "")
+    def copy_closure(function: types.FunctionType) -> Any:
+        """The function around copies of what it closes over (``lambda x: self.conv(x)``)."""
+        assert function.__closure__ is not None
+        cells = tuple(types.CellType() for _ in function.__closure__)
+        parts = (function.__code__, function.__globals__, function.__name__, function.__defaults__)
+        memo[id(function)] = twin = types.FunctionType(*parts, cells)
+        twin.__kwdefaults__ = function.__kwdefaults__
+        vars(twin).update(vars(function))
+        for cell, original in zip(cells, function.__closure__, strict=True):
+            try:
+                cell.cell_contents = copy_value(original.cell_contents)
+            except ValueError:  # not assigned yet
+                continue
+        return twin
+
+    return copy_module(model)
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by path; a tensor under several paths under its first one."""
+    """All parameters, buffers and plain tensor attributes of modules, by path.
+
+    A tensor under several paths is under its first one.
+    """
     named: dict[str, Tensor] = dict(model.named_parameters())
     named.update(model.named_buffers())
+    known = set(map(id, named.values()))
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and id(value) not in known:
+                known.add(id(value))
+                named[f"{path}.{name}" if path else name] = value
     return named

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental import proxy_tensor
 from torch.utils._pytree import TreeSpec, tree_flatten
 
-from lrp_fx.aten import packet_of
+from lrp_fx.aten import aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured
 from lrp_fx.capture.copying import named_tensors, structural_copy
 
@@ -38,9 +40,42 @@ class _Positional(nn.Module):
         self.report = report
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
-        leaves, spec = tree_flatten(self.model(*self.arguments.with_tensors(tensors)))
+        leaves, spec = tree_flatten(self.arguments.call(self.model, tensors))
         self.report(spec)
         return tuple(leaves)
+
+
+class _OneThreadTracer(proxy_tensor._ModuleStackTracer):
+    """The tracer of ``torch.export``, which follows the modules of the thread alone that made it.
+
+    While it traces, ``torch.export`` sends every module call of the process through it: another
+    thread's forward would fail in it, and get into the paths that it records.
+    """
+
+    def __init__(self, scope_root: Any) -> None:
+        super().__init__(scope_root)
+        self.thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+@contextmanager
+def _this_thread_only() -> Iterator[None]:
+    """Let ``torch.export`` use :class:`_OneThreadTracer`."""
+    original = proxy_tensor._ModuleStackTracer
+    proxy_tensor._ModuleStackTracer = _OneThreadTracer  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        proxy_tensor._ModuleStackTracer = original  # type: ignore[misc]
 
 
 def export(model: nn.Module, arguments: Arguments) -> Captured:
@@ -53,7 +88,7 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
     Raises:
         NotExportable: with the reason that ``torch.export`` gave.
     """
-    with _LOCK, torch.no_grad(), warnings.catch_warnings():
+    with _LOCK, _this_thread_only(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
@@ -97,23 +132,31 @@ def _captured(exported: fx.GraphModule, model: nn.Module, outputs: TreeSpec) -> 
     for node in exported.graph.nodes:
         if node.op == "get_attr":
             path = str(node.target).removeprefix(f"{_PREFIX}.")
-            value = _attribute(exported, str(node.target))
-            if path not in known:
+            value = known.get(path)
+            if value is None:
+                value = _attribute(exported, str(node.target))
                 path = f"_constant_{len(constants)}"
                 constants[path] = value
             tensors[path] = value
             copies[node] = graph.get_attr(path)
-        elif node.op == "call_module":  # the guards on the input's shape; verification does better
-            continue
+            copies[node].meta["dtype"] = value.dtype
+        elif node.op == "call_module" or _writes_buffer(node):
+            continue  # a call checks the input's shape, which the verification does better
         elif node.op == "output":
             graph.output(fx.map_arg(tuple(node.args[0]), lambda n: copies[n]))
         else:
             copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
             copy.target = packet_of(node.target) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
+            copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
     return Captured(
         fx.GraphModule(tensors, graph, class_name="Captured"), outputs, "export", constants
     )
+
+
+def _writes_buffer(node: fx.Node) -> bool:
+    """Whether a call stores a new value in the model, which is not to be touched."""
+    return packet_of(node.target) is aten.copy_ and not node.users
 
 
 def _attribute(module: nn.Module, path: str) -> Tensor:
@@ -126,7 +169,7 @@ def _attribute(module: nn.Module, path: str) -> Tensor:
 def _calls(node: fx.Node) -> tuple[Call, ...]:
     calls = []
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
-        if path == "":
+        if not path.startswith(_PREFIX):
             continue
         count = key.rpartition("@")[2] if "@" in key else "0"
         calls.append((path.removeprefix(_PREFIX).removeprefix("."), int(count)))

@@ -203,6 +203,15 @@ def _einsum(emit: Emitter, equation: str, *operands: Any) -> Any:
     return emit(aten.einsum, equation, list(operands))
 
 
+def _attention(
+    emit: Emitter, query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **kw: Any
+) -> Any:
+    if emit.is_tensor(attn_mask):
+        raise NotLowered("an attention mask, whose dtype decides how it is used")
+    packet = aten.scaled_dot_product_attention
+    return emit.call(packet, (query, key, value, attn_mask, *rest), kw)
+
+
 _UPSAMPLE = {"linear": "linear1d", "bilinear": "bilinear2d", "bicubic": "bicubic2d"} | {
     "trilinear": "trilinear3d"
 }
@@ -243,6 +252,24 @@ def _adaptive(packet: Packet, dims: int) -> Lowering:
     return lowering
 
 
+def _adaptive_max(packet: Packet, dims: int) -> Lowering:
+    def lowering(emit: Emitter, input: Any, output_size: Any, return_indices: bool = False) -> Any:
+        pooled = _adaptive(packet, dims)(emit, input, output_size)
+        return pooled if return_indices else pooled[0]
+
+    return lowering
+
+
+def _extremum(packet: Packet, binary: Packet) -> Lowering:
+    def lowering(emit: Emitter, input: Any, *args: Any, **kwargs: Any) -> Any:
+        other = args[0] if args else kwargs.get("other")
+        if emit.is_tensor(other):
+            return emit(binary, input, other)
+        return emit.call(packet, (input, *args), kwargs)
+
+    return lowering
+
+
 def _max_pool(packet: Packet) -> Lowering:
     def lowering(
         emit: Emitter,
@@ -268,9 +295,7 @@ def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
     if any(
         isinstance(entry, (list, bool, torch.Tensor)) or emit.is_tensor(entry) for entry in entries
     ):
-        if len(entries) > 1 and any(
-            not isinstance(e, slice) or e != slice(None) for e in entries[:-1]
-        ):
+        if not all(map(_is_all, entries[:-1])):
             raise NotLowered("an index that mixes tensors with other entries")
         if isinstance(entries[-1], (list, bool)):
             raise NotLowered("an index by a list or a bool")
@@ -284,7 +309,7 @@ def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
         elif entry is None:
             x, dim = emit(aten.unsqueeze, x, dim), dim + 1
         elif isinstance(entry, slice):
-            if entry != slice(None):
+            if not _is_all(entry):
                 step = 1 if entry.step is None else entry.step
                 x = emit(aten.slice, x, dim, entry.start, entry.stop, step)
             dim += 1
@@ -292,6 +317,12 @@ def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
             x = emit(aten.select, x, dim, entry)
             dim += 1 if after_ellipsis else 0
     return x
+
+
+def _is_all(entry: Any) -> bool:
+    """Whether an entry is ``:``; its bounds may be proxies, which must not be compared."""
+    bounds = (entry.start, entry.stop, entry.step) if isinstance(entry, slice) else (entry,)
+    return isinstance(entry, slice) and all(bound is None for bound in bounds)
 
 
 def _size(emit: Emitter, x: Any, dim: int | None = None) -> Any:
@@ -381,15 +412,23 @@ _EXCEPTIONS: dict[Any, Lowering] = {
     F.softmax: _softmax(aten.softmax),
     F.log_softmax: _softmax(aten.log_softmax),
     torch.einsum: _einsum,
+    F.scaled_dot_product_attention: _attention,
     torch._assert: _nothing,
     F.adaptive_avg_pool2d: _adaptive(aten.adaptive_avg_pool2d, 2),
     F.adaptive_avg_pool3d: _adaptive(aten.adaptive_avg_pool3d, 3),
+    F.adaptive_max_pool1d: _adaptive_max(aten.adaptive_max_pool1d, 1),
+    F.adaptive_max_pool2d: _adaptive_max(aten.adaptive_max_pool2d, 2),
+    F.adaptive_max_pool3d: _adaptive_max(aten.adaptive_max_pool3d, 3),
     torch.max_pool1d: _max_pool(aten.max_pool1d),
     torch.max_pool2d: _max_pool(aten.max_pool2d),
     torch.max_pool3d: _max_pool(aten.max_pool3d),
     F.max_pool1d: _max_pool(aten.max_pool1d),
     F.max_pool2d: _max_pool(aten.max_pool2d),
     F.max_pool3d: _max_pool(aten.max_pool3d),
+    torch.max: _extremum(aten.max, aten.maximum),
+    torch.min: _extremum(aten.min, aten.minimum),
+    "max": _extremum(aten.max, aten.maximum),
+    "min": _extremum(aten.min, aten.minimum),
     torch.mean: _mean(aten.mean),
     torch.sum: _mean(aten.sum),
     "mean": _mean(aten.mean),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
-from lrp_fx.capture.captured import Arguments, Call, Captured, module_path
+from lrp_fx.aten import name_of, packet_of
+from lrp_fx.capture.captured import Arguments, Call, Captured, module_path, where
 from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.exporting import NotExportable, export
 from lrp_fx.capture.symbolic import NotTraceable, trace
@@ -55,6 +56,7 @@ def read(
             continue
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
             return captured
+        _refuse_random(model, captured, arguments, own)
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something else than the model{culprit}")
     raise CaptureError(
@@ -71,15 +73,45 @@ def run_model(model: nn.Module, arguments: Arguments) -> list[object]:
     Raises:
         InputError: when the model itself fails on the arguments.
     """
-    copy = structural_copy(model)
+    copy = structural_copy(model, replace_tensor=_own_buffer)
     try:
         with torch.no_grad():
-            return tree_flatten(copy(*arguments.with_tensors(_cloned(arguments))))[0]
+            return tree_flatten(arguments.call(copy, _cloned(arguments)))[0]
     except Exception as error:
         shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
         raise InputError(
             f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _refuse_random(
+    model: nn.Module, captured: Captured, arguments: Arguments, own: list[object]
+) -> None:
+    """Say that a model is random, rather than that its graph is wrong.
+
+    Raises:
+        CaptureError: if two runs of the model on the same arguments differ.
+    """
+    again = run_model(model, arguments)
+    if all(_close(a, b, SAME_KERNELS) for a, b in zip(own, again, strict=True)):
+        return
+    nodes = [node for node in captured.module.graph.nodes if _draws(node)]
+    lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in nodes)
+    raise CaptureError(
+        f"the model ({type(model).__name__}) is random in eval mode: two runs on the same inputs "
+        f"differ, so there is no one output to explain.{''.join(lines)}\nLet randomness depend on "
+        "self.training: F.dropout(x, p, training=self.training)."
+    )
+
+
+def _draws(node: fx.Node) -> bool:
+    """Whether the call draws random numbers."""
+    packet = packet_of(node.target)
+    overloads = [] if packet is None else packet.overloads()  # type: ignore[no-untyped-call]
+    return any(
+        torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags
+        for overload in overloads
+    )
 
 
 def reproduces(
@@ -97,6 +129,11 @@ def reproduces(
     return len(own) == len(mine) and all(
         _close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
     )
+
+
+def _own_buffer(path: str | None, tensor: Tensor) -> Tensor:
+    """Parameters are shared with the model; buffers are not, for its forward may count in them."""
+    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
 
 
 def _cloned(arguments: Arguments) -> tuple[Tensor, ...]:
@@ -136,7 +173,7 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
         with torch.no_grad():
             Recorder(captured.module, garbage_collect_values=False).run(*_cloned(arguments))
             with _outputs_of_modules(model) as (copy, outputs):
-                copy(*arguments.with_tensors(_cloned(arguments)))
+                arguments.call(copy, _cloned(arguments))
     except Exception as error:
         return f" ({error})"
     for call, own in outputs:
@@ -153,7 +190,7 @@ def _outputs_of_modules(
     model: nn.Module,
 ) -> Iterator[tuple[nn.Module, list[tuple[Call, object]]]]:
     """A copy of the model that notes what each module call returned, in order."""
-    copy = structural_copy(model)
+    copy = structural_copy(model, replace_tensor=_own_buffer)
     outputs: list[tuple[Call, object]] = []
     counts: dict[str, int] = {}
 

@@ -26,6 +26,7 @@ from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
 from lrp_fx.errors import LRPError
 
+_BATCH_NORM = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 _OPAQUE = (_NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _STATIC_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad"})
 _STATIC_METHODS = frozenset(
@@ -67,6 +68,8 @@ class TensorProxy(fx.Proxy):
             return self.tracer.scalar("call_function", getattr, (self, name), {})
         if name == "ndim":
             raise NotTraceable("the number of dimensions decides what the code does")
+        if name in results_of(self.node):
+            return self.tracer.item(self, results_of(self.node).index(name))
         if name in ("T", "mT"):
             return self.tracer.create_proxy(
                 "call_method", "t" if name == "T" else "mT", (self,), {}
@@ -100,6 +103,19 @@ for _name, _function in _INPLACE.items():
     setattr(TensorProxy, _name, _inplace_operator(_function))
 
 
+def results_of(node: fx.Node) -> tuple[str, ...]:
+    """The names of the results of a call that returns several tensors; () for one tensor."""
+    packet = packet_of(node.target)
+    if packet is None:
+        return ()
+    if packet in (aten.max, aten.min):
+        return ("values", "indices") if node.args[1:] or node.kwargs else ()
+    returns = getattr(packet, overloads_of(packet)[0])._schema.returns
+    if len(returns) > 1:
+        return tuple(result.name for result in returns)
+    return ("list",) if str(returns[0].type).startswith("List") else ()
+
+
 class SymbolicTracer(fx.proxy.TracerBase):
     """Records the ATen calls that a structural copy makes on proxies."""
 
@@ -121,6 +137,9 @@ class SymbolicTracer(fx.proxy.TracerBase):
         raise NotTraceable("a Python branch on a tensor's value or size")
 
     def iter(self, obj: fx.Proxy) -> Any:
+        value = obj.value if isinstance(obj, TensorProxy) else None
+        if value is not None and value.dim() > 0:
+            return (self.item(obj, i) for i in range(value.shape[0]))
         raise NotTraceable("a Python loop over a tensor or a size")
 
     def keys(self, obj: fx.Proxy) -> Any:
@@ -190,6 +209,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
         proxy.is_tensor = False
         return proxy
 
+    def item(self, value: fx.Proxy, index: int) -> Any:
+        """``value[index]``."""
+        return self.create_proxy("call_function", operator.getitem, (value, index), {})
+
     def constant(self, value: Tensor) -> TensorProxy:
         """A proxy for a tensor that the code made itself, or that hides in an attribute."""
         name = next((n for n, known in self.constants.items() if known is value), None)
@@ -198,13 +221,16 @@ class SymbolicTracer(fx.proxy.TracerBase):
             self.constants[name] = value
         return self._attribute(name, value)
 
-    def parameter(self, path: str, value: Tensor) -> TensorProxy:
-        """A proxy for a parameter or buffer; its shape, dtype and device are known."""
+    def parameter(self, path: str | None, value: Tensor) -> TensorProxy:
+        """A proxy for a tensor that the model holds; its shape, dtype and device are known."""
+        if path is None:
+            return self.constant(value)
         self.tensors[path] = value
         return self._attribute(path, value)
 
     def _attribute(self, name: str, value: Tensor) -> TensorProxy:
         node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
+        node.meta["dtype"] = value.dtype
         return TensorProxy(node, self, value)
 
     @staticmethod
@@ -213,11 +239,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
 
     @staticmethod
     def _is_tuple(value: Any) -> bool:
-        packet = packet_of(value.node.target) if isinstance(value, TensorProxy) else None
-        if packet is None:
-            return False
-        returns = getattr(packet, overloads_of(packet)[0])._schema.returns
-        return len(returns) > 1 or str(returns[0].type).startswith("List")
+        return isinstance(value, TensorProxy) and bool(results_of(value.node))
 
     # modules
 
@@ -225,7 +247,9 @@ class SymbolicTracer(fx.proxy.TracerBase):
         """Make each module of the copy say when its forward begins and ends."""
         for module in list(copy.modules()):
             if isinstance(module, torch.jit.ScriptModule):
-                raise NotTraceable("a scripted module has no Python code to trace")
+                raise NotTraceable(
+                    "a scripted module has no Python code: pass the model from before torch.jit"
+                )
             forward = functools.partial(self._forward, module, paths[id(module)], module.forward)
             module.__dict__["forward"] = forward
 
@@ -236,9 +260,9 @@ class SymbolicTracer(fx.proxy.TracerBase):
         self.call_counts[path] = count + 1
         self.calls.append((path, count))
         try:
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) and type(module).forward in _BATCH_NORM:
                 return self._batch_norm(module, *args, **kwargs)
-            if isinstance(module, _OPAQUE):
+            if isinstance(module, _OPAQUE) and not isinstance(module, _BatchNorm):
                 raise NotTraceable(f"{type(module).__name__} has to be seen with values")
             return forward(*args, **kwargs)
         finally:
@@ -261,10 +285,12 @@ _SKIPPED = (f"{torch.__path__[0]}/", __file__.rsplit("/", 1)[0])
 
 
 def _user_line() -> str | None:
-    """file:line of the innermost frame that belongs neither to torch nor to this package."""
+    """file:line of the innermost frame of the model's own code, None if that is all torch's."""
     frame = sys._getframe(2)
     while frame is not None:
         filename = frame.f_code.co_filename
+        if frame.f_code is trace.__code__:
+            return None
         if not filename.startswith(_SKIPPED) and not filename.startswith("<"):
             return f"{filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
@@ -289,7 +315,7 @@ def trace(model: nn.Module, arguments: Arguments) -> Captured:
         paths = {id(module): path for path, module in copy.named_modules()}
         try:
             tracer.announce(copy, paths)
-            result = copy(*arguments.with_tensors(inputs))
+            result = arguments.call(copy, inputs)
         except (LRPError, NotTraceable):
             raise
         except NotLowered as error:
@@ -297,7 +323,10 @@ def trace(model: nn.Module, arguments: Arguments) -> Captured:
         except Exception as error:
             raise NotTraceable(f"{type(error).__name__}: {error}") from error
         leaves, spec = tree_flatten(result)
-        tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))
+        try:
+            tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))
+        except NotImplementedError as error:
+            raise NotTraceable("the model returns more than tensors and plain values") from error
         for node in list(tracer.graph.nodes):
             if node.op == "get_attr" and not node.users:
                 tracer.graph.erase_node(node)

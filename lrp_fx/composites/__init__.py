@@ -14,10 +14,13 @@ from lrp_fx.composites.matchers import (
     last,
     module_type,
     operation,
+    patch_embedding,
     path,
 )
 from lrp_fx.composites.presets import (
+    CPLRP,
     PRESETS,
+    AttnLRP,
     Epsilon,
     EpsilonAlpha2Beta1,
     EpsilonAlpha2Beta1Flat,
@@ -31,7 +34,9 @@ from lrp_fx.composites.presets import (
 )
 
 __all__ = [
+    "CPLRP",
     "PRESETS",
+    "AttnLRP",
     "Composite",
     "Epsilon",
     "EpsilonAlpha2Beta1",
@@ -53,5 +58,6 @@ __all__ = [
     "last",
     "module_type",
     "operation",
+    "patch_embedding",
     "path",
 ]

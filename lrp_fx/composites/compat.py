@@ -67,7 +67,8 @@ def zennit(
     Args:
         name: ``epsilon_plus``, ``epsilon_plus_flat``, ``epsilon_gamma_box``,
             ``epsilon_alpha2_beta1`` or ``epsilon_alpha2_beta1_flat``.
-        low: the lower bound of the input, for ``epsilon_gamma_box``.
+        low: the lower bound of the model's input, for ``epsilon_gamma_box``. zennit takes it at the
+            first convolution; where the model pads before that, it wants padded bounds.
         high: the upper bound.
 
     Raises:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from lrp_fx.composites.matchers import Matcher, Place, module_type, operation, path
-from lrp_fx.errors import CompositeError
+from lrp_fx.errors import CompositeError, OptionError
 from lrp_fx.filters import check_top_k
-from lrp_fx.relevance import BiasPolicy
+from lrp_fx.relevance import BIAS_POLICIES, BiasPolicy
 from lrp_fx.rules import Rule
 
 MatcherLike = Matcher | str | type[nn.Module]
@@ -70,6 +70,9 @@ class Composite:
         for entry in assignments:
             if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Rule)):
                 raise CompositeError(f"an assignment is a pair (matcher, rule), got {entry!r}")
+        if bias not in BIAS_POLICIES:
+            words = ", ".join(map(repr, BIAS_POLICIES))
+            raise OptionError(f"bias must be one of {words}, got {bias!r}")
         lines = tuple((as_matcher(m), rule) for m, rule in assignments)
         object.__setattr__(self, "assignments", lines)
         object.__setattr__(self, "filters", filter_lines(filters))
@@ -89,10 +92,16 @@ def filter_lines(
     """Filters with their matchers made of the short forms.
 
     Raises:
+        CompositeError: for anything but pairs.
         OptionError: for a fraction out of range.
     """
     lines = []
-    for matcher, top_k in filters:
+    for entry in filters:
+        if not (isinstance(entry, tuple) and len(entry) == 2):
+            raise CompositeError(
+                f"filters are a list of pairs (matcher, top_k), got {entry!r} in it"
+            )
+        matcher, top_k = entry
         check_top_k(top_k)
         lines.append((as_matcher(matcher), top_k))
     return tuple(lines)

@@ -21,6 +21,7 @@ class Place:
         name: the node's name in the graph.
         from_input: for linear operations, how many others come before it on the way of the relevance.
         from_output: how many come after it.
+        convolutions: how many convolutions the relevance meets in all.
     """
 
     paths: tuple[str, ...]
@@ -30,15 +31,24 @@ class Place:
     name: str
     from_input: int | None = None
     from_output: int | None = None
+    convolutions: int = 0
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """A predicate over places that can say what it looks for; combine with ``&``, ``|`` and ``~``."""
+    """A predicate over places that can say what it looks for; combine with ``&``, ``|`` and ``~``.
+
+    Args:
+        text: what it looks for.
+        test: the predicate.
+        glob: the path that it looks for, if any, for near misses.
+        required: a match is demanded even where the composite is not strict.
+    """
 
     text: str
     test: Callable[[Place], bool]
     glob: str | None = None
+    required: bool = False
 
     def __call__(self, place: Place) -> bool:
         """Whether the place matches."""
@@ -100,4 +110,7 @@ def anything() -> Matcher:
 
 
 convolution = Matcher("convolution", operation("convolution").test)
+patch_embedding = Matcher(
+    "patch embedding", lambda p: p.kind == "convolution" and p.convolutions == 1
+)
 dense = Matcher("dense", operation("dense").test)

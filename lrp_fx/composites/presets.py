@@ -13,7 +13,15 @@ from torch import Tensor
 
 from lrp_fx import rules
 from lrp_fx.composites.composite import Composite, MatcherLike
-from lrp_fx.composites.matchers import anything, convolution, dense, first, last, operation
+from lrp_fx.composites.matchers import (
+    anything,
+    convolution,
+    first,
+    last,
+    operation,
+    patch_embedding,
+)
+from lrp_fx.composites.matchers import dense as dense_layers
 from lrp_fx.errors import CompositeError
 from lrp_fx.rules import Rule, Stabilizer
 
@@ -56,7 +64,7 @@ def _epsilon_family(name: str, conv: Rule, eps: float, at_first: Rule | None = N
         *beginning,
         (last() & convolution, rules.Epsilon(eps)),
         (convolution, conv),
-        (dense, rules.Epsilon(eps)),
+        (dense_layers, rules.Epsilon(eps)),
     )
 
 
@@ -95,6 +103,51 @@ def EpsilonAlpha2Beta1Flat(eps: float = 1e-6) -> Composite:
     return _epsilon_family("EpsilonAlpha2Beta1Flat", rules.AlphaBeta(2, 1), eps, rules.Flat())
 
 
+def _attention(
+    name: str, conv: Rule, at_dense: Rule, *lines: tuple[MatcherLike, Rule]
+) -> Composite:
+    return _preset(
+        name,
+        (last() & convolution, at_dense),
+        (patch_embedding, at_dense),
+        (convolution, conv),
+        (dense_layers, at_dense),
+        *lines,
+    )
+
+
+def AttnLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
+    """AttnLRP (Achtibat et al. 2024): the softmax by its Taylor expansion, half to each factor.
+
+    Args:
+        conv: the rule of convolutions beside a patch embedding, :class:`~lrp_fx.rules.ZPlus`.
+        dense: the rule of dense layers and of a patch embedding, :class:`~lrp_fx.rules.Epsilon`.
+    """
+    return _attention(
+        "AttnLRP",
+        conv or rules.ZPlus(),
+        dense or rules.Epsilon(),
+        (operation("softmax"), rules.SoftmaxTaylor()),
+        (operation("bilinear"), rules.Half()),
+    )
+
+
+def CPLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
+    """CP-LRP (Ali et al. 2022): attention weights are constants, all goes to the values.
+
+    Args:
+        conv: as in :func:`AttnLRP`.
+        dense: likewise.
+    """
+    return _attention(
+        "CPLRP",
+        conv or rules.ZPlus(),
+        dense or rules.Epsilon(),
+        (operation("softmax"), rules.Nothing()),
+        (operation("bilinear"), rules.ValuePath()),
+    )
+
+
 PRESETS: dict[str, Callable[..., Composite]] = {
     "zero": Zero,
     "epsilon": Epsilon,
@@ -104,6 +157,8 @@ PRESETS: dict[str, Callable[..., Composite]] = {
     "epsilon_gamma_box": EpsilonGammaBox,
     "epsilon_alpha2_beta1": EpsilonAlpha2Beta1,
     "epsilon_alpha2_beta1_flat": EpsilonAlpha2Beta1Flat,
+    "attn_lrp": AttnLRP,
+    "cp_lrp": CPLRP,
 }
 """The presets by name."""
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from lrp_fx.relevance import activation, addition, linear, normalization, pooling, product, routing
+from lrp_fx.relevance import (
+    activation,
+    addition,
+    bilinear,
+    linear,
+    normalization,
+    pooling,
+    product,
+    recurrent,
+    routing,
+    softmax,
+)
 from lrp_fx.relevance.engines import ENGINES, Engine
 from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance, is_linear
 from lrp_fx.relevance.node import RelevanceNode
@@ -17,7 +28,10 @@ from lrp_fx.relevance.operation import (
 )
 from lrp_fx.relevance.unknown import UNKNOWN
 
-for _kind in (linear, activation, pooling, addition, product, routing, normalization):
+for _kind in (
+    *(linear, activation, pooling, addition, product, routing),
+    *(normalization, softmax, bilinear, recurrent),
+):
     register(_kind.OPERATIONS)
 
 __all__ = [

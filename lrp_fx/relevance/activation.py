@@ -1,4 +1,4 @@
-"""Relevance through element-wise monotone activations: it passes unchanged."""
+"""Relevance through element-wise functions of one operand: it passes unchanged."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, first
 from lrp_fx.rules import Pass
 
-NAMES = [
-    "relu",
-    "relu6",
-    "hardtanh",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "gelu",
-    "silu",
-    "hardswish",
-    "tanh",
-    "sigmoid",
-    "hardsigmoid",
-    "elu",
-    "selu",
-    "celu",
-    "softplus",
-    "softsign",
-    "leaky_relu",
-    "prelu",
-    "_prelu_kernel",
-    "mish",
-    "log_sigmoid",
-    "threshold",
-    "rrelu",
-    "hardshrink",
-    "softshrink",
-    "tanhshrink",
-]
+ACTIVATIONS = (
+    *("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "threshold", "leaky_relu"),
+    *(
+        "prelu",
+        "_prelu_kernel",
+        "rrelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+    ),
+    *("tanh", "sigmoid", "hardsigmoid", "log_sigmoid", "softplus", "softsign"),
+    *("hardshrink", "softshrink", "tanhshrink"),
+)
+FUNCTIONS = (
+    *("neg", "abs", "square", "pow", "sqrt", "rsqrt", "reciprocal"),
+    *("exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "erf"),
+)
 
 
 class PassRelevance(RelevanceNode):
@@ -49,19 +41,19 @@ class PassRelevance(RelevanceNode):
 
 def write_pass(site: Site) -> Received:
     """Pass the relevance to the first operand."""
-    operand = next(o for o in first(site.node))
+    (operand,) = first(site.node)
     return {operand: [site.call(PassRelevance(), site.relevance)]}
 
 
 OPERATIONS = [
     Operation(
         name=name,
-        kind="activation",
+        kind="activation" if name in ACTIVATIONS else "function",
         operands=first,
         default=always(Pass()),
         alternatives=(Pass,),
         write=write_pass,
-        source="Bach et al. 2015: element-wise activations pass relevance on",
+        source="the only conserving choice for a function of one value (Bach et al. 2015)",
     )
-    for name in NAMES
+    for name in (*ACTIVATIONS, *FUNCTIONS)
 ]

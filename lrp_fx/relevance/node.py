@@ -12,7 +12,7 @@ class RelevanceNode(nn.Module):
     """One node of the relevance pass: the relevance of an operation's output in, of its inputs out.
 
     Subclasses write :meth:`propagate`. The relevance pass runs outside autocast: under autocast the
-    operands come in mixed dtypes and are cast to that of the relevance.
+    operands come in mixed dtypes and are cast to that of the relevance, at least float32.
     """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -44,7 +44,7 @@ def _device_type(args: tuple[Any, ...]) -> str | None:
 
 def _relevance_dtype(relevance: Any) -> torch.dtype:
     tensor = _first_tensor(relevance)
-    return torch.float32 if tensor is None else tensor.dtype
+    return torch.float32 if tensor is None else torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:

@@ -1,15 +1,21 @@
-"""Relevance through batch norms that could not be folded, and through negation."""
+"""Relevance through normalization: batch norms that could not be folded, layer, RMS, group norm.
+
+The statistic counts as a constant, and the ε rule goes through the rest as one affine map.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments
-from lrp_fx.relevance.activation import PassRelevance, write_pass
+from lrp_fx.aten import arguments, name_of
+from lrp_fx.relevance.activation import PassRelevance
+from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, argument, first
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
 from lrp_fx.rules import Epsilon, Pass, Rule
 
 
@@ -41,11 +47,96 @@ class AffineRelevance(RelevanceNode):
         return input * scale * self.rule.stabilizer.quotient(relevance, output)
 
 
+class StandardizeRelevance(RelevanceNode):
+    """The ε rule on ``y = γ (x − mean) / σ + β`` with σ constant: ``R_in = x ⊙ Jᵀ[R / S(y)]``.
+
+    ``J = diag(γ/σ)(I − 11ᵀ/n)`` over the ``n`` normalized entries; without the mean for RMS norm.
+
+    Args:
+        rule: the ε rule.
+        name: ATen's name of the operation, which says what is normalized.
+        engine: who computes the adjoint.
+    """
+
+    def __init__(self, rule: Epsilon, name: str, engine: Engine) -> None:
+        super().__init__()
+        self.rule, self.name = rule, name
+        self.engine: Engine = engine
+
+    def extra_repr(self) -> str:
+        """The operation and the rule."""
+        return f"{self.name}, {self.rule}"
+
+    def propagate(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        output: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float | None,
+        extent: Any = None,
+    ) -> Tensor:
+        """The relevance of the input, of its shape.
+
+        Args:
+            relevance: of the output's shape.
+            input: the operand.
+            output: the operation's output.
+            weight: γ, if any.
+            bias: β, if any.
+            eps: added to the variance.
+            extent: the normalized shape (layer and RMS norm), or the number of groups (group norm).
+        """
+        per_channel = self.name in ("group_norm", "instance_norm")
+        frame = _grouped(input, extent) if per_channel else input
+        dims = list(range(2, frame.dim())) if per_channel else list(range(-len(extent), 0))
+        eps = torch.finfo(input.dtype).eps if eps is None else eps
+        centre: Callable[[Tensor], Tensor] = _identity
+        if self.name != "rms_norm":
+            centre = _centre(frame.shape if per_channel else None, dims)
+        scale = (centre(input).reshape(frame.shape).square().mean(dims, keepdim=True) + eps).rsqrt()
+        scale = scale.expand(frame.shape).reshape(input.shape)
+        if weight is not None:
+            scale = scale * _along(weight, input, per_channel)
+
+        def forward(x: Tensor) -> Tensor:
+            y = scale * centre(x)
+            return y if bias is None else y + _along(bias, input, per_channel)
+
+        _, pullback = linearize(self.engine, forward, lambda q: centre(q * scale), input, output)
+        return input * pullback(self.rule.stabilizer.quotient(relevance, output))
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _centre(shape: torch.Size | None, dims: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """``(I − 11ᵀ/n) x`` over ``dims`` of ``x`` seen in ``shape``; symmetric, so its own adjoint."""
+
+    def centre(x: Tensor) -> Tensor:
+        frame = x if shape is None else x.reshape(shape)
+        return (frame - frame.mean(list(dims), keepdim=True)).reshape(x.shape)
+
+    return centre
+
+
+def _grouped(x: Tensor, groups: int | None) -> Tensor:
+    """(N, C, …) as (N, groups, …); one channel is a group of its own for instance norm."""
+    return x.reshape(x.shape[0], x.shape[1] if groups is None else groups, -1)
+
+
+def _along(parameter: Tensor, input: Tensor, per_channel: bool) -> Tensor:
+    """γ or β in a shape that broadcasts to the input."""
+    return parameter.reshape(-1, *[1] * (input.dim() - 2)) if per_channel else parameter
+
+
 def _default(node: fx.Node, facts: Facts) -> Rule:
     return Pass() if facts.is_preprocessing(node) else Epsilon()
 
 
-def _write(site: Site) -> Received:
+def _write_batch_norm(site: Site) -> Received:
     bound: dict[str, Any] = arguments(site.node)
     operand = bound["input"]
     if isinstance(site.rule, Pass):
@@ -56,6 +147,18 @@ def _write(site: Site) -> Received:
     return {operand: [call]}
 
 
+def _write_standardize(site: Site) -> Received:
+    bound: dict[str, Any] = arguments(site.node)
+    operand = bound["input"]
+    if isinstance(site.rule, Pass):
+        return {operand: [site.call(PassRelevance(), site.relevance)]}
+    assert isinstance(site.rule, Epsilon)
+    extent = bound.get("normalized_shape", bound.get("num_groups"))
+    values = (operand, site.node, bound["weight"], bound.get("bias"), bound["eps"], extent)
+    module = StandardizeRelevance(site.rule, name_of(site.node), site.engine)
+    return {operand: [site.call(module, site.relevance, *site.value(values))]}
+
+
 OPERATIONS = [
     Operation(
         name="batch_norm",
@@ -64,16 +167,20 @@ OPERATIONS = [
         default=_default,
         default_label="Epsilon on the affine map; Pass on a model input",
         alternatives=(Epsilon, Pass),
-        write=_write,
+        write=_write_batch_norm,
         source="ε rule on y = s x + t",
     ),
-    Operation(
-        name="neg",
-        kind="activation",
-        operands=first,
-        default=always(Pass()),
-        alternatives=(Pass,),
-        write=write_pass,
-        source="a product with the constant −1",
+    *(
+        Operation(
+            name=name,
+            kind="normalization",
+            operands=argument("input"),
+            default=_default,
+            default_label="Epsilon with the statistic as a constant; Pass on a model input",
+            alternatives=(Epsilon, Pass),
+            write=_write_standardize,
+            source="ε rule on diag(γ/σ)(I − 11ᵀ/n) x + β as one map; Pass: Achtibat et al. 2024",
+        )
+        for name in ("layer_norm", "rms_norm", "group_norm", "instance_norm")
     ),
 ]

@@ -155,7 +155,6 @@ def _write_average(site: Site) -> Received:
     module = AverageRelevance(packet, AVERAGING[name_of(node)], rule, site.engine)
     output = site.value(node) if isinstance(rule, Proportional) else None
     options = site.value(others(node))
-    options = {key: value for key, value in options.items() if value is not None}
     return {operand: [site.call(module, site.relevance, site.value(operand), output, **options)]}
 
 

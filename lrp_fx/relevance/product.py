@@ -8,37 +8,19 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import arguments, as_tuple, name_of, packet_of
-from lrp_fx.relevance.activation import NAMES as ACTIVATIONS
+from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
 from lrp_fx.rules import Gate, Half, Pass, Rule
 
-GATES = frozenset(["sigmoid", "hardsigmoid", "softmax", "_softmax"])
+SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
+GATES = frozenset(["sigmoid", "hardsigmoid", *SOFTMAXES])
 REDUCTIONS = frozenset(
     ["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"]
 )
-SCALAR_FUNCTIONS = frozenset(
-    [
-        "sqrt",
-        "rsqrt",
-        "reciprocal",
-        "pow",
-        "exp",
-        "log",
-        "abs",
-        "neg",
-        "add",
-        "sub",
-        "rsub",
-        "mul",
-        "div",
-        "clamp",
-        "clamp_min",
-        "square",
-    ]
-) | frozenset(ACTIVATIONS)
+SCALAR_FUNCTIONS = frozenset({"add", "sub", "rsub", "mul", "div", *ACTIVATIONS, *FUNCTIONS})
 
 
 class ScaleRelevance(RelevanceNode):
@@ -70,9 +52,19 @@ class FactorRelevance(RelevanceNode):
 
 def is_gate(node: Any) -> bool:
     """Whether a value comes straight from a sigmoid, hardsigmoid or softmax."""
+    return _origin(node) in GATES
+
+
+def is_softmax(node: Any) -> bool:
+    """Whether a value comes straight from a softmax."""
+    return _origin(node) in SOFTMAXES
+
+
+def _origin(node: Any) -> str | None:
+    """The name of the operation that made a value, re-arrangements aside."""
     while isinstance(node, fx.Node) and name_of(node) in ROUTING:
         node = node.args[0]
-    return isinstance(node, fx.Node) and name_of(node) in GATES
+    return name_of(node) if isinstance(node, fx.Node) else None
 
 
 def is_statistic(node: Any, facts: Facts) -> bool:

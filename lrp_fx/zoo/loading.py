@@ -41,14 +41,16 @@ class ZooError(LRPError):
 class LoadedModel:
     """A classifier in eval mode with all that is needed to show it a photograph.
 
-    ``preprocess`` turns a PIL image into the input ``(3, H, W)``, ``display`` into the picture that
-    the network then sees, and ``categories[i]`` names output ``i``.
+    ``preprocess`` turns a PIL image into the input ``(3, H, W)``, whose values lie between the two
+    ``bounds``, ``(3, 1, 1)`` each; ``display`` turns it into the picture that the network then
+    sees; and ``categories[i]`` names output ``i``.
     """
 
     name: str
     model: nn.Module
     preprocess: Callable[[Image.Image], Tensor]
     display: Callable[[Image.Image], Image.Image]
+    bounds: tuple[Tensor, Tensor]
     categories: tuple[str, ...]
 
 
@@ -187,5 +189,10 @@ def _loaded(
     name: str, network: nn.Module, preprocessing: Preprocessing, categories: list[str]
 ) -> LoadedModel:
     return LoadedModel(
-        name, network.eval(), preprocessing.tensor, preprocessing.display, tuple(categories)
+        name,
+        network.eval(),
+        preprocessing.tensor,
+        preprocessing.display,
+        preprocessing.bounds(),
+        tuple(categories),
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
@@ -25,6 +26,11 @@ class Preprocessing:
         resized = functional.resize(photograph.convert("RGB"), [self.resize], self.interpolation)
         cropped: Image.Image = functional.center_crop(resized, [self.crop])
         return cropped
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The smallest and the largest value that :meth:`tensor` can have, ``(3, 1, 1)`` each."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return -mean / std, (1 - mean) / std
 
     def tensor(self, photograph: Image.Image) -> Tensor:
         """The input of the network, ``(3, crop, crop)`` in float32, for one photograph."""

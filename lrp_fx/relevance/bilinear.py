@@ -1,0 +1,161 @@
+"""Relevance through products of two matrices: matmul, bmm, einsum of two operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import arguments, name_of
+from lrp_fx.relevance.engines import Engine, linearize, sum_to
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site
+from lrp_fx.relevance.product import is_softmax
+from lrp_fx.rules import Epsilon, Half, Rule, ValuePath
+
+Bilinear = Callable[[Tensor, Tensor], Tensor]
+
+
+class BilinearRelevance(RelevanceNode):
+    """``R_a = share · a ⊙ J_aᵀ[R / S(y)]`` for one operand of a bilinear ``y = a · b``.
+
+    Half each is ``share = ½`` (Achtibat et al. 2024, Prop. 3.3); with one operand constant, or all to
+    the value path (Ali et al. 2022), the share is one.
+    """
+
+    def __init__(
+        self,
+        rule: Half | ValuePath | Epsilon,
+        equation: str | None,
+        *,
+        of_first: bool,
+        share: float,
+        engine: Engine,
+    ) -> None:
+        super().__init__()
+        self.rule, self.equation = rule, equation
+        self.of_first, self.share = of_first, share
+        self.engine: Engine = engine
+
+    def extra_repr(self) -> str:
+        """The rule, the share, and whose relevance it is."""
+        operand = "first" if self.of_first else "second"
+        return f"{self.rule}, share={self.share:g}, operand={operand!r}"
+
+    def propagate(self, relevance: Tensor, output: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The relevance of the operand, of its shape."""
+        operand, other = (first, second) if self.of_first else (second, first)
+
+        def forward(value: Tensor) -> Tensor:
+            return self._product(value, other) if self.of_first else self._product(other, value)
+
+        def adjoint(q: Tensor) -> Tensor:
+            if self.equation is not None:
+                return einsum_adjoint(self.equation, q, first, second, self.of_first)
+            return matmul_adjoint(q, first, second, self.of_first)
+
+        _, pullback = linearize(self.engine, forward, adjoint, operand, output)
+        return operand * pullback(self.rule.stabilizer.quotient(relevance * self.share, output))
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.equation is not None:
+            return torch.einsum(self.equation, a, b)
+        return torch.matmul(a, b)
+
+
+def matmul_adjoint(q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
+    """``Jᵀ q`` of ``a @ b`` with respect to one operand; vectors and broadcasting as in torch."""
+    a2 = a.unsqueeze(0) if a.dim() == 1 else a
+    b2 = b.unsqueeze(-1) if b.dim() == 1 else b
+    if b.dim() == 1:
+        q = q.unsqueeze(-1)
+    if a.dim() == 1:
+        q = q.unsqueeze(-2)
+    if of_first:
+        return sum_to(q @ b2.mT, a2.shape).reshape(a.shape)
+    return sum_to(a2.mT @ q, b2.shape).reshape(b.shape)
+
+
+def einsum_adjoint(equation: str, q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
+    """``Jᵀ q`` of ``einsum(equation, a, b)`` with respect to one operand.
+
+    An index that only this operand has was summed over: the cotangent is spread along it.
+    """
+    inputs, output = equation.replace(" ", "").split("->")
+    first, second = inputs.split(",")
+    wanted, operand = (first, a) if of_first else (second, b)
+    names, other = (second, b) if of_first else (first, a)
+    missing = [i for i in wanted if i not in output and i not in names]
+    kept = "".join(i for i in wanted if i not in missing)
+    result = torch.einsum(f"{output},{names}->{kept}", q, other)
+    for position, index in enumerate(wanted):
+        if index in missing:
+            result = result.unsqueeze(position)
+    return result.expand(operand.shape)
+
+
+def has_attention(graph: fx.Graph) -> bool:
+    """Whether a matrix product in the graph has a softmax for a factor."""
+    names = {operation.name for operation in OPERATIONS}
+    return any(
+        node.op == "call_function"
+        and name_of(node) in names
+        and any(is_softmax(operand) for operand in _operands(node))
+        for node in graph.nodes
+    )
+
+
+def _operands(node: fx.Node) -> list[Any]:
+    bound = arguments(node)
+    if name_of(node) == "einsum":
+        return list(bound["tensors"])
+    values = list(bound.values())
+    return values[:2]
+
+
+def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
+    dynamic = [operand for operand in _operands(node) if facts.is_dynamic(operand)]
+    if len(dynamic) == 2 and isinstance(rule, ValuePath):
+        weights = [operand for operand in dynamic if is_softmax(operand)]
+        if len(weights) == 1:
+            return [operand for operand in dynamic if operand is not weights[0]]
+    return dynamic
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    return Half() if len(_receivers(node, Half(), facts)) == 2 else Epsilon()
+
+
+def _write(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    assert isinstance(rule, (Half, ValuePath, Epsilon))
+    operands = _operands(node)
+    equation = arguments(node)["equation"] if name_of(node) == "einsum" else None
+    targets = _receivers(node, rule, site.facts)
+    received: Received = {}
+    for position, operand in enumerate(operands):
+        if operand in targets and site.receives(operand):
+            module = BilinearRelevance(
+                rule, equation, of_first=position == 0, share=1 / len(targets), engine=site.engine
+            )
+            values = site.value((node, *operands))
+            received.setdefault(operand, []).append(site.call(module, site.relevance, *values))
+    return received
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="bilinear",
+        operands=_operands,
+        default=_default,
+        default_label="Half; Epsilon with a constant operand",
+        alternatives=(Half, ValuePath, Epsilon),
+        receivers=_receivers,
+        write=_write,
+        source="Achtibat et al. 2024, Prop. 3.3; ValuePath: Ali et al. 2022",
+    )
+    for name in ("matmul", "mm", "bmm", "einsum")
+]

@@ -1,0 +1,304 @@
+"""Relevance through LSTM, GRU and RNN: gates get nothing, the signal takes all (Arras et al. 2017).
+
+The layers are run once more, step by step, and relevance goes back through the unrolled cells. With
+the ε rule on every sum:
+
+    LSTM: c' = f c + i g, h' = o tanh(c')           R → c' → (f c, i g); i g → g → (x, h)
+    GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (x by p, h by u)
+    RNN:  h' = tanh(W x + U h + b)                  R → (x, h)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import name_of
+from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Operation, Received, Site, always
+from lrp_fx.rules import Epsilon, Stabilizer
+
+State = tuple[Tensor, ...]
+"""The hidden state of a cell, (h,) or (h, c), each (N, H)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The parameters of one layer in one direction; the biases may be missing."""
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+
+    def input_part(self, x: Tensor) -> Tensor:
+        """``W_ih x + b_ih``, (N, gates · H)."""
+        return torch.nn.functional.linear(x, self.w_ih, self.b_ih)
+
+    def hidden_part(self, h: Tensor) -> Tensor:
+        """``W_hh h + b_hh``, (N, gates · H)."""
+        return torch.nn.functional.linear(h, self.w_hh, self.b_hh)
+
+
+@dataclass(frozen=True)
+class Back:
+    """What every cell needs on the way back."""
+
+    stabilizer: Stabilizer
+    engine: Engine
+
+    def pull(self, x: Tensor, weight: Tensor, q: Tensor) -> Tensor:
+        """``x ⊙ Wᵀ q``, (N, features)."""
+        _, pullback = linearize(self.engine, lambda v: v @ weight.T, lambda c: c @ weight, x)
+        return x * pullback(q)
+
+
+def lstm_step(x: Tensor, state: State, w: Weights) -> State:
+    """The next (h, c)."""
+    i, f, g, o = (w.input_part(x) + w.hidden_part(state[0])).chunk(4, 1)
+    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def lstm_back(
+    relevance: State, x: Tensor, state: State, w: Weights, back: Back
+) -> tuple[Tensor, State]:
+    """Relevance of x and of the state before, from that of the state after."""
+    h, c = state
+    i, f, g, _ = (w.input_part(x) + w.hidden_part(h)).chunk(4, 1)
+    kept, new = f.sigmoid() * c, i.sigmoid() * g.tanh()
+    q = back.stabilizer.quotient(relevance[0] + relevance[1], kept + new)
+    signal = back.stabilizer.quotient(new * q, g)
+    w_ih, w_hh = w.w_ih.chunk(4)[2], w.w_hh.chunk(4)[2]
+    return back.pull(x, w_ih, signal), (back.pull(h, w_hh, signal), kept * q)
+
+
+def gru_step(x: Tensor, state: State, w: Weights) -> State:
+    """The next (h,)."""
+    (h,) = state
+    (r, z, p), (r_h, z_h, u) = w.input_part(x).chunk(3, 1), w.hidden_part(h).chunk(3, 1)
+    n = (p + (r + r_h).sigmoid() * u).tanh()
+    z = (z + z_h).sigmoid()
+    return ((1 - z) * n + z * h,)
+
+
+def gru_back(
+    relevance: State, x: Tensor, state: State, w: Weights, back: Back
+) -> tuple[Tensor, State]:
+    """Relevance of x and of the state before, from that of the state after."""
+    (h,) = state
+    (r, z, p), (r_h, z_h, u) = w.input_part(x).chunk(3, 1), w.hidden_part(h).chunk(3, 1)
+    reset, z = (r + r_h).sigmoid(), (z + z_h).sigmoid()
+    before = p + reset * u
+    new, kept = (1 - z) * before.tanh(), z * h
+    q = back.stabilizer.quotient(relevance[0], new + kept)
+    signal = back.stabilizer.quotient(new * q, before)
+    w_ih, w_hh = w.w_ih.chunk(3)[2], w.w_hh.chunk(3)[2]
+    return back.pull(x, w_ih, signal), (back.pull(h, w_hh, signal * reset) + kept * q,)
+
+
+def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State, Weights], State]:
+    """A plain cell with its activation."""
+    return lambda x, state, w: (activation(w.input_part(x) + w.hidden_part(state[0])),)
+
+
+def rnn_back(
+    relevance: State, x: Tensor, state: State, w: Weights, back: Back
+) -> tuple[Tensor, State]:
+    """Relevance of x and of the state before, from that of the state after."""
+    (h,) = state
+    q = back.stabilizer.quotient(relevance[0], w.input_part(x) + w.hidden_part(h))
+    return back.pull(x, w.w_ih, q), (back.pull(h, w.w_hh, q),)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A kind of cell: one step forward, one step back, and how many state tensors it has."""
+
+    step: Callable[[Tensor, State, Weights], State]
+    back: Callable[[State, Tensor, State, Weights, Back], tuple[Tensor, State]]
+    states: int
+
+
+CELLS = {
+    "lstm": Cell(lstm_step, lstm_back, 2),
+    "gru": Cell(gru_step, gru_back, 1),
+    "rnn_tanh": Cell(rnn_step(torch.tanh), rnn_back, 1),
+    "rnn_relu": Cell(rnn_step(torch.relu), rnn_back, 1),
+}
+
+
+class RecurrentRelevance(RelevanceNode):
+    """Back through all layers, directions and steps of a recurrent operation."""
+
+    def __init__(
+        self, name: str, rule: Epsilon, engine: Engine, *, bidirectional: bool, batch_first: bool
+    ) -> None:
+        super().__init__()
+        self.name, self.rule = name, rule
+        self.cell = CELLS[name]
+        self.directions = 2 if bidirectional else 1
+        self.batch_first = batch_first
+        self.tools = Back(rule.stabilizer, engine)
+
+    def extra_repr(self) -> str:
+        """The kind of cell and the rule."""
+        return f"{self.name}, {self.rule}"
+
+    def propagate(
+        self,
+        relevances: list[Tensor | None],
+        input: Tensor,
+        hidden: list[Tensor],
+        parameters: list[Tensor],
+        has_biases: bool,
+    ) -> Tensor:
+        """The relevance of the input, (T, N, D), or (N, T, D) with ``batch_first``.
+
+        Args:
+            relevances: of the output sequence and of the final states, None for those unread.
+            input: the input sequence.
+            hidden: the initial states, (layers · directions, N, H) each.
+            parameters: the weights in PyTorch's order.
+            has_biases: whether biases are among them.
+        """
+        unbatched = input.dim() == 2
+        sequence = self._time_first(input, unbatched)
+        hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
+        weights = _split(parameters, has_biases)
+        layers = len(weights) // self.directions
+        inputs, states = self._forward(sequence, hidden, weights, layers)
+        output = relevances[0]
+        finals = [*relevances[1:], *[None] * (1 + self.cell.states - len(relevances))]
+        size = states[-1][0][0].shape[-1]
+        incoming = sequence.new_zeros((*sequence.shape[:2], size * self.directions))
+        if output is not None:
+            incoming = incoming + self._time_first(output, unbatched)
+        for layer in reversed(range(layers)):
+            shares = []
+            for direction in range(self.directions):
+                k = layer * self.directions + direction
+                last = tuple(
+                    torch.zeros_like(states[k][0][0])
+                    if final is None
+                    else (final.unsqueeze(1) if unbatched else final)[k]
+                    for final in finals
+                )
+                mine = incoming.chunk(self.directions, -1)[direction]
+                shares.append(
+                    self._back(mine, last, inputs[layer], states[k], weights[k], direction)
+                )
+            incoming = shares[0] if len(shares) == 1 else shares[0] + shares[1]
+        result = incoming.transpose(0, 1) if self.batch_first and not unbatched else incoming
+        return result.squeeze(1) if unbatched else result
+
+    def _time_first(self, sequence: Tensor, unbatched: bool) -> Tensor:
+        if unbatched:
+            return sequence.unsqueeze(1)
+        return sequence.transpose(0, 1) if self.batch_first else sequence
+
+    def _forward(
+        self, sequence: Tensor, hidden: list[Tensor], weights: list[Weights], layers: int
+    ) -> tuple[list[Tensor], list[list[State]]]:
+        """The input of each layer, and of each layer and direction the states before each step."""
+        inputs, states = [sequence], []
+        for layer in range(layers):
+            outputs = []
+            for direction in range(self.directions):
+                k = layer * self.directions + direction
+                state: State = tuple(h[k] for h in hidden)
+                before, after = [], []
+                for x in _in_order(inputs[-1], direction):
+                    before.append(state)
+                    state = self.cell.step(x, state, weights[k])
+                    after.append(state[0])
+                states.append(before)
+                outputs.append(torch.stack(after[::-1] if direction else after))
+            inputs.append(torch.cat(outputs, -1))
+        return inputs, states
+
+    def _back(
+        self,
+        relevance: Tensor,
+        last: State,
+        inputs: Tensor,
+        states: list[State],
+        weights: Weights,
+        direction: int,
+    ) -> Tensor:
+        """The relevance of a layer's input sequence from one direction."""
+        arriving, shares = last, []
+        xs, rs = _in_order(inputs, direction), _in_order(relevance, direction)
+        for x, r, state in zip(xs[::-1], rs[::-1], states[::-1], strict=True):
+            arriving = (arriving[0] + r, *arriving[1:])
+            share, arriving = self.cell.back(arriving, x, state, weights, self.tools)
+            shares.append(share)
+        return torch.stack(shares if direction else shares[::-1])
+
+
+def _in_order(sequence: Tensor, direction: int) -> list[Tensor]:
+    """The steps in the order in which a direction takes them."""
+    steps = list(sequence.unbind(0))
+    return steps[::-1] if direction else steps
+
+
+def _split(parameters: list[Tensor], has_biases: bool) -> list[Weights]:
+    """PyTorch's flat list of parameters, by layer and direction."""
+    count = 4 if has_biases else 2
+    found = []
+    for start in range(0, len(parameters), count):
+        chosen = parameters[start : start + count]
+        biases = chosen[2:] if has_biases else (None, None)
+        found.append(Weights(chosen[0], chosen[1], biases[0], biases[1]))
+    return found
+
+
+def _write(site: Site) -> Received:
+    node = site.node
+    name, args = name_of(node), node.args
+    if node.kwargs or len(args) != 9 or not isinstance(args[2], (list, tuple)):
+        raise UnsupportedOperationError(
+            f"'{node.name}' runs on a packed sequence: explain padded sequences instead, one call of "
+            "the recurrent layer without pack_padded_sequence"
+        )
+    values: tuple[Any, ...] = args
+    input, hidden, parameters, has_biases, num_layers, _, _, bidirectional, batch_first = values
+    per_cell = 4 if has_biases else 2
+    if len(parameters) != per_cell * num_layers * (2 if bidirectional else 1):
+        raise UnsupportedOperationError(f"'{node.name}' has projections (proj_size), not described")
+    assert isinstance(site.rule, Epsilon)
+    module = RecurrentRelevance(
+        name,
+        site.rule,
+        site.engine,
+        bidirectional=bool(bidirectional),
+        batch_first=bool(batch_first),
+    )
+    parts = [site.parts.get(index) for index in range(max(site.parts) + 1)]
+    states = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
+    inputs = site.value((input, states, list(parameters), has_biases))
+    return {input: [site.call(module, parts, *inputs)]}
+
+
+def _operands(node: fx.Node) -> list[Any]:
+    return [node.args[0]]
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="recurrent",
+        operands=_operands,
+        default=always(Epsilon()),
+        alternatives=(Epsilon,),
+        write=_write,
+        source="Arras et al. 2017: signal takes all",
+    )
+    for name in CELLS
+]

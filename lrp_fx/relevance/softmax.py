@@ -1,0 +1,53 @@
+"""Relevance through a softmax inside the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import arguments
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first
+from lrp_fx.rules import Nothing, Rule, SoftmaxTaylor
+
+NAMES = ("softmax", "_softmax", "_safe_softmax")
+
+
+class SoftmaxRelevance(RelevanceNode):
+    """``R_in = x ⊙ (R − y ΣR)`` along the softmax' dimension; masked logits (−∞) get nothing.
+
+    A mask may be finite: entries whose softmax is exactly zero get nothing either.
+    """
+
+    def propagate(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Tensor:
+        """The relevance of the logits, of their shape."""
+        total = relevance.sum(dim, keepdim=True)
+        masked = torch.isinf(input) | (output == 0)
+        return (input * (relevance - output * total)).masked_fill(masked, 0)
+
+
+def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
+    return [] if isinstance(rule, Nothing) else first(node)
+
+
+def _write(site: Site) -> Received:
+    (operand,) = first(site.node)
+    values = site.value(operand), site.value(site.node), arguments(site.node)["dim"]
+    return {operand: [site.call(SoftmaxRelevance(), site.relevance, *values)]}
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="softmax",
+        operands=first,
+        default=always(SoftmaxTaylor()),
+        alternatives=(SoftmaxTaylor, Nothing),
+        receivers=_receivers,
+        write=_write,
+        source="Achtibat et al. 2024, Prop. 3.1; Nothing: Ali et al. 2022",
+    )
+    for name in NAMES
+]
