@@ -28,25 +28,25 @@ _NONNEGATIVE = frozenset(
         "sqrt",
     ]
 )
+_MOVES = frozenset(ROUTING) | frozenset(
+    [
+        "cat",
+        "stack",
+        "split",
+        "split_with_sizes",
+        "chunk",
+        "unbind",
+        "tensor_split",
+        "getitem",
+        "where",
+    ]
+)
 _KEEP_SIGN = (
     (frozenset(AVERAGING) - {"upsample_bicubic2d"})
-    | (frozenset(ROUTING) - {"pad"})
+    | (_MOVES - {"pad"})
     | frozenset(["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"])
     | frozenset(
         ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "max"]
-    )
-    | frozenset(
-        [
-            "cat",
-            "stack",
-            "split",
-            "split_with_sizes",
-            "chunk",
-            "unbind",
-            "tensor_split",
-            "getitem",
-            "where",
-        ]
     )
 )
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
@@ -55,9 +55,10 @@ _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfin
 _FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | frozenset(
     ["new_ones", "new_zeros", "new_full", "new_empty"]
 )
-_WITHOUT_RELEVANCE = _MASKS | _FILLED
-"""Tensors that are made from others and yet carry no relevance."""
-_AFFINE = frozenset(["add", "sub", "rsub", "mul", "div", "neg", "batch_norm"])
+"""Both make tensors from others and yet carry no relevance."""
+_BINARY = frozenset(["add", "sub", "rsub", "mul", "div"])
+AFFINE = _BINARY | {"neg", "batch_norm"}
+"""Operations that are affine in their first operand where the others are constants."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Analysis:
 def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
     """Find the facts in one pass over the graph."""
     dynamic: set[fx.Node] = set(inputs)
+    dependent: set[fx.Node] = set(dynamic)  # the dynamic values, and masks made of them
     nonnegative: set[fx.Node] = set()
     preprocessing: set[fx.Node] = set(dynamic)
     constant: set[fx.Node] = set()
@@ -104,13 +106,13 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
         sources = node.all_input_nodes
         if sources and all(source in constant for source in sources):
             constant.add(node)
-        carries = not _is_size(node) and name_of(node) not in _WITHOUT_RELEVANCE
-        if carries and any(source in dynamic for source in sources):
+        if _is_size(node) or name_of(node) in _FILLED:
+            continue
+        if any(source in dependent for source in sources):
+            dependent.add(node)
+        if name_of(node) not in _MASKS and any(source in dynamic for source in sources):
             dynamic.add(node)
-            moving = [source for source in sources if source in dynamic]
-            moves_only = name_of(node) in _AFFINE | _KEEP_SIGN | {"pad"} and len(set(moving)) == 1
-            is_plain = name_of(node) not in AVERAGING and "max" not in name_of(node)
-            if moves_only and is_plain and all(source in preprocessing for source in moving):
+            if _is_preprocessing(node, dependent, preprocessing):
                 preprocessing.add(node)
         if _is_nonnegative(node, nonnegative):
             nonnegative.add(node)
@@ -131,12 +133,26 @@ def _is_size(node: fx.Node) -> bool:
     return True
 
 
+def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set[fx.Node]) -> bool:
+    """Whether a node moves preprocessed values, or is affine in one with constants beside it."""
+    moving = [source for source in node.all_input_nodes if source in dependent]
+    if not all(source in preprocessing for source in moving):
+        return False
+    if name_of(node) not in AFFINE:
+        return name_of(node) in _MOVES
+    if name_of(node) not in _BINARY:
+        return True
+    bound = arguments(node)
+    a, b = bound["self"], bound["other"]
+    return (a in dependent) != (b in dependent) and not (name_of(node) == "div" and b in dependent)
+
+
 def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     name = name_of(node)
     if name in _NONNEGATIVE:
         return True
     if name in _KEEP_SIGN:
-        return all(
+        return _numbers_at_least_zero(node) and all(
             source in known
             for source in node.all_input_nodes
             if not _is_size_or_index(node, source)
@@ -152,11 +168,11 @@ def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
         return low is not None and _number_at_least_zero(low)
     if name == "clamp_min":
         return _number_at_least_zero(bound["min"])
+    if name == "mul" and bound["self"] is bound["other"]:
+        return True
     if name in ("add", "mul", "div"):
         signs = [v in known or _number_at_least_zero(v) for v in (bound["self"], bound["other"])]
         return all(signs) and _number_at_least_zero(bound.get("alpha", 1))
-    if name == "mul" and bound["self"] is bound["other"]:
-        return True
     if name == "pow":
         return isinstance(bound["exponent"], int) and bound["exponent"] % 2 == 0
     return False
@@ -168,6 +184,13 @@ def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
         return True
     operation = operation_of(node)
     return operation is not None and source not in operation.operands(node)
+
+
+def _numbers_at_least_zero(node: fx.Node) -> bool:
+    """Whether none of the operands is a negative number: the other value of a where."""
+    operation = operation_of(node)
+    numbers = [] if operation is None else operation.operands(node)
+    return all(_number_at_least_zero(v) for v in numbers if not isinstance(v, fx.Node))
 
 
 def _number_at_least_zero(value: Any) -> bool:

@@ -20,6 +20,7 @@ from lrp_fx.capture import (
     WAYS,
     Arguments,
     Captured,
+    Way,
     read,
     reproduces,
     run_model,
@@ -137,6 +138,7 @@ class Explainer:
             raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
         self.model, self.options = model, options
         self._readings: dict[Any, list[_Reading]] = {}
+        self._branching: set[Any] = set()
         self._lock = threading.RLock()
 
     def refresh(self) -> None:
@@ -179,8 +181,8 @@ class Explainer:
                         return next(iter(reading.programs.values()))
             arguments = self._expected_arguments()
             way = self.options.capture
-            if way == "export":
-                raise CaptureError('capture="export" needs example inputs: pass them to plan()')
+            if way in ("export", "record"):
+                raise CaptureError(f"capture={way!r} needs example inputs: pass them to plan()")
             try:
                 captured = read(self.model, arguments, way)
             except CaptureError as error:
@@ -213,13 +215,17 @@ class Explainer:
             if _verified(reading, arguments, own):
                 return reading
         began = time.perf_counter()
-        captured = read(self.model, arguments, self.options.capture, own)
+        way = "record" if structure in self._branching else self.options.capture
+        captured = read(self.model, arguments, way, own)
         if report is not None:
             report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
+        if captured.way == "record":
+            self._branching.add(structure)
         for fold_dense in (True, False):
             reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state)
             if _verified(reading, arguments, own):
-                known.append(reading)
+                if captured.way != "record":  # the next input may take another branch
+                    known.append(reading)
                 return reading
         raise CaptureError(
             "the canonical graph does not compute what the model computes: this is a fault of lrp_fx, "
@@ -246,7 +252,7 @@ class Explainer:
 
     def _plan(self, captured: Captured, attributed: int, view: View, composite: Composite) -> Plan:
         inputs = captured.placeholders()[:attributed]
-        notes = [f"capture: {captured.way}", f"composite: {composite.name}"]
+        notes = [_capture_note(captured.way), f"composite: {composite.name}"]
         if view.explained is None:
             explained, note = explained_output(self._result(captured))
         else:
@@ -343,6 +349,14 @@ def _flag(value: Any) -> Any:
         isinstance(value, tuple) and all(isinstance(item, _FLAGS) for item in value)
     )
     return value if is_plain else type(value)
+
+
+def _capture_note(way: Way) -> str:
+    if way == "record":
+        return (
+            "capture: record; the plan holds for this input alone, another may take another branch"
+        )
+    return f"capture: {way}"
 
 
 def _keys(structured: Any) -> str:

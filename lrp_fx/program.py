@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from lrp_fx.capture import named_tensors
 from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError
 from lrp_fx.plan import Plan
-from lrp_fx.relevance import LinearRelevance, RelevanceNode
+from lrp_fx.relevance import LinearRelevance
 from lrp_fx.rewrite import LRPGraph
 from lrp_fx.start import Target
 
@@ -115,38 +115,52 @@ class Program:
             self._fingerprint = fingerprint
 
     def _first_non_finite(self, tensors: tuple[Tensor, ...], target: Target) -> LRPError:
-        """The error that names the node whose relevance is not finite although its inputs are."""
+        """The error that names the node in which NaN or infinity came up."""
         finder = _Finder(self.lrp.module)
         finder.run(*tensors, target)
-        node = finder.culprit
-        if node is None:
-            return NonFiniteError("the relevance holds NaN or infinite values")
-        calls = node.meta.get("module_calls", ())
-        path = f" (module '{calls[-1][0]}')" if calls and calls[-1][0] else ""
-        if node.op == "call_module" and node.name != "start":
-            module = self.lrp.module.get_submodule(str(node.target))
-            return NonFiniteError(
-                f"the relevance becomes NaN or infinite in '{node.name}'{path}: {module}. A larger ε "
-                "in that rule's stabilizer or another rule there helps."
+        (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
+        if start.args[0] in finder.forward:
+            node = finder.forward[0]
+            return InputError(
+                f"the model's own forward pass yields NaN or infinity in '{node.name}'{_path(node)}"
             )
-        return InputError(
-            f"the model's own forward pass yields NaN or infinity in '{node.name}'{path}"
+        if start in finder.backward:
+            mode = self.lrp.module.get_submodule(str(start.target))
+            return InputError(f"what the relevance starts with holds NaN or infinity: {mode}")
+        node = next(iter(finder.backward), start)
+        rule = ""
+        if node.op == "call_module":
+            rule = f": {self.lrp.module.get_submodule(str(node.target))}"
+        return NonFiniteError(
+            f"the relevance becomes NaN or infinite in '{node.name}'{_path(node)}{rule}. A larger ε in "
+            "that rule's stabilizer or another rule there helps."
         )
 
 
 class _Finder(fx.Interpreter):
-    """Runs the graph and notes the first node whose value is not finite."""
+    """Runs the graph and notes the nodes whose values are not finite, before the start and from it on.
 
-    culprit: fx.Node | None = None
+    Those before may well be meant: the −∞ of a mask.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.forward: list[fx.Node] = []
+        self.backward: list[fx.Node] = []
+        self._noted = self.forward
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        counts = n.op == "call_function" or (
-            n.op == "call_module" and isinstance(self.fetch_attr(str(n.target)), RelevanceNode)
-        )
-        if self.culprit is None and counts and not _finite(result):
-            self.culprit = n
+        if n.name == "start":
+            self._noted = self.backward
+        if n.op in ("call_function", "call_module") and not _finite(result):
+            self._noted.append(n)
         return result
+
+
+def _path(node: fx.Node) -> str:
+    calls = node.meta.get("module_calls", ())
+    return f" (module '{calls[-1][0]}')" if calls and calls[-1][0] else ""
 
 
 def _finite(value: Any) -> bool:

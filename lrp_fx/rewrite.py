@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lrp_fx.analysis import AFFINE
 from lrp_fx.aten import aten, name_of
 from lrp_fx.canonize.graphs import remove_unused, tensor_at
 from lrp_fx.capture import Captured
@@ -22,7 +23,6 @@ from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode
-from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.rules import Rule
 from lrp_fx.start import Start, StartRelevance
 
@@ -138,7 +138,7 @@ class _Writer:
         self.values: dict[fx.Node, fx.Node] = {}
         self.shapes: dict[fx.Node, fx.Node] = {}
         self.constants: dict[fx.Node, str] = {}
-        self.bound_nodes: dict[tuple[fx.Node, int], tuple[fx.Node, fx.Node]] = {}
+        self.bound_nodes: dict[tuple[fx.Node, int, int], tuple[fx.Node, fx.Node]] = {}
         self.start: fx.Node
         taken = {str(n.target) for n in captured.module.graph.nodes if n.op == "get_attr"}
         self.constants_path = _free(CONSTANTS, taken)
@@ -224,7 +224,7 @@ class _Writer:
 
     def bounds(self, node: fx.Node, low: Any, high: Any, site: fx.Node) -> tuple[fx.Node, fx.Node]:
         """The input's bounds at ``node``, by the operations that lie between the input and it."""
-        key = (node, id(low) ^ id(high))
+        key = (node, id(low), id(high))
         if key in self.bound_nodes:
             return self.bound_nodes[key]
         if not self.plan.facts.is_preprocessing(node):
@@ -233,11 +233,13 @@ class _Writer:
                 "its padded, normalized or re-arranged form"
             )
         if node.op == "placeholder":
+            count = sum(known is node for known, *_ in self.bound_nodes)
+            suffix = f"_{count}" if count else ""
             pair = tuple(
                 self.call(
                     BoundRelevance(bound),
-                    f"{node.name}_{name}",
-                    f"{node.name}_{name}",
+                    f"{node.name}_{name}{suffix}",
+                    f"{node.name}_{name}{suffix}",
                     (self.forward(node),),
                     {},
                     node,
@@ -251,7 +253,7 @@ class _Writer:
                 if self.plan.facts.is_dynamic(source)
             }
             pair = tuple(self._copy_on(node, {n: b[i] for n, b in below.items()}) for i in (0, 1))
-            if name_of(node) not in ROUTING:  # a negative factor swaps the bounds
+            if name_of(node) in AFFINE:  # a negative factor swaps the bounds
                 pair = (
                     self.graph.call_function(aten.minimum, pair),
                     self.graph.call_function(aten.maximum, pair),
@@ -287,7 +289,10 @@ class _Writer:
                 (parent,) = step.receivers
                 index = step.node.args[1]
                 assert isinstance(index, int) and relevance is not None
-                parts.setdefault(parent, {})[index] = relevance
+                known = parts.setdefault(parent, {})
+                if index in known:  # the same part was taken out twice
+                    relevance = self.graph.call_function(aten.add, (known[index], relevance))
+                known[index] = relevance
                 continue
             self._step(step, relevance, parts.get(step.node, {}), arrived)
         return [self._result(source, arrived, found) for source in self.plan.sources]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.aten import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
 from lrp_fx.canonize.attention import take_apart
 from lrp_fx.canonize.graphs import call_like, replace_by, shape_of
 from lrp_fx.capture import where
@@ -42,7 +42,28 @@ _RANDOM = frozenset(
     ]
 )
 _SURPLUS = "surplus"
-_RESHAPES = frozenset(["view", "_unsafe_view", "view_copy", "_reshape_alias"])
+_SYNONYMS = {
+    "view": aten.reshape,
+    "_unsafe_view": aten.reshape,
+    "view_copy": aten.reshape,
+    "_reshape_alias": aten.reshape,
+    "concat": aten.cat,
+    "concatenate": aten.cat,
+    "_adaptive_avg_pool2d": aten.adaptive_avg_pool2d,
+    "_adaptive_avg_pool3d": aten.adaptive_avg_pool3d,
+    "swapaxes": aten.transpose,
+    "swapdims": aten.transpose,
+    "moveaxis": aten.movedim,
+    "ravel": aten.flatten,
+    "broadcast_to": aten.expand,
+    "multiply": aten.mul,
+    "divide": aten.div,
+    "true_divide": aten.div,
+    "subtract": aten.sub,
+    "negative": aten.neg,
+    "absolute": aten.abs,
+    "clip": aten.clamp,
+}
 
 
 def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -68,10 +89,27 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
             elif name.startswith(("_assert", "sym_constrain", "_guards")):
                 if not node.users:
                     graph.erase_node(node)
-            elif name in _RESHAPES:
-                node.target = aten.reshape
+            elif name in _SYNONYMS:
+                _rename(node, _SYNONYMS[name])
             elif name in _CANONICAL:
                 _CANONICAL[name](node, graph, module)
+
+
+def _rename(node: fx.Node, packet: Packet) -> None:
+    """The same call under another name; where that names its arguments otherwise, by position."""
+    if bind(packet, node.args, node.kwargs) is None:
+        node.args, node.kwargs = tuple(arguments(node).values()), {}
+    node.target = packet
+
+
+def _reshape_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    source, other = arguments(node).values()
+    shape = graph.call_function(getattr, (other, "shape"))
+    replace_by(node, call_like(graph, node, aten.reshape, source, shape))
+
+
+def _hstack(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    replace_by(node, call_like(graph, node, aten.cat, arguments(node)["tensors"], 1))
 
 
 def _forward_identity(node: fx.Node) -> None:
@@ -134,8 +172,26 @@ def _replace_first(node: fx.Node, substitute: fx.Node) -> None:
     for user in list(node.users):
         if user.target is operator.getitem and user.args[1] == 0:
             replace_by(user, substitute)
+        elif not user.users:
+            node.graph.erase_node(user)
     if not node.users:
         node.graph.erase_node(node)
+
+
+def _copy(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``y[:] = x``, in the functional form that export writes: ``x`` in the shape of ``y``."""
+    b = arguments(node)
+    replace_by(node, call_like(graph, node, aten.expand_as, b["src"], b["self"]))
+
+
+def _fill(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``y[:] = 0``: a constant in the shape of ``y``."""
+    b = arguments(node)
+    packet = aten.expand_as if isinstance(b["value"], fx.Node) else aten.full_like
+    operands = (b["self"], b["value"])
+    if packet is aten.expand_as:
+        operands = (b["value"], b["self"])
+    replace_by(node, call_like(graph, node, packet, *operands))
 
 
 def _constant_pad(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -149,6 +205,20 @@ def _mode_pad(mode: str) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
         replace_by(node, call_like(graph, node, aten.pad, b["self"], b["padding"], mode))
 
     return rewrite
+
+
+def _convolution(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """The one call behind all convolutions, which recorded graphs name, as the one that was made."""
+    b = arguments(node)
+    dims = len(b["stride"])
+    values = [b[name] for name in ("input", "weight", "bias", "stride", "padding")]
+    if b["transposed"]:
+        packet = getattr(aten, f"conv_transpose{dims}d")
+        values += [b["output_padding"], b["groups"], b["dilation"]]
+    else:
+        packet = getattr(aten, f"conv{dims}d")
+        values += [b["dilation"], b["groups"]]
+    node.target, node.args, node.kwargs = packet, tuple(values), {}
 
 
 def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -246,6 +316,18 @@ def _instance_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> No
         replace_by(node, call_like(graph, node, aten.batch_norm, *values))
 
 
+def _fused_attention(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """The kernels that a recorded call names, as the one operation that they serve."""
+    b = arguments(node)
+    mask = b.get("attn_mask", b.get("attn_bias"))
+    values = (b["query"], b["key"], b["value"], mask, b["dropout_p"], b["is_causal"])
+    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values)
+    whole.kwargs = {"scale": b.get("scale")}
+    _replace_first(node, whole)
+    with graph.inserting_before(whole):
+        take_apart(whole, graph, module)
+
+
 def _type_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     value, other = node.args[:2]
     dtype = graph.call_function(getattr, (other, "dtype"))
@@ -302,15 +384,21 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "max_pool2d": _max_pool,
     "max_pool3d": _max_pool,
     "constant_pad_nd": _constant_pad,
+    "copy": _copy,
+    "fill": _fill,
     "reflection_pad1d": _mode_pad("reflect"),
     "reflection_pad2d": _mode_pad("reflect"),
     "reflection_pad3d": _mode_pad("reflect"),
     "replication_pad1d": _mode_pad("replicate"),
     "replication_pad2d": _mode_pad("replicate"),
     "replication_pad3d": _mode_pad("replicate"),
+    "convolution": _convolution,
     "conv1d": _convolution_padding,
     "conv2d": _convolution_padding,
     "conv3d": _convolution_padding,
+    "hstack": _hstack,
+    "view_as": _reshape_as,
+    "reshape_as": _reshape_as,
     "matmul": _matmul,
     "mm": _matmul,
     "addmm": _addmm,
@@ -323,5 +411,8 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "glu": _glu,
     "einsum": _einsum,
     "scaled_dot_product_attention": take_apart,
+    "_scaled_dot_product_flash_attention_for_cpu": _fused_attention,
+    "_scaled_dot_product_flash_attention": _fused_attention,
+    "_scaled_dot_product_efficient_attention": _fused_attention,
     "type_as": _type_as,
 }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-Way = Literal["symbolic", "export"]
+Way = Literal["symbolic", "export", "record"]
 Call = tuple[str, int]
 """A module path and which call of that module it is, counted from 0."""
 

@@ -14,6 +14,9 @@ from copy import copy
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lrp_fx.errors import InputError
 
 Replace = Callable[[str | None, Tensor], Any]
 
@@ -35,7 +38,17 @@ def structural_copy(
             returns what stands in its place. The path is None in modules that are not registered.
         keep_hooks: False leaves the user's forward hooks out, but for those before the forward of a
             module with tensor attributes: they may compute them (weight norm, pruning).
+
+    Raises:
+        InputError: for a parameter of a lazy module that has no values yet; running even the copy
+            would fill it.
     """
+    for path, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise InputError(
+                f"the model's parameter '{path}' has no values yet (it is lazy): run the model once on "
+                "an example"
+            )
     paths = {id(tensor): path for path, tensor in named_tensors(model).items()}
     memo: dict[int, Any] = {}
     tensors: dict[int, Any] = {}

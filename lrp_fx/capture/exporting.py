@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -15,11 +17,11 @@ from torch.fx.experimental import proxy_tensor
 from torch.utils._pytree import TreeSpec, tree_flatten
 
 from lrp_fx.aten import aten, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured
+from lrp_fx.capture.captured import Arguments, Call, Captured, Way
 from lrp_fx.capture.copying import named_tensors, structural_copy
 
 _LOCK = threading.Lock()
-_PREFIX = "model"
+PREFIX = "model"
 _SOURCE = re.compile(r'File "([^"]+)", line (\d+)')
 _TORCH = f"{torch.__path__[0]}/"
 
@@ -78,6 +80,19 @@ def _this_thread_only() -> Iterator[None]:
         proxy_tensor._ModuleStackTracer = original  # type: ignore[misc]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch.export prints of a failure off the screen; other threads still print."""
+    here, stream = threading.get_ident(), sys.stderr
+
+    class Silent(io.TextIOBase):
+        def write(self, text: str) -> int:
+            return len(text) if threading.get_ident() == here else stream.write(text)
+
+    with redirect_stderr(Silent()):
+        yield
+
+
 def export(model: nn.Module, arguments: Arguments) -> Captured:
     """Read ``model`` by exporting a structural copy of it, functionalized, for any batch size.
 
@@ -88,7 +103,7 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
     Raises:
         NotExportable: with the reason that ``torch.export`` gave.
     """
-    with _LOCK, _this_thread_only(), torch.no_grad(), warnings.catch_warnings():
+    with _LOCK, _this_thread_only(), torch.no_grad(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
@@ -103,7 +118,7 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
                 reason = error
         if program is None:
             raise NotExportable(_first_line(reason)) from reason
-        return _captured(program.module(), model, specs[-1])
+        return as_captured(program.module(), model, specs[-1], "export")
 
 
 def _samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
@@ -122,21 +137,25 @@ def _samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]
     return [(two, (tuple(dynamic[0]),)), static]
 
 
-def _captured(exported: fx.GraphModule, model: nn.Module, outputs: TreeSpec) -> Captured:
-    """The exported graph in this library's form: packets, plain paths, module calls, sources."""
+def as_captured(
+    exported: fx.GraphModule, model: nn.Module, outputs: TreeSpec, way: Way
+) -> Captured:
+    """An ATen graph in this library's form: packets, plain paths, module calls, sources."""
     known = named_tensors(model)
+    paths = {id(tensor): path for path, tensor in known.items()}
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = {}
     tensors: dict[str, Tensor] = {}
     constants: dict[str, Tensor] = {}
     for node in exported.graph.nodes:
         if node.op == "get_attr":
-            path = str(node.target).removeprefix(f"{_PREFIX}.")
-            value = known.get(path)
-            if value is None:
+            path = str(node.target).removeprefix(f"{PREFIX}.")
+            if path not in known:
                 value = _attribute(exported, str(node.target))
-                path = f"_constant_{len(constants)}"
-                constants[path] = value
+                path = paths.get(id(value), f"_constant_{len(constants)}")
+                if path not in known:
+                    constants[path] = value
+            value = known[path] if path in known else constants[path]
             tensors[path] = value
             copies[node] = graph.get_attr(path)
             copies[node].meta["dtype"] = value.dtype
@@ -149,9 +168,7 @@ def _captured(exported: fx.GraphModule, model: nn.Module, outputs: TreeSpec) -> 
             copy.target = packet_of(node.target) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
-    return Captured(
-        fx.GraphModule(tensors, graph, class_name="Captured"), outputs, "export", constants
-    )
+    return Captured(fx.GraphModule(tensors, graph, class_name="Captured"), outputs, way, constants)
 
 
 def _writes_buffer(node: fx.Node) -> bool:
@@ -169,10 +186,10 @@ def _attribute(module: nn.Module, path: str) -> Tensor:
 def _calls(node: fx.Node) -> tuple[Call, ...]:
     calls = []
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
-        if not path.startswith(_PREFIX):
+        if not path.startswith(PREFIX):
             continue
         count = key.rpartition("@")[2] if "@" in key else "0"
-        calls.append((path.removeprefix(_PREFIX).removeprefix("."), int(count)))
+        calls.append((path.removeprefix(PREFIX).removeprefix("."), int(count)))
     return tuple(calls)
 
 

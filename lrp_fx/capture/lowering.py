@@ -346,6 +346,10 @@ def _dropout(packet: Packet) -> Lowering:
     return lowering
 
 
+def _roll(emit: Emitter, x: Any, shifts: Any, dims: Any = ()) -> Any:
+    return emit(aten.roll, x, *([v] if isinstance(v, int) else list(v) for v in (shifts, dims)))
+
+
 def _cast(dtype: torch.dtype) -> Lowering:
     return lambda emit, x: emit(aten.to, x, dtype)
 
@@ -372,6 +376,7 @@ _NAMES = {
     "divide": "div",
     "subtract": "sub",
     "logsigmoid": "log_sigmoid",
+    "_threshold": "threshold",
 }
 
 _EXCEPTIONS: dict[Any, Lowering] = {
@@ -450,6 +455,8 @@ _EXCEPTIONS: dict[Any, Lowering] = {
     "softmax": lambda emit, x, dim, dtype=None: emit(aten.softmax, x, dim, dtype),
     "log_softmax": lambda emit, x, dim, dtype=None: emit(aten.log_softmax, x, dim, dtype),
     "chunk": _chunk,
+    "roll": _roll,
+    torch.roll: _roll,
 }
 
 VIEWS = frozenset(

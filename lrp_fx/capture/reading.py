@@ -11,13 +11,15 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import name_of, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured, module_path, where
+from lrp_fx.capture.captured import Arguments, Call, Captured, where
 from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.exporting import NotExportable, export
+from lrp_fx.capture.recording import NotRecordable, record
 from lrp_fx.capture.symbolic import NotTraceable, trace
 from lrp_fx.errors import CaptureError, InputError
 
-WAYS = ("auto", "symbolic", "export")
+WAYS = ("auto", "symbolic", "export", "record")
+_READERS = {"symbolic": trace, "export": export, "record": record}
 
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
@@ -37,7 +39,8 @@ def read(
     Args:
         model: the user's model; it is only read.
         arguments: its arguments.
-        way: ``"symbolic"``, ``"export"``, or ``"auto"`` for the first that reads the model right.
+        way: ``"symbolic"``, ``"export"``, ``"record"``, or ``"auto"`` for the first that reads the
+            model right.
         own: the model's own flat outputs on these arguments, which the graph must reproduce; None
             where the arguments hold no values (then only symbolic tracing is possible).
 
@@ -45,13 +48,13 @@ def read(
         CaptureError: when no way reads the model; with the reason of each.
     """
     reasons = []
-    for each in ("symbolic", "export") if way == "auto" else (way,):
-        if each == "export" and own is None:
-            reasons.append("export: needs example inputs")
+    for each in _READERS if way == "auto" else (way,):
+        if each != "symbolic" and own is None:
+            reasons.append(f"{each}: needs example inputs")
             continue
         try:
-            captured = trace(model, arguments) if each == "symbolic" else export(model, arguments)
-        except (NotTraceable, NotExportable) as error:
+            captured = _READERS[each](model, arguments)
+        except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
             continue
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
@@ -180,8 +183,10 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
         if call in last and isinstance(own, Tensor):
             node = last[call]
             if not _close(own, values.get(node), SAME_KERNELS):
+                if not call[0]:
+                    return ", in its own forward"
                 source = f" at {node.meta['source']}" if node.meta.get("source") else ""
-                return f", first in module '{call[0] or module_path(node)}'{source}"
+                return f", first in module '{call[0]}'{source}"
     return ""
 
 

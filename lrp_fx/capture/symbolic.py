@@ -172,6 +172,8 @@ class SymbolicTracer(fx.proxy.TracerBase):
         if not any(self._is_tensor(a) for a in tree_flatten((args, kwargs))[0]):
             return self.scalar(kind, target, args, kwargs)
         if target is operator.getitem and self._is_tuple(args[0]):
+            if not isinstance(args[1], int):
+                raise NotTraceable("several of the results of one call, by a slice")
             return super().create_proxy(kind, target, args, kwargs)
         packet = packet_of(target)
         if packet is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, first
 from lrp_fx.rules import Pass
@@ -32,11 +34,11 @@ FUNCTIONS = (
 
 
 class PassRelevance(RelevanceNode):
-    """``R_in = R``."""
+    """``R_in = R``; where the operation broadcast its operand, summed down to the operand's shape."""
 
-    def propagate(self, relevance: Tensor) -> Tensor:
+    def propagate(self, relevance: Tensor, shape: torch.Size | None = None) -> Tensor:
         """The relevance itself."""
-        return relevance
+        return relevance if shape is None else sum_to(relevance, shape)
 
 
 def write_pass(site: Site) -> Received:

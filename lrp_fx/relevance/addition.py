@@ -84,7 +84,7 @@ def _write(site: Site) -> Received:
     wanted = [site.receives(value) for value, _ in summands]
     if isinstance(rule, Pass):
         operand = next(v for (v, _), w in zip(summands, wanted, strict=True) if w)
-        return {operand: [site.call(PassRelevance(), site.relevance)]}
+        return {operand: [site.call(PassRelevance(), site.relevance, site.shape(operand))]}
     assert isinstance(rule, (Proportional, ByMagnitude, Half))
     half = isinstance(rule, Half)
     values = [

@@ -65,6 +65,10 @@ def repeat(q: Tensor, shape: Shape, repeats: Sequence[int]) -> Tensor:
     return q.reshape(blocks).sum(dim=list(range(0, len(blocks), 2))).reshape(shape)
 
 
+def tile(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
+    return repeat(q, shape, [1] * (len(shape) - len(dims)) + list(dims))
+
+
 def repeat_interleave(
     q: Tensor, shape: Shape, repeats: int, dim: int | None, output_size: int | None = None
 ) -> Tensor:
@@ -88,6 +92,7 @@ def slice(  # ATen's own name
 
 
 def narrow(q: Tensor, shape: Shape, dim: int, start: int, length: int) -> Tensor:
+    start = start % shape[dim] if start < 0 else start
     return slice(q, shape, dim, start, start + length, 1)
 
 
@@ -103,13 +108,18 @@ def gather(q: Tensor, shape: Shape, dim: int, index: Tensor, sparse_grad: bool =
     return q.new_zeros(shape).scatter_add(dim, index, q)
 
 
+def unfold(q: Tensor, shape: Shape, dimension: int, size: int, step: int) -> Tensor:
+    return aten.unfold_backward(q, shape, dimension, size, step)  # type: ignore[no-any-return]
+
+
 def flip(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
     return q.flip(list(dims))
 
 
 def roll(q: Tensor, shape: Shape, shifts: Any, dims: Any = ()) -> Tensor:
     back = [-s for s in shifts] if isinstance(shifts, (list, tuple)) else -shifts
-    return torch.roll(q, back, dims) if dims else torch.roll(q.flatten(), back).reshape(shape)
+    has_dims = isinstance(dims, int) or bool(dims)
+    return torch.roll(q, back, dims) if has_dims else torch.roll(q.flatten(), back).reshape(shape)
 
 
 def pixel_shuffle(q: Tensor, shape: Shape, upscale_factor: int) -> Tensor:
@@ -299,6 +309,7 @@ ROUTING: dict[str, Adjoint] = {
     "expand": expand,
     "expand_as": expand,
     "repeat": repeat,
+    "tile": tile,
     "repeat_interleave": repeat_interleave,
     "select": select,
     "slice": slice,
@@ -306,6 +317,7 @@ ROUTING: dict[str, Adjoint] = {
     "index": index,
     "index_select": index_select,
     "gather": gather,
+    "unfold": unfold,
     "flip": flip,
     "roll": roll,
     "pad": pad,

@@ -49,15 +49,8 @@ def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
     return adjoint
 
 
-def _general_adjoint(q: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> Tensor:
-    dims = weight.dim() - 2
-    transposed = kwargs.pop("transposed")
-    return _convolution_adjoint(dims, transposed)(q, x, weight, **kwargs)
-
-
 ADJOINTS: dict[str, Callable[..., Tensor]] = {
     "linear": _linear_adjoint,
-    "convolution": _general_adjoint,
     **{f"conv{dims}d": _convolution_adjoint(dims, False) for dims in (1, 2, 3)},
     **{f"conv_transpose{dims}d": _convolution_adjoint(dims, True) for dims in (1, 2, 3)},
 }

@@ -20,6 +20,9 @@ GATES = frozenset(["sigmoid", "hardsigmoid", *SOFTMAXES])
 REDUCTIONS = frozenset(
     ["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"]
 )
+_REARRANGEMENTS = frozenset(
+    [*ROUTING, "split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem"]
+)
 SCALAR_FUNCTIONS = frozenset({"add", "sub", "rsub", "mul", "div", *ACTIVATIONS, *FUNCTIONS})
 
 
@@ -62,7 +65,7 @@ def is_softmax(node: Any) -> bool:
 
 def _origin(node: Any) -> str | None:
     """The name of the operation that made a value, re-arrangements aside."""
-    while isinstance(node, fx.Node) and name_of(node) in ROUTING:
+    while isinstance(node, fx.Node) and name_of(node) in _REARRANGEMENTS:
         node = node.args[0]
     return name_of(node) if isinstance(node, fx.Node) else None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import Packet, arguments, name_of, packet_of
+from lrp_fx.aten import Packet, arguments, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
 from lrp_fx.relevance.engines import Engine, pull, sum_to
 from lrp_fx.relevance.node import RelevanceNode
@@ -57,28 +58,39 @@ class JoinRelevance(RelevanceNode):
 
 
 class SplitRelevance(RelevanceNode):
-    """Back through split, chunk or unbind: the pieces together, zeros for those that nobody read."""
+    """Back through split, chunk or unbind: the pieces together, zeros for those that nobody read.
 
-    def __init__(self, packet: Packet) -> None:
+    ``indices`` are those of the pieces that were read, as they were: also from the end.
+    """
+
+    def __init__(self, packet: Packet, indices: Sequence[int]) -> None:
         super().__init__()
-        self.packet = packet
+        self.packet, self.indices = packet, tuple(indices)
 
     def extra_repr(self) -> str:
         """The operation."""
         return str(self.packet.__name__)
 
     def propagate(
-        self, relevances: list[Tensor | None], shape: torch.Size, dim: int = 0, **options: Any
+        self, relevances: list[Tensor], shape: torch.Size, dim: int = 0, **options: Any
     ) -> Tensor:
         """The relevance of the operand, of ``shape``."""
-        some = next(r for r in relevances if r is not None)
-        nothing = some.new_zeros(1).expand(shape)
+        nothing = relevances[0].new_zeros(1).expand(shape)
         pieces = list(self.packet(nothing, dim=dim, **options))
-        for index, relevance in enumerate(relevances):
-            if relevance is not None:
-                pieces[index] = relevance
+        read: dict[int, Tensor] = {}
+        for index, relevance in zip(self.indices, relevances, strict=True):
+            place = index % len(pieces)
+            read[place] = read[place] + relevance if place in read else relevance
         joined = torch.stack if str(self.packet.__name__) == "unbind" else torch.cat
-        return joined(pieces, dim)
+        return joined([read.get(i, piece) for i, piece in enumerate(pieces)], dim)
+
+
+class CastRelevance(RelevanceNode):
+    """Back through a change of the dtype: the relevance in the operand's dtype."""
+
+    def propagate(self, relevance: Tensor, operand: Tensor) -> Tensor:
+        """The relevance of the operand, of its shape."""
+        return relevance.to(operand.dtype)
 
 
 class WhereRelevance(RelevanceNode):
@@ -91,18 +103,23 @@ class WhereRelevance(RelevanceNode):
         return sum_to(relevance.masked_fill(~condition if chosen else condition, 0), shape)
 
 
-class SliceScatterRelevance(RelevanceNode):
-    """Back through ``slice_scatter``: the slice to the inserted part, the rest to the frame."""
+class ScatterRelevance(RelevanceNode):
+    """Back through ``slice_scatter`` or ``select_scatter``, which overwrite a piece of a tensor.
+
+    The piece to the inserted part, the rest to the frame.
+    """
+
+    def __init__(self, scatter: Packet) -> None:
+        super().__init__()
+        self.scatter = scatter
+        self.take: Packet = getattr(aten, str(scatter.__name__).removesuffix("_scatter"))
 
     def propagate(self, relevance: Tensor, which: str, **options: Any) -> Tensor:
         """The relevance of the operand named ``which``."""
-        piece = torch.ops.aten.slice(relevance, **options)
+        piece: Tensor = self.take(relevance, **options)
         if which == "src":
-            return piece  # type: ignore[no-any-return]
-        zeros = torch.zeros_like(piece)
-        return torch.ops.aten.slice_scatter(  # type: ignore[no-any-return]
-            relevance, zeros, **options
-        )
+            return piece
+        return self.scatter(relevance, torch.zeros_like(piece), **options)  # type: ignore[no-any-return]
 
 
 def _write(site: Site) -> Received:
@@ -112,6 +129,11 @@ def _write(site: Site) -> Received:
     module = RoutingRelevance(packet, ROUTING[name_of(site.node)], site.engine)
     options = site.value(others(site.node))
     return {operand: [site.call(module, site.relevance, site.shape(operand), **options)]}
+
+
+def _write_cast(site: Site) -> Received:
+    (operand,) = first(site.node)
+    return {operand: [site.call(CastRelevance(), site.relevance, site.value(operand))]}
 
 
 def _write_join(site: Site) -> Received:
@@ -133,9 +155,9 @@ def _write_split(site: Site) -> Received:
     (operand,) = first(site.node)
     packet = packet_of(site.node.target)
     assert packet is not None
-    parts = [site.parts.get(index) for index in range(max(site.parts) + 1)]
     options = site.value(others(site.node))
-    call = site.call(SplitRelevance(packet), parts, site.shape(operand), **options)
+    module = SplitRelevance(packet, list(site.parts))
+    call = site.call(module, list(site.parts.values()), site.shape(operand), **options)
     return {operand: [call]}
 
 
@@ -159,13 +181,14 @@ def _write_masked_fill(site: Site) -> Received:
     return {operand: [site.call(WhereRelevance(), site.relevance, *inputs)]}
 
 
-def _write_slice_scatter(site: Site) -> Received:
-    bound = arguments(site.node)
+def _write_scatter(site: Site) -> Received:
+    bound, packet = arguments(site.node), packet_of(site.node.target)
+    assert packet is not None
     options = site.value({k: v for k, v in bound.items() if k not in ("self", "src")})
     received: Received = {}
     for name in ("self", "src"):
         if site.receives(bound[name]):
-            call = site.call(SliceScatterRelevance(), site.relevance, name, **options)
+            call = site.call(ScatterRelevance(packet), site.relevance, name, **options)
             received.setdefault(bound[name], []).append(call)
     return received
 
@@ -182,7 +205,8 @@ def _routing(name: str, operands: Any, write: Any) -> Operation:
 
 
 OPERATIONS = [
-    *(_routing(name, first, _write) for name in ROUTING),
+    *(_routing(name, first, _write) for name in ROUTING if name not in ("to", "_to_copy")),
+    *(_routing(name, first, _write_cast) for name in ("to", "_to_copy")),
     *(_routing(name, argument("tensors"), _write_join) for name in ("cat", "stack")),
     *(
         _routing(name, first, _write_split)
@@ -190,5 +214,8 @@ OPERATIONS = [
     ),
     _routing("where", argument("self", "other"), _write_where),
     _routing("masked_fill", argument("self"), _write_masked_fill),
-    _routing("slice_scatter", argument("self", "src"), _write_slice_scatter),
+    *(
+        _routing(name, argument("self", "src"), _write_scatter)
+        for name in ("slice_scatter", "select_scatter")
+    ),
 ]

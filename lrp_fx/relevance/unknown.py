@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrp_fx.aten import Packet, arguments, packet_of
 from lrp_fx.relevance.engines import vjp
@@ -25,21 +26,25 @@ class VjpRelevance(RelevanceNode):
         return f"{self.packet.__name__}, {self.rule}"
 
     def propagate(
-        self, relevance: Tensor, output: Tensor, names: list[str], bound: dict[str, Any]
+        self, relevance: Tensor, output: Tensor, places: list[int], bound: dict[str, Any]
     ) -> list[Tensor]:
-        """The relevance of the arguments called ``names``."""
+        """The relevance of the arguments at ``places`` among all, those in lists counted singly."""
+        leaves, spec = tree_flatten(bound)
 
         def forward(*operands: Tensor) -> Any:
-            return self.packet(**{**bound, **dict(zip(names, operands, strict=True))})
+            filled = list(leaves)
+            for place, operand in zip(places, operands, strict=True):
+                filled[place] = operand
+            return self.packet(**tree_unflatten(filled, spec))
 
-        operands = [bound[name] for name in names]
+        operands = [leaves[place] for place in places]
         _, pullback = vjp(forward, *operands)
         cotangents = pullback(self.rule.stabilizer.quotient(relevance, output))
         return [x * c for x, c in zip(operands, cotangents, strict=True)]
 
 
 def _operands(node: fx.Node) -> list[Any]:
-    return [value for value in arguments(node).values() if isinstance(value, fx.Node)]
+    return [leaf for leaf in tree_flatten(arguments(node))[0] if isinstance(leaf, fx.Node)]
 
 
 def _receivers(node: fx.Node, rule: Any, facts: Facts) -> list[Any]:
@@ -50,17 +55,18 @@ def _write(site: Site) -> Received:
     bound = arguments(site.node)
     packet = packet_of(site.node.target)
     assert packet is not None and isinstance(site.rule, Epsilon)
-    names = [key for key, value in bound.items() if site.receives(value)]
+    leaves = tree_flatten(bound)[0]
+    places = [place for place, leaf in enumerate(leaves) if site.receives(leaf)]
     call = site.call(
         VjpRelevance(packet, site.rule),
         site.relevance,
         site.value(site.node),
-        names,
+        places,
         site.value(bound),
     )
     received: Received = {}
-    for name, part in zip(names, site.parts_of(call, len(names)), strict=True):
-        received.setdefault(bound[name], []).append(part)
+    for place, part in zip(places, site.parts_of(call, len(places)), strict=True):
+        received.setdefault(leaves[place], []).append(part)
     return received
 
 
