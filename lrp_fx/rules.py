@@ -228,7 +228,8 @@ class AlphaBeta(LinearRule):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+        is_one = abs(self.alpha - self.beta - 1) <= 1e-9
+        if not (self.alpha >= 0 and self.beta >= 0 and is_one):
             raise OptionError(
                 f"AlphaBeta needs alpha, beta >= 0 and alpha - beta = 1, got {self.alpha}, {self.beta}"
             )
@@ -286,7 +287,7 @@ class ZBox(LinearRule):
     high: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
-        if bool((torch.as_tensor(self.low) > torch.as_tensor(self.high)).any()):
+        if not bool((torch.as_tensor(self.low) <= torch.as_tensor(self.high)).all()):
             raise OptionError(f"ZBox needs low <= high, got {self.low} and {self.high}")
 
     def table(self) -> Table:

@@ -1,6 +1,6 @@
 """Draw the README's pictures again: ``python docs/images/draw.py``.
 
-Each is what ``lrp-fx explain examples/photographs`` draws, in 256 colours to be small.
+Each is what ``lrp-fx explain examples/photographs`` draws, with fewer shades to be small.
 """
 
 import io
@@ -15,11 +15,14 @@ from lrp_fx.zoo import load
 HERE = Path(__file__).parent
 PHOTOGRAPHS = HERE.parents[1] / "examples" / "photographs"
 TOP_K = 0.05
+SHADES = 48  # of each primary colour
 
 
 def main() -> None:
     loaded = load("efficientnet-lite0")
-    shares = {"relevance": 1.0, f"relevance, top {TOP_K:.0%}": TOP_K}
+    steps = SHADES - 1
+    coarse = [round(round(value * steps / 255) * 255 / steps) for value in range(256)]
+    shares = {"relevance": 1.0, f"relevance, top {100 * TOP_K:g} %": TOP_K}
     for file in sorted(PHOTOGRAPHS.glob("*.jpg")):
         photograph = Image.open(file)
         x = loaded.preprocess(photograph).unsqueeze(0)
@@ -32,7 +35,7 @@ def main() -> None:
         title = f"{loaded.categories[target]} ({probabilities[target]:.1%})"
         drawn = io.BytesIO()
         explanation_figure(loaded.display(photograph), maps, title=title).savefig(drawn)
-        picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        picture = Image.open(drawn).convert("RGB").point(coarse * 3)
         picture.save(HERE / f"{file.stem}.png", optimize=True)
 
 

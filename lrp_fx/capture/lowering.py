@@ -242,6 +242,19 @@ def _interpolate(
     return emit(packet, input, spread(size), bool(align_corners), scales)
 
 
+def _convolution(packet: Packet, dims: int) -> Lowering:
+    def lowering(emit: Emitter, *args: Any, **kwargs: Any) -> Any:
+        bound = bind(packet, args, kwargs)
+        if bound is None:
+            raise NotLowered("a convolution with unknown arguments")
+        for name in ("stride", "padding", "output_padding", "dilation"):
+            if isinstance(bound.get(name), int):
+                bound[name] = [bound[name]] * dims
+        return emit(packet, *bound.values())
+
+    return lowering
+
+
 def _adaptive(packet: Packet, dims: int) -> Lowering:
     def lowering(emit: Emitter, input: Any, output_size: Any) -> Any:
         sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size,) * dims
@@ -411,6 +424,12 @@ _EXCEPTIONS: dict[Any, Lowering] = {
     F.dropout3d: _dropout(aten.feature_dropout),
     F.alpha_dropout: _dropout(aten.alpha_dropout),
     F.feature_alpha_dropout: _dropout(aten.feature_alpha_dropout),
+    F.conv1d: _convolution(aten.conv1d, 1),
+    F.conv2d: _convolution(aten.conv2d, 2),
+    F.conv3d: _convolution(aten.conv3d, 3),
+    F.conv_transpose1d: _convolution(aten.conv_transpose1d, 1),
+    F.conv_transpose2d: _convolution(aten.conv_transpose2d, 2),
+    F.conv_transpose3d: _convolution(aten.conv_transpose3d, 3),
     F.pad: _pad,
     F.interpolate: _interpolate,
     F.upsample: _interpolate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import fx, nn
@@ -82,6 +82,7 @@ class Operation:
         receivers: of the operands, those that get relevance under a rule.
         write: writes the relevance nodes.
         source: formula or paper, for the documentation.
+        default_label: the default in words, where it depends on the node.
     """
 
     name: str
@@ -92,7 +93,14 @@ class Operation:
     alternatives: tuple[type[Rule], ...] = ()
     receivers: Callable[[fx.Node, Rule, Facts], list[Any]] | None = None
     source: str = ""
-    default_label: str = field(default="")
+    default_label: str = ""
+
+    @property
+    def default_text(self) -> str:
+        """The default in words."""
+        if isinstance(self.default, always):
+            return type(self.default.rule).__name__
+        return self.default_label
 
     def accepts(self, rule: Rule) -> bool:
         """Whether a composite may assign this rule here."""
@@ -144,6 +152,12 @@ def others(node: fx.Node, operands: int = 1) -> dict[str, Any]:
     return dict(list(arguments(node).items())[operands:])
 
 
-def always(rule: Rule) -> Callable[[fx.Node, Facts], Rule]:
+@dataclass(frozen=True)
+class always:  # lower case: it reads as a word where it is used
     """The same default rule everywhere."""
-    return lambda node, facts: rule
+
+    rule: Rule
+
+    def __call__(self, node: fx.Node, facts: Facts) -> Rule:
+        """The rule."""
+        return self.rule

@@ -84,6 +84,34 @@ def is_statistic(node: Any, facts: Facts) -> bool:
     return bool(dynamic) and all(is_statistic(operand, facts) for operand in dynamic)
 
 
+def is_factor_of_function(factor: Any, other: Any, facts: Facts) -> bool:
+    """Whether ``factor · other`` is ``u · g(u)``, a scalar function of the one value behind ``factor``.
+
+    So are activations that are written out, such as GELU by its tanh. The way through ``g`` would lose
+    what its constants take; all to the factor is the only conserving choice.
+    """
+    value = factor
+    while isinstance(value, fx.Node):
+        if _is_scalar_function_of(other, value, facts):
+            return True
+        if packet_of(value.target) is None or name_of(value) not in SCALAR_FUNCTIONS:
+            return False
+        moving = [operand for operand in value.all_input_nodes if facts.is_dynamic(operand)]
+        value = moving[0] if len(moving) == 1 else None
+    return False
+
+
+def _is_scalar_function_of(node: Any, value: fx.Node, facts: Facts) -> bool:
+    """Whether only scalar functions and constants lie between ``value`` and ``node``."""
+    if node is value:
+        return True
+    if not isinstance(node, fx.Node) or packet_of(node.target) is None:
+        return False
+    moving = [operand for operand in node.all_input_nodes if facts.is_dynamic(operand)]
+    known = name_of(node) in SCALAR_FUNCTIONS and bool(moving)
+    return known and all(_is_scalar_function_of(operand, value, facts) for operand in moving)
+
+
 def _factors(node: fx.Node) -> tuple[Any, Any]:
     bound = arguments(node)
     return bound["self"], bound["other"]
@@ -101,6 +129,9 @@ def signals(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
     gate = [is_gate(factor) for factor in (a, b)]
     if gate[0] != gate[1]:
         return [b if gate[0] else a]
+    for factor, other in ((a, b), (b, a)):
+        if is_factor_of_function(factor, other, facts):
+            return [factor]
     return dynamic
 
 
