@@ -50,12 +50,22 @@ _KEEP_SIGN = (
     )
 )
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
-    ["logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or"]
+    [
+        *("logical_and", "logical_or", "logical_not", "logical_xor"),
+        *("bitwise_and", "bitwise_or", "bitwise_not"),
+        *("argmax", "argmin", "argsort", "bincount", "bucketize", "histc", "searchsorted"),
+    ]
 )
 _FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | frozenset(
     ["new_ones", "new_zeros", "new_full", "new_empty"]
 )
-"""Both make tensors from others and yet carry no relevance."""
+"""Both make masks, places or shapes of values, and carry no relevance."""
+_WITH_PLACES = frozenset(
+    ["topk", "sort", "max", "min", "kthvalue", "mode"]
+    + [f"{kind}{dims}d" for kind in ("adaptive_max_pool",) for dims in (1, 2, 3)]
+    + [f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)]
+)
+"""Operations that yield values and then the values' places."""
 _BINARY = frozenset(["add", "sub", "rsub", "mul", "div"])
 AFFINE = _BINARY | {"neg", "batch_norm"}
 """Operations that are affine in their first operand where the others are constants."""
@@ -110,7 +120,7 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
             continue
         if any(source in dependent for source in sources):
             dependent.add(node)
-        if name_of(node) not in _MASKS and any(source in dynamic for source in sources):
+        if name_of(node) not in _MASKS and any(source in dynamic for source in _moving(node)):
             dynamic.add(node)
             if _is_preprocessing(node, dependent, preprocessing):
                 preprocessing.add(node)
@@ -119,6 +129,16 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
     return Analysis(
         frozenset(dynamic), frozenset(nonnegative), frozenset(preprocessing), frozenset(constant)
     )
+
+
+def _moving(node: fx.Node) -> list[fx.Node]:
+    """What relevance could flow through: of a described operation not its indices and conditions."""
+    if name_of(node) == "getitem" and name_of(node.all_input_nodes[0]) in _WITH_PLACES:
+        return [] if node.args[1] == 1 else node.all_input_nodes
+    operation = operation_of(node)
+    if operation is None or operation.kind == "recurrent":
+        return node.all_input_nodes
+    return [operand for operand in operation.operands(node) if isinstance(operand, fx.Node)]
 
 
 def _is_size(node: fx.Node) -> bool:

@@ -38,6 +38,9 @@ from lrp_fx.rewrite import rewrite
 from lrp_fx.start import Start, StartRelevance
 
 OutputKey = int | str
+KEPT = 16
+"""So many readings are kept: of different values of non-tensor arguments, and of each of these of
+different shapes, where a capture holds for one only. Each has modified weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,10 @@ class Explainer:
     def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
         structure, shapes = arguments.structure, arguments.shapes
         state = state_of(self.model)
-        known = [r for r in self._readings.get(structure, []) if r.state == state]
-        self._readings[structure] = known
+        known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
+        self._readings[structure] = known  # behind the others: the first one is the longest unused
+        while len(self._readings) > KEPT:
+            del self._readings[next(iter(self._readings))]
         for reading in known:
             if shapes in reading.verified:
                 return reading

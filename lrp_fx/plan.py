@@ -10,12 +10,12 @@ from typing import Any, Literal
 from torch import fx, nn
 
 from lrp_fx.analysis import Analysis, analyse, linear_ranks
-from lrp_fx.aten import name_of, packet_of
+from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.capture import Captured, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
 from lrp_fx.errors import InputError, UnsupportedOperationError
-from lrp_fx.relevance import UNKNOWN, Operation, operation_of
+from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
 from lrp_fx.relevance.embedding import embeds
 from lrp_fx.rules import Rule
 
@@ -128,7 +128,8 @@ def make_plan(
     facts = analyse(captured.module.graph, starts)
     if not facts.is_dynamic(explained):
         raise InputError(
-            f"'{explained.name}', which is to be explained, does not depend on the explained inputs"
+            f"'{explained.name}', which is to be explained, does not depend on the explained inputs, or "
+            "only by shapes, comparisons and integers, which carry no relevance"
         )
     everything = _reached(captured, facts, explained, set(facts.dynamic))
     ranks = linear_ranks(
@@ -167,6 +168,7 @@ def make_plan(
             continue
         live.update(receivers)
     _refuse_unknown([step.node for step in steps], unknown)
+    _refuse_computed_weights([step.node for step in steps], facts)
     _refuse_unused(composite, places, used)
     notes = [*notes, *(f"tokens: {node.name}, explained at its embedding" for node in tokens)]
     return Plan(tuple(steps), explained, tuple(sources), tuple(notes), facts, tokens)
@@ -243,14 +245,29 @@ def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown) -> None:
         "no relevance is described for these operations:\n"
         + "\n".join(lines)
         + '\nLRPFx(..., unknown="vjp") sends relevance through them by the ε rule on their '
-        "vector-Jacobian product; operations on tokens, attention and recurrence are not there yet."
+        "vector-Jacobian product."
     )
+
+
+def _refuse_computed_weights(reached: Iterable[fx.Node], facts: Analysis) -> None:
+    """A layer whose weight depends on the input is a product of two activations, not a layer."""
+    for node in filter(is_linear, reached):
+        bound = arguments(node)
+        for name in ("weight", "bias"):
+            if facts.is_dynamic(bound[name]):
+                raise UnsupportedOperationError(
+                    f"the {name} of '{name_of(node)}' {where(node)} is computed from the explained "
+                    "inputs, and would get no relevance: write it as a product or a sum of two tensors"
+                )
 
 
 def _places(
     model: nn.Module, from_input: dict[fx.Node, int], from_output: dict[fx.Node, int]
 ) -> Callable[[fx.Node], Place]:
     modules = dict(model.named_modules(remove_duplicate=False))
+    names: dict[int, list[str]] = {}
+    for path, module in modules.items():
+        names.setdefault(id(module), []).append(path)
     convolutions = sum(name_of(node) != "linear" for node in from_input)
 
     def place_of(node: fx.Node) -> Place:
@@ -259,8 +276,11 @@ def _places(
         calls = (*calls, *node.meta.get("merged_into_input", ()))
         calls = (*calls, *node.meta.get("module_calls", ()))
         paths = tuple(path for path, _ in calls)
-        types = tuple(type(modules[path]) for path in paths if path in modules)
+        known = [modules[path] for path in paths if path in modules]
+        others = [name for module in known for name in names[id(module)] if name not in paths]
+        types = tuple(type(module) for module in known)
         ranks = from_input.get(node), from_output.get(node)
+        paths = (*others, *paths)
         return Place(paths, types, name_of(node), operation.kind, node.name, *ranks, convolutions)
 
     return place_of

@@ -128,9 +128,9 @@ def test_out_must_be_a_folder(tmp_path: Path) -> None:
     _assert_one_sentence(_run("explain", PHOTOGRAPHS, "--out", tmp_path / "out"), "cannot write")
 
 
-@pytest.mark.parametrize("composite", ["epsilon_plus", "z_plus"])
+@pytest.mark.parametrize("composite", PRESETS)
 def test_composites_can_be_chosen(tmp_path: Path, composite: str) -> None:
-    """A name from the list of composites works as an option."""
+    """Every name from the list of composites works as an option, also where bounds are needed."""
     file = PHOTOGRAPHS / "chelsea.jpg"
     result = _run("explain", file, "--composite", composite, "--out", tmp_path)
     assert result.exit_code == 0, result.output

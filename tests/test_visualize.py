@@ -71,6 +71,20 @@ def test_positive_is_red_negative_is_blue_zero_is_white() -> None:
     assert np.allclose(colours, [[1, 0, 0], [0, 0, 1], [1, 1, 1]], atol=0.01)
 
 
+def test_every_pixel_is_equally_large() -> None:
+    """A saved map is the relevance, each pixel a square of the same size: no uneven resampling."""
+    relevance = torch.zeros(3, 64, 64)
+    relevance[:, ::2, ::2] = 1
+    drawn = io.BytesIO()
+    explanation_figure(Image.new("RGB", (64, 64)), {"relevance": relevance}).savefig(drawn)
+    red = np.asarray(Image.open(drawn).convert("RGB")).astype(int)
+    is_red = red[..., 0] - red[..., 1] > 100
+    edges = np.flatnonzero(np.diff(is_red.any(0)))
+    assert len(edges) == 64
+    # The frame of the panel is drawn over the outermost dots.
+    assert set(np.diff(edges)[1:].tolist()) == {7}
+
+
 def test_figure_is_drawn_without_pyplot() -> None:
     """A figure can be saved and leaves nothing in pyplot's list of open figures."""
     from matplotlib import pyplot

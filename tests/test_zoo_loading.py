@@ -48,6 +48,15 @@ def test_display_is_what_the_network_sees() -> None:
     torch.testing.assert_close(loaded.preprocess(photograph), (pixels - 127) / 128)
 
 
+def test_bounds_are_those_of_black_and_white() -> None:
+    """The z-box rule gets the true bounds: a black image meets the lower, a white one the upper."""
+    loaded = load("efficientnet-lite0")
+    for bound, colour in zip(loaded.bounds, ("black", "white"), strict=True):
+        x = loaded.preprocess(Image.new("RGB", (300, 300), colour))
+        assert bound.shape == (3, 1, 1)
+        torch.testing.assert_close(bound.expand_as(x), x)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA"])
 def test_photographs_of_any_mode(mode: str) -> None:
     """Grey, transparent and palette images are made RGB instead of failing in the network."""

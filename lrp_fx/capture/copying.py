@@ -126,6 +126,18 @@ def structural_copy(
     return copy_module(model)
 
 
+def held_tensors(model: nn.Module) -> list[Tensor]:
+    """All tensors that a structural copy of the model would share, each once."""
+    found: list[Tensor] = []
+    structural_copy(model, replace_tensor=lambda path, tensor: found.append(tensor))
+    return found
+
+
+def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
+    """Parameters are shared with the model; buffers are not, for its forward may count in them."""
+    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+
+
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """All parameters, buffers and plain tensor attributes of modules, by path.
 

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten
 
 from lrp_fx.aten import aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way
-from lrp_fx.capture.copying import named_tensors, structural_copy
+from lrp_fx.capture.copying import named_tensors, own_buffer, structural_copy
 
 _LOCK = threading.Lock()
 PREFIX = "model"
@@ -107,18 +107,41 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
         warnings.simplefilter("ignore")
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
-        wrapped = _Positional(structural_copy(model), arguments, specs.append).eval()
+        originals: dict[Any, Tensor] = {}
+
+        def own(path: str | None, tensor: Tensor) -> Tensor:
+            copy = own_buffer(path, tensor)
+            originals[_memory(copy)] = tensor
+            return copy
+
+        copy = structural_copy(model, replace_tensor=own)
+        wrapped = _Positional(copy, arguments, specs.append).eval()
         for tensors, shapes in _samples(arguments.tensors):
             try:
-                program = torch.export.export(
-                    wrapped, tensors, dynamic_shapes=shapes, strict=False
-                ).run_decompositions({})
+                program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
+                if not _is_functional(program.graph):
+                    program = program.run_decompositions({})
                 break
             except Exception as error:
                 reason = error
         if program is None:
             raise NotExportable(_first_line(reason)) from reason
-        return as_captured(program.module(), model, specs[-1], "export")
+        return as_captured(program.module(), model, specs[-1], "export", originals)
+
+
+def _is_functional(graph: fx.Graph) -> bool:
+    """Whether a graph holds plain calls that write to none of their arguments.
+
+    If not, ``run_decompositions`` makes it so, and inlines the bodies of regions without gradients or
+    with autocast; it takes longer than the export itself.
+    """
+    return all(
+        not node.target._schema.is_mutable
+        if isinstance(node.target, torch._ops.OpOverload)
+        else not isinstance(node.target, torch._ops.HigherOrderOperator)
+        for node in graph.nodes
+        if node.op == "call_function"
+    )
 
 
 def _samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
@@ -138,9 +161,21 @@ def _samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]
 
 
 def as_captured(
-    exported: fx.GraphModule, model: nn.Module, outputs: TreeSpec, way: Way
+    exported: fx.GraphModule,
+    model: nn.Module,
+    outputs: TreeSpec,
+    way: Way,
+    originals: Mapping[Any, Tensor],
 ) -> Captured:
-    """An ATen graph in this library's form: packets, plain paths, module calls, sources."""
+    """An ATen graph in this library's form: packets, plain paths, module calls, sources.
+
+    Args:
+        exported: the graph.
+        model: the user's model.
+        outputs: how the flat outputs form the model's output.
+        way: how the graph was made.
+        originals: the model's tensors by the place in memory of what stands for them in the graph.
+    """
     known = named_tensors(model)
     paths = {id(tensor): path for path, tensor in known.items()}
     graph = fx.Graph()
@@ -152,6 +187,7 @@ def as_captured(
             path = str(node.target).removeprefix(f"{PREFIX}.")
             if path not in known:
                 value = _attribute(exported, str(node.target))
+                value = originals.get(_memory(value), value)
                 path = paths.get(id(value), f"_constant_{len(constants)}")
                 if path not in known:
                     constants[path] = value
@@ -169,6 +205,10 @@ def as_captured(
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
     return Captured(fx.GraphModule(tensors, graph, class_name="Captured"), outputs, way, constants)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _writes_buffer(node: fx.Node) -> bool:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import name_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, where
-from lrp_fx.capture.copying import structural_copy
+from lrp_fx.capture.copying import own_buffer, structural_copy
 from lrp_fx.capture.exporting import NotExportable, export
 from lrp_fx.capture.recording import NotRecordable, record
 from lrp_fx.capture.symbolic import NotTraceable, trace
@@ -76,7 +76,7 @@ def run_model(model: nn.Module, arguments: Arguments) -> list[object]:
     Raises:
         InputError: when the model itself fails on the arguments.
     """
-    copy = structural_copy(model, replace_tensor=_own_buffer)
+    copy = structural_copy(model, replace_tensor=own_buffer)
     try:
         with torch.no_grad():
             return tree_flatten(arguments.call(copy, _cloned(arguments)))[0]
@@ -132,11 +132,6 @@ def reproduces(
     return len(own) == len(mine) and all(
         _close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
     )
-
-
-def _own_buffer(path: str | None, tensor: Tensor) -> Tensor:
-    """Parameters are shared with the model; buffers are not, for its forward may count in them."""
-    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
 
 
 def _cloned(arguments: Arguments) -> tuple[Tensor, ...]:
@@ -195,7 +190,7 @@ def _outputs_of_modules(
     model: nn.Module,
 ) -> Iterator[tuple[nn.Module, list[tuple[Call, object]]]]:
     """A copy of the model that notes what each module call returned, in order."""
-    copy = structural_copy(model, replace_tensor=_own_buffer)
+    copy = structural_copy(model, replace_tensor=own_buffer)
     outputs: list[tuple[Call, object]] = []
     counts: dict[str, int] = {}
 

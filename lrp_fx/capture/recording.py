@@ -12,13 +12,13 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten
 
 from lrp_fx.capture.captured import Arguments, Captured
-from lrp_fx.capture.copying import structural_copy
+from lrp_fx.capture.copying import held_tensors, own_buffer, structural_copy
 from lrp_fx.capture.exporting import PREFIX, as_captured
 
 _LOCK = threading.Lock()
@@ -35,11 +35,14 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
         NotRecordable: with the reason that PyTorch gave.
     """
     specs: list[TreeSpec] = []
-    copy = structural_copy(model)
-    _announce(copy)
+    held = held_tensors(model)
+    count = len(arguments.tensors)
 
     def run(*tensors: torch.Tensor) -> tuple[Any, ...]:
-        leaves, spec = tree_flatten(arguments.call(copy, tensors))
+        given = {id(own): tensor for own, tensor in zip(held, tensors[count:], strict=True)}
+        copy = structural_copy(model, replace_tensor=lambda path, tensor: given[id(tensor)])
+        _announce(copy)
+        leaves, spec = tree_flatten(arguments.call(copy, tensors[:count]))
         specs.append(spec)
         return tuple(leaves)
 
@@ -51,10 +54,25 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
     try:
         with _LOCK, torch.no_grad(), warnings.catch_warnings(), traceback.preserve_node_meta():
             warnings.simplefilter("ignore")
-            module = recorder(*(tensor.detach().clone() for tensor in arguments.tensors))
+            inputs = (tensor.detach().clone() for tensor in arguments.tensors)
+            module = recorder(*inputs, *(own_buffer(None, tensor) for tensor in held))
     except Exception as error:
         raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
-    return as_captured(module, model, specs[-1], "record")
+    _hold(module, held, count)
+    return as_captured(module, model, specs[-1], "record", {})
+
+
+def _hold(module: fx.GraphModule, held: list[torch.Tensor], count: int) -> None:
+    """Let the graph hold the model's tensors, which were inputs of the recording behind the others."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for index, (node, tensor) in enumerate(zip(placeholders[count:], held, strict=True)):
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(f"held_{index}", tensor)
+        else:
+            module.register_buffer(f"held_{index}", tensor)
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.get_attr(f"held_{index}"))
+        module.graph.erase_node(node)
 
 
 def _announce(copy: nn.Module) -> None:

@@ -62,7 +62,9 @@ def zennit(
 ) -> Composite:
     """Zennit's composites of the same names, which choose by layer type alone.
 
-    zennit gets there with batch norm merged and residual additions made explicit.
+    zennit gets there with batch norm merged and residual additions made explicit. It merges into the
+    layer before alone and passes relevance through what is left; batch norm that this library merged
+    into the layer behind it differs.
 
     Args:
         name: ``epsilon_plus``, ``epsilon_plus_flat``, ``epsilon_gamma_box``,
@@ -84,11 +86,16 @@ def zennit(
         known = [*conv, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat"]
         raise CompositeError(f"compat.zennit knows {', '.join(known)}, not {name!r}")
     beginning: list[tuple[object, LinearRule]] = []
-    if base == "epsilon_gamma_box":
-        beginning = [(first(), rules.ZBox(low, high))]
+    if base == "epsilon_gamma_box":  # of a dense first layer zennit knows nothing
+        beginning = [(first() & convolution, rules.ZBox(low, high))]
     elif name != base:
         beginning = [(first(), rules.Flat())]
-    lines = [*beginning, (convolution, conv[base]), (dense, rules.Epsilon())]
+    lines = [
+        *beginning,
+        (convolution, conv[base]),
+        (dense, rules.Epsilon()),
+        (operation("batch_norm"), rules.Pass()),
+    ]
     return Composite(lines, name=f"compat.zennit({name})", strict=False)  # type: ignore[arg-type]
 
 

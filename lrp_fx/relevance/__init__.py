@@ -6,6 +6,7 @@ from lrp_fx.relevance import (
     activation,
     addition,
     bilinear,
+    experts,
     linear,
     normalization,
     pooling,
@@ -30,7 +31,7 @@ from lrp_fx.relevance.unknown import UNKNOWN
 
 for _kind in (
     *(linear, activation, pooling, addition, product, routing),
-    *(normalization, softmax, bilinear, recurrent),
+    *(normalization, softmax, bilinear, recurrent, experts),
 ):
     register(_kind.OPERATIONS)
 

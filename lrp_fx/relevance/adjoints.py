@@ -325,7 +325,6 @@ ROUTING: dict[str, Adjoint] = {
     "pixel_unshuffle": pixel_unshuffle,
     "channel_shuffle": channel_shuffle,
     "im2col": im2col,
-    "col2im": col2im,
 }
 """Operations that only move values (or zeros)."""
 
@@ -333,6 +332,7 @@ AVERAGING: dict[str, Adjoint] = {
     "mean": mean,
     "sum": sum,
     "cumsum": cumsum,
+    "col2im": col2im,
     "avg_pool1d": avg_pool1d,
     "avg_pool2d": avg_pool2d,
     "avg_pool3d": avg_pool3d,

@@ -191,7 +191,7 @@ def _write_max_of_dim(site: Site) -> Received:
 def _kind_of_average(name: str) -> str:
     if name in UPSAMPLES:
         return "interpolation"
-    return "sum" if name in ("sum", "cumsum") else "average pooling"
+    return "sum" if name in ("sum", "cumsum", "col2im") else "average pooling"
 
 
 _WINNER = "winner takes all (Bach et al. 2015; Montavon et al. 2019)"

@@ -21,7 +21,11 @@ REDUCTIONS = frozenset(
     ["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"]
 )
 _REARRANGEMENTS = frozenset(
-    [*ROUTING, "split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem"]
+    [
+        *ROUTING,
+        *("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem"),
+        *("topk", "sort"),
+    ]
 )
 SCALAR_FUNCTIONS = frozenset({"add", "sub", "rsub", "mul", "div", *ACTIVATIONS, *FUNCTIONS})
 
@@ -65,9 +69,19 @@ def is_softmax(node: Any) -> bool:
 
 def _origin(node: Any) -> str | None:
     """The name of the operation that made a value, re-arrangements aside."""
-    while isinstance(node, fx.Node) and name_of(node) in _REARRANGEMENTS:
+    while isinstance(node, fx.Node) and (
+        name_of(node) in _REARRANGEMENTS or _is_share_of_its_sum(node)
+    ):
         node = node.args[0]
     return name_of(node) if isinstance(node, fx.Node) else None
+
+
+def _is_share_of_its_sum(node: fx.Node) -> bool:
+    """Whether ``x / sum(x)``, as routers write it for the experts that they chose."""
+    if name_of(node) != "div":
+        return False
+    value, divisor = node.args[:2]
+    return isinstance(divisor, fx.Node) and name_of(divisor) == "sum" and divisor.args[0] is value
 
 
 def is_statistic(node: Any, facts: Facts) -> bool:

@@ -122,6 +122,16 @@ class ScatterRelevance(RelevanceNode):
         return self.scatter(relevance, torch.zeros_like(piece), **options)  # type: ignore[no-any-return]
 
 
+class OrderRelevance(RelevanceNode):
+    """Back through topk or sort: each value's relevance to the place that it came from."""
+
+    def propagate(
+        self, relevance: Tensor, shape: torch.Size, indices: Tensor, dim: int = -1
+    ) -> Tensor:
+        """The relevance of the operand, of ``shape``."""
+        return relevance.new_zeros(shape).scatter_add(dim, indices, relevance)
+
+
 def _write(site: Site) -> Received:
     (operand,) = first(site.node)
     packet = packet_of(site.node.target)
@@ -193,6 +203,12 @@ def _write_scatter(site: Site) -> Received:
     return received
 
 
+def _write_order(site: Site) -> Received:
+    (operand,) = first(site.node)
+    inputs = (site.shape(operand), site.item(site.node, 1), arguments(site.node)["dim"])
+    return {operand: [site.call(OrderRelevance(), site.relevance, *inputs)]}
+
+
 def _routing(name: str, operands: Any, write: Any) -> Operation:
     return Operation(
         name=name,
@@ -214,6 +230,7 @@ OPERATIONS = [
     ),
     _routing("where", argument("self", "other"), _write_where),
     _routing("masked_fill", argument("self"), _write_masked_fill),
+    *(_routing(name, first, _write_order) for name in ("topk", "sort")),
     *(
         _routing(name, argument("self", "src"), _write_scatter)
         for name in ("slice_scatter", "select_scatter")
