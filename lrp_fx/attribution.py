@@ -81,6 +81,20 @@ class _Explaining:
         return explanation
 
 
+class _OfLayer(_Explaining):
+    """What the attributions of a layer share: how they are made."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Layer | list[Layer],
+        composite: Composite | str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, layer)  # type: ignore[call-arg]  # Captum's class, next in line
+        self._explainer = Explainer(model, Options(composite, **options))
+
+
 class LRPFx(_Explaining, Attribution):
     r"""Layer-wise relevance propagation for any PyTorch model, as a Captum ``Attribution``.
 
@@ -204,7 +218,7 @@ class LRPFx(_Explaining, Attribution):
         return self._explainer.program(arguments, len(arguments.tensors), View())
 
 
-class LayerLRPFx(_Explaining, LayerAttribution):
+class LayerLRPFx(_OfLayer, LayerAttribution):
     """The relevance of a layer's output or input.
 
     Args:
@@ -216,16 +230,6 @@ class LayerLRPFx(_Explaining, LayerAttribution):
 
     Nothing below the layer is run backwards, and no rules are needed there.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: Layer | list[Layer],
-        composite: Composite | str | None = None,
-        **options: Any,
-    ) -> None:
-        LayerAttribution.__init__(self, model, layer)
-        self._explainer = Explainer(model, Options(composite, **options))
 
     @classmethod
     def get_name(cls) -> str:
@@ -279,7 +283,7 @@ class LayerLRPFx(_Explaining, LayerAttribution):
         return (found[0], deltas[0]) if return_convergence_delta else found[0]
 
 
-class NeuronLRPFx(_Explaining, NeuronAttribution):
+class NeuronLRPFx(_OfLayer, NeuronAttribution):
     """The relevance of the inputs for one neuron of a layer.
 
     Args:
@@ -288,16 +292,6 @@ class NeuronLRPFx(_Explaining, NeuronAttribution):
         composite: as in :class:`LRPFx`.
         options: the keyword options of :class:`LRPFx`.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: Layer,
-        composite: Composite | str | None = None,
-        **options: Any,
-    ) -> None:
-        NeuronAttribution.__init__(self, model, layer)
-        self._explainer = Explainer(model, Options(composite, **options))
 
     @classmethod
     def get_name(cls) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -151,6 +152,14 @@ def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], N
             node.target = packet
 
     return rewrite
+
+
+def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``c ** x`` as ``exp(x · log c)``: the relevance of a power goes to its base."""
+    base, exponent = arguments(node).values()
+    if isinstance(base, (int, float)) and base > 0:
+        scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
+        replace_by(node, call_like(graph, node, aten.exp, scaled))
 
 
 def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -380,6 +389,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "native_batch_norm": _legit_batch_norm,
     "max": _extremum(aten.maximum),
     "min": _extremum(aten.minimum),
+    "pow": _pow,
     "max_pool1d": _max_pool,
     "max_pool2d": _max_pool,
     "max_pool3d": _max_pool,

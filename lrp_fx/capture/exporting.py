@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import proxy_tensor
 from torch.utils._pytree import TreeSpec, tree_flatten
 
-from lrp_fx.aten import aten, packet_of
+from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way
 from lrp_fx.capture.copying import named_tensors, own_buffer, structural_copy
 
@@ -195,13 +195,16 @@ def as_captured(
             tensors[path] = value
             copies[node] = graph.get_attr(path)
             copies[node].meta["dtype"] = value.dtype
-        elif node.op == "call_module" or _writes_buffer(node):
-            continue  # a call checks the input's shape, which the verification does better
+        elif node.op == "call_module":  # checks the input's shape; the verification does better
+            continue
         elif node.op == "output":
             graph.output(fx.map_arg(tuple(node.args[0]), lambda n: copies[n]))
         else:
             copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
-            copy.target = packet_of(node.target) or node.target
+            functional = _functional(node.target)
+            if functional is not None:  # the call would write into the model's own buffer
+                copies[node.args[0]] = copy
+            copy.target = functional or packet_of(node.target) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
     return Captured(fx.GraphModule(tensors, graph, class_name="Captured"), outputs, way, constants)
@@ -211,9 +214,11 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _writes_buffer(node: fx.Node) -> bool:
-    """Whether a call stores a new value in the model, which is not to be touched."""
-    return packet_of(node.target) is aten.copy_ and not node.users
+def _functional(target: Any) -> Packet | None:
+    """``aten.add`` for ``aten.add_``; None for what is no in-place call."""
+    packet = packet_of(target)
+    name = "" if packet is None else str(packet.__name__)
+    return getattr(aten, name[:-1], None) if name.endswith("_") else None
 
 
 def _attribute(module: nn.Module, path: str) -> Tensor:

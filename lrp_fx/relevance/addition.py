@@ -26,10 +26,6 @@ class AdditionRelevance(RelevanceNode):
         super().__init__()
         self.rule = rule
 
-    def extra_repr(self) -> str:
-        """The rule."""
-        return str(self.rule)
-
     def propagate(
         self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
     ) -> list[Tensor]:

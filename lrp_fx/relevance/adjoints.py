@@ -195,6 +195,29 @@ def _pool_arguments(dims: int, kernel_size: Any, stride: Any, padding: Any) -> t
     return as_tuple(kernel_size, dims), as_tuple(stride, dims), as_tuple(padding, dims)
 
 
+def _avg_pool(dims: int) -> Adjoint:
+    backward = getattr(aten, f"avg_pool{dims}d_backward")
+
+    def adjoint(
+        q: Tensor,
+        shape: Shape,
+        kernel_size: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Tensor:
+        window = _pool_arguments(dims, kernel_size, stride, padding)
+        options = (ceil_mode, count_include_pad, divisor_override)
+        return backward(q, _shaped(q, shape), *window, *options)  # type: ignore[no-any-return]
+
+    return adjoint
+
+
+avg_pool2d, avg_pool3d = _avg_pool(2), _avg_pool(3)
+
+
 def avg_pool1d(
     q: Tensor,
     shape: Shape,
@@ -208,40 +231,6 @@ def avg_pool1d(
     flat = torch.Size((*shape[:-1], 1, shape[-1]))
     sizes = ((1, *kernel), (1, *step), (0, *margin))
     return avg_pool2d(q.unsqueeze(-2), flat, *sizes, ceil_mode, count_include_pad).squeeze(-2)
-
-
-def avg_pool2d(
-    q: Tensor,
-    shape: Shape,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    kernel, step, margin = _pool_arguments(2, kernel_size, stride, padding)
-    options = (ceil_mode, count_include_pad, divisor_override)
-    return aten.avg_pool2d_backward(  # type: ignore[no-any-return]
-        q, _shaped(q, shape), kernel, step, margin, *options
-    )
-
-
-def avg_pool3d(
-    q: Tensor,
-    shape: Shape,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    kernel, step, margin = _pool_arguments(3, kernel_size, stride, padding)
-    options = (ceil_mode, count_include_pad, divisor_override)
-    return aten.avg_pool3d_backward(  # type: ignore[no-any-return]
-        q, _shaped(q, shape), kernel, step, margin, *options
-    )
 
 
 def adaptive_avg_pool1d(q: Tensor, shape: Shape, output_size: Any) -> Tensor:

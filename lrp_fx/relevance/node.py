@@ -24,6 +24,10 @@ class RelevanceNode(nn.Module):
         with torch.autocast(device, enabled=False):
             return self.propagate(*_cast(args, dtype), **_cast(kwargs, dtype))
 
+    def extra_repr(self) -> str:
+        """The rule, where the node has one."""
+        return str(getattr(self, "rule", ""))
+
     def propagate(self, *args: Any, **kwargs: Any) -> Any:
         """Relevance of the inputs from the relevance of the output, the operands and the arguments."""
         raise NotImplementedError

@@ -26,10 +26,6 @@ class AffineRelevance(RelevanceNode):
         super().__init__()
         self.rule = rule
 
-    def extra_repr(self) -> str:
-        """The rule."""
-        return str(self.rule)
-
     def propagate(
         self,
         relevance: Tensor,

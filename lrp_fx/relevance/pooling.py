@@ -58,10 +58,6 @@ class WinnerRelevance(RelevanceNode):
         super().__init__()
         self.rule, self.dims = rule, dims
 
-    def extra_repr(self) -> str:
-        """The rule."""
-        return str(self.rule)
-
     def propagate(
         self, relevance: Tensor, shape: torch.Size, indices: Tensor, output: Tensor | None
     ) -> Tensor:
@@ -80,10 +76,6 @@ class WinnerOfDimRelevance(RelevanceNode):
     def __init__(self, rule: Winner) -> None:
         super().__init__()
         self.rule = rule
-
-    def extra_repr(self) -> str:
-        """The rule."""
-        return str(self.rule)
 
     def propagate(
         self,
@@ -121,10 +113,6 @@ class WindowShareRelevance(RelevanceNode):
         self.dims, self.rule = dims, rule
         packet = getattr(aten, f"avg_pool{dims}d")
         self.average = AverageRelevance(packet, AVERAGING[f"avg_pool{dims}d"], rule, engine)
-
-    def extra_repr(self) -> str:
-        """The rule."""
-        return str(self.rule)
 
     def propagate(
         self,
