@@ -25,7 +25,7 @@ from lrp_fx.capture import (
     reproduces,
     run_model,
 )
-from lrp_fx.capture.reading import SAME_KERNELS
+from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
 from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
 from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
 from lrp_fx.errors import CaptureError, InputError, OptionError
@@ -317,8 +317,10 @@ class Explainer:
 
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
     """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
-    holds = reproduces(reading.captured.module, arguments, own, SAME_KERNELS) and reproduces(
-        reading.canonical.module, arguments, own, REORDERED
+    captured, canonical = reading.captured.module, reading.canonical.module
+    holds = reproduces(captured, arguments, own, SAME_KERNELS) and (
+        reproduces(canonical, arguments, own, REORDERED)
+        or same_in_double(captured, canonical, arguments)
     )
     if holds:
         reading.verified.add(arguments.shapes)

@@ -89,7 +89,9 @@ class Program:
         """Bring the graph's tensors up to date with the model's."""
         live = {**self.lrp.made, **named_tensors(self.model)}
         wanted = [live.get(path) for path in self.lrp.parameters]
-        fingerprint = tuple(map(_trace_of, wanted))
+        # training moves running statistics without a trace in them, but for their counter
+        counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
+        fingerprint = tuple(map(_trace_of, (*wanted, *counters)))
         if fingerprint == self._fingerprint:
             return
         devices = {tensor.device.type for tensor in wanted if tensor is not None}

@@ -157,6 +157,13 @@ def _variadic(packet: Packet) -> Lowering:
     return lowering
 
 
+def _is_dtype(value: Any) -> bool:
+    """Whether an argument is a dtype, maybe that of a tensor (``x.to(y.dtype)``)."""
+    if not isinstance(value, fx.Proxy):
+        return isinstance(value, torch.dtype)
+    return value.node.target is getattr and value.node.args[1] == "dtype"
+
+
 def _is_size(value: Any) -> bool:
     """Whether a single argument stands for a whole size (``x.view(y.shape)``), not for one number."""
     if not isinstance(value, fx.Proxy):
@@ -369,7 +376,7 @@ def _cast(dtype: torch.dtype) -> Lowering:
 
 def _to(emit: Emitter, x: Any, *args: Any, **kwargs: Any) -> Any:
     wanted = [*args, *kwargs.values()]
-    if len(wanted) == 1 and isinstance(wanted[0], torch.dtype):
+    if len(wanted) == 1 and _is_dtype(wanted[0]):
         return emit(aten.to, x, wanted[0])
     raise NotLowered("a move between devices")
 

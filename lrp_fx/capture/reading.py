@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -134,6 +136,21 @@ def reproduces(
     )
 
 
+def same_in_double(one: fx.GraphModule, other: fx.GraphModule, arguments: Arguments) -> bool:
+    """Whether two graphs compute the same in float64.
+
+    In float32 a deep network may amplify the rounding of a right fold beyond any tolerance.
+    """
+    tensors = tuple(t.double() if t.is_floating_point() else t for t in arguments.tensors)
+    exact = replace(arguments, tensors=tensors)
+    try:
+        with torch.no_grad():
+            expected = list(deepcopy(one).double()(*_cloned(exact)))
+    except Exception:
+        return False
+    return reproduces(deepcopy(other).double(), exact, expected, REORDERED)
+
+
 def _cloned(arguments: Arguments) -> tuple[Tensor, ...]:
     """The tensors, copied: the model may overwrite its inputs."""
     return tuple(tensor.detach().clone() for tensor in arguments.tensors)
@@ -170,8 +187,8 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
     try:
         with torch.no_grad():
             Recorder(captured.module, garbage_collect_values=False).run(*_cloned(arguments))
-            with _outputs_of_modules(model) as (copy, outputs):
-                arguments.call(copy, _cloned(arguments))
+            with _outputs_of_modules(model) as (twin, outputs):
+                arguments.call(twin, _cloned(arguments))
     except Exception as error:
         return f" ({error})"
     for call, own in outputs:
