@@ -134,14 +134,7 @@ def test_a_reused_module_is_its_unrolled_copy(composite: str) -> None:
     torch.manual_seed(0)
     reused = Reused().double().eval()
     unrolled = Reused(unrolled=True).double().eval()
-    unrolled.load_state_dict(
-        {
-            key: reused.state_dict()[key]
-            if key in reused.state_dict()
-            else reused.state_dict()[key]
-            for key in unrolled.state_dict()
-        }
-    )
+    unrolled.load_state_dict({key: reused.state_dict()[key] for key in unrolled.state_dict()})
     assert len({id(conv) for conv in reused.convs}) == 1
     assert len({id(conv) for conv in unrolled.convs}) == 3
     x = numbers(2, 3, 12, 12)
