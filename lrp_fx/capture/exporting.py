@@ -72,12 +72,13 @@ class _OneThreadTracer(proxy_tensor._ModuleStackTracer):
 @contextmanager
 def _this_thread_only() -> Iterator[None]:
     """Let ``torch.export`` use :class:`_OneThreadTracer`."""
-    original = proxy_tensor._ModuleStackTracer
-    proxy_tensor._ModuleStackTracer = _OneThreadTracer  # type: ignore[misc]
+    name = "_ModuleStackTracer"
+    original = getattr(proxy_tensor, name)
+    setattr(proxy_tensor, name, _OneThreadTracer)
     try:
         yield
     finally:
-        proxy_tensor._ModuleStackTracer = original  # type: ignore[misc]
+        setattr(proxy_tensor, name, original)
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def _is_dtype(value: Any) -> bool:
     """Whether an argument is a dtype, maybe that of a tensor (``x.to(y.dtype)``)."""
     if not isinstance(value, fx.Proxy):
         return isinstance(value, torch.dtype)
-    return value.node.target is getattr and value.node.args[1] == "dtype"
+    return value.node.target is getattr and bool(value.node.args[1] == "dtype")
 
 
 def _is_size(value: Any) -> bool:

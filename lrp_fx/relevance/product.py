@@ -12,13 +12,23 @@ from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.relevance.operation import (
+    Facts,
+    Operation,
+    Received,
+    Site,
+    argument,
+    operation_of,
+)
 from lrp_fx.rules import Gate, Half, Pass, Rule
 
 SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
 GATES = frozenset(["sigmoid", "hardsigmoid", *SOFTMAXES])
 REDUCTIONS = frozenset(
-    ["mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm", "prod", "logsumexp"]
+    [
+        *("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean"),
+        *("norm", "linalg_vector_norm", "prod", "logsumexp"),
+    ]
 )
 _REARRANGEMENTS = frozenset(
     [
@@ -86,15 +96,19 @@ def _is_share_of_its_sum(node: fx.Node) -> bool:
 
 def is_statistic(node: Any, facts: Facts) -> bool:
     """Whether a value is a reduction over non-batch dimensions, then only scalar functions."""
+    if isinstance(node, fx.Node) and name_of(node) == "getitem":  # max(dim) and its like
+        node = node.args[0]
     if not isinstance(node, fx.Node) or packet_of(node.target) is None:
         return False
     name = name_of(node)
     if name in REDUCTIONS:
-        dims = arguments(node).get("dim")
-        return dims is not None and 0 not in as_tuple(dims, 1)
+        dims = as_tuple(arguments(node).get("dim"), 1)
+        return dims not in ((), (None,)) and 0 not in dims
     if name not in SCALAR_FUNCTIONS and name not in ROUTING:
         return False
-    dynamic = [operand for operand in node.all_input_nodes if facts.is_dynamic(operand)]
+    operation = operation_of(node)  # its operands, without a tensor that only lends its shape
+    operands = node.all_input_nodes if operation is None else operation.operands(node)
+    dynamic = [operand for operand in operands if facts.is_dynamic(operand)]
     return bool(dynamic) and all(is_statistic(operand, facts) for operand in dynamic)
 
 
