@@ -135,8 +135,8 @@ class TiedWeights(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Linear(8, 5)
-        self.again = nn.Linear(8, 5)
+        self.encoder = nn.Linear(8, 12)
+        self.again = nn.Linear(8, 12)
         self.again.weight = self.encoder.weight
 
     def forward(self, x: Tensor) -> Tensor:

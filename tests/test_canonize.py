@@ -26,7 +26,7 @@ or 1e-16 (float64). Without eps, mean, γ or β it would be wrong by 0.1 and mor
 EPS = 0.3
 """Large: a fold that forgets it shows."""
 
-both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+WAYS = [("symbolic", torch.float32), ("symbolic", torch.float64), ("export", torch.float64)]
 both_ways = pytest.mark.parametrize("way", ["symbolic", "export"])
 
 
@@ -203,13 +203,10 @@ def _assert_same_output(model: nn.Module, graph: Captured, x: Tensor) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@both_dtypes
-@both_ways
+@pytest.mark.parametrize(("way", "dtype"), WAYS)
 @pytest.mark.parametrize("name", BEHIND)
 def test_batch_norm_folds_into_what_is_before_it(name: str, way: str, dtype: torch.dtype) -> None:
     """Exact to rounding, for every kind of linear operation, its groups, its bias or none."""
-    if way == "export" and dtype == torch.float32:
-        pytest.skip("one dtype suffices for the slower capture")
     make, shape = BEHIND[name]
     torch.manual_seed(0)
     model, x = lively(make(), dtype), numbers(*shape, dtype=dtype)
@@ -218,13 +215,10 @@ def test_batch_norm_folds_into_what_is_before_it(name: str, way: str, dtype: tor
     _assert_same_output(model, graph, x)
 
 
-@both_dtypes
-@both_ways
+@pytest.mark.parametrize(("way", "dtype"), WAYS)
 @pytest.mark.parametrize("name", BEFORE)
 def test_batch_norm_folds_into_what_is_behind_it(name: str, way: str, dtype: torch.dtype) -> None:
     """Exact to rounding where no padding comes between."""
-    if way == "export" and dtype == torch.float32:
-        pytest.skip("one dtype suffices for the slower capture")
     make, shape = BEFORE[name]
     torch.manual_seed(0)
     model, x = lively(make(), dtype), numbers(*shape, dtype=dtype)
@@ -469,25 +463,32 @@ CHANGES = [
 ]
 
 
-@both_ways
-@pytest.mark.parametrize("composite", ["epsilon", "epsilon_alpha2_beta1"])
-@pytest.mark.parametrize("change", CHANGES)
+BY_EXPORT_TOO = [
+    *(_step, _new_weight_in_a_fold, _no_bias, _buffers, _plain_tensor, _new_plain_tensor),
+    *(_flag, _hook, _no_parametrization),
+]
+"""Changes of what the captures hold, each in its own way."""
+
+
+@pytest.mark.parametrize(
+    ("change", "composite", "way"),
+    [
+        *((change, "epsilon", "auto") for change in CHANGES),
+        *((change, "epsilon_alpha2_beta1", "auto") for change in CHANGES),
+        *((change, "epsilon_alpha2_beta1", "export") for change in BY_EXPORT_TOO),
+    ],
+)
 def test_changes_of_the_model_are_picked_up(
     change: Callable[[nn.Module, Tensor], None], composite: str, way: str
 ) -> None:
     """An LRPFx from before explains what the model is now, as a new one does."""
-    if way == "export" and composite == "epsilon":
-        pytest.skip("the modified weights of the other composite are the harder case")
-    if way == "export" and change is _at_the_same_address:
-        pytest.skip("the same in any capture")
     torch.manual_seed(0)
     model, x = lively(Changing()), numbers(2, 3, 8, 8)
-    lrp = LRPFx(model, composite, capture="auto" if way == "symbolic" else way)
+    lrp = LRPFx(model, composite, capture=way)
     before = lrp.attribute(x, target=1)
     change(model, x)
     found = lrp.attribute(x, target=1)
-    fresh = LRPFx(model, composite, capture="auto" if way == "symbolic" else way)
-    expected = fresh.attribute(x, target=1)
+    expected = LRPFx(model, composite, capture=way).attribute(x, target=1)
     assert torch.equal(found, expected)
     same = change in (_frozen, _parametrize, _no_parametrization)
     assert (distance(before, found) <= ROUNDING) == same

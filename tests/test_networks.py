@@ -38,14 +38,25 @@ each_homogeneous_network = pytest.mark.parametrize(
     "name", [name for name, network in NETWORKS.items() if network.homogeneous]
 )
 each_composite = pytest.mark.parametrize("composite", COMPOSITES)
+HALF_A_SECOND = ("unet", "decoder", "rearranged")
+"""What symbolic tracing does not read takes that long for each LRPFx: two presets suffice."""
+NOT_WITH_A_BOX = ("branches",)
+"""It pools the image before the first convolution, whose bounds are not known then."""
+PAIRS = [
+    (name, composite)
+    for name in NETWORKS
+    for composite in COMPOSITES
+    if name not in HALF_A_SECOND or composite in ("epsilon_plus", "epsilon_alpha2_beta1")
+    if name not in NOT_WITH_A_BOX or composite != "epsilon_gamma_box"
+]
 
 
-def maps_of(
+def map_of(
     network: Network, model: nn.Module, inputs: tuple[Tensor, ...], composite: Any, **options: Any
-) -> tuple[Tensor, ...]:
-    """The relevance of each input."""
+) -> Tensor:
+    """The relevance of all inputs, (N, features)."""
     lrp = LRPFx(model, composite, output=network.output, **options)
-    return lrp.attribute(inputs, target=TARGET)  # type: ignore[no-any-return]
+    return torch.cat([each.flatten(1) for each in lrp.attribute(inputs, target=TARGET)], 1)
 
 
 # What is known of the relevance
@@ -69,7 +80,7 @@ def test_relevance_is_input_times_gradient_on_homogeneous_networks(name: str) ->
     network = NETWORKS[name]
     inputs = network.inputs(4)
     model = without_shifts(network.model(), *inputs)
-    found = maps_of(network, model, inputs, "zero")
+    found = LRPFx(model, "zero", output=network.output).attribute(inputs, target=TARGET)
     expected = input_x_gradient(network.logit(model, TARGET), *inputs)
     for mine, theirs in zip(found, expected, strict=True):
         assert distance(mine, theirs) <= ROUNDING
@@ -87,16 +98,14 @@ def test_networks_are_what_they_say(name: str) -> None:
         assert (distance(twice, 2 * logit(*inputs)) <= ROUNDING) == network.homogeneous
 
 
-@each_composite
-@each_network
+@pytest.mark.parametrize(("name", "composite"), PAIRS)
 def test_both_engines_agree(name: str, composite: str) -> None:
     """Analytic adjoints and autograd give the same relevance, under every preset, biases and all."""
     network = NETWORKS[name]
     model, inputs = network.model(), network.inputs()
-    direct = maps_of(network, model, inputs, COMPOSITES[composite])
-    gradient = maps_of(network, model, inputs, COMPOSITES[composite], propagation="gradient")
-    for mine, other in zip(direct, gradient, strict=True):
-        assert distance(mine, other) <= ROUNDING
+    direct = map_of(network, model, inputs, COMPOSITES[composite])
+    gradient = map_of(network, model, inputs, COMPOSITES[composite], propagation="gradient")
+    assert distance(direct, gradient) <= ROUNDING
 
 
 @pytest.mark.parametrize("bias", ["ignore", "distribute"])
@@ -105,10 +114,9 @@ def test_both_engines_agree_on_biases(name: str, bias: str) -> None:
     """The other two policies for the bias, likewise."""
     network = NETWORKS[name]
     model, inputs = network.model(), network.inputs()
-    direct = maps_of(network, model, inputs, "epsilon_plus", bias=bias)
-    gradient = maps_of(network, model, inputs, "epsilon_plus", bias=bias, propagation="gradient")
-    for mine, other in zip(direct, gradient, strict=True):
-        assert distance(mine, other) <= ROUNDING
+    direct = map_of(network, model, inputs, "epsilon_plus", bias=bias)
+    gradient = map_of(network, model, inputs, "epsilon_plus", bias=bias, propagation="gradient")
+    assert distance(direct, gradient) <= ROUNDING
 
 
 # What may change no map
@@ -119,13 +127,12 @@ def test_a_batch_is_many_single_runs(name: str) -> None:
     """No sample's map depends on its neighbours, nor on how many there are."""
     network = NETWORKS[name]
     model, inputs = network.model(), network.inputs(4)
-    together = maps_of(network, model, inputs, "epsilon_plus")
+    together = map_of(network, model, inputs, "epsilon_plus")
+    lrp = LRPFx(model, "epsilon_plus", output=network.output)
     for sample in range(4):
-        alone = maps_of(
-            network, model, tuple(x[sample : sample + 1] for x in inputs), "epsilon_plus"
-        )
-        for mine, other in zip(together, alone, strict=True):
-            assert distance(mine[sample : sample + 1], other) <= SAME_SUMS
+        alone = lrp.attribute(tuple(x[sample : sample + 1] for x in inputs), target=TARGET)
+        joined = torch.cat([each.flatten(1) for each in alone], 1)
+        assert distance(together[sample : sample + 1], joined) <= SAME_SUMS
 
 
 @each_composite
@@ -134,7 +141,7 @@ def test_a_reused_module_is_its_unrolled_copy(composite: str) -> None:
     torch.manual_seed(0)
     reused = Reused().double().eval()
     unrolled = Reused(unrolled=True).double().eval()
-    unrolled.load_state_dict({key: reused.state_dict()[key] for key in unrolled.state_dict()})
+    unrolled.load_state_dict(reused.state_dict())
     assert len({id(conv) for conv in reused.convs}) == 1
     assert len({id(conv) for conv in unrolled.convs}) == 3
     x = numbers(2, 3, 12, 12)
@@ -300,10 +307,9 @@ def test_twice_the_input_is_twice_the_relevance(name: str) -> None:
     network = NETWORKS[name]
     inputs = network.inputs()
     model = without_shifts(network.model(), *inputs)
-    once = maps_of(network, model, inputs, "zero")
-    twice = maps_of(network, model, tuple(2 * x for x in inputs), "zero")
-    for mine, other in zip(once, twice, strict=True):
-        assert distance(2 * mine, other) <= ROUNDING
+    once = map_of(network, model, inputs, "zero")
+    twice = map_of(network, model, tuple(2 * x for x in inputs), "zero")
+    assert distance(2 * once, twice) <= ROUNDING
 
 
 @pytest.mark.parametrize("start", ["one_hot", "logit"])

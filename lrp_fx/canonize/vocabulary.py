@@ -403,6 +403,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "replication_pad2d": _mode_pad("replicate"),
     "replication_pad3d": _mode_pad("replicate"),
     "convolution": _convolution,
+    "_convolution": _convolution,
     "conv1d": _convolution_padding,
     "conv2d": _convolution_padding,
     "conv3d": _convolution_padding,

@@ -6,6 +6,7 @@ call: the next input may take another branch.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 import warnings
@@ -43,6 +44,8 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
         copy = structural_copy(model, replace_tensor=lambda path, tensor: given[id(tensor)])
         _announce(copy)
         leaves, spec = tree_flatten(arguments.call(copy, tensors[:count]))
+        if any(map(dataclasses.is_dataclass, leaves)):
+            raise TypeError("the model returns objects")
         specs.append(spec)
         return tuple(leaves)
 

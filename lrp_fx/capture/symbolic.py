@@ -7,6 +7,7 @@ themselves through an instance attribute, its parameters are proxies, and nothin
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import operator
@@ -326,9 +327,12 @@ def trace(model: nn.Module, arguments: Arguments) -> Captured:
             raise NotTraceable(f"{type(error).__name__}: {error}") from error
         leaves, spec = tree_flatten(result)
         try:
+            if any(map(dataclasses.is_dataclass, leaves)):
+                raise NotImplementedError
             tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))
         except NotImplementedError as error:
-            raise NotTraceable("the model returns more than tensors and plain values") from error
+            reason = "the model returns objects: let it return tensors, tuples, lists or dicts"
+            raise NotTraceable(reason) from error
         for node in list(tracer.graph.nodes):
             if node.op == "get_attr" and not node.users:
                 tracer.graph.erase_node(node)
