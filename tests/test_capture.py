@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -1158,6 +1159,24 @@ def test_additional_arguments(way: str) -> None:
         assert distance(delta, rest.detach()) <= STABILIZED
 
 
+def test_arguments_are_told_apart_by_all_their_values() -> None:
+    """The text of a large numpy array leaves most of it out."""
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor, weights: Any) -> Tensor:
+            return self.dense(x) * float(weights.sum())
+
+    lrp, x = LRPFx(Weighted().double(), "zero"), numbers(2, 4)
+    weights = numpy.ones(5000)
+    once = lrp.attribute(x, 0, (weights,))
+    weights[2500] = 5001
+    assert distance(lrp.attribute(x, 0, (weights,)), 2 * once) <= ROUNDING
+
+
 @both_ways
 def test_two_inputs(way: str) -> None:
     """Each input has its map; what is passed as an additional argument has none and absorbs."""
@@ -1385,7 +1404,7 @@ class Elsewhere:
         sys.setswitchinterval(self.interval)
 
 
-@pytest.mark.parametrize(("way", "captures"), [("symbolic", 40), ("export", 2)])
+@pytest.mark.parametrize(("way", "captures"), [("symbolic", 40), ("export", 2), ("record", 5)])
 @pytest.mark.parametrize("mine", [Tied, lambda: resnet18(weights=None, num_classes=5)])
 def test_another_thread_may_run_models(
     mine: Callable[[], nn.Module], way: str, captures: int

@@ -46,12 +46,17 @@ class Arguments:
     @property
     def structure(self) -> tuple[Any, ...]:
         """What a symbolic capture depends on: everything but the tensors' values and shapes."""
-        return (str(self.spec), tuple(repr(leaf) for leaf in self.constants))
+        return (str(self.spec), tuple(map(_identity_of, self.constants)))
 
     @property
     def shapes(self) -> tuple[Any, ...]:
         """What a verification depends on: the tensors' shapes, dtypes and devices."""
         return tuple((tuple(t.shape), t.dtype, str(t.device)) for t in self.tensors)
+
+
+def _identity_of(value: Any) -> Any:
+    """Equal for equal values; numpy's repr of a large array leaves values out."""
+    return (repr(value), value.tobytes()) if hasattr(value, "tobytes") else repr(value)
 
 
 class _Tensor:

@@ -45,7 +45,7 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
         _announce(copy)
         leaves, spec = tree_flatten(arguments.call(copy, tensors[:count]))
         if any(map(dataclasses.is_dataclass, leaves)):
-            raise TypeError("the model returns objects")
+            raise TypeError("the model returns more than tensors and plain values")
         specs.append(spec)
         return tuple(leaves)
 

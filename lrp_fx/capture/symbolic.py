@@ -331,7 +331,9 @@ def trace(model: nn.Module, arguments: Arguments) -> Captured:
                 raise NotImplementedError
             tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))
         except NotImplementedError as error:
-            reason = "the model returns objects: let it return tensors, tuples, lists or dicts"
+            reason = (
+                "the model returns more than tensors and plain values, in tuples, lists or dicts"
+            )
             raise NotTraceable(reason) from error
         for node in list(tracer.graph.nodes):
             if node.op == "get_attr" and not node.users:
