@@ -49,7 +49,8 @@ def without_shifts(model: nn.Module, *inputs: Tensor) -> nn.Module:
             if name.rpartition(".")[2] == "bias":
                 parameter.zero_()
         momenta = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm)}
-        dropouts = {m: m.p for m in model.modules() if isinstance(m, nn.Dropout)}
+        random = (nn.Dropout, StochasticDepth)
+        dropouts = {m: m.p for m in model.modules() if isinstance(m, random)}
         for norm in momenta:
             norm.momentum = 1.0
         for dropout in dropouts:

@@ -26,9 +26,9 @@ _READERS = {"symbolic": trace, "export": export, "record": record}
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
 order, so the two differ by the choice of kernels at most."""
-REORDERED = {torch.float64: 1e-7, torch.float32: 1e-3}
-"""The same for a graph with folded batch norm: rounding differs and deep networks amplify it, a
-wrong fold differs by order one."""
+REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
+"""The same for a graph with folded batch norm: rounding differs and deep networks amplify it (1e10
+times was seen, on norms with tiny variances); a wrong fold differs by order one."""
 LOW_PRECISION = 5e-2
 """For half precisions, in either case."""
 
