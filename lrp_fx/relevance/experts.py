@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import Packet, arguments, packet_of
@@ -37,9 +38,16 @@ class GroupedProductRelevance(RelevanceNode):
             weight: (groups, features, outputs).
             ends: where each group's rows end.
         """
+
+        def forward(x: Tensor) -> Tensor:
+            # row by row, since the fused calls of libraries need not have derivatives
+            rows = torch.arange(x.shape[0], device=x.device, dtype=ends.dtype)
+            groups = torch.searchsorted(ends, rows, right=True)
+            return (x.unsqueeze(1) @ weight[groups]).squeeze(1)
+
         _, pullback = linearize(
             self.engine,
-            lambda x: self.packet(x, weight, ends),
+            forward,
             lambda q: self.packet(q, weight.mT, ends),
             input,
             output,
