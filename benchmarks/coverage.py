@@ -34,21 +34,23 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 import torchvision
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from lrp_fx import LRPFx
-from lrp_fx.aten import name_of
+from lrp_fx.audit import Ledger
 from lrp_fx.capture import Arguments
 from lrp_fx.explainer import View
-from lrp_fx.program import Program
 
 BATCH = 2
 PIXELS, SMALL = 224, 64  # sides of the images for classification and for segmentation
 LARGE = 30_000_000  # parameters; from there on float32, for memory
 CONSERVED = 0.01  # |Σ relevance / output − 1| up to which a sum counts as right
 EXPLODED = 100.0  # largest |R| / |output| from which relevance counts as exploded
-AGREED = {"float64": 1e-9, "float32": 1e-3}  # of max |R|: the two engines
+# of max |R|, the two engines; of Σ |terms|, each node of the ledger. Some models of Hugging Face cast to
+# float32 whatever they are given: "mixed"
+AGREED = {"float64": 1e-9, "mixed": 1e-6, "float32": 1e-3}
+CLOSED = {"float64": 1e-9, "mixed": 1e-6, "float32": 1e-3}
 MENTIONED = 0.01  # of the output: losses that the page names
 ADDITIVE = re.compile(
     r"bias|beta$|pos_?emb|position|pos_table|(cls|class|dist|distillation|reg|mask)_?(token|emb)|cls_pos|register"
@@ -90,6 +92,7 @@ class Result:
     engines: float = math.nan
     largest: float = math.nan
     constant_path: float = math.nan
+    gap: float = math.nan
     losses: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -153,6 +156,7 @@ TIMM_SIZES = {
     "nextvit_small": (64, 64),
     "pnasnet5large": (96, 96),
     "qwen3_vit_88m": (192, 192),
+    "sam2_hiera_tiny": (256, 256),
     "selecsls42": (64, 64),
     "tresnet_m": (64, 64),
     "vgg11": (64, 64),
@@ -499,17 +503,22 @@ def explained(result: Result, sample: Sample) -> Result:
     arguments = Arguments.of(sample.inputs)
     program = lrp._explainer.program(arguments, len(sample.inputs), View())
     capture, composite, *_ = program.plan.notes
+    ledger = lrp.audit(sample.inputs, targets)
+    casts = output.dtype == torch.float64 and any(
+        torch.float32 in step.node.args for step in program.plan.steps
+    )
     by_gradient = attribute(twin(lrp, output=sample.output, propagation="gradient"))
     result = replace(
         result,
         capture=capture.removeprefix("capture: "),
         composite=composite.removeprefix("composite: "),
-        dtype=str(output.dtype).removeprefix("torch."),
+        dtype="mixed" if casts else str(output.dtype).removeprefix("torch."),
         seconds=seconds,
         ratio=worst(relevance.sum(1) / y),
         engines=float((relevance - by_gradient).abs().max() / relevance.abs().max()),
         largest=float((relevance.abs().amax(1) / y.abs()).max()),
-        losses=losses(program, arguments, targets),
+        gap=unexplained(ledger),
+        losses=losses(ledger),
     )
     if "AttnLRP" in composite:
         constant_path = attribute(twin(lrp, "cp_lrp", output=sample.output))
@@ -521,41 +530,26 @@ def worst(ratios: Tensor) -> float:
     return float(ratios[(ratios - 1).abs().argmax()])
 
 
-def losses(program: Program, arguments: Arguments, target: Any) -> dict[str, float]:
-    """By operation, the relevance that it took (positive) or made, as a share of the output."""
-    operations = {step.node.name: name_of(step.node) for step in program.plan.steps}
+def losses(ledger: Ledger) -> dict[str, float]:
+    """What operations took (positive) or made, by cause, as shares of the output; the mean."""
     taken: dict[str, float] = {}
-
-    class Ledger(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            attribute = str(n.target).partition(".")[2]
-            name = attribute if attribute in operations else attribute.rpartition("__")[0]
-            if n.op == "call_module" and name in operations and n.name != "start":
-                if attribute == name:  # further calls share the relevance that came in
-                    arrived = self.fetch_args_kwargs_from_env(n)[0][0]
-                    taken[name] = taken.get(name, 0.0) + total(arrived)
-                kept = result
-                if isinstance(result, (list, tuple)):
-                    read = {user.args[1] for user in n.users if user.users}
-                    kept = [part for i, part in enumerate(result) if i in read]
-                taken[name] = taken.get(name, 0.0) - total(kept)
-            return result
-
-    with torch.no_grad():
-        _, _, start = Ledger(program.lrp.module).run(*arguments.tensors, target)
-    by_operation: dict[str, float] = {}
-    for name, loss in taken.items():
-        operation = operations[name]
-        by_operation[operation] = by_operation.get(operation, 0.0) + loss / total(start)
-    ranked = sorted(by_operation.items(), key=lambda item: -abs(item[1]))
+    for entry in ledger.entries:
+        for cause, amounts in entry.taken.items():
+            shares = [amount / start for amount, start in zip(amounts, ledger.start, strict=True)]
+            name = f"{entry.operation} {cause}"
+            taken[name] = taken.get(name, 0.0) + sum(shares) / len(shares)
+    ranked = sorted(taken.items(), key=lambda item: -abs(item[1]))
     return {name: loss for name, loss in ranked if abs(loss) > MENTIONED}
 
 
-def total(value: Any) -> float:
-    if isinstance(value, Tensor):
-        return float(value.double().sum())
-    return sum(total(each) for each in value if each is not None)
+def unexplained(ledger: Ledger) -> float:
+    """The largest gap in the ledger of any node, as a share of Σ |terms| there."""
+    pairs = [
+        (abs(gap), size)
+        for entry in ledger.entries
+        for gap, size in zip(entry.gap, entry.terms, strict=True)
+    ]
+    return max(gap / size for gap, size in pairs if size)
 
 
 # --- all models ---------------------------------------------------------------------------------
@@ -602,7 +596,7 @@ def line(result: Result) -> str:
     return (
         f"{result.suite}/{result.name}: {result.capture} {result.composite} {result.dtype} "
         f"{result.seconds:.1f} s, sum {result.ratio:.4g}, cp {result.constant_path:.4g}, "
-        f"engines {result.engines:.1e}, largest {result.largest:.2g}; {lost}"
+        f"engines {result.engines:.1e}, ledger {result.gap:.1e}, largest {result.largest:.2g}; {lost}"
     )
 
 
@@ -620,17 +614,17 @@ Captum's LRP explained 36 without an error and 12 of them with the right sum; ze
 canonizer 72 and 24; autolrp 74 and 44 (125 and 90 of 134 timm models). None of the 34 Hugging Face
 architectures below can be read by `torch.fx.symbolic_trace`."""
 WHY = """\
-Where a sum is not 1, the last column says which operations took (+) or made (−) relevance, as shares
-of the output. What is to be expected there:
+Where a sum is not 1, the last column says which operations took (+) or made (−) relevance, and for
+which cause of the conservation ledger, as shares of the output. What is to be expected there:
 
-- `softmax`: AttnLRP's linear expansion of the softmax does not conserve by itself (Achtibat et al.
-  2024, Prop. 3.1). With CP-LRP nothing goes through it; that sum is given beside.
-- `conv`: z⁺ at a unit that has no positive contribution at all has nobody to give the relevance to.
-  That happens in depthwise convolutions, whose units have few inputs, behind ReLU. Where relevance of
+- `softmax` (linearization): AttnLRP's linear expansion of the softmax does not conserve by itself
+  (Achtibat et al. 2024, Prop. 3.1). With CP-LRP nothing goes through it; that sum is given beside.
+- `conv` (empty_branch): z⁺ at a unit that has no positive contribution at all has nobody to give the
+  relevance to. That happens in depthwise convolutions, whose units have few inputs, behind ReLU. Where relevance of
   both signs cancels in sums (depthwise convolutions on residual streams), such losses may be larger
   than the output, and the sum may exceed 1 by as much.
-- `add`, `cat`, `pad`: constants that are not parameters, such as tables of positions or the ones that
-  linear attention appends, take their share as a bias does."""
+- `add`, `cat` (constant), `pad` (padding): constants that are not parameters, such as tables of
+  positions or the ones that linear attention appends, take their share as a bias does."""
 
 
 def write_page(results: Sequence[Result], path: Path) -> None:
@@ -641,8 +635,9 @@ def write_page(results: Sequence[Result], path: Path) -> None:
         f"{BATCH}, additive constants set to zero, the default composite. *sum* is Σ relevance / "
         "output, the worst sample; *CP-LRP* the same with the composite `cp_lrp`, for models with "
         "attention; *engines* the largest difference of the direct and the gradient engine, of "
-        "max |R|; *largest* max |R| / |output|; *seconds* the capture and the first explanation, on "
-        f"one thread of {platform.machine()}, torch {torch.__version__}. All models with less than "
+        "max |R|; *ledger* the largest gap between what came into a node and what it passed on or took, "
+        "of Σ |terms| there; *largest* max |R| / |output|; *seconds* the capture and the first "
+        f"explanation, on one thread of {platform.machine()}, torch {torch.__version__}. All models with less than "
         f"{LARGE // 1_000_000} million parameters run in float64 where their code allows it.",
         "",
     ]
@@ -653,8 +648,10 @@ def write_page(results: Sequence[Result], path: Path) -> None:
         if not mine:
             continue
         lines += [f"## {title}", ""]
-        lines += ["| model | capture | seconds | sum | CP-LRP | engines | largest | lost at |"]
-        lines += ["|---|---|---:|---:|---:|---:|---:|---|"]
+        lines += [
+            "| model | capture | seconds | sum | CP-LRP | engines | ledger | largest | taken by |"
+        ]
+        lines += ["|---|---|---:|---:|---:|---:|---:|---:|---|"]
         lines += [row(result) for result in sorted(mine, key=lambda result: result.name.lower())]
         lines.append("")
     path.write_text("\n".join(lines).rstrip() + "\n")
@@ -681,6 +678,16 @@ def summary(results: Sequence[Result]) -> list[str]:
         if not apart
         else f"The two engines differ on {', '.join(apart)}."
     )
+    open_books = [result.name for result in done if result.gap > CLOSED[result.dtype]]
+    counts = {dtype: sum(result.dtype == dtype for result in done) for dtype in CLOSED}
+    lines.append(
+        f"The ledger closes at every node of all {len(done)} models: to {CLOSED['float64']:.0e} of "
+        f"Σ |terms| on the {counts['float64']} that run in float64, to {CLOSED['mixed']:.0e} on the "
+        f"{counts['mixed']} that cast to float32 by themselves, to {CLOSED['float32']:.0e} on the "
+        f"{counts['float32']} in float32."
+        if not open_books
+        else f"The ledger does not close on {', '.join(open_books)}."
+    )
     return lines
 
 
@@ -688,12 +695,12 @@ def row(result: Result) -> str:
     if result.error:
         first = result.error.strip().splitlines()
         text = " ".join(first[:2])[:160].replace("|", "/")
-        return f"| {result.name} | **error** | | | | | | {text} |"
+        return f"| {result.name} | **error** | | | | | | | {text} |"
     lost = ", ".join(f"{name} {loss:+.2g}" for name, loss in list(result.losses.items())[:3])
     constant_path = "" if math.isnan(result.constant_path) else figure(result.constant_path)
     return (
         f"| {result.name} | {result.capture} | {result.seconds:.1f} | {figure(result.ratio)} | "
-        f"{constant_path} | {result.engines:.0e} | {result.largest:.1g} | {lost} |"
+        f"{constant_path} | {result.engines:.0e} | {result.gap:.0e} | {result.largest:.1g} | {lost} |"
     )
 
 

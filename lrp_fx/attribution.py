@@ -8,15 +8,18 @@ from typing import Any
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor, fx, nn
+from torch.utils.hooks import RemovableHandle
 
+from lrp_fx.audit import Ledger, audit
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
-from lrp_fx.composites.composite import MatcherLike
+from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
 from lrp_fx.explainer import Explainer, Options, OutputKey, View, check_inputs, not_tokens
+from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.layers import Layer
 from lrp_fx.plan import Plan, Unknown
-from lrp_fx.program import Explanation, Program, per_sample
+from lrp_fx.program import Explanation, Program, check_batch, per_sample
 from lrp_fx.relevance import BiasPolicy, Engine
 from lrp_fx.start import Start, Target
 
@@ -55,6 +58,15 @@ class _Explaining:
         view: View,
         verbose: bool,
     ) -> Explanation:
+        program, tensors = self._prepared(inputs, additional, view, verbose)
+        explanation = program.run(tensors, target)
+        check_batch(explanation.output, tensors[0].shape[0])
+        return explanation
+
+    def _prepared(
+        self, inputs: Any, additional: Any, view: View, verbose: bool = False
+    ) -> tuple[Program, tuple[Tensor, ...]]:
+        """The program for these arguments, and the tensors to run it on."""
         inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         check_inputs(inputs)
         arguments = _arguments(inputs, additional)
@@ -71,14 +83,29 @@ class _Explaining:
                 raise not_tokens(f"input {position}", inputs[position])
         if verbose:
             print(program.plan)
-        samples = inputs[0].shape[0]
-        explanation = program.run(tuple(t.detach() for t in arguments.tensors), target)
-        if explanation.output.dim() == 0 or explanation.output.shape[0] != samples:
-            raise InputError(
-                f"the explained output has shape {tuple(explanation.output.shape)} for a batch of "
-                f"{samples}: its first dimension must be the batch"
-            )
-        return explanation
+        return program, tuple(t.detach() for t in arguments.tensors)
+
+    def register_relevance_hook(
+        self, pattern: MatcherLike, function: HookFunction
+    ) -> RemovableHandle:
+        """Let a function see, and change, the relevance that enters nodes.
+
+        Args:
+            pattern: which nodes: a glob of module paths, a module class, or a matcher of
+                :mod:`lrp_fx.composites`.
+            function: called as ``function(relevance, step)`` in every run, for each node, with the
+                relevance of the node's output (behind the filter, before its rule) and the node's
+                line of the plan; returns a tensor of the same shape, which goes on instead, or None.
+
+        Returns:
+            A handle; ``handle.remove()`` takes the hook away.
+
+        Raises:
+            CompositeError: at the next call, if the pattern matches nothing that carries relevance.
+        """
+        handle = RemovableHandle(self._explainer.hooks)
+        self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
+        return handle
 
 
 class _OfLayer(_Explaining):
@@ -189,6 +216,33 @@ class LRPFx(_Explaining, Attribution):
         explanation = self._explain(inputs, additional_forward_args, target, View(), verbose)
         attributions = _formed(explanation, inputs)
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
+
+    def audit(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+    ) -> Ledger:
+        """Where the relevance of each sample goes: the conservation ledger.
+
+        For each node and sample it holds the relevance that came in, what went on, and what was taken,
+        by cause. It runs the relevance pass once for each sample.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            target: likewise.
+            additional_forward_args: likewise.
+
+        Returns:
+            The ledger: print it, or see its ``entries``, ``explosions()``, ``to_pandas()``,
+            ``to_json()`` and ``plot()``.
+
+        Raises:
+            InputError, TargetError, CaptureError: as :meth:`attribute` does.
+        """
+        view = View(audited=True)
+        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        return audit(program, tensors, target)
 
     def plan(self, *example: Any) -> Plan:
         """Which operation gets which rule, and why: ``print(lrp.plan())``.

@@ -29,6 +29,7 @@ from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
 from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
 from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
 from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.hooks import Hook
 from lrp_fx.layers import Layer, find_layer
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
 from lrp_fx.program import Program
@@ -114,12 +115,14 @@ class View:
         explained_input: the layer's input instead of its output.
         layers: the layers whose relevance is wanted, None for the model's inputs.
         layers_input: their inputs instead of their outputs.
+        audited: for the ledger, which also wants to see what goes nowhere.
     """
 
     explained: Layer | None = None
     explained_input: bool = False
     layers: tuple[Layer, ...] | None = None
     layers_input: bool = False
+    audited: bool = False
 
 
 @dataclass
@@ -131,6 +134,7 @@ class _Reading:
     state: tuple[Any, ...]
     verified: set[Any] = field(default_factory=set)
     programs: dict[Any, Program] = field(default_factory=dict)
+    hooks: tuple[Hook, ...] = ()
 
 
 class Explainer:
@@ -142,6 +146,8 @@ class Explainer:
         self.model, self.options = model, options
         self._readings: dict[Any, list[_Reading]] = {}
         self._branching: set[Any] = set()
+        self.hooks: dict[int, Hook] = {}
+        """The user's relevance hooks, in the order of their registration."""
         self._lock = threading.RLock()
 
     def refresh(self) -> None:
@@ -238,7 +244,10 @@ class Explainer:
         )
 
     def _program(self, reading: _Reading, attributed: int, view: View) -> Program:
-        key = (attributed, view)
+        key, hooks = (attributed, view), tuple(self.hooks.values())
+        if hooks != reading.hooks:
+            reading.programs.clear()
+            reading.hooks = hooks
         if key not in reading.programs:
             reading.programs[key] = self._build(reading.canonical, attributed, view)
         return reading.programs[key]
@@ -252,6 +261,7 @@ class Explainer:
             start=self.options.start,
             bias=composite.bias,
             engine=self.options.propagation,
+            audited=view.audited,
         )
         return Program(self.model, lrp, plan)
 
@@ -285,6 +295,7 @@ class Explainer:
             sources=sources,
             unknown=self.options.unknown,
             notes=[*notes, note],
+            hooks=tuple(self.hooks.values()),
         )
 
     def _result(self, captured: Captured) -> fx.Node:

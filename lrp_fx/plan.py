@@ -15,9 +15,11 @@ from lrp_fx.capture import Captured, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
 from lrp_fx.errors import InputError, UnsupportedOperationError
+from lrp_fx.hooks import Hook
 from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
 from lrp_fx.relevance.embedding import embeds
 from lrp_fx.rules import Rule
+from lrp_fx.tables import columns
 
 Unknown = Literal["error", "vjp"]
 UNKNOWN_POLICIES: tuple[Unknown, ...] = ("error", "vjp")
@@ -35,7 +37,8 @@ class Step:
         rule: the rule chosen for it.
         chosen_by: the line of the composite that chose it, or "default".
         top_k: the filter on the relevance that enters the node, None for no filter.
-        receivers: the operands that get relevance.
+        receivers: the operands that get relevance; none where the rule keeps all that comes in.
+        hooks: the user's hooks on the relevance that enters the node, behind the filter.
     """
 
     node: fx.Node
@@ -45,6 +48,7 @@ class Step:
     chosen_by: str
     top_k: float | None
     receivers: tuple[fx.Node, ...]
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,16 @@ class Plan:
     tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
 
     def __str__(self) -> str:
-        rows = [("node", "module", "operation", "rule", "chosen by", "top-k")]
-        for step in self.steps:
-            if step.operation is not None:
-                top_k = "" if step.top_k is None else f"{step.top_k:g}"
-                name = name_of(step.node)
-                rows.append(
-                    (step.node.name, step.path, name, str(step.rule), step.chosen_by, top_k)
-                )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [
-            "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
+        head = ("node", "module", "operation", "rule", "chosen by", "top-k")
+        rows = [
+            (
+                *(step.node.name, step.path, name_of(step.node), str(step.rule), step.chosen_by),
+                "" if step.top_k is None else f"{step.top_k:g}",
+            )
+            for step in self.steps
+            if step.operation is not None
         ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*self.notes, *lines])
+        return "\n".join([*self.notes, columns(head, rows)])
 
 
 def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
@@ -106,6 +106,7 @@ def make_plan(
     sources: Sequence[fx.Node],
     unknown: Unknown,
     notes: Sequence[str] = (),
+    hooks: Sequence[Hook] = (),
 ) -> Plan:
     """Choose a rule for every node that relevance reaches.
 
@@ -118,10 +119,12 @@ def make_plan(
         sources: the nodes whose relevance is wanted; below them nothing is planned.
         unknown: what to do about operations that nobody has described.
         notes: notes to carry.
+        hooks: the user's hooks.
 
     Raises:
         UnsupportedOperationError: naming every operation without a description.
-        CompositeError: for a line of the composite that matches nothing, or a rule that does not fit.
+        CompositeError: for a line of the composite or a hook that matches nothing, or a rule that does
+            not fit.
     """
     tokens = _tokens(captured.module.graph, inputs)
     starts = _stops(inputs, tokens)
@@ -135,7 +138,8 @@ def make_plan(
     ranks = linear_ranks(
         reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
     )
-    wanted = _above(captured.module.graph, _stops(sources, tokens))
+    stops = _stops(sources, tokens)
+    wanted = _above(captured.module.graph, stops)
     place_of = _places(model, *ranks)
     places = {node: place_of(node) for node in everything if not _is_part(node)}
     used: set[int] = set()
@@ -159,17 +163,29 @@ def make_plan(
             rule, chosen_by = choices[node]
             candidates = _receivers(operation, node, rule, facts)
             receivers = [operand for operand in candidates if operand in wanted]
-            if not receivers:
+            if node in stops and not receivers:
                 continue
-            path = places[node].paths[-1] if places[node].paths else ""
-            top_k = _filter(composite.filters, places[node])
-            steps.append(Step(node, path, operation, rule, chosen_by, top_k, tuple(receivers)))
+            place = places[node]
+            path = place.paths[-1] if place.paths else ""
+            top_k = _filter(composite.filters, place)
+            matching = tuple(hook for hook in hooks if hook.matcher(place))
+            steps.append(
+                Step(
+                    *(node, path, operation, rule, chosen_by, top_k),
+                    receivers=tuple(receivers),
+                    hooks=matching,
+                )
+            )
         else:
             continue
         live.update(receivers)
-    _refuse_unknown([step.node for step in steps], unknown)
-    _refuse_computed_weights([step.node for step in steps], facts)
+    passing = [step.node for step in steps if step.receivers]
+    _refuse_unknown(passing, unknown)
+    _refuse_computed_weights(passing, facts)
     _refuse_unused(composite, places, used)
+    for hook in hooks:
+        if not any(hook in step.hooks for step in steps):
+            raise without_match(hook.matcher, "relevance hooks", list(places.values()))
     notes = [*notes, *(f"tokens: {node.name}, explained at its embedding" for node in tokens)]
     return Plan(tuple(steps), explained, tuple(sources), tuple(notes), facts, tokens)
 

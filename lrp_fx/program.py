@@ -42,6 +42,15 @@ def per_sample(relevance: Tensor) -> Tensor:
     return relevance.reshape(relevance.shape[0], -1).sum(1)
 
 
+def check_batch(output: Tensor, samples: int) -> None:
+    """Raise an ``InputError`` unless the output has one entry per sample."""
+    if output.dim() == 0 or output.shape[0] != samples:
+        raise InputError(
+            f"the explained output has shape {tuple(output.shape)} for a batch of {samples}: its first "
+            "dimension must be the batch"
+        )
+
+
 class Program:
     """An LRP graph and the model that it was made from.
 
@@ -77,15 +86,15 @@ class Program:
             NonFiniteError: naming the node where a NaN or an infinity came up first.
             TargetError: if the target does not fit the output.
         """
-        self._follow_model()
+        self.follow_model()
         with torch.no_grad():
             relevance, output, start = self.lrp.module(*tensors, target)
             explanation = Explanation(relevance, output, start)
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
-                raise self._first_non_finite(tensors, target)
+                raise self.first_non_finite(tensors, target)
         return explanation
 
-    def _follow_model(self) -> None:
+    def follow_model(self) -> None:
         """Bring the graph's tensors up to date with the model's."""
         live = {**self.lrp.made, **named_tensors(self.model)}
         wanted = [live.get(path) for path in self.lrp.parameters]
@@ -116,7 +125,7 @@ class Program:
                 node.prepare(_get(self.lrp.module, weight))
             self._fingerprint = fingerprint
 
-    def _first_non_finite(self, tensors: tuple[Tensor, ...], target: Target) -> LRPError:
+    def first_non_finite(self, tensors: tuple[Tensor, ...], target: Target) -> LRPError:
         """The error that names the node in which NaN or infinity came up."""
         finder = _Finder(self.lrp.module)
         finder.run(*tensors, target)

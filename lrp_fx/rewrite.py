@@ -21,8 +21,9 @@ from lrp_fx.canonize.graphs import remove_unused, tensor_at
 from lrp_fx.capture import Captured
 from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
+from lrp_fx.hooks import HookRelevance
 from lrp_fx.plan import Plan, Step
-from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode
+from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode, Taken
 from lrp_fx.rules import Rule
 from lrp_fx.start import Start, StartRelevance
 
@@ -59,9 +60,19 @@ def rewrite(
     start: Start,
     bias: BiasPolicy,
     engine: Engine,
+    audited: bool = False,
 ) -> LRPGraph:
-    """Write the LRP graph of a plan."""
-    return _Writer(captured, plan, bias, engine).write(start)
+    """Write the LRP graph of a plan.
+
+    Args:
+        captured: the canonical graph.
+        plan: the rules.
+        start: what the propagation starts with.
+        bias: the bias policy.
+        engine: who computes adjoints.
+        audited: also run the nodes that keep all relevance, for the ledger.
+    """
+    return _Writer(captured, plan, bias, engine, audited).write(start)
 
 
 class BoundRelevance(RelevanceNode):
@@ -76,6 +87,18 @@ class BoundRelevance(RelevanceNode):
         """The bound, of the input's shape (N, …)."""
         assert isinstance(self.bound, Tensor)
         return self.bound.to(input).expand_as(input)
+
+
+class KeepRelevance(RelevanceNode):
+    """The relevance of a value that its rule treats as a constant: it goes nowhere."""
+
+    def propagate(self, relevance: Tensor) -> list[Tensor]:
+        """Nothing."""
+        return []
+
+    def taken(self, relevance: Tensor) -> Taken:
+        """All of it."""
+        return {"constant": relevance.sum()}
 
 
 @dataclass
@@ -130,9 +153,12 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 
 class _Writer:
-    def __init__(self, captured: Captured, plan: Plan, bias: BiasPolicy, engine: Engine) -> None:
+    def __init__(
+        self, captured: Captured, plan: Plan, bias: BiasPolicy, engine: Engine, audited: bool
+    ) -> None:
         self.captured, self.plan = captured, plan
-        self.bias, self.engine = bias, engine
+        self.bias, self.engine, self.audited = bias, engine, audited
+        self.kept: list[fx.Node] = []
         self.graph = fx.Graph()
         self.modules: dict[str, nn.Module] = {}
         self.values: dict[fx.Node, fx.Node] = {}
@@ -158,7 +184,7 @@ class _Writer:
             StartRelevance(start), "start", "start", (output, target), {}, self.plan.explained
         )
         results = self._relevance_nodes()
-        self.graph.output((tuple(results), output, self.start))
+        self.graph.output((tuple(results), output, self.start, *self.kept))
         remove_unused(self.graph)
         return self._finish()
 
@@ -273,7 +299,7 @@ class _Writer:
         assert target not in self.modules, target
         self.modules[target] = module
         node = self.graph.create_node("call_module", target, args, kwargs, name=name)
-        node.meta = dict(origin.meta)
+        node.meta = {**origin.meta, "origin": origin.name}
         return node
 
     # the relevance pass
@@ -342,11 +368,18 @@ class _Writer:
     ) -> None:
         assert step.operation is not None and step.rule is not None
         name = step.node.name
-        if step.top_k is not None:
-            parts = {i: self._filtered(step, part, f"{name}_{i}") for i, part in parts.items()}
-            relevance = None if relevance is None else self._filtered(step, relevance, name)
+        parts = {i: self._hooked(step, part, f"{name}_{i}") for i, part in parts.items()}
         if relevance is None:
             relevance = parts[min(parts)]
+        else:
+            relevance = self._hooked(step, relevance, name)
+        if not step.receivers:
+            if self.audited:
+                keep = f"{name}_kept"
+                self.kept.append(
+                    self.call(KeepRelevance(), keep, keep, (relevance,), {}, step.node)
+                )
+            return
         site = _Site(
             self,
             step.node,
@@ -362,10 +395,18 @@ class _Writer:
             if operand in step.receivers:
                 arrived.setdefault(operand, []).extend(contributions)
 
-    def _filtered(self, step: Step, relevance: fx.Node, name: str) -> fx.Node:
-        assert step.top_k is not None
-        name = f"{name}_filter"
-        return self.call(TopKFilter(step.top_k), name, name, (relevance,), {}, step.node)
+    def _hooked(self, step: Step, relevance: fx.Node, name: str) -> fx.Node:
+        """The relevance behind the filter and the hooks of a step."""
+        if step.top_k is not None:
+            filtered = f"{name}_filter"
+            module = TopKFilter(step.top_k)
+            relevance = self.call(module, filtered, filtered, (relevance,), {}, step.node)
+        for i, hook in enumerate(step.hooks):
+            hooked = f"{name}_hook_{i}"
+            relevance = self.call(
+                HookRelevance(hook, step), hooked, hooked, (relevance,), {}, step.node
+            )
+        return relevance
 
     # assembly
 

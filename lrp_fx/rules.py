@@ -97,6 +97,11 @@ class Part:
         """True when the part of every tensor is zero."""
         return self.power != 0 and self.positive == 0 and self.negative == 0
 
+    @property
+    def is_one_sided(self) -> bool:
+        """True when the part has no entries of one of the two signs."""
+        return self.power == 1 and (self.positive == 0) != (self.negative == 0)
+
     def of_nonnegative(self) -> Part:
         """The same part, written for a tensor that is known to have no negative entries."""
         return Part(self.positive, self.positive, self.power) if self.power else self

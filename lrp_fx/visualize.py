@@ -3,7 +3,10 @@
 The maps are drawn as they are, one colour per pixel, never smoothed.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from lrp_fx.errors import InputError
+
+if TYPE_CHECKING:
+    from lrp_fx.audit import Ledger
 
 COLORS = "bwr"
 FAINT = 0.15  # how much of the grey photograph shines through under a map
@@ -97,3 +103,45 @@ def _row(count: int, width: int, height: int, title: str) -> tuple[Figure, list[
         for place in range(count)
     )
     return figure, [figure.add_axes(box) for box in boxes]
+
+
+def ledger_figure(ledger: Ledger) -> Figure:
+    """A conservation ledger along the depth, from the output on the left to the inputs on the right.
+
+    Above, Σ R and Σ |R| behind each node; below, what each node took, by cause. All as shares of what
+    was started with, the mean over the samples.
+    """
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    places = range(len(ledger.entries))
+
+    def shares(amounts: Iterable[Sequence[float]], absolute: bool = False) -> list[float]:
+        return [
+            sum(
+                a / (abs(s) if absolute else s)
+                for a, s in zip(each, ledger.start, strict=True)
+                if s
+            )
+            / len(ledger.start)
+            for each in amounts
+        ]
+
+    above.plot(places, shares(e.passed for e in ledger.entries), label="Σ R")
+    sizes = shares((e.magnitude_out for e in ledger.entries), absolute=True)
+    above.plot(places, sizes, label="Σ |R|")
+    above.set_yscale("symlog", linthresh=1)
+    above.set_ylabel("passed on / start")
+    above.legend()
+    nothing = [0.0] * len(ledger.start)
+    up, down = [0.0] * len(places), [0.0] * len(places)
+    for cause in ledger.taken:
+        heights = shares(e.taken.get(cause, nothing) for e in ledger.entries)
+        bottoms = [u if h > 0 else d for h, u, d in zip(heights, up, down, strict=True)]
+        below.bar(places, heights, bottom=bottoms, width=1.0, label=cause)
+        up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
+        down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
+    below.set_ylabel("taken / start")
+    below.set_xlabel("nodes, from the output to the inputs")
+    if ledger.taken:
+        below.legend()
+    return figure

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from lrp_fx.aten import arguments, as_tuple, aten, name_of
-from lrp_fx.canonize.graphs import call_like, replace_by, shape_of
+from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by, shape_of
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
@@ -38,8 +38,8 @@ def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = Tr
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
     """
     for node in list(graph.nodes):
-        if name_of(node) != "batch_norm":
-            continue
+        if name_of(node) != "batch_norm" or not depends_on_inputs(node):
+            continue  # a norm of weights (weight standardization) is a constant like any other
         bound = arguments(node)
         if bound["training"] or bound["running_mean"] is None or bound["running_var"] is None:
             raise CaptureError(

@@ -55,6 +55,19 @@ def _without_data(node: fx.Node, module: fx.GraphModule) -> Any:
     return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
+def depends_on_inputs(node: fx.Node) -> bool:
+    """Whether a value is computed from the model's inputs, not from parameters alone."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        current = waiting.pop()
+        if current.op == "placeholder":
+            return True
+        more = set(current.all_input_nodes) - seen
+        seen |= more
+        waiting.extend(more)
+    return False
+
+
 def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> fx.Node:
     """A new ATen call that says it comes from where ``origin`` comes from."""
     node = graph.call_function(packet, args)

@@ -27,6 +27,7 @@ from lrp_fx.relevance.operation import (
     register,
     registry,
 )
+from lrp_fx.relevance.taken import CAUSES, Cause, Taken
 from lrp_fx.relevance.unknown import UNKNOWN
 
 for _kind in (
@@ -37,9 +38,11 @@ for _kind in (
 
 __all__ = [
     "BIAS_POLICIES",
+    "CAUSES",
     "ENGINES",
     "UNKNOWN",
     "BiasPolicy",
+    "Cause",
     "Engine",
     "Facts",
     "LinearRelevance",
@@ -47,6 +50,7 @@ __all__ = [
     "Received",
     "RelevanceNode",
     "Site",
+    "Taken",
     "is_linear",
     "operation_of",
     "registry",

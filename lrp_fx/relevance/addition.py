@@ -11,7 +11,8 @@ from lrp_fx.aten import arguments, name_of
 from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument, by_operand
+from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule
 
 
@@ -53,6 +54,23 @@ class AdditionRelevance(RelevanceNode):
             if wanted
         ]
 
+    def taken(
+        self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
+    ) -> Taken:
+        """The constants' shares, and the stabilizer's."""
+        constants = [value * factor for value, factor, wanted in summands if not wanted]
+        if isinstance(self.rule, Half):
+            return {"constant": relevance.sum() / 2 * sum(not wanted for *_, wanted in summands)}
+        z: Any = output
+        if isinstance(self.rule, ByMagnitude):
+            constants = [abs(constant) for constant in constants]
+            z = sum(abs(value * factor) for value, factor, _ in summands).expand_as(relevance)
+        quotient = self.rule.stabilizer.quotient(relevance, z)
+        taken = by_stabilizer(self.rule.stabilizer, relevance, z)
+        for constant in constants:
+            taken["constant"] = (quotient * constant).sum()
+        return taken
+
 
 def _shape(value: Any) -> torch.Size:
     return value.shape if isinstance(value, Tensor) else torch.Size(value)
@@ -93,12 +111,7 @@ def _write(site: Site) -> Received:
     ]
     output = site.value(node) if isinstance(rule, Proportional) else None
     shares = site.call(AdditionRelevance(rule), site.relevance, output, *values)
-    received: Received = {}
-    parts = iter(site.parts_of(shares, sum(wanted)))
-    for (value, _), w in zip(summands, wanted, strict=True):
-        if w:
-            received.setdefault(value, []).append(next(parts))
-    return received
+    return by_operand(site, shares, [value for value, _ in summands])
 
 
 OPERATIONS = [

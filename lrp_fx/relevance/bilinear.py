@@ -11,18 +11,26 @@ from torch import Tensor, fx
 from lrp_fx.aten import arguments, name_of
 from lrp_fx.relevance.engines import Engine, linearize, sum_to
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_operand
 from lrp_fx.relevance.product import is_softmax
+from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Epsilon, Half, Rule, ValuePath
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 
 
 class BilinearRelevance(RelevanceNode):
-    """``R_a = share · a ⊙ J_aᵀ[R / S(y)]`` for one operand of a bilinear ``y = a · b``.
+    """``R_a = share · a ⊙ J_aᵀ[R / S(y)]`` for the operands of a bilinear ``y = a · b``.
 
     Half each is ``share = ½`` (Achtibat et al. 2024, Prop. 3.3); with one operand constant, or all to
     the value path (Ali et al. 2022), the share is one.
+
+    Args:
+        rule: whose stabilizer is used.
+        equation: of an einsum, None for a matrix product.
+        wanted: the positions of the operands that get relevance, 0 or 1 or both.
+        share: of each of them.
+        engine: who computes the adjoint.
     """
 
     def __init__(
@@ -30,34 +38,50 @@ class BilinearRelevance(RelevanceNode):
         rule: Half | ValuePath | Epsilon,
         equation: str | None,
         *,
-        of_first: bool,
+        wanted: tuple[int, ...],
         share: float,
         engine: Engine,
     ) -> None:
         super().__init__()
         self.rule, self.equation = rule, equation
-        self.of_first, self.share = of_first, share
+        self.wanted, self.share = wanted, share
         self.engine: Engine = engine
 
     def extra_repr(self) -> str:
         """The rule, the share, and whose relevance it is."""
-        operand = "first" if self.of_first else "second"
-        return f"{self.rule}, share={self.share:g}, operand={operand!r}"
+        return f"{self.rule}, share={self.share:g}, operands={self.wanted}"
 
-    def propagate(self, relevance: Tensor, output: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """The relevance of the operand, of its shape."""
-        operand, other = (first, second) if self.of_first else (second, first)
+    def propagate(
+        self, relevance: Tensor, output: Tensor, first: Tensor, second: Tensor
+    ) -> list[Tensor]:
+        """The relevance of each wanted operand, of its shape."""
+        quotient = self.rule.stabilizer.quotient(relevance, output)
+        if self.share != 1:
+            quotient = quotient * self.share
+        return [
+            self._operand(position, quotient, output, first, second) for position in self.wanted
+        ]
+
+    def taken(self, relevance: Tensor, output: Tensor, first: Tensor, second: Tensor) -> Taken:
+        """The stabilizer's share."""
+        return by_stabilizer(self.rule.stabilizer, relevance, output)
+
+    def _operand(
+        self, position: int, quotient: Tensor, output: Tensor, first: Tensor, second: Tensor
+    ) -> Tensor:
+        of_first = position == 0
+        operand, other = (first, second) if of_first else (second, first)
 
         def forward(value: Tensor) -> Tensor:
-            return self._product(value, other) if self.of_first else self._product(other, value)
+            return self._product(value, other) if of_first else self._product(other, value)
 
         def adjoint(q: Tensor) -> Tensor:
             if self.equation is not None:
-                return einsum_adjoint(self.equation, q, first, second, self.of_first)
-            return matmul_adjoint(q, first, second, self.of_first)
+                return einsum_adjoint(self.equation, q, first, second, of_first)
+            return matmul_adjoint(q, first, second, of_first)
 
         _, pullback = linearize(self.engine, forward, adjoint, operand, output)
-        return operand * pullback(self.rule.stabilizer.quotient(relevance * self.share, output))
+        return operand * pullback(quotient)
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
         if self.equation is not None:
@@ -134,15 +158,16 @@ def _write(site: Site) -> Received:
     operands = _operands(node)
     equation = arguments(node)["equation"] if name_of(node) == "einsum" else None
     targets = _receivers(node, rule, site.facts)
-    received: Received = {}
-    for position, operand in enumerate(operands):
-        if operand in targets and site.receives(operand):
-            module = BilinearRelevance(
-                rule, equation, of_first=position == 0, share=1 / len(targets), engine=site.engine
-            )
-            values = site.value((node, *operands))
-            received.setdefault(operand, []).append(site.call(module, site.relevance, *values))
-    return received
+    places = [
+        place
+        for place, operand in enumerate(operands)
+        if operand in targets and site.receives(operand)
+    ]
+    module = BilinearRelevance(
+        rule, equation, wanted=tuple(places), share=1 / len(targets), engine=site.engine
+    )
+    shares = site.call(module, site.relevance, *site.value((node, *operands)))
+    return by_operand(site, shares, [operands[place] for place in places])
 
 
 OPERATIONS = [

@@ -11,6 +11,7 @@ from lrp_fx.aten import Packet, arguments, packet_of
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always
+from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Epsilon
 
 
@@ -53,6 +54,12 @@ class GroupedProductRelevance(RelevanceNode):
             output,
         )
         return input * pullback(self.rule.stabilizer.quotient(relevance, output))
+
+    def taken(
+        self, relevance: Tensor, output: Tensor, input: Tensor, weight: Tensor, ends: Tensor
+    ) -> Taken:
+        """The stabilizer's share."""
+        return by_stabilizer(self.rule.stabilizer, relevance, output)
 
 
 def _operands(node: fx.Node) -> list[Any]:

@@ -7,6 +7,7 @@ operation's own kernels, forward and adjoint.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import FULL, ONES, Branch, Epsilon, Group, LinearRule, Part, Rule, Table, ZBox
 
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
@@ -131,41 +133,49 @@ class LinearRelevance(RelevanceNode):
             high: the upper bound.
             options: stride, padding, dilation, groups …
         """
-        sources = {"input": input, "low": low, "high": high}
+        operands = _Operands(input, output, weight, bias, low, high, options)
         total: Tensor | None = None
         for group in self.table:
-            masked = relevance
-            if group.mask != "all":
-                assert output is not None
-                masked = relevance * (output > 0 if group.mask == "positive" else output < 0)
-            share = self._group_share(group, masked, sources, output, weight, bias, options)
+            share = self._group_share(group, _masked(relevance, group, output), operands)
             total = share if total is None else total + share
-        return torch.zeros_like(input) if total is None else total
+        assert total is not None
+        return total
 
-    def _group_share(
+    def taken(
         self,
-        group: Group,
         relevance: Tensor,
-        sources: dict[str, Tensor | None],
+        input: Tensor,
         output: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
-        options: dict[str, Any],
-    ) -> Tensor:
+        low: Tensor | None = None,
+        high: Tensor | None = None,
+        **options: Any,
+    ) -> Taken:
+        """The bias' and the stabilizer's share, and that of units without contributions."""
+        operands = _Operands(input, output, weight, bias, low, high, options)
+        unmasked = relevance  # a unit may belong to no group, such as one whose output is zero
+        parts: list[Taken] = []
+        for group in self.table:
+            masked = _masked(relevance, group, output) * group.coefficient
+            unmasked = unmasked - masked
+            z, offset, _ = self._denominator(group, operands)
+            if all(branch.weight.is_one_sided for branch in group.branches):
+                parts.append({"empty_branch": masked.masked_fill(z != 0, 0).sum()})
+                masked = masked.masked_fill(z == 0, 0)
+            parts.append(by_stabilizer(self.rule.stabilizer, masked, z))
+            if isinstance(offset, Tensor):
+                offset = self._along_channels(offset, weight)
+                share = offset * self.rule.stabilizer.quotient(masked, z)
+                if self.bias_policy == "distribute":  # but where there is no input to give it to
+                    counts, _ = self._counts(operands)
+                    share = share.masked_fill(counts != 0, 0)
+                parts.append({"bias": share.sum()})
+        return together(*parts, {"dead": unmasked.sum()})
+
+    def _group_share(self, group: Group, relevance: Tensor, operands: _Operands) -> Tensor:
         """``c Σ_k s_k x_k ⊙ W_kᵀ q`` with ``q = R / S(Σ_k s_k z_k)``, and the bias' share."""
-        known = output if self._is_own_output(group.branches) else None
-        z: Any = 0
-        offset: Any = 0
-        terms = []
-        for branch in group.branches:
-            source = sources[branch.source]
-            assert source is not None
-            x = branch.input.of(source)
-            w, b = self._weight(branch.weight, weight), self._bias(branch.bias, bias)
-            z_branch, pullback = self._linearize(x, w, b, known, options)
-            z = _add(z, branch.sign, z_branch)
-            offset = offset if b is None else _add(offset, branch.sign, b)
-            terms.append((branch.sign, x, pullback))
+        z, offset, terms = self._denominator(group, operands)
         q = self.rule.stabilizer.quotient(relevance, z)
         if group.coefficient != 1:
             q = q * group.coefficient
@@ -173,10 +183,25 @@ class LinearRelevance(RelevanceNode):
         for sign, x, pullback in terms:
             total = _add(total, sign, x * pullback(q))
         if self.bias_policy == "distribute" and isinstance(offset, Tensor):
-            input = sources["input"]
-            assert input is not None
-            total = total + self._distributed(q, offset, input, weight, options)
+            total = total + self._distributed(q, offset, operands)
         return total  # type: ignore[no-any-return]
+
+    def _denominator(
+        self, group: Group, operands: _Operands
+    ) -> tuple[Tensor, Any, list[tuple[float, Tensor, Callable[[Tensor], Tensor]]]]:
+        """``Σ_k s_k z_k``, its part from biases, and of each branch ``s_k``, ``x_k`` and ``W_kᵀ``."""
+        known = operands.output if self._is_own_output(group.branches) else None
+        z: Any = 0
+        offset: Any = 0
+        terms = []
+        for branch in group.branches:
+            x = branch.input.of(operands.source(branch.source))
+            w, b = self._weight(branch.weight, operands.weight), self._bias(branch, operands)
+            z_branch, pullback = self._linearize(x, w, b, known, operands.options)
+            z = _add(z, branch.sign, z_branch)
+            offset = offset if b is None else _add(offset, branch.sign, b)
+            terms.append((branch.sign, x, pullback))
+        return z, offset, terms
 
     def _weight(self, part: Part, weight: Tensor) -> Tensor:
         if part == FULL:
@@ -184,10 +209,10 @@ class LinearRelevance(RelevanceNode):
         kept = getattr(self, self.parts[part])
         return part.of(weight) if kept is None else kept.to(weight.dtype)
 
-    def _bias(self, part: Part, bias: Tensor | None) -> Tensor | None:
-        if bias is None or part.vanishes or self.bias_policy == "ignore":
+    def _bias(self, branch: Branch, operands: _Operands) -> Tensor | None:
+        if operands.bias is None or branch.bias.vanishes or self.bias_policy == "ignore":
             return None
-        return part.of(bias)
+        return branch.bias.of(operands.bias)
 
     def _linearize(
         self,
@@ -205,19 +230,54 @@ class LinearRelevance(RelevanceNode):
 
         return linearize(self.engine, forward, adjoint, x, output)
 
-    def _distributed(
-        self, q: Tensor, offset: Tensor, input: Tensor, weight: Tensor, options: dict[str, Any]
-    ) -> Tensor:
+    def _distributed(self, q: Tensor, offset: Tensor, operands: _Operands) -> Tensor:
         """``b_j q_j / n_j`` to each real input of window j, of which there are ``n_j``.
 
         Eq. 4 of the blog post of 2021, with the inputs counted by a convolution of ones: the fan-in
         would lose relevance at padded borders.
         """
-        ones = torch.ones_like(input)
-        counts, pullback = self._linearize(ones, self._weight(ONES, weight), None, None, options)
-        if str(self.packet.__name__) != "linear":
-            offset = offset.reshape(-1, *[1] * (weight.dim() - 2))
+        counts, pullback = self._counts(operands)
+        offset = self._along_channels(offset, operands.weight)
         return pullback(offset * q / counts.clamp(min=1))
+
+    def _counts(self, operands: _Operands) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """How many real inputs each unit has, and the adjoint of that counting."""
+        ones = torch.ones_like(operands.input)
+        weight = self._weight(ONES, operands.weight)
+        return self._linearize(ones, weight, None, None, operands.options)
+
+    def _along_channels(self, offset: Tensor, weight: Tensor) -> Tensor:
+        """A bias in a shape that broadcasts to the output."""
+        if str(self.packet.__name__) == "linear":
+            return offset
+        return offset.reshape(-1, *[1] * (weight.dim() - 2))
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """The arguments of :meth:`LinearRelevance.propagate` but for the relevance."""
+
+    input: Tensor
+    output: Tensor | None
+    weight: Tensor
+    bias: Tensor | None
+    low: Tensor | None
+    high: Tensor | None
+    options: dict[str, Any]
+
+    def source(self, name: Literal["input", "low", "high"]) -> Tensor:
+        """What a branch takes its part of."""
+        found: Tensor | None = getattr(self, name)
+        assert found is not None, name
+        return found
+
+
+def _masked(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
+    """The relevance of the units that a group is for."""
+    if group.mask == "all":
+        return relevance
+    assert output is not None
+    return relevance * (output > 0 if group.mask == "positive" else output < 0)
 
 
 def _add(total: Any, sign: float, term: Tensor) -> Tensor:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lrp_fx.relevance.taken import Taken
+
 
 class RelevanceNode(nn.Module):
     """One node of the relevance pass: the relevance of an operation's output in, of its inputs out.
 
-    Subclasses write :meth:`propagate`. The relevance pass runs outside autocast: under autocast the
-    operands come in mixed dtypes and are cast to that of the relevance, at least float32.
+    Subclasses write :meth:`propagate`, and :meth:`taken` where not all relevance goes on. The
+    relevance pass runs outside autocast: under autocast the operands come in mixed dtypes and are
+    cast to that of the relevance, at least float32.
     """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run :meth:`propagate`, outside autocast."""
-        device = _device_type(args)
-        if device is None or not torch.is_autocast_enabled(device):
-            return self.propagate(*args, **kwargs)
-        dtype = _relevance_dtype(args[0])
-        with torch.autocast(device, enabled=False):
-            return self.propagate(*_cast(args, dtype), **_cast(kwargs, dtype))
+        return _outside_autocast(self.propagate, args, kwargs)
+
+    def account(self, *args: Any, **kwargs: Any) -> Taken:
+        """Run :meth:`taken`, outside autocast."""
+        taken: Taken = _outside_autocast(self.taken, args, kwargs)
+        return taken
 
     def extra_repr(self) -> str:
         """The rule, where the node has one."""
@@ -31,6 +35,25 @@ class RelevanceNode(nn.Module):
     def propagate(self, *args: Any, **kwargs: Any) -> Any:
         """Relevance of the inputs from the relevance of the output, the operands and the arguments."""
         raise NotImplementedError
+
+    def taken(self, *args: Any, **kwargs: Any) -> Taken:
+        """What :meth:`propagate` with these arguments keeps, by cause: nothing, unless overridden.
+
+        It is derived from the rule's formula and not from what :meth:`propagate` returns, so that each
+        checks the other.
+        """
+        return {}
+
+
+def _outside_autocast(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    device = _device_type(args)
+    if device is None or not torch.is_autocast_enabled(device):
+        return function(*args, **kwargs)
+    dtype = _relevance_dtype(args[0])
+    with torch.autocast(device, enabled=False):
+        return function(*_cast(args, dtype), **_cast(kwargs, dtype))
 
 
 def _first_tensor(value: Any) -> Tensor | None:

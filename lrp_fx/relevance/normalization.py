@@ -16,6 +16,7 @@ from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon, Pass, Rule
 
 
@@ -36,11 +37,30 @@ class AffineRelevance(RelevanceNode):
         eps: float,
     ) -> Tensor:
         """The relevance of the input, (N, C, …)."""
-        scale = (running_var + eps).rsqrt()
-        if weight is not None:
-            scale = scale * weight
-        scale = scale.reshape(-1, *[1] * (input.dim() - 2))
+        scale = _batch_scale(input, weight, running_var, eps)
         return input * scale * self.rule.stabilizer.quotient(relevance, output)
+
+    def taken(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        output: Tensor,
+        weight: Tensor | None,
+        running_var: Tensor,
+        eps: float,
+    ) -> Taken:
+        """The share of the shift ``t = y − s x``, and the stabilizer's."""
+        shift = output - input * _batch_scale(input, weight, running_var, eps)
+        quotient = self.rule.stabilizer.quotient(relevance, output)
+        taken = by_stabilizer(self.rule.stabilizer, relevance, output)
+        return together(taken, {"bias": (quotient * shift).sum()})
+
+
+def _batch_scale(input: Tensor, weight: Tensor | None, running_var: Tensor, eps: float) -> Tensor:
+    scale = (running_var + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight
+    return scale.reshape(-1, *[1] * (input.dim() - 2))
 
 
 class StandardizeRelevance(RelevanceNode):
@@ -102,6 +122,24 @@ class StandardizeRelevance(RelevanceNode):
 
         _, pullback = linearize(self.engine, forward, lambda q: centre(q * scale), input, output)
         return input * pullback(self.rule.stabilizer.quotient(relevance, output))
+
+    def taken(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        output: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float | None,
+        extent: Any = None,
+    ) -> Taken:
+        """The share of β, and the stabilizer's."""
+        taken = by_stabilizer(self.rule.stabilizer, relevance, output)
+        if bias is None:
+            return taken
+        shift = _along(bias, input, self.name in ("group_norm", "instance_norm"))
+        quotient = self.rule.stabilizer.quotient(relevance, output)
+        return together(taken, {"bias": (quotient * shift).sum()})
 
 
 def _identity(x: Tensor) -> Tensor:

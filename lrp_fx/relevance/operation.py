@@ -128,6 +128,15 @@ def registry() -> dict[str, Operation]:
     return dict(_REGISTRY)
 
 
+def by_operand(site: Site, call: fx.Node, operands: Iterable[Any]) -> Received:
+    """The results of a relevance node that returns one for each operand that receives relevance."""
+    receivers = [operand for operand in operands if site.receives(operand)]
+    received: Received = {}
+    for operand, share in zip(receivers, site.parts_of(call, len(receivers)), strict=True):
+        received.setdefault(operand, []).append(share)
+    return received
+
+
 def argument(*names: str) -> Callable[[fx.Node], list[Any]]:
     """Operands by ATen argument name; a list argument counts for its entries."""
 

@@ -13,6 +13,7 @@ from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, first, others
+from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Proportional, Stabilizer, Uniform, Winner
 
 
@@ -34,8 +35,7 @@ class AverageRelevance(RelevanceNode):
         self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
     ) -> Tensor:
         """The relevance of the input, (N, …), from that of the output."""
-        uniform = isinstance(self.rule, Uniform)
-        x = torch.ones_like(input) if uniform else input
+        x = self._contributions(input)
         y, pullback = linearize(
             self.engine,
             lambda value: self.packet(value, **options),
@@ -43,9 +43,21 @@ class AverageRelevance(RelevanceNode):
             x,
             output,
         )
-        if isinstance(self.rule, Uniform):
-            return pullback(Stabilizer(0.0).quotient(relevance, y))
-        return x * pullback(self.rule.stabilizer.quotient(relevance, y))
+        return x * pullback(self._stabilizer.quotient(relevance, y))
+
+    def taken(
+        self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
+    ) -> Taken:
+        """The stabilizer's share, and that of windows without entries."""
+        y = self.packet(self._contributions(input), **options) if output is None else output
+        return by_stabilizer(self._stabilizer, relevance, y)
+
+    def _contributions(self, input: Tensor) -> Tensor:
+        return torch.ones_like(input) if isinstance(self.rule, Uniform) else input
+
+    @property
+    def _stabilizer(self) -> Stabilizer:
+        return Stabilizer(0.0) if isinstance(self.rule, Uniform) else self.rule.stabilizer
 
 
 class WinnerRelevance(RelevanceNode):
@@ -68,6 +80,12 @@ class WinnerRelevance(RelevanceNode):
         return flat.scatter_add(
             -1, indices.reshape(*lead, -1), relevance.reshape(*lead, -1)
         ).reshape(shape)
+
+    def taken(
+        self, relevance: Tensor, shape: torch.Size, indices: Tensor, output: Tensor | None
+    ) -> Taken:
+        """The stabilizer's share, in Captum's form of the rule."""
+        return _taken_by_value(self.rule, relevance, output)
 
 
 class WinnerOfDimRelevance(RelevanceNode):
@@ -96,6 +114,17 @@ class WinnerOfDimRelevance(RelevanceNode):
         inverse = [order.index(d) for d in range(input.dim())]
         return spread.reshape([input.shape[d] for d in order]).permute(inverse)
 
+    def taken(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        output: Tensor | None,
+        dim: Any = (),
+        keepdim: bool = False,
+    ) -> Taken:
+        """The stabilizer's share, in Captum's form of the rule."""
+        return _taken_by_value(self.rule, relevance, output)
+
 
 def _by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> Tensor:
     """Captum's form of the rule multiplies by ``x / S(x)`` of the winner ``x``."""
@@ -103,6 +132,13 @@ def _by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> Tensor:
         return relevance
     assert output is not None
     return output * rule.stabilizer.quotient(relevance, output)
+
+
+def _taken_by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> Taken:
+    if rule.stabilizer is None:
+        return {}
+    assert output is not None
+    return by_stabilizer(rule.stabilizer, relevance, output)
 
 
 class WindowShareRelevance(RelevanceNode):
@@ -124,15 +160,32 @@ class WindowShareRelevance(RelevanceNode):
         ceil_mode: bool = False,
     ) -> Tensor:
         """The relevance of the input, (N, …)."""
-        return self.average.propagate(
-            relevance,
-            input,
-            None,
-            kernel_size=as_tuple(kernel_size, self.dims),
-            stride=as_tuple(stride, self.dims) if stride else as_tuple(kernel_size, self.dims),
-            padding=as_tuple(padding, self.dims),
-            ceil_mode=ceil_mode,
-        )
+        options = self._options(kernel_size, stride, padding, ceil_mode)
+        return self.average.propagate(relevance, input, None, **options)
+
+    def taken(
+        self,
+        relevance: Tensor,
+        input: Tensor,
+        kernel_size: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        ceil_mode: bool = False,
+    ) -> Taken:
+        """The stabilizer's share, and that of windows without entries."""
+        options = self._options(kernel_size, stride, padding, ceil_mode)
+        return self.average.taken(relevance, input, None, **options)
+
+    def _options(
+        self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool
+    ) -> dict[str, Any]:
+        """Of the average pooling over the same windows."""
+        return {
+            "kernel_size": as_tuple(kernel_size, self.dims),
+            "stride": as_tuple(stride if stride else kernel_size, self.dims),
+            "padding": as_tuple(padding, self.dims),
+            "ceil_mode": ceil_mode,
+        }
 
 
 def _write_average(site: Site) -> Received:

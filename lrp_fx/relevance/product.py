@@ -18,8 +18,10 @@ from lrp_fx.relevance.operation import (
     Received,
     Site,
     argument,
+    by_operand,
     operation_of,
 )
+from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Gate, Half, Pass, Rule
 
 SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
@@ -45,14 +47,17 @@ class ScaleRelevance(RelevanceNode):
 
     def propagate(self, relevance: Tensor, constant: Any, shape: torch.Size) -> Tensor:
         """The relevance of the other factor, of ``shape``."""
-        alive = constant != 0
-        if isinstance(alive, bool):
-            return sum_to(relevance, shape) if alive else torch.zeros_like(relevance)
-        return sum_to(relevance * alive, shape)
+        if not isinstance(constant, Tensor) and constant != 0:
+            return sum_to(relevance, shape)
+        return sum_to(relevance * (constant != 0), shape)
+
+    def taken(self, relevance: Tensor, constant: Any, shape: torch.Size) -> Taken:
+        """The relevance of products with zero."""
+        return {"constant": (relevance * (constant == 0)).sum()}
 
 
 class FactorRelevance(RelevanceNode):
-    """``share · R`` for a factor of ``shape``; broadcasting is summed up."""
+    """``share · R`` for each factor that gets relevance; broadcasting is summed up."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -62,9 +67,10 @@ class FactorRelevance(RelevanceNode):
         """The share."""
         return f"share={self.share}"
 
-    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
-        """The relevance of the factor."""
-        return sum_to(relevance if self.share == 1 else relevance * self.share, shape)
+    def propagate(self, relevance: Tensor, *shapes: torch.Size) -> list[Tensor]:
+        """The relevance of the factors of these shapes."""
+        share = relevance if self.share == 1 else relevance * self.share
+        return [sum_to(share, shape) for shape in shapes]
 
 
 def is_gate(node: Any) -> bool:
@@ -181,13 +187,9 @@ def _write(site: Site) -> Received:
         inputs = (site.value(constant), site.shape(signal))
         return {signal: [site.call(ScaleRelevance(), site.relevance, *inputs)]}
     targets = signals(node, site.rule, site.facts)
-    received: Received = {}
-    for factor in targets:
-        if site.receives(factor):
-            module = FactorRelevance(1 / len(targets))
-            call = site.call(module, site.relevance, site.shape(factor))
-            received.setdefault(factor, []).append(call)
-    return received
+    factors = [factor for factor in targets if site.receives(factor)]
+    module = FactorRelevance(1 / len(targets))
+    return by_operand(site, site.call(module, site.relevance, *map(site.shape, factors)), factors)
 
 
 OPERATIONS = [

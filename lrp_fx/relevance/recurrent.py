@@ -22,6 +22,7 @@ from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always
+from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon, Stabilizer
 
 State = tuple[Tensor, ...]
@@ -45,13 +46,34 @@ class Weights:
         """``W_hh h + b_hh``, (N, gates · H)."""
         return torch.nn.functional.linear(h, self.w_hh, self.b_hh)
 
+    def of_gate(self, gate: int, gates: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """``W_ih, W_hh, b_ih, b_hh`` of one of so many gates."""
+        biases = [None if b is None else b.chunk(gates)[gate] for b in (self.b_ih, self.b_hh)]
+        weights = self.w_ih.chunk(gates)[gate], self.w_hh.chunk(gates)[gate]
+        return *weights, biases[0], biases[1]
+
 
 @dataclass(frozen=True)
 class Back:
-    """What every cell needs on the way back."""
+    """What every cell needs on the way back; with ``taken`` it also notes what is not passed on."""
 
     stabilizer: Stabilizer
     engine: Engine
+    taken: Taken | None = None
+
+    def quotient(self, relevance: Tensor, z: Tensor, *biases: Tensor | None) -> Tensor:
+        """``R / S(z)``, (N, H); the biases, of H each, are summands of ``z``."""
+        quotient = self.stabilizer.quotient(relevance, z)
+        if self.taken is not None:
+            shares = [(quotient * bias).sum() for bias in biases if bias is not None]
+            bias = torch.stack(shares).sum() if shares else quotient.new_zeros(())
+            self.note({**by_stabilizer(self.stabilizer, relevance, z), "bias": bias})
+        return quotient
+
+    def note(self, taken: Taken) -> None:
+        """Add to what was taken so far."""
+        if self.taken is not None:
+            self.taken.update(together(self.taken, taken))
 
     def pull(self, x: Tensor, weight: Tensor, q: Tensor) -> Tensor:
         """``x ⊙ Wᵀ q``, (N, features)."""
@@ -73,9 +95,9 @@ def lstm_back(
     h, c = state
     i, f, g, _ = (w.input_part(x) + w.hidden_part(h)).chunk(4, 1)
     kept, new = f.sigmoid() * c, i.sigmoid() * g.tanh()
-    q = back.stabilizer.quotient(relevance[0] + relevance[1], kept + new)
-    signal = back.stabilizer.quotient(new * q, g)
-    w_ih, w_hh = w.w_ih.chunk(4)[2], w.w_hh.chunk(4)[2]
+    q = back.quotient(relevance[0] + relevance[1], kept + new)
+    w_ih, w_hh, *biases = w.of_gate(2, 4)
+    signal = back.quotient(new * q, g, *biases)
     return back.pull(x, w_ih, signal), (back.pull(h, w_hh, signal), kept * q)
 
 
@@ -97,9 +119,9 @@ def gru_back(
     reset, z = (r + r_h).sigmoid(), (z + z_h).sigmoid()
     before = p + reset * u
     new, kept = (1 - z) * before.tanh(), z * h
-    q = back.stabilizer.quotient(relevance[0], new + kept)
-    signal = back.stabilizer.quotient(new * q, before)
-    w_ih, w_hh = w.w_ih.chunk(3)[2], w.w_hh.chunk(3)[2]
+    q = back.quotient(relevance[0], new + kept)
+    w_ih, w_hh, b_ih, b_hh = w.of_gate(2, 3)
+    signal = back.quotient(new * q, before, b_ih, None if b_hh is None else reset * b_hh)
     return back.pull(x, w_ih, signal), (back.pull(h, w_hh, signal * reset) + kept * q,)
 
 
@@ -113,7 +135,7 @@ def rnn_back(
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
     (h,) = state
-    q = back.stabilizer.quotient(relevance[0], w.input_part(x) + w.hidden_part(h))
+    q = back.quotient(relevance[0], w.input_part(x) + w.hidden_part(h), w.b_ih, w.b_hh)
     return back.pull(x, w.w_ih, q), (back.pull(h, w.w_hh, q),)
 
 
@@ -145,7 +167,7 @@ class RecurrentRelevance(RelevanceNode):
         self.cell = CELLS[name]
         self.directions = 2 if bidirectional else 1
         self.batch_first = batch_first
-        self.tools = Back(rule.stabilizer, engine)
+        self.engine: Engine = engine
 
     def extra_repr(self) -> str:
         """The kind of cell and the rule."""
@@ -168,6 +190,32 @@ class RecurrentRelevance(RelevanceNode):
             parameters: the weights in PyTorch's order.
             has_biases: whether biases are among them.
         """
+        back = Back(self.rule.stabilizer, self.engine)
+        return self._through(back, relevances, input, hidden, parameters, has_biases)
+
+    def taken(
+        self,
+        relevances: list[Tensor | None],
+        input: Tensor,
+        hidden: list[Tensor],
+        parameters: list[Tensor],
+        has_biases: bool,
+    ) -> Taken:
+        """The shares of the biases, of the stabilizer, and (``constant``) of the initial states."""
+        back = Back(self.rule.stabilizer, self.engine, taken={})
+        self._through(back, relevances, input, hidden, parameters, has_biases)
+        assert back.taken is not None
+        return back.taken
+
+    def _through(
+        self,
+        back: Back,
+        relevances: list[Tensor | None],
+        input: Tensor,
+        hidden: list[Tensor],
+        parameters: list[Tensor],
+        has_biases: bool,
+    ) -> Tensor:
         unbatched = input.dim() == 2
         sequence = self._time_first(input, unbatched)
         hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
@@ -192,7 +240,7 @@ class RecurrentRelevance(RelevanceNode):
                 )
                 mine = incoming.chunk(self.directions, -1)[direction]
                 shares.append(
-                    self._back(mine, last, inputs[layer], states[k], weights[k], direction)
+                    self._back(back, mine, last, inputs[layer], states[k], weights[k], direction)
                 )
             incoming = shares[0] if len(shares) == 1 else shares[0] + shares[1]
         result = incoming.transpose(0, 1) if self.batch_first and not unbatched else incoming
@@ -225,6 +273,7 @@ class RecurrentRelevance(RelevanceNode):
 
     def _back(
         self,
+        back: Back,
         relevance: Tensor,
         last: State,
         inputs: Tensor,
@@ -237,8 +286,10 @@ class RecurrentRelevance(RelevanceNode):
         xs, rs = _in_order(inputs, direction), _in_order(relevance, direction)
         for x, r, state in zip(xs[::-1], rs[::-1], states[::-1], strict=True):
             arriving = (arriving[0] + r, *arriving[1:])
-            share, arriving = self.cell.back(arriving, x, state, weights, self.tools)
+            share, arriving = self.cell.back(arriving, x, state, weights, back)
             shares.append(share)
+        for initial in arriving:
+            back.note({"constant": initial.sum()})
         return torch.stack(shares if direction else shares[::-1])
 
 

@@ -12,7 +12,17 @@ from lrp_fx.aten import Packet, arguments, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
 from lrp_fx.relevance.engines import Engine, pull, sum_to
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Operation, Received, Site, always, argument, first, others
+from lrp_fx.relevance.operation import (
+    Operation,
+    Received,
+    Site,
+    always,
+    argument,
+    by_operand,
+    first,
+    others,
+)
+from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Route
 
 
@@ -38,16 +48,33 @@ class RoutingRelevance(RelevanceNode):
             relevance,
         )
 
+    def taken(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Taken:
+        """The relevance of constant padding."""
+        if str(self.packet.__name__) != "pad" or options.get("mode", "constant") != "constant":
+            return {}
+        inside = self.packet(relevance.new_ones(shape), options["pad"])
+        return {"padding": (relevance * (1 - inside)).sum()}
+
 
 class JoinRelevance(RelevanceNode):
-    """Back through cat or stack: each operand gets its piece."""
+    """Back through cat or stack: each operand gets its piece; those of constants are dropped."""
 
-    def __init__(self, stacked: bool) -> None:
+    def __init__(self, stacked: bool, wanted: Sequence[bool]) -> None:
         super().__init__()
-        self.stacked = stacked
+        self.stacked, self.wanted = stacked, tuple(wanted)
 
     def propagate(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> list[Tensor]:
-        """The relevance of each operand, of its shape."""
+        """The relevance of each operand that wants it, of its shape."""
+        pieces = self._pieces(relevance, shapes, dim)
+        return [piece for piece, wanted in zip(pieces, self.wanted, strict=True) if wanted]
+
+    def taken(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> Taken:
+        """The pieces of the constants."""
+        pieces = self._pieces(relevance, shapes, dim)
+        lost = [piece.sum() for piece, w in zip(pieces, self.wanted, strict=True) if not w]
+        return {"constant": torch.stack(lost).sum()} if lost else {}
+
+    def _pieces(self, relevance: Tensor, shapes: list[torch.Size], dim: int) -> list[Tensor]:
         if self.stacked:
             return list(relevance.unbind(dim))
         rank = relevance.dim()
@@ -97,10 +124,25 @@ class WhereRelevance(RelevanceNode):
     """Back through ``where(condition, a, b)``: each operand gets what was taken from it."""
 
     def propagate(
-        self, relevance: Tensor, condition: Tensor, shape: torch.Size, chosen: bool
-    ) -> Tensor:
-        """The relevance of one operand, of ``shape``."""
-        return sum_to(relevance.masked_fill(~condition if chosen else condition, 0), shape)
+        self, relevance: Tensor, condition: Tensor, *shapes: torch.Size | None
+    ) -> list[Tensor]:
+        """The relevance of ``a`` and ``b``, of these shapes; None for one that is constant."""
+        masks = (~condition, condition)
+        return [
+            sum_to(relevance.masked_fill(mask, 0), shape)
+            for mask, shape in zip(masks, shapes, strict=True)
+            if shape is not None
+        ]
+
+    def taken(self, relevance: Tensor, condition: Tensor, *shapes: torch.Size | None) -> Taken:
+        """What came from a constant."""
+        masks = (~condition, condition)
+        lost = [
+            relevance.masked_fill(mask, 0).sum()
+            for mask, shape in zip(masks, shapes, strict=True)
+            if shape is None
+        ]
+        return {"constant": torch.stack(lost).sum()} if lost else {}
 
 
 class ScatterRelevance(RelevanceNode):
@@ -114,12 +156,21 @@ class ScatterRelevance(RelevanceNode):
         self.scatter = scatter
         self.take: Packet = getattr(aten, str(scatter.__name__).removesuffix("_scatter"))
 
-    def propagate(self, relevance: Tensor, which: str, **options: Any) -> Tensor:
-        """The relevance of the operand named ``which``."""
+    def propagate(self, relevance: Tensor, wanted: Sequence[str], **options: Any) -> list[Tensor]:
+        """The relevance of the operands with these names."""
+        parts = self._parts(relevance, options)
+        return [parts[name] for name in wanted]
+
+    def taken(self, relevance: Tensor, wanted: Sequence[str], **options: Any) -> Taken:
+        """The part of a constant."""
+        parts = self._parts(relevance, options)
+        lost = [part.sum() for name, part in parts.items() if name not in wanted]
+        return {"constant": torch.stack(lost).sum()} if lost else {}
+
+    def _parts(self, relevance: Tensor, options: dict[str, Any]) -> dict[str, Tensor]:
         piece: Tensor = self.take(relevance, **options)
-        if which == "src":
-            return piece
-        return self.scatter(relevance, torch.zeros_like(piece), **options)  # type: ignore[no-any-return]
+        frame = self.scatter(relevance, torch.zeros_like(piece), **options)
+        return {"self": frame, "src": piece}
 
 
 class OrderRelevance(RelevanceNode):
@@ -150,15 +201,10 @@ def _write_join(site: Site) -> Received:
     bound = arguments(site.node)
     operands = list(bound["tensors"])
     shapes = [site.shape(operand) for operand in operands]
-    module = JoinRelevance(stacked=name_of(site.node) == "stack")
-    pieces = site.parts_of(
-        site.call(module, site.relevance, shapes, dim=bound["dim"]), len(operands)
-    )
-    received: Received = {}
-    for operand, piece in zip(operands, pieces, strict=True):
-        if site.receives(operand):
-            received.setdefault(operand, []).append(piece)
-    return received
+    wanted = [site.receives(operand) for operand in operands]
+    module = JoinRelevance(stacked=name_of(site.node) == "stack", wanted=wanted)
+    call = site.call(module, site.relevance, shapes, dim=bound["dim"])
+    return by_operand(site, call, operands)
 
 
 def _write_split(site: Site) -> Received:
@@ -173,34 +219,27 @@ def _write_split(site: Site) -> Received:
 
 def _write_where(site: Site) -> Received:
     bound = arguments(site.node)
-    condition = site.value(bound["condition"])
-    received: Received = {}
-    for name, chosen in (("self", True), ("other", False)):
-        operand = bound[name]
-        if site.receives(operand):
-            inputs = (condition, site.shape(operand), chosen)
-            call = site.call(WhereRelevance(), site.relevance, *inputs)
-            received.setdefault(operand, []).append(call)
-    return received
+    return _write_choice(site, bound["condition"], [bound["self"], bound["other"]])
 
 
 def _write_masked_fill(site: Site) -> Received:
     bound = arguments(site.node)
-    operand = bound["self"]
-    inputs = (site.value(bound["mask"]), site.shape(operand), False)
-    return {operand: [site.call(WhereRelevance(), site.relevance, *inputs)]}
+    return _write_choice(site, bound["mask"], [bound["value"], bound["self"]])
+
+
+def _write_choice(site: Site, condition: Any, operands: list[Any]) -> Received:
+    shapes = [site.shape(each) if site.receives(each) else None for each in operands]
+    call = site.call(WhereRelevance(), site.relevance, site.value(condition), *shapes)
+    return by_operand(site, call, operands)
 
 
 def _write_scatter(site: Site) -> Received:
     bound, packet = arguments(site.node), packet_of(site.node.target)
     assert packet is not None
     options = site.value({k: v for k, v in bound.items() if k not in ("self", "src")})
-    received: Received = {}
-    for name in ("self", "src"):
-        if site.receives(bound[name]):
-            call = site.call(ScatterRelevance(packet), site.relevance, name, **options)
-            received.setdefault(bound[name], []).append(call)
-    return received
+    wanted = [name for name in ("self", "src") if site.receives(bound[name])]
+    call = site.call(ScatterRelevance(packet), site.relevance, wanted, **options)
+    return by_operand(site, call, [bound["self"], bound["src"]])
 
 
 def _write_order(site: Site) -> Received:

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from lrp_fx.aten import arguments
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first
+from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Nothing, Rule, SoftmaxTaylor
 
 NAMES = ("softmax", "_softmax", "_safe_softmax")
@@ -24,8 +25,17 @@ class SoftmaxRelevance(RelevanceNode):
     def propagate(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Tensor:
         """The relevance of the logits, of their shape."""
         total = relevance.sum(dim, keepdim=True)
-        masked = torch.isinf(input) | (output == 0)
-        return (input * (relevance - output * total)).masked_fill(masked, 0)
+        return (input * (relevance - output * total)).masked_fill(_masked(input, output), 0)
+
+    def taken(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Taken:
+        """``Σ_j R_j (1 − x_j + Σ_i x_i y_i)``: the softmax less its linear part, per unit of it."""
+        logits = input.masked_fill(_masked(input, output), 0)
+        linear = logits - (logits * output).sum(dim, keepdim=True)
+        return {"linearization": (relevance * (1 - linear)).sum()}
+
+
+def _masked(input: Tensor, output: Tensor) -> Tensor:
+    return torch.isinf(input) | (output == 0)
 
 
 def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:

@@ -11,6 +11,7 @@ from lrp_fx.aten import Packet, arguments, packet_of
 from lrp_fx.relevance.engines import vjp
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always
+from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon
 
 
@@ -41,6 +42,16 @@ class VjpRelevance(RelevanceNode):
         _, pullback = vjp(forward, *operands)
         cotangents = pullback(self.rule.stabilizer.quotient(relevance, output))
         return [x * c for x, c in zip(operands, cotangents, strict=True)]
+
+    def taken(
+        self, relevance: Tensor, output: Tensor, places: list[int], bound: dict[str, Any]
+    ) -> Taken:
+        """The stabilizer's share, and what ``x ⊙ Jᵀ q`` is short of ``q · y``."""
+        shares = self.propagate(relevance, output, places, bound)
+        quotient = self.rule.stabilizer.quotient(relevance, output)
+        remainder = (quotient * output).sum() - sum(share.sum() for share in shares)
+        taken = by_stabilizer(self.rule.stabilizer, relevance, output)
+        return together(taken, {"linearization": remainder})
 
 
 def _operands(node: fx.Node) -> list[Any]:
