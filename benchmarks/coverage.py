@@ -620,8 +620,8 @@ which cause of the conservation ledger, as shares of the output. What is to be e
 - `softmax` (linearization): AttnLRP's linear expansion of the softmax does not conserve by itself
   (Achtibat et al. 2024, Prop. 3.1). With CP-LRP nothing goes through it; that sum is given beside.
 - `conv` (empty_branch): z⁺ at a unit that has no positive contribution at all has nobody to give the
-  relevance to. That happens in depthwise convolutions, whose units have few inputs, behind ReLU. Where relevance of
-  both signs cancels in sums (depthwise convolutions on residual streams), such losses may be larger
+  relevance to. That happens in depthwise convolutions, whose units have few inputs, behind ReLU.
+  Where relevance of both signs cancels in sums (depthwise convolutions on residual streams), such losses may be larger
   than the output, and the sum may exceed 1 by as much.
 - `add`, `cat` (constant), `pad` (padding): constants that are not parameters, such as tables of
   positions or the ones that linear attention appends, take their share as a bias does."""
@@ -637,8 +637,8 @@ def write_page(results: Sequence[Result], path: Path) -> None:
         "attention; *engines* the largest difference of the direct and the gradient engine, of "
         "max |R|; *ledger* the largest gap between what came into a node and what it passed on or took, "
         "of Σ |terms| there; *largest* max |R| / |output|; *seconds* the capture and the first "
-        f"explanation, on one thread of {platform.machine()}, torch {torch.__version__}. All models with less than "
-        f"{LARGE // 1_000_000} million parameters run in float64 where their code allows it.",
+        f"explanation, on one thread of {platform.machine()}, torch {torch.__version__}. All models "
+        f"with less than {LARGE // 1_000_000} million parameters run in float64 where their code allows it.",
         "",
     ]
     lines += summary(results)
