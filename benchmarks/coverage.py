@@ -1,8 +1,8 @@
 """Which models lrp_fx explains, and whether their relevance adds up.
 
 Every model is built with random weights, its additive constants (biases, β, running means, position
-tables, class tokens) are set to zero and its running variances are taken from a batch, so that with
-conserving rules the relevance of the input sums up to the explained output. Each model runs in a
+tables, class tokens) are set to zero and its running variances are second moments of a batch, so that
+with conserving rules the relevance of the input sums up to the explained output. Each model runs in a
 process of its own; the page says of each whether it was explained, by which capture, in what time,
 and where relevance was lost:
 
@@ -427,19 +427,21 @@ def without_additive_constants(sample: Sample) -> None:
             else:
                 parameter.uniform_(0.5, 1.5)
     norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.running_var is not None]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0
+    handles = [norm.register_forward_pre_hook(_measure) for norm in norms]
     sample.outputs()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.eval()
-        norm.momentum = momentum
-        norm.running_mean.zero_()
+    for handle in handles:
+        handle.remove()
     if not sample.outputs().any():  # where all hangs on the class token
         for name, parameter in model.named_parameters():
             if re.search(r"_token\d*$", name):
                 parameter.normal_(std=0.1)
+
+
+def _measure(norm: _NormBase, inputs: tuple[Tensor, ...]) -> None:
+    """A norm without a mean, whose output has the size of one: or the network blows up rounding."""
+    x = inputs[0]
+    norm.running_mean.zero_()
+    norm.running_var.copy_(x.square().mean([d for d in range(x.dim()) if d != 1]))
 
 
 def strongest(output: Tensor) -> list[tuple[int, ...]]:
@@ -621,8 +623,8 @@ which cause of the conservation ledger, as shares of the output. What is to be e
   (Achtibat et al. 2024, Prop. 3.1). With CP-LRP nothing goes through it; that sum is given beside.
 - `conv` (empty_branch): z⁺ at a unit that has no positive contribution at all has nobody to give the
   relevance to. That happens in depthwise convolutions, whose units have few inputs, behind ReLU.
-  Where relevance of both signs cancels in sums (depthwise convolutions on residual streams), such losses may be larger
-  than the output, and the sum may exceed 1 by as much.
+  Where relevance of both signs cancels in sums (depthwise convolutions on residual streams), such
+  losses may be larger than the output, and the sum may exceed 1 by as much.
 - `add`, `cat` (constant), `pad` (padding): constants that are not parameters, such as tables of
   positions or the ones that linear attention appends, take their share as a bias does."""
 
@@ -638,7 +640,8 @@ def write_page(results: Sequence[Result], path: Path) -> None:
         "max |R|; *ledger* the largest gap between what came into a node and what it passed on or took, "
         "of Σ |terms| there; *largest* max |R| / |output|; *seconds* the capture and the first "
         f"explanation, on one thread of {platform.machine()}, torch {torch.__version__}. All models "
-        f"with less than {LARGE // 1_000_000} million parameters run in float64 where their code allows it.",
+        f"with less than {LARGE // 1_000_000} million parameters run in float64 where their code "
+        "allows it.",
         "",
     ]
     lines += summary(results)
