@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor, fx, nn
@@ -14,7 +15,7 @@ from lrp_fx.audit import Ledger, audit
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
-from lrp_fx.errors import InputError
+from lrp_fx.errors import InputError, TargetError
 from lrp_fx.explainer import Explainer, Options, OutputKey, View, check_inputs, not_tokens
 from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.layers import Layer
@@ -217,6 +218,41 @@ class LRPFx(_Explaining, Attribution):
         attributions = _formed(explanation, inputs)
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
 
+    @log_usage(part_of_slo=True)
+    def attribute_many(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        targets: Sequence[Target],
+        additional_forward_args: Any = None,
+    ) -> Any:
+        """The relevance of the inputs for several targets, from one forward pass.
+
+        The forward pass and the denominators of the rules are computed once, the adjoints for each
+        target. The results are those of :meth:`attribute`.
+
+        Args:
+            inputs: a tensor (N, …) or a tuple of tensors of one batch size.
+            targets: T targets, each in the forms of :meth:`attribute`: ``range(10)`` for the first ten
+                classes of every sample; ``list(model(x).topk(5).indices.T)`` for each sample's top five.
+            additional_forward_args: as in :meth:`attribute`.
+
+        Returns:
+            Relevance of shape (T, N, …), of the dtype and device of the inputs; a tuple for a tuple.
+
+        Raises:
+            InputError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute` does.
+        """
+        if not isinstance(targets, Iterable) or not (targets := list(targets)):
+            raise TargetError(f"targets must be a non-empty list of targets, got {targets!r}")
+        program, tensors = self._prepared(inputs, additional_forward_args, View())
+        found = []
+        for explanation in program.run_many(tensors, targets):
+            check_batch(explanation.output, tensors[0].shape[0])
+            found.append(_formed(explanation, inputs))
+        if isinstance(inputs, tuple):
+            return tuple(torch.stack(each) for each in zip(*found, strict=True))
+        return torch.stack(found)
+
     def audit(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -282,7 +318,7 @@ class LayerLRPFx(_OfLayer, LayerAttribution):
         composite: as in :class:`LRPFx`.
         options: the keyword options of :class:`LRPFx`.
 
-    Nothing below the layer is run backwards, and no rules are needed there.
+    Several layers take one pass. Nothing below them is run backwards, and no rules are needed there.
     """
 
     @classmethod
@@ -316,22 +352,21 @@ class LayerLRPFx(_OfLayer, LayerAttribution):
             A tensor of the shape of the layer's output (or input); a tuple where the layer returns
             (or reads) several tensors; a list for a list of layers.
         """
-        layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        each = [
-            self._explain(
-                inputs,
-                additional_forward_args,
-                target,
-                View(layers=(layer,), layers_input=attribute_to_layer_input),
-                verbose,
-            )
-            for layer in layers
+        layers = tuple(self.layer) if isinstance(self.layer, list) else (self.layer,)
+        view = View(layers=layers, layers_input=attribute_to_layer_input)
+        program, tensors = self._prepared(inputs, additional_forward_args, view, verbose)
+        explanation = program.run(tensors, target)
+        check_batch(explanation.output, tensors[0].shape[0])
+        relevance = iter(explanation.relevance)
+        groups = [tuple(next(relevance) for _ in group) for group in program.plan.groups]
+        found = [
+            tuple(r.detach().contiguous() for r in group)
+            if len(group) > 1
+            else group[0].detach().contiguous()
+            for group in groups
         ]
-        found: list[Any] = []
-        for explanation in each:
-            tensors = tuple(r.detach().contiguous() for r in explanation.relevance)
-            found.append(tensors[0] if len(tensors) == 1 else tensors)
-        deltas = [explanation.delta() for explanation in each] if return_convergence_delta else []
+        start = per_sample(explanation.start)
+        deltas = [start - sum(map(per_sample, group)) for group in groups]
         if isinstance(self.layer, list):
             return (found, deltas) if return_convergence_delta else found
         return (found[0], deltas[0]) if return_convergence_delta else found[0]

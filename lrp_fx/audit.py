@@ -12,11 +12,13 @@ from torch import Tensor, fx
 
 from lrp_fx.aten import name_of
 from lrp_fx.errors import OptionError
+from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.filters import TopKFilter
 from lrp_fx.hooks import HookRelevance
 from lrp_fx.plan import Step
 from lrp_fx.program import Program, check_batch, per_sample
 from lrp_fx.relevance import CAUSES, Cause, RelevanceNode
+from lrp_fx.relevance.linear import Denominators
 from lrp_fx.rewrite import BoundRelevance
 from lrp_fx.start import Target
 from lrp_fx.tables import columns
@@ -250,16 +252,18 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
     module = program.lrp.module
     (start,) = (node for node in module.graph.nodes if node.name == "start")
     steps = {step.node.name: step for step in program.plan.steps}
+    before, after = divided(module.graph, start)
     with torch.no_grad():
-        values = _Values(module, start).until_start(*tensors, target)
-        begun = values[start]
-        check_batch(values[start.args[0]], tensors[0].shape[0])
+        known = evaluated(fx.Interpreter(module), [*before, start], (*tensors, target), keep=after)
+        begun = known[start]
+        check_batch(begun, tensors[0].shape[0])
         bookings, relevance = [], []
         for sample in range(begun.shape[0]):
             alone = torch.zeros_like(begun)
             alone[sample] = begun[sample]
-            books = _Books(module, {**values, start: alone})
-            results = books.run(*tensors, target)[0]
+            books = _Books(module)
+            values = evaluated(books, after[1:], (), {**known, start: alone})
+            results = values[after[-1]][0]
             if not all(bool(torch.isfinite(r).all()) for r in results):
                 raise program.first_non_finite(tensors, target)
             bookings.append(books.found)
@@ -268,23 +272,6 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
         _entry(steps, module, [books[name] for books in bookings]) for name in bookings[0]
     )
     return Ledger(entries, tuple(per_sample(begun).tolist()), tuple(relevance))
-
-
-class _Values(fx.Interpreter):
-    """Runs an LRP graph up to the start of the propagation."""
-
-    def __init__(self, module: fx.GraphModule, start: fx.Node) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.start = start
-
-    def until_start(self, *arguments: Any) -> dict[fx.Node, Any]:
-        """The values of the nodes up to the start, itself included."""
-        self.args_iter = iter(arguments)
-        for node in self.start.graph.nodes:
-            self.env[node] = self.run_node(node)
-            if node is self.start:
-                return self.env
-        raise AssertionError("an LRP graph has a start")
 
 
 @dataclass(frozen=True)
@@ -300,22 +287,18 @@ class _Booking:
 
 
 class _Books(fx.Interpreter):
-    """Runs the relevance pass from known values and books each relevance node."""
+    """Books each relevance node that it runs."""
 
-    def __init__(self, module: fx.GraphModule, known: dict[fx.Node, Any]) -> None:
+    def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.known = known
         self.found: dict[str, _Booking] = {}
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        return super().run(*args, initial_env=self.known, **kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n.op != "call_module":
             return result
         node = self.fetch_attr(str(n.target))
-        if isinstance(node, RelevanceNode) and not isinstance(node, BoundRelevance):
+        if isinstance(node, RelevanceNode) and not isinstance(node, (BoundRelevance, Denominators)):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             arrived, passed = _tensors(args[0]), _tensors(result)
             came, went = _total(arrived), _total(passed)

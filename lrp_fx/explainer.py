@@ -6,6 +6,7 @@ import inspect
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -146,7 +147,7 @@ class Explainer:
         self.model, self.options = model, options
         self._readings: dict[Any, list[_Reading]] = {}
         self._branching: set[Any] = set()
-        self.hooks: dict[int, Hook] = {}
+        self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of their registration."""
         self._lock = threading.RLock()
 
@@ -277,22 +278,21 @@ class Explainer:
                 names = ", ".join(map(str, nodes))
                 raise InputError(f"the layer {verb} {len(nodes)} tensors: name one of {names}")
             (explained,), note = nodes, f"explained: {nodes[0].name}"
-        sources: tuple[fx.Node, ...] = tuple(inputs)
+        groups: list[tuple[fx.Node, ...]] = [tuple(inputs)]
         if view.layers is not None:
-            sources = tuple(
-                node
-                for layer in view.layers
-                for node in find_layer(
+            groups = [
+                find_layer(
                     captured, self.model, layer, before=explained, of_input=view.layers_input
                 )
-            )
+                for layer in view.layers
+            ]
         return make_plan(
             captured,
             self.model,
             composite,
             inputs=inputs,
             explained=explained,
-            sources=sources,
+            groups=groups,
             unknown=self.options.unknown,
             notes=[*notes, note],
             hooks=tuple(self.hooks.values()),

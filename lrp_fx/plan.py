@@ -58,7 +58,7 @@ class Plan:
     Args:
         steps: one for each node that relevance reaches.
         explained: the node whose value is explained.
-        sources: the nodes whose relevance is wanted.
+        groups: the nodes whose relevance is wanted, by layer.
         notes: what the reader should know beside the table.
         facts: the static analysis that the choices rest on.
         tokens: of each source that holds tokens, the embeddings of it, where its relevance stops.
@@ -66,10 +66,15 @@ class Plan:
 
     steps: tuple[Step, ...]
     explained: fx.Node
-    sources: tuple[fx.Node, ...]
+    groups: tuple[tuple[fx.Node, ...], ...]
     notes: tuple[str, ...]
     facts: Analysis
     tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
+
+    @property
+    def sources(self) -> tuple[fx.Node, ...]:
+        """The nodes whose relevance is wanted, one after the other."""
+        return tuple(node for group in self.groups for node in group)
 
     def __str__(self) -> str:
         head = ("node", "module", "operation", "rule", "chosen by", "top-k")
@@ -103,7 +108,7 @@ def make_plan(
     *,
     inputs: Sequence[fx.Node],
     explained: fx.Node,
-    sources: Sequence[fx.Node],
+    groups: Sequence[Sequence[fx.Node]],
     unknown: Unknown,
     notes: Sequence[str] = (),
     hooks: Sequence[Hook] = (),
@@ -116,7 +121,7 @@ def make_plan(
         composite: the rules.
         inputs: the placeholders that are explained.
         explained: the node whose value is explained.
-        sources: the nodes whose relevance is wanted; below them nothing is planned.
+        groups: the nodes whose relevance is wanted, by layer; below all of them nothing is planned.
         unknown: what to do about operations that nobody has described.
         notes: notes to carry.
         hooks: the user's hooks.
@@ -138,7 +143,7 @@ def make_plan(
     ranks = linear_ranks(
         reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
     )
-    stops = _stops(sources, tokens)
+    stops = _stops([node for group in groups for node in group], tokens)
     wanted = _above(captured.module.graph, stops)
     place_of = _places(model, *ranks)
     places = {node: place_of(node) for node in everything if not _is_part(node)}
@@ -187,7 +192,7 @@ def make_plan(
         if not any(hook in step.hooks for step in steps):
             raise without_match(hook.matcher, "relevance hooks", list(places.values()))
     notes = [*notes, *(f"tokens: {node.name}, explained at its embedding" for node in tokens)]
-    return Plan(tuple(steps), explained, tuple(sources), tuple(notes), facts, tokens)
+    return Plan(*(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts, tokens))
 
 
 def _tokens(graph: fx.Graph, inputs: Sequence[fx.Node]) -> dict[fx.Node, tuple[fx.Node, ...]]:

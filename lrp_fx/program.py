@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.capture import named_tensors
 from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError
+from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.rewrite import LRPGraph
@@ -23,7 +25,7 @@ class Explanation:
     """What one run yields.
 
     Args:
-        relevance: of each source, of its shape.
+        relevance: of each source of the plan, of its shape.
         output: the explained output, (N, …).
         start: the relevance that was started with, of the output's shape.
     """
@@ -93,6 +95,35 @@ class Program:
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
                 raise self.first_non_finite(tensors, target)
         return explanation
+
+    def run_many(
+        self, tensors: tuple[Tensor, ...], targets: Sequence[Target]
+    ) -> Iterator[Explanation]:
+        """Explain several targets; what does not depend on the target is computed once.
+
+        That is the forward pass and the denominators of the rules: of each further target only the
+        adjoints are run.
+
+        Args:
+            tensors: the model's input tensors.
+            targets: each as in :meth:`run`.
+
+        Raises:
+            NonFiniteError, TargetError: as :meth:`run` does.
+        """
+        self.follow_model()
+        module = self.lrp.module
+        (place,) = (node for node in module.graph.nodes if node.name == "target")
+        shared, rest = divided(module.graph, place)
+        with torch.no_grad():
+            known = evaluated(fx.Interpreter(module), shared, tensors, keep=rest)
+        for target in targets:
+            with torch.no_grad():
+                values = evaluated(fx.Interpreter(module), rest, (target,), known)
+            relevance, output, start = values[rest[-1]]
+            if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
+                raise self.first_non_finite(tensors, target)
+            yield Explanation(relevance, output, start)
 
     def follow_model(self) -> None:
         """Bring the graph's tensors up to date with the model's."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -114,7 +114,6 @@ class _Site:
     facts: Facts
     engine: Engine
     bias: str
-    count: int = field(default=0)
 
     def receives(self, operand: Any) -> bool:
         return isinstance(operand, fx.Node) and operand in self.receivers
@@ -131,10 +130,12 @@ class _Site:
     def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
         return self.writer.bounds(node, low, high, self.node)
 
-    def call(self, module: nn.Module, *args: Any, **kwargs: Any) -> fx.Node:
-        name = self.node.name if self.count == 0 else f"{self.node.name}__{self.count}"
-        self.count += 1
-        return self.writer.call(module, name, f"{name}_relevance", args, kwargs, self.node)
+    def call(
+        self, module: nn.Module, *args: Any, suffix: str = "relevance", **kwargs: Any
+    ) -> fx.Node:
+        name = self.node.name
+        attribute = name if suffix == "relevance" else f"{name}_{suffix}"
+        return self.writer.call(module, attribute, f"{name}_{suffix}", args, kwargs, self.node)
 
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
         return [

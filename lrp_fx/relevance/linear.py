@@ -119,6 +119,7 @@ class LinearRelevance(RelevanceNode):
         bias: Tensor | None,
         low: Tensor | None = None,
         high: Tensor | None = None,
+        denominators: list[Tensor | None] | None = None,
         **options: Any,
     ) -> Tensor:
         """The relevance of the input.
@@ -131,12 +132,14 @@ class LinearRelevance(RelevanceNode):
             bias: its bias, if any.
             low: the lower bound of the input, for the z-box rule.
             high: the upper bound.
+            denominators: ``Σ_k s_k z_k`` of each group, where known already.
             options: stride, padding, dilation, groups …
         """
         operands = _Operands(input, output, weight, bias, low, high, options)
         total: Tensor | None = None
-        for group in self.table:
-            share = self._group_share(group, _masked(relevance, group, output), operands)
+        known = denominators or [None] * len(self.table)
+        for group, z in zip(self.table, known, strict=True):
+            share = self._group_share(group, _masked(relevance, group, output), operands, z)
             total = share if total is None else total + share
         assert total is not None
         return total
@@ -150,6 +153,7 @@ class LinearRelevance(RelevanceNode):
         bias: Tensor | None,
         low: Tensor | None = None,
         high: Tensor | None = None,
+        denominators: list[Tensor | None] | None = None,
         **options: Any,
     ) -> Taken:
         """The bias' and the stabilizer's share, and that of units without contributions."""
@@ -159,7 +163,7 @@ class LinearRelevance(RelevanceNode):
         for group in self.table:
             masked = _masked(relevance, group, output) * group.coefficient
             unmasked = unmasked - masked
-            z, offset, _ = self._denominator(group, operands)
+            z, offset, _ = self._denominator(group, operands, None)
             if all(branch.weight.is_one_sided for branch in group.branches):
                 parts.append({"empty_branch": masked.masked_fill(z != 0, 0).sum()})
                 masked = masked.masked_fill(z == 0, 0)
@@ -173,9 +177,11 @@ class LinearRelevance(RelevanceNode):
                 parts.append({"bias": share.sum()})
         return together(*parts, {"dead": unmasked.sum()})
 
-    def _group_share(self, group: Group, relevance: Tensor, operands: _Operands) -> Tensor:
+    def _group_share(
+        self, group: Group, relevance: Tensor, operands: _Operands, known: Tensor | None
+    ) -> Tensor:
         """``c Σ_k s_k x_k ⊙ W_kᵀ q`` with ``q = R / S(Σ_k s_k z_k)``, and the bias' share."""
-        z, offset, terms = self._denominator(group, operands)
+        z, offset, terms = self._denominator(group, operands, known)
         q = self.rule.stabilizer.quotient(relevance, z)
         if group.coefficient != 1:
             q = q * group.coefficient
@@ -186,11 +192,35 @@ class LinearRelevance(RelevanceNode):
             total = total + self._distributed(q, offset, operands)
         return total  # type: ignore[no-any-return]
 
+    def denominators(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
+        **options: Any,
+    ) -> list[Tensor | None]:
+        """``Σ_k s_k z_k`` of each group, None where that is the operation's own output."""
+        operands = _Operands(input, None, weight, bias, low, high, options)
+        return [
+            None
+            if self._is_own_output(group.branches)
+            else self._denominator(group, operands, None)[0]
+            for group in self.table
+        ]
+
+    @property
+    def has_denominators(self) -> bool:
+        """Whether any group's denominator has to be computed."""
+        return not all(self._is_own_output(group.branches) for group in self.table)
+
     def _denominator(
-        self, group: Group, operands: _Operands
+        self, group: Group, operands: _Operands, known: Tensor | None
     ) -> tuple[Tensor, Any, list[tuple[float, Tensor, Callable[[Tensor], Tensor]]]]:
         """``Σ_k s_k z_k``, its part from biases, and of each branch ``s_k``, ``x_k`` and ``W_kᵀ``."""
-        known = operands.output if self._is_own_output(group.branches) else None
+        if self._is_own_output(group.branches):
+            known = operands.output
         z: Any = 0
         offset: Any = 0
         terms = []
@@ -198,7 +228,7 @@ class LinearRelevance(RelevanceNode):
             x = branch.input.of(operands.source(branch.source))
             w, b = self._weight(branch.weight, operands.weight), self._bias(branch, operands)
             z_branch, pullback = self._linearize(x, w, b, known, operands.options)
-            z = _add(z, branch.sign, z_branch)
+            z = known if known is not None else _add(z, branch.sign, z_branch)
             offset = offset if b is None else _add(offset, branch.sign, b)
             terms.append((branch.sign, x, pullback))
         return z, offset, terms
@@ -251,6 +281,22 @@ class LinearRelevance(RelevanceNode):
         if str(self.packet.__name__) == "linear":
             return offset
         return offset.reshape(-1, *[1] * (weight.dim() - 2))
+
+
+class Denominators(RelevanceNode):
+    """The denominators of a rule on one linear operation: they depend on the forward values alone.
+
+    A node of their own, so that the relevance of many targets shares them.
+    """
+
+    def __init__(self, of: LinearRelevance) -> None:
+        super().__init__()
+        self.rule = of.rule
+        self.compute = of.denominators  # not the module itself: it has its place in the graph
+
+    def propagate(self, *args: Any, **kwargs: Any) -> list[Tensor | None]:
+        """As :meth:`LinearRelevance.denominators`."""
+        return self.compute(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -326,8 +372,11 @@ def _write(site: Site) -> Received:
     if isinstance(rule, ZBox):
         options["low"], options["high"] = site.bound(input, rule.low, rule.high)
     output = site.value(node) if module.reads_output else None
-    values = (site.value(input), output, site.value(weight), site.value(bias))
-    return {input: [site.call(module, site.relevance, *values, **options)]}
+    x, w, b = site.value((input, weight, bias))
+    if site.engine == "direct" and module.has_denominators:
+        denominators = site.call(Denominators(module), x, w, b, suffix="denominators", **options)
+        options["denominators"] = denominators
+    return {input: [site.call(module, site.relevance, x, output, w, b, **options)]}
 
 
 OPERATIONS = [

@@ -58,8 +58,10 @@ class Site(Protocol):
     def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
         """Bounds of the model's input, carried to this node."""
 
-    def call(self, module: nn.Module, *args: Any, **kwargs: Any) -> fx.Node:
-        """Write a call of a relevance node."""
+    def call(
+        self, module: nn.Module, *args: Any, suffix: str = "relevance", **kwargs: Any
+    ) -> fx.Node:
+        """Write a call of a relevance node; the suffix of its name says what it returns."""
 
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
         """The results of a relevance node that returns several."""

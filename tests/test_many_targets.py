@@ -1,0 +1,127 @@
+"""Several targets, and several layers, from one pass: the same as one by one, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from models import NETWORKS
+from torch import Tensor, fx, nn
+
+from lrp_fx import LayerLRPFx, LRPFx
+from lrp_fx.errors import TargetError
+from lrp_fx.evaluation import divided
+from lrp_fx.explainer import View
+
+SOME = ["residual", "unet", "squeeze-excitation", "two inputs", "dict"]
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus", "epsilon_alpha2_beta1"])
+@pytest.mark.parametrize("propagation", ["direct", "gradient"])
+def test_many_targets_are_what_each_alone_is(name: str, composite: str, propagation: Any) -> None:
+    network = NETWORKS[name]
+    options: dict[str, Any] = {"propagation": propagation, "output": network.output}
+    lrp = LRPFx(network.model(), composite, **options)
+    inputs = network.inputs(2)
+    targets: list[Any] = [0, 1, [1, 0], torch.tensor([0, 1])]
+    many = lrp.attribute_many(inputs, targets)
+    for i, target in enumerate(targets):
+        alone = lrp.attribute(inputs, target)
+        for mine, expected in zip(many, alone, strict=True):
+            assert torch.equal(mine[i], expected)
+
+
+def test_the_forms_of_inputs_and_targets() -> None:
+    """A tensor for a tensor, a leading axis for the targets, the top classes of each sample."""
+    network = NETWORKS["functional"]
+    model, (x,) = network.model(), network.inputs(3)
+    lrp = LRPFx(model)
+    assert lrp.attribute_many(x, range(2)).shape == (2, *x.shape)
+    top = model(x).topk(2).indices
+    found = lrp.attribute_many(x, list(top.T))
+    assert torch.equal(found[1], lrp.attribute(x, top[:, 1]))
+    assert found.grad_fn is None
+    for wrong in ([], 3, None):
+        with pytest.raises(TargetError, match="non-empty list"):
+            lrp.attribute_many(x, wrong)  # type: ignore[arg-type]
+    with pytest.raises(TargetError, match="out of range"):
+        lrp.attribute_many(x, [0, 10**6])
+
+
+def test_what_targets_share_is_computed_once() -> None:
+    """All convolutions of the forward pass and of the rules' denominators lie before the target."""
+    network = NETWORKS["residual"]
+    lrp = LRPFx(network.model(), "z_plus")
+    lrp.attribute(network.inputs(), 0)
+    graph = lrp.graph
+    (target,) = (node for node in graph.nodes if node.name == "target")
+    shared, rest = divided(graph, target)
+    kinds = {
+        part: [str(node.name) for node in nodes if "denominators" in node.name]
+        for part, nodes in (("shared", shared), ("rest", rest))
+    }
+    assert kinds["shared"]
+    assert not kinds["rest"]
+    forward = [node for node in rest if node.op == "call_function" and "conv2d" in str(node.target)]
+    assert not forward
+
+
+def runs_of(lrp: LayerLRPFx, x: Tensor, layers: tuple[str, ...]) -> int:
+    """How many relevance nodes the program for these layers has."""
+    program, _ = lrp._prepared(x, None, View(layers=layers))
+    return sum(
+        isinstance(n, fx.Node) and n.op == "call_module" for n in program.lrp.module.graph.nodes
+    )
+
+
+def test_many_layers_take_one_pass() -> None:
+    """Below the lowest nothing is run; above it each relevance node is there once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 2),
+    ).double()
+    x = NETWORKS["functional"].inputs(2)[0]
+    layers = ["5", "2", "0"]
+    lrp = LayerLRPFx(model, list(layers))
+    found, deltas = lrp.attribute(x, 1, return_convergence_delta=True)
+    for layer, relevance, delta in zip(layers, found, deltas, strict=True):
+        alone = LayerLRPFx(model, layer)
+        expected, expected_delta = alone.attribute(x, 1, return_convergence_delta=True)
+        assert torch.equal(relevance, expected)
+        assert torch.equal(delta, expected_delta)
+    assert runs_of(lrp, x, ("5", "2", "0")) == runs_of(lrp, x, ("0",))
+    assert runs_of(lrp, x, ("2",)) < runs_of(lrp, x, ("0",))
+
+
+def test_many_layers_with_inputs_of_two_tensors() -> None:
+    """A layer that reads two tensors has a tuple in the list."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Bilinear(4, 4, 2)
+            self.add = Add()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.add(self.first(x), x).tanh()
+
+    torch.manual_seed(0)
+    model, x = Joined().double(), torch.randn(2, 4, dtype=torch.float64)
+    lrp = LayerLRPFx(model, ["first", "add"])
+    first, add = lrp.attribute(x, 1, attribute_to_layer_input=True)
+    assert first.shape == x.shape
+    assert [each.shape for each in add] == [x.shape, x.shape]
+
+
+class Add(nn.Module):
+    """A sum with a name."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
