@@ -6,14 +6,18 @@ from lrp_fx import composites, errors, rules
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx
 from lrp_fx.composites import Composite
+from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.filters import relevance_filter
+from lrp_fx.references import References
 from lrp_fx.rules import Stabilizer
 
 __all__ = [
     "Composite",
+    "ConceptLRPFx",
     "LRPFx",
     "LayerLRPFx",
     "NeuronLRPFx",
+    "References",
     "Stabilizer",
     "__version__",
     "composites",

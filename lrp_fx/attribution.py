@@ -215,7 +215,7 @@ class LRPFx(_Explaining, Attribution):
             NonFiniteError: if the relevance is not finite.
         """
         explanation = self._explain(inputs, additional_forward_args, target, View(), verbose)
-        attributions = _formed(explanation, inputs)
+        attributions = formed(explanation, inputs)
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
 
     @log_usage(part_of_slo=True)
@@ -246,9 +246,9 @@ class LRPFx(_Explaining, Attribution):
             raise TargetError(f"targets must be a non-empty list of targets, got {targets!r}")
         program, tensors = self._prepared(inputs, additional_forward_args, View())
         found = []
-        for explanation in program.run_many(tensors, targets):
+        for explanation in program.run_many(tensors, ((target,) for target in targets)):
             check_batch(explanation.output, tensors[0].shape[0])
-            found.append(_formed(explanation, inputs))
+            found.append(formed(explanation, inputs))
         if isinstance(inputs, tuple):
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
         return torch.stack(found)
@@ -410,10 +410,10 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
         """
         view = View(explained=self.layer, explained_input=attribute_to_neuron_input)
         explanation = self._explain(inputs, additional_forward_args, neuron_selector, view, verbose)
-        return _formed(explanation, inputs)
+        return formed(explanation, inputs)
 
 
-def _formed(explanation: Explanation, inputs: Any) -> Any:
+def formed(explanation: Explanation, inputs: Any) -> Any:
     """The relevance in the form, dtype and layout that the inputs came in."""
     many = inputs if isinstance(inputs, tuple) else (inputs,)
     relevance = tuple(

@@ -8,12 +8,12 @@ from typing import Any
 from torch import fx
 
 
-def divided(graph: fx.Graph, node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
-    """The nodes that do not depend on ``node``, and those that do, itself first; both in order."""
+def divided(graph: fx.Graph, *nodes: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The nodes that depend on none of ``nodes``, and the others, themselves among them; in order."""
     free: list[fx.Node] = []
     bound: dict[fx.Node, None] = {}
     for each in graph.nodes:
-        if each is node or not bound.keys().isdisjoint(each.all_input_nodes):
+        if each in nodes or not bound.keys().isdisjoint(each.all_input_nodes):
             bound[each] = None
         else:
             free.append(each)

@@ -30,8 +30,8 @@ from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
 from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
 from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
 from lrp_fx.errors import CaptureError, InputError, OptionError
-from lrp_fx.hooks import Hook
-from lrp_fx.layers import Layer, find_layer
+from lrp_fx.hooks import Hook, MaskRelevance
+from lrp_fx.layers import Layer, find_layer, layer_name
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
 from lrp_fx.program import Program
 from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
@@ -117,6 +117,8 @@ class View:
         layers: the layers whose relevance is wanted, None for the model's inputs.
         layers_input: their inputs instead of their outputs.
         audited: for the ledger, which also wants to see what goes nowhere.
+        masked: layers whose relevance each run masks by channels.
+        channel_dim: the dimension of these channels.
     """
 
     explained: Layer | None = None
@@ -124,6 +126,8 @@ class View:
     layers: tuple[Layer, ...] | None = None
     layers_input: bool = False
     audited: bool = False
+    masked: tuple[Layer, ...] = ()
+    channel_dim: int = 1
 
 
 @dataclass
@@ -286,7 +290,14 @@ class Explainer:
                 )
                 for layer in view.layers
             ]
-        return make_plan(
+        masks = {}
+        for layer in view.masked:
+            name = layer_name(self.model, layer)
+            nodes = find_layer(captured, self.model, layer, before=explained)
+            if len(nodes) != 1:
+                raise InputError(f"'{name}' returns {len(nodes)} tensors: name the node of one")
+            masks[nodes[0]] = MaskRelevance(name, view.channel_dim)
+        plan = make_plan(
             captured,
             self.model,
             composite,
@@ -297,6 +308,7 @@ class Explainer:
             notes=[*notes, note],
             hooks=tuple(self.hooks.values()),
         )
+        return replace(plan, masks=masks)
 
     def _result(self, captured: Captured) -> fx.Node:
         """The node of the model's output that is explained."""

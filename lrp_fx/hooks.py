@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from lrp_fx.errors import InputError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lrp_fx.composites import Matcher
     from lrp_fx.plan import Step
 
+Channels = Sequence[int]
 HookFunction = Callable[[Tensor, "Step"], Tensor | None]
 """Gets the relevance that enters a node and the node's line of the plan; returns what goes on, of the
 same shape, or None for no change."""
@@ -55,3 +57,52 @@ class HookRelevance(RelevanceNode):
                 f"a tensor of the relevance's shape {tuple(relevance.shape)}, got {got}"
             )
         return changed.to(relevance)
+
+
+class MaskRelevance(RelevanceNode):
+    """Only the relevance of some channels goes on; of all, where a run names none.
+
+    Args:
+        layer: the layer whose channels they are, for messages.
+        dim: the dimension of the channels.
+    """
+
+    def __init__(self, layer: str, dim: int) -> None:
+        super().__init__()
+        self.layer, self.dim = layer, dim
+
+    def extra_repr(self) -> str:
+        """The layer."""
+        return self.layer
+
+    def propagate(self, relevance: Tensor, channels: Channels | None) -> Tensor:
+        """The relevance with the other channels set to zero, of the same shape.
+
+        Raises:
+            InputError: for a channel that the layer does not have.
+        """
+        if channels is None:
+            return relevance
+        dim = check_dim(self.layer, relevance, self.dim)
+        count = relevance.shape[dim]
+        wrong = [channel for channel in channels if not -count <= channel < count]
+        if wrong:
+            raise InputError(f"the layer '{self.layer}' has {count} channels, and no {wrong[0]}")
+        places = torch.tensor([c % count for c in channels], device=relevance.device)
+        places = places.long().unique()  # type: ignore[no-untyped-call]
+        kept = relevance.index_select(dim, places)
+        return torch.zeros_like(relevance).index_copy(dim, places, kept)
+
+
+def check_dim(layer: str, relevance: Tensor, dim: int) -> int:
+    """The dimension of the channels, from the front.
+
+    Raises:
+        InputError: if the layer's values have no such dimension.
+    """
+    if not -relevance.dim() <= dim < relevance.dim() or dim % relevance.dim() == 0:
+        raise InputError(
+            f"channel_dim={dim} is no dimension of channels of the layer '{layer}', whose values have "
+            f"shape {tuple(relevance.shape)} with the batch in front"
+        )
+    return dim % relevance.dim()

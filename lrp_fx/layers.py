@@ -43,6 +43,14 @@ def find_layer(
     return nodes
 
 
+def layer_name(model: nn.Module, layer: Layer) -> str:
+    """The path of a module, or the name that was given."""
+    if isinstance(layer, str):
+        return layer
+    paths = (path for path, module in model.named_modules() if module is layer)
+    return next(paths, type(layer).__name__)
+
+
 def _ancestors(node: fx.Node) -> set[fx.Node]:
     """All nodes on which ``node`` depends, itself included."""
     found, waiting = {node}, [node]

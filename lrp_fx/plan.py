@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import fx, nn
@@ -15,7 +15,7 @@ from lrp_fx.capture import Captured, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
 from lrp_fx.errors import InputError, UnsupportedOperationError
-from lrp_fx.hooks import Hook
+from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
 from lrp_fx.relevance.embedding import embeds
 from lrp_fx.rules import Rule
@@ -59,6 +59,7 @@ class Plan:
         steps: one for each node that relevance reaches.
         explained: the node whose value is explained.
         groups: the nodes whose relevance is wanted, by layer.
+        masks: at nodes, masks of the relevance whose channels each run gives.
         notes: what the reader should know beside the table.
         facts: the static analysis that the choices rest on.
         tokens: of each source that holds tokens, the embeddings of it, where its relevance stops.
@@ -70,6 +71,7 @@ class Plan:
     notes: tuple[str, ...]
     facts: Analysis
     tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
+    masks: Mapping[fx.Node, MaskRelevance] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[fx.Node, ...]:

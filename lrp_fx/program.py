@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +97,7 @@ class Program:
         return explanation
 
     def run_many(
-        self, tensors: tuple[Tensor, ...], targets: Sequence[Target]
+        self, tensors: tuple[Tensor, ...], runs: Iterable[tuple[Target, *tuple[Any, ...]]]
     ) -> Iterator[Explanation]:
         """Explain several targets; what does not depend on the target is computed once.
 
@@ -106,23 +106,23 @@ class Program:
 
         Args:
             tensors: the model's input tensors.
-            targets: each as in :meth:`run`.
+            runs: of each run the target, as in :meth:`run`, and the channels of each mask of the plan.
 
         Raises:
             NonFiniteError, TargetError: as :meth:`run` does.
         """
         self.follow_model()
         module = self.lrp.module
-        (place,) = (node for node in module.graph.nodes if node.name == "target")
-        shared, rest = divided(module.graph, place)
+        places = [node for node in module.graph.nodes if node.op == "placeholder"][len(tensors) :]
+        shared, rest = divided(module.graph, *places)
         with torch.no_grad():
             known = evaluated(fx.Interpreter(module), shared, tensors, keep=rest)
-        for target in targets:
+        for run in runs:
             with torch.no_grad():
-                values = evaluated(fx.Interpreter(module), rest, (target,), known)
+                values = evaluated(fx.Interpreter(module), rest, run, known)
             relevance, output, start = values[rest[-1]]
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
-                raise self.first_non_finite(tensors, target)
+                raise self.first_non_finite(tensors, *run)
             yield Explanation(relevance, output, start)
 
     def follow_model(self) -> None:
@@ -156,10 +156,10 @@ class Program:
                 node.prepare(_get(self.lrp.module, weight))
             self._fingerprint = fingerprint
 
-    def first_non_finite(self, tensors: tuple[Tensor, ...], target: Target) -> LRPError:
+    def first_non_finite(self, tensors: tuple[Tensor, ...], *run: Any) -> LRPError:
         """The error that names the node in which NaN or infinity came up."""
         finder = _Finder(self.lrp.module)
-        finder.run(*tensors, target)
+        finder.run(*tensors, *run)
         (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
         if start.args[0] in finder.forward:
             node = finder.forward[0]

@@ -35,7 +35,8 @@ class LRPGraph:
     """The result of the rewriting.
 
     Args:
-        module: called with the model's input tensors and the target; returns (the relevance of each
+        module: called with the model's input tensors, the target and the channels of each mask of the
+            plan; returns (the relevance of each
             source, the explained output, the relevance that was started with).
         constants: computes, from parameters alone, what the LRP graph reads under ``constants.*``
             (folded weights, tables); its outputs are in the order of ``constant_names``.
@@ -160,6 +161,7 @@ class _Writer:
         self.captured, self.plan = captured, plan
         self.bias, self.engine, self.audited = bias, engine, audited
         self.kept: list[fx.Node] = []
+        self.channels: dict[fx.Node, fx.Node] = {}
         self.graph = fx.Graph()
         self.modules: dict[str, nn.Module] = {}
         self.values: dict[fx.Node, fx.Node] = {}
@@ -176,6 +178,8 @@ class _Writer:
         for node in self.captured.placeholders():
             self.values[node] = self.graph.placeholder(node.name)
         target = self.graph.placeholder("target", default_value=None)
+        for i, node in enumerate(self.plan.masks):
+            self.channels[node] = self.graph.placeholder(f"channels_{i}", default_value=None)
         for node in self._needed():
             copy = self.graph.node_copy(node, self.forward)
             copy.meta = dict(node.meta)
@@ -397,7 +401,7 @@ class _Writer:
                 arrived.setdefault(operand, []).extend(contributions)
 
     def _hooked(self, step: Step, relevance: fx.Node, name: str) -> fx.Node:
-        """The relevance behind the filter and the hooks of a step."""
+        """The relevance behind the filter, the hooks and the mask of a step."""
         if step.top_k is not None:
             filtered = f"{name}_filter"
             module = TopKFilter(step.top_k)
@@ -407,6 +411,11 @@ class _Writer:
             relevance = self.call(
                 HookRelevance(hook, step), hooked, hooked, (relevance,), {}, step.node
             )
+        if step.node in self.plan.masks:
+            masked = f"{name}_mask"
+            inputs = (relevance, self.channels[step.node])
+            mask = self.plan.masks[step.node]
+            relevance = self.call(mask, masked, masked, inputs, {}, step.node)
         return relevance
 
     # assembly

@@ -1,0 +1,255 @@
+"""Concept relevance propagation (CRP): relevance through chosen channels (Achtibat et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp_fx.attribution import LRPFx, formed
+from lrp_fx.composites import Composite
+from lrp_fx.errors import InputError, OptionError, TargetError
+from lrp_fx.explainer import View
+from lrp_fx.hooks import check_dim
+from lrp_fx.layers import Layer, layer_name
+from lrp_fx.program import Explanation, Program, check_batch
+from lrp_fx.start import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Condition = Mapping[Layer, Any]
+"""Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target."""
+
+
+class ConceptLRPFx(LRPFx):
+    """:class:`LRPFx` with conditions: which channels of which layers relevance may go through.
+
+    Args:
+        model: the model; it is only read.
+        composite: as in :class:`LRPFx`.
+        channel_dim: the dimension of the channels: 1 for convolutions, -1 for transformers.
+        options: the keyword options of :class:`LRPFx`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        composite: Composite | str | None = None,
+        *,
+        channel_dim: int = 1,
+        **options: Any,
+    ) -> None:
+        if isinstance(channel_dim, bool) or not isinstance(channel_dim, int) or channel_dim == 0:
+            raise OptionError(
+                f"channel_dim must be an int and not the batch's, got {channel_dim!r}"
+            )
+        super().__init__(model, composite, **options)
+        self.channel_dim = channel_dim
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "ConceptLRPFx"
+
+    def attribute_conditions(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        conditions: Sequence[Condition],
+        target: Target = None,
+        additional_forward_args: Any = None,
+    ) -> Any:
+        """The relevance of the inputs under each condition, from one forward pass.
+
+        At each layer that a condition names, the relevance of its other channels is set to zero, where
+        it enters the layer's last operation; of the target's relevance so remains what goes through the
+        chosen channels. The relevance of conditions on all channels of a layer, one each, sums up to
+        that without a condition, since the rules are linear in the relevance.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            conditions: C conditions: ``{layer: channels}``, where ``"y"`` may give the target of one.
+            target: the target of the conditions that give none.
+            additional_forward_args: as in :meth:`attribute`.
+
+        Returns:
+            Relevance of shape (C, N, …); a tuple for a tuple of inputs.
+
+        Raises:
+            InputError: for an unknown layer or channel.
+            TargetError: for a target that does not fit.
+        """
+        layers, runs = _runs(conditions, target)
+        view = View(masked=layers, channel_dim=self.channel_dim)
+        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        found = [formed(each, inputs) for each in _checked(program, tensors, runs)]
+        if isinstance(inputs, tuple):
+            return tuple(torch.stack(each) for each in zip(*found, strict=True))
+        return torch.stack(found)
+
+    def channel_relevance(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        layers: Sequence[Layer],
+        target: Target = None,
+        additional_forward_args: Any = None,
+    ) -> list[Tensor]:
+        """The relevance of each channel of some layers, (N, channels) each, from one pass.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            layers: modules, paths or node names, each with one output.
+            target: as in :meth:`attribute`.
+            additional_forward_args: likewise.
+
+        Raises:
+            InputError: for an unknown layer, or one without channels.
+        """
+        view = View(layers=tuple(layers))
+        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        (explanation,) = _checked(program, tensors, [(target,)])
+        return self._by_channel(layers, explanation)
+
+    def attribution_graph(
+        self,
+        inputs: Tensor,
+        target: Target,
+        layers: Sequence[Layer],
+        *,
+        width: int = 4,
+        additional_forward_args: Any = None,
+    ) -> AttributionGraph:
+        """Which channels of which layers feed which, in the prediction for one sample.
+
+        Args:
+            inputs: one sample, (1, …).
+            target: as in :meth:`attribute`.
+            layers: from the one nearest to the output to the one nearest to the input.
+            width: so many channels of each layer, those with the largest |relevance|.
+            additional_forward_args: as in :meth:`attribute`.
+
+        Raises:
+            InputError: for more than one sample, or unknown layers.
+        """
+        if inputs.shape[0] != 1:
+            raise InputError(f"an attribution graph is about one sample, not {inputs.shape[0]}")
+        layers = tuple(layers)
+        view = View(layers=layers, masked=layers, channel_dim=self.channel_dim)
+        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        (whole,) = _checked(program, tensors, [(target, *[None] * len(layers))])
+        chosen: list[Concept] = []
+        names = [self.name_of(layer) for layer in layers]
+        for name, relevance in zip(names, self._by_channel(layers, whole), strict=True):
+            top = relevance[0].abs().topk(min(width, relevance.shape[1])).indices.tolist()
+            chosen += [Concept(name, c, float(relevance[0, c])) for c in top]
+        upper = [concept for concept in chosen if concept.layer != names[-1]]
+        runs = [
+            (target, *([c.channel] if name == c.layer else None for name in names)) for c in upper
+        ]
+        edges = []
+        for concept, explanation in zip(upper, _checked(program, tensors, runs), strict=True):
+            below = names.index(concept.layer) + 1
+            relevance = self._by_channel(layers, explanation)[below][0]
+            edges += [
+                Edge(concept, other, float(relevance[other.channel]))
+                for other in chosen
+                if other.layer == names[below]
+            ]
+        return AttributionGraph(tuple(chosen), tuple(edges), float(whole.start.sum()))
+
+    def _by_channel(self, layers: Sequence[Layer], explanation: Explanation) -> list[Tensor]:
+        found = []
+        for layer, relevance in zip(layers, explanation.relevance, strict=True):
+            dim = check_dim(self.name_of(layer), relevance, self.channel_dim)
+            others = [d for d in range(1, relevance.dim()) if d != dim]
+            found.append(relevance.sum(others) if others else relevance)
+        return found
+
+    def name_of(self, layer: Layer) -> str:
+        """The path of a layer, or the name that was given."""
+        return layer_name(self.forward_func, layer)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A channel of a layer and its relevance in a prediction."""
+
+    layer: str
+    channel: int
+    relevance: float
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The relevance that the channel ``lower`` has through the channel ``upper``."""
+
+    upper: Concept
+    lower: Concept
+    relevance: float
+
+
+@dataclass(frozen=True)
+class AttributionGraph:
+    """The chief channels of a prediction and what goes from one to another.
+
+    Args:
+        concepts: the channels, layer by layer from the output to the input.
+        edges: between channels of neighbouring layers.
+        start: Σ of what the relevance started with.
+    """
+
+    concepts: tuple[Concept, ...]
+    edges: tuple[Edge, ...]
+    start: float
+
+    def plot(self) -> Figure:
+        """The graph, the output on the left. Needs matplotlib."""
+        from lrp_fx.visualize import concept_figure
+
+        return concept_figure(self)
+
+
+def _runs(
+    conditions: Sequence[Condition], target: Target
+) -> tuple[tuple[Layer, ...], list[tuple[Any, ...]]]:
+    """The layers that any condition names, and of each condition the target and the channels there."""
+    if not isinstance(conditions, Sequence) or not conditions:
+        raise InputError(f"conditions must be a non-empty list of mappings, got {conditions!r}")
+    for condition in conditions:
+        if not isinstance(condition, Mapping):
+            raise InputError(f"a condition is a mapping {{layer: channels}}, got {condition!r}")
+    layers = tuple(dict.fromkeys(layer for c in conditions for layer in c if layer != "y"))
+    runs = []
+    for condition in conditions:
+        channels = [_channels(layer, condition.get(layer)) for layer in layers]
+        runs.append((_class(condition["y"]) if "y" in condition else target, *channels))
+    return layers, runs
+
+
+def _channels(layer: Layer, channels: Any) -> tuple[int, ...] | None:
+    if channels is None:
+        return None
+    many = [channels] if isinstance(channels, int) else list(channels)
+    if not many or not all(isinstance(c, int) and not isinstance(c, bool) for c in many):
+        raise InputError(f"the channels of '{layer}' must be a list of ints, got {channels!r}")
+    return tuple(many)
+
+
+def _class(y: Any) -> Target:
+    """``[3]`` is the class 3 for all samples here, not a target for each sample."""
+    if isinstance(y, list):
+        if len(y) != 1:
+            raise TargetError(f"a condition has one class under 'y', got {y!r}: make one for each")
+        return y[0]  # type: ignore[no-any-return]
+    return y  # type: ignore[no-any-return]
+
+
+def _checked(
+    program: Program, tensors: tuple[Tensor, ...], runs: Sequence[tuple[Any, ...]]
+) -> Iterator[Explanation]:
+    for explanation in program.run_many(tensors, runs):
+        check_batch(explanation.output, tensors[0].shape[0])
+        yield explanation

@@ -1,0 +1,190 @@
+"""Concept relevance: conditions, references, attribution graphs; against masks made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import numbers
+from torch import Tensor, nn
+
+from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, References
+from lrp_fx.errors import InputError, OptionError, TargetError
+
+X = numbers(2, 3, 12, 12)
+ROUNDING = 1e-12
+"""Sums over channels in another order."""
+
+
+def cnn() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(320, 3),
+    ).double()
+
+
+def by_hand(model: nn.Sequential, x: Tensor, target: int, conv: str, channels: list[int]) -> Tensor:
+    """z⁺ below a masked convolution, ε above: written with autograd on x⁺W⁺ + x⁻W⁻ + b⁺."""
+    relevance = LayerLRPFx(model, conv).attribute(x, target)
+    mask = torch.zeros(relevance.shape[1], 1, 1, dtype=x.dtype)
+    mask[channels] = 1
+    relevance = relevance * mask
+    for i in range(int(conv), -1, -1):
+        layer = model[i]
+        if isinstance(layer, nn.Conv2d):
+            value = model[:i](x).detach().requires_grad_()
+            w, b = layer.weight.detach(), layer.bias.detach()
+            z = torch.conv2d(value.clamp(min=0), w.clamp(min=0), b.clamp(min=0))
+            z = z + torch.conv2d(value.clamp(max=0), w.clamp(max=0))
+            (gradient,) = torch.autograd.grad(z, value, relevance / (z.detach() + 1e-6))
+            relevance = (value * gradient).detach()
+    return relevance
+
+
+@pytest.mark.parametrize("channels", [[1], [0, 3], [-1]])
+def test_a_condition_is_a_mask_of_channels(channels: list[int]) -> None:
+    """Against the relevance pass by hand, from the masked layer down."""
+    model = cnn()
+    found = ConceptLRPFx(model).attribute_conditions(X, [{"2": channels}], 1)
+    expected = by_hand(model, X, 1, "2", channels)
+    assert found.shape == (1, *X.shape)
+    assert torch.allclose(found[0], expected, atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("propagation", ["direct", "gradient"])
+def test_conditions_on_all_channels_sum_up(propagation: Any) -> None:
+    """Relevance is linear in the relevance: the parts make the whole, at one layer and at two."""
+    crp = ConceptLRPFx(cnn(), propagation=propagation)
+    whole = crp.attribute(X, 1)
+    parts = crp.attribute_conditions(X, [{"2": [c]} for c in range(5)], 1)
+    assert torch.allclose(parts.sum(0), whole, atol=ROUNDING)
+    both = crp.attribute_conditions(X, [{"2": [1], "0": [c]} for c in range(4)], 1)
+    assert torch.allclose(both.sum(0), parts[1], atol=ROUNDING)
+
+
+def test_conditions_of_different_layers_and_targets_in_one_call() -> None:
+    """A condition without a layer leaves it alone; y is a class for all samples."""
+    model = cnn()
+    crp = ConceptLRPFx(model)
+    conditions = [{"y": [2]}, {"2": [0], "y": 1}, {model[0]: [3]}]
+    found = crp.attribute_conditions(X, conditions, [0, 1])
+    assert torch.equal(found[0], LRPFx(model).attribute(X, 2))
+    assert torch.equal(found[1], crp.attribute_conditions(X, [{"2": [0]}], 1)[0])
+    assert torch.equal(found[2], crp.attribute_conditions(X, [{"0": [3]}], [0, 1])[0])
+    as_tuple = crp.attribute_conditions((X,), conditions, [0, 1])
+    assert isinstance(as_tuple, tuple)
+    assert torch.equal(as_tuple[0], found)
+
+
+def test_channels_of_tokens() -> None:
+    """channel_dim=-1 for values of (N, T, D)."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down(self.up(x).relu()).mean(1)
+
+    torch.manual_seed(0)
+    model, x = Tokens().double(), numbers(2, 5, 4)
+    crp = ConceptLRPFx(model, channel_dim=-1)
+    parts = crp.attribute_conditions(x, [{"up": [c]} for c in range(6)], 1)
+    assert torch.allclose(parts.sum(0), crp.attribute(x, 1), atol=ROUNDING)
+    (channels,) = crp.channel_relevance(x, ["up"], 1)
+    assert torch.allclose(channels, LayerLRPFx(model, "up").attribute(x, 1).sum(1), atol=ROUNDING)
+
+
+def test_channel_relevance_is_the_layers_relevance_by_channel() -> None:
+    model = cnn()
+    first, last = ConceptLRPFx(model).channel_relevance(X, ["0", model[5]], [0, 2])
+    expected = LayerLRPFx(model, "0").attribute(X, [0, 2]).sum((2, 3))
+    assert torch.allclose(first, expected, atol=ROUNDING)
+    assert torch.equal(last, LayerLRPFx(model, "5").attribute(X, [0, 2]))
+
+
+def test_an_attribution_graph_adds_up() -> None:
+    """With all channels shown, what enters a channel from above is its relevance; and it is drawn."""
+    crp = ConceptLRPFx(cnn())
+    graph = crp.attribution_graph(X[:1], 1, ["2", "0"], width=9)
+    assert [c.layer for c in graph.concepts] == ["2"] * 5 + ["0"] * 4
+    assert len(graph.edges) == 5 * 4
+    for concept in graph.concepts:
+        if concept.layer == "0":
+            arriving = sum(edge.relevance for edge in graph.edges if edge.lower is concept)
+            assert arriving == pytest.approx(concept.relevance, abs=ROUNDING)
+    small = crp.attribution_graph(X[:1], 1, ["2", "0"], width=2)
+    assert small.concepts[:2] == graph.concepts[:2]
+    figure = small.plot()
+    assert len(figure.axes[0].lines) == 4
+    with pytest.raises(InputError, match="one sample"):
+        crp.attribution_graph(X, 1, ["2", "0"])
+
+
+def batches(count: int) -> list[tuple[Tensor, list[int]]]:
+    """A data set in batches of 3."""
+    data = numbers(3 * count, 3, 12, 12, seed=5)
+    return [(data[3 * i : 3 * i + 3], [0, 1, 2]) for i in range(count)]
+
+
+def test_references_are_the_samples_of_largest_relevance(tmp_path: Path) -> None:
+    """Against all relevances sorted; in one run, or in two with the state on disk between them."""
+    model = cnn()
+    crp = ConceptLRPFx(model)
+    whole = References(crp, ["2", model[0]], tmp_path / "whole.pt", count=4)
+    whole.update(batches(5))
+    halves = References(crp, ["2", "0"], tmp_path / "halves.pt", count=4)
+    halves.update(batches(2))
+    again = References(crp, ["2", "0"], tmp_path / "halves.pt", count=4)
+    assert again.seen == 6
+    again.update(batches(5))
+    relevance = torch.cat([crp.channel_relevance(x, ["2"], y)[0] for x, y in batches(5)])
+    relevance = (relevance / relevance.abs().sum(1, keepdim=True)).float()
+    for channel in range(5):
+        expected = relevance[:, channel].topk(4)
+        for found in (whole, again):
+            places, values = found.top("2", channel)
+            assert places == expected.indices.tolist()
+            assert values == pytest.approx(expected.values.tolist())
+    assert whole.top("0", 3) == again.top(model[0], 3)
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
+    crp = ConceptLRPFx(cnn())
+    References(crp, ["2"], tmp_path / "state.pt", count=4).update(batches(1))
+    with pytest.raises(OptionError, match="holds references for 4 samples of 2"):
+        References(crp, ["2"], tmp_path / "state.pt", count=5)
+    with pytest.raises(InputError, match="ends within a batch"):
+        References(crp, ["2"], tmp_path / "state.pt", count=4).update(
+            [(numbers(2, 3, 12, 12), [0, 1]), (numbers(2, 3, 12, 12), [0, 1])]
+        )
+    with pytest.raises(InputError, match="nothing is known of '0'"):
+        References(crp, ["2"], tmp_path / "state.pt", count=4).top("0", 1)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "error", "message"),
+    [
+        ([], InputError, "non-empty list"),
+        ([3], InputError, "a condition is a mapping"),
+        ([{"2": [9]}], InputError, "5 channels, and no 9"),
+        ([{"2": []}], InputError, "list of ints"),
+        ([{"2": [0.5]}], InputError, "list of ints"),
+        ([{"nowhere": [1]}], InputError, "no module or node 'nowhere'"),
+        ([{"y": [0, 1]}], TargetError, "one class"),
+        ([{"y": [7]}], TargetError, "out of range"),
+    ],
+)
+def test_conditions_that_do_not_fit(conditions: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ConceptLRPFx(cnn()).attribute_conditions(X, conditions, 0)
+    with pytest.raises(OptionError, match="channel_dim"):
+        ConceptLRPFx(cnn(), channel_dim=0)
