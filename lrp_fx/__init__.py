@@ -7,9 +7,11 @@ from lrp_fx._version import __version__
 from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx
 from lrp_fx.composites import Composite
 from lrp_fx.concepts import ConceptLRPFx
+from lrp_fx.contrast import against, against_all
 from lrp_fx.filters import relevance_filter
 from lrp_fx.references import References
 from lrp_fx.rules import Stabilizer
+from lrp_fx.similarity import bilrp
 
 __all__ = [
     "Composite",
@@ -20,6 +22,9 @@ __all__ = [
     "References",
     "Stabilizer",
     "__version__",
+    "against",
+    "against_all",
+    "bilrp",
     "composites",
     "errors",
     "relevance_filter",

@@ -280,6 +280,18 @@ class LRPFx(_Explaining, Attribution):
         program, tensors = self._prepared(inputs, additional_forward_args, view)
         return audit(program, tensors, target)
 
+    def explained_output(
+        self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
+    ) -> Tensor:
+        """What :meth:`attribute` explains, (N, …): the chosen output, below a final softmax.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            additional_forward_args: likewise.
+        """
+        program, tensors = self._prepared(inputs, additional_forward_args, View())
+        return program.output(tensors)
+
     def plan(self, *example: Any) -> Plan:
         """Which operation gets which rule, and why: ``print(lrp.plan())``.
 

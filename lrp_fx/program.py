@@ -96,6 +96,26 @@ class Program:
                 raise self.first_non_finite(tensors, target)
         return explanation
 
+    def output(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """The explained output (N, …), without any relevance."""
+        self.follow_model()
+        graph = self.lrp.module.graph
+        (start,) = (node for node in graph.nodes if node.name == "start")
+        output = start.args[0]
+        assert isinstance(output, fx.Node)
+        before = list(graph.nodes)[: list(graph.nodes).index(start)]
+        needed = {output}
+        for node in reversed(before):
+            if node in needed:
+                needed.update(node.all_input_nodes)
+        # all placeholders, since their values come in order
+        nodes = [n for n in before if n in needed or n.op == "placeholder"]
+        with torch.no_grad():
+            interpreter = fx.Interpreter(self.lrp.module)
+            value = evaluated(interpreter, nodes, tensors, keep=[start])[output]
+        assert isinstance(value, Tensor)
+        return value
+
     def run_many(
         self, tensors: tuple[Tensor, ...], runs: Iterable[tuple[Target, *tuple[Any, ...]]]
     ) -> Iterator[Explanation]:
