@@ -30,6 +30,7 @@ from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
 from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
 from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
 from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.filters import check_top_k
 from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.layers import Layer, find_layer, layer_name
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
@@ -96,7 +97,8 @@ class Options:
             )
         own = filter_lines([] if self.filters is None else self.filters)
         extra = [(replace(matcher, required=True), top_k) for matcher, top_k in own]
-        if self.top_k != 1 or isinstance(self.top_k, bool):
+        check_top_k(self.top_k)
+        if self.top_k != 1:
             extra.append(everywhere(self.top_k))
         return Composite(
             composite.assignments,
