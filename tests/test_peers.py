@@ -6,9 +6,11 @@ Where definitions differ (DESIGN, section 7) the presets of ``composites.compat`
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import zennit.composites
 import zennit.core
 import zennit.rules
@@ -331,3 +333,63 @@ def test_captum_and_this_library_on_the_default_rule() -> None:
     assert_close(mine, expected, TOLERANCES[x.dtype])
     lines = [(operation("dense", "convolution"), rules.Epsilon(1e-9))]
     assert_close(LRPFx(network, Composite(lines)).attribute(x, target=1), expected, 1e-4)
+
+
+def held(function: Any, x: Tensor) -> Tensor:
+    """An activation as a constant factor of its input."""
+    return x * (function(x) / x).detach()
+
+
+def halves(a: Tensor, b: Tensor) -> Tensor:
+    """A matrix product whose gradient goes half to each factor."""
+    return (a @ b.detach() + a.detach() @ b) / 2
+
+
+class Block(nn.Module):
+    """A transformer block with a gated and a plain half, in two forms.
+
+    With ``held`` it computes the same, but its input × gradient is AttnLRP.
+    """
+
+    def __init__(self, hold: bool = False) -> None:
+        super().__init__()
+        self.hold = hold
+        self.norm, self.rms = nn.LayerNorm(6), nn.RMSNorm(6)
+        self.qkv, self.out = nn.Linear(6, 18), nn.Linear(6, 6)
+        self.up, self.gate, self.down = nn.Linear(6, 9), nn.Linear(6, 9), nn.Linear(9, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.hold:
+            q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+            x = x + self.out((q @ k.mT / 6**0.5).softmax(-1) @ v)
+            y = self.rms(x)
+            x = x + self.down(F.gelu(self.up(y)) * self.gate(y))
+            return self.head(x).mean(1)
+        centred = x - x.mean(-1, keepdim=True)
+        spread = (centred.square().mean(-1, keepdim=True) + self.norm.eps).sqrt().detach()
+        q, k, v = self.qkv(centred / spread * self.norm.weight + self.norm.bias).chunk(3, -1)
+        x = x + self.out(halves((halves(q, k.mT) / 6**0.5).softmax(-1), v))
+        size = (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt().detach()
+        y = x / size * self.rms.weight
+        signal, gate = held(F.gelu, self.up(y)), self.gate(y)
+        x = x + self.down((signal * gate.detach() + signal.detach() * gate) / 2)
+        return self.head(x).mean(1)
+
+
+@pytest.mark.parametrize("capture", ["symbolic", "export"])
+def test_compat_attnlrp_is_input_times_a_gradient_with_parts_held(capture: str) -> None:
+    """The efficient form of AttnLRP, whose derivation shares nothing with the rules of this library."""
+    torch.manual_seed(0)
+    model, reference = Block().double(), Block(hold=True).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    reference.load_state_dict(model.state_dict())
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    logit = reference(leaf)[:, 1]
+    assert torch.allclose(logit, model(x)[:, 1], rtol=1e-10)
+    (gradient,) = torch.autograd.grad(logit.sum(), leaf)
+    mine = LRPFx(model, compat.attnlrp(), capture=capture).attribute(x, 1)
+    expected = x * gradient
+    assert (mine - expected).abs().max() <= 1e-9 * expected.abs().max()

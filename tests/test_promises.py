@@ -15,7 +15,7 @@ import torch
 from captum.attr import NoiseTunnel
 from torch import Tensor, fx, nn
 
-from lrp_fx import Composite, LayerLRPFx, LRPFx, NeuronLRPFx, rules
+from lrp_fx import Composite, ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx, rules
 from lrp_fx.composites import anything
 from lrp_fx.errors import InputError, LRPError, NonFiniteError
 from lrp_fx.relevance import RelevanceNode
@@ -450,10 +450,13 @@ def live_tensors() -> int:
     return sum(issubclass(type(each), Tensor) for each in gc.get_objects())
 
 
-@pytest.mark.parametrize("method", ["inputs", "layer", "neuron", "noise tunnel", "failing"])
-def test_two_hundred_calls_leave_nothing_behind(method: str) -> None:
-    """No activation, input or relevance outlives its call."""
+@pytest.mark.parametrize(
+    "method", ["inputs", "layer", "neuron", "noise tunnel", "failing", "many", "ledger", "concepts"]
+)
+def test_many_calls_leave_nothing_behind(method: str) -> None:
+    """No activation, input or relevance outlives its call: 1,000 of the plainest, 200 of the others."""
     model = net()
+    crp = ConceptLRPFx(model)
     lrp, layer, neuron = LRPFx(model), LayerLRPFx(model, "branch"), NeuronLRPFx(model, "pool")
     failing = LRPFx(model, start=lambda output: output / 0)
 
@@ -465,6 +468,12 @@ def test_two_hundred_calls_leave_nothing_behind(method: str) -> None:
             layer.attribute(x, index % 5)
         elif method == "neuron":
             neuron.attribute(x, (index % 4, 0, 0))
+        elif method == "many":
+            lrp.attribute_many(x, range(3))
+        elif method == "ledger":
+            lrp.audit(x, index % 5)
+        elif method == "concepts":
+            crp.attribute_conditions(x, [{"branch": [0]}, {"branch": [1]}], index % 5)
         elif method == "noise tunnel":
             NoiseTunnel(lrp).attribute(x, nt_samples=2, target=index % 5)
         else:
@@ -474,7 +483,7 @@ def test_two_hundred_calls_leave_nothing_behind(method: str) -> None:
     for index in range(5):
         call(index)
     before = live_tensors()
-    for index in range(200):
+    for index in range(1000 if method == "inputs" else 200):
         call(index)
     assert live_tensors() == before
 
