@@ -55,13 +55,17 @@ class Stabilizer:
         eps = max(self.eps, torch.finfo(z.dtype).tiny)
         if not self.signed:
             return z + eps
-        # torch.where of two numbers would round ε to float32
-        return torch.where(z < 0, z - eps, z + eps)
+        # a tensor: of two numbers torch.where would round ε to float32
+        positive = z.new_full((), eps)
+        return torch.where(z < 0, -positive, positive).add_(z)
 
     def quotient(self, relevance: Tensor, z: Tensor) -> Tensor:
         """``relevance / S(z)``, zero where ``S(z)`` is exactly zero; of the shape of ``z``."""
         denominator = self.apply(z)
         if self.eps > 0 and self.signed:
+            alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
+            if alike and not torch.is_grad_enabled():
+                return torch.div(relevance, denominator, out=denominator)  # it is read no more
             return relevance / denominator
         dead = denominator == 0
         return (relevance / denominator.masked_fill(dead, 1)).masked_fill(dead, 0)
