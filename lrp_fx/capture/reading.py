@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import name_of, packet_of
@@ -64,6 +65,12 @@ def read(
         _refuse_random(model, captured, arguments, own)
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something else than the model{culprit}")
+    if own is not None and _packs(model, arguments):
+        raise CaptureError(
+            f"the model ({type(model).__name__}) packs a sequence (pack_padded_sequence), which no graph "
+            "can hold: its sizes are values. Explain padded sequences: call the recurrent layer on the "
+            "padded tensor, one length at a time where padding must not count."
+        )
     raise CaptureError(
         f"the model ({type(model).__name__}) could not be read as a graph.\n  "
         + "\n  ".join(reasons)
@@ -87,6 +94,22 @@ def run_model(model: nn.Module, arguments: Arguments) -> list[object]:
         raise InputError(
             f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _packs(model: nn.Module, arguments: Arguments) -> bool:
+    """Whether the model packs a sequence on these arguments."""
+    names = set()
+
+    class Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            names.add(func.overloadpacket)
+            return func(*args, **(kwargs or {}))
+
+    with Listener():  # type: ignore[no-untyped-call]
+        run_model(model, arguments)
+    return torch.ops.aten._pack_padded_sequence in names
 
 
 def _refuse_random(
