@@ -16,9 +16,10 @@ from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError, TargetError
-from lrp_fx.explainer import Explainer, Options, OutputKey, View, check_inputs, not_tokens
+from lrp_fx.explainer import Explainer, Options, View, check_inputs, not_tokens
 from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.layers import Layer
+from lrp_fx.outputs import OutputKey
 from lrp_fx.plan import Plan, Unknown
 from lrp_fx.program import Explanation, Program, check_batch, per_sample
 from lrp_fx.relevance import BiasPolicy, Engine
@@ -148,7 +149,9 @@ class LRPFx(_Explaining, Attribution):
             that reads it right.
         unknown: ``"error"`` for operations without a description, or ``"vjp"`` for the ε rule on
             their vector-Jacobian product.
-        output: index or key of the output to explain, for models with several.
+        output: index or key of the output to explain, for models with several; a tuple of them for one
+            inside another. None for the first floating tensor of two dimensions or more; the plan says
+            which that is.
         memory: ``"keep"`` keeps every activation until its relevance node has run.
 
     Raises:

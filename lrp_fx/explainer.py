@@ -7,13 +7,12 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_unflatten
 
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import (
@@ -33,6 +32,7 @@ from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.filters import check_top_k
 from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.layers import Layer, find_layer, layer_name
+from lrp_fx.outputs import OutputKey, candidates, explained_result
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
 from lrp_fx.program import Program
 from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
@@ -40,7 +40,6 @@ from lrp_fx.relevance.bilinear import has_attention
 from lrp_fx.rewrite import rewrite
 from lrp_fx.start import Start, StartRelevance
 
-OutputKey = int | str
 KEPT = 16
 """So many readings are kept: of different values of non-tensor arguments, and of each of these of
 different shapes, where a capture holds for one only. Each has modified weights of its own."""
@@ -140,6 +139,8 @@ class _Reading:
     canonical: Captured
     state: tuple[Any, ...]
     verified: set[Any] = field(default_factory=set)
+    candidates: tuple[bool, ...] | None = None
+    """Which outputs could be explained unasked, as the last verification showed."""
     programs: dict[Any, Program] = field(default_factory=dict)
     hooks: tuple[Hook, ...] = ()
 
@@ -251,17 +252,18 @@ class Explainer:
         )
 
     def _program(self, reading: _Reading, attributed: int, view: View) -> Program:
-        key, hooks = (attributed, view), tuple(self.hooks.values())
+        key, hooks = (attributed, view, reading.candidates), tuple(self.hooks.values())
         if hooks != reading.hooks:
             reading.programs.clear()
             reading.hooks = hooks
         if key not in reading.programs:
-            reading.programs[key] = self._build(reading.canonical, attributed, view)
+            reading.programs[key] = self._build(reading, attributed, view)
         return reading.programs[key]
 
-    def _build(self, captured: Captured, attributed: int, view: View) -> Program:
+    def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
+        captured = reading.canonical
         composite = self.options.resolved(attention=has_attention(captured.module.graph))
-        plan = self._plan(captured, attributed, view, composite)
+        plan = self._plan(reading, attributed, view, composite)
         lrp = rewrite(
             captured,
             plan,
@@ -272,11 +274,14 @@ class Explainer:
         )
         return Program(self.model, lrp, plan)
 
-    def _plan(self, captured: Captured, attributed: int, view: View, composite: Composite) -> Plan:
+    def _plan(self, reading: _Reading, attributed: int, view: View, composite: Composite) -> Plan:
+        captured = reading.canonical
         inputs = captured.placeholders()[:attributed]
         notes = [_capture_note(captured.way), f"composite: {composite.name}"]
         if view.explained is None:
-            explained, note = explained_output(self._result(captured))
+            result, chosen = explained_result(captured, self.options.output, reading.candidates)
+            explained, note = explained_output(result)
+            notes += [chosen] if chosen else []
         else:
             nodes = find_layer(captured, self.model, view.explained, of_input=view.explained_input)
             if len(nodes) != 1:
@@ -312,33 +317,6 @@ class Explainer:
         )
         return replace(plan, masks=masks)
 
-    def _result(self, captured: Captured) -> fx.Node:
-        """The node of the model's output that is explained."""
-        results = captured.results()
-        structured = tree_unflatten(results, captured.outputs)
-        key = self.options.output
-        if key is not None:
-            try:
-                chosen = structured[key]
-            except (KeyError, IndexError, TypeError) as error:
-                known = _keys(structured)
-                raise OptionError(f"the model's output has no {key!r}; it has {known}") from error
-        elif isinstance(structured, fx.Node):
-            chosen = structured
-        else:
-            tensors = [leaf for leaf in results if isinstance(leaf, fx.Node)]
-            if not tensors:
-                raise InputError(f"the model returns no tensor but {structured!r}")
-            if len(tensors) != 1:
-                raise OptionError(
-                    f"the model's output holds {len(tensors)} tensors ({_keys(structured)}): say which "
-                    "one to explain with LRPFx(..., output=...)"
-                )
-            chosen = tensors[0]
-        if not isinstance(chosen, fx.Node):
-            raise OptionError(f"the output {key!r} is not a tensor but {type(chosen).__name__}")
-        return chosen
-
 
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
     """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
@@ -349,6 +327,7 @@ def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> boo
     )
     if holds:
         reading.verified.add(arguments.shapes)
+        reading.candidates = candidates(own)
     return holds
 
 
@@ -391,14 +370,6 @@ def _capture_note(way: Way) -> str:
     return f"capture: {way}"
 
 
-def _keys(structured: Any) -> str:
-    if isinstance(structured, Mapping):
-        return f"keys {', '.join(map(repr, structured))}"
-    if isinstance(structured, Sequence):
-        return f"indices 0 to {len(structured) - 1}"
-    return "one tensor"
-
-
 def check_inputs(inputs: tuple[Any, ...]) -> None:
     """Refuse inputs that cannot be explained.
 
@@ -436,4 +407,4 @@ def not_tokens(name: str, value: Tensor) -> InputError:
     )
 
 
-__all__ = ["Explainer", "Options", "OutputKey", "View", "check_inputs", "not_tokens"]
+__all__ = ["Explainer", "Options", "View", "check_inputs", "not_tokens"]

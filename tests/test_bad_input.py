@@ -6,6 +6,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
@@ -178,12 +179,30 @@ class Named(NamedTuple):
     hidden: Tensor
 
 
+@dataclass
+class Record:
+    loss: Tensor | None
+    logits: Tensor
+    others: Any = None
+
+
+class Cache:
+    """An object that nobody looks into, as language models return one."""
+
+
 CHOICES: dict[str, tuple[Callable[[Tensor, Tensor], Any], Any]] = {
     "dict": (lambda y, x: {"box": -y, "logits": y}, "logits"),
     "tuple": (lambda y, x: (-y, y), 1),
     "from behind": (lambda y, x: (-y, y), -1),
     "list": (lambda y, x: [-y, y], 1),
     "named tuple": (lambda y, x: Named(-y, y), 1),
+    "named tuple by name": (lambda y, x: Named(-y, y), "hidden"),
+    "dict by index": (lambda y, x: {"box": -y, "logits": y}, 1),
+    "dict of numbers": (lambda y, x: {1: y, 0: -y}, 1),
+    "dataclass": (lambda y, x: Record(y.sum(), -y, y), "others"),
+    "dataclass by index": (lambda y, x: Record(y.sum(), y, -y), 1),
+    "nested": (lambda y, x: {"heads": [-y, {"logits": y}]}, ("heads", 1, "logits")),
+    "nested dataclass": (lambda y, x: Record(None, -y, Record(None, y)), ("others", "logits")),
     "number beside": (lambda y, x: {"n": 3, "logits": y}, None),
     "tuple of one": (lambda y, x: (y,), None),
 }
@@ -193,20 +212,58 @@ CHOICES: dict[str, tuple[Callable[[Tensor, Tensor], Any], Any]] = {
 def test_output_among_several(make: Any, output: Any) -> None:
     """By key or index; not needed where there is only one tensor."""
     model = Returns(make)
-    mine = LRPFx(model, output=output).attribute(ROW, 1)
-    assert torch.equal(mine, LRPFx(model.linear).attribute(ROW, 1))
+    lrp = LRPFx(model, output=output)
+    assert torch.equal(lrp.attribute(ROW, 1), LRPFx(model.linear).attribute(ROW, 1))
+    notes = [note for note in lrp.plan(ROW).notes if note.startswith("output:")]
+    assert notes == ([] if output is None else [f"output: {output!r}"])
+
+
+DEFAULTS: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
+    "tuple": (lambda y, x: (y, -y), "0"),
+    "integers first": (lambda y, x: (y.argmax(1, keepdim=True), y, -y), "1"),
+    "numbers first": (lambda y, x: [3, y.sum(), y.sum(1), y, -y], "3"),
+    "dict": (lambda y, x: {"scores": y, "boxes": -y}, "'scores'"),
+    "named tuple": (lambda y, x: Named(y.sum(), y), "'hidden'"),
+    "dataclass": (lambda y, x: Record(y.sum(), y, -y), "'logits'"),
+    "nested": (lambda y, x: {"aux": (y.sum(1), [None, y]), "main": -y}, "'aux', 1, 1"),
+    "object beside": (lambda y, x: (Cache(), y, -y), "1"),
+}
+
+
+@pytest.mark.parametrize(("make", "place"), DEFAULTS.values(), ids=DEFAULTS.keys())
+@pytest.mark.parametrize("capture", ["symbolic", "export", "record"])
+def test_output_chosen_by_default(make: Any, place: str, capture: str) -> None:
+    """The first floating tensor of two dimensions or more, and the plan says so."""
+    model = Returns(make)
+    lrp = LRPFx(model, capture=capture)
+    torch.testing.assert_close(lrp.attribute(ROW, 1), LRPFx(model.linear).attribute(ROW, 1))
+    note = f"output: {place}, the first floating tensor of two dimensions or more"
+    assert note in lrp.plan(ROW).notes
+
+
+def test_the_default_output_needs_a_run() -> None:
+    """Without inputs nothing is known of the tensors' shapes; afterwards it is."""
+    lrp = LRPFx(Returns(lambda y, x: {"scores": y, "boxes": -y}))
+    with pytest.raises(CaptureError) as caught:
+        lrp.plan()
+    assert_actionable(caught.value, r"2 tensors.*shapes: pass example inputs, plan\(x\)")
+    lrp.attribute(ROW, 1)
+    assert "output: 'scores'" in str(lrp.plan())
+    assert "output: 'boxes'" in str(LRPFx(lrp.forward_func, output="boxes").plan())
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda y, x: {"box": -y, "logits": y}, "2 tensors.*'box', 'logits'.*output="),
-        (lambda y, x: (-y, y), r"2 tensors \(indices 0 to 1\): say which one .*output=\.\.\."),
-        (lambda y, x: Named(-y, y), "2 tensors.*output="),
+        (lambda y, x: {"loss": y.sum(), "score": y.sum(1)}, "'loss', 'score'"),
+        (lambda y, x: (y.argmax(1, keepdim=True), y.sum(1)), "indices 0 to 1"),
+        (lambda y, x: Named(y.sum(1), y.sum()), "'logits', 'hidden'"),
     ],
     ids=["dict", "tuple", "named tuple"],
 )
-def test_ambiguous_output(make: Any, words: str) -> None:
+def test_no_output_suits(make: Any, words: str) -> None:
+    """Several tensors, and none of them looks like scores."""
+    words = rf"2 tensors \((keys )?{words}\), none of them floating .*say which one .*output=\.\.\."
     with pytest.raises(OptionError) as caught:
         LRPFx(Returns(make)).attribute(ROW, 1)
     assert_actionable(caught.value, words)
@@ -220,8 +277,14 @@ def test_ambiguous_output(make: Any, words: str) -> None:
         (lambda y, x: (y, -y), "logits", "has no 'logits'; it has indices 0 to 1"),
         (lambda y, x: y, 0, "has no 0; it has one tensor"),
         (lambda y, x: {"n": 3, "logits": y}, "n", "'n' is not a tensor but int"),
+        (lambda y, x: {"heads": (y, -y)}, "heads", "'heads' is not a tensor but tuple"),
+        (lambda y, x: {"heads": (y, -y)}, ("heads", 2), "has no 2; it has indices 0 to 1"),
+        (lambda y, x: Record(None, y), "logit", "has no 'logit'; it has keys 'loss', 'logits'"),
     ],
-    ids=["key", "index", "key of a tuple", "index of a tensor", "number"],
+    ids=[
+        *("key", "index", "key of a tuple", "index of a tensor", "number"),
+        *("a tuple", "nested index", "field"),
+    ],
 )
 def test_output_that_is_not_there(make: Any, output: Any, words: str) -> None:
     with pytest.raises(OptionError) as caught:

@@ -18,7 +18,7 @@ from lrp_fx import LRPFx
 from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import Arguments, Captured, read, run_model
-from lrp_fx.composites import EpsilonPlus
+from lrp_fx.composites import EpsilonPlus, compat
 
 FOLDED = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Of max |output|: a fold changes the order of a few hundred products, each rounded to 6e-8 (float32)
@@ -577,3 +577,36 @@ def test_layers_of_a_fold_keep_their_names() -> None:
     stem = next(n for n in graph.module.graph.nodes if name_of(n) == "conv2d")
     calls = {path for path, _ in (*stem.meta["module_calls"], *stem.meta["merged_calls"])}
     assert {"stem.0", "stem.1"} <= calls
+
+
+# Attention
+
+
+class Attention(nn.Module):
+    """Attention with a mask, in one call or written out."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.qkv, self.head = way, nn.Linear(4, 12), nn.Linear(4, 3)
+        self.earlier = torch.ones(5, 5, dtype=torch.bool).tril()
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        if self.way == "causal":
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        elif self.way == "boolean":
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.earlier)
+        else:
+            y = (q / 2 @ k.mT).masked_fill(~self.earlier, float("-inf")).softmax(-1) @ v
+        return self.head(y.mean(1))
+
+
+@pytest.mark.parametrize("fused", ["causal", "boolean"])
+@pytest.mark.parametrize("way", ["auto", "export", "record"])
+def test_fused_attention_is_attention_written_out(fused: str, way: str) -> None:
+    """Whether told by a flag or by a mask what each place may see; ε = 0, for recording adds the mask."""
+    model, plain = lively(Attention(fused)), lively(Attention("plain"))
+    plain.load_state_dict(model.state_dict())
+    x = numbers(2, 5, 4)
+    mine = LRPFx(model, compat.attnlrp(), capture=way).attribute(x, 1)
+    assert distance(mine, LRPFx(plain, compat.attnlrp()).attribute(x, 1)) <= ROUNDING

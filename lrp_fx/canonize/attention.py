@@ -63,8 +63,12 @@ def _for_each_query_head(graph: fx.Graph, origin: fx.Node, query: fx.Node, heads
 def _causal(
     graph: fx.Graph, origin: fx.Node, logits: fx.Node, query: fx.Node, key: fx.Node
 ) -> fx.Node:
-    ones = call_like(graph, origin, aten.ones, [_size(graph, query, -2), _size(graph, key, -2)])
-    ones.kwargs = {"dtype": torch.bool, "device": _attribute(graph, query, "device")}
+    sizes, device = (
+        [_size(graph, each, -2) for each in (query, key)],
+        _attribute(graph, query, "device"),
+    )
+    ones = call_like(graph, origin, aten.ones, sizes)
+    ones.kwargs = {"dtype": torch.bool, "device": device}
     hidden = call_like(graph, origin, aten.triu, ones, 1)
     return call_like(graph, origin, aten.masked_fill, logits, hidden, float("-inf"))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
@@ -59,12 +60,38 @@ def _identity_of(value: Any) -> Any:
     return (repr(value), value.tobytes()) if hasattr(value, "tobytes") else repr(value)
 
 
+def flattened(output: Any) -> tuple[list[Any], TreeSpec]:
+    """The leaves of a model's output, and how they form it.
+
+    A dataclass is the dict of its fields. Any other object beside tensors, such as a language model's
+    cache of keys and values, is None: nothing in it can be explained.
+    """
+    leaves, spec = tree_flatten(output)
+    opened = [_opened(leaf) for leaf in leaves]
+    if any(new is not leaf for new, leaf in zip(opened, leaves, strict=True)):
+        return flattened(tree_unflatten(opened, spec))
+    if any(isinstance(leaf, (Tensor, fx.Proxy)) for leaf in leaves):
+        leaves = [leaf if isinstance(leaf, _LEAVES) else None for leaf in leaves]
+    return leaves, spec
+
+
+def _opened(leaf: Any) -> Any:
+    if not is_dataclass(leaf) or isinstance(leaf, type):
+        return leaf
+    return {field.name: getattr(leaf, field.name) for field in fields(leaf)}
+
+
 class _Tensor:
     def __repr__(self) -> str:
         return "<tensor>"
 
 
 TENSOR = _Tensor()
+_LEAVES = (
+    *(Tensor, fx.Proxy, bool, int, float, complex, str),
+    *(torch.SymInt, torch.SymFloat, torch.SymBool, torch.dtype, torch.device),
+)
+"""What a graph may return; anything else is an object."""
 
 
 @dataclass(frozen=True)

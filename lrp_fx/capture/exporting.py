@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental import proxy_tensor
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import TreeSpec
 
 from lrp_fx.aten import Packet, aten, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured, Way
+from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copying import named_tensors, own_buffer, structural_copy
 
 _LOCK = threading.Lock()
@@ -42,7 +42,7 @@ class _Positional(nn.Module):
         self.report = report
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
-        leaves, spec = tree_flatten(self.arguments.call(self.model, tensors))
+        leaves, spec = flattened(self.arguments.call(self.model, tensors))
         self.report(spec)
         return tuple(leaves)
 

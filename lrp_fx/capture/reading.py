@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import name_of, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured, where
+from lrp_fx.capture.captured import Arguments, Call, Captured, flattened, where
 from lrp_fx.capture.copying import own_buffer, structural_copy
 from lrp_fx.capture.exporting import NotExportable, export
 from lrp_fx.capture.recording import NotRecordable, record
@@ -88,7 +87,7 @@ def run_model(model: nn.Module, arguments: Arguments) -> list[object]:
     copy = structural_copy(model, replace_tensor=own_buffer)
     try:
         with torch.no_grad():
-            return tree_flatten(arguments.call(copy, _cloned(arguments)))[0]
+            return flattened(arguments.call(copy, _cloned(arguments)))[0]
     except Exception as error:
         shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
         raise InputError(

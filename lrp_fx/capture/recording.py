@@ -6,7 +6,6 @@ call: the next input may take another branch.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import threading
 import warnings
@@ -16,9 +15,9 @@ import torch
 from torch import fx, nn
 from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import TreeSpec
 
-from lrp_fx.capture.captured import Arguments, Captured
+from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.copying import held_tensors, own_buffer, structural_copy
 from lrp_fx.capture.exporting import PREFIX, as_captured
 
@@ -43,9 +42,7 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
         given = {id(own): tensor for own, tensor in zip(held, tensors[count:], strict=True)}
         copy = structural_copy(model, replace_tensor=lambda path, tensor: given[id(tensor)])
         _announce(copy)
-        leaves, spec = tree_flatten(arguments.call(copy, tensors[:count]))
-        if any(map(dataclasses.is_dataclass, leaves)):
-            raise TypeError("the model returns more than tensors and plain values")
+        leaves, spec = flattened(arguments.call(copy, tensors[:count]))
         specs.append(spec)
         return tuple(leaves)
 

@@ -7,7 +7,6 @@ themselves through an instance attribute, its parameters are proxies, and nothin
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import operator
@@ -22,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import Packet, aten, overloads_of, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured
+from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
 from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
 from lrp_fx.errors import LRPError
@@ -325,10 +324,8 @@ def trace(model: nn.Module, arguments: Arguments) -> Captured:
             raise NotTraceable(str(error)) from error
         except Exception as error:
             raise NotTraceable(f"{type(error).__name__}: {error}") from error
-        leaves, spec = tree_flatten(result)
+        leaves, spec = flattened(result)
         try:
-            if any(map(dataclasses.is_dataclass, leaves)):
-                raise NotImplementedError
             tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))
         except NotImplementedError as error:
             reason = (
