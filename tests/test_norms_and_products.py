@@ -165,6 +165,11 @@ def test_an_l2_norm_and_gates() -> None:
     x, relevance = numbers(2, 6), numbers(2, 6, seed=1)
     unit = Function(lambda m, x: F.normalize(x.tanh(), dim=-1))
     assert close(explained(unit, x, relevance), relevance)
+    pooled = Function(lambda m, x: F.normalize(x.tanh().mean(1), dim=-1))  # a mean by its norm
+    y, r = numbers(2, 4, 6), numbers(2, 6, seed=1)
+    mean = y.tanh().mean(1, keepdim=True)
+    expected = y.tanh() / 4 * quotient(r.unsqueeze(1), mean)
+    assert close(explained(pooled, y, r), expected)
     glu = Function(lambda m, x: F.glu(x.tanh(), -1))
     half = relevance[:, :3]
     nothing = torch.zeros_like(half)

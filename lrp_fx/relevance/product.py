@@ -118,6 +118,17 @@ def is_statistic(node: Any, facts: Facts) -> bool:
     return bool(dynamic) and all(is_statistic(operand, facts) for operand in dynamic)
 
 
+def is_made_of(node: Any, value: fx.Node) -> bool:
+    """Whether only reductions, scalar functions and re-arrangements lie between a value and a node."""
+    if node is value:
+        return True
+    if not isinstance(node, fx.Node) or packet_of(node.target) is None:
+        return False
+    name = name_of(node)
+    known = name in REDUCTIONS or name in SCALAR_FUNCTIONS or name in _REARRANGEMENTS
+    return known and any(is_made_of(source, value) for source in node.all_input_nodes)
+
+
 def is_factor_of_function(factor: Any, other: Any, facts: Facts) -> bool:
     """Whether ``factor · other`` is ``u · g(u)``, a scalar function of the one value behind ``factor``.
 
@@ -158,6 +169,8 @@ def signals(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
     if len(dynamic) < 2 or isinstance(rule, Half):
         return dynamic
     statistic = [is_statistic(factor, facts) for factor in (a, b)]
+    if all(statistic):  # a mean divided by its own norm: the norm is the statistic of the two
+        statistic = [is_made_of(factor, other) for factor, other in ((a, b), (b, a))]
     if statistic[0] != statistic[1]:
         return [b if statistic[0] else a]
     gate = [is_gate(factor) for factor in (a, b)]
