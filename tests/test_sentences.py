@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 try:
@@ -55,5 +56,8 @@ def test_relevant_words_carry_the_similarity(example: ModuleType) -> None:
     pairs = [tuple(example.tokens(tokenizer, text) for text in p) for p in example.PAIRS[:8]]
     explain = example.lrp(model, "attn_lrp")
     by_relevance = sum(example.drop(model, pair, explain(*pair)) for pair in pairs)
-    at_random = sum(example.drop(model, pair, example.at_random(*pair)) for pair in pairs)
-    assert by_relevance > 2 * at_random
+    torch.manual_seed(0)
+    draws = [
+        example.drop(model, pair, example.at_random(*pair)) for pair in pairs for _ in range(5)
+    ]
+    assert by_relevance / len(pairs) > 2 * sum(draws) / len(draws)
