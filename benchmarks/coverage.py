@@ -47,8 +47,8 @@ PIXELS, SMALL = 224, 64  # sides of the images for classification and for segmen
 LARGE = 30_000_000  # parameters; from there on float32, for memory
 CONSERVED = 0.01  # |Σ relevance / output − 1| up to which a sum counts as right
 EXPLODED = 100.0  # largest |R| / |output| from which relevance counts as exploded
-# of max |R|, the two engines; of Σ |terms|, each node of the ledger. Some models of Hugging Face cast to
-# float32 whatever they are given: "mixed"
+# of max |R|, the two engines; of Σ |terms|, each node of the ledger. Some models cast to float32
+# whatever they are given: "mixed"
 AGREED = {"float64": 1e-9, "mixed": 1e-6, "float32": 1e-3}
 CLOSED = {"float64": 1e-9, "mixed": 1e-6, "float32": 1e-3}
 MENTIONED = 0.01  # of the output: losses that the page names
@@ -507,7 +507,8 @@ def explained(result: Result, sample: Sample) -> Result:
     capture, composite, *_ = program.plan.notes
     ledger = lrp.audit(sample.inputs, targets)
     casts = output.dtype == torch.float64 and any(
-        torch.float32 in step.node.args for step in program.plan.steps
+        torch.float32 in (*step.node.args, *step.node.kwargs.values())
+        for step in program.plan.steps
     )
     by_gradient = attribute(twin(lrp, output=sample.output, propagation="gradient"))
     result = replace(
