@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import replace
 from typing import Any
@@ -71,6 +72,13 @@ def depends_on_inputs(node: fx.Node) -> bool:
 def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> fx.Node:
     """A new ATen call that says it comes from where ``origin`` comes from."""
     node = graph.call_function(packet, args)
+    node.meta = dict(origin.meta)
+    return node
+
+
+def call_like_getitem(graph: fx.Graph, origin: fx.Node, index: int) -> fx.Node:
+    """``origin[index]`` of a call that returns several tensors."""
+    node = graph.call_function(operator.getitem, (origin, index))
     node.meta = dict(origin.meta)
     return node
 

@@ -11,7 +11,8 @@ from torch import fx
 
 from lrp_fx.aten import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
 from lrp_fx.canonize.attention import take_apart
-from lrp_fx.canonize.graphs import call_like, replace_by, shape_of
+from lrp_fx.canonize.graphs import call_like, call_like_getitem, replace_by, shape_of
+from lrp_fx.canonize.recurrent import one_step
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
@@ -167,13 +168,6 @@ def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     both = call_like(graph, node, packet, *node.args)
     both.kwargs = node.kwargs
     replace_by(node, call_like_getitem(graph, both, 0))
-
-
-def call_like_getitem(graph: fx.Graph, origin: fx.Node, index: int) -> fx.Node:
-    """``origin[index]`` of a call that returns several tensors."""
-    node = graph.call_function(operator.getitem, (origin, index))
-    node.meta = dict(origin.meta)
-    return node
 
 
 def _replace_first(node: fx.Node, substitute: fx.Node) -> None:
@@ -426,4 +420,5 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "_scaled_dot_product_flash_attention": _fused_attention,
     "_scaled_dot_product_efficient_attention": _fused_attention,
     "type_as": _type_as,
+    **dict.fromkeys(["lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"], one_step),
 }

@@ -1,7 +1,7 @@
 """Relevance through LSTM, GRU and RNN: gates get nothing, the signal takes all (Arras et al. 2017).
 
-The layers are run once more, step by step, and relevance goes back through the unrolled cells. With
-the ε rule on every sum:
+The layers are run once more, step by step, and relevance goes back through the unrolled cells, down
+to the initial states where those come from the inputs, as a decoder's do. With the ε rule on every sum:
 
     LSTM: c' = f c + i g, h' = o tanh(c')           R → c' → (f c, i g); i g → g → (x, h)
     GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (x by p, h by u)
@@ -10,7 +10,7 @@ the ε rule on every sum:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from lrp_fx.aten import name_of
 from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Operation, Received, Site, always
+from lrp_fx.relevance.operation import Operation, Received, Site, always, by_operand
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon, Stabilizer
 
@@ -157,13 +157,29 @@ CELLS = {
 
 
 class RecurrentRelevance(RelevanceNode):
-    """Back through all layers, directions and steps of a recurrent operation."""
+    """Back through all layers, directions and steps of a recurrent operation.
+
+    Args:
+        name: ATen's name of the kind of cell.
+        rule: the ε rule.
+        engine: who computes the adjoints.
+        bidirectional: whether each layer runs both ways.
+        batch_first: whether sequences are (N, T, D).
+        wanted: whether the input, and each of the initial states, gets relevance.
+    """
 
     def __init__(
-        self, name: str, rule: Epsilon, engine: Engine, *, bidirectional: bool, batch_first: bool
+        self,
+        name: str,
+        rule: Epsilon,
+        engine: Engine,
+        *,
+        bidirectional: bool,
+        batch_first: bool,
+        wanted: Sequence[bool],
     ) -> None:
         super().__init__()
-        self.name, self.rule = name, rule
+        self.name, self.rule, self.wanted = name, rule, tuple(wanted)
         self.cell = CELLS[name]
         self.directions = 2 if bidirectional else 1
         self.batch_first = batch_first
@@ -180,18 +196,19 @@ class RecurrentRelevance(RelevanceNode):
         hidden: list[Tensor],
         parameters: list[Tensor],
         has_biases: bool,
-    ) -> Tensor:
-        """The relevance of the input, (T, N, D), or (N, T, D) with ``batch_first``.
+    ) -> list[Tensor]:
+        """The relevance of the input and of the initial states, those of them that want it.
 
         Args:
             relevances: of the output sequence and of the final states, None for those unread.
-            input: the input sequence.
+            input: the input sequence, (T, N, D), or (N, T, D) with ``batch_first``.
             hidden: the initial states, (layers · directions, N, H) each.
             parameters: the weights in PyTorch's order.
             has_biases: whether biases are among them.
         """
         back = Back(self.rule.stabilizer, self.engine)
-        return self._through(back, relevances, input, hidden, parameters, has_biases)
+        found = self._through(back, relevances, input, hidden, parameters, has_biases)
+        return [each for each, wanted in zip(found, self.wanted, strict=True) if wanted]
 
     def taken(
         self,
@@ -201,9 +218,12 @@ class RecurrentRelevance(RelevanceNode):
         parameters: list[Tensor],
         has_biases: bool,
     ) -> Taken:
-        """The shares of the biases, of the stabilizer, and (``constant``) of the initial states."""
+        """The shares of the biases, of the stabilizer, and of what is ``constant``: initial states."""
         back = Back(self.rule.stabilizer, self.engine, taken={})
-        self._through(back, relevances, input, hidden, parameters, has_biases)
+        found = self._through(back, relevances, input, hidden, parameters, has_biases)
+        for each, wanted in zip(found, self.wanted, strict=True):
+            if not wanted:
+                back.note({"constant": each.sum()})
         assert back.taken is not None
         return back.taken
 
@@ -215,7 +235,8 @@ class RecurrentRelevance(RelevanceNode):
         hidden: list[Tensor],
         parameters: list[Tensor],
         has_biases: bool,
-    ) -> Tensor:
+    ) -> list[Tensor]:
+        """The relevance of the input and of each initial state, of their shapes."""
         unbatched = input.dim() == 2
         sequence = self._time_first(input, unbatched)
         hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
@@ -228,6 +249,7 @@ class RecurrentRelevance(RelevanceNode):
         incoming = sequence.new_zeros((*sequence.shape[:2], size * self.directions))
         if output is not None:
             incoming = incoming + self._time_first(output, unbatched)
+        initial: list[State] = [()] * len(weights)
         for layer in reversed(range(layers)):
             shares = []
             for direction in range(self.directions):
@@ -239,12 +261,14 @@ class RecurrentRelevance(RelevanceNode):
                     for final in finals
                 )
                 mine = incoming.chunk(self.directions, -1)[direction]
-                shares.append(
-                    self._back(back, mine, last, inputs[layer], states[k], weights[k], direction)
+                share, initial[k] = self._back(
+                    back, mine, last, inputs[layer], states[k], weights[k], direction
                 )
+                shares.append(share)
             incoming = shares[0] if len(shares) == 1 else shares[0] + shares[1]
         result = incoming.transpose(0, 1) if self.batch_first and not unbatched else incoming
-        return result.squeeze(1) if unbatched else result
+        found = [result, *(torch.stack(parts) for parts in zip(*initial, strict=True))]
+        return [each.squeeze(1) for each in found] if unbatched else found
 
     def _time_first(self, sequence: Tensor, unbatched: bool) -> Tensor:
         if unbatched:
@@ -280,17 +304,15 @@ class RecurrentRelevance(RelevanceNode):
         states: list[State],
         weights: Weights,
         direction: int,
-    ) -> Tensor:
-        """The relevance of a layer's input sequence from one direction."""
+    ) -> tuple[Tensor, State]:
+        """The relevance of a layer's input sequence and initial state from one direction."""
         arriving, shares = last, []
         xs, rs = _in_order(inputs, direction), _in_order(relevance, direction)
         for x, r, state in zip(xs[::-1], rs[::-1], states[::-1], strict=True):
             arriving = (arriving[0] + r, *arriving[1:])
             share, arriving = self.cell.back(arriving, x, state, weights, back)
             shares.append(share)
-        for initial in arriving:
-            back.note({"constant": initial.sum()})
-        return torch.stack(shares if direction else shares[::-1])
+        return torch.stack(shares if direction else shares[::-1]), arriving
 
 
 def _in_order(sequence: Tensor, direction: int) -> list[Tensor]:
@@ -319,26 +341,29 @@ def _write(site: Site) -> Received:
             "the recurrent layer without pack_padded_sequence"
         )
     values: tuple[Any, ...] = args
-    input, hidden, parameters, has_biases, num_layers, _, _, bidirectional, batch_first = values
+    input, _, parameters, has_biases, num_layers, _, _, bidirectional, batch_first = values
     per_cell = 4 if has_biases else 2
     if len(parameters) != per_cell * num_layers * (2 if bidirectional else 1):
         raise UnsupportedOperationError(f"'{node.name}' has projections (proj_size), not described")
     assert isinstance(site.rule, Epsilon)
+    operands = _operands(node)
     module = RecurrentRelevance(
         name,
         site.rule,
         site.engine,
         bidirectional=bool(bidirectional),
         batch_first=bool(batch_first),
+        wanted=[site.receives(operand) for operand in operands],
     )
     parts = [site.parts.get(index) for index in range(max(site.parts) + 1)]
-    states = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
-    inputs = site.value((input, states, list(parameters), has_biases))
-    return {input: [site.call(module, parts, *inputs)]}
+    inputs = site.value((input, operands[1:], list(parameters), has_biases))
+    return by_operand(site, site.call(module, parts, *inputs), operands)
 
 
 def _operands(node: fx.Node) -> list[Any]:
-    return [node.args[0]]
+    """The input, and the initial states."""
+    input, hidden = node.args[:2]
+    return [input, *hidden] if isinstance(hidden, (list, tuple)) else [input, hidden]
 
 
 OPERATIONS = [
