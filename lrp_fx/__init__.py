@@ -9,6 +9,7 @@ from lrp_fx.composites import Composite
 from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.contrast import against, against_all
 from lrp_fx.filters import relevance_filter
+from lrp_fx.optimize import Optimizations
 from lrp_fx.references import References
 from lrp_fx.rules import Stabilizer
 from lrp_fx.similarity import bilrp
@@ -19,6 +20,7 @@ __all__ = [
     "LRPFx",
     "LayerLRPFx",
     "NeuronLRPFx",
+    "Optimizations",
     "References",
     "Stabilizer",
     "__version__",

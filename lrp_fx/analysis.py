@@ -131,10 +131,15 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
     )
 
 
+def is_place(part: fx.Node) -> bool:
+    """Whether one of several results is not values but their places, as of ``max(dim)``."""
+    return name_of(part.all_input_nodes[0]) in _WITH_PLACES and bool(part.args[1] == 1)
+
+
 def _moving(node: fx.Node) -> list[fx.Node]:
     """What relevance could flow through: of a described operation not its indices and conditions."""
-    if name_of(node) == "getitem" and name_of(node.all_input_nodes[0]) in _WITH_PLACES:
-        return [] if node.args[1] == 1 else node.all_input_nodes
+    if name_of(node) == "getitem" and node.all_input_nodes and is_place(node):
+        return []
     operation = operation_of(node)
     if operation is None or operation.kind == "recurrent":
         return node.all_input_nodes

@@ -19,6 +19,7 @@ from lrp_fx.errors import InputError, TargetError
 from lrp_fx.explainer import Explainer, Options, View, check_inputs, not_tokens
 from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.layers import Layer
+from lrp_fx.optimize import Optimizations
 from lrp_fx.outputs import OutputKey
 from lrp_fx.plan import Plan, Unknown
 from lrp_fx.program import Explanation, Program, check_batch, per_sample
@@ -153,6 +154,8 @@ class LRPFx(_Explaining, Attribution):
             inside another. None for the first floating tensor of two dimensions or more; the plan says
             which that is.
         memory: ``"keep"`` keeps every activation until its relevance node has run.
+        optimize: True for all :class:`~lrp_fx.Optimizations`, False for none, or a choice of them; they
+            change results by rounding at most.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -173,11 +176,13 @@ class LRPFx(_Explaining, Attribution):
         unknown: Unknown = "error",
         output: OutputKey | None = None,
         memory: str = "keep",
+        optimize: bool | Optimizations = True,
     ) -> None:
         Attribution.__init__(self, model)
         options = Options(
             *(composite, top_k, filters, propagation, start),
-            *(bias, capture, unknown, output, memory),
+            *(bias, capture, unknown, output),
+            *(memory, optimize),
         )
         self._explainer = Explainer(model, options)
 

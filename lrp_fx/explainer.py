@@ -32,6 +32,7 @@ from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.filters import check_top_k
 from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.layers import Layer, find_layer, layer_name
+from lrp_fx.optimize import NOTHING, Optimizations
 from lrp_fx.outputs import OutputKey, candidates, explained_result
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
 from lrp_fx.program import Program
@@ -64,6 +65,7 @@ class Options:
     unknown: Unknown = "error"
     output: OutputKey | None = None
     memory: str = "keep"
+    optimize: bool | Optimizations = True
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -76,8 +78,19 @@ class Options:
             if getattr(self, name) not in known:
                 words = ", ".join(repr(each) for each in known)
                 raise OptionError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
+        if not isinstance(self.optimize, (bool, Optimizations)):
+            raise OptionError(
+                f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
+            )
         StartRelevance(self.start)
         self.resolved()
+
+    @property
+    def optimizations(self) -> Optimizations:
+        """What is optimized."""
+        if isinstance(self.optimize, Optimizations):
+            return self.optimize
+        return Optimizations() if self.optimize else NOTHING
 
     def resolved(self, *, attention: bool = False) -> Composite:
         """The composite, with the filters and the bias policy of the options.
@@ -271,6 +284,7 @@ class Explainer:
             bias=composite.bias,
             engine=self.options.propagation,
             audited=view.audited,
+            optimize=NOTHING if view.audited else self.options.optimizations,
         )
         return Program(self.model, lrp, plan)
 

@@ -46,6 +46,8 @@ def check_top_k(top_k: float) -> None:
 class TopKFilter(RelevanceNode):
     """:func:`relevance_filter` as a node of the LRP graph."""
 
+    result = "moved"
+
     def __init__(self, top_k: float) -> None:
         super().__init__()
         check_top_k(top_k)

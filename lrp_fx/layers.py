@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import operator
 
 from torch import fx, nn
 
+from lrp_fx.analysis import is_place
 from lrp_fx.capture import Call, Captured
 from lrp_fx.errors import InputError
 
@@ -78,7 +80,7 @@ def _named(
         return _of_module(captured, aliases, int(index) if index else None, of_input)
     for node in captured.module.graph.nodes:
         if node.name == layer and node.op == "call_function":
-            return _inputs({node}, _reading_input(node.graph)) if of_input else (node,)
+            return _inputs({node}, _reading_input(node.graph)) if of_input else _results(node)
     names = [n.name for n in captured.module.graph.nodes if n.op == "call_function"]
     near = difflib.get_close_matches(layer, [*filter(None, modules), *names], n=3, cutoff=0.4)
     hint = f"; near misses: {', '.join(near)}" if near else ""
@@ -122,6 +124,13 @@ def _of_module(
         return _inputs(members[call], reading)
     inside = members[call]
     return tuple(n for n in captured.module.graph.nodes if n in inside and n.users.keys() - inside)
+
+
+def _results(node: fx.Node) -> tuple[fx.Node, ...]:
+    """The tensors that a node returns: itself, or its parts, places of maxima aside."""
+    if not node.users or any(user.target is not operator.getitem for user in node.users):
+        return (node,)
+    return tuple(part for part in node.users if not is_place(part))
 
 
 def _inputs(members: set[fx.Node], reading: set[fx.Node]) -> tuple[fx.Node, ...]:

@@ -22,6 +22,14 @@ from lrp_fx.capture import Captured
 from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
 from lrp_fx.hooks import HookRelevance
+from lrp_fx.optimize import (
+    NOTHING,
+    Optimizations,
+    activate_in_place,
+    overwrite_relevance,
+    preferred_layout,
+    stand_ins,
+)
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode, Taken
 from lrp_fx.rules import Rule
@@ -62,6 +70,7 @@ def rewrite(
     bias: BiasPolicy,
     engine: Engine,
     audited: bool = False,
+    optimize: Optimizations = NOTHING,
 ) -> LRPGraph:
     """Write the LRP graph of a plan.
 
@@ -72,8 +81,9 @@ def rewrite(
         bias: the bias policy.
         engine: who computes adjoints.
         audited: also run the nodes that keep all relevance, for the ledger.
+        optimize: what is optimized.
     """
-    return _Writer(captured, plan, bias, engine, audited).write(start)
+    return _Writer(captured, plan, bias, engine, audited, optimize).write(start)
 
 
 class BoundRelevance(RelevanceNode):
@@ -138,6 +148,12 @@ class _Site:
         attribute = name if suffix == "relevance" else f"{name}_{suffix}"
         return self.writer.call(module, attribute, f"{name}_{suffix}", args, kwargs, self.node)
 
+    def output(self) -> fx.Node:
+        return self.writer.forward(self.writer.stand_ins.get(self.node, self.node))
+
+    def output_is_nonnegative(self) -> bool:
+        return self.node in self.writer.stand_ins or self.facts.is_nonnegative(self.node)
+
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
         return [
             self.writer.graph.create_node(
@@ -156,9 +172,16 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 class _Writer:
     def __init__(
-        self, captured: Captured, plan: Plan, bias: BiasPolicy, engine: Engine, audited: bool
+        self,
+        captured: Captured,
+        plan: Plan,
+        bias: BiasPolicy,
+        engine: Engine,
+        audited: bool,
+        optimize: Optimizations,
     ) -> None:
-        self.captured, self.plan = captured, plan
+        self.captured, self.plan, self.optimize = captured, plan, optimize
+        self.stand_ins: dict[fx.Node, fx.Node] = {}
         self.bias, self.engine, self.audited = bias, engine, audited
         self.kept: list[fx.Node] = []
         self.channels: dict[fx.Node, fx.Node] = {}
@@ -175,11 +198,16 @@ class _Writer:
 
     def write(self, start: Start) -> LRPGraph:
         """The whole graph."""
+        if self.optimize.stand_ins:
+            self.stand_ins = stand_ins(self.plan, start, self.bias)
         for node in self.captured.placeholders():
             self.values[node] = self.graph.placeholder(node.name)
         target = self.graph.placeholder("target", default_value=None)
         for i, node in enumerate(self.plan.masks):
             self.channels[node] = self.graph.placeholder(f"channels_{i}", default_value=None)
+        if self.optimize.channels_last and self._has_images():
+            for node in self.captured.placeholders():
+                self.values[node] = self.graph.call_function(preferred_layout, (self.values[node],))
         for node in self._needed():
             copy = self.graph.node_copy(node, self.forward)
             copy.meta = dict(node.meta)
@@ -191,7 +219,16 @@ class _Writer:
         results = self._relevance_nodes()
         self.graph.output((tuple(results), output, self.start, *self.kept))
         remove_unused(self.graph)
+        if self.optimize.in_place:
+            activate_in_place(self.graph)
         return self._finish()
+
+    def _has_images(self) -> bool:
+        """Whether there are convolutions of images."""
+        return any(
+            name_of(node) in ("conv2d", "conv_transpose2d")
+            for node in self.captured.module.graph.nodes
+        )
 
     def _needed(self) -> list[fx.Node]:
         """The nodes that depend on inputs and on which the explained output depends, in order."""
@@ -438,6 +475,8 @@ class _Writer:
         root.update({path: torch.empty(0) for path in computed.values()})
         module = fx.GraphModule(root, self.graph, class_name="LRP")
         module.graph.lint()
+        if self.optimize.in_place:
+            overwrite_relevance(module)
         inputs = {str(n.target) for n in constants.graph.nodes if n.op == "get_attr"}
         return LRPGraph(
             module,

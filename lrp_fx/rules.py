@@ -48,27 +48,65 @@ class Stabilizer:
         if not self.eps >= 0:
             raise OptionError(f"a stabilizer needs eps >= 0, got {self.eps}")
 
-    def apply(self, z: Tensor) -> Tensor:
-        """``S(z)``, of the shape of ``z``."""
+    def apply(self, z: Tensor, *, nonnegative: bool = False) -> Tensor:
+        """``S(z)``, of the shape of ``z``.
+
+        Args:
+            z: the denominator.
+            nonnegative: ``z`` is known to have no negative entries.
+        """
         if self.eps == 0:
             return z
-        eps = max(self.eps, torch.finfo(z.dtype).tiny)
-        if not self.signed:
+        eps = self.shift(z.dtype)
+        if nonnegative or not self.signed:
             return z + eps
         # a tensor: of two numbers torch.where would round ε to float32
         positive = z.new_full((), eps)
         return torch.where(z < 0, -positive, positive).add_(z)
 
-    def quotient(self, relevance: Tensor, z: Tensor) -> Tensor:
-        """``relevance / S(z)``, zero where ``S(z)`` is exactly zero; of the shape of ``z``."""
-        denominator = self.apply(z)
-        if self.eps > 0 and self.signed:
-            alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
-            if alike and not torch.is_grad_enabled():
-                return torch.div(relevance, denominator, out=denominator)  # it is read no more
-            return relevance / denominator
-        dead = denominator == 0
-        return (relevance / denominator.masked_fill(dead, 1)).masked_fill(dead, 0)
+    def shift(self, dtype: torch.dtype) -> float:
+        """What is added to a positive ``z`` of this dtype."""
+        return max(self.eps, torch.finfo(dtype).tiny) if self.eps else 0.0
+
+    def quotient(
+        self,
+        relevance: Tensor,
+        z: Tensor,
+        *,
+        nonnegative: bool = False,
+        overwrite: bool = False,
+    ) -> Tensor:
+        """``relevance / S(z)``, zero where ``S(z)`` is exactly zero; of the shape of ``z``.
+
+        Args:
+            relevance: the numerator.
+            z: the denominator.
+            nonnegative: as in :meth:`apply`.
+            overwrite: ``relevance`` may be overwritten.
+        """
+        denominator = self.apply(z, nonnegative=nonnegative)
+        alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
+        if self.eps > 0 and self.signed and alike and not torch.is_grad_enabled():
+            return torch.div(relevance, denominator, out=denominator)  # it is read no more
+        return self.divided(relevance, denominator, overwrite=overwrite)
+
+    def divided(self, relevance: Tensor, denominator: Tensor, *, overwrite: bool = False) -> Tensor:
+        """``relevance / denominator`` with a ``denominator`` that :meth:`apply` returned.
+
+        Args:
+            relevance: the numerator.
+            denominator: ``S(z)``.
+            overwrite: ``relevance`` may be overwritten.
+        """
+        dead = None if self.eps > 0 and self.signed else denominator == 0
+        if dead is not None:
+            denominator = denominator.masked_fill(dead, 1)
+        alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
+        if overwrite and alike:
+            quotient = relevance.div_(denominator)
+            return quotient if dead is None else quotient.masked_fill_(dead, 0)
+        quotient = relevance / denominator
+        return quotient if dead is None else quotient.masked_fill(dead, 0)
 
 
 DEFAULT_STABILIZER = Stabilizer()
@@ -100,6 +138,15 @@ class Part:
     def vanishes(self) -> bool:
         """True when the part of every tensor is zero."""
         return self.power != 0 and self.positive == 0 and self.negative == 0
+
+    @property
+    def sign(self) -> int:
+        """+1 when no part has negative entries, −1 when none has positive ones, 0 for either."""
+        if self.power != 1:
+            return 1 if min(self.positive, self.negative) >= 0 else 0
+        if self.negative == 0 and self.positive >= 0:
+            return 1
+        return -1 if self.positive == 0 and self.negative >= 0 else 0
 
     @property
     def is_one_sided(self) -> bool:

@@ -36,6 +36,8 @@ FUNCTIONS = (
 class PassRelevance(RelevanceNode):
     """``R_in = R``; where the operation broadcast its operand, summed down to the operand's shape."""
 
+    result = "moved"
+
     def propagate(self, relevance: Tensor, shape: torch.Size | None = None) -> Tensor:
         """The relevance itself."""
         return relevance if shape is None else sum_to(relevance, shape)

@@ -21,11 +21,19 @@ class AdditionRelevance(RelevanceNode):
 
     Proportional ``R_a = a ⊙ R / S(y)``; by magnitude ``R |a| / S(|a| + |b|)``; or half each. A summand
     that is a constant keeps its share, as a bias does.
+
+    Args:
+        rule: the rule.
+        nonnegative: ``y`` is known to have no negative entries.
     """
 
-    def __init__(self, rule: Proportional | ByMagnitude | Half) -> None:
+    result = "new"
+
+    def __init__(
+        self, rule: Proportional | ByMagnitude | Half, *, nonnegative: bool = False
+    ) -> None:
         super().__init__()
-        self.rule = rule
+        self.rule, self.nonnegative = rule, nonnegative
 
     def propagate(
         self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
@@ -41,18 +49,29 @@ class AdditionRelevance(RelevanceNode):
             shapes = [_shape(value) for value, _, wanted in summands if wanted]
             return [sum_to(relevance / 2, shape) for shape in shapes]
         if isinstance(self.rule, Proportional):
-            assert output is not None
-            quotient = self.rule.stabilizer.quotient(relevance, output)
-            shares = (value if factor == 1 else value * factor for value, factor, _ in summands)
+            z = output
+            shares = [
+                (value, factor, _shape(value)) for value, factor, wanted in summands if wanted
+            ]
         else:
             sizes = [abs(value * factor) for value, factor, _ in summands]
-            quotient = self.rule.stabilizer.quotient(relevance, sum(sizes).expand_as(relevance))
-            shares = (size for size in sizes)
-        return [
-            sum_to(share * quotient, _shape(value))
-            for share, (value, _, wanted) in zip(shares, summands, strict=True)
-            if wanted
-        ]
+            z = sum(sizes).expand_as(relevance)
+            shares = [
+                (size, 1, _shape(value))
+                for size, (value, _, wanted) in zip(sizes, summands, strict=True)
+                if wanted
+            ]
+        assert z is not None
+        quotient = self.rule.stabilizer.quotient(
+            relevance, z, nonnegative=self.nonnegative, overwrite=self._may_overwrite()
+        )
+        found = []
+        for place, (value, factor, shape) in enumerate(shares):
+            share = value if factor == 1 else value * factor
+            is_last = place == len(shares) - 1 and not torch.is_grad_enabled()
+            share = quotient.mul_(share) if is_last else quotient * share
+            found.append(sum_to(share, shape))
+        return found
 
     def taken(
         self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
@@ -109,8 +128,11 @@ def _write(site: Site) -> Received:
         )
         for (value, factor), w in zip(summands, wanted, strict=True)
     ]
-    output = site.value(node) if isinstance(rule, Proportional) else None
-    shares = site.call(AdditionRelevance(rule), site.relevance, output, *values)
+    output, nonnegative = None, False
+    if isinstance(rule, Proportional):
+        output, nonnegative = site.output(), site.output_is_nonnegative()
+    module = AdditionRelevance(rule, nonnegative=nonnegative)
+    shares = site.call(module, site.relevance, output, *values)
     return by_operand(site, shares, [value for value, _ in summands])
 
 

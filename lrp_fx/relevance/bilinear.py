@@ -33,6 +33,8 @@ class BilinearRelevance(RelevanceNode):
         engine: who computes the adjoint.
     """
 
+    result = "new"
+
     def __init__(
         self,
         rule: Half | ValuePath | Epsilon,

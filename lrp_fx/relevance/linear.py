@@ -63,7 +63,17 @@ class LinearRelevance(RelevanceNode):
 
     ``prepare`` computes the modified weights (W⁺, W², …) and keeps them as buffers, which costs the
     weight's memory once for each; without it they are computed in every call.
+
+    Args:
+        packet: the operation.
+        rule: the rule.
+        nonnegative: the input is known to have no negative entries.
+        nonnegative_output: so is the output that is passed in.
+        bias: the bias policy.
+        engine: who computes adjoints.
     """
+
+    result = "new"
 
     def __init__(
         self,
@@ -71,6 +81,7 @@ class LinearRelevance(RelevanceNode):
         rule: LinearRule,
         *,
         nonnegative: bool,
+        nonnegative_output: bool = False,
         bias: BiasPolicy,
         engine: Engine,
     ) -> None:
@@ -80,6 +91,7 @@ class LinearRelevance(RelevanceNode):
         self.rule = rule
         self.bias_policy = bias
         self.engine: Engine = engine
+        self.nonnegative, self.nonnegative_output = nonnegative, nonnegative_output
         self.table = simplified(rule.table(), nonnegative=nonnegative)
         self.parts: dict[Part, str] = {}
         for branch in (branch for group in self.table for branch in group.branches):
@@ -132,14 +144,16 @@ class LinearRelevance(RelevanceNode):
             bias: its bias, if any.
             low: the lower bound of the input, for the z-box rule.
             high: the upper bound.
-            denominators: ``Σ_k s_k z_k`` of each group, where known already.
+            denominators: ``S(Σ_k s_k z_k)`` of each group, where known already.
             options: stride, padding, dilation, groups …
         """
         operands = _Operands(input, output, weight, bias, low, high, options)
         total: Tensor | None = None
         known = denominators or [None] * len(self.table)
-        for group, z in zip(self.table, known, strict=True):
-            share = self._group_share(group, _masked(relevance, group, output), operands, z)
+        for group, denominator in zip(self.table, known, strict=True):
+            masked = _masked(relevance, group, output)
+            is_own = masked is not relevance or (self.overwrites and group is self.table[-1])
+            share = self._group_share(group, masked, operands, denominator, is_own)
             total = share if total is None else total + share
         assert total is not None
         return total
@@ -163,7 +177,7 @@ class LinearRelevance(RelevanceNode):
         for group in self.table:
             masked = _masked(relevance, group, output) * group.coefficient
             unmasked = unmasked - masked
-            z, offset, _ = self._denominator(group, operands, None)
+            z, offset, _ = self._denominator(group, operands)
             if all(branch.weight.is_one_sided for branch in group.branches):
                 parts.append({"empty_branch": masked.masked_fill(z != 0, 0).sum()})
                 masked = masked.masked_fill(z == 0, 0)
@@ -178,48 +192,89 @@ class LinearRelevance(RelevanceNode):
         return together(*parts, {"dead": unmasked.sum()})
 
     def _group_share(
-        self, group: Group, relevance: Tensor, operands: _Operands, known: Tensor | None
+        self,
+        group: Group,
+        relevance: Tensor,
+        operands: _Operands,
+        denominator: Tensor | None,
+        overwrite: bool,
     ) -> Tensor:
         """``c Σ_k s_k x_k ⊙ W_kᵀ q`` with ``q = R / S(Σ_k s_k z_k)``, and the bias' share."""
-        z, offset, terms = self._denominator(group, operands, known)
-        q = self.rule.stabilizer.quotient(relevance, z)
+        z, offset, terms = self._denominator(group, operands, denominator)
+        overwrite = overwrite and not torch.is_grad_enabled()
+        if denominator is None:
+            nonnegative = self._is_nonnegative(group)
+            q = self.rule.stabilizer.quotient(
+                relevance, z, nonnegative=nonnegative, overwrite=overwrite
+            )
+        else:
+            q = self.rule.stabilizer.divided(relevance, z, overwrite=overwrite)
         if group.coefficient != 1:
             q = q * group.coefficient
         total: Any = 0
         for sign, x, pullback in terms:
-            total = _add(total, sign, x * pullback(q))
+            total = _add(total, sign, self._times(x, pullback(q)))
         if self.bias_policy == "distribute" and isinstance(offset, Tensor):
             total = total + self._distributed(q, offset, operands)
         return total  # type: ignore[no-any-return]
 
+    def _times(self, x: Tensor, pulled: Tensor) -> Tensor:
+        """``x ⊙ pulled``, in the memory of what an adjoint kernel has just made."""
+        if self.engine == "direct" and x.dtype == pulled.dtype and not torch.is_grad_enabled():
+            return pulled.mul_(x)
+        return x * pulled
+
     def denominators(
         self,
         input: Tensor,
+        output: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
         low: Tensor | None = None,
         high: Tensor | None = None,
         **options: Any,
-    ) -> list[Tensor | None]:
-        """``Σ_k s_k z_k`` of each group, None where that is the operation's own output."""
-        operands = _Operands(input, None, weight, bias, low, high, options)
-        return [
-            None
-            if self._is_own_output(group.branches)
-            else self._denominator(group, operands, None)[0]
-            for group in self.table
-        ]
+    ) -> list[Tensor]:
+        """``S(Σ_k s_k z_k)`` of each group."""
+        operands = _Operands(input, output, weight, bias, low, high, options)
+        return [self._stabilized(group, operands) for group in self.table]
 
-    @property
-    def has_denominators(self) -> bool:
-        """Whether any group's denominator has to be computed."""
-        return not all(self._is_own_output(group.branches) for group in self.table)
+    def _stabilized(self, group: Group, operands: _Operands) -> Tensor:
+        stabilizer, nonnegative = self.rule.stabilizer, self._is_nonnegative(group)
+        if nonnegative and not self._is_own_output(group.branches):
+            # the operation adds ε along with the bias, which saves a pass over the data
+            shift = stabilizer.shift(operands.input.dtype)
+            return self._denominator(group, operands, shift=shift)[0]
+        z = self._denominator(group, operands)[0]
+        return stabilizer.apply(z, nonnegative=nonnegative)
+
+    def _is_nonnegative(self, group: Group) -> bool:
+        """Whether ``Σ_k s_k z_k`` is known to have no negative entries."""
+        if self._is_own_output(group.branches):
+            return self.nonnegative_output
+        return all(
+            branch.sign * self._sign_of_input(branch) * branch.weight.sign > 0
+            and (branch.bias.vanishes or branch.bias.sign > 0 or self.bias_policy == "ignore")
+            for branch in group.branches
+        )
+
+    def _sign_of_input(self, branch: Branch) -> int:
+        if self.nonnegative and branch.source == "input" and branch.input.positive >= 0:
+            return 1
+        return branch.input.sign
 
     def _denominator(
-        self, group: Group, operands: _Operands, known: Tensor | None
+        self,
+        group: Group,
+        operands: _Operands,
+        known: Tensor | None = None,
+        *,
+        shift: float = 0.0,
     ) -> tuple[Tensor, Any, list[tuple[float, Tensor, Callable[[Tensor], Tensor]]]]:
-        """``Σ_k s_k z_k``, its part from biases, and of each branch ``s_k``, ``x_k`` and ``W_kᵀ``."""
-        if self._is_own_output(group.branches):
+        """``Σ_k s_k z_k``, its part from biases, and of each branch ``s_k``, ``x_k`` and ``W_kᵀ``.
+
+        What is ``known`` is not computed; a ``shift`` is added to the first branch.
+        """
+        if known is None and self._is_own_output(group.branches):
             known = operands.output
         z: Any = 0
         offset: Any = 0
@@ -227,11 +282,20 @@ class LinearRelevance(RelevanceNode):
         for branch in group.branches:
             x = branch.input.of(operands.source(branch.source))
             w, b = self._weight(branch.weight, operands.weight), self._bias(branch, operands)
+            if shift:
+                b = w.new_full((self._units(w, operands),), shift) if b is None else b + shift
+                shift = 0.0
             z_branch, pullback = self._linearize(x, w, b, known, operands.options)
             z = known if known is not None else _add(z, branch.sign, z_branch)
             offset = offset if b is None else _add(offset, branch.sign, b)
             terms.append((branch.sign, x, pullback))
         return z, offset, terms
+
+    def _units(self, weight: Tensor, operands: _Operands) -> int:
+        """The number of output channels."""
+        if str(self.packet.__name__).startswith("conv_transpose"):
+            return int(weight.shape[1] * operands.options.get("groups", 1))
+        return weight.shape[0]
 
     def _weight(self, part: Part, weight: Tensor) -> Tensor:
         if part == FULL:
@@ -284,7 +348,7 @@ class LinearRelevance(RelevanceNode):
 
 
 class Denominators(RelevanceNode):
-    """The denominators of a rule on one linear operation: they depend on the forward values alone.
+    """The stabilized denominators of a rule on one linear operation, from the forward values alone.
 
     A node of their own, so that the relevance of many targets shares them.
     """
@@ -294,7 +358,7 @@ class Denominators(RelevanceNode):
         self.rule = of.rule
         self.compute = of.denominators  # not the module itself: it has its place in the graph
 
-    def propagate(self, *args: Any, **kwargs: Any) -> list[Tensor | None]:
+    def propagate(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """As :meth:`LinearRelevance.denominators`."""
         return self.compute(*args, **kwargs)
 
@@ -365,16 +429,18 @@ def _write(site: Site) -> Received:
         packet,
         rule,
         nonnegative=site.facts.is_nonnegative(input),
+        nonnegative_output=site.output_is_nonnegative(),
         bias=site.bias,  # type: ignore[arg-type]
         engine=site.engine,
     )
     options = dict(site.value(bound))
     if isinstance(rule, ZBox):
         options["low"], options["high"] = site.bound(input, rule.low, rule.high)
-    output = site.value(node) if module.reads_output else None
+    output = site.output() if module.reads_output else None
     x, w, b = site.value((input, weight, bias))
-    if site.engine == "direct" and module.has_denominators:
-        denominators = site.call(Denominators(module), x, w, b, suffix="denominators", **options)
+    if site.engine == "direct":
+        operands = (x, output, w, b)
+        denominators = site.call(Denominators(module), *operands, suffix="denominators", **options)
         options["denominators"] = denominators
     return {input: [site.call(module, site.relevance, x, output, w, b, **options)]}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,16 @@ class RelevanceNode(nn.Module):
     relevance pass runs outside autocast: under autocast the operands come in mixed dtypes and are
     cast to that of the relevance, at least float32.
     """
+
+    result: ClassVar[Literal["new", "moved", "shared"]] = "shared"
+    """What the results share memory with: ``new`` with nothing; ``moved`` each with a part of its own of
+    the relevance that came in; ``shared`` with whatever it may be."""
+    overwrites = False
+    """Whether nobody else reads the relevance that comes in, so that it may be overwritten."""
+
+    def _may_overwrite(self) -> bool:
+        """Whether to do so now: never what a derivative still needs."""
+        return self.overwrites and not torch.is_grad_enabled()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run :meth:`propagate`, outside autocast."""

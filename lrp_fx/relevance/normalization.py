@@ -74,6 +74,8 @@ class StandardizeRelevance(RelevanceNode):
         engine: who computes the adjoint.
     """
 
+    result = "new"
+
     def __init__(self, rule: Epsilon, name: str, engine: Engine) -> None:
         super().__init__()
         self.rule, self.name = rule, name

@@ -49,6 +49,12 @@ class Site(Protocol):
     def value(self, argument: Any) -> Any:
         """The forward value of a node, or of every node in a structure of arguments."""
 
+    def output(self) -> fx.Node:
+        """The operation's output, or another value that is the same wherever there is relevance."""
+
+    def output_is_nonnegative(self) -> bool:
+        """Whether :meth:`output` is known to have no negative entries."""
+
     def shape(self, node: fx.Node) -> fx.Node:
         """The shape of a node's forward value; keeps the value itself from being kept."""
 

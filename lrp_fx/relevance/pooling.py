@@ -18,14 +18,31 @@ from lrp_fx.rules import Proportional, Stabilizer, Uniform, Winner
 
 
 class AverageRelevance(RelevanceNode):
-    """Proportional ``x ⊙ Jᵀ[R / S(y)]`` or uniform ``Jᵀ[R / J1]`` through a weighted sum ``y = Jx``."""
+    """Proportional ``x ⊙ Jᵀ[R / S(y)]`` or uniform ``Jᵀ[R / J1]`` through a weighted sum ``y = Jx``.
+
+    Args:
+        packet: the operation.
+        adjoint: its adjoint.
+        rule: the rule.
+        engine: who computes the adjoint.
+        nonnegative: ``y`` is known to have no negative entries.
+    """
+
+    result = "new"
 
     def __init__(
-        self, packet: Packet, adjoint: Adjoint, rule: Proportional | Uniform, engine: Engine
+        self,
+        packet: Packet,
+        adjoint: Adjoint,
+        rule: Proportional | Uniform,
+        engine: Engine,
+        *,
+        nonnegative: bool = False,
     ) -> None:
         super().__init__()
         self.packet, self.adjoint, self.rule = packet, adjoint, rule
         self.engine: Engine = engine
+        self.nonnegative = nonnegative
 
     def extra_repr(self) -> str:
         """The operation and the rule."""
@@ -43,7 +60,10 @@ class AverageRelevance(RelevanceNode):
             x,
             output,
         )
-        return x * pullback(self._stabilizer.quotient(relevance, y))
+        q = self._stabilizer.quotient(
+            relevance, y, nonnegative=self.nonnegative, overwrite=self._may_overwrite()
+        )
+        return x * pullback(q)
 
     def taken(
         self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
@@ -66,15 +86,41 @@ class WinnerRelevance(RelevanceNode):
     ``dims`` trailing dimensions are pooled, and the indices count within them flattened.
     """
 
+    result = "new"
+
     def __init__(self, rule: Winner, dims: int) -> None:
         super().__init__()
         self.rule, self.dims = rule, dims
 
     def propagate(
-        self, relevance: Tensor, shape: torch.Size, indices: Tensor, output: Tensor | None
+        self,
+        relevance: Tensor,
+        shape: torch.Size,
+        indices: Tensor,
+        output: Tensor | None,
+        **window: Any,
     ) -> Tensor:
-        """The relevance of the input, of ``shape``; ``indices`` have the output's shape."""
+        """The relevance of the input.
+
+        Args:
+            relevance: (N, …) of the output's shape.
+            shape: the input's.
+            indices: the place of each maximum, of the output's shape.
+            output: the maxima, where the rule asks for them.
+            window: kernel size, stride … of max_pool2d, whose adjoint has a kernel of its own.
+        """
         relevance = _by_value(self.rule, relevance, output)
+        if self.dims == 2 and window and not torch.are_deterministic_algorithms_enabled():
+            layout = torch.contiguous_format
+            if len(shape) == 4 and indices.is_contiguous(memory_format=torch.channels_last):
+                layout = torch.channels_last
+            # never read, and so never written: it only has the input's shape and layout
+            like = torch.empty(
+                shape, dtype=relevance.dtype, device=relevance.device, memory_format=layout
+            )
+            return aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
+                relevance, like, **window, indices=indices
+            )
         lead = relevance.shape[: relevance.dim() - self.dims]
         flat = relevance.new_zeros((*lead, shape[-self.dims :].numel()))
         return flat.scatter_add(
@@ -82,7 +128,12 @@ class WinnerRelevance(RelevanceNode):
         ).reshape(shape)
 
     def taken(
-        self, relevance: Tensor, shape: torch.Size, indices: Tensor, output: Tensor | None
+        self,
+        relevance: Tensor,
+        shape: torch.Size,
+        indices: Tensor,
+        output: Tensor | None,
+        **window: Any,
     ) -> Taken:
         """The stabilizer's share, in Captum's form of the rule."""
         return _taken_by_value(self.rule, relevance, output)
@@ -90,6 +141,8 @@ class WinnerRelevance(RelevanceNode):
 
 class WinnerOfDimRelevance(RelevanceNode):
     """The same for ``max(dim)`` and ``amax``: of equal entries the first wins."""
+
+    result = "new"
 
     def __init__(self, rule: Winner) -> None:
         super().__init__()
@@ -144,6 +197,8 @@ def _taken_by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> T
 class WindowShareRelevance(RelevanceNode):
     """Max pooling treated as a sum over its window: ``x ⊙ Jᵀ[R / S(Jx)]``, J the average pooling."""
 
+    result = "new"
+
     def __init__(self, dims: int, rule: Proportional | Uniform, engine: Engine) -> None:
         super().__init__()
         self.dims, self.rule = dims, rule
@@ -193,8 +248,11 @@ def _write_average(site: Site) -> Received:
     (operand,) = first(node)
     packet = packet_of(node.target)
     assert packet is not None and isinstance(rule, (Proportional, Uniform))
-    module = AverageRelevance(packet, AVERAGING[name_of(node)], rule, site.engine)
-    output = site.value(node) if isinstance(rule, Proportional) else None
+    output, nonnegative = None, False
+    if isinstance(rule, Proportional):
+        output, nonnegative = site.output(), site.output_is_nonnegative()
+    adjoint = AVERAGING[name_of(node)]
+    module = AverageRelevance(packet, adjoint, rule, site.engine, nonnegative=nonnegative)
     options = site.value(others(node))
     return {operand: [site.call(module, site.relevance, site.value(operand), output, **options)]}
 
@@ -206,7 +264,9 @@ def _write_max_pool(site: Site) -> Received:
     if isinstance(rule, Winner):
         output = site.item(node, 0) if rule.stabilizer is not None else None
         inputs = (site.shape(operand), site.item(node, 1), output)
-        return {operand: [site.call(WinnerRelevance(rule, dims), site.relevance, *inputs)]}
+        window = site.value(others(node)) if name_of(node).startswith("max_pool2d") else {}
+        winner = WinnerRelevance(rule, dims)
+        return {operand: [site.call(winner, site.relevance, *inputs, **window)]}
     assert isinstance(rule, (Proportional, Uniform))
     module = WindowShareRelevance(dims, rule, site.engine)
     options = dict(site.value(others(node)))

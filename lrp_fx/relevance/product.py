@@ -45,6 +45,8 @@ SCALAR_FUNCTIONS = frozenset({"add", "sub", "rsub", "mul", "div", *ACTIVATIONS, 
 class ScaleRelevance(RelevanceNode):
     """``R_in = R`` through a product with a constant, zero where the constant is zero."""
 
+    result = "moved"
+
     def propagate(self, relevance: Tensor, constant: Any, shape: torch.Size) -> Tensor:
         """The relevance of the other factor, of ``shape``."""
         if not isinstance(constant, Tensor) and constant != 0:

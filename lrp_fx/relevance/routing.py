@@ -29,6 +29,8 @@ from lrp_fx.rules import Route
 class RoutingRelevance(RelevanceNode):
     """``R_in = Jᵀ R`` of a routing operation."""
 
+    result = "moved"
+
     def __init__(self, packet: Packet, adjoint: Adjoint, engine: Engine) -> None:
         super().__init__()
         self.packet, self.adjoint = packet, adjoint
@@ -58,6 +60,8 @@ class RoutingRelevance(RelevanceNode):
 
 class JoinRelevance(RelevanceNode):
     """Back through cat or stack: each operand gets its piece; those of constants are dropped."""
+
+    result = "moved"
 
     def __init__(self, stacked: bool, wanted: Sequence[bool]) -> None:
         super().__init__()

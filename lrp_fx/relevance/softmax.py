@@ -22,6 +22,8 @@ class SoftmaxRelevance(RelevanceNode):
     A mask may be finite: entries whose softmax is exactly zero get nothing either.
     """
 
+    result = "new"
+
     def propagate(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Tensor:
         """The relevance of the logits, of their shape."""
         total = relevance.sum(dim, keepdim=True)

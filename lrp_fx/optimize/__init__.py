@@ -1,0 +1,20 @@
+"""What makes a relevance pass faster or smaller, and its result equal up to rounding.
+
+Each optimization is a pass over a graph, in a file of its own, and can be switched off.
+"""
+
+from __future__ import annotations
+
+from lrp_fx.optimize.layout import preferred_layout
+from lrp_fx.optimize.optimizations import NOTHING, Optimizations
+from lrp_fx.optimize.overwriting import activate_in_place, overwrite_relevance
+from lrp_fx.optimize.standins import stand_ins
+
+__all__ = [
+    "NOTHING",
+    "Optimizations",
+    "activate_in_place",
+    "overwrite_relevance",
+    "preferred_layout",
+    "stand_ins",
+]

@@ -1,0 +1,25 @@
+"""Which optimizations are on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Optimizations:
+    """What of the LRP graph is optimized; no choice changes a result by more than rounding.
+
+    Args:
+        stand_ins: the output of a ReLU stands in for its input wherever relevance can only be where
+            both are equal, so that the input need not be kept.
+        in_place: activations and relevance are overwritten where nobody reads them again.
+        channels_last: convolutions run in the memory layout that their backend is fastest in.
+    """
+
+    stand_ins: bool = True
+    in_place: bool = True
+    channels_last: bool = True
+
+
+NOTHING = Optimizations(stand_ins=False, in_place=False, channels_last=False)
+"""The LRP graph as it is written."""

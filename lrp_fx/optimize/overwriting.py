@@ -1,0 +1,90 @@
+"""Values that are overwritten where nobody reads them again.
+
+A large tensor that is made anew costs its page faults beside the arithmetic, and memory.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from torch import fx
+
+from lrp_fx.aten import Packet, aten, name_of, packet_of
+from lrp_fx.relevance import RelevanceNode
+
+_OVERWRITING: dict[str, Packet] = {
+    name: getattr(aten, f"{name}_")
+    for name in (
+        *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "selu", "celu"),
+        *("silu", "mish", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu"),
+    )
+}
+"""Activations and the form of each that overwrites its operand."""
+_FRESH = frozenset(
+    [
+        *("linear", "add", "sub", "mul", "batch_norm", "layer_norm", "group_norm", "cat"),
+        *(f"conv{dims}d" for dims in (1, 2, 3)),
+        *(f"conv_transpose{dims}d" for dims in (1, 2, 3)),
+    ]
+)
+"""Operations whose result shares memory with nothing."""
+
+
+def activate_in_place(graph: fx.Graph) -> None:
+    """Let activations overwrite what they alone read."""
+    for node in graph.nodes:
+        if node.op != "call_function" or name_of(node) not in _OVERWRITING:
+            continue
+        operand = node.args[0]
+        if not isinstance(operand, fx.Node) or name_of(operand) not in _FRESH:
+            continue
+        if packet_of(node.target) is not None and _readers(operand) == {node}:
+            node.target = _OVERWRITING[name_of(node)]
+
+
+def overwrite_relevance(module: fx.GraphModule) -> None:
+    """Tell relevance nodes which of them alone read the relevance that comes in."""
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            relevance_node = module.get_submodule(str(node.target))
+            assert isinstance(relevance_node, RelevanceNode)
+            relevance = node.args[0] if node.args else None
+            if isinstance(relevance, fx.Node) and _is_owned(relevance, module):
+                relevance_node.overwrites = True
+
+
+def _readers(node: fx.Node) -> set[fx.Node]:
+    """Who reads the values of a node, not just its shape."""
+    return {user for user in node.users if user.target is not getattr}
+
+
+def _is_owned(relevance: fx.Node, module: fx.GraphModule) -> bool:
+    """Whether a value has one reader, and shares memory with nothing that has another."""
+    if len(_readers(relevance)) != 1:
+        return False
+    if relevance.op == "call_function":
+        if relevance.target is operator.getitem:
+            return _is_owned_list(relevance.args[0], module)
+        return name_of(relevance) == "add"
+    return relevance.op == "call_module" and _owns(relevance, module)
+
+
+def _is_owned_list(values: object, module: fx.GraphModule) -> bool:
+    """Whether each of several results of a relevance node is taken out once."""
+    if not isinstance(values, fx.Node) or values.op != "call_module":
+        return False
+    taken_out = [user.args[1] for user in values.users if user.target is operator.getitem]
+    once = len(taken_out) == len(set(taken_out)) == len(values.users)
+    return once and _owns(values, module)
+
+
+def _owns(call: fx.Node, module: fx.GraphModule) -> bool:
+    """Whether the results of a relevance node are new, or parts of what it alone reads."""
+    relevance_node = module.get_submodule(str(call.target))
+    assert isinstance(relevance_node, RelevanceNode)
+    if relevance_node.result == "new":
+        return True
+    relevance = call.args[0]
+    if relevance_node.result == "shared" or not isinstance(relevance, fx.Node):
+        return False
+    return _is_owned(relevance, module)

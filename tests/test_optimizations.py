@@ -1,0 +1,285 @@
+"""Every optimization can be switched off, and changes nothing but rounding.
+
+The networks here are in float32 too, since layouts and kernels differ there only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, rules
+from lrp_fx.optimize import NOTHING
+from lrp_fx.relevance import LinearRelevance
+
+FLOAT64 = 1e-11
+"""Of max |R|: sums of some hundred terms in another order (1e-16 each), through ten layers."""
+FLOAT32 = 2e-4
+"""The same in float32 (6e-8 each), where ε rules divide by sums that cancelled to a hundredth."""
+SWITCHES = [field.name for field in fields(Optimizations)]
+
+
+class Residual(nn.Module):
+    """Skips, both poolings, an unused branch output, ReLU as module, function and in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=False)
+        self.down = nn.Conv2d(8, 6, 1, stride=2)
+        self.head = nn.Linear(6 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        y = torch.relu_(self.conv(x) + x)
+        y = nn.functional.max_pool2d(y, 3, 2, 1) + nn.functional.avg_pool2d(x, 2)
+        y = self.down(y).relu()
+        return self.head(nn.functional.adaptive_avg_pool2d(y, 4).flatten(1))
+
+
+class Signed(nn.Module):
+    """A linear bottleneck with ReLU6, a gate, and a concatenation: inputs of either sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(3, 12, 1)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.gate = nn.Linear(12, 12)
+        self.project = nn.Conv2d(12, 4, 1)
+        self.head = nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.relu6(self.depthwise(nn.functional.silu(self.expand(x))))
+        y = y * torch.sigmoid(self.gate(y.mean((2, 3))))[:, :, None, None]
+        y = torch.cat([self.project(y), x], 1)
+        return self.head(torch.relu(y).mean((2, 3)))
+
+
+class Transposed(nn.Module):
+    """Up and down again, with a transposed convolution of groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 4, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1, groups=2)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.up(torch.relu(self.down(x)))).amax((2, 3)))
+
+
+MODELS: list[Callable[[], nn.Module]] = [Residual, Signed, Transposed]
+COMPOSITES: dict[str, Any] = {
+    "zero": "zero",
+    "epsilon": composites.Epsilon(0.01),
+    "z_plus": "z_plus",
+    "flat": "epsilon_plus_flat",
+    "alpha_beta": "epsilon_alpha2_beta1",
+    "gamma": composites.EpsilonGammaBox(-3.0, 3.0),
+    "w_square": composites.Uniform(rules.WSquare()),
+    "blog": composites.compat.blog(),
+    "half": composites.Composite([(composites.operation("addition"), rules.Half())], name="half"),
+}
+
+
+def model_of(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    model = make()
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, 8, 8))
+    return model.eval().to(dtype)
+
+
+def images(dtype: torch.dtype, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def assert_same(mine: Tensor, plain: Tensor) -> None:
+    tolerance = FLOAT64 if plain.dtype == torch.float64 else FLOAT32
+    assert float((mine - plain).abs().max()) <= tolerance * float(plain.abs().max())
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("composite", COMPOSITES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_optimized_equals_plain(
+    make: Callable[[], nn.Module], composite: str, dtype: torch.dtype
+) -> None:
+    """All of them together, for both engines, on every rule."""
+    model, x, rule = model_of(make, dtype), images(dtype), COMPOSITES[composite]
+    strict = dict.fromkeys(["strict"], False) if composite == "half" else {}
+    if strict and make is not Residual:
+        pytest.skip("no addition")
+    plain = LRPFx(model, rule, optimize=False).attribute(x, 1)
+    assert float(plain.abs().max()) > 0
+    assert_same(LRPFx(model, rule).attribute(x, 1), plain)
+    assert_same(LRPFx(model, rule, propagation="gradient").attribute(x, 1), plain)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("make", MODELS)
+def test_each_alone_equals_plain(make: Callable[[], nn.Module], switch: str) -> None:
+    """So that one does not hide the fault of another."""
+    model, x = model_of(make, torch.float32), images(torch.float32)
+    alone = Optimizations(**{name: name == switch for name in SWITCHES})
+    for composite in ("epsilon", "epsilon_plus"):
+        plain = LRPFx(model, composite, optimize=NOTHING).attribute(x, 1)
+        assert_same(LRPFx(model, composite, optimize=alone).attribute(x, 1), plain)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_neither_inputs_nor_parameters_nor_layers_are_overwritten(
+    make: Callable[[], nn.Module],
+) -> None:
+    """What is overwritten is nobody's but the pass's own; relevance of layers is given out."""
+    model, x = model_of(make, torch.float32), images(torch.float32)
+    before = x.clone()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    lrp = LRPFx(model, "epsilon_alpha2_beta1")
+    first = lrp.attribute(x, 1)
+    kept = first.clone()
+    layers = [n.name for n in lrp.graph.nodes if n.op == "call_module" and "origin" in n.meta]
+    names = [n.removesuffix("_relevance") for n in layers if n.endswith("_relevance")]
+    several = LayerLRPFx(model, names, "epsilon_alpha2_beta1").attribute(x, 1)
+    plain = LayerLRPFx(model, names, "epsilon_alpha2_beta1", optimize=False).attribute(x, 1)
+    for mine, expected in zip(several, plain, strict=True):
+        assert_same(mine, expected)
+    assert torch.equal(lrp.attribute(x, 1), kept)
+    assert torch.equal(first, kept)
+    assert torch.equal(x, before)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_hooks_may_keep_what_they_saw() -> None:
+    """A tensor that a hook was given keeps its values."""
+    model, x = model_of(Residual, torch.float32), images(torch.float32)
+    lrp, seen = LRPFx(model, "epsilon"), []
+    handle = lrp.register_relevance_hook("*", lambda r, step: seen.append((r, r.clone())))
+    lrp.attribute(x, 1)
+    handle.remove()
+    assert seen
+    assert all(torch.equal(kept, copy) for kept, copy in seen)
+
+
+def test_many_targets_share_what_is_not_overwritten() -> None:
+    model, x = model_of(Residual, torch.float32), images(torch.float32)
+    lrp = LRPFx(model, "epsilon_plus")
+    together = lrp.attribute_many(x, range(5))
+    for target in range(5):
+        assert torch.equal(together[target], lrp.attribute(x, target))
+
+
+# What stands in for what
+
+
+def stood_in(model: nn.Module, composite: Any, **options: Any) -> set[str]:
+    """The linear nodes whose denominator is known not to be negative: a ReLU stands in for it."""
+    lrp = LRPFx(model, composite, **options)
+    modules = lrp._program().lrp.module.named_modules()
+    return {
+        name.removeprefix("relevance.")
+        for name, module in modules
+        if isinstance(module, LinearRelevance) and module.nonnegative_output
+    }
+
+
+def chain() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU(), nn.Flatten()),
+        nn.Linear(32, 2),
+    )
+
+
+def test_a_relu_stands_in_behind_rules_that_multiply_by_the_input() -> None:
+    assert stood_in(chain(), "epsilon") == {"_0_conv2d", "_2_conv2d"}
+    assert stood_in(chain(), "epsilon", optimize=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (rules.Flat(), {}),
+        (rules.WSquare(), {}),
+        (rules.Epsilon(), {"bias": "distribute"}),
+    ],
+)
+def test_no_relu_stands_in_where_relevance_may_come_to_zeros(rule: Any, options: Any) -> None:
+    """Behind Flat and its like a dead unit gets relevance, which the true z has to divide."""
+    mine = composites.Composite(
+        [("2", rule), ("5", rule), ("0", rules.Epsilon(0.01))], bias=options.get("bias", "absorb")
+    )
+    assert "_0_conv2d" not in stood_in(chain(), mine)
+    x = torch.randn(2, 1, 8, 8)
+    assert_same(
+        LRPFx(chain(), mine).attribute(x, 1), LRPFx(chain(), mine, optimize=False).attribute(x, 1)
+    )
+
+
+def test_no_relu_stands_in_behind_a_hook() -> None:
+    """A hook may put relevance anywhere."""
+    model, x = chain(), torch.randn(2, 1, 8, 8)
+    results = []
+    for optimize in (True, False):
+        lrp = LRPFx(model, composites.Epsilon(0.01), optimize=optimize)
+        lrp.register_relevance_hook("3", lambda r, step: torch.ones_like(r))
+        results.append(lrp.attribute(x, 1))
+    assert_same(*results)
+
+
+def test_no_relu_stands_in_for_what_others_read() -> None:
+    """A skip that starts in front of the ReLU reads the negative values too."""
+
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.first(x)
+            return self.second(torch.relu(z) + z)
+
+    torch.manual_seed(0)
+    assert stood_in(Skip(), "epsilon") == set()
+
+
+@pytest.mark.parametrize("start", ["one_hot", "softmax"])
+def test_no_relu_at_the_output_stands_in_unless_the_start_vanishes_with_it(start: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    assert stood_in(model, "epsilon", start=start) == set()
+    assert stood_in(model, "epsilon", start="logit") == {"_0_linear"}
+
+
+def test_activations_overwrite_only_what_they_alone_read() -> None:
+    """Under z⁺ nobody reads a convolution's output but its ReLU; under ε with SiLU the rule does."""
+
+    def in_place(model: nn.Module, composite: str) -> int:
+        graph: fx.Graph = LRPFx(model, composite).graph
+        return sum(str(node.target).rstrip().endswith("_") for node in graph.nodes)
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3))
+    assert in_place(model, "z_plus") == 1
+    assert in_place(model, "epsilon") == 0
+
+
+def test_convolutions_of_float32_run_channels_last_on_cpu() -> None:
+    """And what comes out is contiguous all the same."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("no oneDNN")
+    layouts = []
+
+    def look(r: Tensor, step: Any) -> None:
+        layouts.append(r.is_contiguous(memory_format=torch.channels_last))
+
+    lrp = LRPFx(model_of(Residual, torch.float32), "epsilon_plus")
+    lrp.register_relevance_hook("conv", look)
+    assert lrp.attribute(images(torch.float32), 1).is_contiguous()
+    assert layouts == [True]
