@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lrp_fx.aten import aten
 from lrp_fx.errors import OptionError
 from lrp_fx.relevance import RelevanceNode
 
@@ -27,12 +29,56 @@ def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
     check_top_k(top_k)
     if relevance.dim() == 0:
         raise OptionError("relevance_filter needs a batch dimension: (N, ...)")
+    return _filtered(relevance, top_k, overwrite=False)
+
+
+def _filtered(relevance: Tensor, top_k: float, *, overwrite: bool) -> Tensor:
+    """:func:`relevance_filter`, where asked for in the memory of its operand."""
     if top_k == 1 or relevance.numel() == 0:
         return relevance
+    per_sample = relevance[0].numel()
+    k = max(1, int(top_k * per_sample))
+    if _takes_partition(relevance):
+        result = relevance if overwrite else torch.empty_like(relevance)
+        for sample, kept in zip(relevance, result, strict=True):
+            _keep_largest(sample, k, into=kept)
+        return result
     flat = relevance.reshape(relevance.shape[0], -1)
-    k = max(1, int(top_k * flat.shape[1]))
-    kept = flat.topk(k, dim=1, sorted=False)
-    return torch.zeros_like(flat).scatter(1, kept.indices, kept.values).reshape(relevance.shape)
+    largest = flat.topk(k, dim=1, sorted=False)
+    return (
+        torch.zeros_like(flat).scatter(1, largest.indices, largest.values).reshape(relevance.shape)
+    )
+
+
+_PARTITIONED = (torch.float32, torch.float64)
+_FEW = 4096
+"""Of so few values ``topk`` is as fast."""
+
+
+def _takes_partition(relevance: Tensor) -> bool:
+    """Whether numpy's partition finds the threshold: an order faster than ``topk`` on CPU.
+
+    It is outside what a derivative, a compiler or an export can follow.
+    """
+    return (
+        relevance.device.type == "cpu"
+        and relevance.dtype in _PARTITIONED
+        and relevance[0].numel() > _FEW
+        and not (torch.is_grad_enabled() and relevance.requires_grad)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _keep_largest(sample: Tensor, k: int, *, into: Tensor) -> None:
+    """The ``k`` largest values of a sample in their places, zeros in the others."""
+    values = sample.detach().numpy().ravel(order="K")
+    threshold = np.partition(values, values.size - k)[values.size - k]
+    surplus = int(np.count_nonzero(values >= threshold)) - k
+    below = np.nextafter(threshold, -np.inf, dtype=values.dtype)
+    aten.threshold.out(sample, float(below), 0.0, out=into)  # what is not above becomes zero
+    if surplus > 0 and threshold != 0:
+        ties = (into == float(threshold)).nonzero()
+        into[tuple(ties[-surplus:].T)] = 0
 
 
 def check_top_k(top_k: float) -> None:
@@ -59,4 +105,4 @@ class TopKFilter(RelevanceNode):
 
     def propagate(self, relevance: Tensor) -> Tensor:
         """The filtered relevance, of the same shape."""
-        return relevance_filter(relevance, self.top_k)
+        return _filtered(relevance, self.top_k, overwrite=self._may_overwrite())

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, rules
+from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, relevance_filter, rules
 from lrp_fx.optimize import NOTHING
 from lrp_fx.relevance import LinearRelevance
 
@@ -283,3 +283,68 @@ def test_convolutions_of_float32_run_channels_last_on_cpu() -> None:
     lrp.register_relevance_hook("conv", look)
     assert lrp.attribute(images(torch.float32), 1).is_contiguous()
     assert layouts == [True]
+
+
+# The filter
+
+
+def slow_filter(relevance: Tensor, top_k: float) -> Tensor:
+    """Sorts each sample and keeps the first k values: exact by its form."""
+    result = torch.zeros_like(relevance)
+    for sample, kept in zip(relevance, result, strict=True):
+        k = max(1, int(top_k * sample.numel()))
+        order = sample.flatten().sort(descending=True, stable=True).indices[:k]
+        flat = torch.zeros(sample.numel(), dtype=sample.dtype)
+        flat[order] = sample.flatten()[order]
+        kept.copy_(flat.reshape(sample.shape))
+    return result
+
+
+LARGE = (3, 16, 24, 24)
+"""More values per sample than the filter leaves to ``topk``."""
+
+
+@pytest.mark.parametrize("top_k", [1e-6, 0.05, 0.5, 0.999])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_filter_equals_sorting(top_k: float, layout: Any, dtype: torch.dtype) -> None:
+    r = torch.randn(LARGE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    if dtype != torch.bfloat16:  # which has too few values to be without ties
+        assert torch.equal(
+            relevance_filter(r.to(dtype).to(memory_format=layout), top_k),
+            slow_filter(r.to(dtype), top_k),
+        )
+    kept = relevance_filter(r.to(dtype).to(memory_format=layout), top_k)
+    assert (kept.flatten(1) != 0).sum(1).tolist() == [max(1, int(top_k * r[0].numel()))] * 3
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 2.0), (-3.0, -1.0), (0.0, -1.0), (2.0, 2.0)])
+def test_filter_keeps_exactly_k_of_equal_values(values: tuple[float, float]) -> None:
+    """Half the entries have one value and half the other, so that the threshold falls among equals."""
+    low, high = values
+    r = torch.full(LARGE, low)
+    r[:, ::2] = high
+    for top_k in (0.3, 0.5, 0.8):
+        k = int(top_k * r[0].numel())
+        kept = relevance_filter(r, top_k)
+        assert torch.equal(kept.flatten(1).sum(1), slow_filter(r, top_k).flatten(1).sum(1))
+        assert int((kept[0] != 0).sum()) <= k
+        assert set(kept.unique().tolist()) <= {low, high, 0.0}
+
+
+def test_filter_leaves_its_argument_alone_and_takes_any_strides() -> None:
+    r = torch.randn(LARGE)[:, :, ::2, 1:].transpose(2, 3).expand(3, -1, -1, -1)
+    before = r.clone()
+    assert torch.equal(relevance_filter(r, 0.1), slow_filter(r, 0.1))
+    assert torch.equal(r, before)
+
+
+def test_filtered_run_equals_plain() -> None:
+    """In the memory of the relevance or in new memory, through a whole network."""
+    model, x = model_of(Residual, torch.float32), torch.randn(2, 3, 48, 48)
+    results = [
+        LRPFx(model, "epsilon_plus", top_k=0.1, optimize=optimize).attribute(x, 1)
+        for optimize in (True, Optimizations(channels_last=False, in_place=False), False)
+    ]
+    assert_same(results[0], results[2])
+    assert_same(results[1], results[2])
