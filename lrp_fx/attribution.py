@@ -60,14 +60,20 @@ class _Explaining:
         target: Target,
         view: View,
         verbose: bool,
+        create_graph: bool,
     ) -> Explanation:
-        program, tensors = self._prepared(inputs, additional, view, verbose)
-        explanation = program.run(tensors, target)
+        program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
+        explanation = program.run(tensors, target, create_graph=create_graph)
         check_batch(explanation.output, tensors[0].shape[0])
         return explanation
 
     def _prepared(
-        self, inputs: Any, additional: Any, view: View, verbose: bool = False
+        self,
+        inputs: Any,
+        additional: Any,
+        view: View,
+        verbose: bool = False,
+        create_graph: bool = False,
     ) -> tuple[Program, tuple[Tensor, ...]]:
         """The program for these arguments, and the tensors to run it on."""
         inputs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -86,7 +92,7 @@ class _Explaining:
                 raise not_tokens(f"input {position}", inputs[position])
         if verbose:
             print(program.plan)
-        return program, tuple(t.detach() for t in arguments.tensors)
+        return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
 
     def register_relevance_hook(
         self, pattern: MatcherLike, function: HookFunction
@@ -199,6 +205,8 @@ class LRPFx(_Explaining, Attribution):
         additional_forward_args: Any = None,
         return_convergence_delta: bool = False,
         verbose: bool = False,
+        *,
+        create_graph: bool = False,
     ) -> Any:
         """The relevance of the inputs for the target.
 
@@ -211,19 +219,26 @@ class LRPFx(_Explaining, Attribution):
                 relevance.
             return_convergence_delta: also return, per sample, the start's sum less the relevance's.
             verbose: print the time of the capture and the plan.
+            create_graph: make the relevance differentiable with respect to the model's parameters and
+                the inputs, for a loss on it. What depends on parameters is then computed anew in the
+                call, and activations are kept until the result is gone.
 
         Returns:
             Relevance of the shape, dtype and device of the inputs: a tensor for a tensor, a tuple for
-            a tuple; with ``return_convergence_delta`` also a tensor of shape (N,).
+            a tuple; with ``return_convergence_delta`` also a tensor of shape (N,). It carries no
+            gradient unless ``create_graph``.
 
         Raises:
             InputError: if the inputs cannot be explained, or the model fails on them.
+            OptionError: for ``create_graph`` under ``torch.inference_mode()``.
             TargetError: if the target does not fit the output.
             CaptureError: if the model cannot be read.
             NonFiniteError: if the relevance is not finite.
         """
-        explanation = self._explain(inputs, additional_forward_args, target, View(), verbose)
-        attributions = formed(explanation, inputs)
+        explanation = self._explain(
+            inputs, additional_forward_args, target, View(), verbose, create_graph
+        )
+        attributions = formed(explanation, inputs, create_graph=create_graph)
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
 
     @log_usage(part_of_slo=True)
@@ -232,6 +247,8 @@ class LRPFx(_Explaining, Attribution):
         inputs: Tensor | tuple[Tensor, ...],
         targets: Sequence[Target],
         additional_forward_args: Any = None,
+        *,
+        create_graph: bool = False,
     ) -> Any:
         """The relevance of the inputs for several targets, from one forward pass.
 
@@ -243,20 +260,24 @@ class LRPFx(_Explaining, Attribution):
             targets: T targets, each in the forms of :meth:`attribute`: ``range(10)`` for the first ten
                 classes of every sample; ``list(model(x).topk(5).indices.T)`` for each sample's top five.
             additional_forward_args: as in :meth:`attribute`.
+            create_graph: likewise.
 
         Returns:
             Relevance of shape (T, N, …), of the dtype and device of the inputs; a tuple for a tuple.
 
         Raises:
-            InputError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute` does.
+            InputError, OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute`
+                does.
         """
         if not isinstance(targets, Iterable) or not (targets := list(targets)):
             raise TargetError(f"targets must be a non-empty list of targets, got {targets!r}")
-        program, tensors = self._prepared(inputs, additional_forward_args, View())
-        found = []
-        for explanation in program.run_many(tensors, ((target,) for target in targets)):
+        program, tensors = self._prepared(
+            inputs, additional_forward_args, View(), create_graph=create_graph
+        )
+        runs, found = ((target,) for target in targets), []
+        for explanation in program.run_many(tensors, runs, create_graph=create_graph):
             check_batch(explanation.output, tensors[0].shape[0])
-            found.append(formed(explanation, inputs))
+            found.append(formed(explanation, inputs, create_graph=create_graph))
         if isinstance(inputs, tuple):
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
         return torch.stack(found)
@@ -355,6 +376,8 @@ class LayerLRPFx(_OfLayer, LayerAttribution):
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
         verbose: bool = False,
+        *,
+        create_graph: bool = False,
     ) -> Any:
         """The relevance of the layer for the target.
 
@@ -367,6 +390,7 @@ class LayerLRPFx(_OfLayer, LayerAttribution):
             attribute_to_layer_input: the relevance of what the layer reads; of a tensor that other
                 layers read too, all its relevance.
             verbose: print the plan.
+            create_graph: as in :meth:`LRPFx.attribute`.
 
         Returns:
             A tensor of the shape of the layer's output (or input); a tuple where the layer returns
@@ -374,15 +398,17 @@ class LayerLRPFx(_OfLayer, LayerAttribution):
         """
         layers = tuple(self.layer) if isinstance(self.layer, list) else (self.layer,)
         view = View(layers=layers, layers_input=attribute_to_layer_input)
-        program, tensors = self._prepared(inputs, additional_forward_args, view, verbose)
-        explanation = program.run(tensors, target)
+        program, tensors = self._prepared(
+            inputs, additional_forward_args, view, verbose, create_graph
+        )
+        explanation = program.run(tensors, target, create_graph=create_graph)
         check_batch(explanation.output, tensors[0].shape[0])
         relevance = iter(explanation.relevance)
         groups = [tuple(next(relevance) for _ in group) for group in program.plan.groups]
         found = [
-            tuple(r.detach().contiguous() for r in group)
+            tuple(_finished(r, create_graph) for r in group)
             if len(group) > 1
-            else group[0].detach().contiguous()
+            else _finished(group[0], create_graph)
             for group in groups
         ]
         start = per_sample(explanation.start)
@@ -415,6 +441,8 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
         verbose: bool = False,
+        *,
+        create_graph: bool = False,
     ) -> Any:
         """The relevance of the inputs for the chosen neuron.
 
@@ -424,23 +452,31 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
             additional_forward_args: as in :meth:`LRPFx.attribute`.
             attribute_to_neuron_input: the neuron of the layer's input instead.
             verbose: print the plan.
+            create_graph: as in :meth:`LRPFx.attribute`.
 
         Returns:
             Relevance of the shape, dtype and device of the inputs.
         """
         view = View(explained=self.layer, explained_input=attribute_to_neuron_input)
-        explanation = self._explain(inputs, additional_forward_args, neuron_selector, view, verbose)
-        return formed(explanation, inputs)
+        explanation = self._explain(
+            inputs, additional_forward_args, neuron_selector, view, verbose, create_graph
+        )
+        return formed(explanation, inputs, create_graph=create_graph)
 
 
-def formed(explanation: Explanation, inputs: Any) -> Any:
+def formed(explanation: Explanation, inputs: Any, *, create_graph: bool = False) -> Any:
     """The relevance in the form, dtype and layout that the inputs came in."""
     many = inputs if isinstance(inputs, tuple) else (inputs,)
     relevance = tuple(
-        (r.to(x.dtype) if x.is_floating_point() else r).detach().contiguous()
+        _finished(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
         for r, x in zip(explanation.relevance, many, strict=True)
     )
     return relevance if isinstance(inputs, tuple) else relevance[0]
+
+
+def _finished(relevance: Tensor, create_graph: bool) -> Tensor:
+    """What is handed out: contiguous, and without a graph of autograd unless asked for."""
+    return (relevance if create_graph else relevance.detach()).contiguous()
 
 
 def _arguments(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:

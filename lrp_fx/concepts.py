@@ -61,6 +61,8 @@ class ConceptLRPFx(LRPFx):
         conditions: Sequence[Condition],
         target: Target = None,
         additional_forward_args: Any = None,
+        *,
+        create_graph: bool = False,
     ) -> Any:
         """The relevance of the inputs under each condition, from one forward pass.
 
@@ -74,6 +76,7 @@ class ConceptLRPFx(LRPFx):
             conditions: C conditions: ``{layer: channels}``, where ``"y"`` may give the target of one.
             target: the target of the conditions that give none.
             additional_forward_args: as in :meth:`attribute`.
+            create_graph: likewise.
 
         Returns:
             Relevance of shape (C, N, …); a tuple for a tuple of inputs.
@@ -84,8 +87,13 @@ class ConceptLRPFx(LRPFx):
         """
         layers, runs = _runs(conditions, target)
         view = View(masked=layers, channel_dim=self.channel_dim)
-        program, tensors = self._prepared(inputs, additional_forward_args, view)
-        found = [formed(each, inputs) for each in _checked(program, tensors, runs)]
+        program, tensors = self._prepared(
+            inputs, additional_forward_args, view, create_graph=create_graph
+        )
+        found = [
+            formed(each, inputs, create_graph=create_graph)
+            for each in _checked(program, tensors, runs, create_graph=create_graph)
+        ]
         if isinstance(inputs, tuple):
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
         return torch.stack(found)
@@ -96,6 +104,8 @@ class ConceptLRPFx(LRPFx):
         layers: Sequence[Layer],
         target: Target = None,
         additional_forward_args: Any = None,
+        *,
+        create_graph: bool = False,
     ) -> list[Tensor]:
         """The relevance of each channel of some layers, (N, channels) each, from one pass.
 
@@ -104,13 +114,16 @@ class ConceptLRPFx(LRPFx):
             layers: modules, paths or node names, each with one output.
             target: as in :meth:`attribute`.
             additional_forward_args: likewise.
+            create_graph: likewise.
 
         Raises:
             InputError: for an unknown layer, or one without channels.
         """
         view = View(layers=tuple(layers))
-        program, tensors = self._prepared(inputs, additional_forward_args, view)
-        (explanation,) = _checked(program, tensors, [(target,)])
+        program, tensors = self._prepared(
+            inputs, additional_forward_args, view, create_graph=create_graph
+        )
+        (explanation,) = _checked(program, tensors, [(target,)], create_graph=create_graph)
         return self._by_channel(layers, explanation)
 
     def attribution_graph(
@@ -248,8 +261,12 @@ def _class(y: Any) -> Target:
 
 
 def _checked(
-    program: Program, tensors: tuple[Tensor, ...], runs: Sequence[tuple[Any, ...]]
+    program: Program,
+    tensors: tuple[Tensor, ...],
+    runs: Sequence[tuple[Any, ...]],
+    *,
+    create_graph: bool = False,
 ) -> Iterator[Explanation]:
-    for explanation in program.run_many(tensors, runs):
+    for explanation in program.run_many(tensors, runs, create_graph=create_graph):
         check_batch(explanation.output, tensors[0].shape[0])
         yield explanation

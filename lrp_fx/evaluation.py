@@ -1,11 +1,42 @@
-"""Running an LRP graph in parts, so that what several runs share is computed once."""
+"""Running an LRP graph in parts, and on other tensors than those that it keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
+
+from lrp_fx.relevance import RelevanceNode
+
+
+class Runner(fx.Interpreter):
+    """Runs an LRP graph on the tensors that its module keeps, or on ``live`` ones.
+
+    On live tensors it uses nothing that was computed from parameters before, so derivatives reach
+    them, and whoever else runs the same graph notices nothing.
+
+    Args:
+        module: the LRP graph's module, or the one that computes its constants.
+        live: every tensor that the graph reads, by path; None for those that the module keeps.
+    """
+
+    def __init__(self, module: fx.GraphModule, live: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(module)
+        self.live = live
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The tensor of that path."""
+        if self.live is None:
+            return super().get_attr(target, args, kwargs)
+        return self.live[target]
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """What the relevance node returns."""
+        node = self.fetch_attr(target)
+        if self.live is not None and isinstance(node, RelevanceNode):
+            node = node.unprepared()
+        return node(*args, **kwargs)
 
 
 def divided(graph: fx.Graph, *nodes: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:

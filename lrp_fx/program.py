@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture import named_tensors
-from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError
-from lrp_fx.evaluation import divided, evaluated
+from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError, OptionError
+from lrp_fx.evaluation import Runner, divided, evaluated
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.rewrite import LRPGraph
@@ -59,6 +59,9 @@ class Program:
     Before each run the model's parameters are compared to those that the graph and its modified
     weights were made from: replaced, moved, cast or written-to parameters are picked up. Edits
     through ``parameter.data`` leave no trace; :meth:`refresh` picks them up.
+
+    A run with ``create_graph`` is differentiable: it neither uses nor changes what is kept, but
+    computes everything from the live parameters.
     """
 
     def __init__(self, model: nn.Module, lrp: LRPGraph, plan: Plan) -> None:
@@ -77,17 +80,24 @@ class Program:
         ]
         return placeholders[position] in {node.name for node in self.plan.tokens}
 
-    def run(self, tensors: tuple[Tensor, ...], target: Target) -> Explanation:
+    def run(
+        self, tensors: tuple[Tensor, ...], target: Target, *, create_graph: bool = False
+    ) -> Explanation:
         """Explain.
 
         Args:
             tensors: the model's input tensors.
             target: as in :meth:`lrp_fx.LRPFx.attribute`.
+            create_graph: make the explanation differentiable.
 
         Raises:
             NonFiniteError: naming the node where a NaN or an infinity came up first.
             TargetError: if the target does not fit the output.
+            OptionError: for ``create_graph`` where there can be no derivatives.
         """
+        if create_graph:
+            (explanation,) = self.run_many(tensors, [(target,)], create_graph=True)
+            return explanation
         self.follow_model()
         with torch.no_grad():
             relevance, output, start = self.lrp.module(*tensors, target)
@@ -111,13 +121,16 @@ class Program:
         # all placeholders, since their values come in order
         nodes = [n for n in before if n in needed or n.op == "placeholder"]
         with torch.no_grad():
-            interpreter = fx.Interpreter(self.lrp.module)
-            value = evaluated(interpreter, nodes, tensors, keep=[start])[output]
+            value = evaluated(Runner(self.lrp.module), nodes, tensors, keep=[start])[output]
         assert isinstance(value, Tensor)
         return value
 
     def run_many(
-        self, tensors: tuple[Tensor, ...], runs: Iterable[tuple[Target, *tuple[Any, ...]]]
+        self,
+        tensors: tuple[Tensor, ...],
+        runs: Iterable[tuple[Target, *tuple[Any, ...]]],
+        *,
+        create_graph: bool = False,
     ) -> Iterator[Explanation]:
         """Explain several targets; what does not depend on the target is computed once.
 
@@ -127,22 +140,27 @@ class Program:
         Args:
             tensors: the model's input tensors.
             runs: of each run the target, as in :meth:`run`, and the channels of each mask of the plan.
+            create_graph: as in :meth:`run`.
 
         Raises:
-            NonFiniteError, TargetError: as :meth:`run` does.
+            NonFiniteError, TargetError, OptionError: as :meth:`run` does.
         """
-        self.follow_model()
+        live = None
+        if create_graph:
+            live = self.live_tensors(tensors)
+        else:
+            self.follow_model()
         module = self.lrp.module
         places = [node for node in module.graph.nodes if node.op == "placeholder"][len(tensors) :]
         shared, rest = divided(module.graph, *places)
-        with torch.no_grad():
-            known = evaluated(fx.Interpreter(module), shared, tensors, keep=rest)
+        with torch.set_grad_enabled(create_graph):
+            known = evaluated(Runner(module, live), shared, tensors, keep=rest)
         for run in runs:
-            with torch.no_grad():
-                values = evaluated(fx.Interpreter(module), rest, run, known)
+            with torch.set_grad_enabled(create_graph):
+                values = evaluated(Runner(module, live), rest, run, known)
             relevance, output, start = values[rest[-1]]
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
-                raise self.first_non_finite(tensors, *run)
+                raise self.first_non_finite(tensors, *run, live=live)
             yield Explanation(relevance, output, start)
 
     def follow_model(self) -> None:
@@ -154,32 +172,61 @@ class Program:
         fingerprint = tuple(map(_trace_of, (*wanted, *counters)))
         if fingerprint == self._fingerprint:
             return
-        devices = {tensor.device.type for tensor in wanted if tensor is not None}
-        with self._lock, torch.inference_mode(False), torch.no_grad(), ExitStack() as stack:
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             if fingerprint == self._fingerprint:  # another thread was faster
                 return
-            for device in devices:  # what is computed here outlives the caller's autocast
-                stack.enter_context(torch.autocast(device, enabled=False))
             for path, tensor in zip(self.lrp.parameters, wanted, strict=True):
-                if tensor is None:
-                    raise CaptureError(
-                        f"the model has lost its parameter '{path}' since it was read"
-                    )
                 for module in (self.lrp.module, self.lrp.constants):
-                    _put(module, path, tensor)
-            values = self.lrp.constants()
-            for name, value in zip(self.lrp.constant_names, values, strict=True):
-                _put(self.lrp.module, name, value)
-            for name, weight in self.lrp.prepared.items():
-                node = self.lrp.module.get_submodule(name)
-                assert isinstance(node, LinearRelevance)
-                node.prepare(_get(self.lrp.module, weight))
+                    _put(module, path, _not_lost(path, tensor))
+            with _without_autocast(wanted):  # what is computed here outlives the caller's autocast
+                values = self.lrp.constants()
+                for name, value in zip(self.lrp.constant_names, values, strict=True):
+                    _put(self.lrp.module, name, value)
+                for name, weight in self.lrp.prepared.items():
+                    node = self.lrp.module.get_submodule(name)
+                    assert isinstance(node, LinearRelevance)
+                    node.prepare(_get(self.lrp.module, weight))
             self._fingerprint = fingerprint
 
-    def first_non_finite(self, tensors: tuple[Tensor, ...], *run: Any) -> LRPError:
+    def live_tensors(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """All that the graph reads, by path, computed differentiably from the model's parameters.
+
+        Raises:
+            OptionError: under ``inference_mode``, or for inputs or parameters that were made under it.
+        """
+        if torch.is_inference_mode_enabled():
+            raise OptionError(
+                "create_graph=True needs autograd, which torch.inference_mode() switches off: explain "
+                "outside of it"
+            )
+        named = {**self.lrp.made, **named_tensors(self.model)}
+        live = {path: _not_lost(path, named.get(path)) for path in self.lrp.parameters}
+        inputs_by_name = {f"input {place}": tensor for place, tensor in enumerate(inputs)}
+        for name, tensor in (*inputs_by_name.items(), *live.items()):
+            if tensor.is_inference():
+                raise OptionError(
+                    f"create_graph=True: '{name}' was made under torch.inference_mode(), so autograd "
+                    "cannot use it: clone it outside of that mode"
+                )
+        for path, tensor in live.items():
+            if not tensor.requires_grad and not isinstance(tensor, nn.Parameter):
+                # a model in train mode writes to its running statistics before the loss goes back
+                live[path] = tensor.clone()
+        names = self.lrp.constant_names
+        with torch.enable_grad(), _without_autocast(live.values()):
+            # older versions of torch would go on with casts that were made without gradients
+            torch.clear_autocast_cache()
+            nodes = list(self.lrp.constants.graph.nodes)
+            values = evaluated(Runner(self.lrp.constants, live), nodes, ())[nodes[-1]]
+        return {**live, **dict(zip(names, values, strict=True))}
+
+    def first_non_finite(
+        self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
+    ) -> LRPError:
         """The error that names the node in which NaN or infinity came up."""
-        finder = _Finder(self.lrp.module)
-        finder.run(*tensors, *run)
+        finder = _Finder(self.lrp.module, live)
+        with torch.no_grad():
+            finder.run(*tensors, *run)
         (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
         if start.args[0] in finder.forward:
             node = finder.forward[0]
@@ -199,14 +246,14 @@ class Program:
         )
 
 
-class _Finder(fx.Interpreter):
+class _Finder(Runner):
     """Runs the graph and notes the nodes whose values are not finite, before the start and from it on.
 
     Those before may well be meant: the −∞ of a mask.
     """
 
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
+    def __init__(self, module: fx.GraphModule, live: Mapping[str, Tensor] | None) -> None:
+        super().__init__(module, live)
         self.forward: list[fx.Node] = []
         self.backward: list[fx.Node] = []
         self._noted = self.forward
@@ -231,6 +278,21 @@ def _finite(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_finite, value))
     return True
+
+
+@contextmanager
+def _without_autocast(tensors: Iterable[Tensor | None]) -> Iterator[None]:
+    """Autocast switched off on the devices of some tensors."""
+    with ExitStack() as stack:
+        for device in {tensor.device.type for tensor in tensors if tensor is not None}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _not_lost(path: str, tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise CaptureError(f"the model has lost its parameter '{path}' since it was read")
+    return tensor
 
 
 def _trace_of(tensor: Tensor | None) -> tuple[Any, ...] | None:

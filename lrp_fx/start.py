@@ -57,7 +57,7 @@ class StartRelevance(RelevanceNode):
                     f"{tuple(output.shape)}, got {getattr(relevance, 'shape', type(relevance))}"
                 )
             # a copy: what is returned in the end may be this very tensor, which is the caller's
-            return relevance.detach().to(output.dtype, copy=True)
+            return relevance.to(output.dtype, copy=True)
         if self.start == "softmax":
             if target is not None:
                 raise TargetError("start='softmax' explains all classes at once: pass no target")

@@ -7,6 +7,7 @@ operation's own kernels, forward and adjoint.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -121,6 +122,12 @@ class LinearRelevance(RelevanceNode):
         """Compute the modified weights and keep them."""
         for part, name in self.parts.items():
             setattr(self, name, part.of(weight))
+
+    def unprepared(self) -> LinearRelevance:
+        """The same without the kept weights: it computes them from the weight of each call."""
+        twin = copy(self)
+        twin._buffers = dict.fromkeys(self._buffers)
+        return twin
 
     def propagate(
         self,
@@ -356,11 +363,16 @@ class Denominators(RelevanceNode):
     def __init__(self, of: LinearRelevance) -> None:
         super().__init__()
         self.rule = of.rule
-        self.compute = of.denominators  # not the module itself: it has its place in the graph
+        # not the module itself: it has its place in the graph
+        self.compute, self.unprepared_of = of.denominators, of.unprepared
 
     def propagate(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """As :meth:`LinearRelevance.denominators`."""
         return self.compute(*args, **kwargs)
+
+    def unprepared(self) -> Denominators:
+        """Those of the unprepared node."""
+        return Denominators(self.unprepared_of())
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ class RelevanceNode(nn.Module):
         """The rule, where the node has one."""
         return str(getattr(self, "rule", ""))
 
+    def unprepared(self) -> RelevanceNode:
+        """The same node without what it keeps of parameters; itself where it keeps nothing."""
+        return self
+
     def propagate(self, *args: Any, **kwargs: Any) -> Any:
         """Relevance of the inputs from the relevance of the output, the operands and the arguments."""
         raise NotImplementedError

@@ -27,7 +27,9 @@ class SoftmaxRelevance(RelevanceNode):
     def propagate(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Tensor:
         """The relevance of the logits, of their shape."""
         total = relevance.sum(dim, keepdim=True)
-        return (input * (relevance - output * total)).masked_fill(_masked(input, output), 0)
+        # the logits are masked, and not their relevance, in whose derivative they would be ∞ · 0
+        logits = input.masked_fill(_masked(input, output), 0)
+        return logits * (relevance - output * total)
 
     def taken(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Taken:
         """``Σ_j R_j (1 − x_j + Σ_i x_i y_i)``: the softmax less its linear part, per unit of it."""
