@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution
@@ -27,6 +27,7 @@ from lrp_fx.outputs import OutputKey
 from lrp_fx.plan import Plan, Unknown
 from lrp_fx.program import Explanation, Program, check_batch, per_sample
 from lrp_fx.relevance import BiasPolicy, Engine
+from lrp_fx.rewrite import Memory
 from lrp_fx.start import Start, Target
 
 
@@ -97,6 +98,22 @@ class _Explaining:
             print(program.plan)
         return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
 
+    def compile(self) -> Self:
+        """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.
+
+        The first call with new shapes then takes a minute or so. :meth:`LRPFx.attribute_many`,
+        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled.
+
+        Returns:
+            The attribution itself.
+
+        Raises:
+            OptionError: if there is no C++ compiler; in the next call, if a hook or a callable start
+                cannot be compiled.
+        """
+        self._explainer.compile()
+        return self
+
     def register_relevance_hook(
         self, pattern: MatcherLike, function: HookFunction
     ) -> RemovableHandle:
@@ -162,9 +179,13 @@ class LRPFx(_Explaining, Attribution):
         output: index or key of the output to explain, for models with several; a tuple of them for one
             inside another. None for the first floating tensor of two dimensions or more; the plan says
             which that is.
-        memory: ``"keep"`` keeps every activation until its relevance node has run.
+        memory: ``"keep"`` keeps every activation until its relevance node has run; ``"recompute"`` keeps
+            those at about √n cuts of the graph and computes the others again, which costs a second
+            forward pass.
         optimize: True for all :class:`~lrp_fx.Optimizations`, False for none, or a choice of them; they
             change results by rounding at most.
+        precision: the dtype of the relevance pass, such as ``torch.bfloat16``, which is faster where the
+            processor has it and has an error of its own; None for that of the activations.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -184,14 +205,15 @@ class LRPFx(_Explaining, Attribution):
         capture: str = "auto",
         unknown: Unknown = "error",
         output: OutputKey | None = None,
-        memory: str = "keep",
+        memory: Memory = "keep",
         optimize: bool | Optimizations = True,
+        precision: torch.dtype | None = None,
     ) -> None:
         Attribution.__init__(self, model)
         options = Options(
             *(composite, top_k, filters, propagation, start),
             *(bias, capture, unknown, output),
-            *(memory, optimize),
+            *(memory, optimize, precision),
         )
         self._explainer = Explainer(model, options)
 

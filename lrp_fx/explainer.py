@@ -32,15 +32,16 @@ from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.filters import check_top_k
 from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.layers import Layer, find_layer, layer_name
-from lrp_fx.optimize import NOTHING, Optimizations
+from lrp_fx.optimize import NOTHING, Optimizations, check_compiler, compiled
 from lrp_fx.outputs import OutputKey, candidates, explained_result
 from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
 from lrp_fx.program import Program
 from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
 from lrp_fx.relevance.bilinear import has_attention
-from lrp_fx.rewrite import rewrite
+from lrp_fx.rewrite import MEMORIES, Memory, rewrite
 from lrp_fx.start import Start, StartRelevance
 
+PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 KEPT = 16
 """So many readings are kept: of different values of non-tensor arguments, and of each of these of
 different shapes, where a capture holds for one only. Each has modified weights of its own."""
@@ -64,8 +65,9 @@ class Options:
     capture: str = "auto"
     unknown: Unknown = "error"
     output: OutputKey | None = None
-    memory: str = "keep"
+    memory: Memory = "keep"
     optimize: bool | Optimizations = True
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -73,7 +75,8 @@ class Options:
             ("bias", (None, *BIAS_POLICIES)),
             ("capture", WAYS),
             ("unknown", UNKNOWN_POLICIES),
-            ("memory", ("keep",)),
+            ("memory", MEMORIES),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in known:
                 words = ", ".join(repr(each) for each in known)
@@ -169,7 +172,22 @@ class Explainer:
         self._branching: set[Any] = set()
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of their registration."""
+        self.compiles = False
+        """Whether programs are compiled."""
         self._lock = threading.RLock()
+
+    def compile(self) -> None:
+        """Compile every program, those that are there already too, at its next call.
+
+        Raises:
+            OptionError: if there is no compiler.
+        """
+        check_compiler()
+        with self._lock:
+            self.compiles = True
+            for readings in self._readings.values():
+                for reading in readings:
+                    reading.programs.clear()
 
     def refresh(self) -> None:
         """Recompute, at the next call, all that was computed from parameters."""
@@ -285,8 +303,11 @@ class Explainer:
             engine=self.options.propagation,
             audited=view.audited,
             optimize=NOTHING if view.audited else self.options.optimizations,
+            memory=self.options.memory,
+            precision=self.options.precision,
         )
-        return Program(self.model, lrp, plan)
+        compiles = self.compiles and not view.audited
+        return Program(self.model, lrp, plan, compiled(lrp.module) if compiles else None)
 
     def _plan(self, reading: _Reading, attributed: int, view: View, composite: Composite) -> Plan:
         captured = reading.canonical

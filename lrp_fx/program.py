@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from lrp_fx.evaluation import Runner, divided, evaluated
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.rewrite import LRPGraph
-from lrp_fx.start import Target
+from lrp_fx.start import Places, StartRelevance, Target, target_places
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,15 @@ class Program:
     computes everything from the live parameters.
     """
 
-    def __init__(self, model: nn.Module, lrp: LRPGraph, plan: Plan) -> None:
-        self.model, self.lrp, self.plan = model, lrp, plan
+    def __init__(
+        self,
+        model: nn.Module,
+        lrp: LRPGraph,
+        plan: Plan,
+        compiled: Callable[..., Any] | None = None,
+    ) -> None:
+        self.model, self.lrp, self.plan, self.compiled = model, lrp, plan, compiled
+        self._output_shapes: dict[Any, torch.Size] = {}
         self._fingerprint: tuple[Any, ...] | None = None
         self._lock = threading.Lock()
 
@@ -100,17 +107,41 @@ class Program:
             return explanation
         self.follow_model()
         with torch.no_grad():
-            relevance, output, start = self.lrp.module(*tensors, target)
+            if self.compiled is None:
+                results = self.lrp.module(*tensors, target)
+            else:
+                results = self.compiled(*tensors, self._checked(tensors, target))
+            relevance, output, start = results
             explanation = Explanation(relevance, output, start)
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
                 raise self.first_non_finite(tensors, target)
         return explanation
 
+    def _checked(self, tensors: tuple[Tensor, ...], target: Target) -> Target | Places:
+        """The target as a tensor of places, which a compiled graph takes without looking at it."""
+        start = self.lrp.module.get_submodule(str(self._start.target))
+        assert isinstance(start, StartRelevance)
+        if not start.takes_target:
+            return target
+        shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
+        if shapes not in self._output_shapes:
+            output = self.output(tensors)
+            check_batch(output, tensors[0].shape[0])
+            self._output_shapes[shapes] = output.shape
+        places = target_places(target, self._output_shapes[shapes])
+        return Places(places.to(tensors[0].device))
+
+    @property
+    def _start(self) -> fx.Node:
+        """The node that the relevance starts with."""
+        (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
+        return start  # type: ignore[no-any-return]
+
     def output(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """The explained output (N, …), without any relevance."""
         self.follow_model()
         graph = self.lrp.module.graph
-        (start,) = (node for node in graph.nodes if node.name == "start")
+        start = self._start
         output = start.args[0]
         assert isinstance(output, fx.Node)
         before = list(graph.nodes)[: list(graph.nodes).index(start)]
@@ -227,7 +258,7 @@ class Program:
         finder = _Finder(self.lrp.module, live)
         with torch.no_grad():
             finder.run(*tensors, *run)
-        (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
+        start = self._start
         if start.args[0] in finder.forward:
             node = finder.forward[0]
             return InputError(

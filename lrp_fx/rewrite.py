@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,6 +28,7 @@ from lrp_fx.optimize import (
     activate_in_place,
     overwrite_relevance,
     preferred_layout,
+    recompute,
     stand_ins,
 )
 from lrp_fx.plan import Plan, Step
@@ -35,6 +36,8 @@ from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, Relevan
 from lrp_fx.rules import Rule
 from lrp_fx.start import Start, StartRelevance
 
+Memory = Literal["keep", "recompute"]
+MEMORIES: tuple[Memory, ...] = ("keep", "recompute")
 CONSTANTS, RELEVANCE = "constants", "relevance"
 
 
@@ -71,6 +74,8 @@ def rewrite(
     engine: Engine,
     audited: bool = False,
     optimize: Optimizations = NOTHING,
+    memory: Memory = "keep",
+    precision: torch.dtype | None = None,
 ) -> LRPGraph:
     """Write the LRP graph of a plan.
 
@@ -82,8 +87,11 @@ def rewrite(
         engine: who computes adjoints.
         audited: also run the nodes that keep all relevance, for the ledger.
         optimize: what is optimized.
+        memory: keep the activations, or compute most of them again.
+        precision: the dtype of the relevance pass, None for that of the activations.
     """
-    return _Writer(captured, plan, bias, engine, audited, optimize).write(start)
+    writer = _Writer(captured, plan, bias, engine, audited, optimize, precision)
+    return writer.write(start, memory)
 
 
 class BoundRelevance(RelevanceNode):
@@ -110,6 +118,10 @@ class KeepRelevance(RelevanceNode):
     def taken(self, relevance: Tensor) -> Taken:
         """All of it."""
         return {"constant": relevance.sum()}
+
+
+_OF_VALUES = (StartRelevance, BoundRelevance)
+"""Relevance nodes that only read forward values, in whose dtype they work."""
 
 
 @dataclass
@@ -179,8 +191,10 @@ class _Writer:
         engine: Engine,
         audited: bool,
         optimize: Optimizations,
+        precision: torch.dtype | None,
     ) -> None:
         self.captured, self.plan, self.optimize = captured, plan, optimize
+        self.precision = precision
         self.stand_ins: dict[fx.Node, fx.Node] = {}
         self.bias, self.engine, self.audited = bias, engine, audited
         self.kept: list[fx.Node] = []
@@ -196,7 +210,7 @@ class _Writer:
         self.constants_path = _free(CONSTANTS, taken)
         self.relevance_path = _free(RELEVANCE, taken)
 
-    def write(self, start: Start) -> LRPGraph:
+    def write(self, start: Start, memory: Memory) -> LRPGraph:
         """The whole graph."""
         if self.optimize.stand_ins:
             self.stand_ins = stand_ins(self.plan, start, self.bias)
@@ -219,6 +233,8 @@ class _Writer:
         results = self._relevance_nodes()
         self.graph.output((tuple(results), output, self.start, *self.kept))
         remove_unused(self.graph)
+        if memory == "recompute":
+            recompute(self.graph, self.start)
         if self.optimize.in_place:
             activate_in_place(self.graph)
         return self._finish()
@@ -339,6 +355,8 @@ class _Writer:
         """A call of a relevance node, kept under ``relevance.<attribute>``."""
         target = f"{self.relevance_path}.{attribute}"
         assert target not in self.modules, target
+        if isinstance(module, RelevanceNode) and not isinstance(module, _OF_VALUES):
+            module.precision = self.precision
         self.modules[target] = module
         node = self.graph.create_node("call_module", target, args, kwargs, name=name)
         node.meta = {**origin.meta, "origin": origin.name}

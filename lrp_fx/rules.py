@@ -28,6 +28,11 @@ from torch import Tensor
 from lrp_fx.errors import OptionError
 
 
+def may_write() -> bool:
+    """Whether tensors may be overwritten now: never what a derivative or a compiler has to follow."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
 @dataclass(frozen=True)
 class Stabilizer:
     """What keeps a denominator away from zero: ``S(z) = z + eps · sgn(z)`` with ``sgn(0) = +1``.
@@ -86,7 +91,7 @@ class Stabilizer:
         """
         denominator = self.apply(z, nonnegative=nonnegative)
         alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
-        if self.eps > 0 and self.signed and alike and not torch.is_grad_enabled():
+        if self.eps > 0 and self.signed and alike and may_write():
             return torch.div(relevance, denominator, out=denominator)  # it is read no more
         return self.divided(relevance, denominator, overwrite=overwrite)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,12 @@ StartMode = Literal["logit", "one_hot", "softmax"]
 Start = StartMode | Callable[[Tensor], Tensor]
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 MODES: tuple[StartMode, ...] = ("logit", "one_hot", "softmax")
+
+
+class Places(NamedTuple):
+    """A target that was checked against the output: each sample's place in it, flattened; (N, 1)."""
+
+    flat: Tensor
 
 
 class StartRelevance(RelevanceNode):
@@ -42,7 +48,7 @@ class StartRelevance(RelevanceNode):
         """Whether the relevance depends on a target."""
         return self.start in ("logit", "one_hot")
 
-    def propagate(self, output: Tensor, target: Target) -> Tensor:
+    def propagate(self, output: Tensor, target: Target | Places) -> Tensor:
         """The relevance of ``output`` (N, …), of its shape.
 
         Raises:
@@ -71,9 +77,12 @@ class StartRelevance(RelevanceNode):
             return output.softmax(1)
         return self.at_target(output, target)
 
-    def at_target(self, output: Tensor, target: Target) -> Tensor:
+    def at_target(self, output: Tensor, target: Target | Places) -> Tensor:
         """The output, or one, at the target and zero elsewhere, of the shape of ``output``."""
-        places = target_places(target, output.shape).to(output.device)
+        if isinstance(target, Places):
+            places = target.flat
+        else:
+            places = target_places(target, output.shape).to(output.device)
         flat = output.reshape(output.shape[0], -1)
         values = flat.gather(1, places) if self.start == "logit" else flat.new_ones(places.shape)
         return torch.zeros_like(flat).scatter(1, places, values).reshape(output.shape)
@@ -85,7 +94,7 @@ class TensorStart(StartRelevance):
     A negative index counts from the end. One that is out of range is no place: no relevance starts.
     """
 
-    def at_target(self, output: Tensor, target: Target) -> Tensor:
+    def at_target(self, output: Tensor, target: Target | Places) -> Tensor:
         """The output, or one, at the target and zero elsewhere; ``target`` is (N,) or (N, K)."""
         assert isinstance(target, Tensor)
         sizes = indexed_sizes(output.shape)

@@ -5,16 +5,23 @@ Each optimization is a pass over a graph, in a file of its own, and can be switc
 
 from __future__ import annotations
 
+from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled, has_compiler
 from lrp_fx.optimize.layout import preferred_layout
 from lrp_fx.optimize.optimizations import NOTHING, Optimizations
 from lrp_fx.optimize.overwriting import activate_in_place, overwrite_relevance
+from lrp_fx.optimize.recomputing import recompute
 from lrp_fx.optimize.standins import stand_ins
 
 __all__ = [
     "NOTHING",
+    "NO_COMPILER",
     "Optimizations",
     "activate_in_place",
+    "check_compiler",
+    "compiled",
+    "has_compiler",
     "overwrite_relevance",
     "preferred_layout",
+    "recompute",
     "stand_ins",
 ]

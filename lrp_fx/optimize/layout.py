@@ -7,6 +7,7 @@ from torch import Tensor
 
 _DTYPES = (torch.float32, torch.bfloat16)
 """Those that oneDNN has kernels for; other dtypes take kernels that know one layout only."""
+_HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def preferred_layout(image: Tensor) -> Tensor:
@@ -17,10 +18,6 @@ def preferred_layout(image: Tensor) -> Tensor:
     caller chose it.
     """
     prefers = (
-        image.dim() == 4
-        and image.device.type == "cpu"
-        and image.dtype in _DTYPES
-        and torch.backends.mkldnn.enabled
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        image.dim() == 4 and image.device.type == "cpu" and image.dtype in _DTYPES and _HAS_ONEDNN
     )
     return image.contiguous(memory_format=torch.channels_last) if prefers else image

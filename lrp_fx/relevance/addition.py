@@ -13,7 +13,7 @@ from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument, by_operand
 from lrp_fx.relevance.taken import Taken, by_stabilizer
-from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule
+from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule, may_write
 
 
 class AdditionRelevance(RelevanceNode):
@@ -68,7 +68,7 @@ class AdditionRelevance(RelevanceNode):
         found = []
         for place, (value, factor, shape) in enumerate(shares):
             share = value if factor == 1 else value * factor
-            is_last = place == len(shares) - 1 and not torch.is_grad_enabled()
+            is_last = place == len(shares) - 1 and may_write()
             share = quotient.mul_(share) if is_last else quotient * share
             found.append(sum_to(share, shape))
         return found

@@ -19,7 +19,19 @@ from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
-from lrp_fx.rules import FULL, ONES, Branch, Epsilon, Group, LinearRule, Part, Rule, Table, ZBox
+from lrp_fx.rules import (
+    FULL,
+    ONES,
+    Branch,
+    Epsilon,
+    Group,
+    LinearRule,
+    Part,
+    Rule,
+    Table,
+    ZBox,
+    may_write,
+)
 
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
 BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
@@ -88,7 +100,8 @@ class LinearRelevance(RelevanceNode):
     ) -> None:
         super().__init__()
         self.packet = packet
-        self.adjoint = ADJOINTS[str(packet.__name__)]
+        self.name = str(packet.__name__)
+        self.adjoint = ADJOINTS[self.name]
         self.rule = rule
         self.bias_policy = bias
         self.engine: Engine = engine
@@ -105,7 +118,7 @@ class LinearRelevance(RelevanceNode):
 
     def extra_repr(self) -> str:
         """The operation and the rule."""
-        return f"{self.packet.__name__}, {self.rule}, bias={self.bias_policy!r}"
+        return f"{self.name}, {self.rule}, bias={self.bias_policy!r}"
 
     @property
     def reads_output(self) -> bool:
@@ -208,7 +221,7 @@ class LinearRelevance(RelevanceNode):
     ) -> Tensor:
         """``c Σ_k s_k x_k ⊙ W_kᵀ q`` with ``q = R / S(Σ_k s_k z_k)``, and the bias' share."""
         z, offset, terms = self._denominator(group, operands, denominator)
-        overwrite = overwrite and not torch.is_grad_enabled()
+        overwrite = overwrite and may_write()
         if denominator is None:
             nonnegative = self._is_nonnegative(group)
             q = self.rule.stabilizer.quotient(
@@ -227,7 +240,7 @@ class LinearRelevance(RelevanceNode):
 
     def _times(self, x: Tensor, pulled: Tensor) -> Tensor:
         """``x ⊙ pulled``, in the memory of what an adjoint kernel has just made."""
-        if self.engine == "direct" and x.dtype == pulled.dtype and not torch.is_grad_enabled():
+        if self.engine == "direct" and x.dtype == pulled.dtype and may_write():
             return pulled.mul_(x)
         return x * pulled
 
@@ -300,7 +313,7 @@ class LinearRelevance(RelevanceNode):
 
     def _units(self, weight: Tensor, operands: _Operands) -> int:
         """The number of output channels."""
-        if str(self.packet.__name__).startswith("conv_transpose"):
+        if self.name.startswith("conv_transpose"):
             return int(weight.shape[1] * operands.options.get("groups", 1))
         return weight.shape[0]
 
@@ -349,7 +362,7 @@ class LinearRelevance(RelevanceNode):
 
     def _along_channels(self, offset: Tensor, weight: Tensor) -> Tensor:
         """A bias in a shape that broadcasts to the output."""
-        if str(self.packet.__name__) == "linear":
+        if self.name == "linear":
             return offset
         return offset.reshape(-1, *[1] * (weight.dim() - 2))
 

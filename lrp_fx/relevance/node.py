@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.relevance.taken import Taken
+from lrp_fx.rules import may_write
 
 
 class RelevanceNode(nn.Module):
@@ -26,11 +27,16 @@ class RelevanceNode(nn.Module):
     """Whether nobody else reads the relevance that comes in, so that it may be overwritten."""
 
     def _may_overwrite(self) -> bool:
-        """Whether to do so now: never what a derivative still needs."""
-        return self.overwrites and not torch.is_grad_enabled()
+        """Whether to do so now."""
+        return self.overwrites and may_write()
+
+    precision: torch.dtype | None = None
+    """What the operands are cast to before the rule; None for no cast."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run :meth:`propagate`, outside autocast."""
+        if self.precision is not None:
+            args, kwargs = _cast(args, self.precision), _cast(kwargs, self.precision)
         return _outside_autocast(self.propagate, args, kwargs)
 
     def account(self, *args: Any, **kwargs: Any) -> Taken:

@@ -34,11 +34,12 @@ class RoutingRelevance(RelevanceNode):
     def __init__(self, packet: Packet, adjoint: Adjoint, engine: Engine) -> None:
         super().__init__()
         self.packet, self.adjoint = packet, adjoint
+        self.name = str(packet.__name__)
         self.engine: Engine = engine
 
     def extra_repr(self) -> str:
         """The operation."""
-        return str(self.packet.__name__)
+        return self.name
 
     def propagate(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Tensor:
         """The relevance of the operand, of ``shape``."""
@@ -52,7 +53,7 @@ class RoutingRelevance(RelevanceNode):
 
     def taken(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Taken:
         """The relevance of constant padding."""
-        if str(self.packet.__name__) != "pad" or options.get("mode", "constant") != "constant":
+        if self.name != "pad" or options.get("mode", "constant") != "constant":
             return {}
         inside = self.packet(relevance.new_ones(shape), options["pad"])
         return {"padding": (relevance * (1 - inside)).sum()}
@@ -97,10 +98,11 @@ class SplitRelevance(RelevanceNode):
     def __init__(self, packet: Packet, indices: Sequence[int]) -> None:
         super().__init__()
         self.packet, self.indices = packet, tuple(indices)
+        self.name = str(packet.__name__)
 
     def extra_repr(self) -> str:
         """The operation."""
-        return str(self.packet.__name__)
+        return self.name
 
     def propagate(
         self, relevances: list[Tensor], shape: torch.Size, dim: int = 0, **options: Any
@@ -112,7 +114,7 @@ class SplitRelevance(RelevanceNode):
         for index, relevance in zip(self.indices, relevances, strict=True):
             place = index % len(pieces)
             read[place] = read[place] + relevance if place in read else relevance
-        joined = torch.stack if str(self.packet.__name__) == "unbind" else torch.cat
+        joined = torch.stack if self.name == "unbind" else torch.cat
         return joined([read.get(i, piece) for i, piece in enumerate(pieces)], dim)
 
 

@@ -1,0 +1,55 @@
+"""``torch.compile`` of an LRP graph as one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from lrp_fx.errors import OptionError
+
+NO_COMPILER = (
+    "{what} needs a C++ compiler, and none was found: install g++ or clang, or name one in the "
+    "environment variable CXX"
+)
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler that torch can use."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return bool(get_cpp_compiler())
+    except InvalidCxxCompiler:
+        return False
+
+
+def check_compiler() -> None:
+    """Raise an ``OptionError`` if there is no compiler."""
+    if not has_compiler():
+        raise OptionError(NO_COMPILER.format(what="compile()"))
+
+
+def compiled(module: fx.GraphModule) -> Callable[..., Any]:
+    """The graph compiled as a whole, at its first call.
+
+    Raises:
+        OptionError: in the call, if something in the graph cannot be compiled, such as a hook that calls
+            other libraries.
+    """
+    function = torch.compile(module, fullgraph=True)
+
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except torch._dynamo.exc.Unsupported as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise OptionError(
+                f"compile() cannot follow a part of this explainer ({reason}); hooks and callable starts "
+                "have to be plain torch code"
+            ) from error
+
+    return call

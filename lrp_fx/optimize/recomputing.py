@@ -1,0 +1,71 @@
+"""Less memory for more time: activations that are computed again when their relevance is due.
+
+The forward nodes are cut into about √n segments. Only what crosses a cut is kept; the rest of a segment
+is computed once more, from there, when the relevance pass comes to it (Chen et al. 2016).
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import fx
+
+
+def recompute(graph: fx.Graph, start: fx.Node) -> None:
+    """Rewrite an LRP graph so that it keeps the values at cuts only.
+
+    Args:
+        graph: forward nodes, then ``start``, then relevance nodes.
+        start: the first node of the relevance pass.
+    """
+    nodes = list(graph.nodes)
+    forward = [node for node in nodes[: nodes.index(start)] if _holds_memory(node)]
+    segment = _segments(forward)
+    last = max(segment.values(), default=0)
+    crossing = {
+        node
+        for node in forward
+        if any(segment.get(user, segment[node]) != segment[node] for user in node.users)
+    }
+    again = {node for node in forward if node not in crossing and segment[node] != last}
+    copies: dict[fx.Node, fx.Node] = {}
+    for reader in nodes[nodes.index(start) :]:
+        for value in reader.all_input_nodes:
+            if value in again:
+                with graph.inserting_before(reader):
+                    reader.replace_input_with(value, _copy(graph, value, again, copies))
+
+
+def _holds_memory(node: fx.Node) -> bool:
+    """Whether a node's value is a tensor that the pass itself makes, and not just a shape."""
+    return node.op == "call_function" and node.target is not getattr
+
+
+def _segments(forward: list[fx.Node]) -> dict[fx.Node, int]:
+    """The number of each node's segment: cut where the fewest values cross, near equal lengths."""
+    place = {node: i for i, node in enumerate(forward)}
+    crossing = [0] * (len(forward) + 1)  # by the position of a cut, how many values lie across it
+    for node, first in place.items():
+        for cut in range(
+            first + 1, max((place.get(u, first) for u in node.users), default=first) + 1
+        ):
+            crossing[cut] += 1
+    count = max(1, math.isqrt(len(forward)))
+    length = len(forward) / count
+    cuts = []
+    for i in range(1, count):
+        near = range(math.ceil((i - 0.5) * length), math.ceil((i + 0.5) * length))
+        cuts.append(min(near, key=lambda cut: (crossing[cut], abs(cut - i * length))))
+    return {node: sum(cut <= i for cut in cuts) for node, i in place.items()}
+
+
+def _copy(
+    graph: fx.Graph, node: fx.Node, again: set[fx.Node], copies: dict[fx.Node, fx.Node]
+) -> fx.Node:
+    """The node computed again, and what it reads where that is not there either."""
+    if node not in copies:
+        for source in node.all_input_nodes:
+            if source in again:
+                _copy(graph, source, again, copies)
+        copies[node] = graph.node_copy(node, lambda n: copies.get(n, n))
+    return copies[node]
