@@ -112,8 +112,11 @@ class Held(TorchFunctionMode):
             for x, each in zip((q, k, v), zip(w.chunk(3), b.chunk(3), strict=True), strict=True)
         ]
         split = [x.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3) for x in projected]
-        mask = kwargs.get("attn_mask")
-        mixed = self.attention(*split, attn_mask=None if mask is None else mask)
+        mask, padding = kwargs.get("attn_mask"), kwargs.get("key_padding_mask")
+        if padding is not None:  # (N, T), by now in floats as the other
+            padding = padding[:, None, None]
+            mask = padding if mask is None else mask + padding
+        mixed = self.attention(*split, attn_mask=mask)
         return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), w_out, b_out), None
 
 

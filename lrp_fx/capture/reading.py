@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.aten import name_of, packet_of
@@ -62,6 +63,7 @@ def read(
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
             return captured
         _refuse_random(model, captured, arguments, own)
+        _refuse_fast_path(model, arguments, own)
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something else than the model{culprit}")
     if own is not None and _packs(model, arguments):
@@ -128,6 +130,37 @@ def _refuse_random(
         f"the model ({type(model).__name__}) is random in eval mode: two runs on the same inputs "
         f"differ, so there is no one output to explain.{''.join(lines)}\nLet randomness depend on "
         "self.training: F.dropout(x, p, training=self.training)."
+    )
+
+
+class _OwnCode(TorchFunctionMode):
+    """Keeps torch's modules to their own code: they take no fast path in a thread with such a mode."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object]) -> None:
+    """Say that torch's fast path makes the model compute something else than its code.
+
+    It reads a float mask as a boolean one, and nn.TransformerEncoder's sets padded tokens to zero.
+
+    Raises:
+        CaptureError: if the model's output differs with and without it.
+    """
+    with _OwnCode():
+        written = run_model(model, arguments)
+    if all(_close(a, b, REORDERED) for a, b in zip(own, written, strict=True)):
+        return
+    kinds = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+    fast = [(path, m) for path, m in model.named_modules() if isinstance(m, kinds)]
+    names = f"'{fast[0][0]}' (nn.{type(fast[0][1]).__name__})" if fast else "a module"
+    raise CaptureError(
+        f"the model ({type(model).__name__}) has two outputs on these inputs: without gradients {names} "
+        "takes a fast path of torch that computes something else than its code does. It reads a mask of "
+        "floats as a boolean one, and nn.TransformerEncoder's sets padded tokens to zero. Switch it off "
+        "with torch.backends.mha.set_fastpath_enabled(False), so that the model computes what is "
+        "explained."
     )
 
 

@@ -87,7 +87,10 @@ class AdditionRelevance(RelevanceNode):
         quotient = self.rule.stabilizer.quotient(relevance, z)
         taken = by_stabilizer(self.rule.stabilizer, relevance, z)
         for constant in constants:
-            taken["constant"] = (quotient * constant).sum()
+            share = quotient * constant
+            if isinstance(constant, Tensor):  # c / S(a + c) → 1 for c → −∞, as in an additive mask
+                share = torch.where(constant.isinf(), relevance, share)
+            taken["constant"] = share.sum()
         return taken
 
 

@@ -39,11 +39,12 @@ Taken = dict[Cause, Tensor]
 
 
 def by_stabilizer(stabilizer: Stabilizer, relevance: Tensor, z: Tensor) -> Taken:
-    """What ``z · R / S(z)`` is short of ``R``, of one shape with ``z``."""
+    """What ``z · R / S(z)`` is short of ``R``, of one shape with ``z``; nothing where ``z`` is −∞."""
     denominator = stabilizer.apply(z)
     quotient = stabilizer.quotient(relevance, z)
+    short = (denominator - z).masked_fill(z.isinf(), 0)  # of a masked logit, ∞ − ∞
     return {
-        "stabilizer": (quotient * (denominator - z)).sum(),
+        "stabilizer": (quotient * short).sum(),
         "dead": relevance.masked_fill(denominator != 0, 0).sum(),
     }
 
