@@ -119,6 +119,7 @@ class View:
         layers_input: their inputs instead of their outputs.
         audited: for the ledger, which also wants to see what goes nowhere.
         masked: layers whose relevance each run masks by channels.
+        through: masked layers also keep relevance from going round them.
         channel_dim: the dimension of these channels.
     """
 
@@ -128,6 +129,7 @@ class View:
     layers_input: bool = False
     audited: bool = False
     masked: tuple[Layer, ...] = ()
+    through: bool = False
     channel_dim: int = 1
 
 
@@ -297,12 +299,16 @@ class Explainer:
                 )
                 for layer in view.layers
             ]
-        masks = {}
+        masks: dict[fx.Node, MaskRelevance] = {}
         for layer in view.masked:
             name = layer_name(self.model, layer)
             nodes = find_layer(captured, self.model, layer, before=explained)
             if len(nodes) != 1:
                 raise InputError(f"'{name}' returns {len(nodes)} tensors: name the node of one")
+            if nodes[0] in masks:
+                raise InputError(
+                    f"'{name}' and '{masks[nodes[0]].layer}' are one node, '{nodes[0].name}': name one"
+                )
             masks[nodes[0]] = MaskRelevance(name, view.channel_dim)
         plan = make_plan(
             captured,
@@ -315,7 +321,7 @@ class Explainer:
             notes=[*notes, note],
             hooks=tuple(self.hooks.values()),
         )
-        return replace(plan, masks=masks)
+        return replace(plan, masks=masks, through=view.through)
 
 
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:

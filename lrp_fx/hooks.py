@@ -94,6 +94,14 @@ class MaskRelevance(RelevanceNode):
         return torch.zeros_like(relevance).index_copy(dim, places, kept)
 
 
+class BypassRelevance(RelevanceNode):
+    """Relevance that goes round a masked layer: none goes on where a run names channels there."""
+
+    def propagate(self, relevance: Tensor, channels: Channels | None) -> Tensor:
+        """The relevance, or zeros of its shape."""
+        return relevance if channels is None else torch.zeros_like(relevance)
+
+
 def check_dim(layer: str, relevance: Tensor, dim: int) -> int:
     """The dimension of the channels, from the front.
 

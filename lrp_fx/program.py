@@ -17,7 +17,7 @@ from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.rewrite import LRPGraph
-from lrp_fx.start import Target
+from lrp_fx.start import Selected, Target
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Program:
         ]
         return placeholders[position] in {node.name for node in self.plan.tokens}
 
-    def run(self, tensors: tuple[Tensor, ...], target: Target) -> Explanation:
+    def run(self, tensors: tuple[Tensor, ...], target: Target | Selected) -> Explanation:
         """Explain.
 
         Args:
