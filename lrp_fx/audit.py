@@ -142,8 +142,10 @@ class Ledger:
         Raises:
             OptionError: if there is no such sample.
         """
-        if not 0 <= sample < len(self.start):
-            raise OptionError(f"the ledger holds samples 0 to {len(self.start) - 1}, not {sample}")
+        if not isinstance(sample, int) or not 0 <= sample < len(self.start):
+            raise OptionError(
+                f"the ledger holds samples 0 to {len(self.start) - 1}, not {sample!r}"
+            )
 
         def chosen(amounts: PerSample) -> PerSample:
             return (amounts[sample],)

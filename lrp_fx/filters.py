@@ -25,6 +25,8 @@ def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
         OptionError: if ``top_k`` is out of range or ``relevance`` has no batch dimension.
     """
     check_top_k(top_k)
+    if not isinstance(relevance, Tensor) or not relevance.is_floating_point():
+        raise OptionError("relevance_filter needs a floating point tensor")
     if relevance.dim() == 0:
         raise OptionError("relevance_filter needs a batch dimension: (N, ...)")
     if top_k == 1 or relevance.numel() == 0:
