@@ -402,6 +402,9 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
         layer: as in :class:`LayerLRPFx`, one layer.
         composite: as in :class:`LRPFx`.
         options: the keyword options of :class:`LRPFx`.
+
+    The neuron stands where the output stood: it is the layer before it that gets what a preset has for
+    the last one, such as ε in the ``Epsilon…`` family.
     """
 
     @classmethod
