@@ -850,6 +850,13 @@ CAPTUMS: dict[str, tuple[nn.Module, Tensor, Any, Any, Any]] = {
         compat.captum("alpha1_beta0"),
         [[12.0, 33.6, 50.4]],
     ),
+    "identity": (
+        _simple(-2.0),
+        THREE,
+        None,
+        Composite([("linear", rules.Pass()), ("linear2", rules.Epsilon(1e-9))]),
+        [[24.0, 36.0, 36.0]],
+    ),
     "skip connection": (Skip(), torch.tensor([[2.0, 3.0]]), 1, compat.captum(), [[10.0, 18.0]]),
     "max_pool1d": (
         _filled(2.0, nn.Linear(2, 2, bias=False), nn.MaxPool1d(2)),
@@ -885,6 +892,12 @@ def test_numbers_of_captums_lrp_tests(
     torch.testing.assert_close(relevance, torch.tensor(expected), rtol=CAPTUM, atol=CAPTUM)
 
 
+def test_the_identity_is_for_layers_that_keep_the_shape() -> None:
+    lrp = LRPFx(cnn(), Composite([("classifier", rules.Pass())]))
+    with pytest.raises(InputError, match=r"shape \(2, 4\) to an input of shape \(2, 5\)"):
+        lrp.attribute(numbers(2, 2, 8, 8), 1)
+
+
 def test_captums_number_for_two_summed_inputs_is_split_here() -> None:
     """Captum gives *both* inputs of ``x1 + x2`` the whole relevance [16, 32, 48] and reports a delta
     of −104; a sum shares it in proportion, which leaves what the biases absorb.
@@ -908,6 +921,14 @@ def test_numbers_of_captums_layer_lrp_tests() -> None:
     torch.testing.assert_close(delta, torch.zeros(1), rtol=0, atol=CAPTUM)
     gamma = LayerLRPFx(_simple(-2.0), "linear", GAMMAS).attribute(THREE)
     torch.testing.assert_close(gamma, torch.tensor([[24.0, 36.0, 36.0]]), rtol=CAPTUM, atol=CAPTUM)
+    for rule in ("gamma", "alpha1_beta0"):
+        found = LayerLRPFx(_simple(-2.0), "linear", compat.captum(rule)).attribute(THREE)
+        torch.testing.assert_close(
+            found, torch.tensor([[24.0, 36.0, 36.0]]), rtol=CAPTUM, atol=CAPTUM
+        )
+    tanh = _filled(0.1, nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 1, bias=False))
+    found = LayerLRPFx(tanh, "0", compat.captum()).attribute(THREE)
+    torch.testing.assert_close(found, torch.full((1, 3), 0.0537), rtol=CAPTUM, atol=CAPTUM)
     layers = [simple.linear, simple.linear2]
     both, deltas = LayerLRPFx(simple, layers, compat.captum()).attribute(  # type: ignore[arg-type]
         torch.cat([THREE, 2 * THREE]), None, None, True, True
