@@ -43,6 +43,9 @@ from lrp_fx.start import Start, StartRelevance
 KEPT = 16
 """So many readings are kept: of different values of non-tensor arguments, and of each of these of
 different shapes, where a capture holds for one only. Each has modified weights of its own."""
+VIEWS = 8
+"""So many programs are kept of each reading: for layers, conditions, the ledger. Each has modified
+weights of its own too, and who goes through all layers of a model makes as many as there are."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class _Reading:
     verified: set[Any] = field(default_factory=set)
     candidates: tuple[bool, ...] | None = None
     """Which outputs could be explained unasked, as the last verification showed."""
-    programs: dict[Any, Program] = field(default_factory=dict)
+    programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
     hooks: tuple[Hook, ...] = ()
 
 
@@ -197,7 +200,8 @@ class Explainer:
             for readings in self._readings.values():
                 for reading in readings:
                     if reading.state == state_of(self.model) and reading.programs:
-                        return next(iter(reading.programs.values()))
+                        attributed, *_ = next(iter(reading.programs))
+                        return self._program(reading, attributed, View())
             arguments = self._expected_arguments()
             way = self.options.capture
             if way in ("export", "record"):
@@ -258,9 +262,11 @@ class Explainer:
         if hooks != reading.hooks:
             reading.programs.clear()
             reading.hooks = hooks
-        if key not in reading.programs:
-            reading.programs[key] = self._build(reading, attributed, view)
-        return reading.programs[key]
+        program = reading.programs.pop(key, None) or self._build(reading, attributed, view)
+        reading.programs[key] = program  # behind the others: the first one is the longest unused
+        while len(reading.programs) > VIEWS:
+            del reading.programs[next(iter(reading.programs))]
+        return program
 
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
         captured = reading.canonical

@@ -509,6 +509,22 @@ def test_graphs_for_ever_new_arguments_do_not_pile_up() -> None:
     assert torch.equal(lrp.attribute(x, 0, 1.0), expected)
 
 
+def test_programs_for_ever_new_views_do_not_pile_up() -> None:
+    """Nor do those for one layer or condition after the other; the plan stays that of the inputs."""
+    model = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=1) for _ in range(20)), nn.Flatten())
+    crp, x, counts = ConceptLRPFx(model, "z_plus"), images(), []
+    whole = crp.attribute(x, 1)
+    for start in (0, 10):
+        for index in range(start, start + 10):
+            parts = crp.attribute_conditions(x, [{str(index): [0]}, {str(index): [1]}], 1)
+            assert distance(parts.sum(0), whole) < SINGLE
+        counts.append(live_tensors())
+    assert counts[0] == counts[1]
+    crp.audit(x, 1)
+    assert str(crp.plan()) == str(LRPFx(model, "z_plus").plan(x))
+    assert torch.equal(crp.attribute(x, 1), whole)
+
+
 def test_an_object_that_goes_takes_everything_with_it() -> None:
     model, x = net(), images()
     LRPFx(model).attribute(x, 1)
