@@ -175,6 +175,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
             if not isinstance(args[1], int):
                 raise NotTraceable("several of the results of one call, by a slice")
             return super().create_proxy(kind, target, args, kwargs)
+        if any(map(self._is_tuple, (*args, *kwargs.values()))):
+            raise NotTraceable(
+                "a list of results of one call, of which nobody knows how many, as one"
+            )
         packet = packet_of(target)
         if packet is not None:
             return self._call(packet, args, kwargs)
