@@ -26,6 +26,7 @@ from lrp_fx.layers import ancestors
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode, Taken
 from lrp_fx.rules import Rule
+from lrp_fx.sources import with_source
 from lrp_fx.start import Start, StartRelevance
 
 CONSTANTS, RELEVANCE = "constants", "relevance"
@@ -471,7 +472,7 @@ class _Writer:
         }
         root.update({path: tensor_at(source, path) for path in parameters})
         root.update({path: torch.empty(0) for path in computed.values()})
-        module = fx.GraphModule(root, self.graph, class_name="LRP")
+        module = with_source(fx.GraphModule(root, self.graph, class_name="LRP"))
         module.graph.lint()
         inputs = {str(n.target) for n in constants.graph.nodes if n.op == "get_attr"}
         return LRPGraph(
@@ -498,7 +499,7 @@ class _Writer:
             for node in graph.nodes
             if node.op == "get_attr"
         }
-        return fx.GraphModule(tensors, graph, class_name="Constants")
+        return with_source(fx.GraphModule(tensors, graph, class_name="Constants"))
 
     def _prepared(self) -> dict[str, str]:
         """The relevance nodes whose weight is a constant, and where that is."""
