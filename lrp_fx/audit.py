@@ -13,11 +13,9 @@ from torch import Tensor, fx
 from lrp_fx.aten import name_of
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluation import divided, evaluated
-from lrp_fx.filters import TopKFilter
-from lrp_fx.hooks import HookRelevance
 from lrp_fx.plan import Step
 from lrp_fx.program import Program, check_batch, per_sample
-from lrp_fx.relevance import CAUSES, Cause, RelevanceNode
+from lrp_fx.relevance import CAUSES, Cause, EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.linear import Denominators
 from lrp_fx.rewrite import BoundRelevance
 from lrp_fx.start import Target
@@ -343,7 +341,7 @@ class _Books(fx.Interpreter):
             taken = {
                 cause: float(amount) for cause, amount in node.account(*args, **kwargs).items()
             }
-            if isinstance(node, (TopKFilter, HookRelevance)):
+            if isinstance(node, EdgeRelevance):
                 taken = {"filter": came - went}
             sizes = (_total(map(torch.abs, tensors)) for tensors in (arrived, passed))
             self.found[n.name] = _Booking(n, came, went, taken, *sizes)
@@ -358,13 +356,12 @@ def _entry(steps: dict[str, Step], module: fx.GraphModule, bookings: Sequence[_B
         for cause in CAUSES
         if any(amounts := tuple(booking.taken.get(cause, 0.0) for booking in bookings))
     }
-    before = {TopKFilter: "filter", HookRelevance: "hook"}
     rule = module.get_submodule(str(node.target))
     return Entry(
         step.node.name,
         step.path,
-        before.get(type(rule), name_of(step.node)),
-        str(step.rule) if type(rule) not in before else str(rule.extra_repr()),
+        rule.kind if isinstance(rule, EdgeRelevance) else name_of(step.node),
+        rule.extra_repr() if isinstance(rule, EdgeRelevance) else str(step.rule),
         tuple(booking.arrived for booking in bookings),
         tuple(booking.passed for booking in bookings),
         taken,

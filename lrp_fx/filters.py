@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.errors import OptionError
-from lrp_fx.relevance import RelevanceNode
+from lrp_fx.relevance import EdgeRelevance
 
 
 def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
@@ -45,8 +45,10 @@ def check_top_k(top_k: float) -> None:
         )
 
 
-class TopKFilter(RelevanceNode):
+class TopKFilter(EdgeRelevance):
     """:func:`relevance_filter` as a node of the LRP graph."""
+
+    kind = "filter"
 
     def __init__(self, top_k: float) -> None:
         super().__init__()

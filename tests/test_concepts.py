@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, References
 from lrp_fx.errors import InputError, OptionError, TargetError
+from lrp_fx.plan import Step
 
 X = numbers(2, 3, 12, 12)
 ROUNDING = 1e-12
@@ -254,6 +256,33 @@ def test_references_are_the_samples_of_largest_relevance(tmp_path: Path) -> None
             assert places == expected.indices.tolist()
             assert values == pytest.approx(expected.values.tolist())
     assert whole.top("0", 3) == again.top(model[0], 3)
+
+
+def test_a_run_that_broke_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """What was seen before is on disk, is not computed again, and the end is that of one run."""
+    crp, path = ConceptLRPFx(cnn()), tmp_path / "broken.pt"
+
+    def broken() -> Iterator[tuple[Tensor, list[int]]]:
+        yield from batches(3)
+        raise ConnectionError("the data set is gone")
+
+    with pytest.raises(ConnectionError):
+        References(crp, ["2", "0"], path, count=4).update(broken())
+    calls = 0
+
+    def counted(relevance: Tensor, step: Step) -> None:
+        nonlocal calls
+        calls += 1
+
+    crp.register_relevance_hook("2", counted)
+    again = References(crp, ["2", "0"], path, count=4)
+    again.update(batches(5))
+    assert (again.seen, calls) == (15, 2)
+    whole = References(ConceptLRPFx(cnn()), ["2", "0"], tmp_path / "whole.pt", count=4)
+    whole.update(batches(5))
+    for channel in range(4):
+        for layer in ("2", "0"):
+            assert again.top(layer, channel) == whole.top(layer, channel)
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
