@@ -419,7 +419,7 @@ class _Writer:
     def _not_around(self, upper: fx.Node, lower: fx.Node, relevance: fx.Node) -> fx.Node:
         """The relevance that goes from a node to its operand, but for that round a masked node."""
         for masked, below in self.below.items():
-            if upper not in below and lower in below - {masked}:
+            if upper not in below and lower in below and lower is not masked:
                 relevance = self._bypass(masked, relevance)
         return relevance
 

@@ -505,10 +505,10 @@ def callers() -> dict[str, Callable[[Tensor, int], object]]:
     }
 
 
-def grown(method: str, calls: int) -> tuple[int, float]:
-    """By how many live tensors, and megabytes, after so many calls of a kind."""
+def grown(method: str, calls: int, before: int = 20) -> tuple[int, float]:
+    """By how many live tensors, and megabytes, after so many calls of a kind and some before."""
     call = callers()[method]
-    for index in range(20):
+    for index in range(before):
         call(images(seed=index), index % 5)
     tensors, memory = live_tensors(), resident()
     for index in range(calls):
@@ -539,7 +539,8 @@ def test_a_hundred_calls_leave_nothing_behind(method: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(callers().keys() - {*PLAIN}))
 def test_a_thousand_calls_of_every_kind_leave_nothing_behind(method: str) -> None:
-    tensors, memory = grown(method, 1000)
+    """Where graphs are made in each call the allocator is at rest after some hundred."""
+    tensors, memory = grown(method, 1000, before=400)
     assert tensors == 0
     assert memory < SLACK
 
