@@ -264,12 +264,15 @@ def test_random_networks_equal_the_matrix_form(recipe: Recipe, samples: int, see
 @settings(EXAMPLES, max_examples=15)
 @given(recipe=recipes(), seed=st.integers(0, 2**16))
 def test_random_networks_in_both_engines(recipe: Recipe, seed: int) -> None:
+    """And under other rules the ledger closes too."""
     network = Network(recipe, seed).double().eval()
     x = numbers(2, *recipe.shape, seed=seed)
     for composite in ("epsilon", "epsilon_alpha2_beta1", "epsilon_plus_flat"):
-        direct = LRPFx(network, composite).attribute(x, 1)
+        lrp = LRPFx(network, composite)
+        direct = lrp.attribute(x, 1)
         gradient = LRPFx(network, composite, propagation="gradient").attribute(x, 1)
         assert (direct - gradient).abs().max() <= AMPLIFIED * direct.abs().max()
+        assert lrp.audit(x, 1).closes()
 
 
 class Empty(nn.Module):
