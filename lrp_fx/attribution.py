@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -15,20 +15,21 @@ from torch.utils.hooks import RemovableHandle
 
 from lrp_fx.audit import Ledger, audit
 from lrp_fx.capture import Arguments
+from lrp_fx.checks import check_callable, entries
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError, TargetError
 from lrp_fx.explainer import Explainer, Options, View, check_inputs, not_tokens
 from lrp_fx.export import Format, check_destination, exported, save
 from lrp_fx.hooks import Hook, HookFunction
-from lrp_fx.layers import Layer
+from lrp_fx.layers import Layer, as_layers
 from lrp_fx.optimize import Optimizations
 from lrp_fx.outputs import OutputKey
 from lrp_fx.plan import Plan, Unknown
 from lrp_fx.program import Explanation, Program, check_batch, per_sample
 from lrp_fx.relevance import BiasPolicy, Engine
 from lrp_fx.rewrite import Memory
-from lrp_fx.start import Start, Target
+from lrp_fx.start import Selected, Start, Target
 
 
 class _Explaining:
@@ -61,7 +62,7 @@ class _Explaining:
         self,
         inputs: Any,
         additional: Any,
-        target: Target,
+        target: Target | Selected,
         view: View,
         verbose: bool,
         create_graph: bool,
@@ -130,8 +131,10 @@ class _Explaining:
             A handle; ``handle.remove()`` takes the hook away.
 
         Raises:
+            OptionError: if the function cannot be called.
             CompositeError: at the next call, if the pattern matches nothing that carries relevance.
         """
+        check_callable("a relevance hook", function)
         handle = RemovableHandle(self._explainer.hooks)
         self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
         return handle
@@ -239,7 +242,7 @@ class LRPFx(_Explaining, Attribution):
             inputs: a tensor (N, …) or a tuple of tensors of one batch size.
             target: which output to explain: an int, a tuple of ints for outputs of more dimensions, a
                 1-D tensor or a list with one entry per sample; None where there is one value per
-                sample, or where ``start`` needs none.
+                sample, or where ``start`` needs none. A slice among the indices is a region.
             additional_forward_args: further arguments of the model, tensors or not; they get no
                 relevance.
             return_convergence_delta: also return, per sample, the start's sum less the relevance's.
@@ -270,7 +273,7 @@ class LRPFx(_Explaining, Attribution):
     def attribute_many(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        targets: Sequence[Target],
+        targets: Sequence[Target] | Tensor,
         additional_forward_args: Any = None,
         *,
         create_graph: bool = False,
@@ -283,7 +286,8 @@ class LRPFx(_Explaining, Attribution):
         Args:
             inputs: a tensor (N, …) or a tuple of tensors of one batch size.
             targets: T targets, each in the forms of :meth:`attribute`: ``range(10)`` for the first ten
-                classes of every sample; ``list(model(x).topk(5).indices.T)`` for each sample's top five.
+                classes of every sample; or a tensor (T, N) with a target of each sample in each row:
+                ``model(x).topk(5).indices.T`` for each sample's top five.
             additional_forward_args: as in :meth:`attribute`.
             create_graph: likewise.
 
@@ -294,12 +298,15 @@ class LRPFx(_Explaining, Attribution):
             InputError, OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute`
                 does.
         """
-        if not isinstance(targets, Iterable) or not (targets := list(targets)):
-            raise TargetError(f"targets must be a non-empty list of targets, got {targets!r}")
+        listed = list(entries(targets) or [])
+        if not listed:
+            raise TargetError(
+                f"targets must be a non-empty list of targets or a tensor (T, N), got {targets!r}"
+            )
         program, tensors = self._prepared(
             inputs, additional_forward_args, View(), create_graph=create_graph
         )
-        runs, found = ((target,) for target in targets), []
+        runs, found = ((target,) for target in listed), []
         for explanation in program.run_many(tensors, runs, create_graph=create_graph):
             check_batch(explanation.output, tensors[0].shape[0])
             found.append(formed(explanation, inputs, create_graph=create_graph))
@@ -462,7 +469,7 @@ class LayerLRPFx(_OfLayer, LayerAttribution):
             A tensor of the shape of the layer's output (or input); a tuple where the layer returns
             (or reads) several tensors; a list for a list of layers.
         """
-        layers = tuple(self.layer) if isinstance(self.layer, list) else (self.layer,)
+        layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
         view = View(layers=layers, layers_input=attribute_to_layer_input)
         program, tensors = self._prepared(
             inputs, additional_forward_args, view, verbose, create_graph
@@ -492,6 +499,9 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
         layer: as in :class:`LayerLRPFx`, one layer.
         composite: as in :class:`LRPFx`.
         options: the keyword options of :class:`LRPFx`.
+
+    The neuron stands where the output stood: it is the layer before it that gets what a preset has for
+    the last one, such as ε in the ``Epsilon…`` family.
     """
 
     @classmethod
@@ -503,7 +513,7 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        neuron_selector: Target = None,
+        neuron_selector: Target | Callable[[Tensor], Tensor] = None,
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
         verbose: bool = False,
@@ -514,7 +524,9 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
 
         Args:
             inputs: as in :meth:`LRPFx.attribute`.
-            neuron_selector: the neuron's place in the layer's output, in the forms of a target.
+            neuron_selector: the neuron's place in the layer's output, in the forms of a target, slices
+                for several at once; or a function ``f`` of the layer's output (N, …) to (N,), such as a
+                sum of neurons: relevance starts with ``y ⊙ ∂f/∂y``.
             additional_forward_args: as in :meth:`LRPFx.attribute`.
             attribute_to_neuron_input: the neuron of the layer's input instead.
             verbose: print the plan.
@@ -523,9 +535,11 @@ class NeuronLRPFx(_OfLayer, NeuronAttribution):
         Returns:
             Relevance of the shape, dtype and device of the inputs.
         """
-        view = View(explained=self.layer, explained_input=attribute_to_neuron_input)
+        (layer,) = as_layers([self.layer])
+        view = View(explained=layer, explained_input=attribute_to_neuron_input)
+        chosen = Selected(neuron_selector) if callable(neuron_selector) else neuron_selector
         explanation = self._explain(
-            inputs, additional_forward_args, neuron_selector, view, verbose, create_graph
+            inputs, additional_forward_args, chosen, view, verbose, create_graph
         )
         return formed(explanation, inputs, create_graph=create_graph)
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lrp_fx.attribution import LRPFx, formed
+from lrp_fx.checks import check_count, entries
 from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError, OptionError, TargetError
-from lrp_fx.explainer import View
+from lrp_fx.explainer import View, check_inputs
 from lrp_fx.hooks import check_dim
-from lrp_fx.layers import Layer, layer_name
+from lrp_fx.layers import Layer, ancestors, as_layers, layer_name
 from lrp_fx.program import Explanation, Program, check_batch
-from lrp_fx.start import Target
+from lrp_fx.start import Target, Together
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Condition = Mapping[Layer, Any]
-"""Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target."""
+"""Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target or a list of classes."""
 
 
 class ConceptLRPFx(LRPFx):
@@ -63,33 +65,39 @@ class ConceptLRPFx(LRPFx):
         additional_forward_args: Any = None,
         *,
         create_graph: bool = False,
+        exclude_parallel: bool = True,
     ) -> Any:
         """The relevance of the inputs under each condition, from one forward pass.
 
         At each layer that a condition names, the relevance of its other channels is set to zero, where
-        it enters the layer's last operation; of the target's relevance so remains what goes through the
-        chosen channels. The relevance of conditions on all channels of a layer, one each, sums up to
-        that without a condition, since the rules are linear in the relevance.
+        it enters the layer's last operation, and so is relevance that goes round the layer, such as by
+        a skip connection: of the target's relevance remains what goes through the chosen channels.
+        Over conditions on all channels of a layer, one each, it sums up to what goes through the layer,
+        since the rules are linear in the relevance; that is all of it where nothing goes round.
 
         Args:
             inputs: as in :meth:`attribute`.
-            conditions: C conditions: ``{layer: channels}``, where ``"y"`` may give the target of one.
+            conditions: C conditions: ``{layer: channels}``, where ``"y"`` may give the target of one;
+                under ``"y"`` a list is of classes for all samples, which are explained as one.
             target: the target of the conditions that give none.
             additional_forward_args: as in :meth:`attribute`.
             create_graph: likewise.
+            exclude_parallel: False lets the relevance that goes round a layer pass.
 
         Returns:
             Relevance of shape (C, N, …); a tuple for a tuple of inputs.
 
         Raises:
-            InputError: for an unknown layer or channel.
+            InputError: for an unknown layer or channel, or for layers on parallel ways in one condition.
             TargetError: for a target that does not fit.
         """
         layers, runs = _runs(conditions, target)
-        view = View(masked=layers, channel_dim=self.channel_dim)
+        view = View(masked=layers, through=exclude_parallel, channel_dim=self.channel_dim)
         program, tensors = self._prepared(
             inputs, additional_forward_args, view, create_graph=create_graph
         )
+        if exclude_parallel:
+            _check_in_series(program, runs)
         found = [
             formed(each, inputs, create_graph=create_graph)
             for each in _checked(program, tensors, runs, create_graph=create_graph)
@@ -119,9 +127,9 @@ class ConceptLRPFx(LRPFx):
         Raises:
             InputError: for an unknown layer, or one without channels.
         """
-        view = View(layers=tuple(layers))
+        layers = as_layers(layers)
         program, tensors = self._prepared(
-            inputs, additional_forward_args, view, create_graph=create_graph
+            inputs, additional_forward_args, View(layers=layers), create_graph=create_graph
         )
         (explanation,) = _checked(program, tensors, [(target,)], create_graph=create_graph)
         return self._by_channel(layers, explanation)
@@ -137,21 +145,33 @@ class ConceptLRPFx(LRPFx):
     ) -> AttributionGraph:
         """Which channels of which layers feed which, in the prediction for one sample.
 
+        The relevance of an edge went through the upper channel, and not round its layer, to the lower.
+
         Args:
             inputs: one sample, (1, …).
             target: as in :meth:`attribute`.
-            layers: from the one nearest to the output to the one nearest to the input.
+            layers: from the one nearest to the output to the one nearest to the input, each with one
+                output and a channel dimension.
             width: so many channels of each layer, those with the largest |relevance|.
             additional_forward_args: as in :meth:`attribute`.
 
         Raises:
-            InputError: for more than one sample, or unknown layers.
+            InputError: for more than one sample, for unknown layers, or for layers in another order.
+            OptionError: if ``width`` is no number of channels.
         """
+        check_inputs((inputs,))
+        check_count("width", width)
         if inputs.shape[0] != 1:
             raise InputError(f"an attribution graph is about one sample, not {inputs.shape[0]}")
-        layers = tuple(layers)
-        view = View(layers=layers, masked=layers, channel_dim=self.channel_dim)
+        layers = as_layers(layers)
+        view = View(layers=layers, masked=layers, through=True, channel_dim=self.channel_dim)
         program, tensors = self._prepared(inputs, additional_forward_args, view)
+        for (node, mask), (next_node, next_mask) in pairwise(program.plan.masks.items()):
+            if next_node not in ancestors(node):
+                raise InputError(
+                    f"'{mask.layer}' does not depend on '{next_mask.layer}': the layers go from the "
+                    "output to the input"
+                )
         (whole,) = _checked(program, tensors, [(target, *[None] * len(layers))])
         chosen: list[Concept] = []
         names = [self.name_of(layer) for layer in layers]
@@ -235,29 +255,40 @@ def _runs(
         if not isinstance(condition, Mapping):
             raise InputError(f"a condition is a mapping {{layer: channels}}, got {condition!r}")
     layers = tuple(dict.fromkeys(layer for c in conditions for layer in c if layer != "y"))
+    layers = as_layers(layers) if layers else ()
     runs = []
     for condition in conditions:
         channels = [_channels(layer, condition.get(layer)) for layer in layers]
-        runs.append((_class(condition["y"]) if "y" in condition else target, *channels))
+        y = condition.get("y", target)
+        if "y" in condition and isinstance(y, list):  # classes for all samples, not one for each
+            if not y:
+                raise TargetError("the list of classes under 'y' is empty")
+            y = Together(tuple(y))
+        runs.append((y, *channels))
     return layers, runs
 
 
 def _channels(layer: Layer, channels: Any) -> tuple[int, ...] | None:
     if channels is None:
         return None
-    many = [channels] if isinstance(channels, int) else list(channels)
+    listed = entries(channels)
+    many = [channels] if listed is None else list(listed)
     if not many or not all(isinstance(c, int) and not isinstance(c, bool) for c in many):
         raise InputError(f"the channels of '{layer}' must be a list of ints, got {channels!r}")
     return tuple(many)
 
 
-def _class(y: Any) -> Target:
-    """``[3]`` is the class 3 for all samples here, not a target for each sample."""
-    if isinstance(y, list):
-        if len(y) != 1:
-            raise TargetError(f"a condition has one class under 'y', got {y!r}: make one for each")
-        return y[0]  # type: ignore[no-any-return]
-    return y  # type: ignore[no-any-return]
+def _check_in_series(program: Program, runs: Iterable[tuple[Any, ...]]) -> None:
+    """Raise an ``InputError`` if no relevance can go through all layers of a condition."""
+    for _, *channels in runs:
+        masks = zip(program.plan.masks.items(), channels, strict=True)
+        named = [mask for mask, chosen in masks if chosen is not None]
+        for (one, mask), (other, its_mask) in combinations(named, 2):
+            if one not in ancestors(other) and other not in ancestors(one):
+                raise InputError(
+                    f"no relevance goes through both '{mask.layer}' and '{its_mask.layer}', which lie "
+                    "side by side: name them in two conditions, or pass exclude_parallel=False"
+                )
 
 
 def _checked(

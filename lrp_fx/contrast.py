@@ -40,24 +40,28 @@ def against_all(target: Target) -> Callable[[Tensor], Tensor]:
     """One class against all the others together (CLRP, Gu et al. 2018, sec. 3.2).
 
     Relevance starts with ``y_t`` at the target and ``−y_t / (C − 1)`` at each other class, so that it
-    sums up to zero: what all classes share is taken away.
+    sums up to zero: what all classes share is taken away. The paper shows the positive part of the
+    map, ``relevance.clamp(min=0)``.
 
     Args:
         target: as in :meth:`lrp_fx.LRPFx.attribute`, for an output of (N, C).
 
     Raises:
-        InputError: in the run, for an output of another form or of one class.
+        InputError: in the run, for an output of another form, or without another class.
         TargetError: in the run, if the target does not fit the output.
     """
 
     def start(output: Tensor) -> Tensor:
-        if output.dim() != 2 or output.shape[1] < 2:
+        if output.dim() != 2:
             raise InputError(
                 f"against_all needs an output of (N, classes), got {tuple(output.shape)}"
             )
         places = target_places(target, output.shape).to(output.device)
+        count = output.shape[1] - places.shape[1]
+        if count == 0:
+            raise InputError(f"against_all needs other classes than the target, got {target!r}")
         values = output.gather(1, places)
-        others = (-values / (output.shape[1] - 1)).expand_as(output)
+        others = (-values.sum(1, keepdim=True) / count).expand_as(output)
         return others.scatter(1, places, values)
 
     return start

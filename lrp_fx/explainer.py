@@ -45,6 +45,9 @@ PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 KEPT = 16
 """So many readings are kept: of different values of non-tensor arguments, and of each of these of
 different shapes, where a capture holds for one only. Each has modified weights of its own."""
+VIEWS = 8
+"""So many programs are kept of each reading: for layers, conditions, the ledger. Each has modified
+weights of its own too, and who goes through all layers of a model makes as many as there are."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class View:
         layers_input: their inputs instead of their outputs.
         audited: for the ledger, which also wants to see what goes nowhere.
         masked: layers whose relevance each run masks by channels.
+        through: masked layers also keep relevance from going round them.
         channel_dim: the dimension of these channels.
     """
 
@@ -144,6 +148,7 @@ class View:
     layers_input: bool = False
     audited: bool = False
     masked: tuple[Layer, ...] = ()
+    through: bool = False
     channel_dim: int = 1
 
 
@@ -157,7 +162,7 @@ class _Reading:
     verified: set[Any] = field(default_factory=set)
     candidates: tuple[bool, ...] | None = None
     """Which outputs could be explained unasked, as the last verification showed."""
-    programs: dict[Any, Program] = field(default_factory=dict)
+    programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
     hooks: tuple[Hook, ...] = ()
 
 
@@ -226,7 +231,8 @@ class Explainer:
             for readings in self._readings.values():
                 for reading in readings:
                     if reading.state == state_of(self.model) and reading.programs:
-                        return next(iter(reading.programs.values()))
+                        attributed, *_ = next(iter(reading.programs))
+                        return self._program(reading, attributed, View())
             arguments = self._expected_arguments()
             way = self.options.capture
             if way in ("export", "record"):
@@ -287,9 +293,11 @@ class Explainer:
         if hooks != reading.hooks:
             reading.programs.clear()
             reading.hooks = hooks
-        if key not in reading.programs:
-            reading.programs[key] = self._build(reading, attributed, view)
-        return reading.programs[key]
+        program = reading.programs.pop(key, None) or self._build(reading, attributed, view)
+        reading.programs[key] = program  # behind the others: the first one is the longest unused
+        while len(reading.programs) > VIEWS:
+            del reading.programs[next(iter(reading.programs))]
+        return program
 
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
         captured = reading.canonical
@@ -332,12 +340,16 @@ class Explainer:
                 )
                 for layer in view.layers
             ]
-        masks = {}
+        masks: dict[fx.Node, MaskRelevance] = {}
         for layer in view.masked:
             name = layer_name(self.model, layer)
             nodes = find_layer(captured, self.model, layer, before=explained)
             if len(nodes) != 1:
                 raise InputError(f"'{name}' returns {len(nodes)} tensors: name the node of one")
+            if nodes[0] in masks:
+                raise InputError(
+                    f"'{name}' and '{masks[nodes[0]].layer}' are one node, '{nodes[0].name}': name one"
+                )
             masks[nodes[0]] = MaskRelevance(name, view.channel_dim)
         plan = make_plan(
             captured,
@@ -350,7 +362,7 @@ class Explainer:
             notes=[*notes, note],
             hooks=tuple(self.hooks.values()),
         )
-        return replace(plan, masks=masks)
+        return replace(plan, masks=masks, through=view.through)
 
 
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:

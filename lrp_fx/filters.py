@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lrp_fx.aten import aten
 from lrp_fx.errors import OptionError
-from lrp_fx.relevance import RelevanceNode
+from lrp_fx.relevance import EdgeRelevance
 
 
 def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
@@ -27,6 +27,8 @@ def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
         OptionError: if ``top_k`` is out of range or ``relevance`` has no batch dimension.
     """
     check_top_k(top_k)
+    if not isinstance(relevance, Tensor) or not relevance.is_floating_point():
+        raise OptionError("relevance_filter needs a floating point tensor")
     if relevance.dim() == 0:
         raise OptionError("relevance_filter needs a batch dimension: (N, ...)")
     return _filtered(relevance, top_k, overwrite=False)
@@ -89,10 +91,11 @@ def check_top_k(top_k: float) -> None:
         )
 
 
-class TopKFilter(RelevanceNode):
+class TopKFilter(EdgeRelevance):
     """:func:`relevance_filter` as a node of the LRP graph."""
 
     result = "moved"
+    kind = "filter"
 
     def __init__(self, top_k: float) -> None:
         super().__init__()

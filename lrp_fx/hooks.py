@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.errors import InputError
-from lrp_fx.relevance import RelevanceNode
+from lrp_fx.relevance import EdgeRelevance
 
 if TYPE_CHECKING:
     from lrp_fx.composites import Matcher
@@ -30,8 +30,10 @@ class Hook:
     function: HookFunction
 
 
-class HookRelevance(RelevanceNode):
+class HookRelevance(EdgeRelevance):
     """A hook as a node of the LRP graph."""
+
+    kind = "hook"
 
     def __init__(self, hook: Hook, step: Step) -> None:
         super().__init__()
@@ -59,13 +61,15 @@ class HookRelevance(RelevanceNode):
         return changed.to(relevance)
 
 
-class MaskRelevance(RelevanceNode):
+class MaskRelevance(EdgeRelevance):
     """Only the relevance of some channels goes on; of all, where a run names none.
 
     Args:
         layer: the layer whose channels they are, for messages.
         dim: the dimension of the channels.
     """
+
+    kind = "mask"
 
     def __init__(self, layer: str, dim: int) -> None:
         super().__init__()
@@ -92,6 +96,16 @@ class MaskRelevance(RelevanceNode):
         places = places.long().unique()  # type: ignore[no-untyped-call]
         kept = relevance.index_select(dim, places)
         return torch.zeros_like(relevance).index_copy(dim, places, kept)
+
+
+class BypassRelevance(EdgeRelevance):
+    """Relevance that goes round a masked layer: none goes on where a run names channels there."""
+
+    kind = "mask"
+
+    def propagate(self, relevance: Tensor, channels: Channels | None) -> Tensor:
+        """The relevance, or zeros of its shape."""
+        return relevance if channels is None else torch.zeros_like(relevance)
 
 
 def check_dim(layer: str, relevance: Tensor, dim: int) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import operator
+from collections.abc import Iterable
 
 from torch import fx, nn
 
 from lrp_fx.analysis import is_place
 from lrp_fx.capture import Call, Captured
+from lrp_fx.checks import entries
 from lrp_fx.errors import InputError
 
 Layer = nn.Module | str
@@ -37,12 +39,32 @@ def find_layer(
             is left in the graph, or when ``before`` does not depend on it.
     """
     nodes = _named(captured, model, layer, of_input)
-    if before is not None and _ancestors(before).isdisjoint(nodes):
+    if before is not None and ancestors(before).isdisjoint(nodes):
         raise InputError(
             f"the explained '{before.name}' does not depend on '{nodes[0].name}', which stands for the "
             "layer: it lies behind the explained output or on another way"
         )
     return nodes
+
+
+def as_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """A list of layers, each a module or a name.
+
+    Raises:
+        InputError: for anything else, or an empty list.
+    """
+    listed = None if isinstance(layers, (str, nn.Module)) else entries(layers)
+    if listed is None:
+        raise InputError(f"layers are given as a list, got {layers!r}")
+    found = tuple(listed)
+    for layer in found:
+        if not isinstance(layer, (str, nn.Module)):
+            raise InputError(
+                f"a layer is a module, its path or the name of a node, got {type(layer).__name__}"
+            )
+    if not found:
+        raise InputError("the list of layers is empty")
+    return found
 
 
 def layer_name(model: nn.Module, layer: Layer) -> str:
@@ -53,7 +75,7 @@ def layer_name(model: nn.Module, layer: Layer) -> str:
     return next(paths, type(layer).__name__)
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
+def ancestors(node: fx.Node) -> set[fx.Node]:
     """All nodes on which ``node`` depends, itself included."""
     found, waiting = {node}, [node]
     while waiting:

@@ -68,7 +68,7 @@ def _asked_for(structured: Any, key: OutputKey) -> fx.Node:
     for step in key if isinstance(key, tuple) else (key,):
         entries = _entries(value)
         values = list(entries.values())
-        if step in entries:
+        if step in list(entries):  # in the list: it may be unhashable
             value = entries[step]
         elif isinstance(step, int) and -len(values) <= step < len(values):
             value = values[step]

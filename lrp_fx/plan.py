@@ -60,6 +60,7 @@ class Plan:
         explained: the node whose value is explained.
         groups: the nodes whose relevance is wanted, by layer.
         masks: at nodes, masks of the relevance whose channels each run gives.
+        through: where a run masks a node, only relevance through that node goes on.
         notes: what the reader should know beside the table.
         facts: the static analysis that the choices rest on.
         tokens: of each source that holds tokens, the embeddings of it, where its relevance stops.
@@ -74,6 +75,7 @@ class Plan:
     tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
     way: Way
     masks: Mapping[fx.Node, MaskRelevance] = field(default_factory=dict)
+    through: bool = False
 
     @property
     def sources(self) -> tuple[fx.Node, ...]:

@@ -17,7 +17,7 @@ from lrp_fx.evaluation import Runner, divided, evaluated
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.rewrite import LRPGraph
-from lrp_fx.start import Places, StartRelevance, Target, target_places
+from lrp_fx.start import Places, Selected, StartRelevance, Target, target_places
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,11 @@ class Program:
         return placeholders[position] in {node.name for node in self.plan.tokens}
 
     def run(
-        self, tensors: tuple[Tensor, ...], target: Target, *, create_graph: bool = False
+        self,
+        tensors: tuple[Tensor, ...],
+        target: Target | Selected,
+        *,
+        create_graph: bool = False,
     ) -> Explanation:
         """Explain.
 
@@ -117,11 +121,13 @@ class Program:
                 raise self.first_non_finite(tensors, target)
         return explanation
 
-    def _checked(self, tensors: tuple[Tensor, ...], target: Target) -> Target | Places:
+    def _checked(
+        self, tensors: tuple[Tensor, ...], target: Target | Selected
+    ) -> Target | Selected | Places:
         """The target as a tensor of places, which a compiled graph takes without looking at it."""
         start = self.lrp.module.get_submodule(str(self._start.target))
         assert isinstance(start, StartRelevance)
-        if not start.takes_target:
+        if not start.takes_target or isinstance(target, Selected):
             return target
         shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
         if shapes not in self._output_shapes:
@@ -159,7 +165,7 @@ class Program:
     def run_many(
         self,
         tensors: tuple[Tensor, ...],
-        runs: Iterable[tuple[Target, *tuple[Any, ...]]],
+        runs: Iterable[tuple[Target | Selected, *tuple[Any, ...]]],
         *,
         create_graph: bool = False,
     ) -> Iterator[Explanation]:

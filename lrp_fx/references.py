@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp_fx.checks import check_count, entries
 from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.layers import Layer
+from lrp_fx.explainer import check_inputs
+from lrp_fx.layers import Layer, as_layers
 from lrp_fx.start import Target
 
 
@@ -44,7 +46,7 @@ class References:
         normalize: measure relevance as a share of Σ |R| over the sample's channels.
 
     Raises:
-        OptionError: if the file is of other layers or another count.
+        OptionError: if the file is of other layers or another count, or holds no references.
     """
 
     def __init__(
@@ -56,10 +58,15 @@ class References:
         count: int = 16,
         normalize: bool = True,
     ) -> None:
-        if count < 1:
-            raise OptionError(f"count must be at least 1, got {count}")
-        self.concepts, self.layers, self.path = concepts, tuple(layers), Path(path)
-        names = tuple(concepts.name_of(layer) for layer in layers)
+        if not isinstance(concepts, ConceptLRPFx):
+            raise OptionError(f"concepts must be a ConceptLRPFx, got {type(concepts).__name__}")
+        if not isinstance(normalize, bool):
+            raise OptionError(f"normalize must be True or False, got {normalize!r}")
+        check_count("count", count)
+        if not isinstance(path, (str, os.PathLike)):
+            raise OptionError(f"path must be the path of a file, got {path!r}")
+        self.concepts, self.layers, self.path = concepts, as_layers(layers), Path(path)
+        names = tuple(concepts.name_of(layer) for layer in self.layers)
         self.settings = _Settings(names, count, normalize)
         self.seen = 0
         self._values: list[Tensor] = []
@@ -73,9 +80,12 @@ class References:
         Args:
             batches: (inputs, target) pairs in an order that is the same each time, from the first; the
                 inputs and targets as in :meth:`lrp_fx.LRPFx.attribute`.
+
+        Raises:
+            InputError: for anything but pairs, or batches that do not go on where the last run stopped.
         """
         start = 0
-        for inputs, target in batches:
+        for inputs, target in _pairs(batches):
             size = (inputs[0] if isinstance(inputs, tuple) else inputs).shape[0]
             if start + size > self.seen:
                 if start < self.seen:
@@ -99,8 +109,10 @@ class References:
             raise InputError(f"nothing is known of '{name}': the layers are {', '.join(names)}")
         place = names.index(name)
         values, indices = self._values[place], self._indices[place]
-        if not 0 <= channel < values.shape[1]:
-            raise InputError(f"the layer '{name}' has {values.shape[1]} channels, and no {channel}")
+        if not isinstance(channel, int) or not 0 <= channel < values.shape[1]:
+            raise InputError(
+                f"the layer '{name}' has {values.shape[1]} channels, and no {channel!r}"
+            )
         return indices[:, channel].tolist(), values[:, channel].tolist()
 
     def _add(self, inputs: Any, target: Target, start: int) -> None:
@@ -131,9 +143,25 @@ class References:
         os.replace(fresh, self.path)  # whole or not at all
 
     def _load(self) -> None:
-        state = torch.load(self.path, weights_only=True)
-        settings = _Settings(**state["settings"])
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            settings = _Settings(**state["settings"])
+            seen, values, indices = (state[name] for name in ("seen", "values", "indices"))
+        except Exception as error:  # torch.load fails in many ways on files that are not its own
+            raise OptionError(f"'{self.path}' holds no references: {error!r}") from error
         if settings != self.settings:
             raise OptionError(f"'{self.path}' holds references for {settings}, not {self.settings}")
-        self.seen = state["seen"]
-        self._values, self._indices = state["values"], state["indices"]
+        self.seen, self._values, self._indices = seen, values, indices
+
+
+def _pairs(batches: Any) -> Iterator[tuple[Any, Target]]:
+    """The pairs of (inputs, target), their inputs checked."""
+    pairs = entries(batches)
+    if pairs is None:
+        raise InputError(f"batches are (inputs, target) pairs, got {batches!r}")
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError(f"batches are (inputs, target) pairs, got {type(pair).__name__}")
+        inputs, target = pair
+        check_inputs(inputs if isinstance(inputs, tuple) else (inputs,))
+        yield inputs, target

@@ -19,9 +19,10 @@ from lrp_fx.analysis import AFFINE
 from lrp_fx.aten import aten, name_of
 from lrp_fx.canonize.graphs import remove_unused, tensor_at
 from lrp_fx.capture import Captured
-from lrp_fx.errors import CompositeError
+from lrp_fx.errors import CompositeError, InputError
 from lrp_fx.filters import TopKFilter
-from lrp_fx.hooks import HookRelevance
+from lrp_fx.hooks import BypassRelevance, HookRelevance
+from lrp_fx.layers import ancestors
 from lrp_fx.optimize import (
     NOTHING,
     Optimizations,
@@ -34,6 +35,7 @@ from lrp_fx.optimize import (
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode, Taken
 from lrp_fx.rules import Rule
+from lrp_fx.sources import with_source
 from lrp_fx.start import Start, StartRelevance
 
 Memory = Literal["keep", "recompute"]
@@ -103,9 +105,19 @@ class BoundRelevance(RelevanceNode):
         self.register_buffer("bound", torch.as_tensor(bound, dtype=torch.float64))
 
     def propagate(self, input: Tensor) -> Tensor:
-        """The bound, of the input's shape (N, …)."""
+        """The bound, of the input's shape (N, …).
+
+        Raises:
+            InputError: if it does not broadcast to that shape.
+        """
         assert isinstance(self.bound, Tensor)
-        return self.bound.to(input).expand_as(input)
+        try:
+            return self.bound.to(input).expand_as(input)
+        except RuntimeError as error:
+            raise InputError(
+                f"a bound of ZBox has shape {tuple(self.bound.shape)}, which does not broadcast to the "
+                f"input's {tuple(input.shape)}"
+            ) from error
 
 
 class KeepRelevance(RelevanceNode):
@@ -199,6 +211,7 @@ class _Writer:
         self.bias, self.engine, self.audited = bias, engine, audited
         self.kept: list[fx.Node] = []
         self.channels: dict[fx.Node, fx.Node] = {}
+        self.below = {node: ancestors(node) for node in plan.masks if plan.through}
         self.graph = fx.Graph()
         self.modules: dict[str, nn.Module] = {}
         self.values: dict[fx.Node, fx.Node] = {}
@@ -375,6 +388,7 @@ class _Writer:
                 (parent,) = step.receivers
                 index = step.node.args[1]
                 assert isinstance(index, int) and relevance is not None
+                relevance = self._not_around(step.node, parent, relevance)
                 known = parts.setdefault(parent, {})
                 if index in known:  # the same part was taken out twice
                     relevance = self.graph.call_function(aten.add, (known[index], relevance))
@@ -393,7 +407,7 @@ class _Writer:
         if source not in self.plan.tokens:
             relevance = self._sum(source, arrived, found)
             if relevance is not None:
-                return relevance
+                return self._not_beside(source, relevance)
             return self.graph.call_function(aten.zeros_like, (self.forward(source),))
         total: fx.Node | None = None
         for embedding in self.plan.tokens[source]:
@@ -453,7 +467,29 @@ class _Writer:
         )
         for operand, contributions in step.operation.write(site).items():
             if operand in step.receivers:
-                arrived.setdefault(operand, []).extend(contributions)
+                arrived.setdefault(operand, []).extend(
+                    self._not_around(step.node, operand, each) for each in contributions
+                )
+
+    def _not_around(self, upper: fx.Node, lower: fx.Node, relevance: fx.Node) -> fx.Node:
+        """The relevance that goes from a node to its operand, but for that round a masked node."""
+        for masked, below in self.below.items():
+            if upper not in below and lower in below and lower is not masked:
+                relevance = self._bypass(masked, relevance)
+        return relevance
+
+    def _not_beside(self, source: fx.Node, relevance: fx.Node) -> fx.Node:
+        """The relevance of a source, but for one on another way than a masked node."""
+        for masked, below in self.below.items():
+            if source not in below and masked not in ancestors(source):
+                relevance = self._bypass(masked, relevance)
+        return relevance
+
+    def _bypass(self, masked: fx.Node, relevance: fx.Node) -> fx.Node:
+        count = sum(isinstance(module, BypassRelevance) for module in self.modules.values())
+        name = f"{masked.name}_bypass_{count}"
+        inputs = (relevance, self.channels[masked])
+        return self.call(BypassRelevance(), name, name, inputs, {}, masked)
 
     def _hooked(self, step: Step, relevance: fx.Node, name: str) -> fx.Node:
         """The relevance behind the filter, the hooks and the mask of a step."""
@@ -491,7 +527,7 @@ class _Writer:
         }
         root.update({path: tensor_at(source, path) for path in parameters})
         root.update({path: torch.empty(0) for path in computed.values()})
-        module = fx.GraphModule(root, self.graph, class_name="LRP")
+        module = with_source(fx.GraphModule(root, self.graph, class_name="LRP"))
         module.graph.lint()
         if self.optimize.in_place:
             overwrite_relevance(module)
@@ -520,7 +556,7 @@ class _Writer:
             for node in graph.nodes
             if node.op == "get_attr"
         }
-        return fx.GraphModule(tensors, graph, class_name="Constants")
+        return with_source(fx.GraphModule(tensors, graph, class_name="Constants"))
 
     def _prepared(self) -> dict[str, str]:
         """The relevance nodes whose weight is a constant, and where that is."""

@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lrp_fx.checks import check_number
 from lrp_fx.errors import OptionError
 
 
@@ -50,6 +51,7 @@ class Stabilizer:
     signed: bool = True
 
     def __post_init__(self) -> None:
+        check_number("eps", self.eps)
         if not self.eps >= 0:
             raise OptionError(f"a stabilizer needs eps >= 0, got {self.eps}")
 
@@ -289,6 +291,8 @@ class AlphaBeta(LinearRule):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
+        check_number("alpha", self.alpha)
+        check_number("beta", self.beta)
         is_one = abs(self.alpha - self.beta - 1) <= 1e-9
         if not (self.alpha >= 0 and self.beta >= 0 and is_one):
             raise OptionError(
@@ -312,6 +316,9 @@ class Gamma(LinearRule):
 
     gamma: float = 0.25
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma)
+
     def table(self) -> Table:
         favoured = Part(1 + self.gamma, 1)
         return (Group((Branch(FULL, favoured, favoured),)),)
@@ -324,6 +331,9 @@ class GeneralizedGamma(LinearRule):
     """
 
     gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma)
 
     def table(self) -> Table:
         up, down = Part(1 + self.gamma, 1), Part(1, 1 + self.gamma)
@@ -348,7 +358,15 @@ class ZBox(LinearRule):
     high: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
-        if not bool((torch.as_tensor(self.low) <= torch.as_tensor(self.high)).all()):
+        for bound in (self.low, self.high):
+            if not isinstance(bound, Tensor):
+                check_number("a bound of ZBox", bound)
+        low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
+        try:
+            ordered = bool((low <= high).all())
+        except RuntimeError as error:
+            raise OptionError(f"the bounds of ZBox have shapes that do not fit: {error}") from error
+        if not ordered:
             raise OptionError(f"ZBox needs low <= high, got {self.low} and {self.high}")
 
     def table(self) -> Table:

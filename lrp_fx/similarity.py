@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from lrp_fx.attribution import LRPFx
-from lrp_fx.errors import InputError
+from lrp_fx.checks import check_callable
+from lrp_fx.errors import InputError, OptionError
+from lrp_fx.explainer import check_inputs
 
 
 def bilrp(
@@ -39,7 +41,14 @@ def bilrp(
     Raises:
         InputError: if the two batches differ, the output is not (N, M), or ``pool`` returns another
             form.
+        OptionError: if ``lrp`` is no ``LRPFx`` or ``pool`` cannot be called.
     """
+    if not isinstance(lrp, LRPFx):
+        raise OptionError(f"bilrp needs an LRPFx of the embedding, got {type(lrp).__name__}")
+    if pool is not None:
+        check_callable("pool", pool)
+    for each in (x, y):
+        check_inputs((each,))
     if x.shape[0] != y.shape[0]:
         raise InputError(f"bilrp needs pairs, got {x.shape[0]} and {y.shape[0]} inputs")
     first, second = (_features(lrp, each, pool, additional_forward_args) for each in (x, y))
@@ -56,9 +65,13 @@ def _features(
     maps = lrp.attribute_many(x, range(output.shape[1]), additional)
     flat = maps.flatten(0, 1)
     features = flat.flatten(1) if pool is None else pool(flat)
-    if features.dim() != 2 or features.shape[0] != flat.shape[0]:
+    if (
+        not isinstance(features, Tensor)
+        or features.dim() != 2
+        or features.shape[0] != flat.shape[0]
+    ):
         raise InputError(
             f"pool must make ({flat.shape[0]}, features) of {tuple(flat.shape)}, got "
-            f"{tuple(features.shape)}"
+            f"{tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__}"
         )
     return features.reshape(*maps.shape[:2], -1)

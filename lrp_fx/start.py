@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,17 +11,54 @@ from torch import Tensor
 
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.relevance import RelevanceNode
+from lrp_fx.relevance.engines import vjp
 
 StartMode = Literal["logit", "one_hot", "softmax"]
 Start = StartMode | Callable[[Tensor], Tensor]
-Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+Index = int | slice
+Place = Index | tuple[Index, ...]
+Target = Place | Tensor | list[int] | list[tuple[Index, ...]] | None
 MODES: tuple[StartMode, ...] = ("logit", "one_hot", "softmax")
 
 
 class Places(NamedTuple):
-    """A target that was checked against the output: each sample's place in it, flattened; (N, 1)."""
+    """A target that was checked against the output: each sample's places in it, flattened; (N, K)."""
 
     flat: Tensor
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several targets that are explained as one: relevance starts at the places of all of them."""
+
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A function of the explained value ``y`` (N, …) to one number for each sample, (N,)."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def relevance(self, output: Tensor, weighted: bool) -> Tensor:
+        """``y ⊙ ∂f/∂y``, what each entry adds to a sum of entries; ``∂f/∂y`` where not weighted.
+
+        Raises:
+            TargetError: if the function returns anything but (N,).
+        """
+
+        def checked(y: Tensor) -> Tensor:
+            value = self.function(y)
+            if not isinstance(value, Tensor) or value.shape != output.shape[:1]:
+                raise TargetError(
+                    f"a selector must return one number for each of the {output.shape[0]} samples, got "
+                    f"{tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}"
+                )
+            return value
+
+        value, pullback = vjp(checked, output)
+        (gradient,) = pullback(torch.ones_like(value))
+        return output * gradient if weighted else gradient
 
 
 class StartRelevance(RelevanceNode):
@@ -48,7 +86,7 @@ class StartRelevance(RelevanceNode):
         """Whether the relevance depends on a target."""
         return self.start in ("logit", "one_hot")
 
-    def propagate(self, output: Tensor, target: Target | Places) -> Tensor:
+    def propagate(self, output: Tensor, target: Target | Together | Selected | Places) -> Tensor:
         """The relevance of ``output`` (N, …), of its shape.
 
         Raises:
@@ -75,9 +113,11 @@ class StartRelevance(RelevanceNode):
             if output.dim() < 2:
                 raise InputError("start='softmax' needs an output of (N, classes, ...)")
             return output.softmax(1)
+        if isinstance(target, Selected):
+            return target.relevance(output, self.start == "logit")
         return self.at_target(output, target)
 
-    def at_target(self, output: Tensor, target: Target | Places) -> Tensor:
+    def at_target(self, output: Tensor, target: Target | Together | Places) -> Tensor:
         """The output, or one, at the target and zero elsewhere, of the shape of ``output``."""
         if isinstance(target, Places):
             places = target.flat
@@ -94,7 +134,7 @@ class TensorStart(StartRelevance):
     A negative index counts from the end. One that is out of range is no place: no relevance starts.
     """
 
-    def at_target(self, output: Tensor, target: Target | Places) -> Tensor:
+    def at_target(self, output: Tensor, target: Target | Together | Places) -> Tensor:
         """The output, or one, at the target and zero elsewhere; ``target`` is (N,) or (N, K)."""
         assert isinstance(target, Tensor)
         sizes = indexed_sizes(output.shape)
@@ -118,18 +158,21 @@ def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def target_places(target: Target, shape: Sequence[int]) -> Tensor:
-    """The place of each sample's target in its flattened output, (N, 1).
+def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
+    """The places of each sample's target in its flattened output, (N, K); K is 1 without slices.
 
     Args:
         target: as in Captum: None where there is one value per sample; an int or a one-element
             tensor for all samples; a list of ints or a 1-D tensor, one for each; for outputs of more
-            dimensions a tuple of indices for all samples, or a list of such tuples.
+            dimensions a tuple of indices for all samples, or a list of such tuples. A slice in the
+            place of an index stands for several places at once.
         shape: the output's shape, (N, …).
 
     Raises:
         TargetError: if the target does not fit, with what would.
     """
+    if isinstance(target, Together):
+        return torch.cat([target_places(each, shape) for each in target.targets], 1)
     samples, sizes = shape[0], tuple(shape[1:])
     if target is None:
         if torch.Size(sizes).numel() != 1:
@@ -140,11 +183,13 @@ def target_places(target: Target, shape: Sequence[int]) -> Tensor:
     per_sample = _per_sample(target, samples)
     if len(per_sample) != samples:
         raise TargetError(f"{len(per_sample)} targets for a batch of {samples}")
-    places = [_place(indices, sizes) for indices in per_sample]
-    return torch.tensor(places, dtype=torch.long).reshape(samples, 1)
+    places = [_places(indices, sizes) for indices in per_sample]
+    if len({len(each) for each in places}) > 1:
+        raise TargetError("the slices of the targets select different numbers of outputs")
+    return torch.tensor(places, dtype=torch.long)
 
 
-def _per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
+def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
     """One tuple of indices per sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
@@ -163,18 +208,18 @@ def _per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     return [_indices((target,))] * samples
 
 
-def _indices(values: tuple[Any, ...]) -> tuple[int, ...]:
+def _indices(values: tuple[Any, ...]) -> tuple[Index, ...]:
     try:
-        if any(isinstance(value, (bool, float, str)) for value in values):
+        if any(isinstance(value, (bool, float, str, bytes)) for value in values):
             raise TypeError
-        return tuple(int(value) for value in values)
-    except (TypeError, ValueError) as error:
+        return tuple(value if isinstance(value, slice) else int(value) for value in values)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TargetError(
             f"a target must be an int, a tuple of ints, a 1-D tensor or a list of these, got {values!r}"
         ) from error
 
 
-def _place(indices: tuple[int, ...], sizes: tuple[int, ...]) -> int:
+def _places(indices: tuple[Index, ...], sizes: tuple[int, ...]) -> list[int]:
     while len(indices) < len(sizes) and sizes[-1] == 1:  # as in Captum, only one value is left
         sizes = sizes[:-1]
     if len(indices) != len(sizes):
@@ -182,9 +227,22 @@ def _place(indices: tuple[int, ...], sizes: tuple[int, ...]) -> int:
             f"the target {indices} has {len(indices)} indices, but a sample of the output has "
             f"{len(sizes)} dimensions, of sizes {sizes} (the output's first one is the batch)"
         )
-    place = 0
+    places = [0]
     for index, size in zip(indices, sizes, strict=True):
-        if not -size <= index < size:
-            raise TargetError(f"target index {index} is out of range for {size} outputs")
-        place = place * size + index % size
-    return place
+        places = [place * size + each for place in places for each in _chosen(index, size)]
+    return places
+
+
+def _chosen(index: Index, size: int) -> Sequence[int]:
+    """The places along one dimension."""
+    if isinstance(index, slice):
+        try:
+            chosen = range(size)[index]
+        except (TypeError, ValueError) as error:
+            raise TargetError(f"target {index} is no slice of {size} outputs: {error}") from error
+        if not chosen:
+            raise TargetError(f"target {index} selects none of {size} outputs")
+        return chosen
+    if not -size <= index < size:
+        raise TargetError(f"target index {index} is out of range for {size} outputs")
+    return (index % size,)

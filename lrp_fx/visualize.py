@@ -5,6 +5,7 @@ The maps are drawn as they are, one colour per pixel, never smoothed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ FAINT = 0.15  # how much of the grey photograph shines through under a map
 DPI = 100
 # In dots: about how wide a panel is, and the room beside, above and below the panels.
 PANEL, GAP, ABOVE, BELOW = 448, 16, 72, 40
+NAMED = 25  # nodes under a ledger's figure, at most
 
 
 def heatmap(relevance: Tensor) -> Tensor:
@@ -109,10 +111,11 @@ def _row(count: int, width: int, height: int, title: str) -> tuple[Figure, list[
 def ledger_figure(ledger: Ledger) -> Figure:
     """A conservation ledger along the depth, from the output on the left to the inputs on the right.
 
-    Above, Σ R and Σ |R| behind each node; below, what each node took, by cause. All as shares of what
-    was started with, the mean over the samples.
+    Above, what is left of the start behind each node, by all ways together, and Σ |R| that the node
+    itself passed on, with the explosions by name; below, what each node took, by cause. All as shares
+    of what was started with, the mean over the samples.
     """
-    figure = Figure(figsize=(10, 6), layout="constrained")
+    figure = Figure(figsize=(10, 7), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     places = range(len(ledger.entries))
 
@@ -127,11 +130,17 @@ def ledger_figure(ledger: Ledger) -> Figure:
             for each in amounts
         ]
 
-    above.plot(places, shares(e.passed for e in ledger.entries), label="Σ R")
+    above.plot(places, shares(ledger.left), label="left of Σ R")
     sizes = shares((e.magnitude_out for e in ledger.entries), absolute=True)
-    above.plot(places, sizes, label="Σ |R|")
+    above.plot(places, sizes, label="Σ |R| of the node")
+    for entry in ledger.explosions():
+        place = ledger.entries.index(entry)
+        above.plot(place, sizes[place], "rx")
+        above.annotate(
+            f"{entry.node}: {entry.growth:.2g} times", (place, sizes[place]), color="red"
+        )
     above.set_yscale("symlog", linthresh=1)
-    above.set_ylabel("passed on / start")
+    above.set_ylabel("relevance / start")
     above.legend()
     nothing = [0.0] * len(ledger.start)
     up, down = [0.0] * len(places), [0.0] * len(places)
@@ -142,7 +151,9 @@ def ledger_figure(ledger: Ledger) -> Figure:
         up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
         down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
     below.set_ylabel("taken / start")
-    below.set_xlabel("nodes, from the output to the inputs")
+    named = places[:: math.ceil(len(places) / NAMED)]
+    names = [ledger.entries[place].path or ledger.entries[place].node for place in named]
+    below.set_xticks(named, names, rotation=45, ha="right", fontsize="small")
     if ledger.taken:
         below.legend()
     return figure

@@ -691,6 +691,24 @@ def test_captum_target_suite(case: dict[str, Any]) -> None:
             assert_close(mine[index : index + 1], single, ROUNDING_32)
 
 
+NEURON_CASES = [case for case in captum_config if "neuron_selector" in case["attribute_args"]]
+
+
+@pytest.mark.parametrize("case", NEURON_CASES, ids=lambda case: case["name"])
+def test_captum_neuron_suite(case: dict[str, Any]) -> None:
+    """All forms of a selector: an int, a tuple, slices, a function; the relevance is the inputs'."""
+    _, model, arguments, layer, _, _ = parse_test_config(case)
+    inputs, selector = arguments["inputs"], arguments["neuron_selector"]
+    mine = NeuronLRPFx(model, get_target_layer(model, layer)).attribute(
+        inputs,
+        selector,
+        arguments.get("additional_forward_args"),
+        arguments.get("attribute_to_neuron_input", False),
+    )
+    assert type(mine) is type(inputs)
+    assert _shapes(mine) == _shapes(inputs)
+
+
 def _shapes(value: Any) -> Any:
     return tuple(value.shape) if isinstance(value, Tensor) else [_shapes(each) for each in value]
 
@@ -832,6 +850,13 @@ CAPTUMS: dict[str, tuple[nn.Module, Tensor, Any, Any, Any]] = {
         compat.captum("alpha1_beta0"),
         [[12.0, 33.6, 50.4]],
     ),
+    "identity": (
+        _simple(-2.0),
+        THREE,
+        None,
+        Composite([("linear", rules.Pass()), ("linear2", rules.Epsilon(1e-9))]),
+        [[24.0, 36.0, 36.0]],
+    ),
     "skip connection": (Skip(), torch.tensor([[2.0, 3.0]]), 1, compat.captum(), [[10.0, 18.0]]),
     "max_pool1d": (
         _filled(2.0, nn.Linear(2, 2, bias=False), nn.MaxPool1d(2)),
@@ -867,6 +892,12 @@ def test_numbers_of_captums_lrp_tests(
     torch.testing.assert_close(relevance, torch.tensor(expected), rtol=CAPTUM, atol=CAPTUM)
 
 
+def test_the_identity_is_for_layers_that_keep_the_shape() -> None:
+    lrp = LRPFx(cnn(), Composite([("classifier", rules.Pass())]))
+    with pytest.raises(InputError, match=r"shape \(2, 4\) to an input of shape \(2, 5\)"):
+        lrp.attribute(numbers(2, 2, 8, 8), 1)
+
+
 def test_captums_number_for_two_summed_inputs_is_split_here() -> None:
     """Captum gives *both* inputs of ``x1 + x2`` the whole relevance [16, 32, 48] and reports a delta
     of −104; a sum shares it in proportion, which leaves what the biases absorb.
@@ -890,6 +921,14 @@ def test_numbers_of_captums_layer_lrp_tests() -> None:
     torch.testing.assert_close(delta, torch.zeros(1), rtol=0, atol=CAPTUM)
     gamma = LayerLRPFx(_simple(-2.0), "linear", GAMMAS).attribute(THREE)
     torch.testing.assert_close(gamma, torch.tensor([[24.0, 36.0, 36.0]]), rtol=CAPTUM, atol=CAPTUM)
+    for rule in ("gamma", "alpha1_beta0"):
+        found = LayerLRPFx(_simple(-2.0), "linear", compat.captum(rule)).attribute(THREE)
+        torch.testing.assert_close(
+            found, torch.tensor([[24.0, 36.0, 36.0]]), rtol=CAPTUM, atol=CAPTUM
+        )
+    tanh = _filled(0.1, nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 1, bias=False))
+    found = LayerLRPFx(tanh, "0", compat.captum()).attribute(THREE)
+    torch.testing.assert_close(found, torch.full((1, 3), 0.0537), rtol=CAPTUM, atol=CAPTUM)
     layers = [simple.linear, simple.linear2]
     both, deltas = LayerLRPFx(simple, layers, compat.captum()).attribute(  # type: ignore[arg-type]
         torch.cat([THREE, 2 * THREE]), None, None, True, True
@@ -1157,7 +1196,7 @@ def test_neuron_is_the_output_of_the_model_up_to_its_layer(
 ) -> None:
     """Captum has no neuron LRP to compare with; the truncated model is the reference.
 
-    The rules are those of the places in the whole model, hence one rule everywhere.
+    One rule everywhere: by place the neuron is the output, and it is in the truncated model too.
     """
     model, x = cnn(), numbers(2, 2, 8, 8)
     rule = Composite([(anything(), rules.ZPlus())])
@@ -1165,6 +1204,46 @@ def test_neuron_is_the_output_of_the_model_up_to_its_layer(
     assert_close(mine, LRPFx(model[:cut], rule).attribute(x, selector))
     below = NeuronLRPFx(model, "pool1", rule).attribute(x, (1, 1, 1), None, True)
     assert_close(below, LRPFx(model[:3], rule).attribute(x, (1, 1, 1)))
+
+
+def test_several_neurons_as_one() -> None:
+    """By slices, or by a function that sums them up: the sum of their explanations."""
+    model, x = cnn(), numbers(2, 2, 8, 8)
+    lrp = NeuronLRPFx(model, "pool1")
+    slices = lrp.attribute(x, (slice(0, 2), 1, slice(None, None, 2)))
+    by_function = lrp.attribute(x, lambda y: y[:, :2, 1, ::2].sum((1, 2)))
+    parts = [lrp.attribute(x, (channel, 1, place)) for channel in (0, 1) for place in (0, 2)]
+    assert_close(slices, sum(parts[1:], parts[0]))
+    assert_close(by_function, slices)
+    one_hot = NeuronLRPFx(model, "pool1", start="one_hot")
+    by_function = one_hot.attribute(x, lambda y: y[:, :2, 1, ::2].sum((1, 2)))
+    assert_close(by_function, one_hot.attribute(x, (slice(0, 2), 1, slice(None, None, 2))))
+    with torch.inference_mode():
+        assert torch.equal(lrp.attribute(x, (slice(0, 2), 1, slice(None, None, 2))), slices)
+        assert torch.isfinite(lrp.attribute(x, lambda y: y.flatten(1).sum(1))).all()
+    different = [(slice(0, 2), 1, 1), (slice(0, 3), 1, 1)]
+    with pytest.raises(TargetError, match="different numbers"):
+        lrp.attribute(x, different)
+    with pytest.raises(TargetError, match="selects none"):
+        lrp.attribute(x, (slice(4, 9), 1, 1))
+    with pytest.raises(TargetError, match=r"one number for each of the 2 samples, got \(2, 4, 4\)"):
+        lrp.attribute(x, lambda y: y[:, 0])
+
+
+def test_a_region_of_a_segmentation_is_a_target() -> None:
+    """A slice among the indices: Σ relevance is the logits of the region."""
+    model, x = Dense().double(), numbers(2, 2, 4, 4).abs()
+    assert model.conv.bias is not None
+    nn.init.zeros_(model.conv.bias)
+    nn.init.uniform_(model.conv.weight)
+    relevance = LRPFx(model, "zero").attribute(x, (2, slice(1, 3), slice(None)))
+    assert_close(relevance.sum((1, 2, 3)), model(x).detach()[:, 2, 1:3].sum((1, 2)))
+
+
+def test_smoothgrad_of_a_neuron() -> None:
+    neuron, x = NeuronLRPFx(cnn(), "pool1"), numbers(2, 2, 8, 8)
+    smooth = NoiseTunnel(neuron).attribute(x, nt_samples=3, stdevs=0.0, neuron_selector=(1, 2, 3))
+    assert_close(smooth, neuron.attribute(x, (1, 2, 3)))
 
 
 def test_no_rules_are_asked_for_above_a_neuron() -> None:

@@ -300,18 +300,37 @@ def test_a_faulty_node_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not lrp.audit(network.inputs(), 1).closes()
 
 
-def test_explosions_are_named() -> None:
-    """A denominator near zero multiplies the relevance: the ledger says where, the worst first."""
+def exploding() -> Ledger:
+    """Of a network whose first layer has a denominator near zero."""
     model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
     model[0].weight.data = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
     x = torch.tensor([[1.0, 1.0 - 1e-5]], dtype=torch.float64)
-    ledger = LRPFx(model, "zero").audit(x, 0)
+    return LRPFx(model, "zero").audit(x, 0)
+
+
+def test_explosions_are_named() -> None:
+    """A denominator near zero multiplies the relevance: the ledger says where, the worst first."""
+    ledger = exploding()
     (worst,) = ledger.explosions()
     assert worst.path == "0"
     assert worst.growth == pytest.approx(2e5, rel=1e-3)
     assert "relevance explosion" in str(ledger)
     assert f"'{worst.node}'" in str(ledger)
     assert ledger.explosions(1e6) == ()
+
+
+def test_growth_over_many_nodes_is_told_though_none_explodes() -> None:
+    """By 4 at each of ten layers: no node is an explosion, the whole is."""
+    layers = [nn.Linear(2, 2, bias=False) for _ in range(10)]
+    for layer in layers:  # z = 0.4 x on (1, 1), and of the relevance (a, −a) becomes (4 a, −4 a)
+        layer.weight.data = torch.tensor([[1.0, -0.6], [-0.6, 1.0]])
+    ledger = LRPFx(nn.Sequential(*layers).double(), "zero").audit(torch.ones(1, 2).double(), 0)
+    assert ledger.explosions() == ()
+    size, node = ledger.amplification
+    assert size == pytest.approx(4.0**10, rel=1e-5)  # weights of float32
+    assert node == ledger.entries[-1].node
+    assert f"1.05e+06 times that of the start, at '{node}'" in str(ledger)
+    assert "times that of the start" not in str(LRPFx(linear_layer()).audit(X[:, :2], 0))
 
 
 def test_the_ledger_can_be_read_printed_and_exported() -> None:
@@ -327,8 +346,35 @@ def test_the_ledger_can_be_read_printed_and_exported() -> None:
     console = pytest.importorskip("rich.console").Console(width=240, file=io.StringIO())
     console.print(ledger)
     assert ledger.entries[0].node in console.file.getvalue()
-    figure = ledger.plot()
-    assert [len(axes.lines) for axes in figure.axes] == [2, 0]
+
+
+def test_what_is_left_along_the_depth() -> None:
+    """From the start to the relevance of the inputs, whatever ways there are between."""
+    network = NETWORKS["residual"]
+    ledger = LRPFx(network.model(), top_k=0.5).audit(network.inputs(2), [0, 1])
+    assert len(ledger.left) == len(ledger.entries)
+    assert ledger.left[-1] == pytest.approx(ledger.relevance, rel=1e-9)
+    first = ledger.entries[0]
+    assert ledger.left[0] == pytest.approx(
+        [a - sum(t[i] for t in first.taken.values()) for i, a in enumerate(ledger.start)]
+    )
+
+
+def test_the_picture_of_a_ledger() -> None:
+    """Draws what is left, and the size of what each node passes on; explosions by their names."""
+    network = NETWORKS["residual"]
+    ledger = LRPFx(network.model()).audit(network.inputs(1), 1)
+    above, below = ledger.plot().axes
+    left, sizes = (line.get_ydata() for line in above.lines)
+    assert list(left) == pytest.approx([each[0] / ledger.start[0] for each in ledger.left])
+    start = abs(ledger.start[0])
+    assert list(sizes) == pytest.approx([e.magnitude_out[0] / start for e in ledger.entries])
+    assert len(below.patches) == len(ledger.taken) * len(ledger.entries)
+    labels = [label.get_text() for label in below.get_xticklabels()]
+    assert labels[0] == (ledger.entries[0].path or ledger.entries[0].node)
+    assert not above.texts
+    worst = exploding().plot().axes[0].texts
+    assert [text.get_text() for text in worst] == ["_0_linear: 2e+05 times"]
 
 
 def test_the_ledger_as_a_data_frame() -> None:

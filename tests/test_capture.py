@@ -754,6 +754,26 @@ def _line_of(function: Callable[..., Any], text: str) -> str:
     return f"{Path(__file__)}:{first + offset}"
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.cat(x.chunk(2, 2), 1),
+        lambda x: torch.cat(torch.split(x, 2, 2)[::-1], 2),
+        lambda x: torch.stack(x.unbind(1), 2),
+        lambda x: sum(x.split([3, 3], 2)),
+    ],
+    ids=["chunk", "split", "unbind", "sum"],
+)
+def test_results_of_one_call_handed_on_as_a_list(function: Callable[[Tensor], Tensor]) -> None:
+    """Only an export knows how many there are: symbolic tracing says so and steps back."""
+    model, x = after(function), signal(after(function))
+    lrp = LRPFx(model, start=everything)
+    relevance = lrp.attribute(x)
+    assert "capture: export" in lrp.plan(x).notes
+    assert lrp.audit(x).closes(1e-4)
+    assert relevance.shape == x.shape
+
+
 @both_ways
 def test_every_call_knows_its_module_and_line(way: str) -> None:
     """Paths, outermost first with the number of the call, and the line of the user's own code."""

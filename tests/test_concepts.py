@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, References
 from lrp_fx.errors import InputError, OptionError, TargetError
+from lrp_fx.plan import Step
 
 X = numbers(2, 3, 12, 12)
 ROUNDING = 1e-12
@@ -83,6 +85,83 @@ def test_conditions_of_different_layers_and_targets_in_one_call() -> None:
     assert torch.equal(as_tuple[0], found)
 
 
+def test_a_list_of_classes_is_explained_as_one() -> None:
+    """Of all samples, where a target of a list of ints would be of one sample each."""
+    model = cnn()
+    crp = ConceptLRPFx(model)
+    found = crp.attribute_conditions(X, [{"y": [0, 2], "2": [1, 3]}, {"y": [1, 1]}])
+    parts = crp.attribute_conditions(X, [{"y": 0, "2": [1, 3]}, {"y": 2, "2": [1, 3]}])
+    assert torch.allclose(found[0], parts.sum(0), atol=ROUNDING)
+    assert torch.equal(found[1], crp.attribute(X, 1))
+
+
+class Branches(nn.Module):
+    """A skip connection round two branches, of which one is given a second input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.left, self.inner = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.right, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor, more: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        left = self.inner(self.left(x).relu()).relu()
+        right = self.norm(self.right(x + more)).relu()
+        return self.head((x + left + right).mean((2, 3)))
+
+
+def branches() -> nn.Module:
+    torch.manual_seed(0)
+    return Branches().double().eval()
+
+
+BOTH = (X, numbers(2, 4, 10, 10, seed=1))
+
+
+@pytest.mark.parametrize("layer", ["left", "inner", "right", "stem"])
+def test_relevance_goes_through_the_layer_and_not_round_it(layer: str) -> None:
+    """All of a layer's channels have the map less the one in which the layer lets nothing pass."""
+    model = branches()
+    crp = ConceptLRPFx(model)
+    parts = crp.attribute_conditions(BOTH, [{layer: [c]} for c in range(4)], 1)
+    blocked = LRPFx(model)
+    blocked.register_relevance_hook(layer, lambda relevance, step: torch.zeros_like(relevance))
+    whole, round_it = crp.attribute(BOTH, 1), blocked.attribute(BOTH, 1)
+    for part, all_ways, others in zip(parts, whole, round_it, strict=True):
+        expected = all_ways - others
+        assert torch.allclose(part.sum(0), expected, atol=ROUNDING)
+    assert parts[0].any()
+    assert bool(parts[1].any()) == (layer == "right")  # the second input goes there alone
+
+
+def test_parallel_ways_may_be_left_open() -> None:
+    """Then a condition is nothing but a mask, as a hook can write it."""
+    model = branches()
+    crp, hooked = ConceptLRPFx(model), LRPFx(model)
+    mask = torch.tensor([0.0, 1, 0, 1], dtype=torch.float64).reshape(4, 1, 1)
+    hooked.register_relevance_hook("left", lambda relevance, step: relevance * mask)
+    found = crp.attribute_conditions(BOTH, [{"left": [1, 3]}], 1, exclude_parallel=False)
+    for mine, expected in zip(found, hooked.attribute(BOTH, 1), strict=True):
+        assert torch.equal(mine[0], expected)
+
+
+def test_layers_of_one_condition_lie_one_behind_the_other() -> None:
+    """Through both; side by side no relevance goes through both; a folded norm is no layer beside."""
+    crp = ConceptLRPFx(branches())
+    parts, _ = crp.attribute_conditions(BOTH, [{"inner": [2], "left": [c]} for c in range(4)], 1)
+    (whole,), _ = crp.attribute_conditions(BOTH, [{"inner": [2]}], 1)
+    assert torch.allclose(parts.sum(0), whole, atol=ROUNDING)
+    beside = [{"left": [1], "right": [1]}]
+    with pytest.raises(InputError, match="both 'left' and 'right', which lie side by side"):
+        crp.attribute_conditions(BOTH, beside, 1)
+    both, _ = crp.attribute_conditions(BOTH, [{"left": [1]}, {"right": [1]}], 1)
+    assert both.flatten(1).any(1).all()
+    assert crp.attribute_conditions(BOTH, beside, 1, exclude_parallel=False)[0].any()
+    with pytest.raises(InputError, match="'norm' and 'right' are one node, 'right_conv2d'"):
+        crp.attribute_conditions(BOTH, [{"right": [1], "norm": [1]}], 1)
+
+
 def test_channels_of_tokens() -> None:
     """channel_dim=-1 for values of (N, T, D)."""
 
@@ -127,6 +206,28 @@ def test_an_attribution_graph_adds_up() -> None:
     assert len(figure.axes[0].lines) == 4
     with pytest.raises(InputError, match="one sample"):
         crp.attribution_graph(X, 1, ["2", "0"])
+    with pytest.raises(InputError, match="'0' does not depend on '2'"):
+        crp.attribution_graph(X[:1], 1, ["0", "2"])
+
+
+def test_edges_of_an_attribution_graph_do_not_go_round_their_channel() -> None:
+    """Of a branch beside a skip connection: what arrives below sums up to the branch's channel."""
+
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.branch = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return (x + self.branch(x)).mean((2, 3))
+
+    torch.manual_seed(0)
+    crp = ConceptLRPFx(Skip().double(), "zero")
+    graph = crp.attribution_graph(X[:1], 1, ["branch", "stem"], width=4)
+    for concept in graph.concepts[:4]:
+        arriving = sum(edge.relevance for edge in graph.edges if edge.upper is concept)
+        assert arriving == pytest.approx(concept.relevance, abs=1e-10)
 
 
 def batches(count: int) -> list[tuple[Tensor, list[int]]]:
@@ -157,6 +258,33 @@ def test_references_are_the_samples_of_largest_relevance(tmp_path: Path) -> None
     assert whole.top("0", 3) == again.top(model[0], 3)
 
 
+def test_a_run_that_broke_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """What was seen before is on disk, is not computed again, and the end is that of one run."""
+    crp, path = ConceptLRPFx(cnn()), tmp_path / "broken.pt"
+
+    def broken() -> Iterator[tuple[Tensor, list[int]]]:
+        yield from batches(3)
+        raise ConnectionError("the data set is gone")
+
+    with pytest.raises(ConnectionError):
+        References(crp, ["2", "0"], path, count=4).update(broken())
+    calls = 0
+
+    def counted(relevance: Tensor, step: Step) -> None:
+        nonlocal calls
+        calls += 1
+
+    crp.register_relevance_hook("2", counted)
+    again = References(crp, ["2", "0"], path, count=4)
+    again.update(batches(5))
+    assert (again.seen, calls) == (15, 2)
+    whole = References(ConceptLRPFx(cnn()), ["2", "0"], tmp_path / "whole.pt", count=4)
+    whole.update(batches(5))
+    for channel in range(4):
+        for layer in ("2", "0"):
+            assert again.top(layer, channel) == whole.top(layer, channel)
+
+
 def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
     crp = ConceptLRPFx(cnn())
     References(crp, ["2"], tmp_path / "state.pt", count=4).update(batches(1))
@@ -179,8 +307,10 @@ def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
         ([{"2": []}], InputError, "list of ints"),
         ([{"2": [0.5]}], InputError, "list of ints"),
         ([{"nowhere": [1]}], InputError, "no module or node 'nowhere'"),
-        ([{"y": [0, 1]}], TargetError, "one class"),
-        ([{"y": [7]}], TargetError, "out of range"),
+        ([{"2": 0.5}], InputError, "list of ints"),
+        ([{3: [1]}], InputError, "a layer is a module, its path"),
+        ([{"y": []}], TargetError, "empty"),
+        ([{"y": [0, 7]}], TargetError, "out of range"),
     ],
 )
 def test_conditions_that_do_not_fit(conditions: Any, error: type[Exception], message: str) -> None:

@@ -57,6 +57,19 @@ def test_one_class_against_all_others() -> None:
         )
 
 
+def test_several_classes_against_the_others() -> None:
+    """A slice of classes: each keeps its value, the others share what takes them to zero."""
+    model, x = classifier(), numbers(2, 3, 4)
+    start = against_all((slice(1, 3),))
+    y = model(x).detach()
+    rest = -y[:, 1:3].sum(1) / 2
+    expected = torch.stack([rest, y[:, 1], y[:, 2], rest], 1)
+    assert torch.allclose(start(y), expected)
+    assert LRPFx(model, start=start).attribute(x).any()
+    with pytest.raises(InputError, match="other classes than the target"):
+        LRPFx(model, start=against_all(slice(None))).attribute(x)
+
+
 def test_bilrp_of_a_linear_embedding() -> None:
     """s = xᵀ Wᵀ W y: the pair (p, q) has x_p (WᵀW)_pq y_q."""
     model = nn.Linear(5, 3, bias=False).double()

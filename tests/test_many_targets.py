@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from models import NETWORKS
+from models import NETWORKS, numbers
 from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lrp_fx import LayerLRPFx, LRPFx
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
 from lrp_fx.errors import TargetError
 from lrp_fx.evaluation import divided
 from lrp_fx.explainer import View
@@ -43,11 +45,75 @@ def test_the_forms_of_inputs_and_targets() -> None:
     found = lrp.attribute_many(x, list(top.T))
     assert torch.equal(found[1], lrp.attribute(x, top[:, 1]))
     assert found.grad_fn is None
-    for wrong in ([], 3, None):
+    for wrong in ([], 3, None, torch.tensor(3), torch.zeros(0, 3).long()):
         with pytest.raises(TargetError, match="non-empty list"):
             lrp.attribute_many(x, wrong)  # type: ignore[arg-type]
     with pytest.raises(TargetError, match="out of range"):
         lrp.attribute_many(x, [0, 10**6])
+
+
+@pytest.mark.parametrize(
+    ("classes", "samples", "chosen"),
+    [
+        (10, 2, lambda y: range(10)),
+        (1000, 3, lambda y: y.topk(5).indices.T),
+        (1000, 1, lambda y: y.topk(5).indices.T),
+    ],
+    ids=["all of ten", "top five of a thousand", "of one sample"],
+)
+def test_many_classes(classes: int, samples: int, chosen: Callable[[Tensor], Any]) -> None:
+    """A range for all samples alike, or a batch axis of targets (T, N)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))
+    model, x = model.double(), numbers(samples, 3, 8, 8)
+    targets = chosen(model(x).detach())
+    lrp = LRPFx(model)
+    found = lrp.attribute_many(x, targets)
+    assert found.shape == (len(targets), *x.shape)
+    for mine, target in zip(found, targets, strict=True):
+        assert torch.equal(mine, lrp.attribute(x, target))
+    assert len({float(each.sum()) for each in found}) == len(targets)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts the convolutions that are executed, forward and adjoint."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "conv" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def convolutions(call: Callable[[], object]) -> int:
+    """How many a call executes, once everything is made."""
+    call()
+    with Convolutions() as mode:
+        call()
+    return mode.count
+
+
+def test_nothing_is_executed_but_what_is_needed() -> None:
+    """Counted where it runs: of three convolutions under ε each has one forward and one adjoint."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)]
+    model, x = nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 10)), torch.randn(1, 3, 4, 4)
+
+    def layer(*names: str) -> int:
+        lrp = LayerLRPFx(model, list(names), "epsilon")
+        return convolutions(lambda: lrp.attribute(x, 1))
+
+    def neuron(name: str) -> int:
+        lrp = NeuronLRPFx(model, name, "epsilon")
+        return convolutions(lambda: lrp.attribute(x, (1, 1, 1)))
+
+    lrp = LRPFx(model, "epsilon")
+    assert convolutions(lambda: model(x)) == 3
+    assert convolutions(lambda: lrp.attribute(x, 1)) == 3 + 3
+    assert [layer("4"), layer("2"), layer("1"), layer("0")] == [3, 3, 3 + 1, 3 + 2]
+    assert [layer("4", "2"), layer("1", "4", "2"), layer("0", "1")] == [3, 3 + 1, 3 + 2]
+    assert [neuron("0"), neuron("1"), neuron("2")] == [1 + 1, 2 + 2, 3 + 3]
+    assert convolutions(lambda: lrp.attribute_many(x, range(10))) == 3 + 10 * 3
 
 
 def test_what_targets_share_is_computed_once() -> None:

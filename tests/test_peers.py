@@ -5,12 +5,15 @@ Where definitions differ (DESIGN, section 7) the presets of ``composites.compat`
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 import zennit.composites
 import zennit.core
 import zennit.rules
@@ -19,6 +22,7 @@ from captum.attr._utils import lrp_rules
 from torch import Tensor, nn
 from twins import assert_close, explain, numbers, seeded
 from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat, operation
@@ -26,6 +30,9 @@ from lrp_fx.composites import Composite, Uniform, compat, operation
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Of max |R|: some ten layers of the same sums in another order (rounding of 1e-7 and 1e-16 each),
 with denominators of the fixed seeds that cancel by less than two digits."""
+
+DEEP = 1e-7
+"""The same for whole networks in float64: up to twenty layers, small denominators among them."""
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -232,6 +239,49 @@ def test_zennits_composites(model: str, composite: str, dtype: torch.dtype) -> N
     assert_close(mine, expected, TOLERANCES[dtype])
 
 
+@cache
+def small(name: str) -> nn.Module:
+    """A whole network of torchvision with five classes, its large classifier made small."""
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None, num_classes=5)
+    if hasattr(model, "classifier"):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        width = next(
+            m.out_channels for m in reversed(list(model.features)) if hasattr(m, "out_channels")
+        )
+        model.classifier = nn.Sequential(
+            *(nn.Dropout(), nn.Linear(width, 16), nn.ReLU(inplace=True), nn.Linear(16, 5))
+        )
+    return model.double()
+
+
+def seen(model: nn.Module, x: Tensor) -> nn.Module:
+    """With the batch norms' statistics of a batch, and an eps that zennit's merging does not notice."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum, layer.eps = None, 1e-30
+    model.train()
+    with torch.no_grad():
+        model(x)
+    return model.eval()
+
+
+SIDE = 64
+CANONIZERS = {"resnet18": ResNetCanonizer, "vgg11_bn": VGGCanonizer}
+
+
+@pytest.mark.parametrize("composite", ["epsilon_gamma_box", "epsilon_alpha2_beta1_flat"])
+@pytest.mark.parametrize("name", CANONIZERS)
+def test_zennits_composites_on_torchvision(name: str, composite: str) -> None:
+    """Whole networks, which zennit needs a canonizer written for each family for."""
+    x = numbers(2, 3, SIDE, SIDE, seed=3).clamp(-4, 4)
+    network = seen(copy.deepcopy(small(name)), torch.cat([x, numbers(6, 3, SIDE, SIDE, seed=4)]))
+    upper = network(x).detach()
+    mine = explain(network, x, upper, compat.zennit(composite, -5.0, 5.0))
+    theirs = ZENNIT_COMPOSITES[composite](canonizers=[CANONIZERS[name]()])
+    assert_close(mine, by_zennit(network, theirs, x, upper), DEEP)
+
+
 # Captum
 
 CAPTUM_RULES = {
@@ -297,6 +347,15 @@ def test_captums_rules(model: str, rule: str, dtype: torch.dtype) -> None:
     expected = by_captum(network, rule, x, 2)
     mine = LRPFx(network, compat.captum(rule)).attribute(x, target=2)
     assert_close(mine, expected, TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("rule", CAPTUM_RULES)
+@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+def test_captums_rules_on_torchvision(name: str, rule: str) -> None:
+    """Whole networks, of the kind that Captum can explain: no batch norm, no additions."""
+    network, x = copy.deepcopy(small(name)).eval(), numbers(2, 3, SIDE, SIDE, seed=3)
+    mine = LRPFx(network, compat.captum(rule)).attribute(x, target=2)
+    assert_close(mine, by_captum(network, rule, x, 2), DEEP)
 
 
 @pytest.mark.parametrize("rule", ["gamma", "alpha1_beta0"])

@@ -10,6 +10,7 @@ from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
 from lrp_fx.capture import Captured
+from lrp_fx.sources import with_source
 
 __all__ = ["canonize"]
 
@@ -34,4 +35,5 @@ def canonize(captured: Captured, *, fold_dense: bool = True) -> Captured:
     name_after_modules(graph)
     graph.lint()
     result.module.recompile()
+    with_source(result.module)
     return result

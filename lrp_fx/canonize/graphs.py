@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.aten import Packet, name_of
 from lrp_fx.capture import Captured, module_path
+from lrp_fx.sources import with_source
 
 
 def copied(captured: Captured) -> Captured:
@@ -24,7 +25,8 @@ def copied(captured: Captured) -> Captured:
         for node in graph.nodes
         if node.op == "get_attr"
     }
-    return replace(captured, module=fx.GraphModule(tensors, graph, class_name="Canonical"))
+    module = with_source(fx.GraphModule(tensors, graph, class_name="Canonical"))
+    return replace(captured, module=module)
 
 
 def tensor_at(module: fx.GraphModule, path: str) -> Tensor:

@@ -19,6 +19,7 @@ from torch.utils._pytree import TreeSpec
 from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copying import named_tensors, own_buffer, structural_copy
+from lrp_fx.sources import with_source
 
 _LOCK = threading.Lock()
 PREFIX = "model"
@@ -215,7 +216,8 @@ def as_captured(
             copy.target = functional or packet_of(node.target) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
-    return Captured(fx.GraphModule(tensors, graph, class_name="Captured"), outputs, way, constants)
+    captured = with_source(fx.GraphModule(tensors, graph, class_name="Captured"))
+    return Captured(captured, outputs, way, constants)
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from torch.utils._pytree import TreeSpec
 from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.copying import held_tensors, own_buffer, structural_copy
 from lrp_fx.capture.exporting import PREFIX, as_captured
+from lrp_fx.sources import with_source
 
 _LOCK = threading.Lock()
 
@@ -55,7 +56,7 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
         with _LOCK, torch.no_grad(), warnings.catch_warnings(), traceback.preserve_node_meta():
             warnings.simplefilter("ignore")
             inputs = (tensor.detach().clone() for tensor in arguments.tensors)
-            module = recorder(*inputs, *(own_buffer(None, tensor) for tensor in held))
+            module = with_source(recorder(*inputs, *(own_buffer(None, tensor) for tensor in held)))
     except Exception as error:
         raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
     _hold(module, held, count)

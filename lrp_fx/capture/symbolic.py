@@ -25,6 +25,7 @@ from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
 from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
 from lrp_fx.errors import LRPError
+from lrp_fx.sources import with_source
 
 _BATCH_NORM = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 _OPAQUE = (_NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
@@ -175,6 +176,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
             if not isinstance(args[1], int):
                 raise NotTraceable("several of the results of one call, by a slice")
             return super().create_proxy(kind, target, args, kwargs)
+        if any(map(self._is_tuple, (*args, *kwargs.values()))):
+            raise NotTraceable(
+                "a list of results of one call, of which nobody knows how many, as one"
+            )
         packet = packet_of(target)
         if packet is not None:
             return self._call(packet, args, kwargs)
@@ -341,6 +346,6 @@ def trace(model: nn.Module, arguments: Arguments) -> Captured:
             for name, value in itertools.chain(tracer.tensors.items(), tracer.constants.items())
             if name in used
         }
-        module = fx.GraphModule(tensors, tracer.graph, class_name="Captured")
+        module = with_source(fx.GraphModule(tensors, tracer.graph, class_name="Captured"))
         constants = {name: value for name, value in tracer.constants.items() if name in used}
         return Captured(module, spec, "symbolic", constants)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lrp_fx import rules
+from lrp_fx.checks import check_number
 from lrp_fx.composites.composite import Composite, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
+from lrp_fx.filters import check_top_k
 from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Stabilizer, Table
 
 
@@ -29,6 +31,9 @@ class PlainBiasGamma(LinearRule):
 
     gamma: float = 0.25
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma)
+
     def table(self) -> Table:
         return (Group((Branch(FULL, Part(1 + self.gamma, 1), FULL),)),)
 
@@ -42,6 +47,7 @@ def blog(top_k: float = 1.0) -> Composite:
     Args:
         top_k: the post's relevance filter, before every convolution, linear layer and pooling.
     """
+    check_top_k(top_k)
     stabilizer = Stabilizer(1e-5, signed=False)
     pooling = rules.Proportional(stabilizer)
     return Composite(
@@ -81,7 +87,7 @@ def zennit(
         "epsilon_gamma_box": rules.GeneralizedGamma(0.25),
         "epsilon_alpha2_beta1": rules.AlphaBeta(2, 1),
     }
-    base = name.removesuffix("_flat")
+    base = str(name).removesuffix("_flat")
     if base not in conv or name == "epsilon_gamma_box_flat":
         known = [*conv, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat"]
         raise CompositeError(f"compat.zennit knows {', '.join(known)}, not {name!r}")
@@ -114,7 +120,7 @@ def captum(rule: str = "epsilon") -> Composite:
         "gamma": PlainBiasGamma(stabilizer=stabilizer),
         "alpha1_beta0": UnsplitZPlus(stabilizer=stabilizer),
     }
-    if rule not in known:
+    if not isinstance(rule, str) or rule not in known:
         raise CompositeError(f"compat.captum knows {', '.join(known)}, not {rule!r}")
     return Composite(
         [

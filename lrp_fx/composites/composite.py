@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lrp_fx.checks import entries
 from lrp_fx.composites.matchers import Matcher, Place, module_type, operation, path
 from lrp_fx.errors import CompositeError, OptionError
 from lrp_fx.filters import check_top_k
@@ -67,6 +68,10 @@ class Composite:
         name: str = "composite",
         strict: bool = True,
     ) -> None:
+        pairs = entries(assignments)
+        if pairs is None:
+            raise CompositeError(f"assignments are a list of pairs, got {assignments!r}")
+        assignments = list(pairs)
         for entry in assignments:
             if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Rule)):
                 raise CompositeError(f"an assignment is a pair (matcher, rule), got {entry!r}")
@@ -95,8 +100,11 @@ def filter_lines(
         CompositeError: for anything but pairs.
         OptionError: for a fraction out of range.
     """
+    pairs = entries(filters)
+    if pairs is None:
+        raise CompositeError(f"filters are a list of pairs (matcher, top_k), got {filters!r}")
     lines = []
-    for entry in filters:
+    for entry in pairs:
         if not (isinstance(entry, tuple) and len(entry) == 2):
             raise CompositeError(
                 f"filters are a list of pairs (matcher, top_k), got {entry!r} in it"

@@ -169,8 +169,8 @@ def by_name(name: str) -> Composite:
     Raises:
         CompositeError: for an unknown name, with near misses, or one that needs arguments.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4)
+    if not isinstance(name, str) or name not in PRESETS:
+        near = difflib.get_close_matches(str(name), PRESETS, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(PRESETS)}"
         raise CompositeError(f"no composite is called {name!r}; {hint}")
     if name == "epsilon_gamma_box":

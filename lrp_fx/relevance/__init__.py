@@ -17,7 +17,7 @@ from lrp_fx.relevance import (
 )
 from lrp_fx.relevance.engines import ENGINES, Engine
 from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance, is_linear
-from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.operation import (
     Facts,
     Operation,
@@ -43,6 +43,7 @@ __all__ = [
     "UNKNOWN",
     "BiasPolicy",
     "Cause",
+    "EdgeRelevance",
     "Engine",
     "Facts",
     "LinearRelevance",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.errors import InputError
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
@@ -27,6 +28,7 @@ from lrp_fx.rules import (
     Group,
     LinearRule,
     Part,
+    Pass,
     Rule,
     Table,
     ZBox,
@@ -367,6 +369,23 @@ class LinearRelevance(RelevanceNode):
         return offset.reshape(-1, *[1] * (weight.dim() - 2))
 
 
+class SameShapeRelevance(RelevanceNode):
+    """The relevance itself, for a layer whose output has the shape of its input (Captum's identity)."""
+
+    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
+        """The relevance.
+
+        Raises:
+            InputError: where the shapes differ, so that it is nobody's.
+        """
+        if relevance.shape != shape:
+            raise InputError(
+                f"Pass() hands relevance of shape {tuple(relevance.shape)} to an input of shape "
+                f"{tuple(shape)}: it is for layers that keep the shape"
+            )
+        return relevance
+
+
 class Denominators(RelevanceNode):
     """The stabilized denominators of a rule on one linear operation, from the forward values alone.
 
@@ -445,9 +464,11 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
 
 def _write(site: Site) -> Received:
     node, rule = site.node, site.rule
-    assert isinstance(rule, LinearRule)
     bound = arguments(node)
     input, weight, bias = (bound.pop(name) for name in ("input", "weight", "bias"))
+    if isinstance(rule, Pass):
+        return {input: [site.call(SameShapeRelevance(), site.relevance, site.shape(input))]}
+    assert isinstance(rule, LinearRule)
     packet = packet_of(node.target)
     assert packet is not None
     module = LinearRelevance(
@@ -477,7 +498,7 @@ OPERATIONS = [
         operands=argument("input"),
         default=_default,
         default_label="Epsilon",
-        alternatives=(LinearRule,),
+        alternatives=(LinearRule, Pass),
         write=_write,
         source="table of branches, lrp_fx.rules",
     )

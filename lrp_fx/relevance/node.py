@@ -65,6 +65,16 @@ class RelevanceNode(nn.Module):
         return {}
 
 
+class EdgeRelevance(RelevanceNode):
+    """What stands on an edge, before the rule of the node that relevance enters: relevance in and out.
+
+    Filters, hooks and masks are such nodes. What they take away is booked as ``filter``.
+    """
+
+    kind = "edge"
+    """How the ledger calls it."""
+
+
 def _outside_autocast(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:

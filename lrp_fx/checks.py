@@ -1,0 +1,35 @@
+"""Checks of single values that users pass; each ends in an error that names the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any
+
+from lrp_fx.errors import OptionError
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise an ``OptionError`` unless the value is a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise OptionError(f"{name} must be a number, got {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise an ``OptionError`` unless the value is an int of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(f"{name} must be an int of at least 1, got {value!r}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise an ``OptionError`` unless the value can be called."""
+    if not callable(value):
+        raise OptionError(f"{name} must be callable, got {value!r}")
+
+
+def entries(value: object) -> Iterator[Any] | None:
+    """The entries of a value one after the other; None where it has none, as a number or a 0-d tensor."""
+    try:
+        return iter(value)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        return None
