@@ -100,7 +100,7 @@ def run(cell: Cell, effort: Effort) -> dict[str, Any]:
 
 def compared(contestant: Contestant, found: Tensor, maps: dict[str, Tensor]) -> float | None:
     """The cosine to the first map of the same method, which is kept; None for that one itself."""
-    if contestant.tool == "torch":
+    first = maps.setdefault(contestant.method, found)
+    if contestant.tool == "torch" or first is found or first.shape != found.shape:
         return None
-    first = maps.setdefault(contestant.method, found.detach())
-    return None if first is found or first.shape != found.shape else similarity(first, found)
+    return similarity(first, found)

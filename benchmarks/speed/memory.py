@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,21 @@ def run(name: str, network_name: str, batch: int, threads: int) -> dict[str, Any
         base = resident("VmRSS")
         call = contestant.make(network, own)
         for measure in ("first", "bytes"):
-            settle()
-            CLEAR.write_text(RESET_PEAK)
-            call(x)
-            found[measure][name] = resident("VmHWM") - base
+            found[measure][name] = peak(lambda: call(x), base)
     except Absent as reason:
         return {**found, "absent": {name: str(reason)}}
     except Exception as error:  # whatever another tool raises is its result here
         return {**found, "failed": {name: first_line(error)}}
     return found
+
+
+def peak(call: Callable[[], object], base: int | None = None) -> int:
+    """The bytes by which the peak of a call is above ``base``, or above the state before it."""
+    settle()
+    base = resident("VmRSS") if base is None else base
+    CLEAR.write_text(RESET_PEAK)
+    call()
+    return resident("VmHWM") - base
 
 
 def resident(line: str) -> int:

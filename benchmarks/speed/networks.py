@@ -26,7 +26,7 @@ CLASSES = 1000
 class Bert(nn.Module):
     """A BERT of 6 layers with a classifier; from token numbers, or from their embeddings."""
 
-    def __init__(self, layers: int = 6, width: int = 768, length: int = 512) -> None:
+    def __init__(self, layers: int = 6, width: int = 768, length: int = 1024) -> None:
         super().__init__()
         from transformers import BertConfig, BertForSequenceClassification
 
@@ -123,6 +123,14 @@ NETWORKS = {
 }
 
 
+RESNETS = {
+    network.name: network
+    for network in (
+        torchvision_network(f"resnet{depth}", f"ResNet-{depth}") for depth in (18, 34, 50, 101, 152)
+    )
+}
+
+
 @torch.no_grad()
 def settle_batch_norm(model: nn.Module, x: Tensor) -> None:
     """Give batch norms the statistics of one batch, so that activations stay of order one."""
@@ -134,5 +142,6 @@ def settle_batch_norm(model: nn.Module, x: Tensor) -> None:
 
 def similarity(a: Tensor, b: Tensor) -> float:
     """The cosine between two maps, the smallest of the batch."""
-    cosine = F.cosine_similarity(a.detach().double().flatten(1), b.detach().double().flatten(1))
-    return float(cosine.min())
+    a, b = (each.detach().double().flatten(1) for each in (a, b))
+    a, b = (each / each.abs().amax(1, keepdim=True) for each in (a, b))  # some are tiny, some huge
+    return float(F.cosine_similarity(a, b).min())

@@ -49,7 +49,7 @@ class Results:
 
     def newest(self, kind: str, key: str, *names: str) -> Run | None:
         """The newest run that measured all these."""
-        found = [run for run in self.of(kind, key) if set(names) <= run["seconds"].keys()]
+        found = [run for run in self.of(kind, key) if set(names) <= run.get("seconds", {}).keys()]
         return found[-1] if found else None
 
     def ratio(self, key: str, name: str, other: str) -> Quartiles | None:
@@ -60,6 +60,11 @@ class Results:
     def seconds(self, key: str, name: str) -> Quartiles | None:
         run = self.newest("time", key, name)
         return quartiles(run["seconds"][name]) if run else None
+
+    def bytes(self, key: str, name: str, part: str = "bytes") -> int | None:
+        """The peak memory of one; each was alone in its process."""
+        found = [run[part][name] for run in self.of("memory", key) if name in run[part]]
+        return found[-1] if found else None
 
     def environments(self) -> list[dict[str, Any]]:
         """Those of all runs, each once."""
