@@ -40,6 +40,7 @@ slow: $(VENV)/.installed-test ## the long tests
 bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', pages in docs/; half an hour
 	$(BIN)/python benchmarks/direct_vs_gradient.py --out docs/
 	$(SPEED) time --batches 8 --threads 2
+	$(SPEED) time --batches 8 --threads 2 --models resnet50 --keep-memory
 	$(SPEED) memory
 	$(SPEED) growth
 	$(SPEED) fixed

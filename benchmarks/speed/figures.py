@@ -80,7 +80,7 @@ def curves(results: Results, names: Sequence[str], path: Path) -> None:
             for axes, values in zip(panels[:, column], (times, megabytes), strict=True):
                 axes.loglog(run["sizes"], values, "o-", markersize=3, label=contestant, color=color)
         for axes in panels[:, column]:
-            axes.set_xticks(run["sizes"], [f"{size:.3g}" for size in run["sizes"]], fontsize=7)
+            axes.set_xticks(run["sizes"], map(str, curve.points), fontsize=7)
             axes.minorticks_off()
             axes.tick_params(labelsize=7)
             axes.spines[["top", "right"]].set_visible(False)

@@ -28,7 +28,7 @@ class Curve:
     Args:
         title: what grows.
         points: its values.
-        unit: of the sizes that cost is compared with.
+        unit: of the points.
         contestants: who is measured.
         case: from a point to the network and the batch size.
     """
@@ -63,11 +63,11 @@ def targets(count: int) -> tuple[Network, int]:
 CNN = ("gradient", "epsilon_plus")
 CURVES = {
     "batch": Curve("batch size, ResNet-18", (1, 2, 4, 8, 16, 32), "samples", CNN, batches),
-    "side": Curve("image side, ResNet-18", (112, 160, 224, 320, 448), "pixels (10³)", CNN, sides),
+    "side": Curve("image side, ResNet-18", (112, 160, 224, 320, 448), "pixels a side", CNN, sides),
     "depth": Curve(
         "depth, ResNet-18 to ResNet-152",
         (18, 34, 50, 101, 152),
-        "multiplications of the forward pass (10⁹)",
+        "layers, placed by forward work",
         CNN,
         depths,
     ),
@@ -129,7 +129,7 @@ def size(name: str, point: int, model: torch.nn.Module, x: Tensor) -> float:
     """What the cost of a point is compared with."""
     if name == "depth":
         return forward_work(model, x)
-    return point**2 / 1e3 if name == "side" else float(point)
+    return float(point**2) if name == "side" else float(point)
 
 
 def forward_work(model: torch.nn.Module, x: Tensor) -> float:

@@ -17,7 +17,6 @@ from words import joined, shown, table, threads_of, title
 
 NOTES = Path(__file__).with_name("notes.md")
 ALIKE = 0.999  # cosine from which two maps count as the same
-LEVEL = 0.05  # ratios within this distance of 1 are called level
 SHOWN = 110  # characters of an error
 
 
@@ -87,43 +86,56 @@ def main_cell(cells: Sequence[Cell]) -> Cell:
 
 
 def main_sentence(results: Results, cell: Cell) -> str:
-    """Our engine beside the gradient, then the others beside the same map of ours."""
-    own = [
-        f"{ratio.median:.2f} times the gradient's for `{name}`"
+    """Our own figures, then those of the others beside the same rules here."""
+    sentences = [
+        f"{NETWORKS[cell.network].title}, batch {cell.batch}, {threads_of(cell.threads)}:",
+        own_sentence(results, cell),
+        engine_sentence(results, cell),
+        peer_sentence(results, cell),
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def own_sentence(results: Results, cell: Cell) -> str:
+    found = [
+        f"{contestant.title.removeprefix('lrp_fx ')}: {ratio.median:.2f}"
         for name, contestant in CONTESTANTS.items()
-        if name == contestant.method
-        and contestant.tool == "lrp_fx"
+        if contestant.tool == "lrp_fx"
+        and not name.endswith("-gradient")
         and (ratio := results.ratio(cell.key, name, "gradient"))
     ]
-    place = f"{NETWORKS[cell.network].title} (batch {cell.batch}, {threads_of(cell.threads)})"
-    if not own:
-        return f"{place}: only the references were measured."
-    return f"{place}: the time is {joined(own)}. {peer_sentence(results, cell)}".strip()
+    return f"in units of the input gradient's time, {'; '.join(found)}." if found else ""
+
+
+def engine_sentence(results: Results, cell: Cell) -> str:
+    """The gradient engine beside the direct one."""
+    found = [
+        ratio.median
+        for name, contestant in CONTESTANTS.items()
+        if name.endswith("-gradient")
+        and (ratio := results.ratio(cell.key, name, contestant.method))
+    ]
+    if not found:
+        return ""
+    low, high = (f"{each:.2f}" for each in (min(found), max(found)))
+    factor = low if low == high else f"{low} to {high}"
+    return f"The gradient engine takes {factor} times as long as the direct one."
 
 
 def peer_sentence(results: Results, cell: Cell) -> str:
-    said: dict[str, list[str]] = {"slower": [], "level": [], "faster": []}
-    for name, contestant in CONTESTANTS.items():
-        if contestant.tool in ("torch", "lrp_fx"):
-            continue
-        ratio = results.ratio(cell.key, name, contestant.method)
-        if ratio is None:
-            continue
-        kind = (
-            "level"
-            if abs(ratio.median - 1) <= LEVEL
-            else "slower"
-            if ratio.median > 1
-            else "faster"
-        )
-        said[kind].append(f"{contestant.title} ({ratio.median:.2f})")
-    words = {
-        "slower": "{} take longer than the same rules here (so many times)",
-        "level": "{} level with them",
-        "faster": "{} faster",
-    }
-    found = [words[kind].format(joined(names)) for kind, names in said.items() if names]
-    return "; ".join(found) + "." if found else ""
+    found = [
+        f"{contestant.title} {ratio.median:.2f}"
+        + ("" if is_alike(results, cell, name) else " (for another map)")
+        for name, contestant in CONTESTANTS.items()
+        if contestant.tool not in ("torch", "lrp_fx")
+        and (ratio := results.ratio(cell.key, name, contestant.method))
+    ]
+    return f"In units of the same rules here: {joined(found)}." if found else ""
+
+
+def is_alike(results: Results, cell: Cell, name: str) -> bool:
+    run = results.newest("time", cell.key, name)
+    return run is None or run["alike"].get(name, 1.0) >= ALIKE
 
 
 def ratio_table(results: Results, cells: Sequence[Cell], other: str) -> list[str]:

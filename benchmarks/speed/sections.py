@@ -182,7 +182,8 @@ def kept_section(results: Results) -> list[str]:
         "",
         "The C library returns large tensors to the system when they are freed and fetches them again, "
         "page by page. All figures above are with that default. With `--keep-memory` (`mallopt`) freed "
-        "memory stays with the process:",
+        "memory stays with the process. The two were measured one after the other, each in its own "
+        "process:",
         "",
     ]
     rows = []
