@@ -6,7 +6,8 @@
     python benchmarks/speed fixed
     python benchmarks/speed page
 
-Each command adds what it measures to a file of results; the page is written from that file.
+Each command adds what it measures to a file of results; the page is written from that file, and
+takes in ``notes.md`` beside this file, which is written by hand, as it is.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ MEASURED = [
     ),
 ]
 """Whose memory is measured unless others are named."""
+
+ONLY = f"some only, of {', '.join(CONTESTANTS)}"
 
 
 def main() -> None:
@@ -138,7 +141,7 @@ def measure_fixed(settings: argparse.Namespace) -> None:
             continue
         run = alone(fixed.overhead, name, rule, settings.seconds, settings.rounds, settings.threads)
         record(settings.results, "fixed", f"overhead {name} {rule}", run)
-        for other in run["seconds"] if run else ():
+        for other in list(run["seconds"])[1:] if run else ():
             to = ratios(run["seconds"]["attribute"], run["seconds"][other])
             say(
                 f"{name} {rule}: attribute is {to.median:.3f} × {other} ({to.low:.3f} to {to.high:.3f})"
@@ -178,14 +181,14 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     timing.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     timing.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    timing.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="CONTESTANT")
+    timing.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="CONTESTANT", help=ONLY)
     timing.add_argument("--keep-memory", action="store_true", help="freed memory is not returned")
 
     taken = command("memory", measure_memory, "peak memory, each contestant in its own process")
     taken.add_argument("--models", nargs="+", choices=NETWORKS, default=["vgg16", "resnet50"])
     taken.add_argument("--batches", type=int, nargs="+", default=[8])
     taken.add_argument("--threads", type=int, default=2)
-    taken.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="CONTESTANT")
+    taken.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="CONTESTANT", help=ONLY)
 
     grown = command("growth", measure_growth, "time and memory over batch, side, depth, …")
     grown.add_argument("--curves", nargs="+", choices=growth.CURVES, default=list(growth.CURVES))

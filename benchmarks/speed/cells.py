@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ def run(cell: Cell, effort: Effort) -> dict[str, Any]:
         calls[contestant.name] = lambda call=call: call(x)
         note = compared(contestant, found, maps)
         if note is not None:
-            alike[contestant.name] = note
+            alike[contestant.name] = None if math.isnan(note) else note
     maps.clear()
     seconds = interleaved(calls, effort.seconds, effort.least, effort.most)
     return {

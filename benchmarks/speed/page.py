@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,7 +134,11 @@ def peer_sentence(results: Results, cell: Cell) -> str:
 
 def is_alike(results: Results, cell: Cell, name: str) -> bool:
     run = results.newest("time", cell.key, name)
-    return run is None or run["alike"].get(name, 1.0) >= ALIKE
+    return run is None or agrees(run["alike"].get(name, 1.0))
+
+
+def agrees(cosine: float | None) -> bool:
+    return cosine is not None and cosine >= ALIKE
 
 
 def ratio_table(results: Results, cells: Sequence[Cell], other: str) -> list[str]:
@@ -165,12 +168,12 @@ def remarks(results: Results, cells: Sequence[Cell]) -> list[str]:
                 lines.append(f"- {title(name)} was not measured: {text}")
                 said.add(name)
         for name, cosine in run["alike"].items():
-            if name not in said and not cosine >= ALIKE:
+            if name not in said and not agrees(cosine):
                 lines.append(
                     f"- The map of {title(name)} is not that of {title(CONTESTANTS[name].method)}: "
                     + (
                         "it holds NaN or nothing but zeros."
-                        if math.isnan(cosine)
+                        if cosine is None
                         else f"the cosine between them is {cosine:.3f}."
                     )
                 )
