@@ -205,8 +205,8 @@ def method_section(results: Results) -> list[str]:
         lines += [
             f"float32, random weights, batch norms with the statistics of a batch. Each cell runs in a "
             f"process of its own, {min(rounds)} to {max(rounds)} rounds; in each round everyone runs in "
-            "turn, in rotated order, after one call to warm up. zennit gets its canonizers and registers "
-            "its hooks once; Captum and autolrp run as documented. All rounds are in the file of "
+            "turn, in changing order, after one call to warm up. zennit gets its canonizers and "
+            "registers its hooks once; Captum and autolrp run as documented. All rounds are in the file of "
             "results beside this page.",
             "",
         ]

@@ -46,7 +46,7 @@ def timed(call: Callable[[], object], calls: int = 1) -> float:
 def interleaved(
     calls: Mapping[str, Callable[[], object]], seconds: float, least: int, most: int
 ) -> dict[str, list[float]]:
-    """Mean seconds of one call in each round; in a round every call runs in turn, in rotated order.
+    """Mean seconds of one call in each round; in a round every call runs in turn, in changing order.
 
     Args:
         calls: warmed up already.
@@ -66,7 +66,8 @@ def interleaved(
             used = time.perf_counter() - began
             if done >= least and used * (done + 1) / done > seconds:
                 break
-            for name in order:
+            # backwards every other time, so that nobody always runs behind the same other one
+            for name in order if done % 2 == 0 else reversed(order):
                 gc.collect()  # cycles of one must not cost another its time or its memory
                 found[name].append(timed(calls[name], repeats[name]))
             order.append(order.pop(0))
