@@ -206,8 +206,8 @@ def method_section(results: Results) -> list[str]:
             f"float32, random weights, batch norms with the statistics of a batch. Each cell runs in a "
             f"process of its own, {min(rounds)} to {max(rounds)} rounds; in each round everyone runs in "
             "turn, in changing order, after one call to warm up. zennit gets its canonizers and "
-            "registers its hooks once; Captum and autolrp run as documented. All rounds are in the file of "
-            "results beside this page.",
+            "registers its hooks once; Captum and autolrp run as documented. All rounds are in "
+            "the file of results.",
             "",
         ]
     return lines
