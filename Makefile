@@ -9,13 +9,14 @@ PYTEST_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := demo_output
+SPEED := $(BIN)/python benchmarks/speed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow bench clean distclean moved
+.PHONY: help demo test lint format slow bench bench-kernels clean distclean moved
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed-cli ## explain the example photographs, pictures in demo_output/
 	$(BIN)/lrp-fx explain examples/photographs --out $(OUT)
@@ -36,8 +37,17 @@ format: $(VENV)/.installed-test ## put the source into the style that lint wants
 slow: $(VENV)/.installed-test ## the long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
 
-bench: $(VENV)/.installed-bench ## measure direct against gradient propagation, page in docs/
+bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', pages in docs/; half an hour
 	$(BIN)/python benchmarks/direct_vs_gradient.py --out docs/
+	$(SPEED) time --batches 8 --threads 2
+	$(SPEED) time --batches 8 --threads 2 --models resnet50 --keep-memory
+	$(SPEED) memory
+	$(SPEED) growth
+	$(SPEED) fixed
+	$(SPEED) page
+
+bench-kernels: $(VENV)/.installed-bench ## measure single layers
+	$(BIN)/python -m pytest benchmarks/kernels $(PYTEST_FLAGS)
 
 clean: ## remove caches, builds and demo_output/
 	rm -rf $(OUT) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
