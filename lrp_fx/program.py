@@ -194,7 +194,9 @@ class Program:
             known = evaluated(Runner(module, live), shared, tensors, keep=rest)
         for run in runs:
             with torch.set_grad_enabled(create_graph):
-                values = evaluated(Runner(module, live), rest, run, known)
+                # lists of their own, since a run takes denominators out of them as it goes
+                copies = {n: list(v) if isinstance(v, list) else v for n, v in known.items()}
+                values = evaluated(Runner(module, live), rest, run, copies)
             relevance, output, start = values[rest[-1]]
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
                 raise self.first_non_finite(tensors, *run, live=live)

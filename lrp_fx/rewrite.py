@@ -250,7 +250,7 @@ class _Writer:
             recompute(self.graph, self.start)
         if self.optimize.in_place:
             activate_in_place(self.graph)
-        return self._finish()
+        return self._finish(memory)
 
     def _has_images(self) -> bool:
         """Whether there are convolutions of images."""
@@ -511,7 +511,7 @@ class _Writer:
 
     # assembly
 
-    def _finish(self) -> LRPGraph:
+    def _finish(self, memory: Memory) -> LRPGraph:
         called = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
         computed = {
@@ -538,7 +538,7 @@ class _Writer:
             tuple(computed.values()),
             tuple(sorted(parameters | inputs)),
             self.captured.constants,
-            self._prepared(),
+            self._prepared() if memory == "keep" else {},
         )
 
     def _constants_module(self, wanted: list[fx.Node]) -> fx.GraphModule:

@@ -166,16 +166,19 @@ class LinearRelevance(RelevanceNode):
             bias: its bias, if any.
             low: the lower bound of the input, for the z-box rule.
             high: the upper bound.
-            denominators: ``S(Σ_k s_k z_k)`` of each group, where known already.
+            denominators: ``S(Σ_k s_k z_k)`` of each group, where known already; the list is emptied where
+                the node may overwrite what comes in.
             options: stride, padding, dilation, groups …
         """
         operands = _Operands(input, output, weight, bias, low, high, options)
         total: Tensor | None = None
-        known = denominators or [None] * len(self.table)
-        for group, denominator in zip(self.table, known, strict=True):
+        known = list(denominators or [None] * len(self.table))
+        if denominators and self._may_overwrite():
+            denominators.clear()  # so that each can go before the adjoint needs memory of its own
+        for group in self.table:
             masked = _masked(relevance, group, output)
             is_own = masked is not relevance or (self.overwrites and group is self.table[-1])
-            share = self._group_share(group, masked, operands, denominator, is_own)
+            share = self._group_share(group, masked, operands, known.pop(0), is_own)
             total = share if total is None else total + share
         assert total is not None
         return total
@@ -231,11 +234,12 @@ class LinearRelevance(RelevanceNode):
             )
         else:
             q = self.rule.stabilizer.divided(relevance, z, overwrite=overwrite)
+        del z, denominator
         if group.coefficient != 1:
             q = q * group.coefficient
         total: Any = 0
         for sign, x, pullback in terms:
-            total = _add(total, sign, self._times(x, pullback(q)))
+            total = _add(total, sign, self._times(x, pullback(q)), in_place=True)
         if self.bias_policy == "distribute" and isinstance(offset, Tensor):
             total = total + self._distributed(q, offset, operands)
         return total  # type: ignore[no-any-return]
@@ -308,7 +312,7 @@ class LinearRelevance(RelevanceNode):
                 b = w.new_full((self._units(w, operands),), shift) if b is None else b + shift
                 shift = 0.0
             z_branch, pullback = self._linearize(x, w, b, known, operands.options)
-            z = known if known is not None else _add(z, branch.sign, z_branch)
+            z = known if known is not None else _add(z, branch.sign, z_branch, in_place=True)
             offset = offset if b is None else _add(offset, branch.sign, b)
             terms.append((branch.sign, x, pullback))
         return z, offset, terms
@@ -434,10 +438,13 @@ def _masked(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
     return relevance * (output > 0 if group.mask == "positive" else output < 0)
 
 
-def _add(total: Any, sign: float, term: Tensor) -> Tensor:
-    """``total + sign · term`` without needless passes over the data."""
-    term = term if sign == 1 else term * sign
-    return term if isinstance(total, int) else total + term
+def _add(total: Any, sign: float, term: Tensor, *, in_place: bool = False) -> Tensor:
+    """``total + sign · term`` without needless passes; ``in_place`` where ``total`` was made for it."""
+    if isinstance(total, int):
+        return term if sign == 1 else term * sign
+    if in_place and may_write():
+        return total.add_(term, alpha=sign)  # type: ignore[no-any-return]
+    return total + (term if sign == 1 else term * sign)  # type: ignore[no-any-return]
 
 
 def simplified(table: Table, *, nonnegative: bool) -> Table:
