@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 from torch.utils.hooks import RemovableHandle
 
 from lrp_fx.audit import Ledger, audit
@@ -17,6 +19,7 @@ from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError, TargetError
 from lrp_fx.explainer import Explainer, Options, View, check_inputs, not_tokens
+from lrp_fx.export import Format, check_destination, exported, save
 from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.layers import Layer
 from lrp_fx.outputs import OutputKey
@@ -294,6 +297,47 @@ class LRPFx(_Explaining, Attribution):
         """
         program, tensors = self._prepared(inputs, additional_forward_args, View())
         return program.output(tensors)
+
+    def export(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        additional_forward_args: Any = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        format: Format = "pt2",
+        dynamic_batch: bool = True,
+    ) -> ExportedProgram:
+        """The explainer as a program that runs without this library, for any inputs and targets.
+
+        It takes the input tensors, the additional tensors and a target, int64 of shape (N,); (N, K)
+        where the output has K dimensions behind the batch, none where :meth:`attribute` needs none.
+        It returns the explained output and the relevance of each input. The weights are those of now.
+        Not in it are the checks: NaN in the relevance is no error, and a target that is out of range
+        gives relevance zero.
+
+        Args:
+            inputs: an example, as for :meth:`attribute`; of other sizes only the batch may differ.
+            additional_forward_args: as in :meth:`attribute`; tensors become inputs, other values
+                constants.
+            path: where to write it.
+            format: ``"pt2"`` for ``torch.export.load``; ``"aot"`` compiled for this machine, for
+                ``torch._inductor.aoti_load_package``; ``"onnx"`` for ONNX runtimes.
+            dynamic_batch: leave the batch size open; otherwise that of the example is fixed.
+
+        Returns:
+            The exported program.
+
+        Raises:
+            OptionError: if a format's compiler or packages are missing, or the path does not fit it.
+            CaptureError: if the model cannot be read, or only for one input, or not be exported.
+            InputError, NonFiniteError: if the example cannot be explained.
+        """
+        check_destination(path, format)
+        program, tensors = self._prepared(inputs, additional_forward_args, View())
+        result = exported(program, tensors, dynamic_batch=dynamic_batch)
+        if path is not None:
+            save(result, path, format)
+        return result
 
     def plan(self, *example: Any) -> Plan:
         """Which operation gets which rule, and why: ``print(lrp.plan())``.

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from lrp_fx.analysis import Analysis, analyse, linear_ranks
 from lrp_fx.aten import arguments, name_of, packet_of
-from lrp_fx.capture import Captured, where
+from lrp_fx.capture import Captured, Way, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
 from lrp_fx.errors import InputError, UnsupportedOperationError
@@ -63,6 +63,7 @@ class Plan:
         notes: what the reader should know beside the table.
         facts: the static analysis that the choices rest on.
         tokens: of each source that holds tokens, the embeddings of it, where its relevance stops.
+        way: how the model was read.
     """
 
     steps: tuple[Step, ...]
@@ -71,6 +72,7 @@ class Plan:
     notes: tuple[str, ...]
     facts: Analysis
     tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
+    way: Way
     masks: Mapping[fx.Node, MaskRelevance] = field(default_factory=dict)
 
     @property
@@ -194,7 +196,10 @@ def make_plan(
         if not any(hook in step.hooks for step in steps):
             raise without_match(hook.matcher, "relevance hooks", list(places.values()))
     notes = [*notes, *(f"tokens: {node.name}, explained at its embedding" for node in tokens)]
-    return Plan(*(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts, tokens))
+    return Plan(
+        *(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts, tokens),
+        way=captured.way,
+    )
 
 
 def _tokens(graph: fx.Graph, inputs: Sequence[fx.Node]) -> dict[fx.Node, tuple[fx.Node, ...]]:

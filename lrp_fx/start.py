@@ -37,6 +37,11 @@ class StartRelevance(RelevanceNode):
         """The mode."""
         return repr(self.start)
 
+    @property
+    def takes_target(self) -> bool:
+        """Whether the relevance depends on a target."""
+        return self.start in ("logit", "one_hot")
+
     def propagate(self, output: Tensor, target: Target) -> Tensor:
         """The relevance of ``output`` (N, …), of its shape.
 
@@ -64,10 +69,44 @@ class StartRelevance(RelevanceNode):
             if output.dim() < 2:
                 raise InputError("start='softmax' needs an output of (N, classes, ...)")
             return output.softmax(1)
+        return self.at_target(output, target)
+
+    def at_target(self, output: Tensor, target: Target) -> Tensor:
+        """The output, or one, at the target and zero elsewhere, of the shape of ``output``."""
         places = target_places(target, output.shape).to(output.device)
         flat = output.reshape(output.shape[0], -1)
         values = flat.gather(1, places) if self.start == "logit" else flat.new_ones(places.shape)
         return torch.zeros_like(flat).scatter(1, places, values).reshape(output.shape)
+
+
+class TensorStart(StartRelevance):
+    """The same for a target that is an input of an exported program: nobody looks at its values.
+
+    A negative index counts from the end. One that is out of range is no place: no relevance starts.
+    """
+
+    def at_target(self, output: Tensor, target: Target) -> Tensor:
+        """The output, or one, at the target and zero elsewhere; ``target`` is (N,) or (N, K)."""
+        assert isinstance(target, Tensor)
+        sizes = indexed_sizes(output.shape)
+        indices = target.reshape(-1, len(sizes))
+        chosen = output.new_ones(output.shape, dtype=torch.bool)
+        for dim, size in enumerate(sizes):
+            index = indices[:, dim : dim + 1]
+            index = torch.where(index < 0, index + size, index)
+            here = torch.arange(size, device=output.device) == index
+            around = output.dim() - 2 - dim  # the dimensions behind this one
+            chosen = chosen & here.reshape(-1, *[1] * dim, size, *[1] * around)
+        values = output if self.start == "logit" else torch.ones_like(output)
+        return values.masked_fill(~chosen, 0)
+
+
+def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of a sample's output (N, …) that a target has an index for: without a trailing 1."""
+    sizes = tuple(shape[1:])
+    while sizes and sizes[-1] == 1:
+        sizes = sizes[:-1]
+    return sizes
 
 
 def target_places(target: Target, shape: Sequence[int]) -> Tensor:

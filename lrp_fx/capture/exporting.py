@@ -94,6 +94,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def exporting() -> Iterator[None]:
+    """What every use of ``torch.export`` needs: one at a time, this thread's modules only, quiet."""
+    with _LOCK, _this_thread_only(), warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def export(model: nn.Module, arguments: Arguments) -> Captured:
     """Read ``model`` by exporting a structural copy of it, functionalized, for any batch size.
 
@@ -104,8 +112,7 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
     Raises:
         NotExportable: with the reason that ``torch.export`` gave.
     """
-    with _LOCK, _this_thread_only(), torch.no_grad(), warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
+    with exporting(), torch.no_grad():
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
         originals: dict[Any, Tensor] = {}
@@ -117,7 +124,7 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
 
         copy = structural_copy(model, replace_tensor=own)
         wrapped = _Positional(copy, arguments, specs.append).eval()
-        for tensors, shapes in _samples(arguments.tensors):
+        for tensors, shapes in samples(arguments.tensors):
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):
@@ -126,7 +133,7 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
             except Exception as error:
                 reason = error
         if program is None:
-            raise NotExportable(_first_line(reason)) from reason
+            raise NotExportable(first_line(reason)) from reason
         return as_captured(program.module(), model, specs[-1], "export", originals)
 
 
@@ -145,7 +152,7 @@ def _is_functional(graph: fx.Graph) -> bool:
     )
 
 
-def _samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
+def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
     """Example inputs and their dynamic shapes, the most general first."""
     static = (tensors, None)
     if not tensors or tensors[0].dim() == 0:
@@ -245,6 +252,7 @@ def _source(node: fx.Node) -> str | None:
     return f"{own[-1][0]}:{own[-1][1]}" if own else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An error's type and the first line of its text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.aten import as_tuple, aten
+from lrp_fx.portable import PORTABLE
 from lrp_fx.relevance.engines import sum_to
 
 Adjoint = Callable[..., Tensor]
@@ -261,7 +262,10 @@ def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
                 if key in arguments
             ] or [None] * dims
         options = (arguments["align_corners"],) if aligned else ()
-        return backward(  # type: ignore[no-any-return]
+        function = backward
+        if any(isinstance(size, torch.SymInt) for size in shape):  # exported: the kernel takes none
+            function = PORTABLE[backward.default]
+        return function(  # type: ignore[no-any-return]
             q, list(q.shape[2:]), list(shape), *options, *factors
         )
 
