@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -29,6 +31,10 @@ RUNTIME = 1e-4
 """Of max |R| in float32: another runtime sums in another order, and rules divide by sums that cancel."""
 ROUNDED = 10
 """So many times what float32 does to ``attribute`` itself: two roundings, of which one is known."""
+DEEP = 1e-8
+"""Of max |R| in float64: what a deep network makes of roundings of 1e-16."""
+FLIPPED = 1e-2
+"""Of max |R| in float32: a maximum that flips with the rounding takes its relevance elsewhere."""
 PORTABLE_SUMS = 1e-12
 """Of the largest entry in float64: a kernel and its portable form."""
 COMPILED = 1e-5
@@ -199,7 +205,6 @@ CASES = {
     ),
     "words": Case(Words, words, additional=lambda n: {"padding": torch.arange(6).expand(n, 6) > 3}),
     "patches": Case(Patches, lambda n: (numbers(n, 3, 8, 8),)),
-    "patches, zero": Case(Patches, lambda n: (numbers(n, 3, 8, 8),), options={"composite": "zero"}),
     "pair": Case(
         Pair,
         lambda n: (numbers(n, 3, 6, 6), numbers(n, 1, 6, 6, seed=1)),
@@ -322,21 +327,27 @@ def vit_b_16() -> nn.Module:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [vgg16, resnet50, efficientnet_lite0, vit_b_16])
 def test_big_networks_in_onnxruntime(network: Callable[[], nn.Module], tmp_path: Path) -> None:
-    """Of each sample, as exact as ``attribute`` is in float32: a maximum may flip with the rounding."""
+    """In float64 the portable program is ``attribute``; in float32 it is so up to the rounding."""
     runtime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     model, path = network().eval(), tmp_path / "explainer.onnx"
-    lrp, x = LRPFx(model), numbers(3, 3, 224, 224).float()
+    x, target = numbers(3, 3, 224, 224), torch.tensor([282, 7, 0])
+    double = LRPFx(deepcopy(model).double())
+    exact = double.attribute(x, target)
+    portable = double.export(x[:2]).run_decompositions(PORTABLE).module()
+    assert distance(portable(x, target)[1], exact) <= DEEP
+    lrp, x = LRPFx(model), x.float()
     lrp.export(x[:2], path=path, format="onnx")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names, target = [each.name for each in session.get_inputs()], torch.tensor([282, 7, 0])
+    names = [each.name for each in session.get_inputs()]
     values = dict(zip(names, (x.numpy(), target.numpy()), strict=True))
     output, relevance = map(torch.from_numpy, session.run(None, values))
     assert distance(output, lrp.explained_output(x)) <= RUNTIME
     single = lrp.attribute(x, target)
-    exact = LRPFx(deepcopy(model).double()).attribute(x.double(), target).float()
-    for mine, theirs, true in zip(relevance, single, exact, strict=True):
-        assert distance(mine, theirs) <= max(RUNTIME, ROUNDED * distance(theirs, true))
+    rounding = [distance(*pair) for pair in zip(single, exact.float(), strict=True)]
+    errors = [distance(*pair) for pair in zip(relevance, single, strict=True)]
+    assert median(errors) <= max(RUNTIME, ROUNDED * median(rounding))
+    assert max(errors) <= max(FLIPPED, ROUNDED * max(rounding))
 
 
 q2, q3 = numbers(2, 4, 3, 4), numbers(2, 4, 2, 3, 2)
@@ -458,6 +469,32 @@ def test_the_weights_are_those_of_the_export() -> None:
     assert distance(program.module()(x)[1], before) <= SAME
     assert distance(lrp.export(x).module()(x)[1], lrp.attribute(x)) <= SAME
     assert not any(p.requires_grad for p in program.module().parameters())
+
+
+def test_other_threads_run_models_meanwhile(tmp_path: Path) -> None:
+    """PyTorch's exporters follow every module call of the process, but for what the library does."""
+    pytest.importorskip("onnxscript")
+    other, x = made(CASES["residual, flat"], torch.float32), images(2)[0].float()
+    done, failures = threading.Event(), []
+
+    def run() -> None:
+        try:
+            with torch.no_grad():
+                expected = other(x)
+                while not done.is_set():
+                    assert torch.allclose(other(x), expected, atol=1e-5)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        path = tmp_path / "explainer.onnx"
+        LRPFx(Single()).export(numbers(2, 6).float(), path=path, format="onnx")
+    finally:
+        done.set()
+        thread.join()
+    assert not failures
 
 
 def test_a_fixed_batch(tmp_path: Path) -> None:
