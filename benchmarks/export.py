@@ -146,7 +146,9 @@ def measured(model: nn.Module, formats: list[Format], repeats: int) -> dict[str,
 
 
 def words(found: list[float]) -> str:
-    return f"{statistics.median(found):.0e}, {max(found):.0e}"
+    return ", ".join(
+        f"{value:.0e}" if value else "0" for value in (statistics.median(found), max(found))
+    )
 
 
 def table(results: dict[str, Any]) -> str:
