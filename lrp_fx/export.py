@@ -14,18 +14,16 @@ from lrp_fx.aten import aten
 from lrp_fx.capture import REORDERED, Arguments, reproduces
 from lrp_fx.capture.exporting import exporting, first_line, samples
 from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.optimize import NO_COMPILER, has_compiler
 from lrp_fx.portable import PORTABLE
 from lrp_fx.program import Program, check_batch
 from lrp_fx.relevance.unknown import VjpRelevance
+from lrp_fx.sources import with_source
 from lrp_fx.start import StartRelevance, TensorStart, indexed_sizes
 
 Format = Literal["pt2", "aot", "onnx"]
 SUFFIXES: dict[str, str] = {"pt2": ".pt2", "aot": ".pt2", "onnx": ".onnx"}
 NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install "lrp_fx[export]"'
-NO_COMPILER = (
-    'format="aot" needs a C++ compiler, and none was found: install g++ or clang, or name one in the '
-    "environment variable CXX"
-)
 
 
 def check_destination(path: str | os.PathLike[str] | None, format: Format) -> None:
@@ -43,8 +41,8 @@ def check_destination(path: str | os.PathLike[str] | None, format: Format) -> No
         )
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise OptionError(NO_PACKAGES)
-    if format == "aot" and not _has_compiler():
-        raise OptionError(NO_COMPILER)
+    if format == "aot" and not has_compiler():
+        raise OptionError(NO_COMPILER.format(what='format="aot"'))
 
 
 def exported(
@@ -188,7 +186,7 @@ def _module(
             root[path] = source.get_submodule(path)
         if node is start_node and start is not None:
             root[path] = start
-    return fx.GraphModule(root, graph, class_name="Explainer")
+    return with_source(fx.GraphModule(root, graph, class_name="Explainer"))
 
 
 def _tensor(module: fx.GraphModule, path: str) -> Tensor:
@@ -203,16 +201,6 @@ def _compile(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
         aoti_compile_and_package(program, package_path=os.fspath(path))
     except Exception as error:
         raise CaptureError(f"the explainer cannot be compiled: {_reason(error)}") from error
-
-
-def _has_compiler() -> bool:
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        return bool(get_cpp_compiler())
-    except InvalidCxxCompiler:
-        return False
 
 
 def _translate(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
