@@ -3,158 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from captum.attr import Attribution, LayerAttribution, NeuronAttribution
+from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.utils.hooks import RemovableHandle
 
 from lrp_fx.audit import Ledger, audit
 from lrp_fx.capture import Arguments
-from lrp_fx.checks import check_callable, entries
+from lrp_fx.checks import entries
 from lrp_fx.composites import Composite
-from lrp_fx.composites.composite import MatcherLike, as_matcher
-from lrp_fx.errors import InputError, TargetError
-from lrp_fx.explainer import Explainer, Options, View, check_inputs, not_tokens
+from lrp_fx.composites.composite import MatcherLike
+from lrp_fx.errors import TargetError
+from lrp_fx.explainer import Explainer, View
+from lrp_fx.explaining import Explaining, formed
 from lrp_fx.export import Format, check_destination, exported, save
-from lrp_fx.hooks import Hook, HookFunction
-from lrp_fx.layers import Layer, as_layers
 from lrp_fx.optimize import Optimizations
+from lrp_fx.options import Options
 from lrp_fx.outputs import OutputKey
 from lrp_fx.plan import Plan, Unknown
-from lrp_fx.program import Explanation, Program, check_batch, per_sample
+from lrp_fx.program import Program, check_batch
 from lrp_fx.relevance import BiasPolicy, Engine
 from lrp_fx.rewrite import Memory
-from lrp_fx.start import Selected, Start, Target
+from lrp_fx.start import Start, Target
 
 
-class _Explaining:
-    """What the three attributions share: an explainer, and how arguments come and go."""
-
-    _explainer: Explainer
-    multiplies_by_inputs = True
-
-    def has_convergence_delta(self) -> bool:
-        """True: the delta is the explained output less the sum of the relevance."""
-        return True
-
-    def compute_convergence_delta(
-        self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
-    ) -> Tensor:
-        """Σ ``output`` − Σ ``attributions`` of each sample, (N,).
-
-        Args:
-            attributions: (N, …) each, as :meth:`attribute` returned them.
-            output: what the propagation started with, (N, …).
-        """
-        many = attributions if isinstance(attributions, tuple) else (attributions,)
-        return per_sample(output) - sum(per_sample(each) for each in many)
-
-    def refresh(self) -> None:
-        """Recompute what was computed from parameters; needed only after edits of ``p.data``."""
-        self._explainer.refresh()
-
-    def _explain(
-        self,
-        inputs: Any,
-        additional: Any,
-        target: Target | Selected,
-        view: View,
-        verbose: bool,
-        create_graph: bool,
-    ) -> Explanation:
-        program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
-        explanation = program.run(tensors, target, create_graph=create_graph)
-        check_batch(explanation.output, tensors[0].shape[0])
-        return explanation
-
-    def _prepared(
-        self,
-        inputs: Any,
-        additional: Any,
-        view: View,
-        verbose: bool = False,
-        create_graph: bool = False,
-    ) -> tuple[Program, tuple[Tensor, ...]]:
-        """The program for these arguments, and the tensors to run it on."""
-        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-        check_inputs(inputs)
-        arguments = _arguments(inputs, additional)
-        report = print if verbose else None
-        integers = [i for i, value in enumerate(inputs) if not value.is_floating_point()]
-        try:
-            program = self._explainer.program(arguments, len(inputs), view, report)
-        except InputError as error:
-            if not integers:
-                raise
-            raise not_tokens(f"input {integers[0]}", inputs[integers[0]]) from error
-        for position in integers:
-            if not program.explains_tokens(position):
-                raise not_tokens(f"input {position}", inputs[position])
-        if verbose:
-            print(program.plan)
-        return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
-
-    def compile(self) -> Self:
-        """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.
-
-        The first call with new shapes then takes a minute or so. :meth:`LRPFx.attribute_many`,
-        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled.
-
-        Returns:
-            The attribution itself.
-
-        Raises:
-            OptionError: if there is no C++ compiler; in the next call, if a hook or a callable start
-                cannot be compiled.
-        """
-        self._explainer.compile()
-        return self
-
-    def register_relevance_hook(
-        self, pattern: MatcherLike, function: HookFunction
-    ) -> RemovableHandle:
-        """Let a function see, and change, the relevance that enters nodes.
-
-        Args:
-            pattern: which nodes: a glob of module paths, a module class, or a matcher of
-                :mod:`lrp_fx.composites`.
-            function: called as ``function(relevance, step)`` in every run, for each node, with the
-                relevance of the node's output (behind the filter, before its rule) and the node's
-                line of the plan; returns a tensor of the same shape, which goes on instead, or None.
-
-        Returns:
-            A handle; ``handle.remove()`` takes the hook away.
-
-        Raises:
-            OptionError: if the function cannot be called.
-            CompositeError: at the next call, if the pattern matches nothing that carries relevance.
-        """
-        check_callable("a relevance hook", function)
-        handle = RemovableHandle(self._explainer.hooks)
-        self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
-        return handle
-
-
-class _OfLayer(_Explaining):
-    """What the attributions of a layer share: how they are made."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: Layer | list[Layer],
-        composite: Composite | str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(model, layer)  # type: ignore[call-arg]  # Captum's class, next in line
-        self._explainer = Explainer(model, Options(composite, **options))
-
-
-class LRPFx(_Explaining, Attribution):
+class LRPFx(Explaining, Attribution):
     r"""Layer-wise relevance propagation for any PyTorch model, as a Captum ``Attribution``.
 
     Relevance starts at the output of the target and goes back to the inputs, by the rule that the
@@ -420,149 +297,3 @@ class LRPFx(_Explaining, Attribution):
             return self._explainer.unverified_program()
         arguments = Arguments.of(example)
         return self._explainer.program(arguments, len(arguments.tensors), View())
-
-
-class LayerLRPFx(_OfLayer, LayerAttribution):
-    """The relevance of a layer's output or input.
-
-    Args:
-        model: the model; it is only read.
-        layer: a module, its path, ``path#i`` for one call of a module that is called several times,
-            the name of a node as the plan shows it, or a list of these.
-        composite: as in :class:`LRPFx`.
-        options: the keyword options of :class:`LRPFx`.
-
-    Several layers take one pass. Nothing below them is run backwards, and no rules are needed there.
-    """
-
-    @classmethod
-    def get_name(cls) -> str:
-        """The name that Captum shows."""
-        return "LayerLRPFx"
-
-    @log_usage(part_of_slo=True)
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: Target = None,
-        additional_forward_args: Any = None,
-        return_convergence_delta: bool = False,
-        attribute_to_layer_input: bool = False,
-        verbose: bool = False,
-        *,
-        create_graph: bool = False,
-    ) -> Any:
-        """The relevance of the layer for the target.
-
-        Args:
-            inputs: as in :meth:`LRPFx.attribute`.
-            target: likewise.
-            additional_forward_args: likewise.
-            return_convergence_delta: also return the start's sum less the relevance's, (N,); a list
-                for a list of layers.
-            attribute_to_layer_input: the relevance of what the layer reads; of a tensor that other
-                layers read too, all its relevance.
-            verbose: print the plan.
-            create_graph: as in :meth:`LRPFx.attribute`.
-
-        Returns:
-            A tensor of the shape of the layer's output (or input); a tuple where the layer returns
-            (or reads) several tensors; a list for a list of layers.
-        """
-        layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
-        view = View(layers=layers, layers_input=attribute_to_layer_input)
-        program, tensors = self._prepared(
-            inputs, additional_forward_args, view, verbose, create_graph
-        )
-        explanation = program.run(tensors, target, create_graph=create_graph)
-        check_batch(explanation.output, tensors[0].shape[0])
-        relevance = iter(explanation.relevance)
-        groups = [tuple(next(relevance) for _ in group) for group in program.plan.groups]
-        found = [
-            tuple(_finished(r, create_graph) for r in group)
-            if len(group) > 1
-            else _finished(group[0], create_graph)
-            for group in groups
-        ]
-        start = per_sample(explanation.start)
-        deltas = [start - sum(map(per_sample, group)) for group in groups]
-        if isinstance(self.layer, list):
-            return (found, deltas) if return_convergence_delta else found
-        return (found[0], deltas[0]) if return_convergence_delta else found[0]
-
-
-class NeuronLRPFx(_OfLayer, NeuronAttribution):
-    """The relevance of the inputs for one neuron of a layer.
-
-    Args:
-        model: the model; it is only read.
-        layer: as in :class:`LayerLRPFx`, one layer.
-        composite: as in :class:`LRPFx`.
-        options: the keyword options of :class:`LRPFx`.
-
-    The neuron stands where the output stood: it is the layer before it that gets what a preset has for
-    the last one, such as ε in the ``Epsilon…`` family.
-    """
-
-    @classmethod
-    def get_name(cls) -> str:
-        """The name that Captum shows."""
-        return "NeuronLRPFx"
-
-    @log_usage(part_of_slo=True)
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        neuron_selector: Target | Callable[[Tensor], Tensor] = None,
-        additional_forward_args: Any = None,
-        attribute_to_neuron_input: bool = False,
-        verbose: bool = False,
-        *,
-        create_graph: bool = False,
-    ) -> Any:
-        """The relevance of the inputs for the chosen neuron.
-
-        Args:
-            inputs: as in :meth:`LRPFx.attribute`.
-            neuron_selector: the neuron's place in the layer's output, in the forms of a target, slices
-                for several at once; or a function ``f`` of the layer's output (N, …) to (N,), such as a
-                sum of neurons: relevance starts with ``y ⊙ ∂f/∂y``.
-            additional_forward_args: as in :meth:`LRPFx.attribute`.
-            attribute_to_neuron_input: the neuron of the layer's input instead.
-            verbose: print the plan.
-            create_graph: as in :meth:`LRPFx.attribute`.
-
-        Returns:
-            Relevance of the shape, dtype and device of the inputs.
-        """
-        (layer,) = as_layers([self.layer])
-        view = View(explained=layer, explained_input=attribute_to_neuron_input)
-        chosen = Selected(neuron_selector) if callable(neuron_selector) else neuron_selector
-        explanation = self._explain(
-            inputs, additional_forward_args, chosen, view, verbose, create_graph
-        )
-        return formed(explanation, inputs, create_graph=create_graph)
-
-
-def formed(explanation: Explanation, inputs: Any, *, create_graph: bool = False) -> Any:
-    """The relevance in the form, dtype and layout that the inputs came in."""
-    many = inputs if isinstance(inputs, tuple) else (inputs,)
-    relevance = tuple(
-        _finished(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
-        for r, x in zip(explanation.relevance, many, strict=True)
-    )
-    return relevance if isinstance(inputs, tuple) else relevance[0]
-
-
-def _finished(relevance: Tensor, create_graph: bool) -> Tensor:
-    """What is handed out: contiguous, and without a graph of autograd unless asked for."""
-    return (relevance if create_graph else relevance.detach()).contiguous()
-
-
-def _arguments(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:
-    """The model's arguments: the inputs, then the additional ones; a dict gives keywords."""
-    if additional is None:
-        return Arguments.of(inputs)
-    if isinstance(additional, dict):
-        return Arguments.of(inputs, additional)
-    return Arguments.of(inputs + (additional if isinstance(additional, tuple) else (additional,)))

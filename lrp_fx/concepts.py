@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.attribution import LRPFx, formed
+from lrp_fx.attribution import LRPFx
 from lrp_fx.checks import check_count, entries
 from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.explainer import View, check_inputs
+from lrp_fx.explaining import formed
 from lrp_fx.hooks import check_dim
 from lrp_fx.layers import Layer, ancestors, as_layers, layer_name
 from lrp_fx.program import Explanation, Program, check_batch

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch import Tensor, fx, nn
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import (
     REORDERED,
-    WAYS,
     Arguments,
     Captured,
     Way,
@@ -26,105 +25,24 @@ from lrp_fx.capture import (
     run_model,
 )
 from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
-from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
-from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
+from lrp_fx.composites import Composite
 from lrp_fx.errors import CaptureError, InputError, OptionError
-from lrp_fx.filters import check_top_k
 from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.layers import Layer, find_layer, layer_name
-from lrp_fx.optimize import NOTHING, Optimizations, check_compiler, compiled
-from lrp_fx.outputs import OutputKey, candidates, explained_result
-from lrp_fx.plan import UNKNOWN_POLICIES, Plan, Unknown, explained_output, make_plan
+from lrp_fx.optimize import NOTHING, check_compiler, compiled
+from lrp_fx.options import Options
+from lrp_fx.outputs import candidates, explained_result
+from lrp_fx.plan import Plan, explained_output, make_plan
 from lrp_fx.program import Program
-from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
 from lrp_fx.relevance.bilinear import has_attention
-from lrp_fx.rewrite import MEMORIES, Memory, rewrite
-from lrp_fx.start import Start, StartRelevance
+from lrp_fx.rewrite import rewrite
 
-PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 KEPT = 16
 """So many readings are kept: of different values of non-tensor arguments, and of each of these of
 different shapes, where a capture holds for one only. Each has modified weights of its own."""
 VIEWS = 8
 """So many programs are kept of each reading: for layers, conditions, the ledger. Each has modified
 weights of its own too, and who goes through all layers of a model makes as many as there are."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a model is explained; checked when made.
-
-    Raises:
-        OptionError: for a value that an option cannot have.
-        CompositeError: for an unknown composite.
-    """
-
-    composite: Composite | str | None = None
-    top_k: float = 1.0
-    filters: Sequence[tuple[MatcherLike, float]] | None = None
-    propagation: Engine = "direct"
-    start: Start = "logit"
-    bias: BiasPolicy | None = None
-    capture: str = "auto"
-    unknown: Unknown = "error"
-    output: OutputKey | None = None
-    memory: Memory = "keep"
-    optimize: bool | Optimizations = True
-    precision: torch.dtype | None = None
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("propagation", ENGINES),
-            ("bias", (None, *BIAS_POLICIES)),
-            ("capture", WAYS),
-            ("unknown", UNKNOWN_POLICIES),
-            ("memory", MEMORIES),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in known:
-                words = ", ".join(repr(each) for each in known)
-                raise OptionError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
-        if not isinstance(self.optimize, (bool, Optimizations)):
-            raise OptionError(
-                f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
-            )
-        StartRelevance(self.start)
-        self.resolved()
-
-    @property
-    def optimizations(self) -> Optimizations:
-        """What is optimized."""
-        if isinstance(self.optimize, Optimizations):
-            return self.optimize
-        return Optimizations() if self.optimize else NOTHING
-
-    def resolved(self, *, attention: bool = False) -> Composite:
-        """The composite, with the filters and the bias policy of the options.
-
-        Args:
-            attention: whether the model has attention, which decides the default.
-        """
-        composite = self.composite
-        if composite is None:
-            composite = AttnLRP() if attention else EpsilonPlus()
-        elif isinstance(composite, str):
-            composite = by_name(composite)
-        elif not isinstance(composite, Composite):
-            raise OptionError(
-                f"composite must be a Composite or the name of a preset, got {composite!r}"
-            )
-        own = filter_lines([] if self.filters is None else self.filters)
-        extra = [(replace(matcher, required=True), top_k) for matcher, top_k in own]
-        check_top_k(self.top_k)
-        if self.top_k != 1:
-            extra.append(everywhere(self.top_k))
-        return Composite(
-            composite.assignments,
-            filters=[*extra, *composite.filters],
-            bias=self.bias or composite.bias,
-            name=composite.name,
-            strict=composite.strict,
-        )
 
 
 @dataclass(frozen=True)
@@ -454,4 +372,4 @@ def not_tokens(name: str, value: Tensor) -> InputError:
     )
 
 
-__all__ = ["Explainer", "Options", "View", "check_inputs", "not_tokens"]
+__all__ = ["Explainer", "View", "check_inputs", "not_tokens"]

@@ -8,8 +8,7 @@ from captum.attr import LRP
 from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 
-from lrp_fx import LRPFx, rules
-from lrp_fx.attribution import LayerLRPFx
+from lrp_fx import LayerLRPFx, LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat
 from lrp_fx.relevance import ENGINES
 from lrp_fx.rules import Stabilizer

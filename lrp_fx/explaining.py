@@ -1,0 +1,149 @@
+"""What all attributions share: an explainer, and how arguments come and results go."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from lrp_fx.capture import Arguments
+from lrp_fx.checks import check_callable
+from lrp_fx.composites.composite import MatcherLike, as_matcher
+from lrp_fx.errors import InputError
+from lrp_fx.explainer import Explainer, View, check_inputs, not_tokens
+from lrp_fx.hooks import Hook, HookFunction
+from lrp_fx.program import Explanation, Program, check_batch, per_sample
+from lrp_fx.start import Selected, Target
+
+
+class Explaining:
+    """What the three attributions share: an explainer, and how arguments come and go."""
+
+    _explainer: Explainer
+    multiplies_by_inputs = True
+
+    def has_convergence_delta(self) -> bool:
+        """True: the delta is the explained output less the sum of the relevance."""
+        return True
+
+    def compute_convergence_delta(
+        self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        """Σ ``output`` − Σ ``attributions`` of each sample, (N,).
+
+        Args:
+            attributions: (N, …) each, as :meth:`attribute` returned them.
+            output: what the propagation started with, (N, …).
+        """
+        many = attributions if isinstance(attributions, tuple) else (attributions,)
+        return per_sample(output) - sum(per_sample(each) for each in many)
+
+    def refresh(self) -> None:
+        """Recompute what was computed from parameters; needed only after edits of ``p.data``."""
+        self._explainer.refresh()
+
+    def _explain(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target | Selected,
+        view: View,
+        verbose: bool,
+        create_graph: bool,
+    ) -> Explanation:
+        program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
+        explanation = program.run(tensors, target, create_graph=create_graph)
+        check_batch(explanation.output, tensors[0].shape[0])
+        return explanation
+
+    def _prepared(
+        self,
+        inputs: Any,
+        additional: Any,
+        view: View,
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[Program, tuple[Tensor, ...]]:
+        """The program for these arguments, and the tensors to run it on."""
+        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+        check_inputs(inputs)
+        arguments = arguments_of(inputs, additional)
+        report = print if verbose else None
+        integers = [i for i, value in enumerate(inputs) if not value.is_floating_point()]
+        try:
+            program = self._explainer.program(arguments, len(inputs), view, report)
+        except InputError as error:
+            if not integers:
+                raise
+            raise not_tokens(f"input {integers[0]}", inputs[integers[0]]) from error
+        for position in integers:
+            if not program.explains_tokens(position):
+                raise not_tokens(f"input {position}", inputs[position])
+        if verbose:
+            print(program.plan)
+        return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
+
+    def compile(self) -> Self:
+        """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.
+
+        The first call with new shapes then takes a minute or so. :meth:`LRPFx.attribute_many`,
+        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled.
+
+        Returns:
+            The attribution itself.
+
+        Raises:
+            OptionError: if there is no C++ compiler; in the next call, if a hook or a callable start
+                cannot be compiled.
+        """
+        self._explainer.compile()
+        return self
+
+    def register_relevance_hook(
+        self, pattern: MatcherLike, function: HookFunction
+    ) -> RemovableHandle:
+        """Let a function see, and change, the relevance that enters nodes.
+
+        Args:
+            pattern: which nodes: a glob of module paths, a module class, or a matcher of
+                :mod:`lrp_fx.composites`.
+            function: called as ``function(relevance, step)`` in every run, for each node, with the
+                relevance of the node's output (behind the filter, before its rule) and the node's
+                line of the plan; returns a tensor of the same shape, which goes on instead, or None.
+
+        Returns:
+            A handle; ``handle.remove()`` takes the hook away.
+
+        Raises:
+            OptionError: if the function cannot be called.
+            CompositeError: at the next call, if the pattern matches nothing that carries relevance.
+        """
+        check_callable("a relevance hook", function)
+        handle = RemovableHandle(self._explainer.hooks)
+        self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
+        return handle
+
+
+def formed(explanation: Explanation, inputs: Any, *, create_graph: bool = False) -> Any:
+    """The relevance in the form, dtype and layout that the inputs came in."""
+    many = inputs if isinstance(inputs, tuple) else (inputs,)
+    relevance = tuple(
+        finished(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
+        for r, x in zip(explanation.relevance, many, strict=True)
+    )
+    return relevance if isinstance(inputs, tuple) else relevance[0]
+
+
+def finished(relevance: Tensor, create_graph: bool) -> Tensor:
+    """What is handed out: contiguous, and without a graph of autograd unless asked for."""
+    return (relevance if create_graph else relevance.detach()).contiguous()
+
+
+def arguments_of(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:
+    """The model's arguments: the inputs, then the additional ones; a dict gives keywords."""
+    if additional is None:
+        return Arguments.of(inputs)
+    if isinstance(additional, dict):
+        return Arguments.of(inputs, additional)
+    return Arguments.of(inputs + (additional if isinstance(additional, tuple) else (additional,)))
