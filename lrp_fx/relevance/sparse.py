@@ -4,9 +4,8 @@ In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]`` neither the
 behind it are needed where ``R`` is zero. What is left, exactly:
 
 - convolutions, one sample at a time: the windows of the P positions that any relevance reached are
-  gathered as columns (C_in · K, P), ``K`` elements of the kernel each; of ``W`` the rows of the
-  channels that any relevance reached are taken. Denominators and adjoints are then two small dense
-  products.
+  gathered as rows (P, K · C_in), ``K`` elements of the kernel each; of ``W`` the rows of the channels
+  that any relevance reached are taken. Denominators and adjoints are then two small dense products.
 - dense layers whose denominator is their own output (ε): ``Wᵀ q`` is, for each row of ``q``, the sum of
   the rows of ``W`` at its nonzero entries.
 """
@@ -25,13 +24,13 @@ from lrp_fx.aten import as_tuple
 from lrp_fx.rules import Branch, Group, Stabilizer
 
 # Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
-# Windows overlap: gathering holds each input up to K times, which has to be made up for.
+# Windows overlap: gathered, they hold each input up to K times, which has to be made up for.
 POINTWISE = 0.7  # of positions × channels
 WINDOWS = 0.25  # of positions × channels
 ENTRIES = 0.25
 
 ROWS_WORTH = 16
-"""Copying a row of a weight costs about as much as multiplying it with so many columns."""
+"""Copying a row of a weight costs about as much as multiplying it with so many windows."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ class Reached:
 
 def reached(relevance: Tensor) -> Reached:
     """The positions and channels of a sample (C, *L) that are not all zero; NaN counts."""
-    magnitude = relevance.flatten(1).abs()
+    magnitude = _rows(relevance).abs()
     # amax of floats is several times faster than any of booleans
-    positions = (magnitude.amax(0) != 0).nonzero()[:, 0]
-    channels = (magnitude.amax(1) != 0).nonzero()[:, 0]
+    positions = (magnitude.amax(1) != 0).nonzero()[:, 0]
+    channels = (magnitude.amax(0) != 0).nonzero()[:, 0]
     share = len(positions) * len(channels) / magnitude.numel()
     return Reached(positions, channels, share)
 
@@ -107,18 +106,19 @@ def convolution(
     found = [reached(sample) for sample in relevance]
     if sum(sample.share for sample in found) > threshold * len(found):
         return None
-    total = torch.zeros_like(sources["input"], memory_format=torch.contiguous_format)
+    input = sources["input"]
+    total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last
     for n, sample in enumerate(found):
         if sample.share == 0:
             continue
         places = window.places(sample.positions, relevance.shape[2:])
-        columns = {name: window.gather(value[n], places) for name, value in sources.items()}
-        own = None if output is None else _at(output[n], sample.positions)
-        share = _share(
-            _at(relevance[n], sample.positions), columns, own, groups, stabilizer, sample
-        )
+        windows = {name: window.gather(value[n], places) for name, value in sources.items()}
+        own = None if output is None else _rows(output[n]).index_select(0, sample.positions)
+        arrived = _rows(relevance[n]).index_select(0, sample.positions)
+        share = _share(arrived, windows, own, groups, stabilizer, sample)
         window.scatter(share, places, total[n])
-    return total
+    total = total.movedim(-1, 1)
+    return total.contiguous() if input.is_contiguous() else total
 
 
 def dense(
@@ -181,81 +181,84 @@ class Window:
         return self.size == 1 and not any(self.padding) and all(s == 1 for s in self.stride)
 
     def places(self, positions: Tensor, shape: Sequence[int]) -> Tensor:
-        """The places of the padded input that output positions (P,) see, (K · P,)."""
+        """The places of the padded input that output positions (P,) see, (P · K,)."""
         if self.is_position:
             return positions
-        places = positions.new_zeros(1, len(positions))
+        places = positions.new_zeros(len(positions), 1)
         coordinates = torch.unravel_index(positions, shape)
         steps = zip(self.kernel, self.stride, self.dilation, self.padded, strict=True)
         for coordinate, (taps, stride, dilation, length) in zip(coordinates, steps, strict=True):
-            offsets = torch.arange(taps, device=positions.device)[:, None] * dilation
-            places = (places[:, None] * length + (coordinate * stride + offsets)).flatten(0, 1)
+            offsets = torch.arange(taps, device=positions.device) * dilation
+            line = coordinate[:, None, None] * stride + offsets
+            places = (places[..., None] * length + line).flatten(1)
         return places.flatten()
 
     def gather(self, value: Tensor, places: Tensor) -> Tensor:
-        """The columns (C · K, P) of one sample (C, …)."""
+        """The windows (P, K · C) of one sample (C, …)."""
+        value = value.movedim(0, -1)
         if any(self.padding):
-            value = F.pad(value, [p for p in reversed(self.padding) for _ in range(2)])
-        columns = value.flatten(1).index_select(1, places)
-        return columns.view(-1, len(places) // self.size)
+            value = F.pad(value, [0, 0, *(p for p in reversed(self.padding) for _ in range(2))])
+        rows = value.flatten(0, -2).index_select(0, places)
+        return rows.view(len(places) // self.size, -1)
 
-    def scatter(self, columns: Tensor, places: Tensor, to: Tensor) -> None:
-        """Add the columns (C · K, P) to where they were gathered, ``to`` (C, …), which is zero."""
-        values = columns.view(len(to), -1)
-        index = places.expand_as(values)
+    def scatter(self, windows: Tensor, places: Tensor, to: Tensor) -> None:
+        """Add the windows (P, K · C) to where they were gathered, in ``to`` (…, C), which is zero."""
+        rows = windows.view(len(places), -1)
         if self.is_position:
-            to.view(len(to), -1).scatter_(1, index, values)
+            to.view(-1, rows.shape[1]).index_copy_(0, places, rows)
             return
-        padded = to.new_zeros(len(to), *self.padded)
-        padded.view(len(to), -1).scatter_add_(1, index, values)
-        for dim, (margin, length) in enumerate(zip(self.padding, to.shape[1:], strict=True), 1):
+        padded = to.new_zeros(*self.padded, rows.shape[1])
+        index = places[:, None].expand_as(rows)
+        padded.view(-1, rows.shape[1]).scatter_add_(0, index, rows)
+        for dim, (margin, length) in enumerate(zip(self.padding, to.shape[:-1], strict=True)):
             padded = padded.narrow(dim, margin, length)
         to.copy_(padded)
 
 
-def _at(sample: Tensor, positions: Tensor) -> Tensor:
-    """(C, *L) at some of the positions, (C, P)."""
-    return sample.flatten(1).index_select(1, positions)
+def _rows(sample: Tensor) -> Tensor:
+    """(C, *L) as one row for each position, (P, C); a view in channels-last layout."""
+    return sample.movedim(0, -1).flatten(0, -2)
 
 
 def _share(
     relevance: Tensor,
-    columns: Mapping[str, Tensor],
+    windows: Mapping[str, Tensor],
     output: Tensor | None,
     groups: Sequence[Weighed],
     stabilizer: Stabilizer,
     sample: Reached,
 ) -> Tensor:
-    """The rule as on a dense layer with P samples in columns: (C_out, P) to (C_in · K, P)."""
-    count, skipped = len(sample.channels), len(relevance) - len(sample.channels)
+    """The rule as on a dense layer with P samples: (P, C_out) to (P, K · C_in)."""
+    count = len(sample.channels)
+    skipped = relevance.shape[1] - count
     selects = skipped * len(sample.positions) > ROWS_WORTH * count
 
-    def some(value: Tensor) -> Tensor:
-        return value.index_select(0, sample.channels) if selects else value
+    def some(value: Tensor, dim: int) -> Tensor:
+        return value.index_select(dim, sample.channels) if selects else value
 
-    relevance = some(relevance)
-    output = None if output is None else some(output)
+    relevance = some(relevance, 1)
+    output = None if output is None else some(output, 1)
     total: Tensor | None = None
     for each in groups:
         terms = [
             (
-                b.sign,
-                b.input.of(columns[b.source]),
-                some(w.flatten(1)),
-                None if c is None else some(c),
+                branch.sign,
+                branch.input.of(windows[branch.source]),
+                some(w.movedim(1, -1), 0).flatten(1),
+                None if b is None else some(b, 0),
             )
-            for b, w, c in each.terms
+            for branch, w, b in each.terms
         ]
         z: Tensor | None = output
         if not each.own:
             z = None
-            for sign, x, w, c in terms:
-                z = _plus(z, sign, w @ x if c is None else torch.addmm(c[:, None], w, x))
+            for sign, x, w, b in terms:
+                z = _plus(z, sign, F.linear(x, w, b))
         assert z is not None
         q = stabilizer.quotient(_masked(relevance, each.group, output), z)
         q = q * each.group.coefficient if each.group.coefficient != 1 else q
         for sign, x, w, _ in terms:
-            total = _plus(total, sign, (w.t() @ q).mul_(x))
+            total = _plus(total, sign, (q @ w).mul_(x))
     assert total is not None
     return total
 
