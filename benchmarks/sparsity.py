@@ -6,7 +6,8 @@ The filter keeps 5 % of the relevance that enters each layer, so 95 % of the mul
 have a factor zero. Whether they can be left out depends on where the kept entries lie. For the
 relevance as it really arrives, behind all the filters above, this measures for each layer the share of
 entries, positions, channels, blocks and tiles that hold at least one kept entry; of one sample, and of
-the union over a batch.
+the union over a batch. Then it times kernels that leave the rest out, on the same relevance, and whole
+runs with and without them.
 
 The networks are EfficientNet-Lite0 with its ImageNet weights, and VGG-16, ResNet-50 and ViT-B/16 with
 random weights, on the 20 photographs in the package foolbox.
@@ -21,6 +22,8 @@ import importlib.util
 import json
 import statistics
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +32,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
+from direct_vs_gradient import keep_memory
 from PIL import Image
+from sparse_forms import Layer, forms
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from lrp_fx import LRPFx
+from lrp_fx import LRPFx, Optimizations
+from lrp_fx.filters import TopKFilter
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.zoo import load
 
@@ -58,6 +64,11 @@ NETWORKS = {
     "vit_b_16": "ViT-B/16",
 }
 REAL = "efficientnet-lite0"
+WITHOUT = Optimizations(sparse=False)
+LOOKED_AT = Optimizations(sparse=False, in_place=False)  # relevance is read again and again
+AGREEMENT = 1e-3  # of max |R|, in float32
+BINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+
 COMPOSITES = {"vit_b_16": "attn_lrp"}  # the others: epsilon_plus
 
 
@@ -123,40 +134,6 @@ def settle_batch_norm(model: nn.Module, x: Tensor) -> None:
 
 
 # --- the layers as they run ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One linear operation of a run, with all that its relevance node gets."""
-
-    name: str
-    module: LinearRelevance
-    relevance: Tensor
-    input: Tensor
-    output: Tensor | None
-    weight: Tensor
-    bias: Tensor | None
-    options: dict[str, Any]
-
-    @property
-    def kind(self) -> str:
-        if self.weight.dim() == 2:
-            return "linear"
-        if self.options.get("groups", 1) > 1:
-            return "depthwise"
-        return "pointwise" if self.weight[0, 0].numel() == 1 else "k×k"
-
-    def forward_work(self, samples: int) -> int:
-        """Multiply-adds of the operation itself, per sample."""
-        return self.relevance.numel() // samples * self.weight[0].numel()
-
-    def work(self, samples: int) -> int:
-        """Multiply-adds of the rule: an adjoint for each branch, and its denominator if not known."""
-        passes = 0
-        for group in self.module.table:
-            own = self.module._is_own_output(group.branches)
-            passes += len(group.branches) * (1 if own else 2)
-        return passes * self.forward_work(samples)
 
 
 def visit(lrp: LRPFx, x: Tensor, target: Tensor, look: Callable[[Layer], None]) -> None:
@@ -236,7 +213,7 @@ def laid_out(relevance: Tensor, samples: int) -> Tensor:
 
 def densities(subject: Network, top_k: float, batch: int) -> list[Densities]:
     """Of every layer in the order of the relevance pass."""
-    lrp = LRPFx(subject.model, subject.composite, top_k=top_k)
+    lrp = LRPFx(subject.model, subject.composite, top_k=top_k, optimize=LOOKED_AT)
     layers: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
     single: dict[str, list[dict[str, list[float]]]] = {}
     union: dict[str, list[dict[str, list[float]]]] = {}
@@ -277,10 +254,159 @@ def arithmetic(rows: Iterable[Densities], form: str, which: str) -> float:
     return (forward + work * weighted(rows, form, which)) / (forward + work)
 
 
+# --- kernels ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Median processor seconds of each form of one layer, and the density that decides about the form."""
+
+    network: str
+    batch: int
+    layer: str
+    kind: str
+    density: float
+    seconds: dict[str, float]
+
+
+def kernels(
+    subject: Network, batch: int, places: Sequence[int], top_k: float, rounds: int
+) -> list[Timed]:
+    """Time all forms of every layer on the relevance that arrives there, interleaved."""
+    lrp = LRPFx(subject.model, subject.composite, top_k=top_k, optimize=LOOKED_AT)
+    found: list[Timed] = []
+
+    def look(layer: Layer) -> None:
+        kept = (laid_out(layer.relevance, batch) != 0).float()
+        form = "entries" if layer.kind == "linear" else "positions × channels"
+        density = statistics.fmean(shares(kept)[form])
+        seconds = {name: statistics.median(each) for name, each in timed(layer, rounds).items()}
+        found.append(Timed(subject.name, batch, layer.name, layer.kind, density, seconds))
+
+    for place in places:
+        x = subject.inputs[place : place + batch]
+        with torch.no_grad():
+            target = subject.model(x).argmax(1)
+            visit(lrp, x, target, look)
+    return found
+
+
+def timed(layer: Layer, rounds: int) -> dict[str, list[float]]:
+    ways = forms(layer)
+    reference = ways["dense"](layer)
+    for name, way in ways.items():
+        error = ((way(layer) - reference).abs().max() / reference.abs().max()).item()
+        if error > AGREEMENT:
+            raise SystemExit(f"{layer.name}: {name} and dense differ by {error:.1e} of max |R|")
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.process_time()
+            way(layer)
+            seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+# --- whole runs ---------------------------------------------------------------------------------
+
+WAYS = ("unfiltered", "dense", "sparse")
+PARTS = ("densities", "kernels", "runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Processor seconds of each round of an explanation, and of those the filters' own."""
+
+    network: str
+    batch: int
+    seconds: dict[str, list[float]]
+    filters: dict[str, list[float]]
+
+    def ratio(self, way: str, filters: bool = True) -> float:
+        """The median ratio to the unfiltered run of the same round, the filters' own time in or out."""
+        own = self.filters[way] if not filters else [0.0] * len(self.seconds[way])
+        pairs = zip(self.seconds[way], own, self.seconds["unfiltered"], strict=True)
+        return statistics.median((seconds - less) / base for seconds, less, base in pairs)
+
+
+def runs(subject: Network, batch: int, top_k: float, rounds: int) -> Run:
+    """Explain without filter, with the filter before dense kernels, and with sparse ones."""
+    x = subject.inputs[8 : 8 + batch]
+    with torch.no_grad():
+        target = subject.model(x).argmax(1)
+    ways = {
+        "unfiltered": LRPFx(subject.model, subject.composite),
+        "dense": LRPFx(subject.model, subject.composite, top_k=top_k, optimize=WITHOUT),
+        "sparse": LRPFx(subject.model, subject.composite, top_k=top_k),
+    }
+    clock = {"started": 0.0, "spent": 0.0}
+
+    def begin(*_: Any) -> None:
+        clock["started"] = time.process_time()
+
+    def end(*_: Any) -> None:
+        clock["spent"] += time.process_time() - clock["started"]
+
+    for lrp in ways.values():
+        for module in lrp._program(x).lrp.module.modules():
+            if isinstance(module, TopKFilter):
+                module.register_forward_pre_hook(begin)
+                module.register_forward_hook(end)
+        lrp.attribute(x, target=target)
+    result = Run(subject.name, batch, {way: [] for way in WAYS}, {way: [] for way in WAYS})
+    order = list(WAYS)
+    for _ in range(rounds):
+        for way in order:
+            clock["spent"] = 0.0
+            start = time.process_time()
+            ways[way].attribute(x, target=target)
+            result.seconds[way].append(time.process_time() - start)
+            result.filters[way].append(clock["spent"])
+        order.append(order.pop(0))
+    return result
+
+
+# --- all that was measured ----------------------------------------------------------------------
+
+
+@dataclass
+class Measured:
+    """Everything on the page; kept in a file, so that parts can be measured again by themselves."""
+
+    densities: list[Densities]
+    kernels: list[Timed]
+    runs: list[Run]
+
+    @classmethod
+    def read(cls, file: Path | None) -> Measured:
+        """What an earlier run wrote, if it did."""
+        data = json.loads(file.read_text()) if file is not None and file.exists() else {}
+        kinds = {"densities": Densities, "kernels": Timed, "runs": Run}
+        return cls(*([kind(**each) for each in data.get(part, ())] for part, kind in kinds.items()))
+
+    def write(self, file: Path | None) -> None:
+        if file is not None:
+            file.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    def keep_not(self, part: str, network: str, batch: int | None = None) -> None:
+        """Forget what is about to be measured again."""
+        kept = [
+            each
+            for each in getattr(self, part)
+            if each.network != network or getattr(each, "batch", None) != batch
+        ]
+        setattr(self, part, kept)
+
+
+def in_order(some: Sequence[Any]) -> list[Any]:
+    """By network as they are listed, whatever was measured first."""
+    return sorted(some, key=lambda each: list(NETWORKS).index(each.network))
+
+
 # --- the page -----------------------------------------------------------------------------------
 
 
-def page(rows: Sequence[Densities], settings: argparse.Namespace) -> str:
+def page(measured: Measured, settings: argparse.Namespace) -> str:
     lines = [
         "<!-- written by benchmarks/sparsity.py: change that file, not this one -->",
         "# Sparse propagation: what the filter leaves to compute",
@@ -290,13 +416,17 @@ def page(rows: Sequence[Densities], settings: argparse.Namespace) -> str:
         "kept entries lie, on 20 photographs, as the relevance really arrives: behind the filters of "
         "all layers above.",
         "",
-        *density_section(rows, settings),
+        *run_section(in_order(measured.runs)),
+        *density_section(in_order(measured.densities), settings),
+        *kernel_section(in_order(measured.kernels)),
         *method_section(settings),
     ]
     return "\n".join(lines)
 
 
 def density_section(rows: Sequence[Densities], settings: argparse.Namespace) -> list[str]:
+    if not rows:
+        return []
     lines = [
         "## Densities",
         "",
@@ -362,6 +492,132 @@ def density_sentences(rows: Sequence[Densities]) -> list[str]:
     return said
 
 
+def run_section(results: Sequence[Run]) -> list[str]:
+    if not results:
+        return []
+    lines = [
+        "## Whole runs",
+        "",
+        "The time of a filtered explanation as a multiple of the unfiltered one: with dense kernels "
+        "(`Optimizations(sparse=False)`), and with those that leave out zeros. In brackets without "
+        "the time that the filter itself takes.",
+        "",
+        "| network | batch | unfiltered | filtered, dense | filtered, sparse |",
+        "|---|---|---|---|---|",
+    ]
+    for run in results:
+        cells = [f"{run.ratio(way):.2f} ({run.ratio(way, False):.2f})" for way in WAYS[1:]]
+        base = statistics.median(run.seconds["unfiltered"])
+        lines.append(
+            f"| {NETWORKS[run.network]} | {run.batch} | {base * 1e3:.0f} ms | "
+            + " | ".join(cells)
+            + " |"
+        )
+    verdicts: dict[str, list[Run]] = {
+        "Faster with the filter than without": [],
+        "Slower with the filter, but faster if the filter itself took no time": [],
+        "Slower with the filter than without, even if the filter itself took no time": [],
+    }
+    for run in results:
+        slower = run.ratio("sparse") >= 1
+        place = slower + (slower and run.ratio("sparse", filters=False) >= 1)
+        list(verdicts.values())[place].append(run)
+    lines.append("")
+    lines += [f"- {verdict}: {named(some)}." for verdict, some in verdicts.items() if some]
+    return [*lines, ""]
+
+
+def named(results: Sequence[Run]) -> str:
+    return ", ".join(
+        f"{NETWORKS[run.network]} at batch {run.batch} ({run.ratio('sparse'):.2f})"
+        for run in results
+    )
+
+
+def kernel_section(times: Sequence[Timed]) -> list[str]:
+    if not times:
+        return []
+    names = list(dict.fromkeys(form for each in times for form in each.seconds if form != "dense"))
+    lines = [
+        "## Kernels",
+        "",
+        "Each layer's rule on the filtered relevance that arrives there, denominators, adjoints and the "
+        "search for nonzero entries included, as a multiple of the time with dense kernels (summed "
+        "over the layers). All forms give the same relevance.",
+        "",
+        "- windows (in the library): sample by sample, windows of positions with relevance, rows of W "
+        "of channels with relevance, two dense products;",
+        "- entries (in the library): the sum of rows of W at nonzero entries, by `embedding_bag`;",
+        "- channels: dense kernels on the rows of W whose channel has relevance in any sample;",
+        "- box: dense kernels on the smallest rectangle with all positions, per sample;",
+        "- CSR: `torch.sparse`, denominators by `sampled_addmm`;",
+        "- rows: rows of W with relevance in any sample, one dense product.",
+        "",
+        "| network | batch | layers | dense | " + " | ".join(names) + " |",
+        "|---|---|---|---|" + "---|" * len(names),
+    ]
+    for name in dict.fromkeys(each.network for each in times):
+        for batch in dict.fromkeys(each.batch for each in times):
+            for kind in KINDS:
+                some = [t for t in times if (t.network, t.batch, t.kind) == (name, batch, kind)]
+                if not some:
+                    continue
+                cells = []
+                for form in names:
+                    have = [each for each in some if form in each.seconds]
+                    cells.append(f"{total_ratio(have, form):.2f}" if have else "–")
+                base = sum(each.seconds["dense"] for each in some) * 1e3
+                runs = sum(each.layer == some[0].layer for each in some)
+                lines.append(
+                    f"| {NETWORKS[name]} | {batch} | {kind} | {base / runs:.1f} ms | "
+                    + " | ".join(cells)
+                    + " |"
+                )
+    lines += [
+        "",
+        *(
+            f"- {kernel_sentence(kind, times)}"
+            for kind in KINDS
+            if any(t.kind == kind for t in times)
+        ),
+        "",
+        "Where the library's forms start to win: the median over layers by density (linear layers: "
+        "entries; others: positions × channels), in brackets the number of layers.",
+        "",
+        "| density up to | " + " | ".join(f"{bound:g}" for bound in BINS) + " |",
+        "|---|" + "---|" * len(BINS),
+    ]
+    for kind, form in (("k×k", "windows"), ("pointwise", "windows"), ("linear", "entries")):
+        own = [each for each in times if each.kind == kind]
+        cells = []
+        for low, high in zip((-1.0, *BINS), BINS, strict=False):
+            some = [each for each in own if low < each.density <= high]
+            ratios = [each.seconds[form] / each.seconds["dense"] for each in some]
+            cells.append(f"{statistics.median(ratios):.2f} ({len(some)})" if some else "")
+        lines.append(f"| {kind}, {form} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def kernel_sentence(kind: str, times: Sequence[Timed]) -> str:
+    """The form that is fastest on all layers of a kind, if any is faster than the dense one."""
+    some = [each for each in times if each.kind == kind]
+    forms = set.intersection(*(set(each.seconds) for each in some)) - {"dense"}
+    ratios = {form: total_ratio(some, form) for form in sorted(forms)}
+    best = min(ratios, key=lambda form: ratios[form])
+    if ratios[best] > 0.95:
+        return f"{kind}: none is faster than the dense one, {best} nearest ({ratios[best]:.2f})."
+    chosen = [min(t.seconds[best], t.seconds["dense"]) for t in some]
+    bound = sum(chosen) / sum(each.seconds["dense"] for each in some)
+    return (
+        f"{kind}: of the forms that all its layers have, {best} are the fastest, {ratios[best]:.2f} of "
+        f"the dense time; {bound:.2f} with the faster of the two in each layer."
+    )
+
+
+def total_ratio(some: Sequence[Timed], form: str) -> float:
+    return sum(t.seconds[form] for t in some) / sum(t.seconds["dense"] for t in some)
+
+
 def networks_of(rows: Iterable[Densities]) -> list[str]:
     return list(dict.fromkeys(row.network for row in rows))
 
@@ -382,7 +638,10 @@ def method_section(settings: argparse.Namespace) -> list[str]:
         "that the network sees explained. EfficientNet-Lite0 has its ImageNet weights. The others have "
         "random weights (batch norm with the statistics of the first photographs), which makes their "
         "relevance more diffuse than that of trained networks: read them as a bound, not as an example. "
-        f"Densities: 20 photographs, unions over full batches of {settings.batch}.",
+        f"Densities: 20 photographs, unions over full batches of {settings.batch}. Times: processor time "
+        f"(not the clock, which others on the machine share) of {settings.threads} thread"
+        f"{'s' if settings.threads > 1 else ''}, medians of {settings.rounds} rounds in which all ways "
+        "run in turn, in one process; kernels at batch 1 on two photographs.",
         "",
     ]
 
@@ -409,23 +668,39 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     options.add_argument("--top-k", type=float, default=0.05)
     options.add_argument("--batch", type=int, default=8)
+    options.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    options.add_argument("--rounds", type=int, default=5, help="for kernels and whole runs")
     options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--json", type=Path, help="also write the figures of every layer here")
+    options.add_argument(
+        "--json",
+        type=Path,
+        help="keep the figures of every layer here; what is not measured is read",
+    )
     return options
 
 
 def main() -> None:
     settings = parser().parse_args()
     torch.set_num_threads(settings.threads)
-    rows: list[Densities] = []
+    keep_memory()
+    warnings.filterwarnings("ignore", "Sparse", UserWarning)  # that it is in beta, and unchecked
+    measured = Measured.read(settings.json)
     for name in settings.networks:
-        rows += densities(network(name), settings.top_k, settings.batch)
-        print(f"densities: {NETWORKS[name]}", file=sys.stderr, flush=True)
+        subject = network(name)
+        if "densities" in settings.only:
+            measured.keep_not("densities", name)
+            measured.densities += densities(subject, settings.top_k, settings.batch)
+        for batch, places in ((1, (0, 8)), (settings.batch, (8,))):
+            if "runs" in settings.only:
+                measured.keep_not("runs", name, batch)
+                measured.runs.append(runs(subject, batch, settings.top_k, settings.rounds))
+            if "kernels" in settings.only:
+                measured.keep_not("kernels", name, batch)
+                measured.kernels += kernels(subject, batch, places, settings.top_k, settings.rounds)
+        measured.write(settings.json)
+        print(f"measured: {NETWORKS[name]}", file=sys.stderr, flush=True)
     settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / "sparsity.md").write_text(page(rows, settings), encoding="utf-8")
-    if settings.json:
-        data = {"densities": [asdict(row) for row in rows]}
-        settings.json.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    (settings.out / "sparsity.md").write_text(page(measured, settings), encoding="utf-8")
     print(f"written: {settings.out}/sparsity.md", file=sys.stderr)
 
 
