@@ -149,6 +149,7 @@ class _Site:
     facts: Facts
     engine: Engine
     bias: str
+    filtered: bool
 
     def receives(self, operand: Any) -> bool:
         return isinstance(operand, fx.Node) and operand in self.receivers
@@ -464,6 +465,7 @@ class _Writer:
             self.plan.facts,
             self.engine,
             self.bias,
+            self.optimize.sparse and step.top_k is not None,
         )
         for operand, contributions in step.operation.write(site).items():
             if operand in step.receivers:

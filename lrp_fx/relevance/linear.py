@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.errors import InputError
+from lrp_fx.relevance import sparse
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
@@ -79,6 +80,9 @@ class LinearRelevance(RelevanceNode):
     ``prepare`` computes the modified weights (W⁺, W², …) and keeps them as buffers, which costs the
     weight's memory once for each; without it they are computed in every call.
 
+    Where ``filtered`` is set, the relevance is zero for the most part, and what is multiplied with
+    zero is left out as far as that is faster (see :mod:`lrp_fx.relevance.sparse`).
+
     Args:
         packet: the operation.
         rule: the rule.
@@ -108,6 +112,7 @@ class LinearRelevance(RelevanceNode):
         self.bias_policy = bias
         self.engine: Engine = engine
         self.nonnegative, self.nonnegative_output = nonnegative, nonnegative_output
+        self.filtered = False
         self.table = simplified(rule.table(), nonnegative=nonnegative)
         self.parts: dict[Part, str] = {}
         for branch in (branch for group in self.table for branch in group.branches):
@@ -171,6 +176,10 @@ class LinearRelevance(RelevanceNode):
             options: stride, padding, dilation, groups …
         """
         operands = _Operands(input, output, weight, bias, low, high, options)
+        if self.filtered and denominators is None:
+            restricted = self._restricted(relevance, operands)
+            if restricted is not None:
+                return restricted
         total: Tensor | None = None
         known = list(denominators or [None] * len(self.table))
         if denominators and self._may_overwrite():
@@ -182,6 +191,50 @@ class LinearRelevance(RelevanceNode):
             total = share if total is None else total + share
         assert total is not None
         return total
+
+    def can_be_restricted(self, channel_groups: int) -> bool:
+        """Whether the rule can be run on the part of the relevance that is not zero."""
+        if self.engine != "direct" or self.bias_policy == "distribute":
+            return False
+        if self.name == "linear":
+            return len(self.table) == 1 and self._is_own_output(self.table[0].branches)
+        branches = [branch for group in self.table for branch in group.branches]
+        # gathered windows do not tell ones at real inputs from ones in the padding
+        has_ones = any(branch.input.power == 0 for branch in branches)
+        return "transpose" not in self.name and channel_groups == 1 and not has_ones
+
+    def _restricted(self, relevance: Tensor, operands: _Operands) -> Tensor | None:
+        """The relevance of the input from what is not zero; None where all of it is faster.
+
+        The values decide about the form: autograd and compilers could not follow, and a graphics
+        card would be waited for.
+        """
+        follows = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if follows or relevance.device.type != "cpu":
+            return None
+        groups = [
+            sparse.Weighed(
+                group,
+                tuple(
+                    (b, self._weight(b.weight, operands.weight), self._bias(b, operands))
+                    for b in group.branches
+                ),
+                own=self._is_own_output(group.branches),
+            )
+            for group in self.table
+        ]
+        stabilizer = self.rule.stabilizer
+        if self.name == "linear":
+            assert operands.output is not None
+            return sparse.dense(
+                relevance, operands.input, operands.output, operands.weight, stabilizer
+            )
+        sources: dict[str, Tensor] = {"input": operands.input}
+        sources |= {b.source: operands.source(b.source) for g in self.table for b in g.branches}
+        options = {key: value for key, value in operands.options.items() if key != "groups"}
+        return sparse.convolution(
+            relevance, sources, operands.output, groups, stabilizer, **options
+        )
 
     def taken(
         self,
@@ -486,12 +539,13 @@ def _write(site: Site) -> Received:
         bias=site.bias,  # type: ignore[arg-type]
         engine=site.engine,
     )
+    module.filtered = site.filtered and module.can_be_restricted(bound.get("groups", 1))
     options = dict(site.value(bound))
     if isinstance(rule, ZBox):
         options["low"], options["high"] = site.bound(input, rule.low, rule.high)
     output = site.output() if module.reads_output else None
     x, w, b = site.value((input, weight, bias))
-    if site.engine == "direct":
+    if site.engine == "direct" and not module.filtered:
         operands = (x, output, w, b)
         denominators = site.call(Denominators(module), *operands, suffix="denominators", **options)
         options["denominators"] = denominators

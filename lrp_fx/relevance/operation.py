@@ -38,6 +38,8 @@ class Site(Protocol):
     facts: Facts
     engine: Engine
     bias: str
+    filtered: bool
+    """Whether a filter lies before the node, and what it leaves zero may be left out."""
     relevance: fx.Node
     """The relevance of the output (of its first part, where an operation has several outputs)."""
     parts: dict[int, fx.Node]

@@ -1,0 +1,277 @@
+"""Relevance through linear operations where most of it is zero, as it is behind a top-k filter.
+
+In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]`` neither the denominator nor the products
+behind it are needed where ``R`` is zero. What is left, exactly:
+
+- convolutions, one sample at a time: the windows of the P positions that any relevance reached are
+  gathered as rows (P, K · C_in), ``K`` elements of the kernel each; of ``W`` the rows of the channels
+  that any relevance reached are taken. Denominators and adjoints are then two small dense products.
+- dense layers whose denominator is their own output (ε): ``Wᵀ q`` is, for each row of ``q``, the sum of
+  the rows of ``W`` at its nonzero entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrp_fx.aten import as_tuple
+from lrp_fx.rules import Branch, Group, Stabilizer
+
+# Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
+# Windows overlap: gathered, they hold each input up to K times, which has to be made up for.
+POINTWISE = 0.7  # of positions × channels
+WINDOWS = 0.25  # of positions × channels
+ENTRIES = 0.25
+
+ROWS_WORTH = 16
+"""Copying a row of a weight costs about as much as multiplying it with so many windows."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A group of a rule's table with the weights of one operation.
+
+    Args:
+        group: the group.
+        terms: of each branch the weight (C_out, …) and the bias (C_out,), if it has one.
+        own: the denominator is the operation's own output.
+    """
+
+    group: Group
+    terms: tuple[tuple[Branch, Tensor, Tensor | None], ...]
+    own: bool
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where one sample (C, *L) has relevance.
+
+    Args:
+        positions: indices into the flattened positions, (P,).
+        channels: indices of channels, (Q,).
+        share: ``P · Q`` as a share of all entries.
+    """
+
+    positions: Tensor
+    channels: Tensor
+    share: float
+
+
+def reached(relevance: Tensor) -> Reached:
+    """The positions and channels of a sample (C, *L) that are not all zero; NaN counts."""
+    magnitude = _rows(relevance).abs()
+    # amax of floats is several times faster than any of booleans
+    positions = (magnitude.amax(1) != 0).nonzero()[:, 0]
+    channels = (magnitude.amax(0) != 0).nonzero()[:, 0]
+    share = len(positions) * len(channels) / magnitude.numel()
+    return Reached(positions, channels, share)
+
+
+def convolution(
+    relevance: Tensor,
+    sources: Mapping[str, Tensor],
+    output: Tensor | None,
+    groups: Sequence[Weighed],
+    stabilizer: Stabilizer,
+    *,
+    threshold: float | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+) -> Tensor | None:
+    """The relevance of a convolution's input, or None where the dense form is the faster one.
+
+    Args:
+        relevance: (N, C_out, *L), 1 to 3 dimensions of positions; the convolution has one group.
+        sources: what branches take their part of, the ``"input"`` (N, C_in, …) and its bounds.
+        output: the convolution's output, where a group needs it.
+        groups: the rule.
+        stabilizer: the rule's.
+        threshold: the share of positions × channels up to which this form is taken; None for what
+            was measured.
+        stride: of the convolution, like the following.
+        padding: with zeros, on both sides.
+        dilation: of the kernel.
+    """
+    weight = groups[0].terms[0][1]
+    window = Window.of(weight, sources["input"], stride, padding, dilation)
+    if threshold is None:
+        threshold = POINTWISE if window.size == 1 else WINDOWS
+    found = [reached(sample) for sample in relevance]
+    if sum(sample.share for sample in found) > threshold * len(found):
+        return None
+    input = sources["input"]
+    total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last
+    for n, sample in enumerate(found):
+        if sample.share == 0:
+            continue
+        places = window.places(sample.positions, relevance.shape[2:])
+        windows = {name: window.gather(value[n], places) for name, value in sources.items()}
+        own = None if output is None else _rows(output[n]).index_select(0, sample.positions)
+        arrived = _rows(relevance[n]).index_select(0, sample.positions)
+        share = _share(arrived, windows, own, groups, stabilizer, sample)
+        window.scatter(share, places, total[n])
+    total = total.movedim(-1, 1)
+    return total.contiguous() if input.is_contiguous() else total
+
+
+def dense(
+    relevance: Tensor,
+    input: Tensor,
+    output: Tensor,
+    weight: Tensor,
+    stabilizer: Stabilizer,
+    *,
+    threshold: float | None = None,
+) -> Tensor | None:
+    """``x ⊙ Wᵀ [R / S(z)]`` with the layer's own output ``z``, or None where that is slower.
+
+    Args:
+        relevance: (…, F_out).
+        input: (…, F_in).
+        output: (…, F_out).
+        weight: (F_out, F_in).
+        stabilizer: the rule's.
+        threshold: the share of entries up to which this form is taken; None for what was measured.
+    """
+    rows = relevance.reshape(-1, relevance.shape[-1])
+    row, feature = rows.nonzero(as_tuple=True)
+    if len(row) > (ENTRIES if threshold is None else threshold) * rows.numel():
+        return None
+    z = output.reshape(rows.shape)[row, feature]
+    q = stabilizer.quotient(rows[row, feature], z)
+    starts = torch.searchsorted(row, torch.arange(len(rows), device=row.device))
+    pulled = F.embedding_bag(feature, weight, starts, mode="sum", per_sample_weights=q)
+    return pulled.view(input.shape).mul_(input)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What each output position of a convolution sees, in the padded input."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padded: tuple[int, ...]
+
+    @classmethod
+    def of(cls, weight: Tensor, input: Tensor, stride: Any, padding: Any, dilation: Any) -> Window:
+        """Of a convolution on ``input`` (N, C_in, …)."""
+        dims = weight.dim() - 2
+        padding = as_tuple(padding, dims)
+        padded = tuple(n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True))
+        stride, dilation = as_tuple(stride, dims), as_tuple(dilation, dims)
+        return cls(tuple(weight.shape[2:]), stride, padding, dilation, padded)
+
+    @property
+    def size(self) -> int:
+        """The number ``K`` of elements of the kernel."""
+        return torch.Size(self.kernel).numel()
+
+    @property
+    def is_position(self) -> bool:
+        """Whether each output position sees the input position of the same index alone."""
+        return self.size == 1 and not any(self.padding) and all(s == 1 for s in self.stride)
+
+    def places(self, positions: Tensor, shape: Sequence[int]) -> Tensor:
+        """The places of the padded input that output positions (P,) see, (P · K,)."""
+        if self.is_position:
+            return positions
+        places = positions.new_zeros(len(positions), 1)
+        coordinates = torch.unravel_index(positions, shape)
+        steps = zip(self.kernel, self.stride, self.dilation, self.padded, strict=True)
+        for coordinate, (taps, stride, dilation, length) in zip(coordinates, steps, strict=True):
+            offsets = torch.arange(taps, device=positions.device) * dilation
+            line = coordinate[:, None, None] * stride + offsets
+            places = (places[..., None] * length + line).flatten(1)
+        return places.flatten()
+
+    def gather(self, value: Tensor, places: Tensor) -> Tensor:
+        """The windows (P, K · C) of one sample (C, …)."""
+        value = value.movedim(0, -1)
+        if any(self.padding):
+            value = F.pad(value, [0, 0, *(p for p in reversed(self.padding) for _ in range(2))])
+        rows = value.flatten(0, -2).index_select(0, places)
+        return rows.view(len(places) // self.size, -1)
+
+    def scatter(self, windows: Tensor, places: Tensor, to: Tensor) -> None:
+        """Add the windows (P, K · C) to where they were gathered, in ``to`` (…, C), which is zero."""
+        rows = windows.view(len(places), -1)
+        if self.is_position:
+            to.view(-1, rows.shape[1]).index_copy_(0, places, rows)
+            return
+        padded = to.new_zeros(*self.padded, rows.shape[1])
+        index = places[:, None].expand_as(rows)
+        padded.view(-1, rows.shape[1]).scatter_add_(0, index, rows)
+        for dim, (margin, length) in enumerate(zip(self.padding, to.shape[:-1], strict=True)):
+            padded = padded.narrow(dim, margin, length)
+        to.copy_(padded)
+
+
+def _rows(sample: Tensor) -> Tensor:
+    """(C, *L) as one row for each position, (P, C); a view in channels-last layout."""
+    return sample.movedim(0, -1).flatten(0, -2)
+
+
+def _share(
+    relevance: Tensor,
+    windows: Mapping[str, Tensor],
+    output: Tensor | None,
+    groups: Sequence[Weighed],
+    stabilizer: Stabilizer,
+    sample: Reached,
+) -> Tensor:
+    """The rule as on a dense layer with P samples: (P, C_out) to (P, K · C_in)."""
+    count = len(sample.channels)
+    skipped = relevance.shape[1] - count
+    selects = skipped * len(sample.positions) > ROWS_WORTH * count
+
+    def some(value: Tensor, dim: int) -> Tensor:
+        return value.index_select(dim, sample.channels) if selects else value
+
+    relevance = some(relevance, 1)
+    output = None if output is None else some(output, 1)
+    total: Tensor | None = None
+    for each in groups:
+        terms = [
+            (
+                branch.sign,
+                branch.input.of(windows[branch.source]),
+                some(w.movedim(1, -1), 0).flatten(1),
+                None if b is None else some(b, 0),
+            )
+            for branch, w, b in each.terms
+        ]
+        z: Tensor | None = output
+        if not each.own:
+            z = None
+            for sign, x, w, b in terms:
+                z = _plus(z, sign, F.linear(x, w, b))
+        assert z is not None
+        q = stabilizer.quotient(_masked(relevance, each.group, output), z)
+        q = q * each.group.coefficient if each.group.coefficient != 1 else q
+        for sign, x, w, _ in terms:
+            total = _plus(total, sign, (q @ w).mul_(x))
+    assert total is not None
+    return total
+
+
+def _plus(total: Tensor | None, sign: float, term: Tensor) -> Tensor:
+    """``total + sign · term``, in the place of one of them."""
+    if total is None:
+        return term if sign == 1 else term.mul_(sign)
+    return total.add_(term, alpha=sign)
+
+
+def _masked(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
+    if group.mask == "all":
+        return relevance
+    assert output is not None
+    return relevance * (output > 0 if group.mask == "positive" else output < 0)
