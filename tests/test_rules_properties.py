@@ -24,7 +24,7 @@ from twins import minus, plus
 from lrp_fx import rules
 from lrp_fx.composites import compat
 from lrp_fx.relevance import ENGINES, LinearRelevance
-from lrp_fx.relevance.linear import simplified
+from lrp_fx.relevance.branches import simplified
 from lrp_fx.rules import Stabilizer
 
 EXACT = 1e-12

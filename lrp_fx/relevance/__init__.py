@@ -7,7 +7,7 @@ from lrp_fx.relevance import (
     addition,
     bilinear,
     experts,
-    linear,
+    layers,
     normalization,
     pooling,
     product,
@@ -16,7 +16,8 @@ from lrp_fx.relevance import (
     softmax,
 )
 from lrp_fx.relevance.engines import ENGINES, Engine
-from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance, is_linear
+from lrp_fx.relevance.layers import is_linear
+from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance
 from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.operation import (
     Facts,
@@ -31,7 +32,7 @@ from lrp_fx.relevance.taken import CAUSES, Cause, Taken
 from lrp_fx.relevance.unknown import UNKNOWN
 
 for _kind in (
-    *(linear, activation, pooling, addition, product, routing),
+    *(layers, activation, pooling, addition, product, routing),
     *(normalization, softmax, bilinear, recurrent, experts),
 ):
     register(_kind.OPERATIONS)

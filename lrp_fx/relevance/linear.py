@@ -1,77 +1,37 @@
-"""Relevance through convolutions, transposed convolutions, linear layers and constant matmuls.
+"""One executor for every rule on linear operations.
 
-One executor for every rule: it runs the rule's table of branches (see ``lrp_fx.rules``) on the
-operation's own kernels, forward and adjoint.
+It runs the rule's table of branches (see ``lrp_fx.rules``) on the operation's own kernels, forward and
+adjoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.errors import InputError
+from lrp_fx.aten import Packet
 from lrp_fx.relevance import sparse
+from lrp_fx.relevance.branches import Operands, Term, added, are_halves, masked_by, simplified
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
+from lrp_fx.relevance.weighted import ADJOINTS
 from lrp_fx.rules import (
     FULL,
     ONES,
     Branch,
-    Epsilon,
     Group,
     LinearRule,
     Part,
-    Pass,
-    Rule,
-    Table,
-    ZBox,
     may_write,
 )
 
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
 BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
-
-
-def _linear_adjoint(q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return q @ weight
-
-
-def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
-    def adjoint(
-        q: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        output_padding: Any = 0,
-    ) -> Tensor:
-        return aten.convolution_backward(  # type: ignore[no-any-return]
-            *(q, x, weight, None),
-            *(as_tuple(value, dims) for value in (stride, padding, dilation)),
-            transposed,
-            as_tuple(output_padding, dims),
-            groups,
-            (True, False, False),
-        )[0]
-
-    return adjoint
-
-
-ADJOINTS: dict[str, Callable[..., Tensor]] = {
-    "linear": _linear_adjoint,
-    **{f"conv{dims}d": _convolution_adjoint(dims, False) for dims in (1, 2, 3)},
-    **{f"conv_transpose{dims}d": _convolution_adjoint(dims, True) for dims in (1, 2, 3)},
-}
 
 
 class LinearRelevance(RelevanceNode):
@@ -175,7 +135,7 @@ class LinearRelevance(RelevanceNode):
                 the node may overwrite what comes in.
             options: stride, padding, dilation, groups …
         """
-        operands = _Operands(input, output, weight, bias, low, high, options)
+        operands = Operands(input, output, weight, bias, low, high, options)
         if self.filtered and denominators is None:
             restricted = self._restricted(relevance, operands)
             if restricted is not None:
@@ -185,7 +145,7 @@ class LinearRelevance(RelevanceNode):
         if denominators and self._may_overwrite():
             denominators.clear()  # so that each can go before the adjoint needs memory of its own
         for group in self.table:
-            masked = _masked(relevance, group, output)
+            masked = masked_by(relevance, group, output)
             is_own = masked is not relevance or (self.overwrites and group is self.table[-1])
             share = self._group_share(group, masked, operands, known.pop(0), is_own)
             total = share if total is None else total + share
@@ -203,7 +163,7 @@ class LinearRelevance(RelevanceNode):
         has_ones = any(branch.input.power == 0 for branch in branches)
         return "transpose" not in self.name and channel_groups == 1 and not has_ones
 
-    def _restricted(self, relevance: Tensor, operands: _Operands) -> Tensor | None:
+    def _restricted(self, relevance: Tensor, operands: Operands) -> Tensor | None:
         """The relevance of the input from what is not zero; None where all of it is faster.
 
         The values decide about the form: autograd and compilers could not follow, and a graphics
@@ -249,11 +209,11 @@ class LinearRelevance(RelevanceNode):
         **options: Any,
     ) -> Taken:
         """The bias' and the stabilizer's share, and that of units without contributions."""
-        operands = _Operands(input, output, weight, bias, low, high, options)
+        operands = Operands(input, output, weight, bias, low, high, options)
         unmasked = relevance  # a unit may belong to no group, such as one whose output is zero
         parts: list[Taken] = []
         for group in self.table:
-            masked = _masked(relevance, group, output) * group.coefficient
+            masked = masked_by(relevance, group, output) * group.coefficient
             unmasked = unmasked - masked
             z, offset, _ = self._denominator(group, operands)
             if all(branch.weight.is_one_sided for branch in group.branches):
@@ -273,7 +233,7 @@ class LinearRelevance(RelevanceNode):
         self,
         group: Group,
         relevance: Tensor,
-        operands: _Operands,
+        operands: Operands,
         denominator: Tensor | None,
         overwrite: bool,
     ) -> Tensor:
@@ -290,11 +250,22 @@ class LinearRelevance(RelevanceNode):
         del z, denominator
         if group.coefficient != 1:
             q = q * group.coefficient
-        total: Any = 0
-        for sign, x, pullback in terms:
-            total = _add(total, sign, self._times(x, pullback(q)), in_place=True)
+        total = self._shares(terms, q)
         if self.bias_policy == "distribute" and isinstance(offset, Tensor):
             total = total + self._distributed(q, offset, operands)
+        return total
+
+    def _shares(self, terms: list[Term], q: Tensor) -> Tensor:
+        """``Σ_k s_k x_k ⊙ W_kᵀ q``."""
+        if are_halves(terms):
+            up, down = terms
+            # x⁺ c⁺ + x⁻ c⁻ in one product: at each entry one of the two is zero
+            pulled = torch.where(up.source > 0, up.pullback(q), down.pullback(q))
+            return self._times(up.source, pulled)
+        total: Any = 0
+        for term in terms:
+            share = self._times(term.branch.input.of(term.source), term.pullback(q))
+            total = added(total, term.branch.sign, share, in_place=True)
         return total  # type: ignore[no-any-return]
 
     def _times(self, x: Tensor, pulled: Tensor) -> Tensor:
@@ -314,10 +285,10 @@ class LinearRelevance(RelevanceNode):
         **options: Any,
     ) -> list[Tensor]:
         """``S(Σ_k s_k z_k)`` of each group."""
-        operands = _Operands(input, output, weight, bias, low, high, options)
+        operands = Operands(input, output, weight, bias, low, high, options)
         return [self._stabilized(group, operands) for group in self.table]
 
-    def _stabilized(self, group: Group, operands: _Operands) -> Tensor:
+    def _stabilized(self, group: Group, operands: Operands) -> Tensor:
         stabilizer, nonnegative = self.rule.stabilizer, self._is_nonnegative(group)
         if nonnegative and not self._is_own_output(group.branches):
             # the operation adds ε along with the bias, which saves a pass over the data
@@ -344,12 +315,12 @@ class LinearRelevance(RelevanceNode):
     def _denominator(
         self,
         group: Group,
-        operands: _Operands,
+        operands: Operands,
         known: Tensor | None = None,
         *,
         shift: float = 0.0,
-    ) -> tuple[Tensor, Any, list[tuple[float, Tensor, Callable[[Tensor], Tensor]]]]:
-        """``Σ_k s_k z_k``, its part from biases, and of each branch ``s_k``, ``x_k`` and ``W_kᵀ``.
+    ) -> tuple[Tensor, Any, list[Term]]:
+        """``Σ_k s_k z_k``, its part from biases, and the branches with their ``x_k`` and ``W_kᵀ``.
 
         What is ``known`` is not computed; a ``shift`` is added to the first branch.
         """
@@ -359,18 +330,20 @@ class LinearRelevance(RelevanceNode):
         offset: Any = 0
         terms = []
         for branch in group.branches:
-            x = branch.input.of(operands.source(branch.source))
+            source = operands.source(branch.source)
+            # a known denominator leaves the adjoint alone, which takes the operand's shape only
+            x = source if known is not None else branch.input.of(source)
             w, b = self._weight(branch.weight, operands.weight), self._bias(branch, operands)
             if shift:
                 b = w.new_full((self._units(w, operands),), shift) if b is None else b + shift
                 shift = 0.0
             z_branch, pullback = self._linearize(x, w, b, known, operands.options)
-            z = known if known is not None else _add(z, branch.sign, z_branch, in_place=True)
-            offset = offset if b is None else _add(offset, branch.sign, b)
-            terms.append((branch.sign, x, pullback))
+            z = known if known is not None else added(z, branch.sign, z_branch, in_place=True)
+            offset = offset if b is None else added(offset, branch.sign, b)
+            terms.append(Term(branch, source, pullback))
         return z, offset, terms
 
-    def _units(self, weight: Tensor, operands: _Operands) -> int:
+    def _units(self, weight: Tensor, operands: Operands) -> int:
         """The number of output channels."""
         if self.name.startswith("conv_transpose"):
             return int(weight.shape[1] * operands.options.get("groups", 1))
@@ -382,7 +355,7 @@ class LinearRelevance(RelevanceNode):
         kept = getattr(self, self.parts[part])
         return part.of(weight) if kept is None else kept.to(weight.dtype)
 
-    def _bias(self, branch: Branch, operands: _Operands) -> Tensor | None:
+    def _bias(self, branch: Branch, operands: Operands) -> Tensor | None:
         if operands.bias is None or branch.bias.vanishes or self.bias_policy == "ignore":
             return None
         return branch.bias.of(operands.bias)
@@ -403,7 +376,7 @@ class LinearRelevance(RelevanceNode):
 
         return linearize(self.engine, forward, adjoint, x, output)
 
-    def _distributed(self, q: Tensor, offset: Tensor, operands: _Operands) -> Tensor:
+    def _distributed(self, q: Tensor, offset: Tensor, operands: Operands) -> Tensor:
         """``b_j q_j / n_j`` to each real input of window j, of which there are ``n_j``.
 
         Eq. 4 of the blog post of 2021, with the inputs counted by a convolution of ones: the fan-in
@@ -413,7 +386,7 @@ class LinearRelevance(RelevanceNode):
         offset = self._along_channels(offset, operands.weight)
         return pullback(offset * q / counts.clamp(min=1))
 
-    def _counts(self, operands: _Operands) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _counts(self, operands: Operands) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """How many real inputs each unit has, and the adjoint of that counting."""
         ones = torch.ones_like(operands.input)
         weight = self._weight(ONES, operands.weight)
@@ -424,23 +397,6 @@ class LinearRelevance(RelevanceNode):
         if self.name == "linear":
             return offset
         return offset.reshape(-1, *[1] * (weight.dim() - 2))
-
-
-class SameShapeRelevance(RelevanceNode):
-    """The relevance itself, for a layer whose output has the shape of its input (Captum's identity)."""
-
-    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
-        """The relevance.
-
-        Raises:
-            InputError: where the shapes differ, so that it is nobody's.
-        """
-        if relevance.shape != shape:
-            raise InputError(
-                f"Pass() hands relevance of shape {tuple(relevance.shape)} to an input of shape "
-                f"{tuple(shape)}: it is for layers that keep the shape"
-            )
-        return relevance
 
 
 class Denominators(RelevanceNode):
@@ -462,111 +418,3 @@ class Denominators(RelevanceNode):
     def unprepared(self) -> Denominators:
         """Those of the unprepared node."""
         return Denominators(self.unprepared_of())
-
-
-@dataclass(frozen=True)
-class _Operands:
-    """The arguments of :meth:`LinearRelevance.propagate` but for the relevance."""
-
-    input: Tensor
-    output: Tensor | None
-    weight: Tensor
-    bias: Tensor | None
-    low: Tensor | None
-    high: Tensor | None
-    options: dict[str, Any]
-
-    def source(self, name: Literal["input", "low", "high"]) -> Tensor:
-        """What a branch takes its part of."""
-        found: Tensor | None = getattr(self, name)
-        assert found is not None, name
-        return found
-
-
-def _masked(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
-    """The relevance of the units that a group is for."""
-    if group.mask == "all":
-        return relevance
-    assert output is not None
-    return relevance * (output > 0 if group.mask == "positive" else output < 0)
-
-
-def _add(total: Any, sign: float, term: Tensor, *, in_place: bool = False) -> Tensor:
-    """``total + sign · term`` without needless passes; ``in_place`` where ``total`` was made for it."""
-    if isinstance(total, int):
-        return term if sign == 1 else term * sign
-    if in_place and may_write():
-        return total.add_(term, alpha=sign)  # type: ignore[no-any-return]
-    return total + (term if sign == 1 else term * sign)  # type: ignore[no-any-return]
-
-
-def simplified(table: Table, *, nonnegative: bool) -> Table:
-    """The table without the branches that vanish; with ``x ≥ 0`` also those in x⁻."""
-    groups = []
-    for group in table:
-        branches = []
-        for branch in group.branches:
-            part = branch.input
-            if nonnegative and branch.source == "input":
-                part = part.of_nonnegative()
-            if not part.vanishes:
-                branches.append(
-                    Branch(part, branch.weight, branch.bias, branch.sign, branch.source)
-                )
-        if branches:
-            groups.append(type(group)(tuple(branches), group.coefficient, group.mask))
-    return tuple(groups)
-
-
-def _default(node: fx.Node, facts: Facts) -> Rule:
-    return Epsilon()
-
-
-def _write(site: Site) -> Received:
-    node, rule = site.node, site.rule
-    bound = arguments(node)
-    input, weight, bias = (bound.pop(name) for name in ("input", "weight", "bias"))
-    if isinstance(rule, Pass):
-        return {input: [site.call(SameShapeRelevance(), site.relevance, site.shape(input))]}
-    assert isinstance(rule, LinearRule)
-    packet = packet_of(node.target)
-    assert packet is not None
-    module = LinearRelevance(
-        packet,
-        rule,
-        nonnegative=site.facts.is_nonnegative(input),
-        nonnegative_output=site.output_is_nonnegative(),
-        bias=site.bias,  # type: ignore[arg-type]
-        engine=site.engine,
-    )
-    module.filtered = site.filtered and module.can_be_restricted(bound.get("groups", 1))
-    options = dict(site.value(bound))
-    if isinstance(rule, ZBox):
-        options["low"], options["high"] = site.bound(input, rule.low, rule.high)
-    output = site.output() if module.reads_output else None
-    x, w, b = site.value((input, weight, bias))
-    if site.engine == "direct" and not module.filtered:
-        operands = (x, output, w, b)
-        denominators = site.call(Denominators(module), *operands, suffix="denominators", **options)
-        options["denominators"] = denominators
-    return {input: [site.call(module, site.relevance, x, output, w, b, **options)]}
-
-
-OPERATIONS = [
-    Operation(
-        name=name,
-        kind="dense" if name == "linear" else "convolution",
-        operands=argument("input"),
-        default=_default,
-        default_label="Epsilon",
-        alternatives=(LinearRule, Pass),
-        write=_write,
-        source="table of branches, lrp_fx.rules",
-    )
-    for name in ADJOINTS
-]
-
-
-def is_linear(node: fx.Node) -> bool:
-    """Whether rules for linear operations apply to the node."""
-    return node.op == "call_function" and name_of(node) in ADJOINTS

@@ -1,0 +1,89 @@
+"""What the executor of rule tables works on: tables cut to an operation, operands, terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lrp_fx.rules import (
+    MINUS,
+    PLUS,
+    Branch,
+    Group,
+    Table,
+    may_write,
+)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A branch, what its ``x_k`` is a part of, and ``W_kᵀ``."""
+
+    branch: Branch
+    source: Tensor
+    pullback: Callable[[Tensor], Tensor]
+
+
+def are_halves(terms: list[Term]) -> bool:
+    """Whether the terms are in x⁺ and x⁻ of one ``x``."""
+    if len(terms) != 2 or terms[0].source is not terms[1].source:
+        return False
+    up, down = (term.branch for term in terms)
+    return (up.input, down.input, up.sign, down.sign) == (PLUS, MINUS, 1, 1)
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The arguments of :meth:`LinearRelevance.propagate` but for the relevance."""
+
+    input: Tensor
+    output: Tensor | None
+    weight: Tensor
+    bias: Tensor | None
+    low: Tensor | None
+    high: Tensor | None
+    options: dict[str, Any]
+
+    def source(self, name: Literal["input", "low", "high"]) -> Tensor:
+        """What a branch takes its part of."""
+        found: Tensor | None = getattr(self, name)
+        assert found is not None, name
+        return found
+
+
+def masked_by(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
+    """The relevance of the units that a group is for."""
+    if group.mask == "all":
+        return relevance
+    assert output is not None
+    return relevance * (output > 0 if group.mask == "positive" else output < 0)
+
+
+def added(total: Any, sign: float, term: Tensor, *, in_place: bool = False) -> Tensor:
+    """``total + sign · term`` without needless passes; ``in_place`` where ``total`` was made for it."""
+    if isinstance(total, int):
+        return term if sign == 1 else term * sign
+    if in_place and may_write():
+        return total.add_(term, alpha=sign)  # type: ignore[no-any-return]
+    return total + (term if sign == 1 else term * sign)  # type: ignore[no-any-return]
+
+
+def simplified(table: Table, *, nonnegative: bool) -> Table:
+    """The table without the branches that vanish; with ``x ≥ 0`` also those in x⁻."""
+    groups = []
+    for group in table:
+        branches = []
+        for branch in group.branches:
+            part = branch.input
+            if nonnegative and branch.source == "input":
+                part = part.of_nonnegative()
+            if not part.vanishes:
+                branches.append(
+                    Branch(part, branch.weight, branch.bias, branch.sign, branch.source)
+                )
+        if branches:
+            groups.append(type(group)(tuple(branches), group.coefficient, group.mask))
+    return tuple(groups)

@@ -1,0 +1,44 @@
+"""The analytic adjoints ``Wᵀ q`` of the linear operations with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lrp_fx.aten import as_tuple, aten
+
+
+def _linear_adjoint(q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return q @ weight
+
+
+def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
+    def adjoint(
+        q: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        output_padding: Any = 0,
+    ) -> Tensor:
+        return aten.convolution_backward(  # type: ignore[no-any-return]
+            *(q, x, weight, None),
+            *(as_tuple(value, dims) for value in (stride, padding, dilation)),
+            transposed,
+            as_tuple(output_padding, dims),
+            groups,
+            (True, False, False),
+        )[0]
+
+    return adjoint
+
+
+ADJOINTS: dict[str, Callable[..., Tensor]] = {
+    "linear": _linear_adjoint,
+    **{f"conv{dims}d": _convolution_adjoint(dims, False) for dims in (1, 2, 3)},
+    **{f"conv_transpose{dims}d": _convolution_adjoint(dims, True) for dims in (1, 2, 3)},
+}
