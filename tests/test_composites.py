@@ -818,6 +818,6 @@ def test_generated_code_drops_values_after_their_last_use() -> None:
     for made, dropped in (
         ("relu1_relu", "conv1_conv2d"),
         ("conv2_conv2d_relevance", "pool1_getitem"),
-        ("conv1_conv2d_relevance", "input_0"),
+        ("conv1_conv2d_relevance", "preferred_layout"),
     ):
         assert f"{dropped} = " in code[made].partition(";")[2]

@@ -35,7 +35,8 @@ def test_channels_layers_and_the_ledger_agree() -> None:
         "blocks_3_project_0_conv2d",
     ]
     for by_channel, layer, node in zip(channels, layers, nodes, strict=True):
-        assert torch.equal(by_channel, layer.sum((2, 3)))
+        expected = layer.sum((2, 3))  # in another order: the layer is handed out contiguous
+        assert float((by_channel - expected).abs().max()) <= ROUNDING * float(expected.abs().max())
         assert float(by_channel.sum()) == pytest.approx(arrived[node], rel=ROUNDING)
 
 
