@@ -16,8 +16,8 @@ from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.plan import Step
 from lrp_fx.program import Program, check_batch, per_sample
 from lrp_fx.relevance import CAUSES, Cause, EdgeRelevance, RelevanceNode
+from lrp_fx.relevance.auxiliary import BoundRelevance
 from lrp_fx.relevance.linear import Denominators
-from lrp_fx.rewrite import BoundRelevance
 from lrp_fx.start import Target
 from lrp_fx.tables import columns
 

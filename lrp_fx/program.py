@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lrp_fx.assembly import LRPGraph
 from lrp_fx.capture import named_tensors
 from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError, OptionError
 from lrp_fx.evaluation import Runner, divided, evaluated
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
-from lrp_fx.rewrite import LRPGraph
 from lrp_fx.start import Places, Selected, StartRelevance, Target, target_places
 
 

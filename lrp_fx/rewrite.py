@@ -8,18 +8,19 @@ so an activation is freed when its last relevance node has run.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from lrp_fx.analysis import AFFINE
+from lrp_fx.assembly import LRPGraph, assembled
 from lrp_fx.aten import aten, name_of
-from lrp_fx.canonize.graphs import remove_unused, tensor_at
+from lrp_fx.canonize.graphs import remove_unused
 from lrp_fx.capture import Captured
-from lrp_fx.errors import CompositeError, InputError
+from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
 from lrp_fx.hooks import BypassRelevance, HookRelevance
 from lrp_fx.layers import ancestors
@@ -27,44 +28,19 @@ from lrp_fx.optimize import (
     NOTHING,
     Optimizations,
     activate_in_place,
-    overwrite_relevance,
     preferred_layout,
     recompute,
     stand_ins,
 )
 from lrp_fx.plan import Plan, Step
-from lrp_fx.relevance import BiasPolicy, Engine, Facts, LinearRelevance, RelevanceNode, Taken
+from lrp_fx.relevance import BiasPolicy, Engine, Facts, RelevanceNode
+from lrp_fx.relevance.auxiliary import BoundRelevance, KeepRelevance
 from lrp_fx.rules import Rule
-from lrp_fx.sources import with_source
 from lrp_fx.start import Start, StartRelevance
 
 Memory = Literal["keep", "recompute"]
 MEMORIES: tuple[Memory, ...] = ("keep", "recompute")
 CONSTANTS, RELEVANCE = "constants", "relevance"
-
-
-@dataclass(frozen=True)
-class LRPGraph:
-    """The result of the rewriting.
-
-    Args:
-        module: called with the model's input tensors, the target and the channels of each mask of the
-            plan; returns (the relevance of each
-            source, the explained output, the relevance that was started with).
-        constants: computes, from parameters alone, what the LRP graph reads under ``constants.*``
-            (folded weights, tables); its outputs are in the order of ``constant_names``.
-        constant_names: the attributes of ``module`` that hold them.
-        parameters: the attributes of both that are tensors, the model's own and those of ``made``.
-        made: tensors that the model's code made or hides, which have no path in the model.
-        prepared: relevance nodes with modified weights, and the attribute that holds the weight.
-    """
-
-    module: fx.GraphModule
-    constants: fx.GraphModule
-    constant_names: tuple[str, ...]
-    parameters: tuple[str, ...]
-    made: Mapping[str, Tensor]
-    prepared: Mapping[str, str]
 
 
 def rewrite(
@@ -94,42 +70,6 @@ def rewrite(
     """
     writer = _Writer(captured, plan, bias, engine, audited, optimize, precision)
     return writer.write(start, memory)
-
-
-class BoundRelevance(RelevanceNode):
-    """A bound of the model's input, spread to the input's shape; a value, not a relevance."""
-
-    def __init__(self, bound: float | Tensor) -> None:
-        super().__init__()
-        # in float64: a number would be rounded to float32
-        self.register_buffer("bound", torch.as_tensor(bound, dtype=torch.float64))
-
-    def propagate(self, input: Tensor) -> Tensor:
-        """The bound, of the input's shape (N, …).
-
-        Raises:
-            InputError: if it does not broadcast to that shape.
-        """
-        assert isinstance(self.bound, Tensor)
-        try:
-            return self.bound.to(input).expand_as(input)
-        except RuntimeError as error:
-            raise InputError(
-                f"a bound of ZBox has shape {tuple(self.bound.shape)}, which does not broadcast to the "
-                f"input's {tuple(input.shape)}"
-            ) from error
-
-
-class KeepRelevance(RelevanceNode):
-    """The relevance of a value that its rule treats as a constant: it goes nowhere."""
-
-    def propagate(self, relevance: Tensor) -> list[Tensor]:
-        """Nothing."""
-        return []
-
-    def taken(self, relevance: Tensor) -> Taken:
-        """All of it."""
-        return {"constant": relevance.sum()}
 
 
 _OF_VALUES = (StartRelevance, BoundRelevance)
@@ -251,7 +191,14 @@ class _Writer:
             recompute(self.graph, self.start)
         if self.optimize.in_place:
             activate_in_place(self.graph)
-        return self._finish(memory)
+        return assembled(
+            self.captured,
+            self.graph,
+            self.modules,
+            self.constants,
+            in_place=self.optimize.in_place,
+            prepares=memory == "keep",
+        )
 
     def _has_images(self) -> bool:
         """Whether there are convolutions of images."""
@@ -510,63 +457,3 @@ class _Writer:
             mask = self.plan.masks[step.node]
             relevance = self.call(mask, masked, masked, inputs, {}, step.node)
         return relevance
-
-    # assembly
-
-    def _finish(self, memory: Memory) -> LRPGraph:
-        called = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
-        read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
-        computed = {
-            node: path
-            for node, path in self.constants.items()
-            if path in read and node.op != "get_attr"
-        }
-        constants = self._constants_module(list(computed))
-        source = self.captured.module
-        root: dict[str, Any] = {path: self.modules[path] for path in self.modules if path in called}
-        parameters = {
-            path for node, path in self.constants.items() if path in read and node.op == "get_attr"
-        }
-        root.update({path: tensor_at(source, path) for path in parameters})
-        root.update({path: torch.empty(0) for path in computed.values()})
-        module = with_source(fx.GraphModule(root, self.graph, class_name="LRP"))
-        module.graph.lint()
-        if self.optimize.in_place:
-            overwrite_relevance(module)
-        inputs = {str(n.target) for n in constants.graph.nodes if n.op == "get_attr"}
-        return LRPGraph(
-            module,
-            constants,
-            tuple(computed.values()),
-            tuple(sorted(parameters | inputs)),
-            self.captured.constants,
-            self._prepared() if memory == "keep" else {},
-        )
-
-    def _constants_module(self, wanted: list[fx.Node]) -> fx.GraphModule:
-        graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-        needed = set(wanted)
-        for node in reversed(self.captured.module.graph.nodes):
-            if node in needed:
-                needed.update(node.all_input_nodes)
-        for node in self.captured.module.graph.nodes:
-            if node in needed:
-                copies[node] = graph.node_copy(node, lambda n: copies[n])
-        graph.output(tuple(copies[node] for node in wanted))
-        tensors = {
-            str(node.target): tensor_at(self.captured.module, str(node.target))
-            for node in graph.nodes
-            if node.op == "get_attr"
-        }
-        return with_source(fx.GraphModule(tensors, graph, class_name="Constants"))
-
-    def _prepared(self) -> dict[str, str]:
-        """The relevance nodes whose weight is a constant, and where that is."""
-        prepared = {}
-        for node in self.graph.nodes:
-            module = self.modules.get(str(node.target)) if node.op == "call_module" else None
-            if isinstance(module, LinearRelevance) and module.parts:
-                weight = node.args[3]
-                if isinstance(weight, fx.Node) and weight.op == "get_attr":
-                    prepared[str(node.target)] = str(weight.target)
-        return prepared

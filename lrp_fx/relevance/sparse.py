@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrp_fx.aten import as_tuple
+from lrp_fx.relevance.branches import masked_by
 from lrp_fx.rules import Branch, Group, Stabilizer
 
 # Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
@@ -255,7 +256,7 @@ def _share(
             for sign, x, w, b in terms:
                 z = _plus(z, sign, F.linear(x, w, b))
         assert z is not None
-        q = stabilizer.quotient(_masked(relevance, each.group, output), z)
+        q = stabilizer.quotient(masked_by(relevance, each.group, output), z)
         q = q * each.group.coefficient if each.group.coefficient != 1 else q
         for sign, x, w, _ in terms:
             total = _plus(total, sign, (q @ w).mul_(x))
@@ -268,10 +269,3 @@ def _plus(total: Tensor | None, sign: float, term: Tensor) -> Tensor:
     if total is None:
         return term if sign == 1 else term.mul_(sign)
     return total.add_(term, alpha=sign)
-
-
-def _masked(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
-    if group.mask == "all":
-        return relevance
-    assert output is not None
-    return relevance * (output > 0 if group.mask == "positive" else output < 0)
