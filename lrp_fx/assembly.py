@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import Captured
-from lrp_fx.optimize import overwrite_relevance
+from lrp_fx.optimize import overwrite_relevance, take_differences
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.sources import with_source
 
@@ -60,6 +60,8 @@ def assembled(
         in_place: relevance is overwritten where nobody reads it again.
         prepares: modified weights are kept.
     """
+    if in_place:
+        take_differences(graph, modules)
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     used = {node: path for node, path in constants.items() if path in read}

@@ -186,9 +186,9 @@ class _Writer:
         )
         results = self._relevance_nodes()
         self.graph.output((tuple(results), output, self.start, *self.kept))
-        remove_unused(self.graph)
         if memory == "recompute":
             recompute(self.graph, self.start)
+        remove_unused(self.graph)
         if self.optimize.in_place:
             activate_in_place(self.graph)
         return assembled(

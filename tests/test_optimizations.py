@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, relevance_filter, rules
 from lrp_fx.errors import OptionError, TargetError
 from lrp_fx.optimize import NOTHING, compiling, has_compiler
+from lrp_fx.optimize.differences import recovered
 from lrp_fx.relevance import LinearRelevance
 
 FLOAT64 = 1e-11
@@ -446,3 +447,33 @@ def test_compile_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(compiling, "has_compiler", lambda: False)
     with pytest.raises(OptionError, match="needs a C\\+\\+ compiler, and none was found"):
         LRPFx(chain()).compile()
+
+
+def test_a_residual_addition_overwrites_what_nobody_else_keeps() -> None:
+    """Under z⁺ the branch's output is recovered from the sum; under ε its own rule keeps it anyway."""
+
+    def recoveries(composite: str) -> int:
+        graph: fx.Graph = LRPFx(model_of(Residual, torch.float32), composite).graph
+        return sum(node.target is recovered for node in graph.nodes)
+
+    assert recoveries("z_plus") == 1
+    assert recoveries("epsilon") == 0
+
+
+def test_a_summand_that_was_broadcast_is_kept() -> None:
+    """It has no room for the sum."""
+
+    class Broadcast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pooled = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.pooled(x) + torch.relu(self.conv(x))).relu().sum((2, 3))
+
+    torch.manual_seed(0)
+    model, x = Broadcast(), images(torch.float32)
+    assert_same(
+        LRPFx(model, "z_plus").attribute(x, 1),
+        LRPFx(model, "z_plus", optimize=False).attribute(x, 1),
+    )

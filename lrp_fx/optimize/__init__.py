@@ -6,6 +6,7 @@ Each optimization is a pass over a graph, in a file of its own, and can be switc
 from __future__ import annotations
 
 from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled, has_compiler
+from lrp_fx.optimize.differences import take_differences
 from lrp_fx.optimize.layout import preferred_layout
 from lrp_fx.optimize.optimizations import NOTHING, Optimizations
 from lrp_fx.optimize.overwriting import activate_in_place, overwrite_relevance
@@ -24,4 +25,5 @@ __all__ = [
     "preferred_layout",
     "recompute",
     "stand_ins",
+    "take_differences",
 ]

@@ -20,7 +20,7 @@ _OVERWRITING: dict[str, Packet] = {
     )
 }
 """Activations and the form of each that overwrites its operand."""
-_FRESH = frozenset(
+FRESH = frozenset(
     [
         *("linear", "add", "sub", "mul", "batch_norm", "layer_norm", "group_norm", "cat"),
         *(f"conv{dims}d" for dims in (1, 2, 3)),
@@ -36,9 +36,9 @@ def activate_in_place(graph: fx.Graph) -> None:
         if node.op != "call_function" or name_of(node) not in _OVERWRITING:
             continue
         operand = node.args[0]
-        if not isinstance(operand, fx.Node) or name_of(operand) not in _FRESH:
+        if not isinstance(operand, fx.Node) or name_of(operand) not in FRESH:
             continue
-        if packet_of(node.target) is not None and _readers(operand) == {node}:
+        if packet_of(node.target) is not None and readers(operand) == {node}:
             node.target = _OVERWRITING[name_of(node)]
 
 
@@ -53,14 +53,14 @@ def overwrite_relevance(module: fx.GraphModule) -> None:
                 relevance_node.overwrites = True
 
 
-def _readers(node: fx.Node) -> set[fx.Node]:
+def readers(node: fx.Node) -> set[fx.Node]:
     """Who reads the values of a node, not just its shape."""
     return {user for user in node.users if user.target is not getattr}
 
 
 def _is_owned(relevance: fx.Node, module: fx.GraphModule) -> bool:
     """Whether a value has one reader, and shares memory with nothing that has another."""
-    if len(_readers(relevance)) != 1:
+    if len(readers(relevance)) != 1:
         return False
     if relevance.op == "call_function":
         if relevance.target is operator.getitem:
