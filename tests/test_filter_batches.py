@@ -246,6 +246,23 @@ def test_arguments_without_a_batch(batch_first: bool, steps: int) -> None:
     assert_close(lrp.attribute(x, 1, mask), torch.cat(singles))
 
 
+def test_tokens_and_several_inputs() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.block = nn.Embedding(9, 6), Attention(False)
+
+        def forward(self, tokens: Tensor, x: Tensor) -> Tensor:
+            return self.block(torch.cat([self.embedding(tokens), x], 1))
+
+    model, tokens, x = Model().double().eval(), torch.randint(9, (3, 2)), sequences(3, 1)
+    lrp = LRPFx(model, top_k=0.3, start="one_hot")
+    singles = [lrp.attribute((tokens[i : i + 1], x[i : i + 1]), 1) for i in range(3)]
+    mine = lrp.attribute((tokens, x), 1)
+    for each, expected in zip(mine, map(torch.cat, zip(*singles, strict=True)), strict=True):
+        assert_close(each, expected)
+
+
 @pytest.mark.parametrize("has_batch", [True, False])
 def test_arguments_as_long_as_the_batch(has_batch: bool) -> None:
     """A linear model with the batch in front is recognised beside either kind."""
