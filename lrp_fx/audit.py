@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import name_of
+from lrp_fx.batches import Alone, apart
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.plan import Step
@@ -294,9 +295,7 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
         begun = known[start]
         check_batch(begun, tensors[0].shape[0])
         bookings, relevance = [], []
-        for sample in range(begun.shape[0]):
-            alone = torch.zeros_like(begun)
-            alone[sample] = begun[sample]
+        for alone in apart(begun):
             books = _Books(module)
             values = evaluated(books, after[1:], (), {**known, start: alone})
             results = values[after[-1]][0]
@@ -322,7 +321,7 @@ class _Booking:
     magnitude_out: float
 
 
-class _Books(fx.Interpreter):
+class _Books(Alone):
     """Books each relevance node that it runs."""
 
     def __init__(self, module: fx.GraphModule) -> None:

@@ -51,6 +51,20 @@ def divided(graph: fx.Graph, *nodes: fx.Node) -> tuple[list[fx.Node], list[fx.No
     return free, list(bound)
 
 
+def leading_to(graph: fx.Graph, wanted: Iterable[fx.Node]) -> list[fx.Node]:
+    """The nodes that some depend on, these, and all placeholders, whose values come in order."""
+    needed = set(wanted)
+    for node in reversed(graph.nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
+
+
+def unshared(known: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """The same values in lists of their own, since a run takes denominators out of them as it goes."""
+    return {node: list(v) if isinstance(v, list) else v for node, v in known.items()}
+
+
 def evaluated(
     interpreter: fx.Interpreter,
     nodes: Sequence[fx.Node],

@@ -88,7 +88,8 @@ class Explaining:
         """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.
 
         The first call with new shapes then takes a minute or so. :meth:`LRPFx.attribute_many`,
-        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled.
+        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled, and so does a batch of several samples
+        where a filter meets values whose layout hides the batch.
 
         Returns:
             The attribution itself.

@@ -78,6 +78,13 @@ def exported(
             "torch.export cannot follow autograd, which this explainer uses: export it with "
             "propagation='direct' and unknown='error', the defaults"
         )
+    fixed_to_one = not dynamic_batch and tensors[0].shape[0] == 1
+    if not fixed_to_one and program.hides_batch(tensors):
+        raise OptionError(
+            "top_k and filters keep a part of each sample's relevance, and here some would meet values "
+            "whose layout hides the batch, such as those inside attention: pass one sample and "
+            "dynamic_batch=False, or filter other layers"
+        )
     output = program.output(tensors)
     check_batch(output, tensors[0].shape[0])
     start = program.lrp.module.get_submodule(str(_start(program.lrp.module.graph).target))

@@ -91,6 +91,26 @@ def check_top_k(top_k: float) -> None:
         )
 
 
+def _filtered_alone(relevance: Tensor, top_k: float, samples: int) -> Tensor:
+    """What :func:`relevance_filter` makes of one sample, whatever the layout of its batch.
+
+    Of ``n`` values per sample, those that are not zero are this one's, and so are as many zeros as there
+    are to ``n``: which of all zeros these are does not matter, since each stays zero. They have to be
+    counted, since they come before negative values.
+
+    Args:
+        relevance: of a batch in any layout, zero but for one sample.
+        top_k: as in :func:`relevance_filter`.
+        samples: the size of the batch.
+    """
+    flat = relevance.flatten()
+    places = flat.nonzero()[:, 0]
+    own = flat[places]
+    zeros = own.new_zeros(max(0, len(flat) // samples - len(own)))
+    kept = _filtered(torch.cat([own, zeros]).unsqueeze(0), top_k, overwrite=False)[0, : len(own)]
+    return torch.zeros_like(flat).scatter(0, places, kept).reshape(relevance.shape)
+
+
 class TopKFilter(EdgeRelevance):
     """:func:`relevance_filter` as a node of the LRP graph."""
 
@@ -106,6 +126,19 @@ class TopKFilter(EdgeRelevance):
         """The fraction that is kept."""
         return f"top_k={self.top_k}"
 
-    def propagate(self, relevance: Tensor) -> Tensor:
-        """The filtered relevance, of the same shape."""
+    def propagate(
+        self, relevance: Tensor, input_shape: torch.Size, *, alone: bool = False
+    ) -> Tensor:
+        """The filtered relevance, of the same shape.
+
+        Args:
+            relevance: of one sample or of several with the batch in front; of any layout if ``alone``.
+            input_shape: the shape of the model's input, (N, …).
+            alone: the relevance of all samples but one is zero.
+        """
+        if alone:
+            return _filtered_alone(relevance, self.top_k, input_shape[0])
+        if input_shape[0] == 1 and relevance.shape[0] != 1:  # a layout that hides the batch of one
+            whole = relevance.unsqueeze(0)
+            return _filtered(whole, self.top_k, overwrite=self._may_overwrite()).squeeze(0)
         return _filtered(relevance, self.top_k, overwrite=self._may_overwrite())

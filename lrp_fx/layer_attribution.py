@@ -94,11 +94,12 @@ class LayerLRPFx(OfLayer, LayerAttribution):
             else finished(group[0], create_graph)
             for group in groups
         ]
+        in_list = isinstance(self.layer, list)
+        if not return_convergence_delta:
+            return found if in_list else found[0]
         start = per_sample(explanation.start)
         deltas = [start - sum(map(per_sample, group)) for group in groups]
-        if isinstance(self.layer, list):
-            return (found, deltas) if return_convergence_delta else found
-        return (found[0], deltas[0]) if return_convergence_delta else found[0]
+        return (found, deltas) if in_list else (found[0], deltas[0])
 
 
 class NeuronLRPFx(OfLayer, NeuronAttribution):

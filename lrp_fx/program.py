@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.assembly import LRPGraph
+from lrp_fx.batches import Alone, apart, hides_batch
 from lrp_fx.capture import named_tensors
 from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError, OptionError
-from lrp_fx.evaluation import Runner, divided, evaluated
+from lrp_fx.evaluation import Runner, divided, evaluated, leading_to, unshared
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.start import Places, Selected, StartRelevance, Target, target_places
@@ -73,6 +74,7 @@ class Program:
     ) -> None:
         self.model, self.lrp, self.plan, self.compiled = model, lrp, plan, compiled
         self._output_shapes: dict[Any, torch.Size] = {}
+        self._hides_batch: dict[Any, bool] = {}
         self._fingerprint: tuple[Any, ...] | None = None
         self._lock = threading.Lock()
 
@@ -106,8 +108,8 @@ class Program:
             TargetError: if the target does not fit the output.
             OptionError: for ``create_graph`` where there can be no derivatives.
         """
-        if create_graph:
-            (explanation,) = self.run_many(tensors, [(target,)], create_graph=True)
+        if create_graph or self._runs_apart(tensors):
+            (explanation,) = self.run_many(tensors, [(target,)], create_graph=create_graph)
             return explanation
         self.follow_model()
         with torch.no_grad():
@@ -120,6 +122,24 @@ class Program:
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
                 raise self.first_non_finite(tensors, target)
         return explanation
+
+    def hides_batch(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether a filter meets values that have not the batch in front.
+
+        Args:
+            tensors: the model's input tensors; the answer is remembered for their shapes.
+        """
+        if all(step.top_k is None for step in self.plan.steps):
+            return False
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if shapes not in self._hides_batch:
+            live = {**self.lrp.made, **named_tensors(self.model)}
+            self._hides_batch[shapes] = hides_batch(self.plan, tensors, live)
+        return self._hides_batch[shapes]
+
+    def _runs_apart(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether the relevance pass is run once for each sample."""
+        return tensors[0].shape[0] > 1 and self.hides_batch(tensors)
 
     def _checked(
         self, tensors: tuple[Tensor, ...], target: Target | Selected
@@ -146,17 +166,10 @@ class Program:
     def output(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """The explained output (N, …), without any relevance."""
         self.follow_model()
-        graph = self.lrp.module.graph
         start = self._start
         output = start.args[0]
         assert isinstance(output, fx.Node)
-        before = list(graph.nodes)[: list(graph.nodes).index(start)]
-        needed = {output}
-        for node in reversed(before):
-            if node in needed:
-                needed.update(node.all_input_nodes)
-        # all placeholders, since their values come in order
-        nodes = [n for n in before if n in needed or n.op == "placeholder"]
+        nodes = leading_to(self.lrp.module.graph, [output])
         with torch.no_grad():
             value = evaluated(Runner(self.lrp.module), nodes, tensors, keep=[start])[output]
         assert isinstance(value, Tensor)
@@ -190,17 +203,50 @@ class Program:
         module = self.lrp.module
         places = [node for node in module.graph.nodes if node.op == "placeholder"][len(tensors) :]
         shared, rest = divided(module.graph, *places)
+        runs_apart = self._runs_apart(tensors)
         with torch.set_grad_enabled(create_graph):
             known = evaluated(Runner(module, live), shared, tensors, keep=rest)
         for run in runs:
             with torch.set_grad_enabled(create_graph):
-                # lists of their own, since a run takes denominators out of them as it goes
-                copies = {n: list(v) if isinstance(v, list) else v for n, v in known.items()}
-                values = evaluated(Runner(module, live), rest, run, copies)
-            relevance, output, start = values[rest[-1]]
+                if runs_apart:
+                    relevance, output, start = self._run_apart(known, rest, run, tensors, live)
+                else:
+                    values = evaluated(Runner(module, live), rest, run, unshared(known))
+                    relevance, output, start = values[rest[-1]]
             if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
                 raise self.first_non_finite(tensors, *run, live=live)
             yield Explanation(relevance, output, start)
+
+    def _run_apart(
+        self,
+        known: Mapping[fx.Node, Any],
+        rest: list[fx.Node],
+        run: tuple[Any, ...],
+        tensors: tuple[Tensor, ...],
+        live: Mapping[str, Tensor] | None,
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """One of the runs of :meth:`run_many`, its relevance pass once for each sample.
+
+        Args:
+            known: the values that do not depend on the target.
+            rest: the other nodes.
+            run: the target and the channels.
+            tensors: the model's input tensors.
+            live: as in :class:`Runner`.
+        """
+        module, start = self.lrp.module, self._start
+        first = rest.index(start) + 1
+        before, after = rest[:first], rest[first:]
+        known = evaluated(Runner(module, live), before, run, unshared(known), keep=after)
+        begun = known[start]
+        check_batch(begun, tensors[0].shape[0])
+        total: tuple[Tensor, ...] = ()
+        for alone in apart(begun):
+            values = evaluated(Alone(module, live), after, (), unshared({**known, start: alone}))
+            relevance, output, _ = values[after[-1]]
+            # where one sample has relevance all others have none, whatever the layout
+            total = tuple(map(torch.add, total, relevance)) if total else relevance
+        return total, output, begun
 
     def follow_model(self) -> None:
         """Bring the graph's tensors up to date with the model's."""

@@ -445,7 +445,8 @@ class _Writer:
         if step.top_k is not None:
             filtered = f"{name}_filter"
             module = TopKFilter(step.top_k)
-            relevance = self.call(module, filtered, filtered, (relevance,), {}, step.node)
+            inputs = (relevance, self.shape(self.captured.placeholders()[0]))
+            relevance = self.call(module, filtered, filtered, inputs, {}, step.node)
         for i, hook in enumerate(step.hooks):
             hooked = f"{name}_hook_{i}"
             relevance = self.call(
