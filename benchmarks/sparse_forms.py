@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lrp_fx.aten import as_tuple
 from lrp_fx.relevance import LinearRelevance, sparse
-from lrp_fx.rules import Stabilizer
+from lrp_fx.stabilizer import Stabilizer
 
 
 @dataclass(frozen=True)

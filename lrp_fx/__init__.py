@@ -12,8 +12,8 @@ from lrp_fx.filters import relevance_filter
 from lrp_fx.layer_attribution import LayerLRPFx, NeuronLRPFx
 from lrp_fx.optimize import Optimizations
 from lrp_fx.references import References
-from lrp_fx.rules import Stabilizer
 from lrp_fx.similarity import bilrp
+from lrp_fx.stabilizer import Stabilizer
 
 __all__ = [
     "Composite",

@@ -19,18 +19,8 @@ from lrp_fx.audit import Ledger
 from lrp_fx.composites import Composite, anything, operation
 from lrp_fx.errors import LRPError, NonFiniteError, OptionError, TargetError
 from lrp_fx.relevance import LinearRelevance
-from lrp_fx.rules import (
-    AlphaBeta,
-    Epsilon,
-    Flat,
-    Half,
-    Proportional,
-    Stabilizer,
-    Uniform,
-    Winner,
-    Zero,
-    ZPlus,
-)
+from lrp_fx.rules import AlphaBeta, Epsilon, Flat, Half, Proportional, Uniform, Winner, Zero, ZPlus
+from lrp_fx.stabilizer import Stabilizer
 
 EXACT = 1e-12
 """Of Σ |terms|, what sums of some thousand float64 numbers may be off."""

@@ -25,7 +25,7 @@ from lrp_fx import rules
 from lrp_fx.composites import compat
 from lrp_fx.relevance import ENGINES, LinearRelevance
 from lrp_fx.relevance.branches import simplified
-from lrp_fx.rules import Stabilizer
+from lrp_fx.stabilizer import Stabilizer
 
 EXACT = 1e-12
 """Of Σ|R| or max |R| in float64: a few hundred additions of well-conditioned terms (1e-16 each)."""

@@ -24,7 +24,7 @@ from lrp_fx import (
 )
 from lrp_fx.composites import operation
 from lrp_fx.errors import InputError, NonFiniteError, OptionError, TargetError
-from lrp_fx.rules import Stabilizer
+from lrp_fx.stabilizer import Stabilizer
 
 STEP = 1e-6
 """Of central differences in float64, which err by STEP² of curvature and 1e-16 / STEP of rounding."""

@@ -18,7 +18,7 @@ from lrp_fx import rules
 from lrp_fx.composites import Composite, Uniform, compat, operation
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
 from lrp_fx.relevance import BIAS_POLICIES, ENGINES
-from lrp_fx.rules import Stabilizer
+from lrp_fx.stabilizer import Stabilizer
 
 EPS = 0.01
 """Large enough for a wrong stabilizer to show."""

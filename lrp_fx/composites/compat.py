@@ -12,7 +12,8 @@ from lrp_fx.composites.composite import Composite, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
 from lrp_fx.filters import check_top_k
-from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Stabilizer, Table
+from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Table
+from lrp_fx.stabilizer import Stabilizer
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from lrp_fx.composites.matchers import (
 )
 from lrp_fx.composites.matchers import dense as dense_layers
 from lrp_fx.errors import CompositeError
-from lrp_fx.rules import Rule, Stabilizer
+from lrp_fx.rules import Rule
+from lrp_fx.stabilizer import Stabilizer
 
 
 def _preset(name: str, *lines: tuple[MatcherLike, Rule]) -> Composite:

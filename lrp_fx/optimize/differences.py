@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from lrp_fx.aten import arguments, name_of
 from lrp_fx.optimize.overwriting import FRESH, readers
 from lrp_fx.relevance.addition import AdditionRelevance
-from lrp_fx.rules import Proportional, may_write
+from lrp_fx.rules import Proportional
+from lrp_fx.stabilizer import may_write
 
 
 def summed(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,8 @@ from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument, by_operand
 from lrp_fx.relevance.taken import Taken, by_stabilizer
-from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule, may_write
+from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule
+from lrp_fx.stabilizer import may_write
 
 
 class AdditionRelevance(RelevanceNode):

@@ -8,14 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from lrp_fx.rules import (
-    MINUS,
-    PLUS,
-    Branch,
-    Group,
-    Table,
-    may_write,
-)
+from lrp_fx.rules import MINUS, PLUS, Branch, Group, Table
+from lrp_fx.stabilizer import may_write
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,8 @@ from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.relevance.weighted import ADJOINTS
-from lrp_fx.rules import (
-    FULL,
-    ONES,
-    Branch,
-    Group,
-    LinearRule,
-    Part,
-    may_write,
-)
+from lrp_fx.rules import FULL, ONES, Branch, Group, LinearRule, Part
+from lrp_fx.stabilizer import may_write
 
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
 BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")

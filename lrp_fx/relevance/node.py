@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.relevance.taken import Taken
-from lrp_fx.rules import may_write
+from lrp_fx.stabilizer import may_write
 
 
 class RelevanceNode(nn.Module):

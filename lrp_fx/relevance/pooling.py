@@ -14,7 +14,8 @@ from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, first, others
 from lrp_fx.relevance.taken import Taken, by_stabilizer
-from lrp_fx.rules import Proportional, Stabilizer, Uniform, Winner
+from lrp_fx.rules import Proportional, Uniform, Winner
+from lrp_fx.stabilizer import Stabilizer
 
 
 class AverageRelevance(RelevanceNode):

@@ -23,7 +23,8 @@ from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, by_operand
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
-from lrp_fx.rules import Epsilon, Stabilizer
+from lrp_fx.rules import Epsilon
+from lrp_fx.stabilizer import Stabilizer
 
 State = tuple[Tensor, ...]
 """The hidden state of a cell, (h,) or (h, c), each (N, H)."""

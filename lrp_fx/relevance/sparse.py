@@ -22,7 +22,8 @@ from torch import Tensor
 
 from lrp_fx.aten import as_tuple
 from lrp_fx.relevance.branches import masked_by
-from lrp_fx.rules import Branch, Group, Stabilizer
+from lrp_fx.rules import Branch, Group
+from lrp_fx.stabilizer import Stabilizer
 
 # Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
 # Windows overlap: gathered, they hold each input up to K times, which has to be made up for.

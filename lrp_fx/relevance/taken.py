@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from lrp_fx.rules import Stabilizer
+from lrp_fx.stabilizer import Stabilizer
 
 Cause = Literal[
     "bias",
