@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional
 
-from lrp_fx import LRPFx, zoo
+from lrp_fx import Composite, LRPFx, composites, rules, zoo
 from lrp_fx.export import Format, save
 
 PHOTOGRAPHS = sorted(
@@ -111,10 +111,21 @@ def loaded(path: Path, format: Format) -> Run:
     return run
 
 
-def measured(model: nn.Module, formats: list[Format], repeats: int) -> dict[str, Any]:
+def composite(name: str, eps: float | None) -> Composite | None:
+    """The default composite of a network, with another ε."""
+    if eps is None:
+        return None
+    if name == "vit_b_16":
+        return composites.AttnLRP(dense=rules.Epsilon(eps))
+    return composites.EpsilonPlus(eps)
+
+
+def measured(
+    model: nn.Module, how: Composite | None, formats: list[Format], repeats: int
+) -> dict[str, Any]:
     """Of each format: seconds of the export, megabytes, errors, ratios of times."""
-    lrp, x, target = LRPFx(model), photographs(4), torch.tensor(TARGETS)
-    exact = LRPFx(copy.deepcopy(model).double()).attribute(x.double(), target=target)
+    lrp, x, target = LRPFx(model, how), photographs(4), torch.tensor(TARGETS)
+    exact = LRPFx(copy.deepcopy(model).double(), how).attribute(x.double(), target=target)
     expected = lrp.attribute(x, target=target)
     found: dict[str, Any] = {"rounding": errors(expected.double(), exact)}
     began = time.perf_counter()
@@ -187,6 +198,7 @@ def main() -> None:
     parser.add_argument("--only", choices=MODELS, nargs="*", default=list(MODELS))
     parser.add_argument("--formats", nargs="*", default=["pt2", "onnx", "aot"])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--eps", type=float, help="ε of dense layers, 1e-6 unless given")
     parser.add_argument("--results", type=Path, required=True, help="JSON file, which is added to")
     parser.add_argument("--out", type=Path, help="page whose table is written")
     options = parser.parse_args()
@@ -196,7 +208,8 @@ def main() -> None:
         torch.manual_seed(0)
         print(name, flush=True)
         model = MODELS[name][1]().eval()
-        known.setdefault(name, {}).update(measured(model, options.formats, options.repeats))
+        how = composite(name, options.eps)
+        known.setdefault(name, {}).update(measured(model, how, options.formats, options.repeats))
         options.results.write_text(json.dumps(known, indent=1))
     print(table(known))
     if options.out is not None:

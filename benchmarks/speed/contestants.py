@@ -195,7 +195,8 @@ CONTESTANTS = {
             "lrp_fx",
             "epsilon_plus top_k",
             f"lrp_fx `epsilon_plus`, top_k={TOP_K}",
-            ours("epsilon_plus", top_k=TOP_K),
+            # from one: behind a negative logit the largest values are zeros, and nothing is left to do
+            ours("epsilon_plus", top_k=TOP_K, start="one_hot"),
             CNN,
         ),
         *(

@@ -31,6 +31,9 @@ POINTWISE = 0.7  # of positions × channels
 WINDOWS = 0.25  # of positions × channels
 ENTRIES = 0.25
 
+LOOK = 1.25
+"""A quick look at some positions has to show so much more than a threshold to be believed."""
+
 ROWS_WORTH = 16
 """Copying a row of a weight costs about as much as multiplying it with so many windows."""
 
@@ -75,6 +78,16 @@ def reached(relevance: Tensor) -> Reached:
     return Reached(positions, channels, share)
 
 
+def _reaches_more(sample: Tensor, threshold: float) -> bool:
+    """Whether a look at every 16th position of a sample (C, *L) shows a share beyond the threshold.
+
+    At fewer positions fewer channels are seen, so that the estimate errs towards trying.
+    """
+    magnitude = _rows(sample)[::16].abs()
+    positions, channels = (float((magnitude.amax(d) != 0).float().mean()) for d in (1, 0))
+    return positions * channels > LOOK * threshold
+
+
 def convolution(
     relevance: Tensor,
     sources: Mapping[str, Tensor],
@@ -105,6 +118,8 @@ def convolution(
     window = Window.of(weight, sources["input"], stride, padding, dilation)
     if threshold is None:
         threshold = POINTWISE if window.size == 1 else WINDOWS
+    if len(relevance) and _reaches_more(relevance[0], threshold):
+        return None
     found = [reached(sample) for sample in relevance]
     if sum(sample.share for sample in found) > threshold * len(found):
         return None
