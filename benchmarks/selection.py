@@ -55,7 +55,7 @@ def histograms(r: Tensor) -> Tensor:
         edge = high - (first + 2) * (high - low) / BINS  # one bin of room for rounding
         candidates = sample.numpy()[sample.numpy() >= edge]
         threshold = np.partition(candidates, candidates.size - K)[candidates.size - K]
-        torch.where(sample >= float(threshold), sample, 0.0, out=kept)
+        kept.copy_(torch.where(sample >= float(threshold), sample, 0.0))
     return result
 
 

@@ -51,6 +51,10 @@ class Stabilizer:
             return z + eps
         # a tensor: of two numbers torch.where would round ε to float32
         positive = z.new_full((), eps)
+        if may_write():
+            # two passes instead of three. It gives −ε for −0.0, which only a sum of zeros is: there is
+            # nothing that relevance could be handed on to
+            return torch.copysign(positive, z).add_(z)
         return torch.where(z < 0, -positive, positive).add_(z)
 
     def shift(self, dtype: torch.dtype) -> float:
