@@ -996,7 +996,7 @@ def test_relevance_of_a_layer_is_all_of_its_tensors() -> None:
         assert_close(relevance.sum((1, 2, 3)), logit)
     skip, branch = LayerLRPFx(model, "add", "zero").attribute(x, 1, None, False, True)
     assert_close(skip.sum((1, 2, 3)), logit)
-    assert torch.equal(branch, LayerLRPFx(model, model.branch, "zero").attribute(x, 1))
+    assert_close(branch, LayerLRPFx(model, model.branch, "zero").attribute(x, 1))
 
 
 def test_layer_input_is_the_output_of_the_layer_before() -> None:

@@ -32,6 +32,8 @@ DIFFERENCES = 1e-6
 """Relative: what both errors come to where denominators are no smaller than the ε of these tests."""
 ENGINES = 1e-9
 """Of the largest derivative: the same sums in another order, divided by the same denominators."""
+ROUNDING = 1e-12
+"""Of max |R| in float64: a few operations in another order, 1e-16 each, on denominators of order one."""
 EPS = 0.1
 """Sizable, so that the relevance is smooth on the scale of STEP."""
 
@@ -69,6 +71,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(x, src_mask=self.mask).mean(1))
+
+
+def assert_same(mine: Tensor, plain: Tensor) -> None:
+    """Up to rounding: without a graph, values are overwritten, and a summand is recovered from its sum."""
+    assert float((mine - plain).abs().max()) <= ROUNDING * float(plain.abs().max())
 
 
 def net() -> nn.Module:
@@ -246,7 +253,7 @@ def test_recurrent_models(kind: type[nn.Module]) -> None:
 
 @engines
 def test_it_changes_no_value_and_no_later_one(engine: Any) -> None:
-    """Bit for bit: with a graph, before it and after it, the relevance is the same."""
+    """Before it and after it the relevance is the same, bit for bit; with a graph, to rounding."""
     model, x = net(), numbers(2, 2, 8, 8)
     for composite in ("zero", "epsilon_plus", "epsilon_alpha2_beta1_flat"):
         lrp = LRPFx(model, composite, propagation=engine)
@@ -256,8 +263,9 @@ def test_it_changes_no_value_and_no_later_one(engine: Any) -> None:
         assert first.requires_grad
         assert with_graph.requires_grad
         assert delta.requires_grad
-        for each in (first, with_graph, lrp.attribute(x, 1)):
-            assert torch.equal(each, before)
+        assert torch.equal(with_graph, first)
+        assert torch.equal(lrp.attribute(x, 1), before)
+        assert_same(with_graph, before)
         assert not before.requires_grad
 
 
@@ -277,8 +285,8 @@ def test_what_is_kept_is_neither_used_nor_changed() -> None:
     for name, tensor in module.named_buffers():
         assert id(tensor) == kept[name][0]
         assert torch.equal(tensor, kept[name][1])
-    assert torch.equal(relevance, LRPFx(model, "z_plus").attribute(x, 1))
-    assert torch.equal(relevance, lrp.attribute(x, 1))
+    assert_same(relevance, LRPFx(model, "z_plus").attribute(x, 1))
+    assert torch.equal(lrp.attribute(x, 1), LRPFx(model, "z_plus").attribute(x, 1))
 
 
 def test_threads_with_and_without_a_graph() -> None:

@@ -138,7 +138,8 @@ def is_alike(results: Results, cell: Cell, name: str) -> bool:
 
 
 def agrees(cosine: float | None) -> bool:
-    return cosine is not None and cosine >= ALIKE
+    """Whether two maps are multiples: who starts from one instead of the logit has another sign."""
+    return cosine is not None and abs(cosine) >= ALIKE
 
 
 def ratio_table(results: Results, cells: Sequence[Cell], other: str) -> list[str]:
