@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from lrp_fx.aten import aten
+from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import REORDERED, Arguments, reproduces
 from lrp_fx.capture.exporting import exporting, first_line, samples
 from lrp_fx.errors import CaptureError, OptionError
@@ -188,17 +189,12 @@ def _module(
         if node.op == "placeholder":
             copy.args = ()  # the target's default
         elif node.op == "get_attr":
-            root[path] = _tensor(source, path).detach().clone()  # training goes on
+            root[path] = tensor_at(source, path).detach().clone()  # training goes on
         elif node.op == "call_module":
             root[path] = source.get_submodule(path)
         if node is start_node and start is not None:
             root[path] = start
     return with_source(fx.GraphModule(root, graph, class_name="Explainer"))
-
-
-def _tensor(module: fx.GraphModule, path: str) -> Tensor:
-    prefix, _, name = path.rpartition(".")
-    return getattr(module.get_submodule(prefix), name)  # type: ignore[no-any-return]
 
 
 def _compile(program: ExportedProgram, path: str | os.PathLike[str]) -> None:

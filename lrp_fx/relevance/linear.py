@@ -162,8 +162,7 @@ class LinearRelevance(RelevanceNode):
         The values decide about the form: autograd and compilers could not follow, and a graphics
         card would be waited for.
         """
-        follows = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if follows or relevance.device.type != "cpu":
+        if not may_write() or relevance.device.type != "cpu":
             return None
         groups = [
             sparse.Weighed(

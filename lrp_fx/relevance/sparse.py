@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrp_fx.aten import as_tuple
-from lrp_fx.relevance.branches import masked_by
+from lrp_fx.relevance.branches import added, masked_by
 from lrp_fx.rules import Branch, Group
 from lrp_fx.stabilizer import Stabilizer
 
@@ -255,7 +255,7 @@ def _share(
 
     relevance = some(relevance, 1)
     output = None if output is None else some(output, 1)
-    total: Tensor | None = None
+    total: Any = 0
     for each in groups:
         terms = [
             (
@@ -266,22 +266,13 @@ def _share(
             )
             for branch, w, b in each.terms
         ]
-        z: Tensor | None = output
+        z: Any = output
         if not each.own:
-            z = None
+            z = 0
             for sign, x, w, b in terms:
-                z = _plus(z, sign, F.linear(x, w, b))
-        assert z is not None
+                z = added(z, sign, F.linear(x, w, b), in_place=True)
         q = stabilizer.quotient(masked_by(relevance, each.group, output), z)
         q = q * each.group.coefficient if each.group.coefficient != 1 else q
         for sign, x, w, _ in terms:
-            total = _plus(total, sign, (q @ w).mul_(x))
-    assert total is not None
-    return total
-
-
-def _plus(total: Tensor | None, sign: float, term: Tensor) -> Tensor:
-    """``total + sign · term``, in the place of one of them."""
-    if total is None:
-        return term if sign == 1 else term.mul_(sign)
-    return total.add_(term, alpha=sign)
+            total = added(total, sign, (q @ w).mul_(x), in_place=True)
+    return total  # type: ignore[no-any-return]
