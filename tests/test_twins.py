@@ -14,7 +14,7 @@ import twins
 from torch import Tensor, nn
 from twins import Apply, assert_close, explain, numbers, seeded
 
-from lrp_fx import rules
+from lrp_fx import LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat, operation
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
 from lrp_fx.relevance import BIAS_POLICIES, ENGINES
@@ -178,6 +178,31 @@ def test_rules_on_inputs_known_to_be_nonnegative(name: str, rule: str) -> None:
     """After a ReLU the branches in x⁻ are left out: the result stays that of the whole table."""
     layer, *_, x = linear_case(name)
     check_linear(name, *RULES[rule], nn.Sequential(nn.ReLU(), layer), x, x.relu())
+
+
+@pytest.mark.parametrize("top_k", [1.0, 0.2])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_of_one_sample_without_a_batch(transposed: bool, top_k: float) -> None:
+    """What torch's adjoint kernels do not know: relevance is that of a batch of one."""
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(3, 5, 3) if transposed else nn.Conv2d(3, 5, 3, padding=1)
+    layers = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), layer, nn.ReLU()).double()
+
+    class Single(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return layers(x[0]).mean((1, 2))[None]
+
+    class Batch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return layers(x).mean((2, 3))
+
+    x = numbers(1, 3, 6, 6)
+    for engine in ENGINES:
+        options = {"top_k": top_k, "propagation": engine}
+        mine, expected = (
+            LRPFx(model, "epsilon_plus", **options).attribute(x, 2) for model in (Single(), Batch())
+        )
+        assert_close(mine, expected, case=engine)
 
 
 @pytest.mark.parametrize("kind", ["number", "channel", "entry"])

@@ -25,14 +25,17 @@ def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
         groups: int = 1,
         output_padding: Any = 0,
     ) -> Tensor:
-        return aten.convolution_backward(  # type: ignore[no-any-return]
-            *(q, x, weight, None),
+        is_single = x.dim() == dims + 1  # without a batch, which the kernel does not know
+        pulled: Tensor = aten.convolution_backward(
+            *((q[None], x[None]) if is_single else (q, x)),
+            *(weight, None),
             *(as_tuple(value, dims) for value in (stride, padding, dilation)),
             transposed,
             as_tuple(output_padding, dims),
             groups,
             (True, False, False),
         )[0]
+        return pulled[0] if is_single else pulled
 
     return adjoint
 
