@@ -77,18 +77,16 @@ def _takes_partition(relevance: Tensor) -> bool:
 
 def _keep_largest(sample: Tensor, k: int, *, into: Tensor) -> None:
     """The ``k`` largest values of a sample in their places, zeros in the others."""
-    values = sample.detach().numpy().ravel(order="K")
-    threshold = _kth_largest(values, k)
-    surplus = int(np.count_nonzero(values >= threshold)) - k
-    below = np.nextafter(threshold, -np.inf, dtype=values.dtype)
+    threshold, surplus = _kth_largest(sample.detach().numpy().ravel(order="K"), k)
+    below = np.nextafter(threshold, -np.inf, dtype=threshold.dtype)
     aten.threshold.out(sample, float(below), 0.0, out=into)  # what is not above becomes zero
     if surplus > 0 and threshold != 0:
         ties = (into == float(threshold)).nonzero()
         into[tuple(ties[-surplus:].T)] = 0
 
 
-def _kth_largest(values: np.ndarray, k: int) -> Any:
-    """The k-th largest value, exactly.
+def _kth_largest(values: np.ndarray, k: int) -> tuple[Any, int]:
+    """The k-th largest value, exactly, and by how many more than ``k`` values reach it.
 
     A look at every so manieth value gives a bound that surely lies below it, and partition has to look
     at what is above the bound only. Of zeros, which are most of what a ReLU leaves, it need look at none.
@@ -97,14 +95,30 @@ def _kth_largest(values: np.ndarray, k: int) -> Any:
     share = k / len(values) * len(looked_at)
     place = min(len(looked_at) - 1, int(share + 4 * share**0.5) + 1)
     bound = np.partition(looked_at, len(looked_at) - 1 - place)[len(looked_at) - 1 - place]
+    above = values >= bound
     if bound <= 0:
-        above = np.flatnonzero(values > 0)
-        if len(above) <= k <= np.count_nonzero(values >= 0):
-            return values.dtype.type(0)
-    else:
-        above = np.flatnonzero(values >= bound)
-    candidates = values.take(above) if len(above) >= k else values
-    return np.partition(candidates, len(candidates) - k)[len(candidates) - k]
+        positive = values > 0
+        positives = np.count_nonzero(positive)
+        reaching = np.count_nonzero(values >= 0)
+        if positives <= k <= reaching:
+            return values.dtype.type(0), int(reaching) - k
+        above = positive if positives > k else above
+    candidates = _taken(values, above)
+    if len(candidates) < k:
+        candidates = values
+    ordered = np.partition(candidates, len(candidates) - k)
+    threshold = ordered[len(candidates) - k]
+    return threshold, int(np.count_nonzero(ordered[: len(candidates) - k] == threshold))
+
+
+def _taken(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """``values[mask]``, several times faster where most blocks of eight hold nothing of it."""
+    whole = len(values) // 8 * 8
+    blocks = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
+    some = values[:whole].reshape(-1, 8).take(blocks, axis=0).ravel()
+    chosen = mask[:whole].reshape(-1, 8).take(blocks, axis=0).ravel()
+    taken = some.take(np.flatnonzero(chosen))
+    return np.concatenate([taken, values[whole:][mask[whole:]]])
 
 
 def check_top_k(top_k: float) -> None:
