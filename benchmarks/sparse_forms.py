@@ -196,7 +196,7 @@ def csr(o: Layer) -> Tensor:
         return (q.to_sparse_csr() @ o.weight).view(o.input.shape) * o.input
     total = torch.zeros_like(o.input)
     for n, relevance in enumerate(o.relevance):
-        at = sparse.reached(relevance).positions
+        at = sparse.reached(relevance[None]).positions
         if not len(at):
             continue
         r = relevance.flatten(1).index_select(1, at).to_sparse_csr()

@@ -3,16 +3,16 @@
 In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]`` neither the denominator nor the products
 behind it are needed where ``R`` is zero. What is left, exactly:
 
-- convolutions, one sample at a time: the windows of the P positions that any relevance reached are
-  gathered as rows (P, K · C_in), ``K`` elements of the kernel each; of ``W`` the rows of the channels
-  that any relevance reached are taken. Denominators and adjoints are then two small dense products.
+- convolutions: the windows of the P positions that any relevance reached are gathered as rows
+  (P, K · C_in), ``K`` elements of the kernel each; of ``W`` the rows of the channels that any relevance
+  of a sample reached are taken. Denominators and adjoints are then small dense products.
 - dense layers whose denominator is their own output (ε): ``Wᵀ q`` is, for each row of ``q``, the sum of
   the rows of ``W`` at its nonzero entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrp_fx.aten import as_tuple
+from lrp_fx.products import linear
 from lrp_fx.relevance.branches import added, masked_by
 from lrp_fx.rules import Branch, Group
 from lrp_fx.stabilizer import Stabilizer
@@ -55,37 +56,45 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Reached:
-    """Where one sample (C, *L) has relevance.
+    """Where a batch (N, C, *L) has relevance.
 
     Args:
-        positions: indices into the flattened positions, (P,).
-        channels: indices of channels, (Q,).
-        share: ``P · Q`` as a share of all entries.
+        positions: indices into the flattened samples and positions, in order.
+        counts: of each sample, how many of these are its own, ``P``.
+        channels: of each sample, the indices of its channels, (Q,).
+        share: the sum of all ``P · Q`` as a share of all entries.
     """
 
     positions: Tensor
-    channels: Tensor
+    counts: list[int]
+    channels: tuple[Tensor, ...]
     share: float
 
 
 def reached(relevance: Tensor) -> Reached:
-    """The positions and channels of a sample (C, *L) that are not all zero; NaN counts."""
+    """The positions and channels of each sample (C, *L) that are not all zero; NaN counts."""
     magnitude = _rows(relevance).abs()
     # amax of floats is several times faster than any of booleans
-    positions = (magnitude.amax(1) != 0).nonzero()[:, 0]
-    channels = (magnitude.amax(0) != 0).nonzero()[:, 0]
-    share = len(positions) * len(channels) / magnitude.numel()
-    return Reached(positions, channels, share)
+    positions, channels = (magnitude.amax(dim) != 0 for dim in (2, 1))
+    counts = positions.sum(1).tolist()
+    used = channels.sum(1).tolist()
+    work = sum(p * q for p, q in zip(counts, used, strict=True))
+    return Reached(
+        positions.flatten().nonzero()[:, 0],
+        counts,
+        torch.split(channels.nonzero()[:, 1], used),
+        work / magnitude.numel(),
+    )
 
 
-def _reaches_more(sample: Tensor, threshold: float) -> bool:
-    """Whether a look at every 16th position of a sample (C, *L) shows a share beyond the threshold.
+def _reaches_more(samples: Tensor, threshold: float) -> bool:
+    """Whether a look at every 16th position of (N, C, *L) shows a share beyond the threshold.
 
     At fewer positions fewer channels are seen, so that the estimate errs towards trying.
     """
-    magnitude = _rows(sample)[::16].abs()
-    positions, channels = (float((magnitude.amax(d) != 0).float().mean()) for d in (1, 0))
-    return positions * channels > LOOK * threshold
+    magnitude = _rows(samples)[:, ::16].abs()
+    positions, channels = ((magnitude.amax(d) != 0).float().mean(1) for d in (2, 1))
+    return float((positions * channels).mean()) > LOOK * threshold
 
 
 def convolution(
@@ -118,24 +127,68 @@ def convolution(
     window = Window.of(weight, sources["input"], stride, padding, dilation)
     if threshold is None:
         threshold = POINTWISE if window.size == 1 else WINDOWS
-    if len(relevance) and _reaches_more(relevance[0], threshold):
+    if _reaches_more(relevance[:1], threshold):
         return None
-    found = [reached(sample) for sample in relevance]
-    if sum(sample.share for sample in found) > threshold * len(found):
+    found = reached(relevance)
+    if found.share > threshold:
         return None
     input = sources["input"]
     total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last
-    for n, sample in enumerate(found):
-        if sample.share == 0:
+    # windows overlap: those of a whole batch would take much memory
+    together = len(input) if window.size == 1 else 1
+    begun = 0
+    for first in range(0, len(input), together):
+        batch = slice(first, first + together)
+        counts, channels = found.counts[batch], found.channels[batch]
+        positions = found.positions[begun : begun + sum(counts)] - first * relevance[0, 0].numel()
+        begun += sum(counts)
+        if not len(positions):
             continue
-        places = window.places(sample.positions, relevance.shape[2:])
-        windows = {name: window.gather(value[n], places) for name, value in sources.items()}
-        own = None if output is None else _rows(output[n]).index_select(0, sample.positions)
-        arrived = _rows(relevance[n]).index_select(0, sample.positions)
-        share = _share(arrived, windows, own, groups, stabilizer, sample)
-        window.scatter(share, places, total[n])
+        places = window.places(positions, relevance.shape[2:])
+        windows = {name: window.gather(value[batch], places) for name, value in sources.items()}
+        arrived = _rows(relevance[batch]).flatten(0, 1).index_select(0, positions)
+        own = None
+        if output is not None:
+            own = _rows(output[batch]).flatten(0, 1).index_select(0, positions)
+        parts = [
+            _share(
+                arrived[rows],
+                {name: each[rows] for name, each in windows.items()},
+                None if own is None else own[rows],
+                groups,
+                stabilizer,
+                selected,
+            )
+            for rows, selected in _pieces(counts, channels, relevance.shape[1])
+        ]
+        share = parts[0] if len(parts) == 1 else torch.cat(parts)
+        window.scatter(share, places, total[batch])
     total = total.movedim(-1, 1)
     return total.contiguous() if input.is_contiguous() else total
+
+
+def _pieces(
+    counts: Sequence[int], channels: Sequence[Tensor], width: int
+) -> Iterator[tuple[slice, Tensor | None]]:
+    """Rows to compute together, and the channels that they are cut to, where that is worth its copies.
+
+    Args:
+        counts: of each sample the number of its rows.
+        channels: and of its channels that are not all zero.
+        width: the number of all channels.
+    """
+    begun = end = 0
+    for count, some in zip(counts, channels, strict=True):
+        if (width - len(some)) * count > ROWS_WORTH * len(some):
+            if end > begun:
+                yield slice(begun, end), None
+            begun = end = end + count
+            if count:
+                yield slice(begun - count, end), some
+        else:
+            end += count
+    if end > begun:
+        yield slice(begun, end), None
 
 
 def dense(
@@ -198,11 +251,17 @@ class Window:
         return self.size == 1 and not any(self.padding) and all(s == 1 for s in self.stride)
 
     def places(self, positions: Tensor, shape: Sequence[int]) -> Tensor:
-        """The places of the padded input that output positions (P,) see, (P · K,)."""
+        """The places of the padded inputs that output positions (P,) see, (P · K,).
+
+        Args:
+            positions: indices into the flattened samples and positions.
+            shape: of the positions of a sample.
+        """
         if self.is_position:
             return positions
-        places = positions.new_zeros(len(positions), 1)
-        coordinates = torch.unravel_index(positions, shape)
+        size = torch.Size(shape).numel()
+        places = positions.div(size, rounding_mode="floor")[:, None]
+        coordinates = torch.unravel_index(positions % size, shape)
         steps = zip(self.kernel, self.stride, self.dilation, self.padded, strict=True)
         for coordinate, (taps, stride, dilation, length) in zip(coordinates, steps, strict=True):
             offsets = torch.arange(taps, device=positions.device) * dilation
@@ -210,31 +269,31 @@ class Window:
             places = (places[..., None] * length + line).flatten(1)
         return places.flatten()
 
-    def gather(self, value: Tensor, places: Tensor) -> Tensor:
-        """The windows (P, K · C) of one sample (C, …)."""
-        value = value.movedim(0, -1)
+    def gather(self, values: Tensor, places: Tensor) -> Tensor:
+        """The windows (P, K · C) of samples (N, C, …)."""
+        values = values.movedim(1, -1)
         if any(self.padding):
-            value = F.pad(value, [0, 0, *(p for p in reversed(self.padding) for _ in range(2))])
-        rows = value.flatten(0, -2).index_select(0, places)
+            values = F.pad(values, [0, 0, *(p for p in reversed(self.padding) for _ in range(2))])
+        rows = values.flatten(0, -2).index_select(0, places)
         return rows.view(len(places) // self.size, -1)
 
     def scatter(self, windows: Tensor, places: Tensor, to: Tensor) -> None:
-        """Add the windows (P, K · C) to where they were gathered, in ``to`` (…, C), which is zero."""
+        """Add the windows (P, K · C) to where they were gathered, in ``to`` (N, …, C), which is zero."""
         rows = windows.view(len(places), -1)
         if self.is_position:
             to.view(-1, rows.shape[1]).index_copy_(0, places, rows)
             return
-        padded = to.new_zeros(*self.padded, rows.shape[1])
+        padded = to.new_zeros(len(to), *self.padded, rows.shape[1])
         index = places[:, None].expand_as(rows)
         padded.view(-1, rows.shape[1]).scatter_add_(0, index, rows)
-        for dim, (margin, length) in enumerate(zip(self.padding, to.shape[:-1], strict=True)):
+        for dim, (margin, length) in enumerate(zip(self.padding, to.shape[1:-1], strict=True), 1):
             padded = padded.narrow(dim, margin, length)
         to.copy_(padded)
 
 
-def _rows(sample: Tensor) -> Tensor:
-    """(C, *L) as one row for each position, (P, C); a view in channels-last layout."""
-    return sample.movedim(0, -1).flatten(0, -2)
+def _rows(samples: Tensor) -> Tensor:
+    """(N, C, *L) as one row for each position, (N, P, C); a view in channels-last layout."""
+    return samples.movedim(1, -1).flatten(1, -2)
 
 
 def _share(
@@ -243,15 +302,12 @@ def _share(
     output: Tensor | None,
     groups: Sequence[Weighed],
     stabilizer: Stabilizer,
-    sample: Reached,
+    channels: Tensor | None,
 ) -> Tensor:
-    """The rule as on a dense layer with P samples: (P, C_out) to (P, K · C_in)."""
-    count = len(sample.channels)
-    skipped = relevance.shape[1] - count
-    selects = skipped * len(sample.positions) > ROWS_WORTH * count
+    """The rule as on a dense layer with P samples, (P, C_out) to (P, K · C_in); of some channels only."""
 
     def some(value: Tensor, dim: int) -> Tensor:
-        return value.index_select(dim, sample.channels) if selects else value
+        return value if channels is None else value.index_select(dim, channels)
 
     relevance = some(relevance, 1)
     output = None if output is None else some(output, 1)
@@ -270,9 +326,9 @@ def _share(
         if not each.own:
             z = 0
             for sign, x, w, b in terms:
-                z = added(z, sign, F.linear(x, w, b), in_place=True)
+                z = added(z, sign, linear(x, w, b), in_place=True)
         q = stabilizer.quotient(masked_by(relevance, each.group, output), z)
         q = q * each.group.coefficient if each.group.coefficient != 1 else q
         for sign, x, w, _ in terms:
-            total = added(total, sign, (q @ w).mul_(x), in_place=True)
+            total = added(total, sign, linear(q, w.t()).mul_(x), in_place=True)
     return total  # type: ignore[no-any-return]
