@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import Captured
-from lrp_fx.optimize import overwrite_relevance, take_differences
+from lrp_fx.optimize import overwrite_relevance, take_differences, take_kernels
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.sources import with_source
 
@@ -47,6 +47,7 @@ def assembled(
     constants: Mapping[fx.Node, str],
     *,
     in_place: bool,
+    kernels: bool,
     prepares: bool,
 ) -> LRPGraph:
     """Make the module of a written graph.
@@ -58,10 +59,13 @@ def assembled(
         constants: the canonical nodes that depend on parameters alone, and the paths that they are read
             under.
         in_place: relevance is overwritten where nobody reads it again.
+        kernels: dense layers and 1×1 convolutions take the fastest kernels.
         prepares: modified weights are kept.
     """
     if in_place:
         take_differences(graph, modules)
+    if kernels:
+        take_kernels(graph, modules.values())
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     used = {node: path for node, path in constants.items() if path in read}

@@ -197,6 +197,7 @@ class _Writer:
             self.modules,
             self.constants,
             in_place=self.optimize.in_place,
+            kernels=self.optimize.kernels,
             prepares=memory == "keep",
         )
 

@@ -5,6 +5,7 @@ The networks here are in float32 too, since layouts and kernels differ there onl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -12,8 +13,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, relevance_filter, rules
+from lrp_fx import (
+    LayerLRPFx,
+    LRPFx,
+    Optimizations,
+    composites,
+    products,
+    relevance_filter,
+    rules,
+)
 from lrp_fx.errors import OptionError, TargetError
 from lrp_fx.optimize import NOTHING, compiling, has_compiler
 from lrp_fx.optimize.differences import recovered
@@ -100,6 +110,12 @@ def model_of(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
 
 def images(dtype: torch.dtype, count: int = 2) -> Tensor:
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+@pytest.fixture(autouse=True)
+def _small_products_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that these small networks, too, run by the kernels that are for large products."""
+    monkeypatch.setattr(products, "LITTLE_WORK", 0)
 
 
 def assert_same(mine: Tensor, plain: Tensor) -> None:
@@ -285,6 +301,71 @@ def test_convolutions_of_float32_run_channels_last_on_cpu() -> None:
     lrp.register_relevance_hook("conv", look)
     assert lrp.attribute(images(torch.float32), 1).is_contiguous()
     assert layouts == [True]
+
+
+# Kernels
+
+
+class Pointwise(nn.Module):
+    """Large enough for other kernels than torch's: 1×1 convolutions and a dense layer on pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 32, 1), nn.Conv2d(32, 16, 1, bias=False)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.head(x.flatten(2).mT).amax(1)
+
+
+class Called(TorchDispatchMode):
+    """Counts the calls of operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+needs_onednn = pytest.mark.skipif(products._ONEDNN is None, reason="torch was built without oneDNN")
+
+
+@needs_onednn
+@pytest.mark.parametrize(("rule", "calls"), [("epsilon", 6), ("z_plus", 11)])
+def test_dense_layers_and_pointwise_convolutions_run_in_onednn(rule: str, calls: int) -> None:
+    """Forward, denominator and adjoint of each; under ε the output is the denominator, and z⁺ of the
+    first layer has two of each, since the image has both signs."""
+    torch.manual_seed(0)
+    model, x = Pointwise(), torch.randn(2, 8, 32, 32)
+    results = []
+    for kernels, expected in ((True, calls), (False, 0)):
+        lrp = LRPFx(model, rule, optimize=Optimizations(kernels=kernels))
+        lrp.attribute(x, 1)
+        with Called() as called:
+            results.append(lrp.attribute(x, 1))
+        assert called.counts["_linear_pointwise"] == expected
+    assert_same(*results)
+
+
+@needs_onednn
+def test_other_kernels_are_left_where_they_have_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast, for derivatives, with oneDNN switched off, in double precision, for little work."""
+    torch.manual_seed(0)
+    x, w = torch.randn(64, 32), torch.randn(16, 32)
+    with torch.no_grad():
+        assert products.takes_onednn(x, w)
+        assert not products.takes_onednn(x.double(), w.double())
+        assert not products.takes_onednn(x[:1], w)
+        with torch.autocast("cpu"):
+            assert not products.takes_onednn(x, w)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.backends.mkldnn, "enabled", False)
+            assert not products.takes_onednn(x, w)
+    assert not products.takes_onednn(x, w)
 
 
 # The filter

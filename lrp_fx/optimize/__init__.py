@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled, has_compiler
 from lrp_fx.optimize.differences import take_differences
+from lrp_fx.optimize.kernels import take_kernels
 from lrp_fx.optimize.layout import preferred_layout
 from lrp_fx.optimize.optimizations import NOTHING, Optimizations
 from lrp_fx.optimize.overwriting import activate_in_place, overwrite_relevance
@@ -26,4 +27,5 @@ __all__ = [
     "recompute",
     "stand_ins",
     "take_differences",
+    "take_kernels",
 ]

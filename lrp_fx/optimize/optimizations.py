@@ -14,6 +14,8 @@ class Optimizations:
             both are equal, so that the input need not be kept.
         in_place: activations and relevance are overwritten where nobody reads them again.
         channels_last: convolutions run in the memory layout that their backend is fastest in.
+        kernels: dense layers and 1×1 convolutions run in oneDNN where torch would take its BLAS, and
+            that is slower.
         sparse: behind a filter, what is multiplied with zero is left out, in each layer where that is
             faster.
     """
@@ -21,8 +23,11 @@ class Optimizations:
     stand_ins: bool = True
     in_place: bool = True
     channels_last: bool = True
+    kernels: bool = True
     sparse: bool = True
 
 
-NOTHING = Optimizations(stand_ins=False, in_place=False, channels_last=False, sparse=False)
+NOTHING = Optimizations(
+    stand_ins=False, in_place=False, channels_last=False, kernels=False, sparse=False
+)
 """The LRP graph as it is written."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from lrp_fx.rules import MINUS, PLUS, Branch, Group, Table
+from lrp_fx.rules import Branch, Group, Table
 from lrp_fx.stabilizer import may_write
 
 
@@ -19,14 +19,6 @@ class Term:
     branch: Branch
     source: Tensor
     pullback: Callable[[Tensor], Tensor]
-
-
-def are_halves(terms: list[Term]) -> bool:
-    """Whether the terms are in x⁺ and x⁻ of one ``x``."""
-    if len(terms) != 2 or terms[0].source is not terms[1].source:
-        return False
-    up, down = (term.branch for term in terms)
-    return (up.input, down.input, up.sign, down.sign) == (PLUS, MINUS, 1, 1)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrp_fx.aten import Packet
 from lrp_fx.relevance import sparse
-from lrp_fx.relevance.branches import Operands, Term, added, are_halves, masked_by, simplified
+from lrp_fx.relevance.branches import Operands, Term, added, masked_by, simplified
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
@@ -58,8 +58,8 @@ class LinearRelevance(RelevanceNode):
         engine: Engine,
     ) -> None:
         super().__init__()
-        self.packet = packet
         self.name = str(packet.__name__)
+        self.kernel: Callable[..., Tensor] = packet
         self.adjoint = ADJOINTS[self.name]
         self.rule = rule
         self.bias_policy = bias
@@ -162,7 +162,8 @@ class LinearRelevance(RelevanceNode):
         The values decide about the form: autograd and compilers could not follow, and a graphics
         card would be waited for.
         """
-        if not may_write() or relevance.device.type != "cpu":
+        is_single = self.name != "linear" and relevance.dim() != operands.weight.dim()
+        if not may_write() or relevance.device.type != "cpu" or is_single:
             return None
         groups = [
             sparse.Weighed(
@@ -249,11 +250,6 @@ class LinearRelevance(RelevanceNode):
 
     def _shares(self, terms: list[Term], q: Tensor) -> Tensor:
         """``Σ_k s_k x_k ⊙ W_kᵀ q``."""
-        if are_halves(terms):
-            up, down = terms
-            # x⁺ c⁺ + x⁻ c⁻ in one product: at each entry one of the two is zero
-            pulled = torch.where(up.source > 0, up.pullback(q), down.pullback(q))
-            return self._times(up.source, pulled)
         total: Any = 0
         for term in terms:
             share = self._times(term.branch.input.of(term.source), term.pullback(q))
@@ -361,7 +357,7 @@ class LinearRelevance(RelevanceNode):
         options: dict[str, Any],
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def forward(value: Tensor) -> Tensor:
-            return self.packet(value, weight, bias, **options)  # type: ignore[no-any-return]
+            return self.kernel(value, weight, bias, **options)
 
         def adjoint(q: Tensor) -> Tensor:
             return self.adjoint(q, x, weight, **options)

@@ -1,0 +1,93 @@
+"""Dense layers and 1×1 convolutions by the kernels of :mod:`lrp_fx.products`, forward and adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_fx.aten import as_tuple, aten, name_of
+from lrp_fx.products import linear, may_choose, takes_onednn
+from lrp_fx.relevance import LinearRelevance
+from lrp_fx.relevance.weighted import ADJOINTS
+
+
+def linear_adjoint(q: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+    """``Wᵀ q`` for each row of ``q``, (…, F_out) to (…, F_in)."""
+    return linear(q, weight.t())
+
+
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **options: Any
+) -> Tensor:
+    """``torch.conv2d``; a 1×1 kernel on an image whose pixels lie in rows is a dense layer on these."""
+    bound = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=False)) | options
+    if _is_pointwise(input, weight, **bound):
+        return _image(linear(_pixels(input), weight.flatten(1), bias))
+    return aten.conv2d(input, weight, bias, **bound)  # type: ignore[no-any-return]
+
+
+def conv2d_adjoint(q: Tensor, input: Tensor, weight: Tensor, **options: Any) -> Tensor:
+    """The adjoint of :func:`conv2d`, of the shape of ``input``."""
+    if _is_pointwise(q, weight, **options):
+        return _image(linear(_pixels(q), weight.flatten(1).t()))
+    return ADJOINTS["conv2d"](q, input, weight, **options)
+
+
+_KERNELS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "linear": (linear, linear_adjoint),
+    "conv2d": (conv2d, conv2d_adjoint),
+}
+
+
+def take_kernels(graph: fx.Graph, modules: Iterable[nn.Module]) -> None:
+    """Let the forward nodes of a graph and its relevance nodes of the direct engine use these kernels."""
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target in _TARGETS:
+            node.target, _ = _KERNELS[name_of(node)]
+    for module in modules:
+        if isinstance(module, LinearRelevance) and module.engine == "direct":
+            module.kernel, module.adjoint = _KERNELS.get(
+                module.name, (module.kernel, module.adjoint)
+            )
+
+
+_TARGETS = {
+    target
+    for name in _KERNELS
+    for packet in [getattr(aten, name)]
+    for target in (packet, *(getattr(packet, overload) for overload in packet.overloads()))
+}
+
+
+def _is_pointwise(
+    image: Tensor,
+    weight: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    """Whether a convolution treats each pixel of an image (N, C, H, W) alone, and these lie in rows."""
+    return (
+        may_choose()
+        and weight.shape[2:] == (1, 1)
+        and groups == 1
+        and as_tuple(stride, 2) == (1, 1)
+        and as_tuple(padding, 2) == (0, 0)
+        and image.dim() == 4
+        and image.is_contiguous(memory_format=torch.channels_last)
+        and takes_onednn(_pixels(image), weight)
+    )
+
+
+def _pixels(image: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H, W, C), a view."""
+    return image.permute(0, 2, 3, 1)
+
+
+def _image(pixels: Tensor) -> Tensor:
+    """(N, H, W, C) as (N, C, H, W), a view."""
+    return pixels.permute(0, 3, 1, 2)
