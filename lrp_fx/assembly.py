@@ -11,7 +11,13 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import Captured
-from lrp_fx.optimize import overwrite_relevance, take_differences, take_kernels
+from lrp_fx.optimize import (
+    lay_out_weights,
+    overwrite_relevance,
+    preferred_layout,
+    take_differences,
+    take_kernels,
+)
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.sources import with_source
 
@@ -48,6 +54,7 @@ def assembled(
     *,
     in_place: bool,
     kernels: bool,
+    channels_last: bool,
     prepares: bool,
 ) -> LRPGraph:
     """Make the module of a written graph.
@@ -60,12 +67,15 @@ def assembled(
             under.
         in_place: relevance is overwritten where nobody reads it again.
         kernels: dense layers and 1×1 convolutions take the fastest kernels.
+        channels_last: weights that are computed are kept in the layout of the images.
         prepares: modified weights are kept.
     """
     if in_place:
         take_differences(graph, modules)
     if kernels:
         take_kernels(graph, modules.values())
+    if channels_last:
+        lay_out_weights(modules.values())
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     used = {node: path for node, path in constants.items() if path in read}
@@ -78,7 +88,7 @@ def assembled(
     module.graph.lint()
     if in_place:
         overwrite_relevance(module)
-    computing = _module_of(captured, computed)
+    computing = _module_of(captured, computed, channels_last)
     inputs = {str(n.target) for n in computing.graph.nodes if n.op == "get_attr"}
     return LRPGraph(
         module,
@@ -90,7 +100,9 @@ def assembled(
     )
 
 
-def _module_of(captured: Captured, wanted: Iterable[fx.Node]) -> fx.GraphModule:
+def _module_of(
+    captured: Captured, wanted: Iterable[fx.Node], channels_last: bool
+) -> fx.GraphModule:
     """What computes these nodes, which depend on parameters alone."""
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     needed = set(wanted)
@@ -100,7 +112,10 @@ def _module_of(captured: Captured, wanted: Iterable[fx.Node]) -> fx.GraphModule:
     for node in captured.module.graph.nodes:
         if node in needed:
             copies[node] = graph.node_copy(node, lambda n: copies[n])
-    graph.output(tuple(copies[node] for node in wanted))
+    results = [copies[node] for node in wanted]
+    if channels_last:
+        results = [graph.call_function(preferred_layout, (each,)) for each in results]
+    graph.output(tuple(results))
     tensors = {
         str(node.target): tensor_at(captured.module, str(node.target))
         for node in graph.nodes

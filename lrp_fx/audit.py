@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from lrp_fx.aten import name_of
 from lrp_fx.batches import Alone, apart
+from lrp_fx.checks import all_finite
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.plan import Step
@@ -299,7 +300,7 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
             books = _Books(module)
             values = evaluated(books, after[1:], (), {**known, start: alone})
             results = values[after[-1]][0]
-            if not all(bool(torch.isfinite(r).all()) for r in results):
+            if not all(map(all_finite, results)):
                 raise program.first_non_finite(tensors, target)
             bookings.append(books.found)
             relevance.append(sum(float(r.sum()) for r in results))

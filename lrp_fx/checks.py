@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lrp_fx.errors import OptionError
 
 
@@ -19,6 +22,12 @@ def check_count(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is an int of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise OptionError(f"{name} must be an int of at least 1, got {value!r}")
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite."""
+    # NaN and infinity go into any sum, which takes a single pass; a sum of finite values may overflow
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def check_callable(name: str, value: object) -> None:

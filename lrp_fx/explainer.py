@@ -24,7 +24,9 @@ from lrp_fx.capture import (
     reproduces,
     run_model,
 )
+from lrp_fx.capture.copying import INTERNAL
 from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
+from lrp_fx.checks import all_finite
 from lrp_fx.composites import Composite
 from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.hooks import Hook, MaskRelevance
@@ -309,13 +311,12 @@ def state_of(model: nn.Module) -> tuple[Any, ...]:
             *(*module._forward_hooks, "|", *module._forward_pre_hooks),
             *(name for name, value in module._parameters.items() if value is not None),
             *(name for name, value in module._buffers.items() if value is not None),
-            *((name, _flag(v)) for name, v in vars(module).items() if name not in _INTERNAL),
+            *((name, _flag(v)) for name, v in vars(module).items() if name not in INTERNAL),
         )
         for module in model.modules()
     )
 
 
-_INTERNAL = frozenset(vars(nn.Module()))
 _FLAGS = (bool, int, float, str, type(None))
 
 
@@ -359,7 +360,7 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
             raise InputError(
                 f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}"
             )
-        if not bool(torch.isfinite(value).all()):
+        if not all_finite(value):
             bad = int((~torch.isfinite(value)).sum())
             raise InputError(f"{name} holds {bad} NaN or infinite values")
 

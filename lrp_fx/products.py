@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from lrp_fx.aten import aten
-from lrp_fx.stabilizer import may_write
 
 FEW_ROWS = 4
 """Below that a product is bound by reading the weight, which BLAS does as fast."""
@@ -39,44 +38,51 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: ``W``, (F_out, F_in), in any layout.
         bias: ``b``, (F_out,).
     """
-    if not takes_onednn(input, weight):
-        return aten.linear(input, weight, bias)  # type: ignore[no-any-return]
-    if torch.compiler.is_dynamo_compiling():
-        return _as_one(input, weight, bias)  # type: ignore[no-any-return]
-    return _by_onednn(input, weight, bias)
+    if takes_onednn(input, weight):
+        return by_onednn(input, weight, bias)
+    return aten.linear(input, weight, bias)  # type: ignore[no-any-return]
 
 
 def takes_onednn(input: Tensor, weight: Tensor) -> bool:
     """Whether the kernel takes these and is worth its call; it has no derivative and is not autocast.
 
     Args:
-        input: (…, F_in).
-        weight: (F_out, F_in), or of more dimensions of size one.
+        input: (…, F_in), or with these in any other dimension.
+        weight: (F_out, F_in).
     """
     return (
-        may_choose()  # first: what is exported must not depend on sizes
+        _may_choose()  # first: what is exported must not depend on sizes
         and _ONEDNN is not None
         and input.dtype == weight.dtype == torch.float32
         and input.device.type == weight.device.type == "cpu"
-        and input.numel() >= FEW_ROWS * input.shape[-1]
-        and input.numel() * weight.numel() >= LITTLE_WORK * input.shape[-1]
+        and input.numel() >= FEW_ROWS * weight.shape[1]
+        and input.numel() * weight.shape[0] >= LITTLE_WORK
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-def may_choose() -> bool:
+def _may_choose() -> bool:
     """Whether kernels without a derivative may be taken: no export and no gradient is under way."""
-    if torch.compiler.is_dynamo_compiling():
-        return not torch.is_grad_enabled()
-    return may_write() and bool(torch.backends.mkldnn.enabled)
+    if torch.is_grad_enabled():
+        return False
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_dynamo_compiling()
+    return bool(torch.backends.mkldnn.enabled)
 
 
-def _by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """:func:`linear` where :func:`takes_onednn`."""
+    if torch.compiler.is_compiling():
+        return _as_one(input, weight, bias)  # type: ignore[no-any-return]
+    return _call(input, weight, bias)
+
+
+def _call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     assert _ONEDNN is not None
     return _ONEDNN(input, weight, bias, "none", [], "")
 
 
-_as_one = torch.library.custom_op("lrp_fx::linear", _by_onednn, mutates_args=())
+_as_one = torch.library.custom_op("lrp_fx::linear", _call, mutates_args=())
 """The kernel as one piece, for a compiler, which would otherwise ask for a constant weight."""
 
 

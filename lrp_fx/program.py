@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from lrp_fx.assembly import LRPGraph
 from lrp_fx.batches import Alone, apart, hides_batch
 from lrp_fx.capture import named_tensors
+from lrp_fx.checks import all_finite
 from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError, OptionError
 from lrp_fx.evaluation import Runner, divided, evaluated, leading_to, unshared
 from lrp_fx.plan import Plan
@@ -119,7 +120,7 @@ class Program:
                 results = self.compiled(*tensors, self._checked(tensors, target))
             relevance, output, start = results
             explanation = Explanation(relevance, output, start)
-            if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
+            if not all(map(all_finite, (*relevance, start))):
                 raise self.first_non_finite(tensors, target)
         return explanation
 
@@ -213,7 +214,7 @@ class Program:
                 else:
                     values = evaluated(Runner(module, live), rest, run, unshared(known))
                     relevance, output, start = values[rest[-1]]
-            if not all(bool(torch.isfinite(r).all()) for r in (*relevance, start)):
+            if not all(map(all_finite, (*relevance, start))):
                 raise self.first_non_finite(tensors, *run, live=live)
             yield Explanation(relevance, output, start)
 
@@ -359,7 +360,7 @@ def _path(node: fx.Node) -> str:
 
 def _finite(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+        return not value.is_floating_point() or all_finite(value)
     if isinstance(value, (list, tuple)):
         return all(map(_finite, value))
     return True

@@ -173,7 +173,8 @@ class _Writer:
         target = self.graph.placeholder("target", default_value=None)
         for i, node in enumerate(self.plan.masks):
             self.channels[node] = self.graph.placeholder(f"channels_{i}", default_value=None)
-        if self.optimize.channels_last and self._has_images():
+        channels_last = self.optimize.channels_last and self._has_images()
+        if channels_last:
             for node in self.captured.placeholders():
                 self.values[node] = self.graph.call_function(preferred_layout, (self.values[node],))
         for node in self._needed():
@@ -198,6 +199,7 @@ class _Writer:
             self.constants,
             in_place=self.optimize.in_place,
             kernels=self.optimize.kernels,
+            channels_last=channels_last,
             prepares=memory == "keep",
         )
 

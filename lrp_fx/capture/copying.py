@@ -126,6 +126,10 @@ def structural_copy(
     return copy_module(model)
 
 
+INTERNAL = frozenset(vars(nn.Module()))
+"""The attributes that every module has."""
+
+
 def held_tensors(model: nn.Module) -> list[Tensor]:
     """All tensors that a structural copy of the model would share, each once."""
     found: list[Tensor] = []
@@ -148,6 +152,8 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     known = set(map(id, named.values()))
     for path, module in model.named_modules():
         for name, value in vars(module).items():
+            if name in INTERNAL:  # a quick look, since this runs before each explanation
+                continue
             if isinstance(value, Tensor) and id(value) not in known:
                 known.add(id(value))
                 named[f"{path}.{name}" if path else name] = value

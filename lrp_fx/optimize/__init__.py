@@ -8,7 +8,7 @@ from __future__ import annotations
 from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled, has_compiler
 from lrp_fx.optimize.differences import take_differences
 from lrp_fx.optimize.kernels import take_kernels
-from lrp_fx.optimize.layout import preferred_layout
+from lrp_fx.optimize.layout import lay_out_weights, preferred_layout
 from lrp_fx.optimize.optimizations import NOTHING, Optimizations
 from lrp_fx.optimize.overwriting import activate_in_place, overwrite_relevance
 from lrp_fx.optimize.recomputing import recompute
@@ -22,6 +22,7 @@ __all__ = [
     "check_compiler",
     "compiled",
     "has_compiler",
+    "lay_out_weights",
     "overwrite_relevance",
     "preferred_layout",
     "recompute",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.aten import as_tuple, aten, name_of
-from lrp_fx.products import linear, may_choose, takes_onednn
+from lrp_fx.products import by_onednn, linear, takes_onednn
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.relevance.weighted import ADJOINTS
 
@@ -24,15 +24,15 @@ def conv2d(
 ) -> Tensor:
     """``torch.conv2d``; a 1×1 kernel on an image whose pixels lie in rows is a dense layer on these."""
     bound = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=False)) | options
-    if _is_pointwise(input, weight, **bound):
-        return _image(linear(_pixels(input), weight.flatten(1), bias))
+    if _is_pointwise(weight, **bound) and _pixels_take_onednn(input, weight.flatten(1)):
+        return _on_pixels(input, weight.flatten(1), bias)
     return aten.conv2d(input, weight, bias, **bound)  # type: ignore[no-any-return]
 
 
 def conv2d_adjoint(q: Tensor, input: Tensor, weight: Tensor, **options: Any) -> Tensor:
     """The adjoint of :func:`conv2d`, of the shape of ``input``."""
-    if _is_pointwise(q, weight, **options):
-        return _image(linear(_pixels(q), weight.flatten(1).t()))
+    if _is_pointwise(weight, **options) and _pixels_take_onednn(q, weight.flatten(1).t()):
+        return _on_pixels(q, weight.flatten(1).t(), None)
     return ADJOINTS["conv2d"](q, input, weight, **options)
 
 
@@ -63,31 +63,26 @@ _TARGETS = {
 
 
 def _is_pointwise(
-    image: Tensor,
-    weight: Tensor,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
+    weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> bool:
-    """Whether a convolution treats each pixel of an image (N, C, H, W) alone, and these lie in rows."""
+    """Whether a convolution treats each pixel alone."""
     return (
-        may_choose()
-        and weight.shape[2:] == (1, 1)
+        weight.shape[2:] == (1, 1)
         and groups == 1
         and as_tuple(stride, 2) == (1, 1)
         and as_tuple(padding, 2) == (0, 0)
-        and image.dim() == 4
-        and image.is_contiguous(memory_format=torch.channels_last)
-        and takes_onednn(_pixels(image), weight)
     )
 
 
-def _pixels(image: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H, W, C), a view."""
-    return image.permute(0, 2, 3, 1)
+def _pixels_take_onednn(image: Tensor, matrix: Tensor) -> bool:
+    """Whether the pixels of an image (N, C, H, W) lie in rows, and their product is for oneDNN."""
+    return (
+        takes_onednn(image, matrix)
+        and image.dim() == 4
+        and image.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
-def _image(pixels: Tensor) -> Tensor:
-    """(N, H, W, C) as (N, C, H, W), a view."""
-    return pixels.permute(0, 3, 1, 2)
+def _on_pixels(image: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """A dense layer on each pixel of (N, C, H, W)."""
+    return by_onednn(image.permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)

@@ -15,6 +15,7 @@ from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_oper
 from lrp_fx.relevance.product import is_softmax
 from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Epsilon, Half, Rule, ValuePath
+from lrp_fx.stabilizer import may_write
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 
@@ -83,7 +84,12 @@ class BilinearRelevance(RelevanceNode):
             return matmul_adjoint(q, first, second, of_first)
 
         _, pullback = linearize(self.engine, forward, adjoint, operand, output)
-        return operand * pullback(quotient)
+        pulled = pullback(quotient)
+        # a matrix product is new; an einsum may be one value in many places
+        is_new = self.equation is None and self.engine == "direct"
+        if is_new and may_write() and pulled.dtype == operand.dtype:
+            return pulled.mul_(operand)
+        return operand * pulled
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
         if self.equation is not None:

@@ -34,7 +34,8 @@ class LinearRelevance(RelevanceNode):
     weight's memory once for each; without it they are computed in every call.
 
     Where ``filtered`` is set, the relevance is zero for the most part, and what is multiplied with
-    zero is left out as far as that is faster (see :mod:`lrp_fx.relevance.sparse`).
+    zero is left out as far as that is faster (see :mod:`lrp_fx.relevance.sparse`). Where ``layout`` is
+    set, kept weights are brought into that layout.
 
     Args:
         packet: the operation.
@@ -66,6 +67,7 @@ class LinearRelevance(RelevanceNode):
         self.engine: Engine = engine
         self.nonnegative, self.nonnegative_output = nonnegative, nonnegative_output
         self.filtered = False
+        self.layout: Callable[[Tensor], Tensor] | None = None
         self.table = simplified(rule.table(), nonnegative=nonnegative)
         self.parts: dict[Part, str] = {}
         for branch in (branch for group in self.table for branch in group.branches):
@@ -94,7 +96,8 @@ class LinearRelevance(RelevanceNode):
     def prepare(self, weight: Tensor) -> None:
         """Compute the modified weights and keep them."""
         for part, name in self.parts.items():
-            setattr(self, name, part.of(weight))
+            modified = part.of(weight)
+            setattr(self, name, self.layout(modified) if self.layout else modified)
 
     def unprepared(self) -> LinearRelevance:
         """The same without the kept weights: it computes them from the weight of each call."""

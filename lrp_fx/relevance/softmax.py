@@ -12,14 +12,16 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first
 from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Nothing, Rule, SoftmaxTaylor
+from lrp_fx.stabilizer import may_write
 
 NAMES = ("softmax", "_softmax", "_safe_softmax")
 
 
 class SoftmaxRelevance(RelevanceNode):
-    """``R_in = x ⊙ (R − y ΣR)`` along the softmax' dimension; masked logits (−∞) get nothing.
+    """``R_in = x ⊙ (R − y ΣR)`` along the softmax' dimension.
 
-    A mask may be finite: entries whose softmax is exactly zero get nothing either.
+    Where the softmax is exactly zero, as it is for masked logits, whether by −∞ or a large number, there
+    is nothing to get.
     """
 
     result = "new"
@@ -27,19 +29,17 @@ class SoftmaxRelevance(RelevanceNode):
     def propagate(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Tensor:
         """The relevance of the logits, of their shape."""
         total = relevance.sum(dim, keepdim=True)
+        if may_write():
+            share = torch.addcmul(relevance, output, total, value=-1)
+            return share.mul_(input).masked_fill_(output == 0, 0)
         # the logits are masked, and not their relevance, in whose derivative they would be ∞ · 0
-        logits = input.masked_fill(_masked(input, output), 0)
-        return logits * (relevance - output * total)
+        return input.masked_fill(output == 0, 0) * (relevance - output * total)
 
     def taken(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Taken:
         """``Σ_j R_j (1 − x_j + Σ_i x_i y_i)``: the softmax less its linear part, per unit of it."""
-        logits = input.masked_fill(_masked(input, output), 0)
+        logits = input.masked_fill(output == 0, 0)
         linear = logits - (logits * output).sum(dim, keepdim=True)
         return {"linearization": (relevance * (1 - linear)).sum()}
-
-
-def _masked(input: Tensor, output: Tensor) -> Tensor:
-    return torch.isinf(input) | (output == 0)
 
 
 def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
