@@ -22,6 +22,8 @@ from lrp_fx import LRPFx
 MODELS = ("vgg16", "resnet50")
 COMPOSITES = ("epsilon", "z_plus", "epsilon_plus")
 TARGETS = 10
+AGREEMENT = 1e-4
+"""Of max |R|, in float32: products of one row and of several are summed in different orders."""
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -35,7 +37,7 @@ def ratios(name: str, composite: str, repeats: int) -> list[float]:
     model = torchvision.models.get_model(name, weights=None).eval()
     lrp, x = LRPFx(model, composite), torch.randn(1, 3, 224, 224)
     one, many = lrp.attribute(x, 3), lrp.attribute_many(x, range(TARGETS))
-    assert torch.equal(many[3], one)
+    assert float((many[3] - one).abs().max()) <= AGREEMENT * float(one.abs().max())
     found = []
     for _ in range(repeats):
         alone = seconds(lambda: lrp.attribute(x, 3))

@@ -158,7 +158,8 @@ class LRPFx(Explaining, Attribution):
         """The relevance of the inputs for several targets, from one forward pass.
 
         The forward pass and the denominators of the rules are computed once, the adjoints for each
-        target. The results are those of :meth:`attribute`.
+        target; those of a single sample as one batch, as far as that is faster. The results are those of
+        :meth:`attribute`, up to the rounding of other kernels.
 
         Args:
             inputs: a tensor (N, …) or a tuple of tensors of one batch size.

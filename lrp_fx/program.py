@@ -15,10 +15,12 @@ from lrp_fx.assembly import LRPGraph
 from lrp_fx.batches import Alone, apart, hides_batch
 from lrp_fx.capture import named_tensors
 from lrp_fx.checks import all_finite
-from lrp_fx.errors import CaptureError, InputError, LRPError, NonFiniteError, OptionError
+from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
 from lrp_fx.evaluation import Runner, divided, evaluated, leading_to, unshared
+from lrp_fx.non_finite import first_non_finite
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
+from lrp_fx.stacked import Stacked
 from lrp_fx.start import Places, Selected, StartRelevance, Target, target_places
 
 
@@ -76,6 +78,7 @@ class Program:
         self.model, self.lrp, self.plan, self.compiled = model, lrp, plan, compiled
         self._output_shapes: dict[Any, torch.Size] = {}
         self._hides_batch: dict[Any, bool] = {}
+        self._stacks: dict[Any, bool] = {}
         self._fingerprint: tuple[Any, ...] | None = None
         self._lock = threading.Lock()
 
@@ -207,6 +210,9 @@ class Program:
         runs_apart = self._runs_apart(tensors)
         with torch.set_grad_enabled(create_graph):
             known = evaluated(Runner(module, live), shared, tensors, keep=rest)
+        if tensors[0].shape[0] == 1 and not create_graph and not self.plan.masks:
+            yield from self._run_stacked(known, rest, [*runs], tensors)
+            return
         for run in runs:
             with torch.set_grad_enabled(create_graph):
                 if runs_apart:
@@ -217,6 +223,51 @@ class Program:
             if not all(map(all_finite, (*relevance, start))):
                 raise self.first_non_finite(tensors, *run, live=live)
             yield Explanation(relevance, output, start)
+
+    def _run_stacked(
+        self,
+        known: Mapping[fx.Node, Any],
+        rest: list[fx.Node],
+        runs: list[tuple[Any, ...]],
+        tensors: tuple[Tensor, ...],
+    ) -> Iterator[Explanation]:
+        """The runs of :meth:`run_many` for one sample, as many in one relevance pass as are faster so.
+
+        Args:
+            known: the values that do not depend on the target.
+            rest: the other nodes.
+            runs: of each run the target.
+            tensors: the model's input tensors.
+        """
+        graph, start = self.lrp.module.graph, self._start
+        first = rest.index(start) + 1
+        before, after = rest[:first], rest[first:]
+        inputs = [node for node in graph.nodes if node.op == "placeholder"][: len(tensors)]
+        stacked = Stacked(self.lrp.module, start, after, known, divided(graph, *inputs)[1])
+        output = known[start.all_input_nodes[0]]
+        check_batch(output, 1)
+        shapes = tuple(tensor.shape for tensor in tensors)
+        size = 1
+        with torch.no_grad():
+            if len(runs) > 2:  # fewer are not worth trying whether they can go together
+                if shapes not in self._stacks:
+                    self._stacks[shapes] = stacked.is_valid(output)
+                size = stacked.fitting() if self._stacks[shapes] else 1
+        for place in range(0, len(runs), size):
+            some = runs[place : place + size]
+            with torch.no_grad():
+                starts = [
+                    evaluated(Runner(self.lrp.module), before, run, unshared(known), keep=after)[
+                        start
+                    ]
+                    for run in some
+                ]
+                relevance = stacked.relevance(torch.cat(starts))
+            for i, (run, begun) in enumerate(zip(some, starts, strict=True)):
+                parts = tuple(each[i : i + 1] for each in relevance)
+                if not all(map(all_finite, (*parts, begun))):
+                    raise self.first_non_finite(tensors, *run)
+                yield Explanation(parts, output, begun)
 
     def _run_apart(
         self,
@@ -310,60 +361,7 @@ class Program:
         self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
     ) -> LRPError:
         """The error that names the node in which NaN or infinity came up."""
-        finder = _Finder(self.lrp.module, live)
-        with torch.no_grad():
-            finder.run(*tensors, *run)
-        start = self._start
-        if start.args[0] in finder.forward:
-            node = finder.forward[0]
-            return InputError(
-                f"the model's own forward pass yields NaN or infinity in '{node.name}'{_path(node)}"
-            )
-        if start in finder.backward:
-            mode = self.lrp.module.get_submodule(str(start.target))
-            return InputError(f"what the relevance starts with holds NaN or infinity: {mode}")
-        node = next(iter(finder.backward), start)
-        rule = ""
-        if node.op == "call_module":
-            rule = f": {self.lrp.module.get_submodule(str(node.target))}"
-        return NonFiniteError(
-            f"the relevance becomes NaN or infinite in '{node.name}'{_path(node)}{rule}. A larger ε in "
-            "that rule's stabilizer or another rule there helps."
-        )
-
-
-class _Finder(Runner):
-    """Runs the graph and notes the nodes whose values are not finite, before the start and from it on.
-
-    Those before may well be meant: the −∞ of a mask.
-    """
-
-    def __init__(self, module: fx.GraphModule, live: Mapping[str, Tensor] | None) -> None:
-        super().__init__(module, live)
-        self.forward: list[fx.Node] = []
-        self.backward: list[fx.Node] = []
-        self._noted = self.forward
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.name == "start":
-            self._noted = self.backward
-        if n.op in ("call_function", "call_module") and not _finite(result):
-            self._noted.append(n)
-        return result
-
-
-def _path(node: fx.Node) -> str:
-    calls = node.meta.get("module_calls", ())
-    return f" (module '{calls[-1][0]}')" if calls and calls[-1][0] else ""
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return not value.is_floating_point() or all_finite(value)
-    if isinstance(value, (list, tuple)):
-        return all(map(_finite, value))
-    return True
+        return first_non_finite(self.lrp.module, self._start, (*tensors, *run), live)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Several targets, and several layers, from one pass: the same as one by one, bit for bit."""
+"""Several targets, and several layers, from one pass: the same as one by one.
+
+Bit for bit where the same kernels run; the targets of a single sample run as a batch.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ import torch
 from models import NETWORKS, numbers
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from twins import assert_close
 
-from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, stacked
 from lrp_fx.errors import TargetError
 from lrp_fx.evaluation import divided
 from lrp_fx.explainer import View
@@ -113,7 +117,86 @@ def test_nothing_is_executed_but_what_is_needed() -> None:
     assert [layer("4"), layer("2"), layer("1"), layer("0")] == [3, 3, 3 + 1, 3 + 2]
     assert [layer("4", "2"), layer("1", "4", "2"), layer("0", "1")] == [3, 3 + 1, 3 + 2]
     assert [neuron("0"), neuron("1"), neuron("2")] == [1 + 1, 2 + 2, 3 + 3]
-    assert convolutions(lambda: lrp.attribute_many(x, range(10))) == 3 + 10 * 3
+    assert convolutions(lambda: lrp.attribute_many(x, range(10))) == 3 + 3
+    pair = torch.cat([x, x])
+    assert convolutions(lambda: lrp.attribute_many(pair, range(10))) == 3 + 10 * 3
+
+
+class Mixing(nn.Module):
+    """Samples see each other: a batch of one is unlike one of several, whose shapes are all right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        return self.second(h + h.softmax(0))
+
+
+class TimeFirst(nn.Module):
+    """Attention that has the batch in its second dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(6, 2), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(0))
+
+
+class Flattened(nn.Module):
+    """Tokens of all samples in one dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.relu(self.first(x.reshape(-1, 6)))
+        return self.head(tokens.reshape(x.shape[0], -1, 6).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "stacks"),
+    [(Mixing, (6,), False), (TimeFirst, (4, 6), False), (Flattened, (4, 6), False)],
+)
+def test_targets_of_one_sample_that_cannot_be_a_batch(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], stacks: bool
+) -> None:
+    torch.manual_seed(0)
+    model, x = make().double().eval(), numbers(1, *shape)
+    lrp = LRPFx(model, unknown="vjp")
+    found = lrp.attribute_many(x, range(5))
+    for target in range(5):
+        assert_close(found[target], lrp.attribute(x, target))
+    assert lrp._program(x)._stacks == {(x.shape,): stacks}
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1"])
+@pytest.mark.parametrize("propagation", ["direct", "gradient"])
+def test_targets_of_one_sample_are_a_batch(name: str, composite: str, propagation: Any) -> None:
+    """Of any form, in several batches where a large value would not fit the cache."""
+    network = NETWORKS[name]
+    options: dict[str, Any] = {"propagation": propagation, "output": network.output}
+    lrp = LRPFx(network.model(), composite, **options)
+    inputs = network.inputs(1)
+    targets: list[Any] = [0, 1, [1], torch.tensor(0), 1]
+    for fits in (2**24, 2**12):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(stacked.FITS, "cpu", fits)
+            many = lrp.attribute_many(inputs, targets)
+        for i, target in enumerate(targets):
+            for mine, expected in zip(many, lrp.attribute(inputs, target), strict=True):
+                assert_close(mine[i], expected)
+
+
+def test_a_wrong_target_among_those_of_one_sample() -> None:
+    network = NETWORKS["functional"]
+    with pytest.raises(TargetError, match="out of range"):
+        LRPFx(network.model()).attribute_many(network.inputs(1)[0], [0, 1, 2, 10**6])
 
 
 def test_what_targets_share_is_computed_once() -> None:
