@@ -24,7 +24,7 @@ from lrp_fx.capture import (
     reproduces,
     run_model,
 )
-from lrp_fx.capture.copying import INTERNAL
+from lrp_fx.capture.copying import INTERNAL, walk
 from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
 from lrp_fx.checks import all_finite
 from lrp_fx.composites import Composite
@@ -313,7 +313,7 @@ def state_of(model: nn.Module) -> tuple[Any, ...]:
             *(name for name, value in module._buffers.items() if value is not None),
             *((name, _flag(v)) for name, v in vars(module).items() if name not in INTERNAL),
         )
-        for module in model.modules()
+        for _, module in walk(model)
     )
 
 

@@ -54,7 +54,8 @@ def takes_onednn(input: Tensor, weight: Tensor) -> bool:
         _may_choose()  # first: what is exported must not depend on sizes
         and _ONEDNN is not None
         and input.dtype == weight.dtype == torch.float32
-        and input.device.type == weight.device.type == "cpu"
+        and input.is_cpu
+        and weight.is_cpu
         and input.numel() >= FEW_ROWS * weight.shape[1]
         and input.numel() * weight.shape[0] >= LITTLE_WORK
         and not torch.is_autocast_enabled("cpu")

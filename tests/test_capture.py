@@ -33,6 +33,7 @@ from lrp_fx.analysis import analyse
 from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import Arguments, Captured, module_path, read, run_model
+from lrp_fx.capture.copying import named_tensors, walk
 from lrp_fx.errors import (
     CaptureError,
     InputError,
@@ -1518,3 +1519,17 @@ def test_a_reused_module_counts_its_calls() -> None:
         ("stem", 0),
         *(("convs.0", i) for i in range(3)),
     ]
+
+
+def test_modules_and_tensors_are_found_as_torch_finds_them() -> None:
+    """By a walk of our own, since it runs before each explanation: shared ones once, under one path."""
+    shared = nn.Linear(3, 3)
+    model = nn.Sequential(shared, nn.BatchNorm1d(3), shared, nn.ModuleList([shared, nn.LSTM(3, 4)]))
+    model.absent = None
+    model.register_module("empty", None)
+    model[1].plain, model[1].again = torch.ones(2), shared.weight  # type: ignore[assignment]
+    assert walk(model) == list(model.named_modules())
+    expected = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    found = named_tensors(model)
+    assert list(found) == [*expected, "1.plain"]
+    assert all(found[path] is tensor for path, tensor in expected.items())

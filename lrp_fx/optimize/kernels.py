@@ -67,7 +67,7 @@ def _is_pointwise(
 ) -> bool:
     """Whether a convolution treats each pixel alone."""
     return (
-        weight.shape[2:] == (1, 1)
+        weight.shape[-1] == weight.shape[-2] == 1
         and groups == 1
         and as_tuple(stride, 2) == (1, 1)
         and as_tuple(padding, 2) == (0, 0)
