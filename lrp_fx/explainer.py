@@ -235,7 +235,9 @@ class Explainer:
             precision=self.options.precision,
         )
         compiles = self.compiles and not view.audited
-        return Program(self.model, lrp, plan, compiled(lrp.module) if compiles else None)
+        function = compiled(lrp.module) if compiles else None
+        stacks = self.options.optimizations.stacked
+        return Program(self.model, lrp, plan, function, stacks=stacks)
 
     def _plan(self, reading: _Reading, attributed: int, view: View, composite: Composite) -> Plan:
         captured = reading.canonical

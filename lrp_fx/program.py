@@ -74,10 +74,13 @@ class Program:
         lrp: LRPGraph,
         plan: Plan,
         compiled: Callable[..., Any] | None = None,
+        *,
+        stacks: bool = False,
     ) -> None:
         self.model, self.lrp, self.plan, self.compiled = model, lrp, plan, compiled
         self._output_shapes: dict[Any, torch.Size] = {}
         self._hides_batch: dict[Any, bool] = {}
+        self.stacks = stacks
         self._stacks: dict[Any, bool] = {}
         self._fingerprint: tuple[Any, ...] | None = None
         self._lock = threading.Lock()
@@ -249,7 +252,9 @@ class Program:
         shapes = tuple(tensor.shape for tensor in tensors)
         size = 1
         with torch.no_grad():
-            if len(runs) > 2:  # fewer are not worth trying whether they can go together
+            if (
+                self.stacks and len(runs) > 2
+            ):  # fewer are not worth trying whether they can go together
                 if shapes not in self._stacks:
                     self._stacks[shapes] = stacked.is_valid(output)
                 size = stacked.fitting() if self._stacks[shapes] else 1

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from twins import assert_close
 
-from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, stacked
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations, stacked
 from lrp_fx.errors import TargetError
 from lrp_fx.evaluation import divided
 from lrp_fx.explainer import View
@@ -118,6 +118,8 @@ def test_nothing_is_executed_but_what_is_needed() -> None:
     assert [layer("4", "2"), layer("1", "4", "2"), layer("0", "1")] == [3, 3 + 1, 3 + 2]
     assert [neuron("0"), neuron("1"), neuron("2")] == [1 + 1, 2 + 2, 3 + 3]
     assert convolutions(lambda: lrp.attribute_many(x, range(10))) == 3 + 3
+    one_by_one = LRPFx(model, "epsilon", optimize=Optimizations(stacked=False))
+    assert convolutions(lambda: one_by_one.attribute_many(x, range(10))) == 3 + 10 * 3
     pair = torch.cat([x, x])
     assert convolutions(lambda: lrp.attribute_many(pair, range(10))) == 3 + 10 * 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Optimizations:
             that is slower.
         sparse: behind a filter, what is multiplied with zero is left out, in each layer where that is
             faster.
+        stacked: the targets that :meth:`~lrp_fx.LRPFx.attribute_many` explains for a single sample run
+            as a batch, as many at once as fit the cache.
     """
 
     stand_ins: bool = True
@@ -25,9 +27,8 @@ class Optimizations:
     channels_last: bool = True
     kernels: bool = True
     sparse: bool = True
+    stacked: bool = True
 
 
-NOTHING = Optimizations(
-    stand_ins=False, in_place=False, channels_last=False, kernels=False, sparse=False
-)
+NOTHING = Optimizations(**{field.name: False for field in fields(Optimizations)})
 """The LRP graph as it is written."""
