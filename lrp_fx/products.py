@@ -20,14 +20,11 @@ LITTLE_WORK = 2**20
 """Below so many multiplications the call itself is what takes time."""
 
 
-def _found() -> Callable[..., Tensor] | None:
-    """The kernel, None where this build of torch has none."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-
-
-_ONEDNN = _found()
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+"""Whether torch was built with it."""
+_ONEDNN: Callable[..., Tensor] | None = (
+    getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
+)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

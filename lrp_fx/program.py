@@ -43,6 +43,10 @@ class Explanation:
         return per_sample(self.start) - sum(per_sample(r) for r in self.relevance)
 
 
+_Result = tuple[tuple[Tensor, ...], Tensor, Tensor]
+"""The relevance of each source, the output, and what was started with, as in :class:`Explanation`."""
+
+
 def per_sample(relevance: Tensor) -> Tensor:
     """The sum of each sample, (N,)."""
     return relevance.reshape(relevance.shape[0], -1).sum(1)
@@ -91,10 +95,7 @@ class Program:
 
     def explains_tokens(self, position: int) -> bool:
         """Whether the input at that position is looked up by an embedding."""
-        placeholders = [
-            node.name for node in self.lrp.module.graph.nodes if node.op == "placeholder"
-        ]
-        return placeholders[position] in {node.name for node in self.plan.tokens}
+        return self._placeholders[position].name in {node.name for node in self.plan.tokens}
 
     def run(
         self,
@@ -165,6 +166,11 @@ class Program:
         return Places(places.to(tensors[0].device))
 
     @property
+    def _placeholders(self) -> list[fx.Node]:
+        """The graph's inputs: the model's tensors, the target, the channels of each mask."""
+        return [node for node in self.lrp.module.graph.nodes if node.op == "placeholder"]
+
+    @property
     def _start(self) -> fx.Node:
         """The node that the relevance starts with."""
         (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
@@ -208,21 +214,25 @@ class Program:
         else:
             self.follow_model()
         module = self.lrp.module
-        places = [node for node in module.graph.nodes if node.op == "placeholder"][len(tensors) :]
-        shared, rest = divided(module.graph, *places)
+        shared, rest = divided(module.graph, *self._placeholders[len(tensors) :])
         runs_apart = self._runs_apart(tensors)
         with torch.set_grad_enabled(create_graph):
             known = evaluated(Runner(module, live), shared, tensors, keep=rest)
-        if tensors[0].shape[0] == 1 and not create_graph and not self.plan.masks:
-            yield from self._run_stacked(known, rest, [*runs], tensors)
-            return
-        for run in runs:
+
+        def one(run: tuple[Any, ...]) -> _Result:
             with torch.set_grad_enabled(create_graph):
                 if runs_apart:
-                    relevance, output, start = self._run_apart(known, rest, run, tensors, live)
-                else:
-                    values = evaluated(Runner(module, live), rest, run, unshared(known))
-                    relevance, output, start = values[rest[-1]]
+                    return self._run_apart(known, rest, run, tensors, live)
+                values = evaluated(Runner(module, live), rest, run, unshared(known))
+                return values[rest[-1]]  # type: ignore[no-any-return]
+
+        runs = list(runs)
+        results: Iterator[_Result] = map(one, runs)
+        # two targets are not worth trying whether they can go together
+        is_single = tensors[0].shape[0] == 1 and not self.plan.masks
+        if self.stacks and is_single and len(runs) > 2 and not create_graph:
+            results = self._run_stacked(known, rest, runs, tensors)
+        for run, (relevance, output, start) in zip(runs, results, strict=True):
             if not all(map(all_finite, (*relevance, start))):
                 raise self.first_non_finite(tensors, *run, live=live)
             yield Explanation(relevance, output, start)
@@ -233,7 +243,7 @@ class Program:
         rest: list[fx.Node],
         runs: list[tuple[Any, ...]],
         tensors: tuple[Tensor, ...],
-    ) -> Iterator[Explanation]:
+    ) -> Iterator[_Result]:
         """The runs of :meth:`run_many` for one sample, as many in one relevance pass as are faster so.
 
         Args:
@@ -242,37 +252,27 @@ class Program:
             runs: of each run the target.
             tensors: the model's input tensors.
         """
-        graph, start = self.lrp.module.graph, self._start
+        start, output = self._start, known[self._start.all_input_nodes[0]]
+        check_batch(output, 1)
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
-        inputs = [node for node in graph.nodes if node.op == "placeholder"][: len(tensors)]
-        stacked = Stacked(self.lrp.module, start, after, known, divided(graph, *inputs)[1])
-        output = known[start.all_input_nodes[0]]
-        check_batch(output, 1)
+        of_sample = divided(self.lrp.module.graph, *self._placeholders[: len(tensors)])[1]
+        stacked = Stacked(self.lrp.module, start, after, known, of_sample)
         shapes = tuple(tensor.shape for tensor in tensors)
-        size = 1
-        with torch.no_grad():
-            if (
-                self.stacks and len(runs) > 2
-            ):  # fewer are not worth trying whether they can go together
-                if shapes not in self._stacks:
-                    self._stacks[shapes] = stacked.is_valid(output)
-                size = stacked.fitting() if self._stacks[shapes] else 1
+        if shapes not in self._stacks:
+            with torch.no_grad():
+                self._stacks[shapes] = stacked.is_valid(output)
+        size = stacked.fitting() if self._stacks[shapes] else 1
         for place in range(0, len(runs), size):
-            some = runs[place : place + size]
             with torch.no_grad():
                 starts = [
-                    evaluated(Runner(self.lrp.module), before, run, unshared(known), keep=after)[
-                        start
-                    ]
-                    for run in some
+                    evaluated(Runner(self.lrp.module), before, run, unshared(known), keep=after)
+                    for run in runs[place : place + size]
                 ]
-                relevance = stacked.relevance(torch.cat(starts))
-            for i, (run, begun) in enumerate(zip(some, starts, strict=True)):
-                parts = tuple(each[i : i + 1] for each in relevance)
-                if not all(map(all_finite, (*parts, begun))):
-                    raise self.first_non_finite(tensors, *run)
-                yield Explanation(parts, output, begun)
+                begun = torch.cat([values[start] for values in starts])
+                relevance = stacked.relevance(begun)
+            for i in range(len(begun)):
+                yield tuple(each[i : i + 1] for each in relevance), output, begun[i : i + 1]
 
     def _run_apart(
         self,
@@ -281,7 +281,7 @@ class Program:
         run: tuple[Any, ...],
         tensors: tuple[Tensor, ...],
         live: Mapping[str, Tensor] | None,
-    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    ) -> _Result:
         """One of the runs of :meth:`run_many`, its relevance pass once for each sample.
 
         Args:

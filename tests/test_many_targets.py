@@ -161,11 +161,10 @@ class Flattened(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("make", "shape", "stacks"),
-    [(Mixing, (6,), False), (TimeFirst, (4, 6), False), (Flattened, (4, 6), False)],
+    ("make", "shape"), [(Mixing, (6,)), (TimeFirst, (4, 6)), (Flattened, (4, 6))]
 )
 def test_targets_of_one_sample_that_cannot_be_a_batch(
-    make: Callable[[], nn.Module], shape: tuple[int, ...], stacks: bool
+    make: Callable[[], nn.Module], shape: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
     model, x = make().double().eval(), numbers(1, *shape)
@@ -173,7 +172,7 @@ def test_targets_of_one_sample_that_cannot_be_a_batch(
     found = lrp.attribute_many(x, range(5))
     for target in range(5):
         assert_close(found[target], lrp.attribute(x, target))
-    assert lrp._program(x)._stacks == {(x.shape,): stacks}
+    assert lrp._program(x)._stacks == {(x.shape,): False}
 
 
 @pytest.mark.parametrize("name", SOME)

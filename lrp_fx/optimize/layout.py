@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from lrp_fx.products import HAS_ONEDNN
 from lrp_fx.relevance import LinearRelevance
 
 _DTYPES = (torch.float32, torch.bfloat16)
 """Those that oneDNN has kernels for; other dtypes take kernels that know one layout only."""
-_HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def preferred_layout(value: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def preferred_layout(value: Tensor) -> Tensor:
     caller chose it.
     """
     prefers = (
-        value.dim() == 4 and value.device.type == "cpu" and value.dtype in _DTYPES and _HAS_ONEDNN
+        value.dim() == 4 and value.device.type == "cpu" and value.dtype in _DTYPES and HAS_ONEDNN
     )
     return value.contiguous(memory_format=torch.channels_last) if prefers else value
 
