@@ -1,0 +1,102 @@
+"""Which maps a change of the library changes, over all models of ``benchmarks/coverage.py``.
+
+Save the maps with one checkout, then compare with another:
+
+    PYTHONPATH=../before python benchmarks/map_changes.py save maps/
+    python benchmarks/map_changes.py compare maps/
+
+A map is the relevance of the inputs under the default composite. Models and inputs are those of the
+coverage benchmark, made anew from the same seed; each model runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from coverage import LARGE, SUITES, strongest, without_additive_constants
+from torch import Tensor
+
+import lrp_fx
+
+SAME = {torch.float64: 1e-9, torch.float32: 1e-3}
+"""Of max |R|: by how much rounding may change a map, by the dtype of the model's output."""
+
+
+def explain(suite: str, name: str) -> tuple[Tensor, torch.dtype]:
+    """The relevance of all inputs, (N, entries), and the dtype of the output."""
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    sample = SUITES[suite][1](name)
+    if sum(p.numel() for p in sample.model.parameters()) < LARGE:
+        sample = sample.to(torch.float64)
+    try:
+        without_additive_constants(sample)
+    except RuntimeError:  # a model that makes float32 tensors itself
+        sample = sample.to(torch.float32)
+        without_additive_constants(sample)
+    output = sample.outputs()
+    lrp = lrp_fx.LRPFx(sample.model, output=sample.output)
+    parts = lrp.attribute(sample.inputs, strongest(output))
+    return torch.cat([part.double().flatten(1) for part in parts], 1), output.dtype
+
+
+def save(file: Path, suite: str, name: str) -> None:
+    try:
+        found: object = explain(suite, name)
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+    torch.save(found, file)
+
+
+def compare(file: Path, suite: str, name: str) -> None:
+    before = torch.load(file, weights_only=False)
+    try:
+        after, dtype = explain(suite, name)
+    except Exception as error:
+        same = isinstance(before, str)
+        print(f"{'still' if same else 'NOW'} refused  {suite}/{name}: {error}"[:300], flush=True)
+        return
+    if isinstance(before, str):
+        print(f"now explained  {suite}/{name}", flush=True)
+        return
+    was, _ = before
+    change = float((after - was).abs().max() / was.abs().max())
+    word = "same   " if change <= SAME.get(dtype, 1e-3) else "CHANGED"
+    print(f"{word} {change:.1e}  {suite}/{name}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["save", "compare"])
+    parser.add_argument("directory", type=Path, help="where the maps are")
+    parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these models only")
+    options = parser.parse_args(arguments)
+    print(f"lrp_fx of {Path(lrp_fx.__file__).parent}")
+    options.directory.mkdir(parents=True, exist_ok=True)
+    work = {"save": save, "compare": compare}[options.what]
+    for suite, (names, _) in SUITES.items():
+        for name in names() if options.suite in (suite, "all") else ():
+            file = options.directory / f"{suite}-{name.replace('/', '-')}.pt"
+            if options.only and name not in options.only:
+                continue
+            if file.exists() == (options.what == "save"):
+                continue
+            process = multiprocessing.get_context("spawn").Process(
+                target=work, args=(file, suite, name)
+            )
+            process.start()
+            process.join(900)
+            process.kill()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
