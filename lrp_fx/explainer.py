@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import (
@@ -25,7 +26,8 @@ from lrp_fx.capture import (
     run_model,
 )
 from lrp_fx.capture.copying import INTERNAL, walk
-from lrp_fx.capture.reading import SAME_KERNELS, same_in_double
+from lrp_fx.capture.reading import same_in_double
+from lrp_fx.capture.running import SAME_KERNELS
 from lrp_fx.checks import all_finite
 from lrp_fx.composites import Composite
 from lrp_fx.errors import CaptureError, InputError, OptionError
@@ -345,6 +347,11 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
         InputError: for anything but floating point tensors with one common, non-empty batch
             dimension and finite values.
     """
+    if isinstance(inputs, PackedSequence):
+        raise InputError(
+            "the input is a PackedSequence, which no graph can hold: its sizes are values. Pass the padded "
+            "tensor to a model that takes it, one length at a time where padding must not count"
+        )
     if not inputs:
         raise InputError("there are no inputs: pass a tensor or a tuple of tensors")
     for position, value in enumerate(inputs):

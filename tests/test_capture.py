@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy
 import pytest
@@ -921,20 +921,26 @@ def test_verification_catches_baked_flags() -> None:
     assert [step.path for step in lrp.plan(x).steps] == ["right"]
 
 
+class Doubled(nn.Linear):
+    """Another layer for tensors than for what stands for them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (2 if isinstance(x, Tensor) else 1)
+
+
 class LateDifference(nn.Module):
     """Right up to a module that differs, wrong from there on."""
 
-    def __init__(self) -> None:
+    def __init__(self, second: type[nn.Linear] = Doubled) -> None:
         super().__init__()
-        self.first, self.second, self.third = (nn.Linear(4, 4) for _ in range(3))
-        self.second.register_forward_hook(lambda module, inputs, output: output * 2)
+        self.first, self.second, self.third = nn.Linear(4, 4), second(4, 4), nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.third(self.second(self.first(x)))
 
 
 def test_verification_names_the_first_module_that_differs() -> None:
-    """A hook that changes the output is not traced: the error says where the graph goes wrong."""
+    """The error says where the graph goes wrong."""
     model, x = LateDifference().eval(), torch.ones(2, 4)
     with pytest.raises(
         CaptureError, match="something else than the model, first in module 'second'"
@@ -942,13 +948,13 @@ def test_verification_names_the_first_module_that_differs() -> None:
         LRPFx(model, capture="symbolic").attribute(x, target=0)
 
 
-def test_hooks_that_change_the_output_are_part_of_the_model() -> None:
-    """By export the hook is read; the map is that of a model with the hook's factor written out."""
+@pytest.mark.parametrize("way", ["symbolic", "export", "record"])
+def test_hooks_that_change_the_output_are_part_of_the_model(way: str) -> None:
+    """The map is that of a model with the hook's factor written out."""
     torch.manual_seed(0)
-    model, x = LateDifference().double().eval(), numbers(2, 4)
-    lrp = LRPFx(model, "zero")
-    found = lrp.attribute(x, target=0)
-    assert lrp.plan(x).notes[0] == "capture: export"
+    model, x = LateDifference(nn.Linear).double().eval(), numbers(2, 4)
+    model.second.register_forward_hook(lambda module, inputs, output: output * 2)
+    found = LRPFx(model, "zero", capture=way).attribute(x, target=0)
     plain = nn.Sequential(model.first, nn.Linear(4, 4), model.third).double()
     plain[1].weight.data, plain[1].bias.data = model.second.weight * 2, model.second.bias * 2
     assert distance(found, LRPFx(plain, "zero").attribute(x, target=0)) <= ROUNDING
@@ -1449,21 +1455,24 @@ def test_another_thread_may_run_models(
     assert nn.Module.__call__ is elsewhere.call
 
 
-SEEN: list[Any] = []
+class Seen:
+    """What a model writes to a class, it writes to no copy."""
+
+    calls: ClassVar[list[Any]] = []
 
 
 def _look(y: Tensor) -> Tensor:
-    SEEN.append((nn.Module.__call__, nn.Module.__getattr__))
+    Seen.calls.append((nn.Module.__call__, nn.Module.__getattr__))
     return y.relu()
 
 
 def test_nn_module_is_never_patched_by_symbolic_tracing() -> None:
     """Seen from within the model's own forward, which runs while it is traced."""
-    SEEN.clear()
+    Seen.calls.clear()
     model = after(_look)
     LRPFx(model, start=everything, capture="symbolic").attribute(signal(model))
-    assert set(SEEN) == {(nn.Module.__call__, nn.Module.__getattr__)}
-    assert len(SEEN) == 2  # once to run, once to trace
+    assert set(Seen.calls) == {(nn.Module.__call__, nn.Module.__getattr__)}
+    assert len(Seen.calls) == 2  # once to run, once to trace
 
 
 def test_many_threads_capture_at_once() -> None:

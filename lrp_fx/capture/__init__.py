@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lrp_fx.capture.captured import TENSOR, Arguments, Call, Captured, Way, module_path, where
 from lrp_fx.capture.copying import named_tensors
-from lrp_fx.capture.reading import REORDERED, SAME_KERNELS, WAYS, read, reproduces, run_model
+from lrp_fx.capture.reading import REORDERED, WAYS, read, reproduces
+from lrp_fx.capture.running import SAME_KERNELS, run_model
 
 __all__ = [
     "REORDERED",

@@ -1,43 +1,66 @@
-"""Structural copies of a model: new module objects in eval mode that share the parameters.
+"""Structural copies of a model: new objects in eval mode around the same parameters.
 
-Everything that has to run the model's Python code runs it on such a copy, so that the user's model
-is never traced, hooked, switched to eval or given an attribute.
+Everything that has to run the model's Python code runs it on such a copy, so that nothing of the
+user's is traced, hooked, switched to eval, given an attribute or written to.
 """
 
 from __future__ import annotations
 
+import enum
 import functools
+import sys
 import types
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from copy import copy
+from contextlib import suppress
+from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lrp_fx.capture.functions import (
+    assigns_globals,
+    class_of_user,
+    functions_of,
+    named_globals,
+    names_in,
+    of_user,
+)
 from lrp_fx.errors import InputError
 
 Replace = Callable[[str | None, Tensor], Any]
+Hooks = frozenset[tuple[int, int]]
+"""Forward hooks, each by the id of its module and its own."""
+
+OBJECTS = 100_000
+"""So many objects and entries of containers that are no part of a module are copied, those nearest to
+the model first; the rest is shared. A model may hold on to a trainer, and that to everything."""
+BYTES = 2**28
+"""The same for the memory of NumPy arrays."""
 
 
 def structural_copy(
     model: nn.Module,
     *,
     replace_tensor: Replace | None = None,
-    keep_hooks: bool = True,
+    left_out: Hooks = frozenset(),
 ) -> nn.Module:
-    """A copy of ``model`` in eval mode, of new module objects around the same tensors.
+    """A copy of ``model`` in eval mode, of new objects around the same tensors.
 
-    A module used under two paths is one module in the copy too. Containers, bound methods, partials
-    and closures that hold modules are rebuilt around the copies; any other value is shared.
+    Modules, containers, arrays and objects that the model reaches are copied, and so are the functions
+    around what they close over. A global that its code names is copied too, where all code of the
+    model that names it can be given the copy; so are the attributes of its classes that hold values.
+    What is one object in the model is one in the copy. What cannot be copied is shared: classes, the
+    code of libraries, locks, files, generators.
 
     Args:
         model: the module to copy; it is only read.
         replace_tensor: called with (path, tensor) for each parameter, buffer and tensor attribute,
             returns what stands in its place. The path is None in modules that are not registered.
-        keep_hooks: False leaves the user's forward hooks out, but for those before the forward of a
-            module with tensor attributes: they may compute them (weight norm, pruning).
+        left_out: forward hooks of the user's that the copy does not have. It never has backward hooks.
 
     Raises:
         InputError: for a parameter of a lazy module that has no values yet; running even the copy
@@ -50,7 +73,6 @@ def structural_copy(
                 "an example"
             )
     paths = {id(tensor): path for path, tensor in named_tensors(model).items()}
-    memo: dict[int, Any] = {}
     tensors: dict[int, Any] = {}
 
     def place(tensor: Tensor) -> Any:
@@ -60,86 +82,429 @@ def structural_copy(
             tensors[id(tensor)] = replace_tensor(paths.get(id(tensor)), tensor)
         return tensors[id(tensor)]
 
-    def copy_module(module: nn.Module) -> nn.Module:
-        if id(module) in memo:
-            return memo[id(module)]  # type: ignore[no-any-return]
-        twin = object.__new__(module.__class__)  # fx.GraphModule's own __new__ makes another class
-        memo[id(module)] = twin
-        state = twin.__dict__
-        computes = any(isinstance(value, Tensor) for value in vars(module).values())
-        left_out = {"_forward_hooks"} if computes else {"_forward_hooks", "_forward_pre_hooks"}
-        for name, value in vars(module).items():
-            if name in left_out and not keep_hooks:
-                state[name] = type(value)()
+    return _Copier(place, left_out).run(model)  # type: ignore[no-any-return]
+
+
+_ATOMIC = frozenset(
+    [
+        *(
+            int,
+            float,
+            complex,
+            bool,
+            str,
+            bytes,
+            type(None),
+            type(...),
+            type(NotImplemented),
+            range,
+        ),
+        *(
+            slice,
+            object,
+            weakref.ref,
+            *weakref.ProxyTypes,
+            torch.dtype,
+            torch.device,
+            torch.layout,
+            torch.memory_format,
+            torch.Size,
+        ),
+    ]
+)
+"""Kinds of values without parts that anybody could write to."""
+_COPIED = sys.stdlib_module_names | {"numpy"}
+"""Packages whose objects know how to be copied."""
+_SIZED = (list, tuple, dict, set, frozenset, deque)
+_CACHED = functools._lru_cache_wrapper
+_PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, torch._ops.OpOverloadPacket)
+"""What globals and classes often hold and nobody writes to."""
+_SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
+_DICTS = (OrderedDict, defaultdict, dict)  # what another derives from comes behind it
+FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+
+
+def _has_state(kind: type) -> bool:
+    """Whether an object is its attributes; others say themselves how to be pickled."""
+    methods = (
+        (getattr(kind, name), getattr(object, name)) for name in ("__reduce_ex__", "__reduce__")
+    )
+    return all(own is plain for own, plain in methods)
+
+
+class _Copier:
+    """Copies objects, each once.
+
+    An object is made empty first and filled later, so that neither cycles nor depth matter. Sets, and
+    dicts with keys that are copied, come behind all others: a hash may depend on what an object holds.
+    """
+
+    def __init__(self, place: Callable[[Tensor], Any], left_out: Hooks) -> None:
+        self.place, self.left_out = place, left_out
+        self.memo: dict[int, tuple[Any, Any]] = {}  # with the original: its id must stay its own
+        self.unfilled: deque[Callable[[], None]] = deque()
+        self.hashed: list[Callable[[], None]] = []
+        self.objects, self.bytes = OBJECTS, BYTES
+        self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self.named: dict[tuple[int, str], Any] = {}
+        self.fixed: set[tuple[int, str]] = set()
+        self.seen: dict[Any, Any] = {}
+
+    def run(self, value: Any) -> Any:
+        """The copy, filled."""
+        twin = self.copy(value)
+        while self.unfilled or self.hashed or self.named:
+            if self.unfilled:
+                self.unfilled.popleft()()
+            elif self.hashed:
+                self.hashed.pop()()
             else:
-                state[name] = copy_value(value)
-        state["training"] = False
+                self._copy_global(*self.named.popitem())
         return twin
 
-    def copy_value(value: Any) -> Any:
-        kind = type(value)
-        if isinstance(value, nn.Module):
-            return copy_module(value)
+    def copy(self, value: Any) -> Any:
+        """The copy of a value, maybe still to be filled; the value itself where it is shared."""
+        if type(value) in _ATOMIC or isinstance(value, _SHARED):
+            return value
+        if id(value) in self.memo:
+            return self.memo[id(value)][1]
         if isinstance(value, Tensor):
-            return place(value)
-        if id(value) in memo:
-            return memo[id(value)]
-        if kind in (list, deque):
-            memo[id(value)] = twin = copy(value)
-            twin.clear()
-            twin.extend(map(copy_value, value))
+            return self.place(value)
+        if not issubclass(type(value), nn.Module):
+            self.objects -= 1 + (len(value) if isinstance(value, _SIZED) else 0)
+            if self.objects < 0:
+                return value
+        twin = self._made(value)
+        self.memo[id(value)] = value, twin
+        return twin
+
+    def _made(self, value: Any) -> Any:
+        if issubclass(type(value), nn.Module):
+            return self._module(value)
+        for base, make in self._makers():
+            if issubclass(type(value), base):
+                return make(self, value)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.ndarray):
+            self.bytes -= value.nbytes
+            return value if self.bytes < 0 else value.copy()
+        return self._object(value)
+
+    @staticmethod
+    @functools.cache
+    def _makers() -> tuple[tuple[Any, Callable[[_Copier, Any], Any]], ...]:
+        return (
+            (types.FunctionType, _Copier._function),
+            (types.MethodType, _Copier._method),
+            (types.BuiltinFunctionType, _Copier._builtin_method),
+            (functools.partial, _Copier._partial),
+            (_CACHED, _Copier._cached),
+            (_DICTS, _Copier._dict),
+            ((list, deque), _Copier._list),
+            ((set, frozenset), _Copier._set),
+            (tuple, _Copier._tuple),
+        )
+
+    # modules and objects
+
+    def _module(self, module: nn.Module) -> nn.Module:
+        twin = object.__new__(module.__class__)  # fx.GraphModule's own __new__ makes another class
+        self.unfilled.append(functools.partial(self._fill_module, module, twin))
+        return twin
+
+    def _fill_module(self, module: nn.Module, twin: nn.Module) -> None:
+        state = twin.__dict__
+        for name, value in vars(module).items():
+            if name in _BACKWARD_HOOKS:
+                state[name] = type(value)()
+            elif name in FORWARD_HOOKS:
+                state[name] = type(value)(
+                    (key, self.copy(hook))
+                    for key, hook in value.items()
+                    if (id(module), key) not in self.left_out
+                )
+            elif name in INTERNAL and isinstance(value, dict):
+                state[name] = type(value)((key, self.copy(item)) for key, item in value.items())
+            else:
+                state[name] = self.copy(value)
+        state["training"] = False
+        self._shadow(module, state)
+
+    def _object(self, value: Any) -> Any:
+        kind = type(value)
+        if hasattr(kind, "__del__") or any(value is part for part in vars(kind).values()):
+            return value  # what its copies would close; what code tells by identity, as an enum
+        try:
+            if kind.__module__ not in sys.stdlib_module_names or _has_state(kind):
+                twin = object.__new__(kind)
+                self._fill_later(value, twin)
+                return twin
+        except TypeError:  # made in C
+            pass
+        return self._of_c(value)
+
+    def _of_c(self, value: Any) -> Any:
+        """A copy of an object made in C, where Python or NumPy know how; else the object itself."""
+        kind = type(value)
+        if isinstance(value, types.SimpleNamespace):
+            twin: Any = types.SimpleNamespace.__new__(kind)
+            self._fill_later(value, twin)
             return twin
-        if kind in (dict, OrderedDict, defaultdict):
-            memo[id(value)] = twin = copy(value)
-            twin.update((key, copy_value(item)) for key, item in value.items())
-            return twin
-        if kind in (tuple, set, frozenset):
-            return kind(map(copy_value, value))
-        if isinstance(value, tuple) and hasattr(value, "_make"):
-            return value._make(map(copy_value, value))
-        if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
-            return types.MethodType(value.__func__, copy_module(value.__self__))
-        if isinstance(value, functools.partial):
-            keywords = {key: copy_value(item) for key, item in value.keywords.items()}
-            return functools.partial(
-                copy_value(value.func), *map(copy_value, value.args), **keywords
-            )
-        if kind is types.FunctionType and value.__closure__:
-            return copy_closure(value)
+        if isinstance(value, torch.Generator):
+            return torch.Generator(value.device).set_state(value.get_state())
+        if kind.__module__.partition(".")[0] in _COPIED:
+            with suppress(Exception):  # a lock, a file, a generator
+                return deepcopy(value)
         return value
 
-    def copy_closure(function: types.FunctionType) -> Any:
-        """The function around copies of what it closes over (``lambda x: self.conv(x)``)."""
-        assert function.__closure__ is not None
-        cells = tuple(types.CellType() for _ in function.__closure__)
-        parts = (function.__code__, function.__globals__, function.__name__, function.__defaults__)
-        memo[id(function)] = twin = types.FunctionType(*parts, cells)
-        twin.__kwdefaults__ = function.__kwdefaults__
-        vars(twin).update(vars(function))
-        for cell, original in zip(cells, function.__closure__, strict=True):
-            try:
-                cell.cell_contents = copy_value(original.cell_contents)
-            except ValueError:  # not assigned yet
+    def _fill_later(self, value: Any, twin: Any) -> None:
+        """Give the copy of an object the attributes, later."""
+        if hasattr(value, "__dict__") or any("__slots__" in vars(c) for c in type(value).__mro__):
+            self.unfilled.append(functools.partial(self._fill_object, value, twin))
+
+    def _fill_object(self, value: Any, twin: Any) -> None:
+        for kind in type(value).__mro__:
+            for slot in vars(kind).values():
+                if isinstance(slot, types.MemberDescriptorType) and kind.__module__ != "builtins":
+                    with suppress(AttributeError, TypeError):  # not assigned yet, or of C
+                        slot.__set__(twin, self.copy(slot.__get__(value)))
+        if hasattr(value, "__dict__"):
+            state = twin.__dict__
+            state.update((name, self.copy(part)) for name, part in vars(value).items())
+            self._shadow(value, state)
+
+    def _shadow(self, value: Any, state: dict[str, Any]) -> None:
+        """Copies, on an instance, of what its class holds for all: values, and code around globals."""
+        for name, part in self._shadows(type(value)):
+            twin = self.copy(part)
+            if name in state or twin is part:
                 continue
+            is_method = isinstance(part, types.FunctionType)
+            state[name] = types.MethodType(twin, self.memo[id(value)][1]) if is_method else twin
+
+    def _shadows(self, kind: type) -> list[tuple[str, Any]]:
+        """What of a class its copied instances need of their own."""
+        if kind in self.seen:
+            return self.seen[kind]  # type: ignore[no-any-return]
+        found: list[tuple[str, Any]] = []
+        self.seen[kind] = found
+        if not class_of_user(kind):
+            return found
+        by_class: set[str] = set()
+        classes = {each.__name__ for each in kind.__mro__} | {"type", "cls", "__class__"}
+        for name, function, plain in functions_of(kind):
+            names = names_in(function.__code__)
+            if classes & (names | {*function.__code__.co_varnames}):
+                by_class |= names
+            if not self._writes(function):
+                continue
+            if plain:
+                found.append((name, function))
+            else:
+                self._fix(function)
+        known: set[str] = set()
+        for each in kind.__mro__:
+            for name, part in vars(each).items() if class_of_user(each) else ():
+                if name in known or name in by_class or name.startswith("__"):
+                    continue
+                if self._may_be_written(part) and not hasattr(type(part), "__get__"):
+                    found.append((name, part))
+            known.update(vars(each))
+        return found
+
+    # containers
+
+    def _dict(self, value: dict[Any, Any]) -> Any:
+        base = next(kind for kind in _DICTS if isinstance(value, kind))
+        twin: Any = base.__new__(type(value))
+        if isinstance(value, defaultdict):
+            twin.default_factory = self.copy(value.default_factory)
+        self._fill_later(value, twin)
+
+        def insert(items: list[tuple[Any, Any]]) -> None:
+            for key, item in items:
+                base.__setitem__(twin, key, item)
+
+        def fill() -> None:
+            items = [(self.copy(key), self.copy(item)) for key, item in base.items(value)]
+            if all(type(key) in _ATOMIC for key, _ in items):
+                insert(items)
+            else:
+                self.hashed.append(lambda: insert(items))
+
+        self.unfilled.append(fill)
         return twin
 
-    return copy_module(model)
+    def _list(self, value: Any) -> Any:
+        base = list if isinstance(value, list) else deque
+        twin = base.__new__(type(value))
+        if isinstance(value, deque):
+            deque.__init__(twin, (), value.maxlen)
+        self._fill_later(value, twin)
+        self.unfilled.append(lambda: base.extend(twin, list(map(self.copy, base.__iter__(value)))))
+        return twin
+
+    def _set(self, value: Any) -> Any:
+        if isinstance(value, frozenset):
+            items = [self.copy(item) for item in value]
+            same = all(new is old for new, old in zip(items, value, strict=True))
+            return value if same else frozenset.__new__(type(value), items)
+        twin = set.__new__(type(value))
+        self._fill_later(value, twin)
+
+        def fill() -> None:
+            items = list(map(self.copy, set.__iter__(value)))
+            self.hashed.append(lambda: set.update(twin, items))
+
+        self.unfilled.append(fill)
+        return twin
+
+    def _tuple(self, value: Any) -> Any:
+        items = [self.copy(item) for item in tuple.__iter__(value)]
+        if all(new is old for new, old in zip(items, tuple.__iter__(value), strict=True)):
+            return value
+        try:
+            twin = tuple.__new__(type(value), items)
+        except TypeError:  # of C, such as what torch.max returns
+            return type(value)(items)
+        self._fill_later(value, twin)
+        return twin
+
+    # what can be called
+
+    def _method(self, method: Any) -> Any:
+        return types.MethodType(self.copy(method.__func__), self.copy(method.__self__))
+
+    def _builtin_method(self, method: Any) -> Any:
+        owner = getattr(method, "__self__", None)
+        twin = self.copy(owner)
+        return method if twin is owner else getattr(twin, method.__name__, method)
+
+    def _partial(self, value: Any) -> Any:
+        keywords = {key: self.copy(item) for key, item in value.keywords.items()}
+        twin = type(value)(self.copy(value.func), *map(self.copy, value.args), **keywords)
+        vars(twin).update((key, self.copy(item)) for key, item in vars(value).items())
+        return twin
+
+    def _cached(self, value: Any) -> Any:
+        """A function of the user's with a cache of its own, which is empty."""
+        inner = value.__wrapped__
+        if not isinstance(inner, types.FunctionType) or not of_user(inner):
+            return value
+        return functools.lru_cache(**value.cache_parameters())(self.copy(inner))
+
+    def _function(self, function: types.FunctionType) -> Any:
+        """The function around copies of what it closes over, of its defaults and of globals."""
+        writes = self._writes(function)
+        held = (function.__defaults__, function.__kwdefaults__, vars(function))
+        if not (writes or function.__closure__ or (of_user(function) and any(held))):
+            return function
+        cells = tuple(types.CellType() for _ in function.__closure__ or ())
+        own_globals = self._globals_of(function) if writes else function.__globals__
+        twin = types.FunctionType(function.__code__, own_globals, function.__name__, None, cells)
+        twin.__qualname__, twin.__module__ = function.__qualname__, function.__module__
+        twin.__doc__, twin.__annotations__ = function.__doc__, function.__annotations__
+
+        def fill() -> None:
+            twin.__defaults__ = self.copy(function.__defaults__)
+            twin.__kwdefaults__ = self.copy(function.__kwdefaults__)
+            vars(twin).update((key, self.copy(item)) for key, item in vars(function).items())
+            for cell, original in zip(cells, function.__closure__ or (), strict=True):
+                with suppress(ValueError):  # not assigned yet
+                    cell.cell_contents = self.copy(original.cell_contents)
+
+        self.unfilled.append(fill)
+        return twin
+
+    # globals
+
+    def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
+        """A copy of a function's globals; those that it names are copied in the end."""
+        key = id(function.__globals__)
+        if key not in self.globals:
+            self.globals[key] = function.__globals__, dict(function.__globals__)
+        for name, value in named_globals(function):
+            if self._may_be_written(value):
+                self.named[key, name] = value
+        return self.globals[key][1]
+
+    def _copy_global(self, place: tuple[int, str], value: Any) -> None:
+        if place not in self.fixed:
+            self.globals[place[0]][1][place[1]] = self.copy(value)
+
+    def _fix(self, function: types.FunctionType) -> None:
+        """Share the globals that a function names: it runs as it is, and must see what others see."""
+        if ("fixed", function) in self.seen:
+            return
+        self.seen["fixed", function] = True
+        key = id(function.__globals__)
+        for name, value in named_globals(function):
+            if self._may_be_written(value):
+                self.fixed.add((key, name))
+                if key in self.globals:
+                    self.globals[key][1][name] = value
+            if isinstance(value, types.FunctionType) and of_user(value):
+                self._fix(value)
+
+    def _writes(self, function: types.FunctionType) -> bool:
+        """Whether code of the user's may write to globals, itself or in what it calls."""
+        key = "writes", function
+        if key not in self.seen:
+            self.seen[key] = False  # while it is found out: a function may call itself
+            self.seen[key] = of_user(function) and (
+                assigns_globals(function.__code__)
+                or any(self._may_be_written(value) for _, value in named_globals(function))
+            )
+        return self.seen[key]  # type: ignore[no-any-return]
+
+    def _may_be_written(self, value: Any) -> bool:
+        """Whether a global or an attribute of a class holds something that code may write to."""
+        kind = type(value)
+        if kind in _ATOMIC or isinstance(value, (*_SHARED, *_PLAIN)):
+            return False
+        if isinstance(value, types.FunctionType):
+            return self._writes(value)
+        if kind is tuple or kind is frozenset:
+            return any(map(self._may_be_written, value))
+        return kind.__module__ not in ("typing", "functools") or isinstance(value, _CACHED)
 
 
 INTERNAL = frozenset(vars(nn.Module()))
 """The attributes that every module has."""
 
 
-def held_tensors(model: nn.Module) -> list[Tensor]:
+def held_tensors(model: nn.Module, left_out: Hooks = frozenset()) -> list[Tensor]:
     """All tensors that a structural copy of the model would share, each once."""
     found: list[Tensor] = []
-    structural_copy(model, replace_tensor=lambda path, tensor: found.append(tensor))
+    structural_copy(
+        model, replace_tensor=lambda path, tensor: found.append(tensor), left_out=left_out
+    )
     return found
 
 
 def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
-    """Parameters are shared with the model; buffers are not, for its forward may count in them."""
-    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+    """A tensor of its own for each of the model's; those of parameters are views of them.
+
+    So no forward counts in the model's buffers, or gives its parameters other data. Code that writes
+    to the values of parameters needs :func:`own_values`.
+    """
+    if type(tensor) is not nn.Parameter:
+        return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+    return _parameter(tensor, tensor.detach())
+
+
+def own_values(path: str | None, tensor: Tensor) -> Tensor:
+    """A copy of each of the model's tensors."""
+    values = tensor.detach().clone()
+    return _parameter(tensor, values) if isinstance(tensor, nn.Parameter) else values
+
+
+def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
+    requires_grad = original.requires_grad and not values.is_inference()
+    parameter = nn.Parameter(values, requires_grad=requires_grad)
+    vars(parameter).update(vars(original))
+    return parameter
 
 
 def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:

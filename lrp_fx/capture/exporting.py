@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import re
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental import proxy_tensor
 from torch.utils._pytree import TreeSpec
 
 from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
-from lrp_fx.capture.copying import named_tensors, own_buffer, structural_copy
+from lrp_fx.capture.copying import Hooks, named_tensors, own_buffer, structural_copy
+from lrp_fx.capture.exclusive import exporting
+from lrp_fx.capture.running import cloned
 from lrp_fx.sources import with_source
 
-_LOCK = threading.Lock()
 PREFIX = "model"
 _SOURCE = re.compile(r'File "([^"]+)", line (\d+)')
 _TORCH = f"{torch.__path__[0]}/"
@@ -43,72 +38,50 @@ class _Positional(nn.Module):
         self.report = report
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
-        leaves, spec = flattened(self.arguments.call(self.model, tensors))
+        before = _attributes(self.model)
+        try:
+            leaves, spec = flattened(self.arguments.call(self.model, tensors))
+        except Exception as error:  # torch prints a graph beside some kinds of errors
+            raise NotExportable(first_line(error)) from error
+        finally:
+            _restore(before)
         self.report(spec)
         return tuple(leaves)
 
 
-class _OneThreadTracer(proxy_tensor._ModuleStackTracer):
-    """The tracer of ``torch.export``, which follows the modules of the thread alone that made it.
+def _attributes(model: nn.Module) -> list[tuple[Any, Any]]:
+    """All attributes of a model's modules and the containers in them, with copies of them as they are.
 
-    While it traces, ``torch.export`` sends every module call of the process through it: another
-    thread's forward would fail in it, and get into the paths that it records.
+    ``torch.export`` warns of tensors that a forward leaves there; in a copy nobody will find them.
     """
-
-    def __init__(self, scope_root: Any) -> None:
-        super().__init__(scope_root)
-        self.thread = threading.get_ident()
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if threading.get_ident() != self.thread:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
-        if threading.get_ident() != self.thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+    found: list[tuple[Any, Any]] = []
+    known: set[int] = set()
+    waiting: list[Any] = [vars(module) for module in model.modules()]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in known or not isinstance(value, (dict, list, tuple)):
+            continue
+        known.add(id(value))
+        if not isinstance(value, tuple):
+            found.append((value, value.copy()))
+        waiting += value.values() if isinstance(value, dict) else value
+    return found
 
 
-@contextmanager
-def _this_thread_only() -> Iterator[None]:
-    """Let ``torch.export`` use :class:`_OneThreadTracer`."""
-    name = "_ModuleStackTracer"
-    original = getattr(proxy_tensor, name)
-    setattr(proxy_tensor, name, _OneThreadTracer)
-    try:
-        yield
-    finally:
-        setattr(proxy_tensor, name, original)
+def _restore(attributes: list[tuple[Any, Any]]) -> None:
+    for value, before in attributes:
+        value.clear()
+        value.update(before) if isinstance(value, dict) else value.extend(before)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what torch.export prints of a failure off the screen; other threads still print."""
-    here, stream = threading.get_ident(), sys.stderr
-
-    class Silent(io.TextIOBase):
-        def write(self, text: str) -> int:
-            return len(text) if threading.get_ident() == here else stream.write(text)
-
-    with redirect_stderr(Silent()):
-        yield
-
-
-@contextmanager
-def exporting() -> Iterator[None]:
-    """What every use of ``torch.export`` needs: one at a time, this thread's modules only, quiet."""
-    with _LOCK, _this_thread_only(), warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def export(model: nn.Module, arguments: Arguments) -> Captured:
+def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     """Read ``model`` by exporting a structural copy of it, functionalized, for any batch size.
 
     The first dimension of the first tensor is the batch; tensors of the same first size share it.
     The sample is repeated to a batch of two, because with one sample ``torch.export`` takes the
     batch size for a constant. Where the batch cannot be left open, the graph holds for this one.
+    Each tensor is a clone: ``torch.export`` knows tensors by identity, and an argument that is another
+    one too, or a parameter, must be read as a tensor of its own. Hooks in ``left_out`` are not called.
 
     Raises:
         NotExportable: with the reason that ``torch.export`` gave.
@@ -123,9 +96,9 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
             originals[_memory(copy)] = tensor
             return copy
 
-        copy = structural_copy(model, replace_tensor=own)
-        wrapped = _Positional(copy, arguments, specs.append).eval()
-        for tensors, shapes in samples(arguments.tensors):
+        for tensors, shapes in samples(cloned(arguments)):
+            copy = structural_copy(model, replace_tensor=own, left_out=left_out)
+            wrapped = _Positional(copy, arguments, specs.append).eval()
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):
@@ -134,6 +107,8 @@ def export(model: nn.Module, arguments: Arguments) -> Captured:
             except Exception as error:
                 reason = error
         if program is None:
+            if isinstance(reason, NotExportable):
+                raise reason
             raise NotExportable(first_line(reason)) from reason
         return as_captured(program.module(), model, specs[-1], "export", originals)
 
@@ -196,6 +171,10 @@ def as_captured(
             path = str(node.target).removeprefix(f"{PREFIX}.")
             if path not in known:
                 value = _attribute(exported, str(node.target))
+                if not isinstance(value, Tensor):
+                    raise NotExportable(
+                        f"the graph holds a {type(value).__name__}, which is no tensor"
+                    )
                 value = originals.get(_memory(value), value)
                 path = paths.get(id(value), f"_constant_{len(constants)}")
                 if path not in known:

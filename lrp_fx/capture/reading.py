@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -14,24 +13,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.aten import name_of, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured, flattened, where
-from lrp_fx.capture.copying import own_buffer, structural_copy
+from lrp_fx.capture.captured import Arguments, Call, Captured, where
+from lrp_fx.capture.copying import walk
 from lrp_fx.capture.exporting import NotExportable, export
+from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.recording import NotRecordable, record
+from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model
 from lrp_fx.capture.symbolic import NotTraceable, trace
-from lrp_fx.errors import CaptureError, InputError
+from lrp_fx.errors import CaptureError
 
 WAYS = ("auto", "symbolic", "export", "record")
 _READERS = {"symbolic": trace, "export": export, "record": record}
 
-SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
-"""Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
-order, so the two differ by the choice of kernels at most."""
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
 """The same for a graph with folded batch norm: rounding differs and deep networks amplify it (1e10
 times was seen, on norms with tiny variances); a wrong fold differs by order one."""
-LOW_PRECISION = 5e-2
-"""For half precisions, in either case."""
 
 
 def read(
@@ -50,13 +46,15 @@ def read(
     Raises:
         CaptureError: when no way reads the model; with the reason of each.
     """
+    _refuse_quantized(model)
     reasons = []
+    left_out = assumed_observers(model) if own is None else observers(model, arguments)
     for each in _READERS if way == "auto" else (way,):
         if each != "symbolic" and own is None:
             reasons.append(f"{each}: needs example inputs")
             continue
         try:
-            captured = _READERS[each](model, arguments)
+            captured = _READERS[each](model, arguments, left_out)
         except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
             continue
@@ -80,21 +78,19 @@ def read(
     )
 
 
-def run_model(model: nn.Module, arguments: Arguments) -> list[object]:
-    """The flat outputs of the model in eval mode, run on a copy that shares its parameters.
+def _refuse_quantized(model: nn.Module) -> None:
+    """Say that quantized layers hold no weights that a rule could use.
 
     Raises:
-        InputError: when the model itself fails on the arguments.
+        CaptureError: if there are any.
     """
-    copy = structural_copy(model, replace_tensor=own_buffer)
-    try:
-        with torch.no_grad():
-            return flattened(arguments.call(copy, _cloned(arguments)))[0]
-    except Exception as error:
-        shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
-        raise InputError(
-            f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"
-        ) from error
+    for path, module in walk(model):
+        kind = type(module)
+        if kind.__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
+            raise CaptureError(
+                f"module '{path}' ({kind.__name__}) is quantized: its packed integer weights are open to "
+                "no rule. Explain the float model from before the quantization."
+            )
 
 
 def _packs(model: nn.Module, arguments: Arguments) -> bool:
@@ -122,7 +118,7 @@ def _refuse_random(
         CaptureError: if two runs of the model on the same arguments differ.
     """
     again = run_model(model, arguments)
-    if all(_close(a, b, SAME_KERNELS) for a, b in zip(own, again, strict=True)):
+    if all(close(a, b, SAME_KERNELS) for a, b in zip(own, again, strict=True)):
         return
     nodes = [node for node in captured.module.graph.nodes if _draws(node)]
     lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in nodes)
@@ -150,7 +146,7 @@ def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object])
     """
     with _OwnCode():
         written = run_model(model, arguments)
-    if all(_close(a, b, REORDERED) for a, b in zip(own, written, strict=True)):
+    if all(close(a, b, REORDERED) for a, b in zip(own, written, strict=True)):
         return
     kinds = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
     fast = [(path, m) for path, m in model.named_modules() if isinstance(m, kinds)]
@@ -183,11 +179,11 @@ def reproduces(
     """Whether the graph computes ``own`` from the arguments."""
     try:
         with torch.no_grad():
-            mine = module(*_cloned(arguments))
+            mine = module(*cloned(arguments))
     except Exception:
         return False
     return len(own) == len(mine) and all(
-        _close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
+        close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
     )
 
 
@@ -200,30 +196,10 @@ def same_in_double(one: fx.GraphModule, other: fx.GraphModule, arguments: Argume
     exact = replace(arguments, tensors=tensors)
     try:
         with torch.no_grad():
-            expected = list(deepcopy(one).double()(*_cloned(exact)))
+            expected = list(deepcopy(one).double()(*cloned(exact)))
     except Exception:
         return False
     return reproduces(deepcopy(other).double(), exact, expected, REORDERED)
-
-
-def _cloned(arguments: Arguments) -> tuple[Tensor, ...]:
-    """The tensors, copied: the model may overwrite its inputs."""
-    return tuple(tensor.detach().clone() for tensor in arguments.tensors)
-
-
-def _close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
-    if not isinstance(own, Tensor) or not isinstance(mine, Tensor):
-        return not isinstance(own, Tensor) and not isinstance(mine, Tensor)
-    if own.shape != mine.shape or own.dtype != mine.dtype:
-        return False
-    if own.numel() == 0 or not own.is_floating_point():
-        return torch.equal(own, mine)
-    finite = torch.isfinite(own)
-    if not torch.equal(finite, torch.isfinite(mine)):
-        return False
-    own, mine = own.masked_fill(~finite, 0), mine.masked_fill(~finite, 0)
-    tolerance = tolerances.get(own.dtype, LOW_PRECISION)
-    return bool((own - mine).abs().max() <= tolerance * own.abs().max())
 
 
 def first_difference(model: nn.Module, captured: Captured, arguments: Arguments) -> str:
@@ -241,15 +217,14 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
 
     try:
         with torch.no_grad():
-            Recorder(captured.module, garbage_collect_values=False).run(*_cloned(arguments))
-            with _outputs_of_modules(model) as (twin, outputs):
-                arguments.call(twin, _cloned(arguments))
+            Recorder(captured.module, garbage_collect_values=False).run(*cloned(arguments))
+        outputs = _outputs_of_modules(model, arguments)
     except Exception as error:
         return f" ({error})"
     for call, own in outputs:
         if call in last and isinstance(own, Tensor):
             node = last[call]
-            if not _close(own, values.get(node), SAME_KERNELS):
+            if not close(own, values.get(node), SAME_KERNELS):
                 if not call[0]:
                     return ", in its own forward"
                 source = f" at {node.meta['source']}" if node.meta.get("source") else ""
@@ -257,24 +232,22 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
     return ""
 
 
-@contextmanager
-def _outputs_of_modules(
-    model: nn.Module,
-) -> Iterator[tuple[nn.Module, list[tuple[Call, object]]]]:
-    """A copy of the model that notes what each module call returned, in order."""
-    copy = structural_copy(model, replace_tensor=own_buffer)
-    outputs: list[tuple[Call, object]] = []
-    counts: dict[str, int] = {}
+def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Call, object]]:
+    """What each module call of a copy of the model returned, in order."""
 
-    def note(path: str) -> Any:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
+    def run(copy: nn.Module) -> list[tuple[Call, object]]:
+        outputs: list[tuple[Call, object]] = []
+        counts: dict[str, int] = {}
+
+        def note(path: str, module: nn.Module, inputs: object, output: object) -> None:
             count = counts.get(path, 0)
             counts[path] = count + 1
             kept = output.clone() if isinstance(output, Tensor) else output
             outputs.append(((path, count), kept))
 
-        return hook
+        for path, module in copy.named_modules():
+            module.register_forward_hook(functools.partial(note, path))
+        arguments.call(copy, cloned(arguments))
+        return outputs
 
-    for path, module in copy.named_modules():
-        module.register_forward_hook(note(path))
-    yield copy, outputs
+    return isolated(model, run)  # type: ignore[no-any-return]

@@ -7,8 +7,6 @@ call: the next input may take another branch.
 from __future__ import annotations
 
 import functools
-import threading
-import warnings
 from typing import Any
 
 import torch
@@ -18,30 +16,33 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
-from lrp_fx.capture.copying import held_tensors, own_buffer, structural_copy
+from lrp_fx.capture.copying import Hooks, held_tensors, own_values, structural_copy
+from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.exporting import PREFIX, as_captured
 from lrp_fx.sources import with_source
-
-_LOCK = threading.Lock()
 
 
 class NotRecordable(Exception):
     """The call cannot be recorded; with the reason."""
 
 
-def record(model: nn.Module, arguments: Arguments) -> Captured:
+def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     """Read what ``model`` does with these arguments, by running a structural copy of it once.
+
+    Hooks in ``left_out`` are not called.
 
     Raises:
         NotRecordable: with the reason that PyTorch gave.
     """
     specs: list[TreeSpec] = []
-    held = held_tensors(model)
+    held = held_tensors(model, left_out)
     count = len(arguments.tensors)
 
     def run(*tensors: torch.Tensor) -> tuple[Any, ...]:
         given = {id(own): tensor for own, tensor in zip(held, tensors[count:], strict=True)}
-        copy = structural_copy(model, replace_tensor=lambda path, tensor: given[id(tensor)])
+        copy = structural_copy(
+            model, replace_tensor=lambda path, tensor: given[id(tensor)], left_out=left_out
+        )
         _announce(copy)
         leaves, spec = flattened(arguments.call(copy, tensors[:count]))
         specs.append(spec)
@@ -53,10 +54,9 @@ def record(model: nn.Module, arguments: Arguments) -> Captured:
         _error_on_data_dependent_ops=False,
     )
     try:
-        with _LOCK, torch.no_grad(), warnings.catch_warnings(), traceback.preserve_node_meta():
-            warnings.simplefilter("ignore")
+        with alone(), torch.no_grad(), traceback.preserve_node_meta():
             inputs = (tensor.detach().clone() for tensor in arguments.tensors)
-            module = with_source(recorder(*inputs, *(own_buffer(None, tensor) for tensor in held)))
+            module = with_source(recorder(*inputs, *(own_values(None, tensor) for tensor in held)))
     except Exception as error:
         raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
     _hold(module, held, count)

@@ -11,9 +11,8 @@ import functools
 import itertools
 import operator
 import sys
-import threading
 import weakref
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,7 +21,8 @@ from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import Packet, aten, overloads_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.copying import structural_copy
+from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
 from lrp_fx.errors import LRPError
 from lrp_fx.sources import with_source
@@ -33,8 +33,11 @@ _STATIC_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "is_cuda", "
 _STATIC_METHODS = frozenset(
     {"size", "dim", "numel", "stride", "is_floating_point", "is_contiguous"}
 )
+_OWN_ATTRIBUTES = frozenset({"node", "tracer", "value", "is_tensor", "aliases", "whole"})
 _INPLACE = {f"__{op}__": getattr(operator, op) for op in ("iadd", "isub", "imul", "itruediv")}
-_LOCK = threading.Lock()
+
+Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"
+"""Proxies by their ids: what is told apart by ``==`` would be traced."""
 
 
 class NotTraceable(Exception):
@@ -45,7 +48,8 @@ class TensorProxy(fx.Proxy):
     """Stands for a tensor, a tuple of tensors or a size while the copy runs.
 
     ``node`` is rebound by an in-place operation, as the memory behind a tensor is: whoever holds the
-    proxy sees the new value. ``aliases`` are the proxies that may share its memory.
+    proxy sees the new value. ``aliases`` are the proxies that may share its memory, ``whole`` those of
+    them that are all of it (``x`` and ``x.data``).
     """
 
     node: fx.Node
@@ -55,7 +59,23 @@ class TensorProxy(fx.Proxy):
         super().__init__(node, tracer)
         self.value = value
         self.is_tensor = True
-        self.aliases: weakref.WeakSet[TensorProxy] = weakref.WeakSet([self])
+        self.aliases: Proxies = weakref.WeakValueDictionary({id(self): self})
+        self.whole: Proxies = weakref.WeakValueDictionary({id(self): self})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data":
+            self._share(value if isinstance(value, TensorProxy) else self.tracer.constant(value))
+        elif name in _OWN_ATTRIBUTES:
+            super().__setattr__(name, value)
+        else:
+            raise NotTraceable(f"a write to '.{name}' of a tensor")
+
+    def _share(self, other: TensorProxy) -> None:
+        """Let go of the memory, and be another one's."""
+        del self.aliases[id(self)], self.whole[id(self)]
+        self.node, self.value = other.node, other.value
+        self.aliases, self.whole = other.aliases, other.whole
+        self.aliases[id(self)] = self.whole[id(self)] = self
 
     def __getattr__(self, name: str) -> Any:
         if self.value is not None:
@@ -72,11 +92,11 @@ class TensorProxy(fx.Proxy):
         if name in results_of(self.node):
             return self.tracer.item(self, results_of(self.node).index(name))
         if name in ("T", "mT"):
-            return self.tracer.create_proxy(
-                "call_method", "t" if name == "T" else "mT", (self,), {}
-            )
+            return self.tracer._call(aten.numpy_T if name == "T" else aten.mT, (self,), {})
         if name == "data":
-            return self
+            data = TensorProxy(self.node, self.tracer, self.value)
+            data._share(self)
+            return data
         if name.startswith("__"):
             raise AttributeError(name)
         return functools.partial(self._method, name)
@@ -197,17 +217,18 @@ class SymbolicTracer(fx.proxy.TracerBase):
         source = args[0] if args else None
         if is_view(packet) and isinstance(source, TensorProxy):
             result.aliases = source.aliases
-            result.aliases.add(result)
+            result.aliases[id(result)] = result
         return result
 
     def _call_inplace(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         target = args[0]
         if not isinstance(target, TensorProxy):
             raise NotTraceable("an in-place operation on a constant")
-        if any(proxy is not target for proxy in target.aliases):
+        if set(target.aliases) - set(target.whole):
             raise NotTraceable("an in-place operation on a tensor that shares memory with another")
-        target.node = self._record("call_function", packet, args, kwargs).node
-        target.value = None
+        node = self._record("call_function", packet, args, kwargs).node
+        for proxy in list(target.whole.values()):
+            proxy.node, proxy.value = node, None
         return target
 
     def scalar(self, kind: str, target: Any, args: Any, kwargs: Any) -> TensorProxy:
@@ -304,21 +325,23 @@ def _user_line() -> str | None:
     return None
 
 
-def trace(model: nn.Module, arguments: Arguments) -> Captured:
+def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     """Read ``model`` by symbolic tracing; ``arguments.tensors`` are not looked at.
+
+    Hooks in ``left_out`` are not called.
 
     Raises:
         NotTraceable: when the model's Python wants to know a value.
         LRPError: when the model cannot be explained by any capture.
     """
-    with _LOCK:
+    with alone():
         tracer = SymbolicTracer()
         count = sum(1 for leaf in arguments.constants if repr(leaf) == "<tensor>")
         inputs = tuple(
             tracer.proxy(tracer.create_node("placeholder", f"input_{i}", (), {}))
             for i in range(count)
         )
-        copy = structural_copy(model, replace_tensor=tracer.parameter, keep_hooks=False)
+        copy = structural_copy(model, replace_tensor=tracer.parameter, left_out=left_out)
         paths = {id(module): path for path, module in copy.named_modules()}
         try:
             tracer.announce(copy, paths)

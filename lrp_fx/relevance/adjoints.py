@@ -6,6 +6,7 @@ operation's other arguments by their ATen names, and returns a tensor of the inp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +49,10 @@ def t(q: Tensor, shape: Shape) -> Tensor:
     return q.t()
 
 
+def numpy_t(q: Tensor, shape: Shape) -> Tensor:
+    return q.permute(*reversed(range(q.dim())))
+
+
 def mt(q: Tensor, shape: Shape) -> Tensor:
     return q.mT
 
@@ -71,8 +76,17 @@ def tile(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
 
 
 def repeat_interleave(
-    q: Tensor, shape: Shape, repeats: int, dim: int | None, output_size: int | None = None
+    q: Tensor,
+    shape: Shape,
+    repeats: int | Tensor,
+    dim: int | None = None,
+    output_size: int | None = None,
 ) -> Tensor:
+    if isinstance(repeats, Tensor):
+        size = math.prod(shape) if dim is None else shape[dim]
+        places = torch.arange(size, device=q.device).repeat_interleave(repeats.expand(size))
+        flat = q.new_zeros(size if dim is None else shape)
+        return flat.index_add(dim or 0, places, q).reshape(shape)
     if dim is None:
         return q.reshape(-1, repeats).sum(1).reshape(shape)
     dim %= len(shape)
@@ -296,7 +310,7 @@ ROUTING: dict[str, Adjoint] = {
     "permute": permute,
     "transpose": transpose,
     "t": t,
-    "numpy_T": t,
+    "numpy_T": numpy_t,
     "mT": mt,
     "movedim": movedim,
     "expand": expand,

@@ -1,0 +1,86 @@
+"""What the code of a function names: globals that it may write to."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from typing import Any
+
+_LIBRARIES = tuple(
+    sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+@functools.cache
+def _in_library(filename: str) -> bool:
+    return (
+        filename.startswith((*_LIBRARIES, "<frozen")) or "site-packages" in filename
+    )  # of another environment
+
+
+def of_user(function: types.FunctionType) -> bool:
+    """Whether a function is no part of Python or of an installed package."""
+    return not _in_library(function.__code__.co_filename)
+
+
+def class_of_user(kind: type) -> bool:
+    """Whether a class is no part of Python or of an installed package."""
+    module = sys.modules.get(kind.__module__)
+    filename = getattr(module, "__file__", None)
+    return kind.__module__ != "builtins" and not (filename and _in_library(filename))
+
+
+@functools.lru_cache(maxsize=1024)
+def names_in(code: types.CodeType) -> frozenset[str]:
+    """All names of globals and attributes in some code and the functions inside it."""
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return frozenset(code.co_names).union(*map(names_in, inner))
+
+
+@functools.lru_cache(maxsize=1024)
+def assigns_globals(code: types.CodeType) -> bool:
+    """Whether some code, or a function inside it, binds a global anew."""
+    if any(step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for step in dis.get_instructions(code)):
+        return True
+    return any(assigns_globals(c) for c in code.co_consts if isinstance(c, types.CodeType))
+
+
+def named_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """The globals that a function's code names, with their values."""
+    known = function.__globals__
+    for name in sorted(names_in(function.__code__)):
+        if name in known:
+            yield name, known[name]
+
+
+def functions_of(kind: type) -> Iterator[tuple[str, types.FunctionType, bool]]:
+    """The user's functions in a class and its bases: (name, function, whether it is a plain method).
+
+    A plain method is what ``instance.name`` finds; static and class methods, properties, operators
+    and what a subclass overrides are not.
+    """
+    found: set[str] = set()
+    for each in kind.__mro__:
+        if not class_of_user(each):
+            found.update(vars(each))
+            continue
+        for name, value in vars(each).items():
+            plain = isinstance(value, types.FunctionType) and name not in found
+            found.add(name)
+            if name in ("__init__", "__new__", "__post_init__", "__init_subclass__"):
+                continue
+            for function in _inside(value):
+                if of_user(function):
+                    yield name, function, plain and not name.startswith("__")
+
+
+def _inside(value: Any) -> list[types.FunctionType]:
+    if isinstance(value, property):
+        parts = [value.fget, value.fset, value.fdel]
+    else:
+        parts = [getattr(value, "__func__", value)]
+    return [part for part in parts if isinstance(part, types.FunctionType)]

@@ -1,0 +1,122 @@
+"""Runs of the user's model, on copies that share nothing which the run writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lrp_fx.capture.captured import Arguments, flattened
+from lrp_fx.capture.copying import Hooks, own_buffer, own_values, structural_copy
+from lrp_fx.errors import InputError
+
+SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
+order, so the two differ by the choice of kernels at most."""
+LOW_PRECISION = 5e-2
+"""For half precisions."""
+
+
+class _Written(BaseException):
+    """The model writes to its parameters; no ``except Exception`` of the model's catches it."""
+
+
+class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Ends the run before an operation writes to the values of parameters."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.memory = set(map(_storage, parameters)) - {None}
+        self.hit = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            for position, argument in enumerate(func._schema.arguments):
+                if argument.alias_info is None or not argument.alias_info.is_write:
+                    continue
+                inside = position < len(args)
+                self._check(args[position] if inside else kwargs.get(argument.name))
+        return func(*args, **kwargs)
+
+    def _check(self, written: Any) -> None:
+        many = written if isinstance(written, (list, tuple)) else (written,)
+        if any(isinstance(t, Tensor) and _storage(t) in self.memory for t in many):
+            self.hit = True
+            raise _Written
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """Where a tensor's values are; None where it has no memory of that kind, as a sparse one."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def isolated(
+    model: nn.Module, run: Callable[[nn.Module], Any], left_out: Hooks = frozenset()
+) -> Any:
+    """What ``run`` returns for a copy of ``model``, without gradients.
+
+    The copy shares the values of the parameters. If its code is about to write to them, the run begins
+    anew on a copy with values of its own.
+    """
+    copy = structural_copy(model, replace_tensor=own_buffer, left_out=left_out)
+    with torch.no_grad():
+        guard = _Guard(copy.parameters())
+        try:
+            with guard:
+                result = run(copy)
+        except _Written:
+            pass
+        if not guard.hit:
+            return result
+        return run(structural_copy(model, replace_tensor=own_values, left_out=left_out))
+
+
+def run_model(
+    model: nn.Module, arguments: Arguments, left_out: Hooks = frozenset()
+) -> list[object]:
+    """The flat outputs of the model in eval mode, run on a copy.
+
+    Raises:
+        InputError: when the model itself fails on the arguments.
+    """
+
+    def run(copy: nn.Module) -> list[object]:
+        return flattened(arguments.call(copy, cloned(arguments)))[0]
+
+    try:
+        return isolated(model, run, left_out)  # type: ignore[no-any-return]
+    except InputError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
+        raise InputError(
+            f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def cloned(arguments: Arguments) -> tuple[Tensor, ...]:
+    """The tensors, each with memory of its own: the model may overwrite its inputs."""
+    return tuple(tensor.detach().clone() for tensor in arguments.tensors)
+
+
+def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
+    """Whether two outputs are the same up to a tolerance, relative to the largest entry."""
+    if not isinstance(own, Tensor) or not isinstance(mine, Tensor):
+        return not isinstance(own, Tensor) and not isinstance(mine, Tensor)
+    if own.shape != mine.shape or own.dtype != mine.dtype:
+        return False
+    if own.numel() == 0 or not own.is_floating_point():
+        return torch.equal(own, mine)
+    finite = torch.isfinite(own)
+    if not torch.equal(finite, torch.isfinite(mine)):
+        return False
+    own, mine = own.masked_fill(~finite, 0), mine.masked_fill(~finite, 0)
+    tolerance = tolerances.get(own.dtype, LOW_PRECISION)
+    return bool((own - mine).abs().max() <= tolerance * own.abs().max())
