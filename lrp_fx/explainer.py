@@ -349,8 +349,8 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
     """
     if isinstance(inputs, PackedSequence):
         raise InputError(
-            "the input is a PackedSequence, which no graph can hold: its sizes are values. Pass the padded "
-            "tensor to a model that takes it, one length at a time where padding must not count"
+            "the input is a PackedSequence, which no graph can hold: its sizes are values. Pass the "
+            "padded tensor to a model that takes it, one length at a time where padding must not count"
         )
     if not inputs:
         raise InputError("there are no inputs: pass a tensor or a tuple of tensors")

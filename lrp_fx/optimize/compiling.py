@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
+from lrp_fx.capture.exclusive import alone
 from lrp_fx.errors import OptionError
 
 NO_COMPILER = (
@@ -41,10 +42,19 @@ def compiled(module: fx.GraphModule) -> Callable[..., Any]:
             other libraries.
     """
     function = torch.compile(module, fullgraph=True)
+    known: set[tuple[Any, ...]] = set()
 
     def call(*args: Any) -> Any:
+        forms = tuple(
+            (a.shape, a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args
+        )
         try:
-            return function(*args)
+            if forms in known:
+                return function(*args)
+            with alone():  # it compiles, and traces for that
+                result = function(*args)
+            known.add(forms)
+            return result
         except torch._dynamo.exc.Unsupported as error:
             reason = str(error).strip().partition("\n")[0]
             raise OptionError(

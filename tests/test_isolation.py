@@ -1,0 +1,414 @@
+"""Explaining writes to nothing of the user's, calls no observing hook, and leaves the process as it was."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import functools
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from lrp_fx import LRPFx
+from lrp_fx.capture import Arguments
+from lrp_fx.capture.copying import own_buffer, structural_copy
+from lrp_fx.capture.observers import observers
+from lrp_fx.errors import CaptureError, InputError, LRPError
+
+ways = pytest.mark.parametrize("way", ["symbolic", "export", "record"])
+ROUNDING = 1e-9
+"""Float64, a handful of operations."""
+
+KEPT: dict[str, Any] = {}
+COUNT = 0
+
+
+def keep(name: str, value: Any) -> None:
+    KEPT[name] = value
+
+
+class Slotted:
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+
+
+class Lists(list[int]):
+    pass
+
+
+@dataclass
+class Log:
+    steps: int = 0
+    seen: list[int] = field(default_factory=list)
+
+
+@functools.cache
+def table(size: int) -> Tensor:
+    return torch.ones(size, dtype=torch.double)
+
+
+class Writer(nn.Module):
+    """Writes to everything that it reaches but to its class by name."""
+
+    shared: ClassVar[dict[str, int]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 3, bias=False)
+        self.held = {
+            "counter": collections.Counter(),
+            "users": collections.UserList(),
+            "array": np.zeros(1),
+            "slotted": Slotted(),
+            "lists": Lists(),
+            "log": Log(),
+            "deque": collections.deque(maxlen=3),
+            "set": set(),
+        }
+        self.add = self.held["log"].seen.append  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        global COUNT
+        COUNT += 1
+        held: dict[str, Any] = self.held
+        held["counter"]["calls"] += 1
+        held["users"].append(1)
+        held["array"][0] += 1
+        held["slotted"].items.append(1)
+        held["lists"].append(1)
+        held["log"].steps += 1
+        held["deque"].append(1)
+        held["set"].add(len(held["set"]))
+        self.add(1)
+        self.shared["calls"] = self.shared.get("calls", 0) + 1
+        keep("input", x)
+        return self.dense(x) * table(3)  # type: ignore[no-any-return]
+
+
+@ways
+def test_what_forward_writes_to_stays_as_it_was(way: str) -> None:
+    """Containers, arrays, objects, globals, attributes of classes, caches."""
+    model = Writer().double()
+    KEPT.clear()
+    table.cache_clear()
+    LRPFx(model, "zero", capture=way).attribute(torch.randn(2, 4, dtype=torch.double), 1)
+    held: dict[str, Any] = model.held
+    assert COUNT == 0
+    assert KEPT == {}
+    assert Writer.shared == {}
+    assert table.cache_info().currsize == 0
+    assert held["counter"] == {}
+    assert held["array"][0] == 0
+    assert held["log"] == Log()
+    assert [len(held[n]) for n in ("users", "lists", "deque", "set")] == [0, 0, 0, 0]
+    assert held["slotted"].items == []
+
+
+def test_a_copy_is_one_of_a_whole() -> None:
+    """What is one object in the model is one in its copy; cycles, depth and what cannot be copied do
+    no harm.
+    """
+    model = nn.Linear(2, 2)
+    chain = Log()
+    model.first = model.second = chain  # type: ignore[assignment]
+    chain.owner, chain.lock, chain.lazy = model, threading.Lock(), (i for i in range(3))  # type: ignore[attr-defined]
+    chain.next = end = Log()  # type: ignore[attr-defined]
+    for _ in range(5000):
+        end.next = end = Log()  # type: ignore[attr-defined]
+    twin: Any = structural_copy(model, replace_tensor=own_buffer)
+    assert twin.first is twin.second
+    assert twin.first is not chain
+    assert twin.first.owner is twin
+    assert twin.first.lock is chain.lock  # type: ignore[attr-defined]
+    assert twin.first.next is not chain.next  # type: ignore[attr-defined]
+    assert twin.weight is not model.weight
+    assert twin.weight.data_ptr() == model.weight.data_ptr()
+
+
+class Reader(nn.Module):
+    """Reads what a hook left in a global."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 2, bias=False)
+        self.first.register_forward_hook(lambda m, i, o: keep("feature", o))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.first(x)
+        return self.last(KEPT["feature"].relu())  # type: ignore[no-any-return]
+
+
+@ways
+def test_what_a_hook_leaves_to_the_model_is_read(way: str) -> None:
+    """Even where the user's own run on the same input left the right value behind."""
+    torch.manual_seed(0)
+    model, x = Reader().double().eval(), torch.randn(3, 4, dtype=torch.double)
+    model(x)
+    plain = nn.Sequential(model.first, nn.ReLU(), model.last)
+    expected = LRPFx(structural_copy(plain), "zero").attribute(x, 1)
+    before = KEPT["feature"]
+    assert (LRPFx(model, "zero", capture=way).attribute(x, 1) - expected).abs().max() <= ROUNDING
+    assert KEPT["feature"] is before
+
+
+class GradCam:
+    """Keeps what a layer returns, as many tools do."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def save(self, module: nn.Module, given: Any, output: Tensor) -> None:
+        self.kept.append(output)
+        output.numpy()  # no stand-in of a tensor can do this
+
+
+@ways
+def test_hooks_that_observe_are_not_called(way: str) -> None:
+    """They never see what stands for a tensor, and what they keep stays."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double().eval()
+    x = torch.randn(3, 4, dtype=torch.double)
+    expected = LRPFx(model, "zero").attribute(x, 1)
+    cam = GradCam()
+    model[1].register_forward_hook(cam.save)
+    found = LRPFx(model, "zero", capture=way).attribute(x, 1)
+    assert cam.kept == []
+    assert (found - expected).abs().max() <= ROUNDING
+
+
+def test_hooks_act_or_observe() -> None:
+    """Returning, writing in place and setting a weight are acts."""
+    model = nn.Sequential(
+        nn.Linear(4, 4), prune.identity(nn.Linear(4, 4), "weight"), nn.Linear(4, 4)
+    )
+    x = Arguments.of((torch.randn(2, 4),))
+
+    def in_place(module: nn.Module, given: Any, output: Tensor) -> None:
+        output.mul_(2)
+
+    model[0].register_forward_hook(in_place)
+    model[0].register_forward_hook(lambda m, i, o: o + 1)
+    watch = model[2].register_forward_hook(lambda m, i, o: None)
+    early = model[2].register_forward_pre_hook(lambda m, i: None)
+    assert observers(model, x) == {(id(model[2]), watch.id), (id(model[2]), early.id)}
+
+
+class MaxNorm(nn.Linear):
+    """Weights of bounded norm, as many networks for EEG have them."""
+
+    def __init__(self, write: Callable[[nn.Parameter], None]) -> None:
+        super().__init__(4, 3, bias=False)
+        self.write = write
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.write(self.weight)
+        return super().forward(x)
+
+
+def _assign(p: nn.Parameter) -> None:
+    p.data = torch.renorm(p.data, 2, 0, 0.25)
+
+
+def _multiply_data(p: nn.Parameter) -> None:
+    p.data.mul_(0.5)
+
+
+def _multiply(p: nn.Parameter) -> None:
+    with torch.no_grad():
+        p.mul_(0.5)
+
+
+def _copy(p: nn.Parameter) -> None:
+    with torch.no_grad():
+        p.copy_(torch.renorm(p, 2, 0, 0.25))
+
+
+@pytest.mark.parametrize("write", [_assign, _multiply_data, _multiply, _copy])
+@pytest.mark.parametrize("way", ["symbolic", "export", "record"])
+def test_weights_that_forward_writes(write: Callable[[nn.Parameter], None], way: str) -> None:
+    """The map is that of the weights written, and the user's weights stay; or there is none."""
+    torch.manual_seed(0)
+    model, x = MaxNorm(write).double().eval(), torch.randn(3, 4, dtype=torch.double)
+    before = model.weight.detach().clone()
+    version = model.weight._version
+    lrp = LRPFx(model, "zero", capture=way)
+    try:
+        found = lrp.attribute(x, 1)
+    except CaptureError:
+        assert way != "symbolic" or write is _copy
+        found = None
+    assert torch.equal(model.weight, before)
+    assert model.weight._version == version
+    if found is not None:
+        for _ in range(2):
+            again = copy.deepcopy(model)
+            assert (found.sum(1) - again(x)[:, 1]).abs().max() <= ROUNDING
+            with torch.no_grad():
+                model.weight.mul_(3)
+            found = lrp.attribute(x, 1)
+
+
+class Twin(nn.Module):
+    """Two arguments, told apart by their factors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 4, bias=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return 2 * self.dense(a) - self.dense(b).relu()  # type: ignore[no-any-return]
+
+
+@ways
+def test_one_tensor_as_two_arguments(way: str) -> None:
+    """It is read as two equal ones, and so is the model's own parameter, and a view of another."""
+    torch.manual_seed(0)
+    model = Twin().double().eval()
+    a, b = torch.randn(4, 4, dtype=torch.double), torch.randn(4, 4, dtype=torch.double)
+    for one, other in [(a, a), (a, a.view(4, 4)), (a, model.dense.weight)]:
+        expected = LRPFx(model, "zero").attribute((a.clone(), other.detach().clone()), 1)
+        lrp = LRPFx(model, "zero", capture=way)
+        found = lrp.attribute((one, other), 1)
+        for mine, own in zip(found, expected, strict=True):
+            assert (mine - own).abs().max() <= ROUNDING
+        assert (lrp.explained_output((a, b)) - model(a, b)).abs().max() <= ROUNDING
+
+
+class Unrolled(nn.Module):
+    """Needs torch.export: a loop over a size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dense(x)
+        for i in range(x.shape[1]):
+            y = y + x[:, i, None]
+        return y
+
+
+class Branching(Unrolled):
+    """Needs recording: a branch on values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dense(x)
+        return y * 2 if float(x.sum()) > 0 else y * 3
+
+
+@pytest.mark.parametrize("catches", [False, True])
+def test_threads_leave_the_process_as_it_was(catches: bool) -> None:
+    """Export and recording in turns, beside a thread that runs models.
+
+    Beside recording it also catches warnings; torch.export does so itself, which is not ours to mend.
+    """
+    models = {"export": Unrolled().eval(), "record": Branching().eval()}
+    x = torch.rand(2, 4)
+    expected = {way: LRPFx(m, capture=way).attribute(x, 1) for way, m in models.items()}
+    before = nn.Module.__call__, nn.Module.__getattr__, list(warnings.filters), sys.stderr
+    wrong: list[str] = []
+    stop = threading.Event()
+
+    def explain(way: str, times: int) -> None:
+        try:
+            for _ in range(times):
+                found = LRPFx(models[way], capture=way).attribute(x, 1)
+                if not torch.allclose(found, expected[way], atol=1e-6):
+                    wrong.append(way)
+        except Exception as error:
+            wrong.append(f"{way}: {error!r}")
+
+    def catch() -> None:
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
+        while not stop.is_set():
+            if not catches:
+                model(x)
+                continue
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                model(x)
+                warnings.warn("heard", UserWarning, stacklevel=1)
+            heard = [str(each.message) for each in caught]
+            if heard != ["heard"]:
+                wrong.append(f"warnings: {heard}")
+
+    work = [("record", 8), ("record", 8)] + ([] if catches else [("export", 2), ("export", 2)])
+    threads = [threading.Thread(target=explain, args=each) for each in work]
+    other = threading.Thread(target=catch)
+    for thread in (other, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    other.join()
+    assert wrong == []
+    now = nn.Module.__call__, nn.Module.__getattr__, list(warnings.filters), sys.stderr
+    assert now == before
+
+
+class Applied(nn.Module):
+    """A function between two layers."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6, bias=False), nn.Linear(6, 2, bias=False)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x).relu()))  # type: ignore[no-any-return]
+
+
+REPEATS = torch.tensor([1, 2, 0, 1, 1, 1])
+
+
+def _transposed(y: Tensor) -> Tensor:
+    return y[:, :, None].permute(2, 1, 0).T[:, :, 0]
+
+
+@pytest.mark.filterwarnings("ignore:The use of `x.T` on tensors of dimension other than 2")
+@pytest.mark.parametrize("way", ["auto", "export", "record"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        _transposed,
+        lambda y: y.repeat_interleave(REPEATS, 1),
+    ],
+    ids=["T", "repeat_interleave"],
+)
+def test_routing_in_odd_forms(function: Callable[[Tensor], Tensor], way: str) -> None:
+    """Without biases ε → 0 gives input times gradient."""
+    torch.manual_seed(0)
+    model = Applied(function).double().eval()
+    x = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+    found = LRPFx(model, "zero", capture=way).attribute(x.detach(), 1)
+    assert (found - x.detach() * gradient).abs().max() <= ROUNDING
+
+
+def _seeded(y: Tensor) -> Tensor:
+    return y * torch.rand(6, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
+
+
+@pytest.mark.parametrize("way", ["auto", "export", "record"])
+def test_a_generator_of_its_own_is_no_foreign_error(way: str) -> None:
+    """Explained or refused, never an error of torch's."""
+    try:
+        LRPFx(Applied(_seeded).double().eval(), capture=way).attribute(torch.ones(1, 4).double(), 1)
+    except LRPError as error:
+        assert "Generator" in str(error) or "rand" in str(error)
+
+
+def test_packed_inputs_are_refused() -> None:
+    packed = nn.utils.rnn.pack_sequence([torch.randn(4, 3), torch.randn(2, 3)])
+    with pytest.raises(InputError, match="PackedSequence.*padded"):
+        LRPFx(nn.LSTM(3, 4)).attribute(packed, 1)
