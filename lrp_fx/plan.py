@@ -298,7 +298,7 @@ def _places(
     names: dict[int, list[str]] = {}
     for path, module in modules.items():
         names.setdefault(id(module), []).append(path)
-    convolutions = sum(name_of(node) != "linear" for node in from_input)
+    convolutions = sum(name_of(node).startswith("conv") for node in from_input)
 
     def place_of(node: fx.Node) -> Place:
         operation = operation_of(node) or UNKNOWN

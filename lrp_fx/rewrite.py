@@ -20,6 +20,7 @@ from lrp_fx.assembly import LRPGraph, assembled
 from lrp_fx.aten import aten, name_of
 from lrp_fx.canonize.graphs import remove_unused
 from lrp_fx.capture import Captured
+from lrp_fx.contractions import PRODUCT, product
 from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
 from lrp_fx.hooks import BypassRelevance, HookRelevance
@@ -180,6 +181,8 @@ class _Writer:
         for node in self._needed():
             copy = self.graph.node_copy(node, self.forward)
             copy.meta = dict(node.meta)
+            if copy.target is PRODUCT:  # a file of the graph must not need the library
+                copy.target = product
             self.values[node] = copy
         output = self.values[self.plan.explained]
         self.start = self.call(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
+from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
 from lrp_fx.capture import Captured
 from lrp_fx.sources import with_source
@@ -29,6 +30,7 @@ def canonize(captured: Captured, *, fold_dense: bool = True) -> Captured:
     result = copied(captured)
     graph = result.module.graph
     one_vocabulary(graph, result.module)
+    name_products(graph, result.module)
     fold_batch_norm(graph, result.module, dense=fold_dense)
     cut_surplus(graph)
     remove_unused(graph)

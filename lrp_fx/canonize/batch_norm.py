@@ -6,23 +6,24 @@ folded weights are ordinary nodes computed from the parameters, so they follow t
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import fx
 
 from lrp_fx.aten import arguments, as_tuple, aten, name_of
-from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by, shape_of
+from lrp_fx.canonize.affine import (
+    LINEAR,
+    TRANSPOSED,
+    fold_affine,
+    fold_into_previous,
+    set_parameters,
+)
+from lrp_fx.canonize.graphs import call_like, depends_on_inputs, shape_of
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
-_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-_TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-_LINEAR = _CONVOLUTIONS | _TRANSPOSED | {"linear"}
-
 
 def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = True) -> None:
-    """Fold every batch norm where that is exact; the others stay.
+    """Fold every batch norm, and every constant scale and shift, where that is exact; others stay.
 
     Into the operation before it whenever nobody else reads that one's output. Into the convolution or
     linear layer after it when nobody else reads the norm's output and no zero padding comes between
@@ -32,12 +33,13 @@ def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = Tr
         graph: the graph to edit.
         module: holds its parameters.
         dense: also into linear layers. Exact for values of (N, C) only: of (N, L, C) the norm takes
-            the dimension L for its channels.
+            the dimension L for its channels. And values have a batch dimension.
 
     Raises:
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
     """
     for node in list(graph.nodes):
+        fold_affine(graph, module, node, batched=dense)
         if name_of(node) != "batch_norm" or not depends_on_inputs(node):
             continue  # a norm of weights (weight standardization) is a constant like any other
         bound = arguments(node)
@@ -48,12 +50,15 @@ def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = Tr
             )
         before = bound["input"]
         readers = list(node.users)
-        foldable = _LINEAR if dense else _LINEAR - {"linear"}
-        if name_of(before) in foldable and len(before.users) == 1 and _weight(before, module):
-            _fold_into_previous(graph, module, node, before)
+        foldable = LINEAR if dense else LINEAR - {"linear"}
+        weight = _weight(before, module) if name_of(before) in foldable else None
+        if weight is not None and len(before.users) == 1:
+            with graph.inserting_before(node):
+                parts = _scale_and_shift(graph, node)
+            fold_into_previous(graph, node, before, weight, *parts, module=module)
         elif (
             len(readers) == 1
-            and name_of(readers[0]) in foldable - _TRANSPOSED
+            and name_of(readers[0]) in foldable - TRANSPOSED
             and _can_take(readers[0], node, module)
         ):
             _fold_into_next(graph, module, node, readers[0])
@@ -90,33 +95,6 @@ def _scale_and_shift(graph: fx.Graph, norm: fx.Node) -> tuple[fx.Node, fx.Node]:
     return scale, shift
 
 
-def _fold_into_previous(
-    graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
-) -> None:
-    bound, weight = arguments(linear), _weight(linear, module)
-    assert weight is not None
-    ones = [1] * (len(weight) - 2)
-    with graph.inserting_before(norm):
-        scale, shift = _scale_and_shift(graph, norm)
-        if name_of(linear) in _TRANSPOSED:  # (in, out / groups, …), the groups along `in`
-            groups, out = bound["groups"], weight[1]
-            shape = [groups, weight[0] // groups, out, *weight[2:]]
-            split = call_like(graph, linear, aten.reshape, bound["weight"], shape)
-            factor = call_like(graph, linear, aten.reshape, scale, [groups, 1, out, *ones])
-            product = call_like(graph, linear, aten.mul, split, factor)
-            new_weight = call_like(graph, linear, aten.reshape, product, list(weight))
-        else:
-            factor = call_like(graph, linear, aten.reshape, scale, [-1, 1, *ones])
-            new_weight = call_like(graph, linear, aten.mul, bound["weight"], factor)
-        new_bias = shift
-        if bound["bias"] is not None:
-            scaled = call_like(graph, linear, aten.mul, bound["bias"], scale)
-            new_bias = call_like(graph, linear, aten.add, scaled, shift)
-    norm.prepend(linear)  # behind its new weight; the norm is its only reader
-    _set_parameters(linear, bound, new_weight, new_bias)
-    replace_by(norm, linear)
-
-
 def _fold_into_next(
     graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
 ) -> None:
@@ -135,12 +113,7 @@ def _fold_into_next(
         if bound["bias"] is not None:
             new_bias = call_like(graph, linear, aten.add, new_bias, bound["bias"])
     bound["input"] = arguments(norm)["input"]
-    _set_parameters(linear, bound, new_weight, new_bias)
+    set_parameters(linear, bound, new_weight, new_bias)
     known = linear.meta.get("merged_into_input", ())
     linear.meta["merged_into_input"] = known + norm.meta["module_calls"]
     graph.erase_node(norm)
-
-
-def _set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias: fx.Node) -> None:
-    linear.args = tuple({**bound, "weight": weight, "bias": bias}.values())
-    linear.kwargs = {}

@@ -39,17 +39,22 @@ def tensor_at(module: fx.GraphModule, path: str) -> Tensor:
 
 def shape_of(value: Any, module: fx.GraphModule) -> torch.Size | None:
     """The shape of a parameter, or of a tensor computed from parameters alone; else None."""
-    if not isinstance(value, fx.Node):
+    computed = without_data(value, module)
+    return None if computed is None else computed.shape
+
+
+def without_data(value: Any, module: fx.GraphModule) -> Tensor | None:
+    """A parameter, or a tensor computed from parameters alone, on the meta device; else None."""
+    if not isinstance(value, fx.Node) or depends_on_inputs(value):
         return None
     try:
         computed = _without_data(value, module)
     except Exception:
         return None
-    return computed.shape if isinstance(computed, Tensor) else None
+    return computed if isinstance(computed, Tensor) else None
 
 
 def _without_data(node: fx.Node, module: fx.GraphModule) -> Any:
-    """The value of a node that depends on parameters alone, as a tensor of the meta device."""
     if node.op == "get_attr":
         return tensor_at(module, str(node.target)).to("meta")
     if node.op != "call_function" or not node.all_input_nodes:

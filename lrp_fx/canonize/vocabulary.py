@@ -265,14 +265,6 @@ def cut_surplus(graph: fx.Graph) -> None:
             cut = shorter
 
 
-def _matmul(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``x @ W`` with a constant matrix is a linear operation with the weight ``Wᵀ``."""
-    first, second = node.args[0], node.args[1]
-    if _rank(second, module) == 2 and isinstance(first, fx.Node) and first.op != "get_attr":
-        weight = call_like(graph, node, aten.t, second)
-        replace_by(node, call_like(graph, node, aten.linear, first, weight))
-
-
 def _addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
     is_plain = b["alpha"] == 1 and b["beta"] == 1
@@ -364,18 +356,6 @@ def _glu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     replace_by(node, call_like(graph, node, aten.mul, signal, gate))
 
 
-def _einsum(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """An implicit output written out: the indices that occur once, in the order of the alphabet."""
-    equation, operands = node.args[0], node.args[1]
-    assert isinstance(equation, str)
-    equation = equation.replace(" ", "")
-    if "->" not in equation and "." not in equation:
-        letters = equation.replace(",", "")
-        once = sorted(letter for letter in set(letters) if letters.count(letter) == 1)
-        equation = f"{equation}->{''.join(once)}"
-    node.args, node.kwargs = (equation, operands), {}
-
-
 _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "_native_batch_norm_legit_no_training": _legit_batch_norm,
     "_native_batch_norm_legit": _legit_batch_norm,
@@ -404,8 +384,6 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "hstack": _hstack,
     "view_as": _reshape_as,
     "reshape_as": _reshape_as,
-    "matmul": _matmul,
-    "mm": _matmul,
     "addmm": _addmm,
     "native_layer_norm": _layer_norm,
     "_fused_rms_norm": _rms_norm,
@@ -414,7 +392,6 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "addcmul": _addcmul,
     "baddbmm": _baddbmm,
     "glu": _glu,
-    "einsum": _einsum,
     "scaled_dot_product_attention": take_apart,
     "_scaled_dot_product_flash_attention_for_cpu": _fused_attention,
     "_scaled_dot_product_flash_attention": _fused_attention,

@@ -204,7 +204,9 @@ def _pad(
     return emit(aten.pad, input, list(pad), mode, value)
 
 
-def _einsum(emit: Emitter, equation: str, *operands: Any) -> Any:
+def _einsum(emit: Emitter, equation: Any, *operands: Any) -> Any:
+    if not isinstance(equation, str):
+        raise NotLowered("einsum with its indices in lists")
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     return emit(aten.einsum, equation, list(operands))

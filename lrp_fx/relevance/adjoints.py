@@ -61,6 +61,10 @@ def movedim(q: Tensor, shape: Shape, source: Any, destination: Any) -> Tensor:
     return q.movedim(destination, source)
 
 
+def diagonal(q: Tensor, shape: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    return aten.diagonal_backward(q, shape, offset, dim1, dim2)  # type: ignore[no-any-return]
+
+
 def expand(q: Tensor, shape: Shape, /, **_: Any) -> Tensor:
     return sum_to(q, shape)
 
@@ -313,6 +317,7 @@ ROUTING: dict[str, Adjoint] = {
     "numpy_T": numpy_t,
     "mT": mt,
     "movedim": movedim,
+    "diagonal": diagonal,
     "expand": expand,
     "expand_as": expand,
     "repeat": repeat,

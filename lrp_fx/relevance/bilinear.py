@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import arguments, name_of
-from lrp_fx.relevance.engines import Engine, linearize, sum_to
+from lrp_fx.contractions import einsum_adjoint, matmul_adjoint
+from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_operand
 from lrp_fx.relevance.product import is_softmax
@@ -95,37 +96,6 @@ class BilinearRelevance(RelevanceNode):
         if self.equation is not None:
             return torch.einsum(self.equation, a, b)
         return torch.matmul(a, b)
-
-
-def matmul_adjoint(q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
-    """``Jᵀ q`` of ``a @ b`` with respect to one operand; vectors and broadcasting as in torch."""
-    a2 = a.unsqueeze(0) if a.dim() == 1 else a
-    b2 = b.unsqueeze(-1) if b.dim() == 1 else b
-    if b.dim() == 1:
-        q = q.unsqueeze(-1)
-    if a.dim() == 1:
-        q = q.unsqueeze(-2)
-    if of_first:
-        return sum_to(q @ b2.mT, a2.shape).reshape(a.shape)
-    return sum_to(a2.mT @ q, b2.shape).reshape(b.shape)
-
-
-def einsum_adjoint(equation: str, q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
-    """``Jᵀ q`` of ``einsum(equation, a, b)`` with respect to one operand.
-
-    An index that only this operand has was summed over: the cotangent is spread along it.
-    """
-    inputs, output = equation.replace(" ", "").split("->")
-    first, second = inputs.split(",")
-    wanted, operand = (first, a) if of_first else (second, b)
-    names, other = (second, b) if of_first else (first, a)
-    missing = [i for i in wanted if i not in output and i not in names]
-    kept = "".join(i for i in wanted if i not in missing)
-    result = torch.einsum(f"{output},{names}->{kept}", q, other)
-    for position, index in enumerate(wanted):
-        if index in missing:
-            result = result.unsqueeze(position)
-    return result.expand(operand.shape)
 
 
 def has_attention(graph: fx.Graph) -> bool:

@@ -1,4 +1,4 @@
-"""Convolutions, transposed convolutions, linear layers, constant matmuls: their rules, written."""
+"""Convolutions, transposed convolutions, linear layers, products with constants: their rules, written."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _write(site: Site) -> Received:
 OPERATIONS = [
     Operation(
         name=name,
-        kind="dense" if name == "linear" else "convolution",
+        kind="convolution" if name.startswith("conv") else "dense",
         operands=argument("input"),
         default=_default,
         default_label="Epsilon",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.aten import Packet
+from lrp_fx.contractions import product
 from lrp_fx.relevance import sparse
 from lrp_fx.relevance.branches import Operands, Term, added, masked_by, simplified
 from lrp_fx.relevance.engines import Engine, linearize
@@ -60,7 +61,7 @@ class LinearRelevance(RelevanceNode):
     ) -> None:
         super().__init__()
         self.name = str(packet.__name__)
-        self.kernel: Callable[..., Tensor] = packet
+        self.kernel: Callable[..., Tensor] = product if self.name == "product" else packet
         self.adjoint = ADJOINTS[self.name]
         self.rule = rule
         self.bias_policy = bias
@@ -150,7 +151,7 @@ class LinearRelevance(RelevanceNode):
 
     def can_be_restricted(self, channel_groups: int) -> bool:
         """Whether the rule can be run on the part of the relevance that is not zero."""
-        if self.engine != "direct" or self.bias_policy == "distribute":
+        if self.engine != "direct" or self.bias_policy == "distribute" or self.name == "product":
             return False
         if self.name == "linear":
             return len(self.table) == 1 and self._is_own_output(self.table[0].branches)
@@ -326,7 +327,7 @@ class LinearRelevance(RelevanceNode):
             x = source if known is not None else branch.input.of(source)
             w, b = self._weight(branch.weight, operands.weight), self._bias(branch, operands)
             if shift:
-                b = w.new_full((self._units(w, operands),), shift) if b is None else b + shift
+                b = w.new_full(self._per_unit(w, operands), shift) if b is None else b + shift
                 shift = 0.0
             z_branch, pullback = self._linearize(x, w, b, known, operands.options)
             z = known if known is not None else added(z, branch.sign, z_branch, in_place=True)
@@ -334,11 +335,13 @@ class LinearRelevance(RelevanceNode):
             terms.append(Term(branch, source, pullback))
         return z, offset, terms
 
-    def _units(self, weight: Tensor, operands: Operands) -> int:
-        """The number of output channels."""
+    def _per_unit(self, weight: Tensor, operands: Operands) -> tuple[int, ...]:
+        """The shape of a bias that is the same for all units."""
+        if self.name == "product":
+            return ()
         if self.name.startswith("conv_transpose"):
-            return int(weight.shape[1] * operands.options.get("groups", 1))
-        return weight.shape[0]
+            return (int(weight.shape[1] * operands.options.get("groups", 1)),)
+        return (weight.shape[0],)
 
     def _weight(self, part: Part, weight: Tensor) -> Tensor:
         if part == FULL:
@@ -385,7 +388,7 @@ class LinearRelevance(RelevanceNode):
 
     def _along_channels(self, offset: Tensor, weight: Tensor) -> Tensor:
         """A bias in a shape that broadcasts to the output."""
-        if self.name == "linear":
+        if not self.name.startswith("conv"):
             return offset
         return offset.reshape(-1, *[1] * (weight.dim() - 2))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.aten import as_tuple, aten
+from lrp_fx.contractions import product_adjoint
 
 
 def _linear_adjoint(q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -48,6 +49,7 @@ def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
 
 ADJOINTS: dict[str, Callable[..., Tensor]] = {
     "linear": _linear_adjoint,
+    "product": product_adjoint,
     **{f"conv{dims}d": _convolution_adjoint(dims, False) for dims in (1, 2, 3)},
     **{f"conv_transpose{dims}d": _convolution_adjoint(dims, True) for dims in (1, 2, 3)},
 }

@@ -1,0 +1,253 @@
+"""A constant scale and shift of each unit behind a linear operation: part of its weight and bias.
+
+``(W x + b) s + t`` is ``(s W) x + (s b + t)``: a frozen batch norm, a bias that is added by hand, a
+layer's scale. The new weight and bias are nodes computed from the parameters, so they follow these.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.canonize.graphs import call_like, replace_by, without_data
+from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
+
+CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+LINEAR = CONVOLUTIONS | TRANSPOSED | {"linear"}
+_AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
+_CLAMPS = frozenset({"relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"})
+"""What a gate is written with: ``relu6(z + 3) / 6`` is read as a whole."""
+
+Factor = fx.Node | float
+"""A constant: a tensor, or a number."""
+
+
+def fold_affine(
+    graph: fx.Graph, module: fx.GraphModule, node: fx.Node, *, batched: bool = True
+) -> None:
+    """Fold a constant scale or shift into the linear operation before it, where that is exact.
+
+    It is where nobody else reads that one's output and the constant has one value for each unit. A
+    positive number alone changes no rule's shares and stays.
+
+    Args:
+        graph: the graph to edit.
+        module: holds its parameters.
+        node: may be such an operation.
+        batched: constants may have leading dimensions of size one more than a unit has, which is
+            exact for values with a batch dimension only.
+    """
+    if name_of(node) not in _AFFINE:
+        return
+    for linear in node.all_input_nodes:
+        if name_of(linear) not in LINEAR | {"product"} or len(linear.users) != 1:
+            continue
+        weight = without_data(arguments(linear)["weight"], module)
+        parts = _scale_and_shift(graph, node, linear) if weight is not None else None
+        if weight is None or parts is None:
+            continue
+        constants = [part for part in parts if isinstance(part, fx.Node)]
+        fits = all(_fits(c, linear, weight, module, batched) for c in constants)
+        if fits and (constants or not _stays(node, parts)):
+            fold_into_previous(graph, node, linear, weight.shape, *parts, module=module)
+            return
+
+
+def _stays(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
+    """Whether numbers are better left where they are."""
+    readers = {name_of(reader) for reader in node.users}
+    scale, shift = parts
+    is_factor = shift == 0 and isinstance(scale, (int, float)) and scale > 0
+    return bool(readers & _CLAMPS) or (is_factor and not readers & _AFFINE)
+
+
+def _scale_and_shift(
+    graph: fx.Graph, node: fx.Node, linear: fx.Node
+) -> tuple[Factor, Factor] | None:
+    """``s`` and ``t`` of ``node = s · linear + t``; None for anything else."""
+    bound, name = arguments(node), name_of(node)
+    if name == "neg":
+        return -1, 0
+    a, b, alpha = bound["self"], bound["other"], bound.get("alpha", 1)
+    is_first = a is linear
+    other = b if is_first else a
+    if a is b or isinstance(alpha, fx.Node):
+        return None
+    with graph.inserting_before(node):
+        if name == "mul":
+            return other, 0
+        if name == "div":
+            if not is_first or bound.get("rounding_mode") is not None or other == 0:
+                return None
+            if isinstance(other, fx.Node):
+                return call_like(graph, node, aten.reciprocal, other), 0
+            return 1 / other, 0
+        own, others = {
+            "add": (1, alpha) if is_first else (alpha, 1),
+            "sub": (1, -alpha) if is_first else (-alpha, 1),
+            "rsub": (-alpha, 1) if is_first else (1, -alpha),
+        }[name]
+        if others != 1:
+            is_node = isinstance(other, fx.Node)
+            other = call_like(graph, node, aten.mul, other, others) if is_node else other * others
+        return own, other
+
+
+def _units(linear: fx.Node, weight: torch.Size) -> tuple[int, ...]:
+    """The sizes of an output in which a unit has dimensions of its own, ones for the others.
+
+    They count from the last dimension of the output.
+    """
+    if name_of(linear) == "linear":
+        return (weight[0],)
+    bound = arguments(linear)
+    if name_of(linear) in LINEAR:
+        channels = weight[1] * bound["groups"] if name_of(linear) in TRANSPOSED else weight[0]
+        return (channels, *[1] * (len(weight) - 2))
+    form = bound["form"]
+    if form in (ON_THE_LEFT, ON_THE_RIGHT):
+        if len(weight) == 1:
+            return ()
+        *heads, rows, columns = weight
+        return (*heads, rows, 1) if form == ON_THE_LEFT else (*heads, 1, columns)
+    own, names = _einsum_names(form)
+    return tuple(weight[own.index(name)] if name in own else 1 for name in names)
+
+
+def _einsum_names(form: str) -> tuple[str, str]:
+    """The names of the weight, and of the output as far as they are behind an ellipsis."""
+    inputs, output = form.split("->")
+    return inputs.split(",")[1], output.split(ELLIPSIS)[-1]
+
+
+def _fits(
+    constant: fx.Node, linear: fx.Node, weight: Tensor, module: fx.GraphModule, batched: bool
+) -> bool:
+    """Whether a constant has one value for each unit, and the precision of the weight."""
+    value = without_data(constant, module)
+    if value is None or torch.result_type(weight, value) != weight.dtype:
+        return False
+    if name_of(linear) == "product" and ELLIPSIS in arguments(linear)["form"].split("->")[0]:
+        return False  # what the weight has behind an ellipsis is not known
+    units = _units(linear, weight.shape)
+    if value.dim() > len(units) and not batched:
+        return False
+    sizes = (*[1] * (value.dim() - len(units)), *units)[-value.dim() :] if value.dim() else ()
+    return all(size in (1, unit) for size, unit in zip(value.shape, sizes, strict=True))
+
+
+def fold_into_previous(
+    graph: fx.Graph,
+    node: fx.Node,
+    linear: fx.Node,
+    weight: torch.Size,
+    scale: Factor,
+    shift: Factor,
+    *,
+    module: fx.GraphModule,
+) -> None:
+    """Let ``linear``, with another weight and bias, stand for ``node = s · linear + t``.
+
+    Args:
+        graph: the graph to edit.
+        node: the only reader of ``linear``.
+        linear: the operation.
+        weight: the shape of its weight.
+        scale: ``s``, a number or one value for each unit.
+        shift: ``t``, likewise.
+        module: holds the parameters.
+    """
+    bound = arguments(linear)
+    units = _units(linear, weight)
+    with graph.inserting_before(node):
+        is_named = name_of(linear) == "product" and bound["form"] not in (ON_THE_LEFT, ON_THE_RIGHT)
+        fewest = len(units) if is_named else 0
+        scale, shift = (
+            _ranked(graph, node, each, fewest, len(units), module) for each in (scale, shift)
+        )
+        new_weight, new_bias = bound["weight"], bound["bias"]
+        if scale != 1:
+            new_weight = _scaled(graph, linear, bound, weight, scale)
+            if new_bias is not None:
+                factor = _for_bias(graph, linear, scale)
+                new_bias = call_like(graph, linear, aten.mul, new_bias, factor)
+        if shift != 0:
+            shift = _for_bias(graph, linear, shift)
+            if new_bias is not None:
+                new_bias = call_like(graph, linear, aten.add, new_bias, shift)
+            elif isinstance(shift, fx.Node) and name_of(linear) == "product":
+                new_bias = shift
+            elif isinstance(shift, fx.Node):  # of size one, or one value for each unit
+                new_bias = call_like(graph, linear, aten.expand, shift, [units[0]])
+            else:
+                sizes = [] if name_of(linear) == "product" else [units[0]]
+                new_bias = call_like(
+                    graph, linear, aten.new_full, bound["weight"], sizes, float(shift)
+                )
+    node.prepend(linear)  # behind its new weight; the node is its only reader
+    set_parameters(linear, bound, new_weight, new_bias)
+    replace_by(node, linear)
+
+
+def set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias: fx.Node) -> None:
+    """Give a linear operation another weight and bias."""
+    linear.args = tuple({**bound, "weight": weight, "bias": bias}.values())
+    linear.kwargs = {}
+
+
+def _ranked(
+    graph: fx.Graph, node: fx.Node, part: Factor, fewest: int, most: int, module: fx.GraphModule
+) -> Factor:
+    """A constant with so many dimensions; leading ones of size one come and go."""
+    value = without_data(part, module)
+    if value is None or fewest <= value.dim() <= most:
+        return part
+    sizes = [*[1] * (fewest - value.dim()), *value.shape[max(0, value.dim() - most) :]]
+    return call_like(graph, node, aten.reshape, part, sizes)
+
+
+def _for_bias(graph: fx.Graph, linear: fx.Node, part: Factor) -> Factor:
+    """A constant in the shape of the operation's bias: of a convolution or linear layer a vector."""
+    if isinstance(part, fx.Node) and name_of(linear) != "product":
+        return call_like(graph, linear, aten.reshape, part, [-1])
+    return part
+
+
+def _scaled(
+    graph: fx.Graph, linear: fx.Node, bound: dict[str, Any], weight: torch.Size, scale: Factor
+) -> fx.Node:
+    """The weight with each unit's part times its scale."""
+    if not isinstance(scale, fx.Node):
+        return call_like(graph, linear, aten.mul, bound["weight"], scale)
+    ones = [1] * (len(weight) - 2)
+    if name_of(linear) in TRANSPOSED:  # (in, out / groups, …), the groups along `in`
+        groups, out = bound["groups"], weight[1]
+        shape = [groups, weight[0] // groups, out, *weight[2:]]
+        split = call_like(graph, linear, aten.reshape, bound["weight"], shape)
+        every = call_like(graph, linear, aten.reshape, scale, [-1])
+        every = call_like(graph, linear, aten.expand, every, [groups * out])
+        factor = call_like(graph, linear, aten.reshape, every, [groups, 1, out, *ones])
+        product = call_like(graph, linear, aten.mul, split, factor)
+        return call_like(graph, linear, aten.reshape, product, list(weight))
+    if name_of(linear) in LINEAR:
+        scale = call_like(graph, linear, aten.reshape, scale, [-1, 1, *ones])
+    elif bound["form"] not in (ON_THE_LEFT, ON_THE_RIGHT):
+        return _scaled_by_name(graph, linear, bound, scale)
+    return call_like(graph, linear, aten.mul, bound["weight"], scale)
+
+
+def _scaled_by_name(
+    graph: fx.Graph, linear: fx.Node, bound: dict[str, Any], scale: fx.Node
+) -> fx.Node:
+    """The weight of an einsum times a scale whose dimensions are those of the output."""
+    own, names = _einsum_names(bound["form"])
+    for place, name in enumerate(names):
+        if name not in own:  # of size one
+            scale = call_like(graph, linear, aten.squeeze, scale, place - len(names))
+    kept = "".join(name for name in names if name in own)
+    equation = f"{own},{kept}->{own}"
+    return call_like(graph, linear, aten.einsum, equation, [bound["weight"], scale])

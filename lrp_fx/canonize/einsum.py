@@ -1,0 +1,201 @@
+"""Einsum taken apart: diagonals, sums, products by a constant, and contractions of two tensors.
+
+An index that one operand has alone is a sum. A product with a constant in which nothing else is summed
+is an element-wise product; any other one is a linear layer. Constants that are summed with each other
+are one constant. More than two activations are contracted from left to right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import aten
+from lrp_fx.canonize.pen import Pen
+from lrp_fx.capture import where
+from lrp_fx.contractions import ELLIPSIS, PRODUCT
+from lrp_fx.errors import UnsupportedOperationError
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A tensor and the names of its dimensions; an ellipsis stands for any number of them."""
+
+    value: fx.Node
+    names: tuple[str, ...]
+
+    def dim(self, position: int) -> int:
+        """The dimension of the name there, counted from the end behind an ellipsis."""
+        return _dim(self.names, position)
+
+
+def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
+    """``einsum(equation, operands)`` in operations that are each one thing.
+
+    Raises:
+        UnsupportedOperationError: for one operand whose ellipsis is summed over.
+    """
+    equation, values = node.args[0], node.args[1]
+    assert isinstance(equation, str) and isinstance(values, (list, tuple))
+    inputs, output = _parsed(equation)
+    operands = [
+        _diagonal(pen, Indexed(value, names)) for value, names in zip(values, inputs, strict=True)
+    ]
+    moving = [operand for operand in operands if pen.moves(operand.value)]
+    outside = {name for operand in moving for name in operand.names} | set(output)
+    constants = _merged(pen, [o for o in operands if not pen.moves(o.value)], outside)
+    if len(moving) == 1 and not constants:
+        if ELLIPSIS in moving[0].names and ELLIPSIS not in output:
+            raise UnsupportedOperationError(
+                f"'einsum' {where(node)} sums over the dimensions of an ellipsis: name them instead "
+                f"of writing '{equation}'"
+            )
+        return _arranged(pen, _reduced(pen, moving[0], output), output).value
+    while constants:
+        constant = constants.pop(0)
+        meets = [len(set(constant.names) & set(operand.names)) for operand in moving]
+        place = meets.index(max(meets))
+        rest = [*moving[:place], *moving[place + 1 :], *constants]
+        needed = _needed(moving[place], constant, rest, output)
+        moving[place] = contract(pen, moving[place], constant, needed)
+    while len(moving) > 1:
+        first, second, *more = moving
+        moving = [contract(pen, first, second, _needed(first, second, more, output)), *more]
+    return moving[0].value
+
+
+def contract(pen: Pen, a: Indexed, b: Indexed, output: tuple[str, ...]) -> Indexed:
+    """``Σ a b`` over the names that are not in ``output``; the operands move, one or both."""
+    if pen.moves(a.value) == pen.moves(b.value):
+        equation = _equation(a, b, output)
+        return Indexed(pen(aten.einsum, equation, [a.value, b.value]), output)
+    data, constant = (a, b) if pen.moves(a.value) else (b, a)
+    data = _reduced(pen, data, {*constant.names, *output, ELLIPSIS})
+    constant = _reduced(pen, constant, {*data.names, *output, ELLIPSIS})
+    if set(data.names) <= set(output):
+        scaled = _scaled(pen, data, constant, output)
+        if scaled is not None:
+            return Indexed(scaled, output)
+    weight = _matrix(pen, data, constant, output)
+    if weight is not None:
+        return Indexed(pen(aten.linear, data.value, weight), output)
+    equation = _equation(data, constant, output)
+    return Indexed(pen(PRODUCT, data.value, constant.value, None, equation), output)
+
+
+def _parsed(equation: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """The names of each operand and of the output.
+
+    An implicit output has an ellipsis, then the names that occur once in the order of the alphabet.
+    """
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    operands = [_names(operand) for operand in inputs.split(",")]
+    if arrow:
+        return operands, _names(output)
+    every = [name for operand in operands for name in operand]
+    once = sorted(name for name in set(every) - {ELLIPSIS} if every.count(name) == 1)
+    return operands, ((ELLIPSIS,) if ELLIPSIS in every else ()) + tuple(once)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    before, dots, after = text.partition(ELLIPSIS)
+    return (*before, *((dots,) if dots else ()), *after)
+
+
+def _equation(a: Indexed, b: Indexed, output: Sequence[str]) -> str:
+    return f"{''.join(a.names)},{''.join(b.names)}->{''.join(output)}"
+
+
+def _dim(names: Sequence[str], position: int) -> int:
+    behind = ELLIPSIS in names[:position]
+    return position - len(names) if behind else position
+
+
+def _needed(
+    a: Indexed, b: Indexed, rest: Sequence[Indexed], output: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What of two operands the others or the output have; the output itself behind the last ones."""
+    if not rest:
+        return output
+    others = {name for operand in rest for name in operand.names} | set(output)
+    return tuple(name for name in dict.fromkeys((*a.names, *b.names)) if name in others)
+
+
+def _diagonal(pen: Pen, operand: Indexed) -> Indexed:
+    """The operand with each name once."""
+    names = list(operand.names)
+    for second, name in enumerate(names):
+        first = names.index(name)
+        if first != second:
+            dims = operand.dim(first), operand.dim(second)
+            rest = [other for place, other in enumerate(names) if place not in (first, second)]
+            value = pen(aten.diagonal, operand.value, 0, *dims)
+            return _diagonal(pen, Indexed(value, (*rest, name)))
+    return operand
+
+
+def _reduced(pen: Pen, operand: Indexed, kept: Collection[str]) -> Indexed:
+    """The operand summed over the names that are not kept."""
+    gone = [place for place, name in enumerate(operand.names) if name not in kept]
+    if not gone:
+        return operand
+    value = pen(aten.sum, operand.value, [operand.dim(place) for place in gone])
+    return Indexed(value, tuple(name for name in operand.names if name in kept))
+
+
+def _arranged(pen: Pen, operand: Indexed, names: tuple[str, ...]) -> Indexed:
+    """The operand with its dimensions in this order."""
+    if operand.names == names:
+        return operand
+    named = [name for name in names if name != ELLIPSIS]
+    source = [operand.dim(operand.names.index(name)) for name in named]
+    destination = [_dim(names, names.index(name)) for name in named]
+    return Indexed(pen(aten.movedim, operand.value, source, destination), names)
+
+
+def _merged(pen: Pen, constants: list[Indexed], outside: set[str]) -> list[Indexed]:
+    """Constants that are summed with each other made one."""
+    merged: list[Indexed] = []
+    for place, constant in enumerate(constants):
+        for other in [o for o in merged if set(o.names) & set(constant.names) - outside]:
+            merged.remove(other)
+            rest = [*merged, *constants[place + 1 :]]
+            known = outside | {name for each in rest for name in each.names}
+            names = tuple(n for n in dict.fromkeys((*other.names, *constant.names)) if n in known)
+            equation = _equation(other, constant, names)
+            constant = Indexed(pen(aten.einsum, equation, [other.value, constant.value]), names)
+        merged.append(constant)
+    return merged
+
+
+def _scaled(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> fx.Node | None:
+    """The element-wise product in which nothing is summed; None where an ellipsis hides its shape."""
+    left = output[: output.index(ELLIPSIS)] if ELLIPSIS in output else ()
+    if {ELLIPSIS, *left} & set(constant.names):
+        return None
+    for name in constant.names:
+        if name not in data.names:
+            data = Indexed(pen(aten.unsqueeze, data.value, -1), (*data.names, name))
+    constant = _arranged(pen, constant, tuple(n for n in output if n in constant.names))
+    factor, remaining = constant.value, len(constant.names)
+    for count, name in enumerate(reversed(output)):
+        if not remaining:
+            break
+        if name in constant.names:
+            remaining -= 1
+        else:
+            factor = pen(aten.unsqueeze, factor, -1 - count)
+    return pen(aten.mul, _arranged(pen, data, output).value, factor)
+
+
+def _matrix(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> Any:
+    """The weight of ``aten.linear`` where the contraction is one over the last dimension."""
+    summed, unit = data.names[-1], output[-1] if output else ""
+    if unit in data.names or output[:-1] != data.names[:-1] or ELLIPSIS in (summed, unit):
+        return None
+    if constant.names == (unit, summed):
+        return constant.value
+    return pen(aten.t, constant.value) if constant.names == (summed, unit) else None

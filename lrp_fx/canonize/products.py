@@ -1,0 +1,117 @@
+"""Products with a constant in one form, however they are written: a linear layer, ``W`` times the data.
+
+``x @ W`` with a matrix is ``aten.linear``. Every other product with a constant (``W @ x``, a vector, a
+matrix for each head, ``mv``, ``dot``, an einsum) is ``lrp_fx::product``, which has the operands of a
+linear layer. What is constant may be computed from parameters or from sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import fx
+
+from lrp_fx.analysis import analyse
+from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.canonize.einsum import Indexed, contract, take_apart
+from lrp_fx.canonize.graphs import replace_by, shape_of
+from lrp_fx.canonize.pen import Pen
+from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
+
+
+def name_products(graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Rewrite products of which one operand does not depend on the model's inputs, and every einsum.
+
+    Args:
+        graph: the graph to edit, in the one vocabulary.
+        module: holds its parameters.
+
+    Raises:
+        UnsupportedOperationError: for an einsum of one operand that sums over an ellipsis.
+    """
+    nodes = [node for node in graph.nodes if name_of(node) in _FORMS]
+    if not nodes:
+        return
+    dynamic = set(analyse(graph, (n for n in graph.nodes if n.op == "placeholder")).dynamic)
+    for node in nodes:
+        if node in dynamic:
+            with graph.inserting_before(node):
+                written = _FORMS[name_of(node)](Pen(graph, module, node, dynamic), node)
+                if written is not None:
+                    replace_by(node, written)
+
+
+def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
+    first, second = list(arguments(node).values())[:2]
+    if pen.moves(first) == pen.moves(second):
+        return None
+    if pen.moves(second):
+        return pen(PRODUCT, second, first, None, ON_THE_LEFT)
+    shape = shape_of(second, pen.module)
+    if shape is not None and len(shape) == 2:
+        return pen(aten.linear, first, pen(aten.t, second))
+    return pen(PRODUCT, first, second, None, ON_THE_RIGHT)
+
+
+def _with_vector(first: str) -> Callable[[Pen, fx.Node], fx.Node]:
+    """The product of an operand with these indices and of a vector ``i``."""
+
+    def rewrite(pen: Pen, node: fx.Node) -> fx.Node:
+        a, b = arguments(node).values()
+        output = first.replace("i", "")
+        return contract(pen, Indexed(a, tuple(first)), Indexed(b, ("i",)), tuple(output)).value
+
+    return rewrite
+
+
+def _inner(pen: Pen, node: fx.Node) -> fx.Node | None:
+    """``Σ_i a_…i b_…i``, over the last dimension of both."""
+    first, second = arguments(node).values()
+    return _over(pen, first, second, [-1], [-1])
+
+
+def _tensordot(pen: Pen, node: fx.Node) -> fx.Node | None:
+    return _over(pen, *list(arguments(node).values())[:4])
+
+
+def _over(
+    pen: Pen, first: fx.Node, second: fx.Node, dims: list[int], others: list[int]
+) -> fx.Node | None:
+    """The product summed over these dimensions of each, as a linear layer; None without a constant."""
+    if pen.moves(first) == pen.moves(second):
+        return None
+    data, weight = (first, second) if pen.moves(first) else (second, first)
+    summed, rows = (dims, others) if pen.moves(first) else (others, dims)
+    shape = shape_of(weight, pen.module)
+    if shape is None or not summed:
+        return None
+    count = len(summed)
+    last = list(range(-count, 0))
+    rows = [dim % len(shape) for dim in rows]
+    free = [dim for dim in range(len(shape)) if dim not in rows]
+    matrix = pen(aten.permute, weight, [*free, *rows])
+    units = 1
+    for dim in free:
+        units *= shape[dim]
+    matrix = pen(aten.reshape, matrix, [units, -1])
+    data = pen(aten.flatten, pen(aten.movedim, data, list(summed), last), -count, -1)
+    result = pen(aten.linear, data, matrix)
+    if not free:
+        return pen(aten.squeeze, result, -1)
+    result = pen(aten.unflatten, result, -1, [shape[dim] for dim in free])
+    if pen.moves(first):
+        return result
+    return pen(aten.movedim, result, list(range(-len(free), 0)), list(range(len(free))))
+
+
+_FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
+    "matmul": _matrix_product,
+    "mm": _matrix_product,
+    "bmm": _matrix_product,
+    "mv": _with_vector("oi"),
+    "dot": _with_vector("i"),
+    "vdot": _with_vector("i"),
+    "inner": _inner,
+    "tensordot": _tensordot,
+    "einsum": take_apart,
+}
