@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, name_of, packet_of
-from lrp_fx.relevance import is_linear, operation_of
+from lrp_fx.relevance import has_weights, operation_of
 from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
 
 _SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
@@ -236,16 +236,16 @@ def linear_ranks(
     below: dict[fx.Node, int] = {}
     for node in ordered:
         depth = max((below.get(source, 0) for source in receivers(node)), default=0)
-        if is_linear(node):
+        if has_weights(node):
             from_input[node] = depth
-        below[node] = depth + is_linear(node)
+        below[node] = depth + has_weights(node)
     from_output: dict[fx.Node, int] = {}
     above: dict[fx.Node, int] = {}
     for node in reversed(ordered):
         depth = above.get(node, 0)
-        if is_linear(node):
+        if has_weights(node):
             from_output[node] = depth
         for source in receivers(node):
             if source in members:
-                above[source] = max(above.get(source, 0), depth + is_linear(node))
+                above[source] = max(above.get(source, 0), depth + has_weights(node))
     return from_input, from_output

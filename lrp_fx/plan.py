@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import fx, nn
@@ -18,7 +18,7 @@ from lrp_fx.errors import InputError, UnsupportedOperationError
 from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
 from lrp_fx.relevance.embedding import embeds
-from lrp_fx.rules import Rule
+from lrp_fx.rules import ByMagnitude, Half, LinearRule, Proportional, Recurrent, Rule
 from lrp_fx.tables import columns
 
 Unknown = Literal["error", "vjp"]
@@ -156,7 +156,7 @@ def make_plan(
     used: set[int] = set()
     choices: dict[fx.Node, tuple[Rule, str]] = {}
     for node, place in places.items():
-        choices[node] = _choose(node, place, composite, facts, used)
+        choices[node] = _chosen(node, place, composite, facts, used)
 
     steps = []
     live = {explained}
@@ -170,7 +170,7 @@ def make_plan(
             operation = operation_of(node) or UNKNOWN
             if node not in choices:  # reached by a rule that the composite chose, such as Half
                 places[node] = place_of(node)
-                choices[node] = _choose(node, places[node], composite, facts, used)
+                choices[node] = _chosen(node, places[node], composite, facts, used)
             rule, chosen_by = choices[node]
             candidates = _receivers(operation, node, rule, facts)
             receivers = [operand for operand in candidates if operand in wanted]
@@ -316,6 +316,13 @@ def _places(
     return place_of
 
 
+def _chosen(
+    node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
+) -> tuple[Rule, str]:
+    choose = _choose_parts if place.kind == "recurrent" else _choose
+    return choose(node, place, composite, facts, used)
+
+
 def _choose(
     node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
 ) -> tuple[Rule, str]:
@@ -327,6 +334,31 @@ def _choose(
             if chosen is None:
                 chosen = rule, f"{composite.name}[{line}]: {matcher.text}"
     return chosen or (operation.default(node, facts), "default")
+
+
+def _choose_parts(
+    node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
+) -> tuple[Rule, str]:
+    """The rules of the parts of a recurrent cell: of both linear maps, and of the sums.
+
+    Only the maps of the input can be first ones.
+    """
+    depth = 1 if place.from_input is None else place.from_input + 1
+    input, chosen_by = _choose(node, place, composite, facts, used)
+    hidden, _ = _choose(node, replace(place, from_input=depth), composite, facts, used)
+    if isinstance(input, Recurrent):
+        return input, chosen_by
+    assert isinstance(input, LinearRule)
+    of_others = hidden.hidden if isinstance(hidden, Recurrent) else hidden
+    assert isinstance(of_others, LinearRule)
+    sums: Proportional | ByMagnitude | Half = Proportional()
+    place = replace(place, operation="add", kind="addition", from_input=None, from_output=None)
+    for line, (matcher, rule) in enumerate(composite.assignments):
+        if isinstance(rule, (Proportional, ByMagnitude, Half)) and matcher(place):
+            used.add(line)
+            sums = rule
+            break
+    return Recurrent(input, of_others, sums), chosen_by
 
 
 def _refuse_unused(composite: Composite, places: dict[fx.Node, Place], used: set[int]) -> None:

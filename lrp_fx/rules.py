@@ -376,6 +376,23 @@ class Gate(Rule):
 
 
 @dataclass(frozen=True)
+class Recurrent(Rule):
+    """The rules of the parts of a recurrent cell, each as in a cell that is written out.
+
+    A plain rule for linear operations stands for both maps.
+
+    Args:
+        input: of ``W_ih x + b_ih`` in the first layer.
+        hidden: of ``W_hh h + b_hh``, and of every map in the layers above.
+        addition: of the sums of both maps, and of the kept and the new state.
+    """
+
+    input: LinearRule = Epsilon()
+    hidden: LinearRule = Epsilon()
+    addition: Proportional | ByMagnitude | Half = Proportional()
+
+
+@dataclass(frozen=True)
 class SoftmaxTaylor(Rule):
     """``R_in = x ⊙ (R − y ΣR)`` through a softmax inside the model; masked logits get nothing.
 

@@ -87,9 +87,7 @@ PLAIN: dict[str, Product] = {
     "tensordot, W first": lambda y, w, b: torch.tensordot(w, y, dims=([1], [1])).T,
     "addmm of zeros": lambda y, w, b: torch.addmm(torch.zeros_like(b), y, w.t()),
     "two constants": lambda y, w, b: torch.einsum("bi,ij,oj->bo", y, torch.eye(8).to(y), w),
-    "heads": lambda y, w, b: torch.einsum(
-        "bhi,hio->bo", y.reshape(-1, 2, 4), w.T.reshape(2, 4, 7)
-    ),
+    "heads": lambda y, w, b: torch.einsum("bhi,hio->bo", y.reshape(-1, 2, 4), w.T.reshape(2, 4, 7)),
 }
 BIASED: dict[str, Product] = {
     "y @ W.T + b": lambda y, w, b: y @ w.T + b,
@@ -108,8 +106,8 @@ BIASED: dict[str, Product] = {
     "divided": lambda y, w, b: (y @ (w.T * b.exp()) + b * b.exp()) / b.exp(),
     "W @ y, scaled": lambda y, w, b: ((w / b[:, None]) @ y.T * b[:, None] + b[:, None]).T,
     "einsum, scaled": lambda y, w, b: (
-        torch.einsum("bi,oi->ob", y, w / b[:, None]) * b[:, None] + b[:, None]
-    ).T,
+        (torch.einsum("bi,oi->ob", y, w / b[:, None]) * b[:, None] + b[:, None]).T
+    ),
 }
 
 
@@ -123,3 +121,172 @@ def test_spellings(form: str, composite: str) -> None:
 @pytest.mark.parametrize("form", BIASED)
 def test_spellings_with_a_bias(form: str, composite: str) -> None:
     check(BIASED[form], biased, COMPOSITES[composite])
+
+
+# Einsum against matrices
+
+
+EINSUMS: dict[str, tuple[Product, Product]] = {
+    "a transposition": (
+        lambda y, w, b: torch.einsum("bij->bji", y.view(-1, 2, 4)).flatten(1)[:, :7],
+        lambda y, w, b: y.view(-1, 2, 4).mT.flatten(1)[:, :7],
+    ),
+    "a sum": (
+        lambda y, w, b: torch.einsum("b...j->b...", y.view(-1, 2, 4)) @ w[:2, :7],
+        lambda y, w, b: y.view(-1, 2, 4).sum(-1) @ w[:2, :7],
+    ),
+    "a diagonal": (
+        lambda y, w, b: torch.einsum("bii->bi", y[:, :4].view(-1, 2, 2)) @ w[:2, :7],
+        lambda y, w, b: y[:, [0, 3]] @ w[:2, :7],
+    ),
+    "a trace": (
+        lambda y, w, b: torch.einsum("bii->b", y[:, :4].view(-1, 2, 2))[:, None] @ w[:1, :7],
+        lambda y, w, b: y[:, [0, 3]].sum(1, keepdim=True) @ w[:1, :7],
+    ),
+    "a diagonal of the constant": (
+        lambda y, w, b: torch.einsum("bi,ii->bi", y[:, :7], w[:, :7]),
+        lambda y, w, b: y[:, :7] * w[:, :7].diagonal(),
+    ),
+    "scaling": (
+        lambda y, w, b: torch.einsum("bi,i->bi", y[:, :7], b),
+        lambda y, w, b: y[:, :7] * b,
+    ),
+    "scaling, other order": (
+        lambda y, w, b: torch.einsum("h,bhi->ibh", b[:2], y.view(-1, 2, 4)).permute(1, 2, 0),
+        lambda y, w, b: y.view(-1, 2, 4) * b[:2, None],
+    ),
+    "an outer product": (
+        lambda y, w, b: torch.einsum("bi,o->bio", y[:, :1], b)[:, 0],
+        lambda y, w, b: y[:, :1] * b,
+    ),
+    "constants that are one": (
+        lambda y, w, b: torch.einsum("bi,ji,jk,ko->bo", y, w, w, w.T),
+        lambda y, w, b: y @ torch.einsum("ji,jk,ko->io", w, w, w.T),
+    ),
+    "two activations and a constant": (
+        lambda y, w, b: torch.einsum("bi,oi,co->bc", y, w, y[:, :7])[:, :1] @ b[None],
+        lambda y, w, b: (F.linear(y, w) @ y[:, :7].T)[:, :1] @ b[None],
+    ),
+}
+
+
+@pytest.mark.parametrize("composite", ["zero", "z_plus"])
+@pytest.mark.parametrize("form", [name for name in EINSUMS if "two activations" not in name])
+def test_einsum_is_what_it_says(form: str, composite: str) -> None:
+    check(_padded(EINSUMS[form][0]), _padded(EINSUMS[form][1]), COMPOSITES[composite])
+
+
+def _padded(form: Product) -> Product:
+    """With as many features as the layer behind takes."""
+    return lambda y, w, b: F.pad(form(y, w, b).flatten(1), (0, 8))[:, :7]
+
+
+@pytest.mark.parametrize("composite", ["zero", "z_plus"])
+def test_two_activations_and_a_constant(composite: str) -> None:
+    """The constant goes to the operand that it is summed with; then half each."""
+    form, twin = EINSUMS["two activations and a constant"]
+    x = numbers(1, 6)
+    found = LRPFx(seeded(lambda: Net(form)), COMPOSITES[composite]).attribute(x, 1)
+    assert_close(found, LRPFx(seeded(lambda: Net(twin)), COMPOSITES[composite]).attribute(x, 1))
+
+
+def test_a_sum_over_an_ellipsis_is_refused() -> None:
+    model = seeded(lambda: Net(lambda y, w, b: torch.einsum("b...->b", y)[:, None] * b))
+    with pytest.raises(UnsupportedOperationError, match="ellipsis"):
+        LRPFx(model).attribute(numbers(3, 6), 1)
+
+
+# Scale and shift written out behind a linear operation
+
+
+class Scaled(nn.Module):
+    """A layer, batch norm in numbers, as one of PyTorch's or as a sum, and a head."""
+
+    def __init__(self, layer: nn.Module, ones: int, way: str) -> None:
+        super().__init__()
+        self.layer, self.way = layer, way
+        self.norm = [nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d][ones](4)
+        self.shape = (1, 4, *[1] * ones)
+        for tensor in (self.norm.running_mean, self.norm.weight, self.norm.bias):
+            nn.init.normal_(tensor)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2)
+        self.head = nn.LazyLinear(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, n = self.layer(x), self.norm
+        mean, var, weight, bias = (
+            each.reshape(self.shape) for each in (n.running_mean, n.running_var, n.weight, n.bias)
+        )
+        if self.way == "norm":
+            y = n(y)
+        elif self.way == "frozen":
+            scale = weight * (var + n.eps).rsqrt()
+            y = y * scale + (bias - mean * scale)
+        else:
+            y = (y - mean) / torch.sqrt(var + n.eps) * weight + bias
+        return self.head(y.relu().flatten(1))
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...]]] = {
+    "linear": (lambda: nn.Linear(5, 4), 0, (2, 5)),
+    "linear without bias": (lambda: nn.Linear(5, 4, bias=False), 0, (2, 5)),
+    "conv1d": (lambda: nn.Conv1d(3, 4, 3, padding=1), 1, (2, 3, 6)),
+    "conv2d": (lambda: nn.Conv2d(3, 4, 3, bias=False), 2, (2, 3, 6, 6)),
+    "groups": (lambda: nn.Conv2d(2, 4, 3, padding=1, groups=2), 2, (2, 2, 5, 5)),
+    "same": (lambda: nn.Conv2d(2, 4, 2, padding="same"), 2, (2, 2, 5, 5)),
+    "transposed": (lambda: nn.ConvTranspose2d(3, 4, 3, stride=2), 2, (2, 3, 4, 4)),
+    "transposed groups": (lambda: nn.ConvTranspose2d(2, 4, 3, groups=2), 2, (2, 2, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("composite", ["zero", "z_plus", "epsilon_plus"])
+@pytest.mark.parametrize("way", ["frozen", "by hand"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_batch_norm_written_out(name: str, way: str, composite: str) -> None:
+    make, ones, shape = LAYERS[name]
+    x = numbers(*shape)
+
+    def model(which: str) -> nn.Module:
+        def ready() -> nn.Module:
+            found = Scaled(make(), ones, which).eval()
+            found(x.float())
+            return found
+
+        return seeded(ready)
+
+    expected = LRPFx(model("norm"), composite).attribute(x, 1)
+    lrp = LRPFx(model(way), composite)
+    assert_close(lrp.attribute(x, 1), expected)
+    assert lrp.audit(x, 1).closes(CLOSES)
+
+
+def summands(form: Product) -> list[str]:
+    """The operations of the LRP graph's plan."""
+    lrp = LRPFx(seeded(lambda: Net(form)), "z_plus")
+    lrp.attribute(numbers(3, 6), 1)
+    return [step.operation.name for step in lrp.plan().steps if step.operation is not None]
+
+
+STAYING: dict[str, tuple[Product, str]] = {
+    "two readers": (lambda y, w, b: (z := F.linear(y, w)) * b + z.tanh(), "mul"),
+    "another value at each place": (
+        lambda y, w, b: (w @ y.T[:, :3] + w[:, :3]).T,
+        "add",
+    ),
+    "a positive number": (lambda y, w, b: F.linear(y, w) * 0.5, "mul"),
+    "a gate": (lambda y, w, b: F.relu6(F.linear(y, w) + 3) / 6, "add"),
+    "a sum of two activations": (lambda y, w, b: F.linear(y, w) + y[:, :7], "add"),
+    "a product of two activations": (lambda y, w, b: F.linear(y, w) * y[:, :7], "mul"),
+    "a divisor": (lambda y, w, b: b / F.linear(y, w), "mul"),
+}
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_what_is_not_folded(name: str) -> None:
+    form, operation = STAYING[name]
+    assert operation in summands(form)
+
+
+def test_what_is_folded_is_gone() -> None:
+    for form in BIASED.values():
+        assert not {"add", "sub", "rsub", "mul", "div", "neg"} & set(summands(form))

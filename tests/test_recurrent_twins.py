@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from twins import Apply, assert_close, explain, numbers, quotient, seeded
 
 from lrp_fx import LRPFx, rules
-from lrp_fx.composites import Composite, operation
+from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox, EpsilonPlus, operation
+from lrp_fx.composites.compat import blog
 from lrp_fx.errors import UnsupportedOperationError
 
 EPS = 0.01
@@ -45,6 +47,13 @@ State = tuple[Tensor, Tensor]
 def shares(weight: Tensor, x: Tensor, upper: Tensor, z: Tensor) -> Tensor:
     """``Σ_j w_ji x_i R_j / S(z_j)``."""
     return (weight * x * quotient(upper, z, EPS)[:, None]).sum(0)
+
+
+def shares_of_a_summand(
+    weight: Tensor, x: Tensor, upper: Tensor, part: Tensor, z: Tensor, factor: Tensor | float = 1.0
+) -> Tensor:
+    """What of ``upper`` at ``z = factor · part + …`` goes through ``part = W x + b`` to x."""
+    return shares(weight, x, factor * part * quotient(upper, z, EPS), part)
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,13 @@ class Cell:
         """Relevance of x and of the state before, from that of the state behind the step."""
         h, memory = state
         if self.kind == "LSTM":
-            (i, f, g) = (sum(self.gate(k, x, h)[:2]) for k in range(3))
+            i, f = (sum(self.gate(k, x, h)[:2]) for k in range(2))
+            a, b, w, u = self.gate(2, x, h)
+            g = a + b
             kept, new = f.sigmoid() * memory, i.sigmoid() * g.tanh()
             q = quotient(upper[0] + upper[1], kept + new, EPS)
-            *_, w, u = self.gate(2, x, h)
-            return shares(w, x, new * q, g), (shares(u, h, new * q, g), kept * q)
+            from_x = shares_of_a_summand(w, x, new * q, a, g)
+            return from_x, (shares_of_a_summand(u, h, new * q, b, g), kept * q)
         if self.kind == "GRU":
             reset = sum(self.gate(0, x, h)[:2]).sigmoid()
             update = sum(self.gate(1, x, h)[:2]).sigmoid()
@@ -94,11 +105,12 @@ class Cell:
             before = p + reset * hidden
             new, kept = (1 - update) * before.tanh(), update * h
             q = quotient(upper[0], new + kept, EPS)
-            from_x = shares(w, x, new * q, before)
-            from_h = shares(reset[:, None] * u, h, new * q, before)
+            from_x = shares_of_a_summand(w, x, new * q, p, before)
+            from_h = shares_of_a_summand(u, h, new * q, hidden, before, reset)
             return from_x, (from_h + kept * q, upper[1])
         a, b, w, u = self.gate(0, x, h)
-        return shares(w, x, upper[0], a + b), (shares(u, h, upper[0], a + b), upper[1])
+        from_x = shares_of_a_summand(w, x, upper[0], a, a + b)
+        return from_x, (shares_of_a_summand(u, h, upper[0], b, a + b), upper[1])
 
 
 def cells(layer: nn.RNNBase | nn.RNNCellBase) -> list[Cell]:
@@ -402,6 +414,70 @@ def test_a_cell_that_reads_its_own_output() -> None:
         r_h = r_h + shares(out.weight.detach(), h, r_word, word)
         expected.append(own.back(sample, (zero, zero), (r_h, zero))[0])
     assert_close(explain(model, x, upper, composite), torch.stack(expected))
+
+
+# Written out, under every composite
+
+
+class WrittenOut(nn.Module):
+    """Two layers step by step in F.linear, sums, gates and tanh, or as one call, and a head."""
+
+    def __init__(self, kind: str, by_hand: bool) -> None:
+        super().__init__()
+        self.layer = getattr(nn, kind)(3, 4, 2, batch_first=True)
+        self.head = nn.Linear(4, 2)
+        self.kind, self.by_hand = kind, by_hand
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.by_hand:
+            return self.head(self.layer(x)[0][:, -1])
+        steps = list(x.unbind(1))
+        for k in range(2):
+            state = (x.new_zeros(x.shape[0], 4),) * 2
+            outputs = []
+            for each in steps:
+                state = self.step(k, each, state)
+                outputs.append(state[0])
+            steps = outputs
+        return self.head(steps[-1])
+
+    def step(self, k: int, x: Tensor, state: State) -> State:
+        h, c = state
+        own = (("ih", x), ("hh", h))
+        a, b = (
+            F.linear(v, *(getattr(self.layer, f"{p}_{name}_l{k}") for p in ("weight", "bias")))
+            for name, v in own
+        )
+        if self.kind == "RNN":
+            return (a + b).tanh(), c
+        if self.kind == "LSTM":
+            i, f, g, o = (a + b).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            return o.sigmoid() * c.tanh(), c
+        (r, z, p), (s, v, u) = a.chunk(3, 1), b.chunk(3, 1)
+        n = (p + (r + s).sigmoid() * u).tanh()
+        return (-(z + v)).sigmoid() * n + (z + v).sigmoid() * h, c
+
+
+EVERY: dict[str, Any] = {name: name for name in PRESETS if name != "epsilon_gamma_box"} | {
+    "epsilon_gamma_box": EpsilonGammaBox(-4.0, 4.0),
+    "a visible ε": EpsilonPlus(EPS),
+    "sums by magnitude": Composite([(operation("addition"), rules.ByMagnitude())]),
+    "blog": blog(),
+}
+
+
+@pytest.mark.parametrize("composite", EVERY)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_written_out(kind: str, composite: str) -> None:
+    """The maps have the rule of linear layers, the first ones too; the head is no first layer."""
+    model = seeded(lambda: WrittenOut(kind, False))
+    twin, x = seeded(lambda: WrittenOut(kind, True)), numbers(2, 3, 3)
+    expected = LRPFx(twin, EVERY[composite]).attribute(x, 1)
+    assert_close(LRPFx(model, EVERY[composite]).attribute(x, 1), expected)
+    gradient = LRPFx(model, EVERY[composite], propagation="gradient")
+    assert_close(gradient.attribute(x, 1), expected)
+    assert LRPFx(model, EVERY[composite]).audit(x, 1).closes(CLOSES)
 
 
 # What is not described

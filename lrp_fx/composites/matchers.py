@@ -113,4 +113,4 @@ convolution = Matcher("convolution", operation("convolution").test)
 patch_embedding = Matcher(
     "patch embedding", lambda p: p.kind == "convolution" and p.convolutions == 1
 )
-dense = Matcher("dense", operation("dense").test)
+dense = Matcher("dense", operation("dense", "recurrent").test)

@@ -16,7 +16,7 @@ from lrp_fx.relevance import (
     softmax,
 )
 from lrp_fx.relevance.engines import ENGINES, Engine
-from lrp_fx.relevance.layers import is_linear
+from lrp_fx.relevance.layers import has_weights, is_linear
 from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance
 from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.operation import (
@@ -53,6 +53,7 @@ __all__ = [
     "RelevanceNode",
     "Site",
     "Taken",
+    "has_weights",
     "is_linear",
     "operation_of",
     "registry",

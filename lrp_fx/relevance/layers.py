@@ -9,7 +9,14 @@ from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.errors import InputError
 from lrp_fx.relevance.linear import Denominators, LinearRelevance
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
+from lrp_fx.relevance.operation import (
+    Facts,
+    Operation,
+    Received,
+    Site,
+    argument,
+    operation_of,
+)
 from lrp_fx.relevance.weighted import ADJOINTS
 from lrp_fx.rules import (
     Epsilon,
@@ -89,3 +96,9 @@ OPERATIONS = [
 def is_linear(node: fx.Node) -> bool:
     """Whether rules for linear operations apply to the node."""
     return node.op == "call_function" and name_of(node) in ADJOINTS
+
+
+def has_weights(node: fx.Node) -> bool:
+    """Whether the node is a linear operation, or a recurrent layer, which is made of them."""
+    operation = operation_of(node)
+    return is_linear(node) or (operation is not None and operation.kind == "recurrent")

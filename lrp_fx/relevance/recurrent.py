@@ -1,30 +1,43 @@
 """Relevance through LSTM, GRU and RNN: gates get nothing, the signal takes all (Arras et al. 2017).
 
 The layers are run once more, step by step, and relevance goes back through the unrolled cells, down
-to the initial states where those come from the inputs, as a decoder's do. With the ε rule on every sum:
+to the initial states where those come from the inputs, as a decoder's do. Every part has the rule
+that it has in a cell that is written out: the maps ``W_ih x + b_ih`` and ``W_hh h + b_hh`` that of a
+linear layer, the sums that of an addition.
 
     LSTM: c' = f c + i g, h' = o tanh(c')           R → c' → (f c, i g); i g → g → (x, h)
-    GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (x by p, h by u)
+    GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (p, r u) → (x, h)
     RNN:  h' = tanh(W x + U h + b)                  R → (x, h)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import name_of
-from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.aten import aten, name_of
+from lrp_fx.errors import CompositeError, UnsupportedOperationError
+from lrp_fx.relevance.addition import AdditionRelevance
+from lrp_fx.relevance.engines import Engine
+from lrp_fx.relevance.linear import BiasPolicy, LinearRelevance
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Operation, Received, Site, always, by_operand
-from lrp_fx.relevance.taken import Taken, by_stabilizer, together
-from lrp_fx.rules import Epsilon
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.relevance.taken import Taken, together
+from lrp_fx.rules import LinearRule, Recurrent, ZBox
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer's input at one step, (N, D), and its bounds where the rule asks for them."""
+
+    value: Tensor
+    low: Tensor | None = None
+    high: Tensor | None = None
+
 
 State = tuple[Tensor, ...]
 """The hidden state of a cell, (h,) or (h, c), each (N, H)."""
@@ -47,39 +60,54 @@ class Weights:
         """``W_hh h + b_hh``, (N, gates · H)."""
         return torch.nn.functional.linear(h, self.w_hh, self.b_hh)
 
-    def of_gate(self, gate: int, gates: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """``W_ih, W_hh, b_ih, b_hh`` of one of so many gates."""
+    def of_gate(self, gate: int, gates: int) -> Weights:
+        """The parameters of one of so many gates."""
         biases = [None if b is None else b.chunk(gates)[gate] for b in (self.b_ih, self.b_hh)]
-        weights = self.w_ih.chunk(gates)[gate], self.w_hh.chunk(gates)[gate]
-        return *weights, biases[0], biases[1]
+        return Weights(self.w_ih.chunk(gates)[gate], self.w_hh.chunk(gates)[gate], *biases)
 
 
 @dataclass(frozen=True)
 class Back:
-    """What every cell needs on the way back; with ``taken`` it also notes what is not passed on."""
+    """The relevance nodes of a cell's parts; with ``taken`` what they keep is noted.
 
-    stabilizer: Stabilizer
-    engine: Engine
+    Args:
+        input: of ``W_ih x + b_ih``.
+        hidden: of ``W_hh h + b_hh``.
+        addition: of every sum.
+        taken: what was taken so far.
+    """
+
+    input: LinearRelevance
+    hidden: LinearRelevance
+    addition: AdditionRelevance
     taken: Taken | None = None
 
-    def quotient(self, relevance: Tensor, z: Tensor, *biases: Tensor | None) -> Tensor:
-        """``R / S(z)``, (N, H); the biases, of H each, are summands of ``z``."""
-        quotient = self.stabilizer.quotient(relevance, z)
+    def split(self, relevance: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+        """The relevance of the summands of ``a + b``."""
+        operands = (relevance, a + b, (a, 1, True), (b, 1, True))
         if self.taken is not None:
-            shares = [(quotient * bias).sum() for bias in biases if bias is not None]
-            bias = torch.stack(shares).sum() if shares else quotient.new_zeros(())
-            self.note({**by_stabilizer(self.stabilizer, relevance, z), "bias": bias})
-        return quotient
+            self.note(self.addition.taken(*operands))
+        return self.addition.propagate(*operands)
 
     def note(self, taken: Taken) -> None:
         """Add to what was taken so far."""
         if self.taken is not None:
             self.taken.update(together(self.taken, taken))
 
-    def pull(self, x: Tensor, weight: Tensor, q: Tensor) -> Tensor:
-        """``x ⊙ Wᵀ q``, (N, features)."""
-        _, pullback = linearize(self.engine, lambda v: v @ weight.T, lambda c: c @ weight, x)
-        return x * pullback(q)
+    def of_input(self, relevance: Tensor, x: Step, w: Weights) -> Tensor:
+        """The relevance of x from that of ``W_ih x + b_ih``."""
+        bounds = {} if x.low is None else {"low": x.low, "high": x.high}
+        output = w.input_part(x.value)
+        return self._through(self.input, relevance, x.value, output, w.w_ih, w.b_ih, **bounds)
+
+    def of_hidden(self, relevance: Tensor, h: Tensor, w: Weights) -> Tensor:
+        """The relevance of h from that of ``W_hh h + b_hh``."""
+        return self._through(self.hidden, relevance, h, w.hidden_part(h), w.w_hh, w.b_hh)
+
+    def _through(self, node: LinearRelevance, *operands: Any, **bounds: Any) -> Tensor:
+        if self.taken is not None:
+            self.note(node.taken(*operands, **bounds))
+        return node.propagate(*operands, **bounds)
 
 
 def lstm_step(x: Tensor, state: State, w: Weights) -> State:
@@ -90,16 +118,15 @@ def lstm_step(x: Tensor, state: State, w: Weights) -> State:
 
 
 def lstm_back(
-    relevance: State, x: Tensor, state: State, w: Weights, back: Back
+    relevance: State, x: Step, state: State, w: Weights, back: Back
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
     h, c = state
-    i, f, g, _ = (w.input_part(x) + w.hidden_part(h)).chunk(4, 1)
-    kept, new = f.sigmoid() * c, i.sigmoid() * g.tanh()
-    q = back.quotient(relevance[0] + relevance[1], kept + new)
-    w_ih, w_hh, *biases = w.of_gate(2, 4)
-    signal = back.quotient(new * q, g, *biases)
-    return back.pull(x, w_ih, signal), (back.pull(h, w_hh, signal), kept * q)
+    i, f, g, _ = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
+    r_kept, r_new = back.split(relevance[0] + relevance[1], f.sigmoid() * c, i.sigmoid() * g.tanh())
+    signal = w.of_gate(2, 4)
+    r_x, r_h = back.split(r_new, signal.input_part(x.value), signal.hidden_part(h))
+    return back.of_input(r_x, x, signal), (back.of_hidden(r_h, h, signal), r_kept)
 
 
 def gru_step(x: Tensor, state: State, w: Weights) -> State:
@@ -112,18 +139,18 @@ def gru_step(x: Tensor, state: State, w: Weights) -> State:
 
 
 def gru_back(
-    relevance: State, x: Tensor, state: State, w: Weights, back: Back
+    relevance: State, x: Step, state: State, w: Weights, back: Back
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
     (h,) = state
-    (r, z, p), (r_h, z_h, u) = w.input_part(x).chunk(3, 1), w.hidden_part(h).chunk(3, 1)
+    (r, z, p), (r_h, z_h, u) = (
+        part.chunk(3, 1) for part in (w.input_part(x.value), w.hidden_part(h))
+    )
     reset, z = (r + r_h).sigmoid(), (z + z_h).sigmoid()
-    before = p + reset * u
-    new, kept = (1 - z) * before.tanh(), z * h
-    q = back.quotient(relevance[0], new + kept)
-    w_ih, w_hh, b_ih, b_hh = w.of_gate(2, 3)
-    signal = back.quotient(new * q, before, b_ih, None if b_hh is None else reset * b_hh)
-    return back.pull(x, w_ih, signal), (back.pull(h, w_hh, signal * reset) + kept * q,)
+    r_new, r_kept = back.split(relevance[0], (1 - z) * (p + reset * u).tanh(), z * h)
+    r_input, r_hidden = back.split(r_new, p, reset * u)
+    signal = w.of_gate(2, 3)
+    return back.of_input(r_input, x, signal), (back.of_hidden(r_hidden, h, signal) + r_kept,)
 
 
 def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State, Weights], State]:
@@ -132,12 +159,12 @@ def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State,
 
 
 def rnn_back(
-    relevance: State, x: Tensor, state: State, w: Weights, back: Back
+    relevance: State, x: Step, state: State, w: Weights, back: Back
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
     (h,) = state
-    q = back.quotient(relevance[0], w.input_part(x) + w.hidden_part(h), w.b_ih, w.b_hh)
-    return back.pull(x, w.w_ih, q), (back.pull(h, w.w_hh, q),)
+    r_input, r_hidden = back.split(relevance[0], w.input_part(x.value), w.hidden_part(h))
+    return back.of_input(r_input, x, w), (back.of_hidden(r_hidden, h, w),)
 
 
 @dataclass(frozen=True)
@@ -145,7 +172,7 @@ class Cell:
     """A kind of cell: one step forward, one step back, and how many state tensors it has."""
 
     step: Callable[[Tensor, State, Weights], State]
-    back: Callable[[State, Tensor, State, Weights, Back], tuple[Tensor, State]]
+    back: Callable[[State, Step, State, Weights, Back], tuple[Tensor, State]]
     states: int
 
 
@@ -162,8 +189,9 @@ class RecurrentRelevance(RelevanceNode):
 
     Args:
         name: ATen's name of the kind of cell.
-        rule: the ε rule.
+        rule: the rules of the maps and sums in a cell.
         engine: who computes the adjoints.
+        bias: the bias policy.
         bidirectional: whether each layer runs both ways.
         batch_first: whether sequences are (N, T, D).
         wanted: whether the input, and each of the initial states, gets relevance.
@@ -172,9 +200,10 @@ class RecurrentRelevance(RelevanceNode):
     def __init__(
         self,
         name: str,
-        rule: Epsilon,
+        rule: Recurrent,
         engine: Engine,
         *,
+        bias: BiasPolicy,
         bidirectional: bool,
         batch_first: bool,
         wanted: Sequence[bool],
@@ -184,7 +213,11 @@ class RecurrentRelevance(RelevanceNode):
         self.cell = CELLS[name]
         self.directions = 2 if bidirectional else 1
         self.batch_first = batch_first
-        self.engine: Engine = engine
+        self.of_input, self.of_hidden = (
+            LinearRelevance(aten.linear, each, nonnegative=False, bias=bias, engine=engine)
+            for each in (rule.input, rule.hidden)
+        )
+        self.of_sums = AdditionRelevance(rule.addition)
 
     def extra_repr(self) -> str:
         """The kind of cell and the rule."""
@@ -197,6 +230,8 @@ class RecurrentRelevance(RelevanceNode):
         hidden: list[Tensor],
         parameters: list[Tensor],
         has_biases: bool,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
     ) -> list[Tensor]:
         """The relevance of the input and of the initial states, those of them that want it.
 
@@ -206,9 +241,11 @@ class RecurrentRelevance(RelevanceNode):
             hidden: the initial states, (layers · directions, N, H) each.
             parameters: the weights in PyTorch's order.
             has_biases: whether biases are among them.
+            low: the lower bound of the input, for the z-box rule.
+            high: the upper bound.
         """
-        back = Back(self.rule.stabilizer, self.engine)
-        found = self._through(back, relevances, input, hidden, parameters, has_biases)
+        back = Back(self.of_input, self.of_hidden, self.of_sums)
+        found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         return [each for each, wanted in zip(found, self.wanted, strict=True) if wanted]
 
     def taken(
@@ -218,10 +255,12 @@ class RecurrentRelevance(RelevanceNode):
         hidden: list[Tensor],
         parameters: list[Tensor],
         has_biases: bool,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
     ) -> Taken:
         """The shares of the biases, of the stabilizer, and of what is ``constant``: initial states."""
-        back = Back(self.rule.stabilizer, self.engine, taken={})
-        found = self._through(back, relevances, input, hidden, parameters, has_biases)
+        back = Back(self.of_input, self.of_hidden, self.of_sums, taken={})
+        found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         for each, wanted in zip(found, self.wanted, strict=True):
             if not wanted:
                 back.note({"constant": each.sum()})
@@ -232,14 +271,18 @@ class RecurrentRelevance(RelevanceNode):
         self,
         back: Back,
         relevances: list[Tensor | None],
-        input: Tensor,
+        inputs_and_bounds: tuple[Tensor, Tensor | None, Tensor | None],
         hidden: list[Tensor],
         parameters: list[Tensor],
         has_biases: bool,
     ) -> list[Tensor]:
         """The relevance of the input and of each initial state, of their shapes."""
-        unbatched = input.dim() == 2
-        sequence = self._time_first(input, unbatched)
+        unbatched = inputs_and_bounds[0].dim() == 2
+        sequence, *bounds = (
+            each if each is None else self._time_first(each, unbatched)
+            for each in inputs_and_bounds
+        )
+        assert sequence is not None
         hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
         weights = _split(parameters, has_biases)
         layers = len(weights) // self.directions
@@ -252,6 +295,8 @@ class RecurrentRelevance(RelevanceNode):
             incoming = incoming + self._time_first(output, unbatched)
         initial: list[State] = [()] * len(weights)
         for layer in reversed(range(layers)):
+            around = bounds if layer == 0 else [None, None]
+            nodes = back if layer == 0 else replace(back, input=self.of_hidden)
             shares = []
             for direction in range(self.directions):
                 k = layer * self.directions + direction
@@ -263,7 +308,7 @@ class RecurrentRelevance(RelevanceNode):
                 )
                 mine = incoming.chunk(self.directions, -1)[direction]
                 share, initial[k] = self._back(
-                    back, mine, last, inputs[layer], states[k], weights[k], direction
+                    *(nodes, mine, last, [inputs[layer], *around], states[k], weights[k]), direction
                 )
                 shares.append(share)
             incoming = shares[0] if len(shares) == 1 else shares[0] + shares[1]
@@ -301,14 +346,16 @@ class RecurrentRelevance(RelevanceNode):
         back: Back,
         relevance: Tensor,
         last: State,
-        inputs: Tensor,
+        inputs: list[Tensor | None],
         states: list[State],
         weights: Weights,
         direction: int,
     ) -> tuple[Tensor, State]:
         """The relevance of a layer's input sequence and initial state from one direction."""
         arriving, shares = last, []
-        xs, rs = _in_order(inputs, direction), _in_order(relevance, direction)
+        sequences = [_in_order(each, direction) for each in inputs if each is not None]
+        xs = [Step(*each) for each in zip(*sequences, strict=True)]
+        rs = _in_order(relevance, direction)
         for x, r, state in zip(xs[::-1], rs[::-1], states[::-1], strict=True):
             arriving = (arriving[0] + r, *arriving[1:])
             share, arriving = self.cell.back(arriving, x, state, weights, back)
@@ -346,19 +393,28 @@ def _write(site: Site) -> Received:
     per_cell = 4 if has_biases else 2
     if len(parameters) != per_cell * num_layers * (2 if bidirectional else 1):
         raise UnsupportedOperationError(f"'{node.name}' has projections (proj_size), not described")
-    assert isinstance(site.rule, Epsilon)
+    assert isinstance(site.rule, Recurrent)
+    if isinstance(site.rule.hidden, ZBox):
+        raise CompositeError(
+            f"ZBox is for first layers: the states of '{node.name}' are not the model's input"
+        )
     operands = _operands(node)
     module = RecurrentRelevance(
         name,
         site.rule,
         site.engine,
+        bias=site.bias,  # type: ignore[arg-type]
         bidirectional=bool(bidirectional),
         batch_first=bool(batch_first),
         wanted=[site.receives(operand) for operand in operands],
     )
     parts = [site.parts.get(index) for index in range(max(site.parts) + 1)]
     inputs = site.value((input, operands[1:], list(parameters), has_biases))
-    return by_operand(site, site.call(module, parts, *inputs), operands)
+    bounds = {}
+    if isinstance(site.rule.input, ZBox):
+        low, high = site.bound(input, site.rule.input.low, site.rule.input.high)
+        bounds = {"low": low, "high": high}
+    return by_operand(site, site.call(module, parts, *inputs, **bounds), operands)
 
 
 def _operands(node: fx.Node) -> list[Any]:
@@ -372,8 +428,8 @@ OPERATIONS = [
         name=name,
         kind="recurrent",
         operands=_operands,
-        default=always(Epsilon()),
-        alternatives=(Epsilon,),
+        default=always(Recurrent()),
+        alternatives=(LinearRule, Recurrent),
         write=_write,
         source="Arras et al. 2017: signal takes all",
     )
