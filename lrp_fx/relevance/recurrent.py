@@ -410,7 +410,7 @@ def _write(site: Site) -> Received:
     )
     parts = [site.parts.get(index) for index in range(max(site.parts) + 1)]
     inputs = site.value((input, operands[1:], list(parameters), has_biases))
-    bounds = {}
+    bounds: dict[str, Any] = {}
     if isinstance(site.rule.input, ZBox):
         low, high = site.bound(input, site.rule.input.low, site.rule.input.high)
         bounds = {"low": low, "high": high}
