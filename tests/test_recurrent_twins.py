@@ -427,6 +427,9 @@ class WrittenOut(nn.Module):
         self.layer = getattr(nn, kind)(3, 4, 2, batch_first=True)
         self.head = nn.Linear(4, 2)
         self.kind, self.by_hand = kind, by_hand
+        if kind == "GRU":  # a gate times the bias of a constant state would be no gate
+            for k in range(2):
+                nn.init.zeros_(getattr(self.layer, f"bias_hh_l{k}"))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.by_hand:
