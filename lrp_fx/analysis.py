@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import fx
 from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.relevance import has_weights, operation_of
 from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
+from lrp_fx.relevance.factors import count_factors
+from lrp_fx.relevance.operation import Counts
 
 _SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
 _NONNEGATIVE = frozenset(
@@ -81,12 +83,14 @@ class Analysis:
         preprocessing: dynamic values reached from the inputs by routing and constant affine
             operations alone.
         constant: nodes that depend on parameters and literals only.
+        products: of each product of two dynamic values, how many factors its sides hold.
     """
 
     dynamic: frozenset[fx.Node]
     nonnegative: frozenset[fx.Node]
     preprocessing: frozenset[fx.Node]
     constant: frozenset[fx.Node]
+    products: Mapping[fx.Node, Counts]
 
     def is_dynamic(self, node: Any) -> bool:
         """Whether the value depends on the explained inputs."""
@@ -99,6 +103,10 @@ class Analysis:
     def is_preprocessing(self, node: Any) -> bool:
         """Whether only routing and constant affine operations lie between the inputs and here."""
         return node in self.preprocessing
+
+    def counts(self, product: fx.Node) -> Counts:
+        """Of a product of two dynamic values, how many factors each side holds."""
+        return self.products[product]
 
 
 def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
@@ -127,7 +135,8 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
         if _is_nonnegative(node, nonnegative):
             nonnegative.add(node)
     return Analysis(
-        frozenset(dynamic), frozenset(nonnegative), frozenset(preprocessing), frozenset(constant)
+        *(frozenset(dynamic), frozenset(nonnegative), frozenset(preprocessing)),
+        *(frozenset(constant), count_factors(graph, dynamic.__contains__)),
     )
 
 

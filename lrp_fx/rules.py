@@ -361,9 +361,10 @@ class ByMagnitude(Rule):
 
 @dataclass(frozen=True)
 class Half(Rule):
-    """Equal shares to the operands of an addition or a product.
+    """Equal shares to the operands of an addition or to the factors of a product.
 
-    Through a matrix product ``O = A B`` it is ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat
+    A product of n activations is one product whatever its bracketing: 1/n to each factor, gates and
+    statistics too where a composite assigns the rule. Through a matrix product ``O = A B`` it is ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat
     et al. 2024, Prop. 3.3).
     """
 
@@ -372,7 +373,16 @@ class Half(Rule):
 
 @dataclass(frozen=True)
 class Gate(Rule):
-    """The gate (or the statistic) of a product gets nothing, the signal all (Arras et al. 2017)."""
+    """Gates and statistics of a product get nothing (Arras et al. 2017), each of n signals 1/n."""
+
+
+@dataclass(frozen=True)
+class PairwiseHalf(Rule):
+    """Gates and statistics get nothing; two signals of a product of two get half each.
+
+    AttnLRP's rule as published (Achtibat et al. 2024, Prop. 3.3). For three factors and more it depends
+    on the bracketing: of ``(x1 x2) x3`` a quarter, a quarter and a half.
+    """
 
 
 @dataclass(frozen=True)

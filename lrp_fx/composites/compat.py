@@ -139,8 +139,8 @@ def attnlrp() -> Composite:
     """AttnLRP in its efficient form, as LXT computes it: input × a gradient with parts held constant.
 
     All ε are zero; convolutions get LRP-0 as dense layers do. The parts: an activation is a factor
-    ``f(x) / x``, the statistic of a norm, and half of each product of two activations (Achtibat et al.
-    2024, sec. 3 and appendix).
+    ``f(x) / x``, the statistic of a norm, and half of each product of two activations, pair by pair in
+    the order in which the model multiplies (Achtibat et al. 2024, sec. 3 and appendix).
     """
     none = Stabilizer(0.0)
     proportional = rules.Proportional(none)
@@ -149,6 +149,7 @@ def attnlrp() -> Composite:
             (anything(), rules.Zero()),
             (operation("softmax"), rules.SoftmaxTaylor()),
             (operation("bilinear"), rules.Half(none)),
+            (operation("product"), rules.PairwiseHalf()),
             (operation("addition", "sum", "average pooling", "interpolation"), proportional),
             (operation("normalization"), rules.Epsilon(stabilizer=none)),
         ],

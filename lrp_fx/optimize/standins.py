@@ -17,6 +17,7 @@ from lrp_fx.rules import (
     Gate,
     Half,
     LinearRule,
+    PairwiseHalf,
     Pass,
     Proportional,
     Route,
@@ -79,4 +80,4 @@ def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> boo
         return True
     if isinstance(rule, Pass):
         return vanishes and (name_of(step.node) in _ZERO_AT_ZERO or operation.kind == "product")
-    return vanishes and isinstance(rule, (Winner, Route, Gate))
+    return vanishes and isinstance(rule, (Winner, Route, Gate, PairwiseHalf))

@@ -13,6 +13,14 @@ from lrp_fx.relevance.engines import Engine
 from lrp_fx.rules import Rule
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many factors a product of two holds on either side, and how many of them are signals."""
+
+    signals: tuple[int, ...]
+    factors: tuple[int, ...]
+
+
 class Facts(Protocol):
     """What the static analysis knows of the nodes of a graph."""
 
@@ -24,6 +32,9 @@ class Facts(Protocol):
 
     def is_preprocessing(self, node: Any) -> bool:
         """Whether only routing and constant affine operations lie between the inputs and here."""
+
+    def counts(self, product: fx.Node) -> Counts:
+        """Of a product of two activations, how many factors each side holds."""
 
 
 class Site(Protocol):

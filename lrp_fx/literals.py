@@ -1,0 +1,74 @@
+"""Numbers that stand in a graph, and the affine maps that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, name_of, packet_of
+
+_FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
+    "zeros_like": 0.0,
+    "new_zeros": 0.0,
+    "zeros": 0.0,
+}
+_FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "fill_value"} | {
+    "scalar_tensor": "s"
+}
+_SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``scale · operand + shift`` with numbers for scale and shift."""
+
+    operand: fx.Node
+    scale: float
+    shift: float
+
+
+def literal(value: Any) -> float | None:
+    """The number that a value is, also as a tensor that is filled with it; None for any other."""
+    while isinstance(value, fx.Node) and value.op == "call_function":
+        name = name_of(value)
+        if name in _FILL:
+            return _FILL[name]
+        if name in _FILL_ARGUMENT:
+            value = arguments(value)[_FILL_ARGUMENT[name]]
+        elif name in _SPREADS:
+            value = value.args[0]
+        else:
+            return None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def affine(node: fx.Node) -> Affine | None:
+    """The affine map of one operand that a node computes by numbers, None if it computes another."""
+    name = name_of(node)
+    if packet_of(node.target) is None or name not in ("add", "sub", "rsub", "mul", "div", "neg"):
+        return None
+    b = arguments(node)
+    first = b["self"]
+    if name == "neg":
+        return Affine(first, -1.0, 0.0)
+    second, alpha = b["other"], b.get("alpha", 1)
+    if b.get("rounding_mode") is not None or literal(alpha) is None:
+        return None
+    if name == "rsub":
+        first, second, name = second, first, "sub"
+        if alpha != 1:
+            return None
+    number, other_number = literal(first), literal(second)
+    if isinstance(first, fx.Node) and other_number is not None:
+        if name in ("add", "sub"):
+            return Affine(first, 1.0, alpha * other_number * (1 if name == "add" else -1))
+        scale = other_number if name == "mul" else (1 / other_number if other_number else None)
+        return None if scale is None else Affine(first, scale, 0.0)
+    if isinstance(second, fx.Node) and number is not None and name != "div":
+        if name == "mul":
+            return Affine(second, number, 0.0)
+        return Affine(second, alpha * (1.0 if name == "add" else -1.0), number)
+    return None

@@ -1,0 +1,177 @@
+"""What a value is made of: scalar functions, re-arrangements and reductions of one other value.
+
+A statistic is a reduction *of the other factor* of a product: the two are made of one value, by scalar
+functions, re-arrangements and statistics of that value, and only the statistic reduces it. Weights mix
+values, so nothing is made of another value through them; nor is one part of a value made of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, as_tuple, name_of, packet_of
+from lrp_fx.literals import literal
+from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
+from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
+from lrp_fx.relevance.operation import operation_of
+
+REDUCTIONS = frozenset(
+    [
+        *("mean", "sum", "amax", "amin", "max", "min", "median", "var", "std"),
+        *("var_mean", "std_mean", "norm", "linalg_vector_norm", "prod", "logsumexp"),
+        *("nansum", "nanmean", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"),
+    ]
+)
+WINDOWS = frozenset(
+    [
+        *(f"{kind}{dims}d" for kind in ("avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
+        *(f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)),
+        *(f"adaptive_max_pool{dims}d" for dims in (1, 2, 3)),
+    ]
+)
+"""Reductions over windows, which leave the batch alone."""
+_SEVERAL = frozenset(
+    ["var_mean", "std_mean", "max", "min", "median", "cummax", "cummin"]
+    + [name for name in WINDOWS if "max_pool" in name]
+)
+"""Reductions that return several values: those are taken out as parts."""
+SCALAR_FUNCTIONS = frozenset(
+    [
+        *("add", "sub", "rsub", "mul", "div", "minimum", "maximum", "where", "masked_fill"),
+        *(ACTIVATIONS + FUNCTIONS),
+    ]
+)
+SPLITS = frozenset(["split", "split_with_sizes", "chunk", "unbind", "tensor_split", "topk"])
+_PARTS = SPLITS | {"select", "slice", "narrow", "index", "index_select", "gather"}
+"""What takes a part of a value: another part is another value."""
+_MOVES = (frozenset(ROUTING) - _PARTS) | frozenset(UPSAMPLES) | {"sort", "cat", "stack"}
+_VIEWS = frozenset(
+    ["reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "to", "_to_copy"]
+)
+
+
+class Cones:
+    """The operations of a graph between a value and what is made of it.
+
+    Args:
+        graph: a canonical graph.
+        dynamic: whether a value depends on the explained inputs; all others are constants.
+    """
+
+    def __init__(self, graph: fx.Graph, dynamic: Callable[[Any], bool]) -> None:
+        self._dynamic = dynamic
+        self._place = {node: place for place, node in enumerate(graph.nodes)}
+        self._made: dict[fx.Node, dict[fx.Node, bool | None]] = {}
+        self._functions: dict[fx.Node, dict[fx.Node, bool | None]] = {}
+        self._elements: dict[fx.Node, fx.Node] = {}
+        for node in graph.nodes:
+            if dynamic(node):
+                self._elements[node] = self._element(node)
+
+    def is_statistic(self, value: fx.Node, other: fx.Node) -> bool:
+        """Whether ``value`` reduces what ``other`` is made of, entry by entry."""
+        return any(self._reduces(value, source) for source in self._sources(other))
+
+    def is_function(self, value: fx.Node, other: fx.Node) -> bool:
+        """Whether ``value`` is a scalar function of ``other`` alone."""
+        return self._walk(value, other, self._functions, _is_function) is not None
+
+    def _sources(self, node: fx.Node) -> Iterator[fx.Node]:
+        """The values that a node is made of, entry by entry: of a part also the whole."""
+        source = self._elements[node]
+        yield source
+        while _is_part(source):
+            source = self._elements[source.all_input_nodes[0]]
+            yield source
+
+    def _element(self, node: fx.Node) -> fx.Node:
+        """The deepest value of which a node is made, entry by entry, beside statistics of it."""
+        if not (_is_function(node) or _is_move(node)):
+            return node
+        found = list(dict.fromkeys(self._elements[n] for n in self._moving(node)))
+        for source in found:
+            if all(o is source or self._reduces(o, source) for o in found):
+                return source
+        return node
+
+    def _reduces(self, node: fx.Node, source: fx.Node) -> bool:
+        return bool(self._walk(node, source, self._made, _is_made))
+
+    def _walk(
+        self,
+        node: fx.Node,
+        source: fx.Node,
+        memory: dict[fx.Node, dict[fx.Node, bool | None]],
+        known_operation: Callable[[fx.Node], bool],
+    ) -> bool | None:
+        """Whether each way from ``source`` to ``node`` reduces; None where other values come in."""
+        found = memory.setdefault(source, {source: False})
+        waiting = [node]
+        while waiting:
+            current = waiting[-1]
+            if current in found:
+                waiting.pop()
+                continue
+            operands = self._moving(current) if known_operation(current) else []
+            if not operands or any(self._place[o] < self._place[source] for o in operands):
+                found[current] = None
+            elif any(o in found and found[o] is None for o in operands):
+                found[current] = None
+            elif missing := [o for o in operands if o not in found]:
+                waiting.append(missing[0])
+                continue
+            else:
+                found[current] = _reduces(current) or all(found[o] for o in operands)
+            waiting.pop()
+        return found[node]
+
+    def _moving(self, node: fx.Node) -> list[fx.Node]:
+        """The operands that hold values made of the inputs, not indices, shapes or constants."""
+        operation = operation_of(node)
+        operands = node.all_input_nodes if operation is None else operation.operands(node)
+        return [operand for operand in operands if self._dynamic(operand)]
+
+
+def _is_function(node: fx.Node) -> bool:
+    """Whether each entry of a value is computed from those at the same place."""
+    return name_of(node) in SCALAR_FUNCTIONS or name_of(node) in _VIEWS
+
+
+def _is_move(node: fx.Node) -> bool:
+    if name_of(node) == "getitem" and node.all_input_nodes:  # of sort
+        return name_of(node.all_input_nodes[0]) == "sort"
+    return name_of(node) in _MOVES
+
+
+def _is_part(node: fx.Node) -> bool:
+    if name_of(node) == "getitem" and node.all_input_nodes:
+        return name_of(node.all_input_nodes[0]) in SPLITS
+    return name_of(node) in _PARTS
+
+
+def _is_made(node: fx.Node) -> bool:
+    return _is_function(node) or _is_move(node) or _reduces(node) or _is_result(node)
+
+
+def _is_result(node: fx.Node) -> bool:
+    """Whether a node takes out the values of a reduction that also returns their places."""
+    sources = node.all_input_nodes
+    return name_of(node) == "getitem" and bool(sources) and name_of(sources[0]) in _SEVERAL
+
+
+def _reduces(node: fx.Node) -> bool:
+    """Whether a node is a reduction over dimensions that are known, and not the batch's."""
+    if packet_of(node.target) is None:
+        return False
+    if name_of(node) in WINDOWS:
+        return True
+    if name_of(node) not in REDUCTIONS:
+        return False
+    dims = as_tuple(arguments(node).get("dim"), 1)
+    return dims not in ((), (None,)) and all(literal(dim) not in (None, 0) for dim in dims)
+
+
+__all__ = ["Cones"]

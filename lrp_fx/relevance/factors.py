@@ -1,0 +1,214 @@
+"""Products of several activations as one n-ary product, whatever their bracketing.
+
+A graph holds products of two. Those that are read by one other product alone, re-arrangements, casts,
+powers and constant factors aside, are one product with it: ``(x1 x2) x3`` and ``x1 (x2 x3)`` have the
+same three factors. Of these, statistics of another factor, gates and scalar functions of another
+factor get nothing; each of the n that are left, the signals, gets 1/n. A product of two hands each
+operand as many nths as there are signals below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, name_of
+from lrp_fx.literals import literal
+from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
+from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.relevance.cones import SPLITS, Cones
+from lrp_fx.relevance.operation import Counts
+from lrp_fx.relevance.saturation import ANYTHING, ranges
+
+Dynamic = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class _Power:
+    """An operand of a product: what lies behind it, to which power, and whether nobody else reads it."""
+
+    base: fx.Node
+    exponent: int
+    alone: bool
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A factor of a maximal product, to a power; ``way`` leads there, product by product, by side."""
+
+    node: fx.Node
+    exponent: int
+    way: tuple[fx.Node, int]
+
+
+def count_factors(graph: fx.Graph, dynamic: Dynamic) -> dict[fx.Node, Counts]:
+    """Of each product or quotient of two activations how many factors its operands hold.
+
+    Args:
+        graph: a canonical graph.
+        dynamic: whether a value depends on the explained inputs; all others are constants.
+    """
+    products = [node for node in graph.nodes if _is_product(node, dynamic)]
+    if not products:
+        return {}
+    return _Counter(graph, dynamic, products).counts
+
+
+def _is_product(node: fx.Node, dynamic: Dynamic) -> bool:
+    if node.op != "call_function" or name_of(node) not in ("mul", "div"):
+        return False
+    bound = arguments(node)
+    return dynamic(bound["self"]) and dynamic(bound["other"])
+
+
+class _Counter:
+    def __init__(self, graph: fx.Graph, dynamic: Dynamic, products: list[fx.Node]) -> None:
+        self.dynamic = dynamic
+        self.ranges = ranges(graph.nodes, dynamic)
+        self.cones = Cones(graph, dynamic)
+        self.operands = {product: self._operands(product) for product in products}
+        self.inner = {
+            power.base
+            for product in products
+            for power in self.operands[product]
+            if power.alone and power.base in self.operands
+        }
+        self.counts: dict[fx.Node, Counts] = {}
+        self.totals: dict[fx.Node, Counts] = {}
+        for product in products:  # in order: a factor that is a product itself is counted before
+            if product not in self.inner:
+                self._count(product)
+
+    def _operands(self, product: fx.Node) -> tuple[_Power, _Power]:
+        bound = arguments(product)
+        first, second = bound["self"], bound["other"]
+        sign = -1 if name_of(product) == "div" else 1
+        squared = first is second
+        return self._behind(first, 1, not squared), self._behind(second, sign, not squared)
+
+    def _behind(self, node: fx.Node, exponent: int, alone: bool) -> _Power:
+        """What lies behind re-arrangements, casts, constant factors and whole powers."""
+        while True:
+            alone = alone and len(node.users) == 1
+            if self._is_gate(node, 1):  # as a whole, however it is computed
+                return _Power(node, exponent, False)
+            below = self._step(node)
+            if below is None:
+                return _Power(node, exponent, alone)
+            node, power = below
+            exponent *= power
+
+    def _step(self, node: fx.Node) -> tuple[fx.Node, int] | None:
+        name = name_of(node)
+        if node.op != "call_function" or node in getattr(self, "operands", ()):
+            return None
+        if name == "getitem":
+            source = node.all_input_nodes[0]
+            return (source, 1) if name_of(source) in SPLITS else None
+        if name in ROUTING or name in SPLITS or name == "neg":
+            source = node.all_input_nodes[0]
+            return (source, 1) if self.dynamic(source) else None
+        if name not in ("square", "pow", "reciprocal", "mul", "div"):
+            return None
+        bound = arguments(node)
+        first = bound["self"]
+        if name in ("mul", "div"):
+            second = bound["other"]
+            if self.dynamic(first) and self.dynamic(second):
+                return None
+            return (first, 1) if self.dynamic(first) else (second, 1 if name == "mul" else -1)
+        power = {"square": 2.0, "reciprocal": -1.0}.get(name) or literal(bound["exponent"])
+        if power is None or power == 0 or power != int(power) or not self.dynamic(first):
+            return None
+        return first, int(power)
+
+    def _count(self, root: fx.Node) -> None:
+        """Count the factors below each operand of each product of a maximal one."""
+        tree, leaves = self._tree(root)
+        signals = self._signals([leaf.node for leaf in leaves], [leaf.exponent for leaf in leaves])
+        found = {node: ([0, 0], [0, 0]) for node, _ in tree}
+        for leaf, is_signal in zip(leaves, signals, strict=True):
+            node, side = leaf.way
+            whole = self.totals.get(leaf.node)
+            each = (1, 1) if whole is None else (sum(whole.signals), sum(whole.factors))
+            found[node][0][side] += abs(leaf.exponent) * each[0] * is_signal
+            found[node][1][side] += abs(leaf.exponent) * each[1]
+        for node, way in reversed(tree):
+            if way is not None:  # what is below a product is below the product that reads it
+                for kind in (0, 1):
+                    found[way[0]][kind][way[1]] += sum(found[node][kind])
+            of_signals, of_factors = (tuple(counts) for counts in found[node])
+            if not any(of_signals):  # reached only where a rule also gives to what is no signal
+                of_signals = of_factors
+            self.counts[node] = Counts(of_signals, of_factors)
+        self.totals[root] = self.counts[root]
+
+    def _tree(
+        self, root: fx.Node
+    ) -> tuple[list[tuple[fx.Node, tuple[fx.Node, int] | None]], list[_Leaf]]:
+        """The products of a maximal one, each before those below it, and its factors."""
+        tree: list[tuple[fx.Node, tuple[fx.Node, int] | None]] = []
+        leaves: list[_Leaf] = []
+        waiting: list[tuple[fx.Node, int, tuple[fx.Node, int] | None]] = [(root, 1, None)]
+        while waiting:
+            node, exponent, way = waiting.pop()
+            tree.append((node, way))
+            for side, power in enumerate(self.operands[node]):
+                total = exponent * power.exponent
+                if power.base in self.inner:
+                    waiting.append((power.base, total, (node, side)))
+                else:
+                    leaves.append(_Leaf(power.base, total, (node, side)))
+        return tree, leaves
+
+    def _signals(self, leaves: list[fx.Node], exponents: list[int]) -> list[bool]:
+        """Which factors get relevance."""
+        distinct = list(dict.fromkeys(leaves))
+        left = [
+            node
+            for node in distinct
+            if not any(self.cones.is_statistic(node, o) for o in distinct if o is not node)
+        ]
+        gates = {
+            node
+            for node, exponent in zip(leaves, exponents, strict=True)
+            if self._is_gate(node, exponent)
+        }
+        left = [node for node in left if node not in gates] or left or distinct
+        bases = {node: self._base(node) for node in left}
+        left = [
+            node
+            for node in left
+            if not any(self._follows(node, o, bases) for o in left if o is not node)
+        ]
+        return [node in left for node in leaves]
+
+    def _follows(self, node: fx.Node, other: fx.Node, bases: dict[fx.Node, fx.Node]) -> bool:
+        """Whether a factor is a scalar function of another, ``u · g(u)``, and not also the reverse.
+
+        So are activations that are written out, such as GELU by its tanh. The way through ``g`` would
+        lose what its constants take; all to ``u`` is the only conserving choice.
+        """
+        if self.cones.is_function(node, other):
+            return True
+        behind = self.cones.is_function(node, bases[other])
+        return behind and not self.cones.is_function(other, bases[node])
+
+    def _base(self, node: fx.Node) -> fx.Node:
+        """The value to which the relevance of a factor passes unchanged."""
+        while node.op == "call_function" and name_of(node) in _PASSING:
+            moving = [operand for operand in node.all_input_nodes if self.dynamic(operand)]
+            if len(moving) != 1:
+                break
+            (node,) = moving
+        return node
+
+    def _is_gate(self, node: fx.Node, exponent: int) -> bool:
+        found = self.ranges.get(node, ANYTHING)
+        return (found if exponent > 0 else found.reciprocal()).is_gate or found.is_gate
+
+
+_PASSING = frozenset([*ACTIVATIONS, *FUNCTIONS, "mul", "div"])

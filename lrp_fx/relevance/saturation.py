@@ -1,0 +1,238 @@
+"""Gates: saturating functions, whatever they are written with.
+
+Each value has a range, found by one walk along the graph: the two ends that it never passes, and its
+value at rest, where the argument behind its affine maps is zero. A gate is a value with two finite
+ends, one of them zero, that is at rest strictly between them: ``sigmoid(z)``, ``1 - sigmoid(z)``,
+``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``, ``1 / (1 + exp(-z))``. A tanh has no end at zero, and a
+plain ``relu6(z)`` rests at an end: it is an activation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.literals import Affine, affine, literal
+from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
+
+_TOUCHES = 1e-6
+"""An end so near to zero, in widths of the range, is zero: products of literals are rounded."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Between which ends a value stays, and where it rests."""
+
+    low: float
+    high: float
+    rest: float
+
+    @property
+    def is_saturating(self) -> bool:
+        """Whether both ends are finite and the value rests strictly between them."""
+        return math.isfinite(self.high - self.low) and self.low < self.rest < self.high
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the value saturates at zero and at one other number."""
+        nearest = min(abs(self.low), abs(self.high))
+        return self.is_saturating and nearest <= _TOUCHES * (self.high - self.low)
+
+    @property
+    def is_half_line(self) -> bool:
+        """Whether one end is zero and the value rests away from it: positive factors keep that."""
+        return 0 in (self.low, self.high) and self.rest != 0
+
+    def mapped(self, function: Callable[[float], float]) -> Range:
+        """The range behind a monotone function."""
+        ends = function(self.low), function(self.high)
+        return Range(min(ends), max(ends), function(self.rest))
+
+    def reciprocal(self) -> Range:
+        """The range of ``1 / x``; nothing is known of one that crosses zero."""
+        if self.low < 0 < self.high or self.rest == 0:
+            return ANYTHING
+        sign = -1.0 if self.high <= 0 else 1.0
+        return self.mapped(lambda x: 1 / x if x else sign * math.inf)
+
+
+ANYTHING = Range(-math.inf, math.inf, 0.0)
+_UNIT = Range(0.0, 1.0, 0.5)
+_BOTH = Range(-1.0, 1.0, 0.0)
+_SATURATING = {
+    **dict.fromkeys(["sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"], _UNIT),
+    **dict.fromkeys(["tanh", "erf", "softsign"], _BOTH),
+    **dict.fromkeys(["log_sigmoid", "log_softmax", "_log_softmax"], Range(-math.inf, 0, -1.0)),
+    "softplus": Range(0.0, math.inf, 1.0),
+    "elu": Range(-1.0, math.inf, 0.0),
+}
+"""Whatever their argument is."""
+_MONOTONE: dict[str, Callable[[float], float]] = {
+    "exp": lambda x: math.exp(x) if x < 700 else math.inf,
+    "sqrt": lambda x: math.sqrt(x) if x >= 0 else math.nan,
+}
+_KEEPING = frozenset(
+    [
+        *ROUTING,
+        *(UPSAMPLES.keys() - {"upsample_bicubic2d"}),
+        *("mean", "amax", "amin", "max", "min", "topk", "sort"),
+        *("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem"),
+        *(f"{kind}{dims}d" for kind in ("avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
+        *(f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)),
+        *(f"adaptive_max_pool{dims}d" for dims in (1, 2, 3)),
+    ]
+)
+"""Values are moved, or averaged with others of the same range."""
+
+
+def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.Node, Range]:
+    """The range of each value of which one is known.
+
+    Args:
+        nodes: of a graph, in order.
+        dynamic: whether a value depends on the explained inputs; all others are constants.
+    """
+    found: dict[fx.Node, Range] = {}
+    for node in nodes:
+        if node.op == "call_function" and dynamic(node):
+            of_node = _range(node, found, dynamic)
+            if of_node != ANYTHING and not math.isnan(of_node.low + of_node.rest):
+                found[node] = of_node
+    return found
+
+
+def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]) -> Range:
+    name = name_of(node)
+    if name in _SATURATING:
+        return _SATURATING[name]
+    source = node.args[0] if node.args else None
+    argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
+    if name in _KEEPING:
+        return argument
+    if packet_of(node.target) is None:
+        return ANYTHING
+    bound = arguments(node)
+    if name in _CLAMPS:
+        return _clamped(argument, *_CLAMPS[name](bound))
+    if name in _MONOTONE:
+        return argument.mapped(_MONOTONE[name])
+    if name == "reciprocal":
+        return argument.reciprocal()
+    if name in ("square", "pow"):
+        return _power(argument, 2 if name == "square" else bound["exponent"])
+    if name in ("cat", "stack"):
+        return _hull([known.get(each, ANYTHING) for each in bound["tensors"]])
+    if name in ("masked_fill", "where"):
+        return _chosen(bound["value" if name == "masked_fill" else "other"], bound["self"], known)
+    by_numbers = affine(node)
+    if by_numbers is not None:
+        return _affine(by_numbers, known)
+    if name in ("add", "mul", "div"):
+        return _of_two(name, bound["self"], bound["other"], known, dynamic)
+    return ANYTHING
+
+
+_CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
+    "relu": lambda b: (0, None),
+    "relu6": lambda b: (0, 6),
+    "hardtanh": lambda b: (b["min_val"], b["max_val"]),
+    "clamp": lambda b: (b["min"], b["max"]),
+    "clamp_min": lambda b: (b["min"], None),
+    "clamp_max": lambda b: (None, b["max"]),
+}
+
+
+def _clamped(argument: Range, low: Any, high: Any) -> Range:
+    """Behind a clamp; one of what saturates already is there for safety, and seen through."""
+    if argument.is_saturating:
+        return argument
+    ends = [
+        end if bound is None else literal(bound)
+        for end, bound in ((argument.low, low), (argument.high, high))
+    ]
+    if ends[0] is None or ends[1] is None:
+        return ANYTHING
+    return Range(ends[0], ends[1], argument.rest)
+
+
+def _power(base: Range, exponent: Any) -> Range:
+    """Of ``|x|`` to a positive power, which is monotone where ``x`` has one sign."""
+    power = literal(exponent)
+    if power is None or power <= 0:
+        return ANYTHING
+    if base.low < 0 < base.high:
+        return Range(0.0, math.inf, 0.0) if power % 2 == 0 else ANYTHING
+    return base.mapped(lambda x: abs(x) ** power)
+
+
+def _hull(many: list[Range]) -> Range:
+    """Of values side by side; at rest where the first is."""
+    low, high = min(each.low for each in many), max(each.high for each in many)
+    return Range(low, high, many[0].rest) if math.isfinite(high - low) else ANYTHING
+
+
+def _chosen(value: Any, other: Any, known: dict[fx.Node, Range]) -> Range:
+    """Of one value here and another there; a number within the other's ends changes nothing."""
+    both = [(value, literal(value)), (other, literal(other))]
+    found = [known.get(v, ANYTHING) for v, number in both if number is None]
+    whole = _hull(found) if found else ANYTHING
+    numbers = [number for _, number in both if number is not None]
+    return whole if all(whole.low <= number <= whole.high for number in numbers) else ANYTHING
+
+
+def _affine(form: Affine, known: dict[fx.Node, Range]) -> Range:
+    argument = known.get(form.operand, ANYTHING)
+    if form.scale == 0:
+        return ANYTHING
+    return argument.mapped(lambda x: form.scale * x + form.shift)
+
+
+def _of_two(
+    name: str, a: Any, b: Any, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]
+) -> Range:
+    """Of the sum, product or quotient of two values."""
+    first, second = known.get(a, ANYTHING), known.get(b, ANYTHING)
+    if not (dynamic(a) and dynamic(b)):  # one is a constant that nobody knows
+        if name == "add":
+            return ANYTHING
+        moving = first if dynamic(a) else second
+        if name == "div" and dynamic(b):
+            moving = second.reciprocal()
+        return moving if moving.is_half_line else ANYTHING
+    if name == "add":
+        whole = Range(*(getattr(first, e) + getattr(second, e) for e in ("low", "high", "rest")))
+        return whole if whole.is_saturating else ANYTHING
+    if name == "mul":
+        if not (first.is_gate and second.is_gate):
+            return ANYTHING
+        corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
+        return Range(min(corners), max(corners), first.rest * second.rest)
+    return _UNIT if first.is_half_line and is_sum_of(b, a) else ANYTHING
+
+
+def is_sum_of(divisor: Any, value: Any) -> bool:
+    """Whether a divisor is ``sum(value)``, re-arrangements and numbers added for safety aside."""
+    while isinstance(divisor, fx.Node) and name_of(divisor) != "sum":
+        form = affine(divisor)
+        if name_of(divisor) in ROUTING or name_of(divisor) in ("clamp", "clamp_min"):
+            divisor = divisor.args[0]
+        elif form is not None and form.scale == 1:
+            divisor = form.operand
+        else:
+            return False
+    return isinstance(divisor, fx.Node) and behind_views(divisor.args[0]) is behind_views(value)
+
+
+def behind_views(node: Any) -> Any:
+    """The value behind re-arrangements."""
+    while isinstance(node, fx.Node) and name_of(node) in ROUTING:
+        node = node.args[0]
+    return node
+
+
+__all__ = ["ANYTHING", "Range", "behind_views", "is_sum_of", "ranges"]
