@@ -36,7 +36,8 @@ from lrp_fx.layers import Layer, find_layer, layer_name
 from lrp_fx.optimize import NOTHING, check_compiler, compiled
 from lrp_fx.options import Options
 from lrp_fx.outputs import candidates, explained_result
-from lrp_fx.plan import Plan, explained_output, make_plan
+from lrp_fx.plan import Plan, make_plan
+from lrp_fx.probabilities import explained_output
 from lrp_fx.program import Program
 from lrp_fx.relevance.bilinear import has_attention
 from lrp_fx.rewrite import rewrite

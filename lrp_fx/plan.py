@@ -23,7 +23,6 @@ from lrp_fx.tables import columns
 
 Unknown = Literal["error", "vjp"]
 UNKNOWN_POLICIES: tuple[Unknown, ...] = ("error", "vjp")
-_FINAL = frozenset(["softmax", "_softmax", "log_softmax", "_log_softmax", "sigmoid", "log_sigmoid"])
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,6 @@ class Plan:
             if step.operation is not None
         ]
         return "\n".join([*self.notes, columns(head, rows)])
-
-
-def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
-    """The node to explain for a model's result, and a note: a final softmax is left out."""
-    left_out = []
-    while name_of(result) in _FINAL and isinstance(result.args[0], fx.Node):
-        left_out.append(name_of(result))
-        result = result.args[0]
-    if not left_out:
-        return result, f"explained: {result.name}"
-    names = ", ".join(left_out)
-    return result, f"explained: {result.name}, the input of the model's last operation ({names})"
 
 
 def make_plan(
@@ -379,4 +366,4 @@ def _filter(filters: Iterable[tuple[Matcher, float]], place: Place) -> float | N
     return None
 
 
-__all__ = ["UNKNOWN_POLICIES", "Plan", "Step", "explained_output", "make_plan"]
+__all__ = ["UNKNOWN_POLICIES", "Plan", "Step", "make_plan"]

@@ -1,6 +1,6 @@
 """Canonize: a captured graph becomes a simpler one that computes the same.
 
-One vocabulary for all captures, batch norm folded, dropout and other identities removed, nodes named
+One vocabulary and one spelling for all captures, batch norm folded, dropout and other identities removed, nodes named
 after their modules. The passes work on a copy; the user's model is never changed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
+from lrp_fx.canonize.spellings import one_spelling
 from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
 from lrp_fx.capture import Captured
 from lrp_fx.sources import with_source
@@ -31,6 +32,7 @@ def canonize(captured: Captured, *, fold_dense: bool = True) -> Captured:
     graph = result.module.graph
     one_vocabulary(graph, result.module)
     name_products(graph, result.module)
+    one_spelling(graph)
     fold_batch_norm(graph, result.module, dense=fold_dense)
     cut_surplus(graph)
     remove_unused(graph)

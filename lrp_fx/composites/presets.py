@@ -36,6 +36,9 @@ def Uniform(rule: Rule) -> Composite:
     return _preset(f"Uniform({rule})", (anything(), rule))
 
 
+_SUMS = operation("addition", "sum", "average pooling", "interpolation")
+
+
 def Zero() -> Composite:
     """LRP-0 everywhere, with ε = 0 at additions and pools too."""
     proportional = rules.Proportional(Stabilizer(0.0))
@@ -43,14 +46,15 @@ def Zero() -> Composite:
     return _preset(
         "Zero",
         (anything(), rules.Zero()),
-        (operation("addition", "sum", "average pooling", "interpolation"), proportional),
+        (_SUMS, proportional),
         (operation("normalization"), epsilon),
     )
 
 
 def Epsilon(eps: float = 1e-6) -> Composite:
-    """LRP-ε on every linear operation (Bach et al. 2015)."""
-    return _preset("Epsilon", (anything(), rules.Epsilon(eps)))
+    """LRP-ε on every linear operation (Bach et al. 2015), additions and averages among them."""
+    proportional = rules.Proportional(Stabilizer(eps))
+    return _preset("Epsilon", (anything(), rules.Epsilon(eps)), (_SUMS, proportional))
 
 
 def ZPlus() -> Composite:

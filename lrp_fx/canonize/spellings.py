@@ -1,0 +1,291 @@
+"""Values that have an operation of their own, spelled in others: the operation instead.
+
+A sigmoid by its exponential, a softmax by its sum, a dot product by a matrix product: each gets the
+rule of what it is, and not of what it is spelled with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by
+from lrp_fx.literals import affine, literal
+
+Rewriting = Callable[[fx.Node, fx.Graph], "fx.Node | None"]
+_ROUNDING = 1e-12
+_STEPS = 4
+"""Nobody scales and shifts a tanh in more steps than these; long chains of numbers are not searched."""
+
+
+def one_spelling(graph: fx.Graph) -> None:
+    """Rewrite what the table at the end knows, in place; to be run on the one vocabulary."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or packet_of(node.target) is None:
+            continue
+        rewriting = _SPELLINGS.get(name_of(node))
+        if rewriting is None:
+            continue
+        with graph.inserting_before(node):
+            substitute = rewriting(node, graph)
+        if substitute is not None:
+            replace_by(node, substitute)
+
+
+def _is(value: Any, *names: str) -> bool:
+    return isinstance(value, fx.Node) and name_of(value) in names
+
+
+# Sigmoids
+
+
+def _expit(node: fx.Node, graph: fx.Graph) -> fx.Node:
+    return call_like(graph, node, aten.sigmoid, node.args[0])
+
+
+def _is_one_plus(value: Any) -> fx.Node | None:
+    """``z`` of ``1 + exp(z)``."""
+    form = affine(value) if isinstance(value, fx.Node) else None
+    if form is None or (form.scale, form.shift) != (1, 1) or not _is(form.operand, "exp"):
+        return None
+    return form.operand.args[0]  # type: ignore[return-value]
+
+
+def _sigmoid_of_negative(graph: fx.Graph, node: fx.Node, z: fx.Node) -> fx.Node:
+    """``sigmoid(-z)``, of which ``-z`` is often there already."""
+    form = affine(z)
+    if form is not None and (form.scale, form.shift) == (-1, 0):
+        return call_like(graph, node, aten.sigmoid, form.operand)
+    return call_like(graph, node, aten.sigmoid, call_like(graph, node, aten.neg, z))
+
+
+def _reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``1 / (1 + exp(z))``."""
+    z = _is_one_plus(node.args[0])
+    return None if z is None else _sigmoid_of_negative(graph, node, z)
+
+
+def _shift(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``(1 ± tanh(z)) / 2`` as ``sigmoid(±2 z)``; ``z - logsumexp(z)`` as ``log_softmax(z)``."""
+    if name_of(node) == "sub":
+        b = arguments(node)
+        log_softmax = _log_softmax(node, graph, b["self"], b["other"]) if b["alpha"] == 1 else None
+        if log_softmax is not None:
+            return log_softmax
+    scale, shift, value = 1.0, 0.0, node
+    for _ in range(_STEPS):
+        form = affine(value)
+        if form is None:
+            break
+        scale, shift, value = scale * form.scale, scale * form.shift + shift, form.operand
+    is_unit = abs(abs(scale) - 0.5) <= _ROUNDING and abs(shift - 0.5) <= _ROUNDING
+    if not is_unit or not _is(value, "tanh"):
+        return None
+    argument = value.args[0]
+    double = math.copysign(2.0, scale)
+    form = affine(argument) if isinstance(argument, fx.Node) else None
+    if form is not None and form.shift == 0 and form.scale * double == 1:
+        return call_like(graph, node, aten.sigmoid, form.operand)
+    doubled = call_like(graph, node, aten.mul, argument, double)
+    return call_like(graph, node, aten.sigmoid, doubled)
+
+
+# Softmaxes
+
+
+def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, and a number divided by ``1 + exp(z)``."""
+    b = arguments(node)
+    over, under = b["self"], b["other"]
+    if b.get("rounding_mode") is not None or not isinstance(under, fx.Node):
+        return None
+    z = _is_one_plus(under)
+    if z is not None and literal(over) is not None:
+        gate = _sigmoid_of_negative(graph, node, z)
+        return call_like(graph, node, aten.mul, gate, literal(over))
+    if not _is(over, "exp"):
+        return None
+    logits = over.args[0]
+    if z is not None and z is logits:
+        return call_like(graph, node, aten.sigmoid, logits)
+    while _is(under, "expand", "expand_as"):
+        under = under.args[0]
+    if not _is(under, "sum"):
+        return None
+    summed, dim = arguments(under)["self"], _kept_dim(under)
+    if dim is None or not (summed is over or (_is(summed, "exp") and summed.args[0] is logits)):
+        return None
+    return call_like(graph, node, aten.softmax, _without_shift(logits, dim), dim)
+
+
+def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``exp`` of a log-softmax or of a log-sigmoid."""
+    source = node.args[0]
+    if _is(source, "log_sigmoid"):
+        return call_like(graph, node, aten.sigmoid, source.args[0])
+    if _is(source, "log_softmax", "_log_softmax"):
+        b = arguments(source)
+        new = call_like(graph, node, aten.softmax, _without_shift(b["self"], b["dim"]), b["dim"])
+        new.kwargs = {"dtype": b["dtype"]} if b.get("dtype") is not None else {}
+        return new
+    return None
+
+
+def _softmax(node: fx.Node, graph: fx.Graph) -> None:
+    """``softmax(z - max(z))`` is ``softmax(z)``."""
+    b = arguments(node)
+    node.args = (_without_shift(node.args[0], b["dim"]), *node.args[1:])
+
+
+def _log_softmax(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
+    while _is(total, "expand", "expand_as"):
+        total = total.args[0]
+    if not _is(total, "logsumexp") or arguments(total)["self"] is not logits:
+        return None
+    dim = _kept_dim(total)
+    if dim is None:
+        return None
+    return call_like(graph, node, aten.log_softmax, _without_shift(logits, dim), dim)
+
+
+def _without_shift(logits: Any, dim: Any) -> Any:
+    """``z`` of ``z - max(z)`` along a dimension, which the softmax over it does not see."""
+    while _is(logits, "sub"):
+        b = arguments(logits)
+        shift = b["other"]
+        while _is(shift, "getitem", "expand", "expand_as"):
+            shift = shift.args[0]
+        if not _is(shift, "amax", "max", "logsumexp", "mean", "amin"):
+            break
+        bound = arguments(shift)
+        if bound["self"] is not b["self"] or _kept_dim(shift) != dim:
+            break
+        logits = b["self"]
+    return logits
+
+
+def _kept_dim(node: fx.Node) -> int | None:
+    """The one dimension over which a value is reduced, and kept."""
+    bound = arguments(node)
+    dims = as_tuple(bound.get("dim"), 1)
+    is_one = len(dims) == 1 and isinstance(dims[0], int) and bound.get("keepdim")
+    return dims[0] if is_one else None
+
+
+# Dot products
+
+
+def _sum_of_product(
+    node: fx.Node, graph: fx.Graph, first: fx.Node, second: fx.Node, dim: Any, keepdim: bool = False
+) -> fx.Node | None:
+    if not (depends_on_inputs(first) and depends_on_inputs(second)):
+        return None
+    product = call_like(graph, node, aten.mul, first, second)
+    return call_like(graph, node, aten.sum, product, [dim], keepdim)
+
+
+def _dot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    first, second, *_ = arguments(node).values()
+    return _sum_of_product(node, graph, first, second, -1)
+
+
+def _vecdot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    first, second, dim = arguments(node).values()
+    return _sum_of_product(node, graph, first, second, dim)
+
+
+def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The matrix product of a single row and a single column."""
+    first, second = list(arguments(node).values())[:2]
+    ranked = name_of(node) == "bmm" or (_is(first, "unsqueeze") and _is(second, "unsqueeze"))
+    if not (_has_single(first, -2, ranked) and _has_single(second, -1, ranked)):
+        return None
+    row = call_like(graph, node, aten.transpose, second, -2, -1)
+    return _sum_of_product(node, graph, first, row, -1, keepdim=True)
+
+
+def _has_single(value: Any, dim: int, ranked: bool) -> bool:
+    """Whether a value has one entry along its last dimension but one, −2, or its last, −1.
+
+    Args:
+        value: a matrix, or a batch of them.
+        dim: the dimension.
+        ranked: whether the value has three dimensions.
+    """
+    if not isinstance(value, fx.Node) or packet_of(value.target) is None:
+        return False
+    places = {dim, dim + 3} if ranked else {dim}
+    bound = arguments(value)
+    if name_of(value) == "unsqueeze":
+        return bound["dim"] in places
+    if name_of(value) == "reshape":
+        sizes = bound["shape"]
+        return isinstance(sizes, (list, tuple)) and len(sizes) >= 2 and sizes[dim] == 1
+    swaps = name_of(value) == "mT" or (
+        name_of(value) == "transpose"
+        and {bound["dim0"], bound["dim1"]} in ({-1, -2}, *([{1, 2}, {1, -1}, {-2, 2}] * ranked))
+    )
+    return swaps and _has_single(value.args[0], -3 - dim, ranked)
+
+
+def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """An einsum of two values without a matrix product in it: a product, and a sum over indices."""
+    b = arguments(node)
+    equation, tensors = b["equation"].replace(" ", ""), b["tensors"]
+    if len(tensors) != 2 or "." in equation or "->" not in equation:
+        return None
+    inputs, output = equation.split("->")
+    names = inputs.split(",")
+    if any(len(set(each)) != len(each) for each in (*names, output)):
+        return None
+    shared = set(names[0]) & set(names[1])
+    single = set(names[0]) ^ set(names[1])
+    contracted = [index for index in names[0] if index in shared and index not in output]
+    if not single <= set(output) or (single and contracted):
+        return None
+    if not all(depends_on_inputs(tensor) for tensor in tensors):
+        return None
+    order = [*output, *contracted]
+    factors = [
+        _in_order(graph, node, *pair, order) for pair in zip(tensors, names, strict=True)
+    ]
+    product = call_like(graph, node, aten.mul, *factors)
+    if not contracted:
+        return product
+    return call_like(graph, node, aten.sum, product, list(range(-len(contracted), 0)))
+
+
+def _in_order(
+    graph: fx.Graph, origin: fx.Node, value: fx.Node, names: str, order: list[str]
+) -> fx.Node:
+    """A tensor with its dimensions in this order, and single ones where it has none."""
+    places = [names.index(index) for index in order if index in names]
+    if places != sorted(places):
+        value = call_like(graph, origin, aten.permute, value, places)
+    for place, index in enumerate(order):
+        if index not in names:
+            value = call_like(graph, origin, aten.unsqueeze, value, place)
+    return value
+
+
+def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    return _quotient(node, graph) or _shift(node, graph)
+
+
+_SPELLINGS: dict[str, Rewriting] = {
+    "special_expit": _expit,
+    "reciprocal": _reciprocal,
+    **dict.fromkeys(["add", "sub", "rsub", "mul"], _shift),
+    "div": _division,
+    "exp": _exponential,
+    **dict.fromkeys(["softmax", "_softmax", "log_softmax", "_log_softmax"], _softmax),
+    **dict.fromkeys(["dot", "vdot"], _dot),
+    "linalg_vecdot": _vecdot,
+    **dict.fromkeys(["matmul", "bmm", "mm"], _row_by_column),
+    "einsum": _einsum,
+}
+
