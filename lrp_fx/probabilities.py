@@ -116,12 +116,12 @@ def _operands(node: fx.Node) -> list[fx.Node]:
 def _final(node: fx.Node, below: list[_Final | None]) -> _Final | None:
     name = name_of(node)
     if _is_final(node):
-        ends = (0.0, 1.0) if name in _PROBABILITIES else (None, None)
+        end = 1.0 if name in _PROBABILITIES else None
         names = [name]
         while _is_final(node.args[0]):
             node = node.args[0]  # type: ignore[assignment]
             names.append(name_of(node))
-        return _Final(False, *ends, tuple(names))
+        return _Final(False, None if end is None else 0.0, end, tuple(names))
     known = [final for final in below if final is not None]
     if not known or len(known) < len(below):
         return None
@@ -144,8 +144,8 @@ def _final(node: fx.Node, below: list[_Final | None]) -> _Final | None:
     first = replace(first, falls=first.falls != (form.scale < 0))
     if first.low is None or first.high is None:
         return first
-    ends = sorted(form.scale * end + form.shift for end in (first.low, first.high))
-    return replace(first, low=ends[0], high=ends[1])
+    low, high = sorted(form.scale * end + form.shift for end in (first.low, first.high))
+    return replace(first, low=low, high=high)
 
 
 def _is_for_safety(node: fx.Node, value: _Final) -> bool:

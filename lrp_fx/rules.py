@@ -364,8 +364,8 @@ class Half(Rule):
     """Equal shares to the operands of an addition or to the factors of a product.
 
     A product of n activations is one product whatever its bracketing: 1/n to each factor, gates and
-    statistics too where a composite assigns the rule. Through a matrix product ``O = A B`` it is ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat
-    et al. 2024, Prop. 3.3).
+    statistics too where a composite assigns the rule. Through a matrix product ``O = A B`` it is
+    ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat et al. 2024, Prop. 3.3).
     """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER

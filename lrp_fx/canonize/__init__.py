@@ -1,7 +1,7 @@
 """Canonize: a captured graph becomes a simpler one that computes the same.
 
-One vocabulary and one spelling for all captures, batch norm folded, dropout and other identities removed, nodes named
-after their modules. The passes work on a copy; the user's model is never changed.
+One vocabulary and one spelling for all captures, batch norm folded, dropout and other identities
+removed, nodes named after their modules. The passes work on a copy; the user's model is never changed.
 """
 
 from __future__ import annotations

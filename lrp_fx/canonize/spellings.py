@@ -40,6 +40,13 @@ def _is(value: Any, *names: str) -> bool:
     return isinstance(value, fx.Node) and name_of(value) in names
 
 
+def _before_spreading(value: Any) -> Any:
+    """The value that was spread to the shape of another."""
+    while _is(value, "expand", "expand_as"):
+        value = value.args[0]
+    return value
+
+
 # Sigmoids
 
 
@@ -112,8 +119,7 @@ def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     logits = over.args[0]
     if z is not None and z is logits:
         return call_like(graph, node, aten.sigmoid, logits)
-    while _is(under, "expand", "expand_as"):
-        under = under.args[0]
+    under = _before_spreading(under)
     if not _is(under, "sum"):
         return None
     summed, dim = arguments(under)["self"], _kept_dim(under)
@@ -124,7 +130,7 @@ def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``exp`` of a log-softmax or of a log-sigmoid."""
-    source = node.args[0]
+    source: Any = node.args[0]
     if _is(source, "log_sigmoid"):
         return call_like(graph, node, aten.sigmoid, source.args[0])
     if _is(source, "log_softmax", "_log_softmax"):
@@ -142,8 +148,7 @@ def _softmax(node: fx.Node, graph: fx.Graph) -> None:
 
 
 def _log_softmax(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
-    while _is(total, "expand", "expand_as"):
-        total = total.args[0]
+    total = _before_spreading(total)
     if not _is(total, "logsumexp") or arguments(total)["self"] is not logits:
         return None
     dim = _kept_dim(total)
@@ -156,8 +161,8 @@ def _without_shift(logits: Any, dim: Any) -> Any:
     """``z`` of ``z - max(z)`` along a dimension, which the softmax over it does not see."""
     while _is(logits, "sub"):
         b = arguments(logits)
-        shift = b["other"]
-        while _is(shift, "getitem", "expand", "expand_as"):
+        shift = _before_spreading(b["other"])
+        if _is(shift, "getitem"):
             shift = shift.args[0]
         if not _is(shift, "amax", "max", "logsumexp", "mean", "amin"):
             break
@@ -250,9 +255,7 @@ def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if not all(depends_on_inputs(tensor) for tensor in tensors):
         return None
     order = [*output, *contracted]
-    factors = [
-        _in_order(graph, node, *pair, order) for pair in zip(tensors, names, strict=True)
-    ]
+    factors = [_in_order(graph, node, *pair, order) for pair in zip(tensors, names, strict=True)]
     product = call_like(graph, node, aten.mul, *factors)
     if not contracted:
         return product
@@ -288,4 +291,3 @@ _SPELLINGS: dict[str, Rewriting] = {
     **dict.fromkeys(["matmul", "bmm", "mm"], _row_by_column),
     "einsum": _einsum,
 }
-

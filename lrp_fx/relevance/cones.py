@@ -116,9 +116,8 @@ class Cones:
                 waiting.pop()
                 continue
             operands = self._moving(current) if known_operation(current) else []
-            if not operands or any(self._place[o] < self._place[source] for o in operands):
-                found[current] = None
-            elif any(o in found and found[o] is None for o in operands):
+            is_before = any(self._place[o] < self._place[source] for o in operands)
+            if not operands or is_before or any(found.get(o, True) is None for o in operands):
                 found[current] = None
             elif missing := [o for o in operands if o not in found]:
                 waiting.append(missing[0])
