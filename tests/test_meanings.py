@@ -85,6 +85,11 @@ def safe_share(z: Tensor) -> Tensor:
     return positive / (positive.sum(-1, keepdim=True) + 1e-3)
 
 
+def positive_share(z: Tensor) -> Tensor:
+    positive = F.elu(z) + 1
+    return positive / positive.sum(1, keepdim=True)
+
+
 def chosen_experts(z: Tensor) -> Tensor:
     gates = z.softmax(-1).sort(-1)[0]
     return gates / gates.sum(-1, keepdim=True)
@@ -121,7 +126,7 @@ GATES: dict[str, Function] = {
     "softmax of two": of_two,
     "exp / sum": share,
     "exp / (sum + ε)": safe_share,
-    "elu + 1 by its sum": lambda z: (F.elu(z) + 1) / (F.elu(z) + 1).sum(1, keepdim=True),
+    "share of elu + 1": positive_share,
     "exp(log_softmax)": lambda z: F.log_softmax(z, -1).exp(),
     "exp(z - logsumexp)": lambda z: (z - z.logsumexp(-1, keepdim=True)).exp(),
     "share of its sum": chosen_experts,
@@ -181,7 +186,8 @@ def test_what_is_no_gate_is_a_signal(name: str) -> None:
     x = numbers(3, 4, seed=2)
     gated = relevance(lambda m, x: torch.sigmoid(m.a(x)) * signal(m.b(x)), x)
     alone = relevance(lambda m, x: torch.sigmoid(m.a(x.detach())) * signal(m.b(x)), x)
-    assert bool(gated.any()) and bool(alone.any())
+    assert bool(gated.any())
+    assert bool(alone.any())
     mine = two(lambda u, v: u * signal(v))
     assert bool(mine[1].any())
     assert bool(mine[0].any())
@@ -194,7 +200,8 @@ def two(function: Callable[[Tensor, Tensor], Tensor], **options) -> tuple[Tensor
         def forward(self, u: Tensor, v: Tensor) -> Tensor:
             return function(u * 1, v * 1)
 
-    lrp = LRPFx(Two(), start=lambda output: torch.ones_like(output), **options)
+    composite = options.pop("composite", "zero")
+    lrp = LRPFx(Two(), composite, start=lambda output: torch.ones_like(output), **options)
     return lrp.attribute((numbers(2, 5, seed=3), numbers(2, 5, seed=4)))
 
 
@@ -297,12 +304,16 @@ def test_a_norm_is_held(name: str) -> None:
 def test_norms_of_two_towers() -> None:
     """Each norm is the statistic of its own factor, wherever the quotients are written."""
     sums = [
-        two(lambda u, v: (F.normalize(u) * F.normalize(v)).sum(1), composite="zero"),
-        two(lambda u, v: (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1)), composite="zero"),
-        two(lambda u, v: ((u * v) / u.norm(dim=1, keepdim=True) / v.norm(dim=1, keepdim=True)).sum(1)),
+        two(lambda u, v: (F.normalize(u) * F.normalize(v)).sum(1)),
+        two(lambda u, v: (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1))),
+        two(
+            lambda u, v: ((u * v) / u.norm(dim=1, keepdim=True) / v.norm(dim=1, keepdim=True)).sum(
+                1
+            )
+        ),
     ]
     for mine in sums[1:]:
-        assert_same(mine[0], sums[0][0], 1e-4)
+        assert_same(mine[0], sums[0][0])
     assert_same(sums[0][0], sums[0][1])
 
 
@@ -376,7 +387,7 @@ def test_what_reduces_another_value_is_a_signal(name: str) -> None:
 
 def test_a_statistic_of_a_gate_and_one_of_another_value() -> None:
     """A pooled value times a gate: the pooled value is the signal."""
-    first, second = two(lambda u, v: u.mean(1, keepdim=True) * torch.sigmoid(v), composite="zero")
+    first, second = two(lambda u, v: u.mean(1, keepdim=True) * torch.sigmoid(v))
     assert bool(first.any())
     assert not second.any()
 
@@ -464,7 +475,7 @@ def test_a_product_gives_each_factor_the_same_share(data: st.DataObject) -> None
     inputs = tuple(numbers(2, 5, seed=seed) + 3 for seed in range(count))
     lrp = LRPFx(Product(), "zero", start=lambda output: torch.ones_like(output))
     for mine in lrp.attribute(inputs):
-        assert_same(mine, torch.full_like(mine, 1 / count))
+        assert_same(mine, torch.full_like(mine, 1 / count), 1e-6)  # a cast rounds to float32
 
 
 def test_powers_count_as_factors() -> None:
@@ -522,7 +533,7 @@ def test_activations_written_out(swap: bool) -> None:
     assert_same(alone, torch.ones_like(alone))
     for mine in two(lambda u, v: v * gelu(u)):
         assert_same(mine, torch.full_like(mine, 0.5))
-    behind, _ = two(lambda u, v: (u.relu() * (u + 1) if swap else (u + 1) * u.relu()) + 0 * v)
+    behind, _ = two(lambda u, v: (u.abs() * (u + 1) if swap else (u + 1) * u.abs()) + 0 * v)
     assert_same(behind, torch.ones_like(behind))
 
 
@@ -577,7 +588,7 @@ def test_long_products_are_planned_in_about_linear_time() -> None:
 
 PROBABILITIES: dict[str, tuple[Function, Function]] = {
     "softmax": (lambda z: z.softmax(1), lambda z: z),
-    "cast": (lambda z: z.softmax(1).float().double(), lambda z: z),
+    "cast": (lambda z: z.softmax(1).float(), lambda z: z.float()),
     "clamp": (lambda z: z.softmax(1).clamp(1e-7, 1 - 1e-7), lambda z: z),
     "log": (lambda z: z.softmax(1).log(), lambda z: z),
     "safe log": (lambda z: torch.log(z.softmax(1) + 1e-9), lambda z: z),
@@ -589,7 +600,7 @@ PROBABILITIES: dict[str, tuple[Function, Function]] = {
     "1 / (1 + exp(-z))": (lambda z: 1 / (1 + torch.exp(-z)), lambda z: z),
     "(1 + tanh(z / 2)) / 2": (lambda z: (1 + torch.tanh(z / 2)) / 2, lambda z: z),
     "select": (lambda z: torch.sigmoid(z)[:, 0], lambda z: z[:, 0]),
-    "slice": (lambda z: torch.sigmoid(z)[:, 1:], lambda z: z[:, 1:]),
+    "slice": (lambda z: torch.sigmoid(z)[:, -3:], lambda z: z[:, -3:]),
     "transpose": (lambda z: z.softmax(1).unsqueeze(1).transpose(1, 2), lambda z: z.unsqueeze(2)),
     "flip": (lambda z: torch.sigmoid(z).flip(1), lambda z: z.flip(1)),
     "unbind": (lambda z: torch.sigmoid(z).unbind(1)[1], lambda z: z[:, 1]),
@@ -611,10 +622,18 @@ PROBABILITIES: dict[str, tuple[Function, Function]] = {
     "left: tanh": (torch.tanh, torch.tanh),
     "left: mean": (lambda z: z.softmax(1).mean(1), lambda z: z.softmax(1).mean(1)),
     "left: product": (lambda z: z.softmax(1) * z, lambda z: z.softmax(1) * z),
-    "left: a wide clamp": (lambda z: z.sigmoid().clamp(0, 0.5), lambda z: z.sigmoid().clamp(0, 0.5)),
-    "left: log of a shifted one": (lambda z: (1 + z.sigmoid()).log(), lambda z: (1 + z.sigmoid()).log()),
-    "left: padded": (lambda z: F.pad(z.sigmoid(), (1, 0)), lambda z: F.pad(z.sigmoid(), (1, 0))),
-    "left: beside another": (lambda z: torch.cat([z.sigmoid(), z], 1), lambda z: torch.cat([z.sigmoid(), z], 1)),
+    "left: a wide clamp": (
+        lambda z: z.sigmoid().clamp(0, 0.5),
+        lambda z: z.sigmoid().clamp(0, 0.5),
+    ),
+    **{
+        f"left: {name}": (end, end)
+        for name, end in {
+            "log of a shifted one": lambda z: (1 + z.sigmoid()).log(),
+            "padded": lambda z: F.pad(z.sigmoid(), (1, 0)),
+            "beside another": lambda z: torch.cat([z.sigmoid(), z], 1),
+        }.items()
+    },
 }
 
 

@@ -7,6 +7,7 @@ rule of what it is, and not of what it is spelled with.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,13 @@ def _before_spreading(value: Any) -> Any:
     while _is(value, "expand", "expand_as"):
         value = value.args[0]
     return value
+
+
+def _whole(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A slice from the first to the last entry is the value itself, and no part of it."""
+    b = arguments(node)
+    is_whole = b["start"] in (0, None) and b["end"] in (None, sys.maxsize) and b["step"] == 1
+    return b["self"] if is_whole else None
 
 
 # Sigmoids
@@ -206,11 +214,19 @@ def _vecdot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """The matrix product of a single row and a single column."""
     first, second = list(arguments(node).values())[:2]
-    ranked = name_of(node) == "bmm" or (_is(first, "unsqueeze") and _is(second, "unsqueeze"))
+    ranked = name_of(node) == "bmm" or all(
+        _is(_untransposed(each), "unsqueeze") for each in (first, second)
+    )
     if not (_has_single(first, -2, ranked) and _has_single(second, -1, ranked)):
         return None
     row = call_like(graph, node, aten.transpose, second, -2, -1)
     return _sum_of_product(node, graph, first, row, -1, keepdim=True)
+
+
+def _untransposed(value: Any) -> Any:
+    while _is(value, "mT", "transpose"):
+        value = value.args[0]
+    return value
 
 
 def _has_single(value: Any, dim: int, ranked: bool) -> bool:
@@ -280,6 +296,7 @@ def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 _SPELLINGS: dict[str, Rewriting] = {
+    "slice": _whole,
     "special_expit": _expit,
     "reciprocal": _reciprocal,
     **dict.fromkeys(["add", "sub", "rsub", "mul"], _shift),

@@ -63,12 +63,17 @@ class Cones:
 
     def __init__(self, graph: fx.Graph, dynamic: Callable[[Any], bool]) -> None:
         self._dynamic = dynamic
+        self._first: dict[fx.Node, fx.Node] = {}
+        """Of equal calls, which compute one value, the first."""
+        calls: dict[Any, fx.Node] = {}
+        for node in graph.nodes:
+            self._first[node] = calls.setdefault(self._call(node), node)
         self._place = {node: place for place, node in enumerate(graph.nodes)}
         self._made: dict[fx.Node, dict[fx.Node, bool | None]] = {}
         self._functions: dict[fx.Node, dict[fx.Node, bool | None]] = {}
         self._elements: dict[fx.Node, fx.Node] = {}
         for node in graph.nodes:
-            if dynamic(node):
+            if dynamic(node) and self._first[node] is node:
                 self._elements[node] = self._element(node)
 
     def is_statistic(self, value: fx.Node, other: fx.Node) -> bool:
@@ -79,12 +84,19 @@ class Cones:
         """Whether ``value`` is a scalar function of ``other`` alone."""
         return self._walk(value, other, self._functions, _is_function) is not None
 
+    def _call(self, node: fx.Node) -> Any:
+        """What a node computes, of which kind and of what; the node itself where nobody can tell."""
+        if packet_of(node.target) is None and name_of(node) != "getitem":
+            return node
+        key = (node.target, str(fx.map_arg((node.args, node.kwargs), lambda n: self._first[n])))
+        return key if node.op == "call_function" else node
+
     def _sources(self, node: fx.Node) -> Iterator[fx.Node]:
         """The values that a node is made of, entry by entry: of a part also the whole."""
-        source = self._elements[node]
+        source = self._elements[self._first[node]]
         yield source
         while _is_part(source):
-            source = self._elements[source.all_input_nodes[0]]
+            source = self._elements[self._first[source.all_input_nodes[0]]]
             yield source
 
     def _element(self, node: fx.Node) -> fx.Node:
@@ -108,7 +120,9 @@ class Cones:
         known_operation: Callable[[fx.Node], bool],
     ) -> bool | None:
         """Whether each way from ``source`` to ``node`` reduces; None where other values come in."""
+        source = self._first[source]
         found = memory.setdefault(source, {source: False})
+        node = self._first[node]
         waiting = [node]
         while waiting:
             current = waiting[-1]
@@ -131,7 +145,7 @@ class Cones:
         """The operands that hold values made of the inputs, not indices, shapes or constants."""
         operation = operation_of(node)
         operands = node.all_input_nodes if operation is None else operation.operands(node)
-        return [operand for operand in operands if self._dynamic(operand)]
+        return [self._first[operand] for operand in operands if self._dynamic(operand)]
 
 
 def _is_function(node: fx.Node) -> bool:

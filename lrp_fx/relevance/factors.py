@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, name_of
+from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.literals import literal
 from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.cones import SPLITS, Cones
-from lrp_fx.relevance.operation import Counts
+from lrp_fx.relevance.operation import Counts, operation_of
 from lrp_fx.relevance.saturation import ANYTHING, ranges
 
 Dynamic = Callable[[Any], bool]
@@ -58,8 +58,8 @@ def count_factors(graph: fx.Graph, dynamic: Dynamic) -> dict[fx.Node, Counts]:
 
 
 def _is_product(node: fx.Node, dynamic: Dynamic) -> bool:
-    if node.op != "call_function" or name_of(node) not in ("mul", "div"):
-        return False
+    if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
+        return False  # also the arithmetic of sizes has products
     bound = arguments(node)
     return dynamic(bound["self"]) and dynamic(bound["other"])
 
@@ -170,7 +170,7 @@ class _Counter:
         left = [
             node
             for node in distinct
-            if not any(self.cones.is_statistic(node, o) for o in distinct if o is not node)
+            if not any(self._is_statistic(node, o) for o in distinct if o is not node)
         ]
         gates = {
             node
@@ -185,6 +185,22 @@ class _Counter:
             if not any(self._follows(node, o, bases) for o in left if o is not node)
         ]
         return [node in left for node in leaves]
+
+    def _is_statistic(self, node: fx.Node, other: fx.Node) -> bool:
+        """Whether a factor is a statistic of another, or of what another sums up the products of."""
+        return any(self.cones.is_statistic(node, each) for each in (other, *self._summed(other)))
+
+    def _summed(self, node: fx.Node) -> list[fx.Node]:
+        """The factors of the products that a value is the sum of: of ``Σ u v`` these are u and v."""
+        operation = operation_of(node)
+        if operation is None:
+            return []
+        if operation.kind == "bilinear":
+            return [operand for operand in operation.operands(node) if self.dynamic(operand)]
+        if name_of(node) not in ("sum", "mean"):
+            return []
+        below = self._behind(node.all_input_nodes[0], 1, False).base
+        return [leaf.node for leaf in self._tree(below)[1]] if below in self.operands else []
 
     def _follows(self, node: fx.Node, other: fx.Node, bases: dict[fx.Node, fx.Node]) -> bool:
         """Whether a factor is a scalar function of another, ``u · g(u)``, and not also the reverse.

@@ -66,7 +66,7 @@ _UNIT = Range(0.0, 1.0, 0.5)
 _BOTH = Range(-1.0, 1.0, 0.0)
 _SATURATING = {
     **dict.fromkeys(["sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"], _UNIT),
-    **dict.fromkeys(["tanh", "erf", "softsign"], _BOTH),
+    **dict.fromkeys(["tanh", "erf"], _BOTH),
     **dict.fromkeys(["log_sigmoid", "log_softmax", "_log_softmax"], Range(-math.inf, 0, -1.0)),
     "softplus": Range(0.0, math.inf, 1.0),
     "elu": Range(-1.0, math.inf, 0.0),
@@ -212,7 +212,17 @@ def _of_two(
             return ANYTHING
         corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
         return Range(min(corners), max(corners), first.rest * second.rest)
-    return _UNIT if first.is_half_line and is_sum_of(b, a) else ANYTHING
+    if first.is_half_line and is_sum_of(b, a):
+        return _UNIT
+    return _BOTH if _is_softsign(a, b) else ANYTHING
+
+
+def _is_softsign(value: Any, divisor: Any) -> bool:
+    """``x / (1 + |x|)``, which has no operation of its own."""
+    form = affine(divisor)
+    if form is None or (form.scale, form.shift) != (1, 1) or name_of(form.operand) != "abs":
+        return False
+    return form.operand.args[0] is value
 
 
 def is_sum_of(divisor: Any, value: Any) -> bool:
