@@ -222,7 +222,7 @@ class LRPFx(Explaining, Attribution):
     def explained_output(
         self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
     ) -> Tensor:
-        """What :meth:`attribute` explains, (N, …): the chosen output, below a final softmax.
+        """What :meth:`attribute` explains, (N, …): the chosen output; of final probabilities their logits.
 
         Args:
             inputs: as in :meth:`attribute`.
