@@ -755,18 +755,20 @@ PRODUCTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float, float | Non
     "sigmoid beside a tanh": (lambda a, b: a.sigmoid() * b.tanh(), 0, 1),
     "two gates": (lambda a, b: a.sigmoid() * b.sigmoid(), 0.5, 0.5),
     "a sigmoid that is a signal's root": (lambda a, b: a * (b.sigmoid() + 1), 0.5, None),
-    "mean": (lambda a, b: a * b.mean((1, 2), keepdim=True), 1, 0),
-    "norm": (lambda a, b: a / b.square().sum(1, keepdim=True).sqrt(), 1, 0),
-    "root mean square": (lambda a, b: a * torch.rsqrt(b.pow(2).mean(-1, True) + 1e-3), 1, 0),
-    "standard deviation": (lambda a, b: a / (b.std(1, keepdim=True) + 1e-3), 1, 0),
-    "variance": (lambda a, b: a / b.var(dim=-1, keepdim=True), 1, 0),
-    "vector norm": (lambda a, b: a / torch.linalg.vector_norm(b, dim=1, keepdim=True), 1, 0),
-    "largest": (lambda a, b: a * b.abs().amax(1, keepdim=True), 1, 0),
-    "largest, with its place": (lambda a, b: a / b.abs().max(1, keepdim=True)[0], 1, 0),
+    "mean": (lambda a, b: a * a.mean((1, 2), keepdim=True), 1, 0),
+    "norm": (lambda a, b: a / a.square().sum(1, keepdim=True).sqrt(), 1, 0),
+    "root mean square": (lambda a, b: a * torch.rsqrt(a.pow(2).mean(-1, True) + 1e-3), 1, 0),
+    "standard deviation": (lambda a, b: a / (a.std(1, keepdim=True) + 1e-3), 1, 0),
+    "variance": (lambda a, b: a / a.var(dim=-1, keepdim=True), 1, 0),
+    "vector norm": (lambda a, b: a / torch.linalg.vector_norm(a, dim=1, keepdim=True), 1, 0),
+    "largest": (lambda a, b: a * a.abs().amax(1, keepdim=True), 1, 0),
+    "largest, with its place": (lambda a, b: a / a.abs().max(1, keepdim=True)[0], 1, 0),
     "largest of all": (lambda a, b: a * b.amax(), 0.5, None),
-    "variance with the mean": (lambda a, b: a / torch.var_mean(b, 1, keepdim=True)[0], 1, 0),
-    "expanded like a value": (lambda a, b: a / b.norm(dim=1, keepdim=True).expand_as(b), 1, 0),
-    "statistic beside a gate": (lambda a, b: a.mean(1, True) * b.sigmoid(), 0, 1),
+    "variance with the mean": (lambda a, b: a / torch.var_mean(a, 1, keepdim=True)[0], 1, 0),
+    "expanded like a value": (lambda a, b: a / a.norm(dim=1, keepdim=True).expand_as(b), 1, 0),
+    "mean of the other": (lambda a, b: a * b.mean((1, 2), keepdim=True), 0.5, None),
+    "norm of the other": (lambda a, b: a / b.square().sum(1, keepdim=True).sqrt(), 0.5, None),
+    "mean beside a gate": (lambda a, b: a.mean(1, True) * b.sigmoid(), None, 0),
     "quotient of signals": (lambda a, b: a / (b * b + 1), 0.5, None),
 }
 
@@ -774,7 +776,7 @@ PRODUCTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float, float | Non
 @captures
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products(name: str, capture: str) -> None:
-    """A statistic gets nothing, a gate gets nothing, else half each."""
+    """A statistic of the other factor gets nothing, a gate gets nothing, else half each."""
     function, *shares = PRODUCTS[name]
     upper = numbers(*A.shape, seed=1)
     mine = explain(function, (A, B), upper, capture=capture)
