@@ -222,7 +222,7 @@ class LRPFx(Explaining, Attribution):
     def explained_output(
         self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
     ) -> Tensor:
-        """What :meth:`attribute` explains, (N, …): the chosen output; of final probabilities their logits.
+        """What :meth:`attribute` explains, (N, …): the chosen output, of probabilities their logits.
 
         Args:
             inputs: as in :meth:`attribute`.

@@ -28,11 +28,15 @@ Dynamic = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class _Power:
-    """An operand of a product: what lies behind it, to which power, and whether nobody else reads it."""
+    """An operand, ``value``, of a product: what lies behind it, to which power, and if it is alone.
+
+    It is alone where nobody else reads it or anything on the way to it.
+    """
 
     base: fx.Node
     exponent: int
     alone: bool
+    value: fx.Node
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class _Leaf:
     node: fx.Node
     exponent: int
     way: tuple[fx.Node, int]
+    value: fx.Node
 
 
 def count_factors(graph: fx.Graph, dynamic: Dynamic) -> dict[fx.Node, Counts]:
@@ -91,13 +96,14 @@ class _Counter:
 
     def _behind(self, node: fx.Node, exponent: int, alone: bool) -> _Power:
         """What lies behind re-arrangements, casts, constant factors and whole powers."""
+        value = node
         while True:
             alone = alone and len(node.users) == 1
             if self._is_gate(node, 1):  # as a whole, however it is computed
-                return _Power(node, exponent, False)
+                return _Power(node, exponent, False, value)
             below = self._step(node)
             if below is None:
-                return _Power(node, exponent, alone)
+                return _Power(node, exponent, alone, value)
             node, power = below
             exponent *= power
 
@@ -128,7 +134,7 @@ class _Counter:
     def _count(self, root: fx.Node) -> None:
         """Count the factors below each operand of each product of a maximal one."""
         tree, leaves = self._tree(root)
-        signals = self._signals([leaf.node for leaf in leaves], [leaf.exponent for leaf in leaves])
+        signals = self._signals(leaves)
         found = {node: ([0, 0], [0, 0]) for node, _ in tree}
         for leaf, is_signal in zip(leaves, signals, strict=True):
             node, side = leaf.way
@@ -161,57 +167,64 @@ class _Counter:
                 if power.base in self.inner:
                     waiting.append((power.base, total, (node, side)))
                 else:
-                    leaves.append(_Leaf(power.base, total, (node, side)))
+                    leaves.append(_Leaf(power.base, total, (node, side), power.value))
         return tree, leaves
 
-    def _signals(self, leaves: list[fx.Node], exponents: list[int]) -> list[bool]:
+    def _signals(self, leaves: list[_Leaf]) -> list[bool]:
         """Which factors get relevance."""
-        distinct = list(dict.fromkeys(leaves))
-        left = [
+        distinct = list(dict.fromkeys(leaf.node for leaf in leaves))
+        operands = {(leaf.node, leaf.value) for leaf in leaves}
+        statistics = {
             node
-            for node in distinct
-            if not any(self._is_statistic(node, o) for o in distinct if o is not node)
-        ]
-        gates = {
-            node
-            for node, exponent in zip(leaves, exponents, strict=True)
-            if self._is_gate(node, exponent)
+            for node, value in operands
+            for other, of in operands
+            if node is not other and self._is_statistic(value, of, other)
         }
+        left = [node for node in distinct if node not in statistics]
+        gates = {leaf.node for leaf in leaves if self._is_gate(leaf.node, leaf.exponent)}
         left = [node for node in left if node not in gates] or left or distinct
-        bases = {node: self._base(node) for node in left}
         left = [
-            node
-            for node in left
-            if not any(self._follows(node, o, bases) for o in left if o is not node)
+            node for node in left if not any(self._follows(node, o) for o in left if o is not node)
         ]
-        return [node in left for node in leaves]
+        return [leaf.node in left for leaf in leaves]
 
-    def _is_statistic(self, node: fx.Node, other: fx.Node) -> bool:
-        """Whether a factor is a statistic of another, or of what another sums up the products of."""
-        return any(self.cones.is_statistic(node, each) for each in (other, *self._summed(other)))
+    def _is_statistic(self, value: fx.Node, other: fx.Node, base: fx.Node) -> bool:
+        """Whether a factor is a statistic of another, or of what that sums up the products of."""
+        return any(self.cones.is_statistic(value, each) for each in (other, *self._summed(base)))
 
     def _summed(self, node: fx.Node) -> list[fx.Node]:
         """The factors of the products that a value is the sum of: of ``Σ u v`` these are u and v."""
         operation = operation_of(node)
         if operation is None:
             return []
+        if node in self.operands:
+            return self._shared(node)
         if operation.kind == "bilinear":
             return [operand for operand in operation.operands(node) if self.dynamic(operand)]
         if name_of(node) not in ("sum", "mean"):
             return []
         below = self._behind(node.all_input_nodes[0], 1, False).base
-        return [leaf.node for leaf in self._tree(below)[1]] if below in self.operands else []
+        return self._shared(below)
 
-    def _follows(self, node: fx.Node, other: fx.Node, bases: dict[fx.Node, fx.Node]) -> bool:
+    def _shared(self, node: fx.Node) -> list[fx.Node]:
+        """The factors of a product that others read too, and that is one factor here."""
+        return [leaf.node for leaf in self._tree(node)[1]] if node in self.operands else []
+
+    def _follows(self, node: fx.Node, other: fx.Node) -> bool:
         """Whether a factor is a scalar function of another, ``u · g(u)``, and not also the reverse.
 
         So are activations that are written out, such as GELU by its tanh. The way through ``g`` would
         lose what its constants take; all to ``u`` is the only conserving choice.
         """
-        if self.cones.is_function(node, other):
-            return True
-        behind = self.cones.is_function(node, bases[other])
-        return behind and not self.cones.is_function(other, bases[node])
+        for each in (other, *self._shared(other)):
+            if each is node:
+                continue
+            behind = self.cones.is_function(node, self._base(each))
+            if self.cones.is_function(node, each):
+                return True
+            if behind and not self.cones.is_function(each, self._base(node)):
+                return True
+        return False
 
     def _base(self, node: fx.Node) -> fx.Node:
         """The value to which the relevance of a factor passes unchanged."""
