@@ -60,6 +60,8 @@ def fold_affine(
 def _stays(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
     """Whether numbers are better left where they are."""
     readers = {name_of(reader) for reader in node.users}
+    for relu in [reader for reader in node.users if name_of(reader) == "relu"]:
+        readers |= {name_of(reader) for reader in relu.users} & _CLAMPS  # a clamp in two calls
     scale, shift = parts
     is_factor = shift == 0 and isinstance(scale, (int, float)) and scale > 0
     return bool(readers & _CLAMPS) or (is_factor and not readers & _AFFINE)
