@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.aten import arguments, name_of, packet_of
@@ -13,6 +14,7 @@ from lrp_fx.relevance import has_weights, operation_of
 from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
 from lrp_fx.relevance.factors import count_factors
 from lrp_fx.relevance.operation import Counts
+from lrp_fx.relevance.embedding import indices_of, looked_up
 
 _SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
 _NONNEGATIVE = frozenset(
@@ -54,14 +56,19 @@ _KEEP_SIGN = (
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
     [
         *("logical_and", "logical_or", "logical_not", "logical_xor"),
-        *("bitwise_and", "bitwise_or", "bitwise_not"),
-        *("argmax", "argmin", "argsort", "bincount", "bucketize", "histc", "searchsorted"),
+        *("bitwise_not", "isin", "isclose", "any", "all", "equal"),
     ]
 )
+"""Comparisons, and what is made of them: masks, which carry no relevance."""
+_PLACES = frozenset(["argmax", "argmin", "argsort", "nonzero", "bincount", "histc"])
+"""Where values are, and how many: these carry no relevance either."""
 _FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | frozenset(
-    ["new_ones", "new_zeros", "new_full", "new_empty"]
+    [
+        *("new_ones", "new_zeros", "new_full", "new_empty"),
+        *("arange", "linspace", "full", "zeros", "ones", "empty", "eye", "scalar_tensor"),
+    ]
 )
-"""Both make masks, places or shapes of values, and carry no relevance."""
+"""Tensors of which a value says the shape at most."""
 _WITH_PLACES = frozenset(
     ["topk", "sort", "max", "min", "kthvalue", "mode"]
     + [f"{kind}{dims}d" for kind in ("adaptive_max_pool",) for dims in (1, 2, 3)]
@@ -84,6 +91,8 @@ class Analysis:
             operations alone.
         constant: nodes that depend on parameters and literals only.
         products: of each product of two dynamic values, how many factors its sides hold.
+        categorical: dynamic values that only choose rows of constant tables.
+        places: nodes that say where dynamic values are, not what they are; relevance ends there.
     """
 
     dynamic: frozenset[fx.Node]
@@ -91,6 +100,8 @@ class Analysis:
     preprocessing: frozenset[fx.Node]
     constant: frozenset[fx.Node]
     products: Mapping[fx.Node, Counts]
+    categorical: frozenset[fx.Node]
+    places: frozenset[fx.Node]
 
     def is_dynamic(self, node: Any) -> bool:
         """Whether the value depends on the explained inputs."""
@@ -108,13 +119,33 @@ class Analysis:
         """Of a product of two dynamic values, how many factors each side holds."""
         return self.products[product]
 
+    def is_categorical(self, node: Any) -> bool:
+        """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""
+        return node in self.categorical
+
 
 def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
-    """Find the facts in one pass over the graph."""
-    dynamic: set[fx.Node] = set(inputs)
-    dependent: set[fx.Node] = set(dynamic)  # the dynamic values, and masks made of them
+    """Find the facts.
+
+    An operation that nobody described, whose result only chooses rows of tables, is taken for one that
+    finds places: what else reads the input can be explained nevertheless.
+    """
+    inputs = list(inputs)
+    facts = _analysed(graph, inputs, frozenset())
+    undescribed = {
+        node
+        for node in facts.categorical
+        if node.op == "call_function" and name_of(node) != "getitem" and operation_of(node) is None
+    }
+    return _analysed(graph, inputs, frozenset(undescribed)) if undescribed else facts
+
+
+def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]) -> Analysis:
+    dynamic, places = _dynamic(graph, inputs, undescribed)
+    categorical = _categorical(graph, dynamic)
+    preprocessing = set(inputs)
+    dependent = preprocessing - categorical  # the values made of numbers, and masks made of them
     nonnegative: set[fx.Node] = set()
-    preprocessing: set[fx.Node] = set(dynamic)
     constant: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "get_attr":
@@ -126,18 +157,64 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
             constant.add(node)
         if _is_size(node) or name_of(node) in _FILLED:
             continue
-        if any(source in dependent for source in sources):
+        begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table are like an input
+        if begins or any(source in dependent for source in sources):
             dependent.add(node)
-        if name_of(node) not in _MASKS and any(source in dynamic for source in _moving(node)):
-            dynamic.add(node)
-            if _is_preprocessing(node, dependent, preprocessing):
-                preprocessing.add(node)
+        if node in dynamic and (begins or _is_preprocessing(node, dependent, preprocessing)):
+            preprocessing.add(node)
         if _is_nonnegative(node, nonnegative):
             nonnegative.add(node)
     return Analysis(
-        *(frozenset(dynamic), frozenset(nonnegative), frozenset(preprocessing)),
-        *(frozenset(constant), count_factors(graph, dynamic.__contains__)),
+        *map(frozenset, (dynamic, nonnegative, preprocessing, constant)),
+        count_factors(graph, dynamic.__contains__),
+        *map(frozenset, (categorical, places)),
     )
+
+
+def _dynamic(
+    graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]
+) -> tuple[set[fx.Node], set[fx.Node]]:
+    """The values that depend on the inputs, and the nodes that only say where such values are."""
+    dynamic: set[fx.Node] = set(inputs)
+    places: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op != "call_function" or _is_size(node) or name_of(node) in _FILLED:
+            continue
+        if name_of(node) in _PLACES or node in undescribed or _is_part_with_places(node):
+            if not dynamic.isdisjoint(node.all_input_nodes):
+                places.add(node)
+        elif not _is_mask(node) and not dynamic.isdisjoint(_moving(node)):
+            dynamic.add(node)
+    return dynamic, places
+
+
+def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
+    """The values that are read as indices of constant tables, or to make such values, and only so."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node not in dynamic:
+            continue
+        uses = []
+        for reader in node.users:
+            if node in looked_up(reader, dynamic.__contains__):
+                uses.append(True)
+            elif reader in dynamic and node in _moving(reader):
+                uses.append(reader in found)
+        if uses and all(uses):
+            found.add(node)
+    return found
+
+
+def _is_mask(node: fx.Node) -> bool:
+    """Whether a node yields a mask: a comparison, or a cast to booleans."""
+    if name_of(node) in _MASKS:
+        return True
+    is_cast = name_of(node) in ("to", "_to_copy")
+    return is_cast and torch.bool in (*node.args, *node.kwargs.values())
+
+
+def _is_part_with_places(node: fx.Node) -> bool:
+    return name_of(node) == "getitem" and bool(node.all_input_nodes) and is_place(node)
 
 
 def is_place(part: fx.Node) -> bool:
@@ -147,12 +224,11 @@ def is_place(part: fx.Node) -> bool:
 
 def _moving(node: fx.Node) -> list[fx.Node]:
     """What relevance could flow through: of a described operation not its indices and conditions."""
-    if name_of(node) == "getitem" and node.all_input_nodes and is_place(node):
-        return []
     operation = operation_of(node)
     if operation is None or operation.kind == "recurrent":
         return node.all_input_nodes
-    return [operand for operand in operation.operands(node) if isinstance(operand, fx.Node)]
+    operands = [*operation.operands(node), *indices_of(node)]
+    return [operand for operand in operands if isinstance(operand, fx.Node)]
 
 
 def _is_size(node: fx.Node) -> bool:

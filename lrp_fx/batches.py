@@ -53,7 +53,7 @@ def hides_batch(plan: Plan, tensors: tuple[Tensor, ...], live: Mapping[str, Tens
         live: the tensors that the canonical graph reads, by path.
     """
     placeholders = [n for n in plan.explained.graph.nodes if n.op == "placeholder"]
-    explained = tuple(n in plan.tokens or plan.facts.is_dynamic(n) for n in placeholders)
+    explained = tuple(map(plan.facts.is_dynamic, placeholders))
     # an additional argument as long as the batch is in it or not: both are tried
     as_long = tuple(t.shape[:1] == tensors[0].shape[:1] for t in tensors)
     answers = [_is_in_front(plan, tensors, batched, live) for batched in {explained, as_long}]

@@ -376,10 +376,12 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
 
 
 def not_tokens(name: str, value: Tensor) -> InputError:
-    """The error for an input that is neither floating point nor tokens."""
+    """The error for an input that is no floating point number and that no relevance can reach."""
     return InputError(
-        f"{name} has dtype {value.dtype}: relevance is for floating point inputs, or for tokens that an "
-        "embedding looks up; convert it as the model expects (for images: float, normalized)"
+        f"{name} has dtype {value.dtype}: relevance is for floating point inputs, and for integers that "
+        "choose rows of a table (nn.Embedding, table[i], one_hot) or become numbers, not for masks and "
+        "places; pass it as an additional argument, or convert it as the model expects (for images: "
+        "float, normalized)"
     )
 
 

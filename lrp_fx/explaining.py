@@ -10,7 +10,6 @@ from torch.utils.hooks import RemovableHandle
 from lrp_fx.capture import Arguments
 from lrp_fx.checks import check_callable
 from lrp_fx.composites.composite import MatcherLike, as_matcher
-from lrp_fx.errors import InputError
 from lrp_fx.explainer import Explainer, View, check_inputs, not_tokens
 from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.program import Explanation, Program, check_batch, per_sample
@@ -70,16 +69,12 @@ class Explaining:
         check_inputs(inputs)
         arguments = arguments_of(inputs, additional)
         report = print if verbose else None
-        integers = [i for i, value in enumerate(inputs) if not value.is_floating_point()]
-        try:
-            program = self._explainer.program(arguments, len(inputs), view, report)
-        except InputError as error:
-            if not integers:
-                raise
-            raise not_tokens(f"input {integers[0]}", inputs[integers[0]]) from error
-        for position in integers:
-            if not program.explains_tokens(position):
-                raise not_tokens(f"input {position}", inputs[position])
+        program = self._explainer.program(arguments, len(inputs), view, report)
+        if view.layers is None:
+            for position, source in enumerate(program.plan.sources):
+                value = inputs[position]
+                if not value.is_floating_point() and not program.plan.reaches(source):
+                    raise not_tokens(f"input {position}", value)
         if verbose:
             print(program.plan)
         return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)

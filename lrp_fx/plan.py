@@ -16,8 +16,9 @@ from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
 from lrp_fx.errors import InputError, UnsupportedOperationError
 from lrp_fx.hooks import Hook, MaskRelevance
+from lrp_fx.layers import ancestors
 from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
-from lrp_fx.relevance.embedding import embeds
+from lrp_fx.relevance.embedding import looked_up
 from lrp_fx.rules import ByMagnitude, Half, LinearRule, Proportional, Recurrent, Rule
 from lrp_fx.tables import columns
 
@@ -62,7 +63,6 @@ class Plan:
         through: where a run masks a node, only relevance through that node goes on.
         notes: what the reader should know beside the table.
         facts: the static analysis that the choices rest on.
-        tokens: of each source that holds tokens, the embeddings of it, where its relevance stops.
         way: how the model was read.
     """
 
@@ -71,7 +71,6 @@ class Plan:
     groups: tuple[tuple[fx.Node, ...], ...]
     notes: tuple[str, ...]
     facts: Analysis
-    tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
     way: Way
     masks: Mapping[fx.Node, MaskRelevance] = field(default_factory=dict)
     through: bool = False
@@ -80,6 +79,10 @@ class Plan:
     def sources(self) -> tuple[fx.Node, ...]:
         """The nodes whose relevance is wanted, one after the other."""
         return tuple(node for group in self.groups for node in group)
+
+    def reaches(self, source: fx.Node) -> bool:
+        """Whether any relevance arrives at a node."""
+        return source is self.explained or any(source in step.receivers for step in self.steps)
 
     def __str__(self) -> str:
         head = ("node", "module", "operation", "rule", "chosen by", "top-k")
@@ -124,19 +127,17 @@ def make_plan(
         CompositeError: for a line of the composite or a hook that matches nothing, or a rule that does
             not fit.
     """
-    tokens = _tokens(captured.module.graph, inputs)
-    starts = _stops(inputs, tokens)
-    facts = analyse(captured.module.graph, starts)
+    facts = analyse(captured.module.graph, inputs)
     if not facts.is_dynamic(explained):
         raise InputError(
             f"'{explained.name}', which is to be explained, does not depend on the explained inputs, or "
-            "only by shapes, comparisons and integers, which carry no relevance"
+            "only by shapes, comparisons and places, which carry no relevance"
         )
     everything = _reached(captured, facts, explained, set(facts.dynamic))
     ranks = linear_ranks(
         reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
     )
-    stops = _stops([node for group in groups for node in group], tokens)
+    stops = [node for group in groups for node in group]
     wanted = _above(captured.module.graph, stops)
     place_of = _places(model, *ranks)
     places = {node: place_of(node) for node in everything if not _is_part(node)}
@@ -184,24 +185,31 @@ def make_plan(
     for hook in hooks:
         if not any(hook in step.hooks for step in steps):
             raise without_match(hook.matcher, "relevance hooks", list(places.values()))
-    notes = [*notes, *(f"tokens: {node.name}, explained at its embedding" for node in tokens)]
+    notes = [*notes, *_notes_on_categories(steps, facts), *_notes_on_places(explained, facts)]
     return Plan(
-        *(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts, tokens),
+        *(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts),
         way=captured.way,
     )
 
 
-def _tokens(graph: fx.Graph, inputs: Sequence[fx.Node]) -> dict[fx.Node, tuple[fx.Node, ...]]:
-    """Of each input that an embedding looks up, these embeddings."""
-    found = {node: tuple(n for n in graph.nodes if embeds(n, node)) for node in inputs}
-    return {node: embeddings for node, embeddings in found.items() if embeddings}
+def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
+    """Where relevance becomes that of indices, and where two of them share it."""
+    found = []
+    for step in steps:
+        if looked_up(step.node, facts.is_dynamic):
+            names = ", ".join(index.name for index in step.receivers)
+            found.append(f"look-up: {step.node.name}, its relevance goes to its indices, {names}")
+        elif facts.is_categorical(step.node) and len(step.receivers) > 1 and step.rule == Half():
+            names = ", ".join(operand.name for operand in step.receivers)
+            found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
+    return found
 
 
-def _stops(
-    nodes: Sequence[fx.Node], tokens: Mapping[fx.Node, tuple[fx.Node, ...]]
-) -> list[fx.Node]:
-    """Where relevance stops: at the nodes, or at the embeddings of those that hold tokens."""
-    return [stop for node in nodes for stop in tokens.get(node, (node,))]
+def _notes_on_places(explained: fx.Node, facts: Analysis) -> list[str]:
+    """Where relevance of the inputs ends, since only places are read from there on."""
+    below = ancestors(explained)
+    nodes = [node for node in explained.graph.nodes if node in below and node in facts.places]
+    return [f"places: {node.name} carries no relevance to what it was found in" for node in nodes]
 
 
 def _is_part(node: fx.Node) -> bool:
@@ -220,7 +228,7 @@ def _receivers(operation: Operation, node: fx.Node, rule: Rule, facts: Analysis)
 def _default_receivers(
     node: fx.Node, facts: Analysis, wanted: set[fx.Node] | frozenset[fx.Node]
 ) -> list[fx.Node]:
-    if node.op != "call_function" or name_of(node) == "embedding":
+    if node.op != "call_function":
         return []
     if _is_part(node):
         found = [source for source in node.all_input_nodes if facts.is_dynamic(source)]
@@ -318,7 +326,7 @@ def _choose(
     for line, (matcher, rule) in enumerate(composite.assignments):
         if operation.accepts(rule) and matcher(place):
             used.add(line)
-            if chosen is None:
+            if chosen is None and not facts.is_categorical(node):
                 chosen = rule, f"{composite.name}[{line}]: {matcher.text}"
     return chosen or (operation.default(node, facts), "default")
 

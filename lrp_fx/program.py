@@ -93,10 +93,6 @@ class Program:
         """Forget everything that was computed from parameters; the next run computes it anew."""
         self._fingerprint = None
 
-    def explains_tokens(self, position: int) -> bool:
-        """Whether the input at that position is looked up by an embedding."""
-        return self._placeholders[position].name in {node.name for node in self.plan.tokens}
-
     def run(
         self,
         tensors: tuple[Tensor, ...],

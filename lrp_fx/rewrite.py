@@ -36,6 +36,7 @@ from lrp_fx.optimize import (
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Engine, Facts, RelevanceNode
 from lrp_fx.relevance.auxiliary import BoundRelevance, KeepRelevance
+from lrp_fx.relevance.embedding import looked_up
 from lrp_fx.rules import Rule
 from lrp_fx.start import Start, StartRelevance
 
@@ -283,6 +284,11 @@ class _Writer:
                 f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
                 "its padded, normalized or re-arranged form"
             )
+        if looked_up(node, self.plan.facts.is_dynamic):
+            raise CompositeError(
+                f"ZBox is for first layers: the input of '{site.name}' is looked up in a table, and has "
+                "not the bounds of the model's input"
+            )
         if node.op == "placeholder":
             count = sum(known is node for known, *_ in self.bound_nodes)
             suffix = f"_{count}" if count else ""
@@ -357,20 +363,11 @@ class _Writer:
         arrived: dict[fx.Node, list[fx.Node]],
         found: dict[fx.Node, fx.Node],
     ) -> fx.Node:
-        """The relevance of a source; of tokens the sum over their embeddings' features."""
-        if source not in self.plan.tokens:
-            relevance = self._sum(source, arrived, found)
-            if relevance is not None:
-                return self._not_beside(source, relevance)
-            return self.graph.call_function(aten.zeros_like, (self.forward(source),))
-        total: fx.Node | None = None
-        for embedding in self.plan.tokens[source]:
-            features = self._result(embedding, arrived, found)
-            summed = self.graph.call_function(aten.sum, (features, [-1]))
-            share = self.graph.call_function(aten.reshape, (summed, self.shape(source)))
-            total = share if total is None else self.graph.call_function(aten.add, (total, share))
-        assert total is not None
-        return total
+        """The relevance of a source, zero where none arrived."""
+        relevance = self._sum(source, arrived, found)
+        if relevance is not None:
+            return self._not_beside(source, relevance)
+        return self.graph.call_function(aten.zeros_like, (self.forward(source),))
 
     def _sum(
         self,

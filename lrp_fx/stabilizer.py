@@ -77,6 +77,8 @@ class Stabilizer:
             nonnegative: as in :meth:`apply`.
             overwrite: ``relevance`` may be overwritten.
         """
+        if not z.is_floating_point():
+            z = z.to(relevance.dtype)
         denominator = self.apply(z, nonnegative=nonnegative)
         alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
         if self.eps > 0 and self.signed and alike and may_write():

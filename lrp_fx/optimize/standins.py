@@ -12,6 +12,7 @@ from torch import fx
 from lrp_fx.aten import name_of
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy
+from lrp_fx.relevance.embedding import looked_up
 from lrp_fx.rules import (
     ByMagnitude,
     Gate,
@@ -50,6 +51,10 @@ def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.No
     for step in plan.steps:
         vanishes = vanishing.get(step.node, False) and not step.hooks
         passed_on = _passes_nothing_at_zero(step, vanishes, bias)
+        if looked_up(
+            step.node, plan.facts.is_dynamic
+        ):  # the first row of a table is like any other
+            passed_on = False
         for receiver in step.receivers:
             vanishing[receiver] = vanishing.get(receiver, True) and passed_on
         if vanishes and name_of(step.node) == "relu" and step.receivers:

@@ -6,7 +6,9 @@ from lrp_fx.relevance import (
     activation,
     addition,
     bilinear,
+    embedding,
     experts,
+    integers,
     layers,
     normalization,
     pooling,
@@ -32,7 +34,7 @@ from lrp_fx.relevance.taken import CAUSES, Cause, Taken
 from lrp_fx.relevance.unknown import UNKNOWN
 
 for _kind in (
-    *(layers, activation, pooling, addition, product, routing),
+    *(layers, activation, pooling, addition, product, routing, embedding, integers),
     *(normalization, softmax, bilinear, recurrent, experts),
 ):
     register(_kind.OPERATIONS)

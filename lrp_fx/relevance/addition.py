@@ -109,9 +109,12 @@ def _summands(node: fx.Node) -> list[tuple[Any, float]]:
 
 
 def _default(node: fx.Node, facts: Facts) -> Rule:
-    operands = [value for value, _ in _summands(node)]
-    if sum(facts.is_dynamic(value) for value in operands) == 1 and facts.is_preprocessing(node):
+    dynamic = sum(facts.is_dynamic(value) for value, _ in _summands(node))
+    categorical = facts.is_categorical(node)
+    if dynamic == 1 and (categorical or facts.is_preprocessing(node)):
         return Pass()
+    if categorical:
+        return Half()
     return Proportional()
 
 
@@ -146,7 +149,7 @@ OPERATIONS = [
         kind="addition",
         operands=argument("self", "other"),
         default=_default,
-        default_label="Proportional; Pass for a constant on a model input",
+        default_label="Proportional; Pass for a constant on a model input; Half for categories",
         alternatives=(Proportional, ByMagnitude, Half, Pass),
         write=_write,
         source="a · R / S(a + b): the ε rule with weights of one",

@@ -36,6 +36,9 @@ class Facts(Protocol):
     def counts(self, product: fx.Node) -> Counts:
         """Of a product of two activations, how many factors each side holds."""
 
+    def is_categorical(self, node: Any) -> bool:
+        """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""
+
 
 class Site(Protocol):
     """Where one operation's relevance is written: the node, its rule, and a pen.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from lrp_fx.aten import Packet, as_tuple, aten, name_of, packet_of
 from lrp_fx.errors import CompositeError
 from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Operation, Received, Site, always, first, others
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first, others
 from lrp_fx.relevance.taken import Taken, by_stabilizer
-from lrp_fx.rules import Proportional, Uniform, Winner
+from lrp_fx.rules import Proportional, Rule, Uniform, Winner
 from lrp_fx.stabilizer import Stabilizer
 
 
@@ -54,6 +54,8 @@ class AverageRelevance(RelevanceNode):
     ) -> Tensor:
         """The relevance of the input, (N, …), from that of the output."""
         x = self._contributions(input)
+        if not x.is_floating_point():
+            x = x.to(relevance.dtype)
         y, pullback = linearize(
             self.engine,
             lambda value: self.packet(value, **options),
@@ -290,6 +292,10 @@ def _write_max_of_dim(site: Site) -> Received:
     return {operand: [call]}
 
 
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    return Uniform() if facts.is_categorical(node) else Proportional()
+
+
 def _kind_of_average(name: str) -> str:
     if name in UPSAMPLES:
         return "interpolation"
@@ -304,7 +310,8 @@ OPERATIONS = [
             name=name,
             kind=_kind_of_average(name),
             operands=first,
-            default=always(Proportional()),
+            default=_default,
+            default_label="Proportional",
             alternatives=(Proportional, Uniform),
             write=_write_average,
             source="x · Jᵀ[R / S(y)]: the ε rule on the operation's own weights",

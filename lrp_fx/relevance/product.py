@@ -107,6 +107,8 @@ def signals(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
 def _default(node: fx.Node, facts: Facts) -> Rule:
     if not all(facts.is_dynamic(factor) for factor in _factors(node)):
         return Pass()
+    if facts.is_categorical(node):
+        return Half()
     counts = facts.counts(node)
     return Half() if counts.signals == counts.factors else Gate()
 

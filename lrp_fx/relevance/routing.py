@@ -122,8 +122,8 @@ class CastRelevance(RelevanceNode):
     """Back through a change of the dtype: the relevance in the operand's dtype."""
 
     def propagate(self, relevance: Tensor, operand: Tensor) -> Tensor:
-        """The relevance of the operand, of its shape."""
-        return relevance.to(operand.dtype)
+        """The relevance of the operand, of its shape; that of integers stays a floating point number."""
+        return relevance.to(operand.dtype) if operand.is_floating_point() else relevance
 
 
 class WhereRelevance(RelevanceNode):
@@ -265,8 +265,11 @@ def _routing(name: str, operands: Any, write: Any) -> Operation:
     )
 
 
+_DESCRIBED_ELSEWHERE = ("to", "_to_copy", "index", "index_select", "gather")
+"""Casts, below, and look-ups, in ``embedding.py``."""
+
 OPERATIONS = [
-    *(_routing(name, first, _write) for name in ROUTING if name not in ("to", "_to_copy")),
+    *(_routing(name, first, _write) for name in ROUTING if name not in _DESCRIBED_ELSEWHERE),
     *(_routing(name, first, _write_cast) for name in ("to", "_to_copy")),
     *(_routing(name, argument("tensors"), _write_join) for name in ("cat", "stack")),
     *(

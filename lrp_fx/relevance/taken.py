@@ -40,6 +40,7 @@ Taken = dict[Cause, Tensor]
 
 def by_stabilizer(stabilizer: Stabilizer, relevance: Tensor, z: Tensor) -> Taken:
     """What ``z · R / S(z)`` is short of ``R``, of one shape with ``z``; nothing where ``z`` is −∞."""
+    z = z if z.is_floating_point() else z.to(relevance.dtype)
     denominator = stabilizer.apply(z)
     quotient = stabilizer.quotient(relevance, z)
     short = (denominator - z).masked_fill(z.isinf(), 0)  # of a masked logit, ∞ − ∞

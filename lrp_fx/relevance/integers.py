@@ -1,0 +1,67 @@
+"""Relevance through arithmetic of whole numbers, which mostly makes one place in a table of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments
+from lrp_fx.relevance.operation import (
+    Facts,
+    Operation,
+    Received,
+    Site,
+    argument,
+    by_operand,
+    operation_of,
+)
+from lrp_fx.relevance.product import FactorRelevance
+from lrp_fx.rules import Half, Pass, Rule
+
+_OF_ONE = ("floor", "ceil", "round", "trunc", "fix", "sign", "bucketize", "searchsorted")
+_OF_TWO = (
+    *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("bitwise_left_shift", "bitwise_right_shift"),
+    *("__and__", "__or__", "__xor__", "__lshift__", "__rshift__"),
+)
+
+
+def _both(node: fx.Node) -> list[Any]:
+    return list(arguments(node).values())[:2]
+
+
+def _dynamic(node: fx.Node, facts: Facts) -> list[Any]:
+    operation = operation_of(node)
+    assert operation is not None
+    return [operand for operand in operation.operands(node) if facts.is_dynamic(operand)]
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    return Half() if len(_dynamic(node, facts)) > 1 else Pass()
+
+
+def _write(site: Site) -> Received:
+    """``R`` to the operand that depends on the input; half each where both do."""
+    dynamic = _dynamic(site.node, site.facts)
+    wanted = [operand for operand in dynamic if site.receives(operand)]
+    module = FactorRelevance(1 / len(dynamic))
+    return by_operand(site, site.call(module, site.relevance, *map(site.shape, wanted)), wanted)
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="integers",
+        operands=operands,
+        default=_default,
+        default_label=label,
+        write=_write,
+        source="functions of one value, and of one and a constant, pass what comes",
+    )
+    for names, operands, label in (
+        (_OF_ONE, argument("self"), "Pass"),
+        (_OF_TWO, _both, "Pass by a constant; else Half"),
+    )
+    for name in names
+]
