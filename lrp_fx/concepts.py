@@ -129,11 +129,14 @@ class ConceptLRPFx(LRPFx):
             InputError: for an unknown layer, or one without channels.
         """
         layers = as_layers(layers)
-        program, tensors = self._prepared(
-            inputs, additional_forward_args, View(layers=layers), create_graph=create_graph
+        _, groups = self._of_layers(
+            inputs,
+            additional_forward_args,
+            target,
+            View(layers=layers),
+            create_graph=create_graph,
         )
-        (explanation,) = _checked(program, tensors, [(target,)], create_graph=create_graph)
-        return self._by_channel(layers, explanation)
+        return self._by_channel(layers, [relevance for group in groups for relevance in group])
 
     def attribution_graph(
         self,
@@ -176,7 +179,7 @@ class ConceptLRPFx(LRPFx):
         (whole,) = _checked(program, tensors, [(target, *[None] * len(layers))])
         chosen: list[Concept] = []
         names = [self.name_of(layer) for layer in layers]
-        for name, relevance in zip(names, self._by_channel(layers, whole), strict=True):
+        for name, relevance in zip(names, self._by_channel(layers, whole.relevance), strict=True):
             top = relevance[0].abs().topk(min(width, relevance.shape[1])).indices.tolist()
             chosen += [Concept(name, c, float(relevance[0, c])) for c in top]
         upper = [concept for concept in chosen if concept.layer != names[-1]]
@@ -186,7 +189,7 @@ class ConceptLRPFx(LRPFx):
         edges = []
         for concept, explanation in zip(upper, _checked(program, tensors, runs), strict=True):
             below = names.index(concept.layer) + 1
-            relevance = self._by_channel(layers, explanation)[below][0]
+            relevance = self._by_channel(layers, explanation.relevance)[below][0]
             edges += [
                 Edge(concept, other, float(relevance[other.channel]))
                 for other in chosen
@@ -194,9 +197,9 @@ class ConceptLRPFx(LRPFx):
             ]
         return AttributionGraph(tuple(chosen), tuple(edges), float(whole.start.sum()))
 
-    def _by_channel(self, layers: Sequence[Layer], explanation: Explanation) -> list[Tensor]:
+    def _by_channel(self, layers: Sequence[Layer], relevances: Sequence[Tensor]) -> list[Tensor]:
         found = []
-        for layer, relevance in zip(layers, explanation.relevance, strict=True):
+        for layer, relevance in zip(layers, relevances, strict=True):
             dim = check_dim(self.name_of(layer), relevance, self.channel_dim)
             others = [d for d in range(1, relevance.dim()) if d != dim]
             found.append(relevance.sum(others) if others else relevance)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import (
     REORDERED,
@@ -74,6 +75,11 @@ class View:
     through: bool = False
     channel_dim: int = 1
 
+    @property
+    def asks_of_output(self) -> bool:
+        """Whether no layer is asked for."""
+        return self.explained is None and not self.layers and not self.masked
+
 
 @dataclass
 class _Reading:
@@ -82,10 +88,13 @@ class _Reading:
     captured: Captured
     canonical: Captured
     state: tuple[Any, ...]
+    fold_dense: bool = True
     verified: set[Any] = field(default_factory=set)
     candidates: tuple[bool, ...] | None = None
     """Which outputs could be explained unasked, as the last verification showed."""
     programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
+    together: dict[View, list[list[int]]] = field(default_factory=dict)
+    """Of views of several layers the places of those that one canonical form serves."""
     hooks: tuple[Hook, ...] = ()
 
 
@@ -201,7 +210,8 @@ class Explainer:
         if captured.way == "record":
             self._branching.add(structure)
         for fold_dense in (True, False):
-            reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state)
+            canonical = canonize(captured, fold_dense=fold_dense)
+            reading = _Reading(captured, canonical, state, fold_dense)
             if _verified(reading, arguments, own):
                 if captured.way != "record":  # the next input may take another branch
                     known.append(reading)
@@ -223,9 +233,9 @@ class Explainer:
         return program
 
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
-        captured = reading.canonical
+        captured = self._canonical(reading, view)
         composite = self.options.resolved(attention=has_attention(captured.module.graph))
-        plan = self._plan(reading, attributed, view, composite)
+        plan = self._plan(captured, reading.candidates, attributed, view, composite)
         lrp = rewrite(
             captured,
             plan,
@@ -242,12 +252,56 @@ class Explainer:
         stacks = self.options.optimizations.stacked
         return Program(self.model, lrp, plan, function, stacks=stacks)
 
-    def _plan(self, reading: _Reading, attributed: int, view: View, composite: Composite) -> Plan:
-        captured = reading.canonical
+    def _canonical(self, reading: _Reading, view: View) -> Captured:
+        """The canonical form for a view, in which the values that it asks for are there."""
+        if view.asks_of_output or not _has_norms(reading.captured):
+            return reading.canonical
+        return canonize(
+            reading.captured,
+            fold_dense=reading.fold_dense,
+            asked=lambda captured: asked(captured, self.model, view),
+        )
+
+    def together(self, arguments: Arguments, view: View) -> list[list[int]]:
+        """The places of a view's layers, those together that one canonical form serves.
+
+        What one layer asks for must not change what the others get.
+        """
+        with self._lock:
+            reading = self._reading(arguments, None)
+            if view not in reading.together:
+                if len(reading.together) == VIEWS:
+                    reading.together.clear()
+                reading.together[view] = self._together(reading, view)
+            return reading.together[view]
+
+    def _together(self, reading: _Reading, view: View) -> list[list[int]]:
+        assert view.layers is not None
+        if not _has_norms(reading.captured):
+            return [list(range(len(view.layers)))]
+        forms: dict[frozenset[str], list[int]] = {}
+
+        def sort(captured: Captured) -> tuple[fx.Node, ...]:
+            for place, layer in enumerate(view.layers or ()):
+                nodes = asked(captured, self.model, replace(view, layers=(layer,)))
+                forms.setdefault(frozenset(node.name for node in nodes), []).append(place)
+            return ()
+
+        canonize(reading.captured, asked=sort)
+        return list(forms.values())
+
+    def _plan(
+        self,
+        captured: Captured,
+        candidates: tuple[bool, ...] | None,
+        attributed: int,
+        view: View,
+        composite: Composite,
+    ) -> Plan:
         inputs = captured.placeholders()[:attributed]
         notes = [_capture_note(captured.way), f"composite: {composite.name}"]
         if view.explained is None:
-            result, chosen = explained_result(captured, self.options.output, reading.candidates)
+            result, chosen = explained_result(captured, self.options.output, candidates)
             explained, note = explained_output(result)
             notes += [chosen] if chosen else []
         else:
@@ -290,6 +344,12 @@ class Explainer:
         return replace(plan, masks=masks, through=view.through)
 
 
+def _has_norms(captured: Captured) -> bool:
+    """Whether there are norms that canonization may fold."""
+    names = map(name_of, captured.module.graph.nodes)
+    return any("batch_norm" in name or name == "instance_norm" for name in names)
+
+
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
     """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
     captured, canonical = reading.captured.module, reading.canonical.module
@@ -301,6 +361,36 @@ def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> boo
         reading.verified.add(arguments.shapes)
         reading.candidates = candidates(own)
     return holds
+
+
+def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
+    """The nodes whose values no folded norm may take the place of.
+
+    A neuron is a value: that of its layer must be there, whether a norm reads it or made it. Of a
+    layer whose relevance is wanted it must be there where a norm makes it. Where a norm reads it, the
+    layer and the norm are one linear operation, and its relevance is that of both.
+
+    Args:
+        captured: a graph before any norm was folded.
+        model: the user's model.
+        view: what is explained, and where.
+    """
+    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
+
+    def found(layer: Layer, of_input: bool) -> tuple[fx.Node, ...]:
+        if isinstance(layer, str) and layer.partition("#")[0] not in paths:
+            return ()  # a node as the plan shows it, with its norm
+        try:
+            return find_layer(captured, model, layer, of_input=of_input)
+        except InputError:  # it is raised again where the layer is looked for
+            return ()
+
+    values = set() if view.explained is None else set(found(view.explained, view.explained_input))
+    for layer in view.layers or ():
+        values |= {n for n in found(layer, view.layers_input) if name_of(n) == "batch_norm"}
+    for layer in view.masked:
+        values |= {n for n in found(layer, False) if name_of(n) == "batch_norm"}
+    return values
 
 
 def state_of(model: nn.Module) -> tuple[Any, ...]:

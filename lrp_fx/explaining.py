@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from torch import Tensor
@@ -12,6 +14,7 @@ from lrp_fx.checks import check_callable
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.explainer import Explainer, View, check_inputs, not_tokens
 from lrp_fx.hooks import Hook, HookFunction
+from lrp_fx.plan import Plan
 from lrp_fx.program import Explanation, Program, check_batch, per_sample
 from lrp_fx.start import Selected, Target
 
@@ -51,10 +54,21 @@ class Explaining:
         verbose: bool,
         create_graph: bool,
     ) -> Explanation:
+        return self._explained(inputs, additional, target, view, verbose, create_graph)[0]
+
+    def _explained(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target | Selected,
+        view: View,
+        verbose: bool,
+        create_graph: bool,
+    ) -> tuple[Explanation, Plan]:
         program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
         explanation = program.run(tensors, target, create_graph=create_graph)
         check_batch(explanation.output, tensors[0].shape[0])
-        return explanation
+        return explanation, program.plan
 
     def _prepared(
         self,
@@ -78,6 +92,33 @@ class Explaining:
         if verbose:
             print(program.plan)
         return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
+
+    def _of_layers(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target,
+        view: View,
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """The sum of what each sample was started with, (N,), and the relevance of a view's layers."""
+        layers = view.layers or ()
+        together: Sequence[Sequence[int]] = [range(len(layers))]
+        if len(layers) > 1:
+            many = inputs if isinstance(inputs, tuple) else (inputs,)
+            check_inputs(many)
+            together = self._explainer.together(arguments_of(many, additional), view)
+        found: dict[int, tuple[Tensor, ...]] = {}
+        for places in together:
+            part = replace(view, layers=tuple(layers[place] for place in places))
+            explanation, plan = self._explained(
+                inputs, additional, target, part, verbose, create_graph
+            )
+            relevance = iter(explanation.relevance)
+            for place, group in zip(places, plan.groups, strict=True):
+                found[place] = tuple(next(relevance) for _ in group)
+        return per_sample(explanation.start), [found[place] for place in range(len(layers))]
 
     def compile(self) -> Self:
         """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.

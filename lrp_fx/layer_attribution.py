@@ -14,7 +14,7 @@ from lrp_fx.explainer import Explainer, View
 from lrp_fx.explaining import Explaining, finished, formed
 from lrp_fx.layers import Layer, as_layers
 from lrp_fx.options import Options
-from lrp_fx.program import check_batch, per_sample
+from lrp_fx.program import per_sample
 from lrp_fx.start import Selected, Target
 
 
@@ -81,13 +81,9 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         """
         layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
         view = View(layers=layers, layers_input=attribute_to_layer_input)
-        program, tensors = self._prepared(
-            inputs, additional_forward_args, view, verbose, create_graph
+        start, groups = self._of_layers(
+            inputs, additional_forward_args, target, view, verbose, create_graph
         )
-        explanation = program.run(tensors, target, create_graph=create_graph)
-        check_batch(explanation.output, tensors[0].shape[0])
-        relevance = iter(explanation.relevance)
-        groups = [tuple(next(relevance) for _ in group) for group in program.plan.groups]
         found = [
             tuple(finished(r, create_graph) for r in group)
             if len(group) > 1
@@ -97,7 +93,6 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         in_list = isinstance(self.layer, list)
         if not return_convergence_delta:
             return found if in_list else found[0]
-        start = per_sample(explanation.start)
         deltas = [start - sum(map(per_sample, group)) for group in groups]
         return (found, deltas) if in_list else (found[0], deltas[0])
 

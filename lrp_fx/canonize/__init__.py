@@ -6,6 +6,10 @@ removed, nodes named after their modules. The passes work on a copy; the user's 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from torch import fx
+
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
@@ -17,12 +21,22 @@ from lrp_fx.sources import with_source
 __all__ = ["canonize"]
 
 
-def canonize(captured: Captured, *, fold_dense: bool = True) -> Captured:
+Asked = Callable[[Captured], Iterable[fx.Node]]
+"""Of a graph before anything is folded, the nodes whose values have to stay."""
+
+
+def nothing(captured: Captured) -> tuple[fx.Node, ...]:
+    """No node."""
+    return ()
+
+
+def canonize(captured: Captured, *, fold_dense: bool = True, asked: Asked = nothing) -> Captured:
     """A copy of the captured graph in canonical form.
 
     Args:
         captured: what a capture yielded.
         fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only.
+        asked: which values somebody asks for: nothing is folded that would take their place.
 
     Raises:
         LRPError: when the model is random or mixes samples in eval mode (dropout that ignores the
@@ -33,7 +47,8 @@ def canonize(captured: Captured, *, fold_dense: bool = True) -> Captured:
     one_vocabulary(graph, result.module)
     name_products(graph, result.module)
     one_spelling(graph)
-    fold_batch_norm(graph, result.module, dense=fold_dense)
+    remove_unused(graph)
+    fold_batch_norm(graph, result.module, dense=fold_dense, kept=frozenset(asked(result)))
     cut_surplus(graph)
     remove_unused(graph)
     name_after_modules(graph)

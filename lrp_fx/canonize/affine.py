@@ -27,7 +27,12 @@ Factor = fx.Node | float
 
 
 def fold_affine(
-    graph: fx.Graph, module: fx.GraphModule, node: fx.Node, *, batched: bool = True
+    graph: fx.Graph,
+    module: fx.GraphModule,
+    node: fx.Node,
+    *,
+    batched: bool = True,
+    kept: frozenset[fx.Node] = frozenset(),
 ) -> None:
     """Fold a constant scale or shift into the linear operation before it, where that is exact.
 
@@ -40,11 +45,14 @@ def fold_affine(
         node: may be such an operation.
         batched: constants may have leading dimensions of size one more than a unit has, which is
             exact for values with a batch dimension only.
+        kept: operations whose own values have to stay.
     """
     if name_of(node) not in _AFFINE:
         return
     for linear in node.all_input_nodes:
         if name_of(linear) not in LINEAR | {"product"} or len(linear.users) != 1:
+            continue
+        if linear in kept:
             continue
         weight = without_data(arguments(linear)["weight"], module)
         parts = _scale_and_shift(graph, node, linear) if weight is not None else None

@@ -22,7 +22,13 @@ from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
 
-def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = True) -> None:
+def fold_batch_norm(
+    graph: fx.Graph,
+    module: fx.GraphModule,
+    *,
+    dense: bool = True,
+    kept: frozenset[fx.Node] = frozenset(),
+) -> None:
     """Fold every batch norm, and every constant scale and shift, where that is exact; others stay.
 
     Into the operation before it whenever nobody else reads that one's output. Into the convolution or
@@ -34,12 +40,14 @@ def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = Tr
         module: holds its parameters.
         dense: also into linear layers. Exact for values of (N, C) only: of (N, L, C) the norm takes
             the dimension L for its channels. And values have a batch dimension.
+        kept: nodes whose values have to stay: folded backward, a norm takes the place of the linear
+            operation's value; folded forward, its own value is gone.
 
     Raises:
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
     """
     for node in list(graph.nodes):
-        fold_affine(graph, module, node, batched=dense)
+        fold_affine(graph, module, node, batched=dense, kept=kept)
         if name_of(node) != "batch_norm" or not depends_on_inputs(node):
             continue  # a norm of weights (weight standardization) is a constant like any other
         bound = arguments(node)
@@ -53,11 +61,14 @@ def fold_batch_norm(graph: fx.Graph, module: fx.GraphModule, *, dense: bool = Tr
         foldable = LINEAR if dense else LINEAR - {"linear"}
         weight = _weight(before, module) if name_of(before) in foldable else None
         if weight is not None and len(before.users) == 1:
+            if before in kept:
+                continue
             with graph.inserting_before(node):
                 parts = _scale_and_shift(graph, node)
             fold_into_previous(graph, node, before, weight, *parts, module=module)
         elif (
-            len(readers) == 1
+            node not in kept
+            and len(readers) == 1
             and name_of(readers[0]) in foldable - TRANSPOSED
             and _can_take(readers[0], node, module)
         ):
