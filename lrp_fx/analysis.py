@@ -155,7 +155,7 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
         sources = node.all_input_nodes
         if sources and all(source in constant for source in sources):
             constant.add(node)
-        if _is_size(node) or name_of(node) in _FILLED:
+        if is_size(node) or name_of(node) in _FILLED:
             continue
         begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table are like an input
         if begins or any(source in dependent for source in sources):
@@ -178,7 +178,7 @@ def _dynamic(
     dynamic: set[fx.Node] = set(inputs)
     places: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op != "call_function" or _is_size(node) or name_of(node) in _FILLED:
+        if node.op != "call_function" or is_size(node) or name_of(node) in _FILLED:
             continue
         if name_of(node) in _PLACES or node in undescribed or _is_part_with_places(node):
             if not dynamic.isdisjoint(node.all_input_nodes):
@@ -231,7 +231,7 @@ def _moving(node: fx.Node) -> list[fx.Node]:
     return [operand for operand in operands if isinstance(operand, fx.Node)]
 
 
-def _is_size(node: fx.Node) -> bool:
+def is_size(node: fx.Node) -> bool:
     """Whether a node yields a size or a number rather than a tensor."""
     if packet_of(node.target) is not None:
         return name_of(node) in _SIZES
@@ -239,7 +239,7 @@ def _is_size(node: fx.Node) -> bool:
         return True
     sources = node.all_input_nodes
     if name_of(node) == "getitem":
-        return not sources or (packet_of(sources[0].target) is None or _is_size(sources[0]))
+        return not sources or (packet_of(sources[0].target) is None or is_size(sources[0]))
     return True
 
 
@@ -290,7 +290,7 @@ def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
 
 def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
     """Whether ``source`` only says where values go: sizes, indices, the condition of a where."""
-    if source.op == "call_function" and _is_size(source):
+    if source.op == "call_function" and is_size(source):
         return True
     operation = operation_of(node)
     return operation is not None and source not in operation.operands(node)

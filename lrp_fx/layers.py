@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from torch import fx, nn
 
-from lrp_fx.analysis import is_place
+from lrp_fx.analysis import is_place, is_size
 from lrp_fx.capture import Call, Captured
 from lrp_fx.checks import entries
 from lrp_fx.errors import InputError
@@ -145,7 +145,15 @@ def _of_module(
     if of_input:
         return _inputs(members[call], reading)
     inside = members[call]
-    return tuple(n for n in captured.module.graph.nodes if n in inside and n.users.keys() - inside)
+    outside = {n: n.users.keys() - inside for n in captured.module.graph.nodes if n in inside}
+    # who reads a shape does not read what the module returns
+    read = tuple(n for n, users in outside.items() if any(map(_reads_values, users)))
+    return read or tuple(n for n, users in outside.items() if users)
+
+
+def _reads_values(node: fx.Node) -> bool:
+    """Whether a node reads more of its operands than their shapes."""
+    return node.op == "output" or not is_size(node)
 
 
 def _results(node: fx.Node) -> tuple[fx.Node, ...]:
@@ -166,7 +174,7 @@ def _reading_input(graph: fx.Graph) -> set[fx.Node]:
     """The tensors that depend on the model's inputs."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        is_tensor = node.op == "call_function" and node.target is not getattr
+        is_tensor = node.op == "call_function" and not is_size(node)
         if node.op == "placeholder" or (is_tensor and not found.isdisjoint(node.all_input_nodes)):
             found.add(node)
     return found

@@ -65,6 +65,11 @@ _SYNONYMS = {
     "negative": aten.neg,
     "absolute": aten.abs,
     "clip": aten.clamp,
+    "__and__": aten.bitwise_and,
+    "__or__": aten.bitwise_or,
+    "__xor__": aten.bitwise_xor,
+    "__lshift__": aten.bitwise_left_shift,
+    "__rshift__": aten.bitwise_right_shift,
 }
 
 

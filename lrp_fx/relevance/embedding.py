@@ -116,7 +116,7 @@ class EmbeddingBagRelevance(RelevanceNode):
         offsets: Tensor,
         weights: Tensor | None,
         mode: int,
-        padding_idx: int,
+        padding_idx: int | None,
     ) -> Tensor:
         """The relevance of the indices, (entries,).
 
@@ -128,11 +128,11 @@ class EmbeddingBagRelevance(RelevanceNode):
             offsets: where each bag begins.
             weights: a factor of each entry, or None.
             mode: 0 for sums, 1 for means.
-            padding_idx: the index of entries that do not count; negative for none.
+            padding_idx: the index of entries that do not count; None or negative for none.
         """
         places = torch.arange(indices.shape[0], device=indices.device, dtype=offsets.dtype)
         bags = torch.searchsorted(offsets.contiguous(), places, right=True) - 1
-        counts = (indices != padding_idx).to(relevance.dtype)
+        counts = (indices != (-1 if padding_idx is None else padding_idx)).to(relevance.dtype)
         bags = bags.clamp(max=relevance.shape[0] - 1)
         if mode == _MEAN:
             sizes = relevance.new_zeros(relevance.shape[0]).index_add(0, bags, counts)

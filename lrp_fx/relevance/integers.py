@@ -23,7 +23,6 @@ _OF_ONE = ("floor", "ceil", "round", "trunc", "fix", "sign", "bucketize", "searc
 _OF_TWO = (
     *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
     *("bitwise_left_shift", "bitwise_right_shift"),
-    *("__and__", "__or__", "__xor__", "__lshift__", "__rshift__"),
 )
 
 

@@ -1,0 +1,298 @@
+"""Look-ups of columns, hashes and shifted words: relevance goes back to the indices by adjoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import numbers
+from torch import Tensor, nn
+
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
+from lrp_fx.errors import InputError
+
+EXACT = 1e-9
+"""Of max |R|: the same sums in another order, in float64."""
+CLOSE = 1e-4
+"""Of max |R|: stabilizers of 1e-6 in a few denominators."""
+ENGINES = ["direct", "gradient"]
+
+IDS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3], [5, 8, 9, 7, 9]])
+
+
+class Reader(nn.Module):
+    """Looks up what ``arrange`` makes of the tokens; the positions are told apart."""
+
+    def __init__(self, arrange: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.arrange, self.embedding = arrange, nn.Embedding(64, 6)
+        self.head = nn.Linear(6, 3, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        e = torch.relu(self.embedding(self.arrange(tokens)))
+        e = e.reshape(tokens.shape[0], -1, 6)
+        return self.head((e * torch.arange(1.0, e.shape[1] + 1).to(e)[:, None]).sum(1))
+
+
+def constant_first(x: Tensor) -> Tensor:
+    return torch.cat([torch.full_like(x[:, :1], 7), x[:, :-1]], 1)
+
+
+def shifted(x: Tensor) -> Tensor:
+    moved = x.new_zeros(x.shape)
+    moved[:, 1:] = x[:, :-1].clone()
+    moved[:, 0] = 1
+    return moved.masked_fill(moved == 9, 0)
+
+
+# what the tokens become, and the adjoint: the look-up's relevance (N, …) back to (N, T)
+ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "flip": (lambda x: x.flip(1), lambda r: r.flip(1)),
+    "constant first": (constant_first, lambda r: F.pad(r[:, 1:], (0, 1))),
+    "shifted right": (
+        shifted,
+        lambda r: F.pad((r * (constant_first(IDS) != 9))[:, 1:], (0, 1)),
+    ),
+    "offset": (lambda x: x + torch.arange(5) * 3, lambda r: r),
+    "hash": (lambda x: (x * 31 + 7) % 64, lambda r: r),
+    "bucket": (lambda x: x // 4 + 1, lambda r: r),
+    "bits": (lambda x: (x & 7) ^ 3, lambda r: r),
+    "clamped": (lambda x: x.clamp(2, 6), lambda r: r),
+    "cast and back": (lambda x: (x.double() / 2).floor().long(), lambda r: r),
+    "bins": (lambda x: torch.bucketize(x, torch.tensor([2, 4, 8])), lambda r: r),
+    "padding": (
+        lambda x: torch.where(x > 4, x, torch.zeros_like(x)),
+        lambda r: r * (IDS > 4),
+    ),
+    "bigrams": (
+        lambda x: (x[:, 1:] * 7 + x[:, :-1]) % 64,
+        lambda r: F.pad(r / 2, (1, 0)) + F.pad(r / 2, (0, 1)),
+    ),
+    "trigrams by a sum": (
+        lambda x: x.unfold(1, 3, 1).sum(-1),
+        lambda r: sum(F.pad(r / 3, (k, 2 - k)) for k in range(3)),
+    ),
+    "two of the columns": (
+        lambda x: torch.stack([x[:, 1], x[:, 3]], 1),
+        lambda r: torch.stack([r[:, 0] * 0, r[:, 0], r[:, 0] * 0, r[:, 1], r[:, 0] * 0], 1),
+    ),
+    "sorted": (
+        lambda x: x.sort(1).values,
+        lambda r: torch.zeros_like(r).scatter(1, IDS.sort(1).indices, r),
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ARRANGEMENTS)
+def test_tokens_get_what_their_look_ups_got(name: str, engine: Any) -> None:
+    """The embedding's own relevance, carried back by hand; sample by sample too; the ledger closes."""
+    torch.manual_seed(0)
+    arrange, back = ARRANGEMENTS[name]
+    model = Reader(arrange).double().eval()
+    lrp = LRPFx(model, propagation=engine)
+    mine = lrp.attribute(IDS, 1)
+    features = LayerLRPFx(model, "embedding").attribute(IDS, 1)
+    expected = back(features.sum(-1))
+    assert mine.shape == IDS.shape
+    assert mine.dtype == torch.float64
+    assert mine.any()
+    assert (mine - expected).abs().max() <= EXACT * expected.abs().max()
+    assert lrp.audit(IDS, 1).closes()
+    if engine == "direct" and name not in ("shifted right",):
+        single = torch.cat([lrp.attribute(IDS[i : i + 1], 1) for i in range(3)])
+        assert (mine - single).abs().max() <= EXACT * mine.abs().max()
+
+
+def bag_by_offsets(x: Tensor, table: Tensor) -> Tensor:
+    starts = torch.arange(0, x.numel(), x.shape[1])
+    return F.embedding_bag(x.reshape(-1), table, starts, mode="mean")
+
+
+# look-ups of a table (64, 6), each (N, 6), and the same by one embedding
+LOOK_UPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "F.embedding": lambda x, w: F.embedding(x, w).mean(1),
+    "table[x]": lambda x, w: w[x].mean(1),
+    "index_select": lambda x, w: w.index_select(0, x.reshape(-1)).reshape(*x.shape, 6).mean(1),
+    "gather": lambda x, w: torch.gather(
+        w.unsqueeze(0).expand(len(x), -1, -1), 1, x.unsqueeze(-1).expand(-1, -1, 6)
+    ).mean(1),
+    "columns of the table": lambda x, w: w.t()[:, x].mean(2).t(),
+    "one_hot": lambda x, w: (F.one_hot(x, 64).to(w.dtype) @ w).mean(1),
+    "embedding_bag": bag_by_offsets,
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_spellings_of_a_look_up_give_one_map(name: str, engine: Any) -> None:
+    class Model(nn.Module):
+        def __init__(self, look_up: Callable[[Tensor, Tensor], Tensor]) -> None:
+            super().__init__()
+            self.look_up = look_up
+            self.table = nn.Parameter(numbers(64, 6))
+            self.head = nn.Linear(6, 3, bias=False)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.head(torch.relu(self.look_up(tokens, self.table)))
+
+    maps = []
+    for look_up in (LOOK_UPS["F.embedding"], LOOK_UPS[name]):
+        torch.manual_seed(0)
+        model = Model(look_up).double().eval()
+        lrp = LRPFx(model, "epsilon", propagation=engine)
+        maps.append(lrp.attribute(IDS, 1))
+        assert lrp.audit(IDS, 1).closes()
+    assert (maps[0] - maps[1]).abs().max() <= CLOSE * maps[0].abs().max()
+
+
+class Table(nn.Module):
+    """Categories and numbers of one float table; level is both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.color, self.level = nn.Embedding(3, 2), nn.Embedding(4, 2)
+        self.numbers = nn.Linear(4, 4, bias=False)
+        self.head = nn.Linear(8, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        looked_up = [self.color(x[:, 0].long()), self.level(x[:, 1].int())]
+        return self.head(torch.cat([*looked_up, torch.relu(self.numbers(x[:, 1:]))], 1))
+
+
+@pytest.mark.parametrize("capture", ["auto", "export", "record"])
+def test_categories_and_numbers_of_one_table(capture: str) -> None:
+    """Columns get their embeddings' relevance, numbers input × gradient, and one that is both the sum."""
+    torch.manual_seed(0)
+    model = Table().double().eval()
+    x = torch.cat([torch.tensor([[0.0, 3.0], [2.0, 1.0]]).double(), numbers(2, 3)], 1)
+    mine = LRPFx(model, "zero", capture=capture).attribute(x, 1)
+    color, level = LayerLRPFx(model, ["color", "level"], "zero").attribute(x, 1)
+    leaf = x.clone().requires_grad_()
+    model(leaf)[:, 1].sum().backward()
+    assert leaf.grad is not None
+    expected = (leaf * leaf.grad).detach()
+    expected[:, 0] += color.sum(1)
+    expected[:, 1] += level.sum(1)
+    assert (mine - expected).abs().max() <= EXACT * expected.abs().max()
+
+
+def test_look_ups_of_one_input_add_up() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.user, self.item = nn.Embedding(64, 4), nn.Embedding(64, 4)
+            self.net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+
+        def forward(self, ids: Tensor) -> Tensor:
+            both = self.user(ids[:, 0]) * self.item(ids[:, 1])
+            return self.net(torch.cat([both, self.item(ids[:, 0])], 1))
+
+    torch.manual_seed(0)
+    model = Twice().double().eval()
+    lrp = LRPFx(model)
+    mine = lrp.attribute(IDS[:, :2], 1)
+    items = [LayerLRPFx(model, f"item#{call}").attribute(IDS[:, :2], 1).sum(1) for call in (0, 1)]
+    user = LayerLRPFx(model, "user").attribute(IDS[:, :2], 1).sum(1)
+    expected = torch.stack([user + items[1], items[0]], 1)
+    assert (mine - expected).abs().max() <= EXACT * expected.abs().max()
+    assert lrp.audit(IDS[:, :2], 1).closes()
+
+
+def test_two_indices_of_one_table_share() -> None:
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Parameter(numbers(10, 10, 4)), nn.Linear(4, 2)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.head(self.table[ids[:, 0], ids[:, 1]])
+
+    mine = LRPFx(Pairs().double().eval()).attribute(IDS[:, :2], 1)
+    assert torch.equal(mine[:, 0], mine[:, 1])
+    assert mine.any()
+
+
+class Codebook(nn.Module):
+    """Quantizes by the nearest row, and goes on with the values as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.head = nn.Parameter(numbers(5, 4)), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = x @ self.rows.t()
+        return self.head(x + self.rows[scores.argmax(1)])
+
+
+def test_places_carry_nothing_and_the_plan_says_so() -> None:
+    model, x = Codebook().double().eval(), numbers(3, 4)
+    lrp = LRPFx(model)
+    assert lrp.attribute(x, 1).shape == x.shape
+    assert any(note.startswith("places:") and "argmax" in note for note in lrp.plan(x).notes)
+
+
+def test_halves_of_bigrams_are_said() -> None:
+    model = Reader(ARRANGEMENTS["bigrams"][0]).double().eval()
+    assert "which get half each" in str(LRPFx(model).plan(IDS))
+
+
+def test_an_integer_input_without_relevance_is_an_error() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return self.head(x * (mask > 0).to(x.dtype))
+
+    model, x, mask = Masked().double().eval(), numbers(2, 4), torch.ones(2, 4).long()
+    with pytest.raises(InputError, match="input 1 has dtype torch.int64"):
+        LRPFx(model).attribute((x, mask), 1)
+    assert LRPFx(model).attribute(x, 1, additional_forward_args=(mask,)).any()
+
+
+def test_other_errors_of_token_models_say_what_they_are() -> None:
+    model = Reader(lambda x: x).double().eval()
+    with pytest.raises(InputError, match="no module or node 'nowhere'"):
+        NeuronLRPFx(model, "nowhere").attribute(IDS, 1)
+    with pytest.raises(InputError, match="model itself fails"):
+        LRPFx(model).attribute(IDS + 100, 1)
+
+
+def test_integers_as_numbers() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(5, 2, bias=False)
+
+        def forward(self, counts: Tensor) -> Tensor:
+            return self.head(counts.double())
+
+    model = Counts().double().eval()
+    mine = LRPFx(model, "zero").attribute(IDS, 1)
+    expected = (IDS * model.head.weight[1]).detach()
+    assert (mine - expected).abs().max() <= EXACT * expected.abs().max()
+
+
+def test_derivatives_files_and_filters_of_rearranged_tokens(tmp_path: Any) -> None:
+    model = Reader(ARRANGEMENTS["bigrams"][0]).double().eval()
+    lrp = LRPFx(model)
+    plain = lrp.attribute(IDS, 1)
+    graph = lrp.attribute(IDS, 1, create_graph=True)
+    graph.abs().sum().backward()
+    assert model.embedding.weight.grad is not None
+    assert model.embedding.weight.grad.any()
+    assert (graph.detach() - plain).abs().max() <= EXACT * plain.abs().max()
+    many = lrp.attribute_many(IDS, [0, 1])
+    assert (many[1] - plain).abs().max() <= EXACT * plain.abs().max()
+    lrp.export(IDS, path=tmp_path / "tokens.pt2")
+    loaded = torch.export.load(tmp_path / "tokens.pt2").module()
+    _, relevance = loaded(IDS, torch.ones(3, dtype=torch.long))
+    assert (relevance - plain).abs().max() <= EXACT * plain.abs().max()
+    filtered = LRPFx(model, top_k=0.5)
+    single = torch.cat([filtered.attribute(IDS[i : i + 1], 1) for i in range(3)])
+    assert (filtered.attribute(IDS, 1) - single).abs().max() <= EXACT * plain.abs().max()
