@@ -250,7 +250,7 @@ def test_an_integer_input_without_relevance_is_an_error() -> None:
             return self.head(x * (mask > 0).to(x.dtype))
 
     model, x, mask = Masked().double().eval(), numbers(2, 4), torch.ones(2, 4).long()
-    with pytest.raises(InputError, match="input 1 has dtype torch.int64"):
+    with pytest.raises(InputError, match=r"input 1 has dtype torch\.int64"):
         LRPFx(model).attribute((x, mask), 1)
     assert LRPFx(model).attribute(x, 1, additional_forward_args=(mask,)).any()
 

@@ -25,7 +25,8 @@ def awake(model: nn.Module, seed: int = 0) -> nn.Module:
     model = model.double().eval()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            assert module.running_mean is not None and module.running_var is not None
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.normal_(module.running_mean, std=0.3)
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.normal_(module.weight)
@@ -105,6 +106,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+GONE = {"drop", "head.2", "7"}
+"""Dropout and identities."""
+
+
 def own_outputs(model: nn.Module, x: Tensor) -> dict[str, list[object]]:
     """What each module returns, in the order of its calls, by plain forward hooks on a copy."""
     model, found = copy.deepcopy(model), {}
@@ -142,11 +147,11 @@ def test_a_neuron_has_the_value_that_its_module_returns(name: str, capture: str)
     for path, outputs in own_outputs(model, x).items():
         for call, output in enumerate(outputs):
             layer = f"{path}#{call}" if path else path
-            try:
-                value = neuron_value(neuron, layer, x)
-            except InputError as error:  # documented: nothing of it is left, or several results
-                assert any(word in str(error) for word in ("is left", "tensors", "does not depend"))
+            if path in GONE:
+                with pytest.raises(InputError, match="no operation of the layer .* is left"):
+                    neuron_value(neuron, layer, x)
                 continue
+            value = neuron_value(neuron, layer, x)
             explained += 1
             assert value.shape == output.shape, layer
             assert (value - output).abs().max() <= EXACT * output.abs().max(), layer
