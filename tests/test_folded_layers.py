@@ -120,7 +120,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 GONE = {"drop", "head.2", "7"}
-"""Dropout and identities."""
+"""Dropout and identities, of which nothing need be left."""
 
 
 def own_outputs(model: nn.Module, x: Tensor) -> dict[str, list[object]]:
@@ -160,11 +160,12 @@ def test_a_neuron_has_the_value_that_its_module_returns(name: str, capture: str)
     for path, outputs in own_outputs(model, x).items():
         for call, output in enumerate(outputs):
             layer = f"{path}#{call}" if path else path
-            if path in GONE:
-                with pytest.raises(InputError, match=r"no operation of the layer .* is left"):
-                    neuron_value(neuron, layer, x)
+            try:
+                value = neuron_value(neuron, layer, x)
+            except InputError as error:
+                if path not in GONE or "is left in the graph" not in str(error):
+                    raise
                 continue
-            value = neuron_value(neuron, layer, x)
             explained += 1
             assert value.shape == output.shape, layer
             assert (value - output).abs().max() <= EXACT * output.abs().max(), layer
