@@ -12,9 +12,9 @@ from torch import fx
 from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.relevance import has_weights, operation_of
 from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
+from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.factors import count_factors
 from lrp_fx.relevance.operation import Counts
-from lrp_fx.relevance.embedding import indices_of, looked_up
 
 _SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
 _NONNEGATIVE = frozenset(
@@ -165,9 +165,13 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
         if _is_nonnegative(node, nonnegative):
             nonnegative.add(node)
     return Analysis(
-        *map(frozenset, (dynamic, nonnegative, preprocessing, constant)),
-        count_factors(graph, dynamic.__contains__),
-        *map(frozenset, (categorical, places)),
+        dynamic=frozenset(dynamic),
+        nonnegative=frozenset(nonnegative),
+        preprocessing=frozenset(preprocessing),
+        constant=frozenset(constant),
+        products=count_factors(graph, dynamic.__contains__),
+        categorical=frozenset(categorical),
+        places=frozenset(places),
     )
 
 

@@ -44,7 +44,7 @@ def _write(site: Site) -> Received:
     """``R`` to the operand that depends on the input; half each where both do."""
     dynamic = _dynamic(site.node, site.facts)
     wanted = [operand for operand in dynamic if site.receives(operand)]
-    module = FactorRelevance(1 / len(dynamic))
+    module = FactorRelevance([1 / len(dynamic)] * len(wanted))
     return by_operand(site, site.call(module, site.relevance, *map(site.shape, wanted)), wanted)
 
 
