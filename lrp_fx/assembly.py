@@ -30,6 +30,7 @@ class LRPGraph:
         module: called with the model's input tensors, the target and the channels of each mask of the
             plan; returns (the relevance of each
             source, the explained output, the relevance that was started with).
+        start: the node of it that the relevance starts with.
         constants: computes, from parameters alone, what the LRP graph reads under ``constants.*``
             (folded weights, tables); its outputs are in the order of ``constant_names``.
         constant_names: the attributes of ``module`` that hold them.
@@ -39,6 +40,7 @@ class LRPGraph:
     """
 
     module: fx.GraphModule
+    start: fx.Node
     constants: fx.GraphModule
     constant_names: tuple[str, ...]
     parameters: tuple[str, ...]
@@ -51,6 +53,7 @@ def assembled(
     graph: fx.Graph,
     modules: Mapping[str, nn.Module],
     constants: Mapping[fx.Node, str],
+    start: fx.Node,
     *,
     in_place: bool,
     kernels: bool,
@@ -65,6 +68,7 @@ def assembled(
         modules: the relevance nodes that were written, by path.
         constants: the canonical nodes that depend on parameters alone, and the paths that they are read
             under.
+        start: the node of the LRP graph that the relevance starts with.
         in_place: relevance is overwritten where nobody reads it again.
         kernels: dense layers and 1×1 convolutions take the fastest kernels.
         channels_last: weights that are computed are kept in the layout of the images.
@@ -92,6 +96,7 @@ def assembled(
     inputs = {str(n.target) for n in computing.graph.nodes if n.op == "get_attr"}
     return LRPGraph(
         module,
+        start,
         computing,
         tuple(computed.values()),
         tuple(sorted(parameters | inputs)),

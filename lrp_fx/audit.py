@@ -288,7 +288,7 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
     """
     program.follow_model()
     module = program.lrp.module
-    (start,) = (node for node in module.graph.nodes if node.name == "start")
+    start = program.lrp.start
     steps = {step.node.name: step for step in program.plan.steps}
     before, after = divided(module.graph, start)
     with torch.no_grad():

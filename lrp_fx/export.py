@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from lrp_fx.assembly import LRPGraph
 from lrp_fx.aten import aten
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import REORDERED, Arguments, reproduces
@@ -89,7 +90,7 @@ def exported(
         )
     output = program.output(tensors)
     check_batch(output, tensors[0].shape[0])
-    start = program.lrp.module.get_submodule(str(_start(program.lrp.module.graph).target))
+    start = program.lrp.module.get_submodule(str(program.lrp.start.target))
     assert isinstance(start, StartRelevance)
     sizes = indexed_sizes(output.shape) if start.takes_target else ()
     explanation = program.run(tensors, (0,) * len(sizes) if sizes else None)
@@ -98,7 +99,7 @@ def exported(
     for relevance, x in zip(explanation.relevance, tensors, strict=False):
         dtypes.append(x.dtype if x.is_floating_point() else relevance.dtype)
         expected.append(relevance.to(dtypes[-1]))
-    module = _module(program.lrp.module, TensorStart(start.start) if sizes else None, dtypes)
+    module = _module(program.lrp, TensorStart(start.start) if sizes else None, dtypes)
     if sizes:
         shape = (len(output), *((len(sizes),) if len(sizes) > 1 else ()))
         tensors = (*tensors, torch.zeros(shape, dtype=torch.long, device=output.device))
@@ -153,26 +154,18 @@ def _uses_autograd(module: nn.Module) -> bool:
     return isinstance(module, VjpRelevance) or getattr(module, "engine", "direct") == "gradient"
 
 
-def _start(graph: fx.Graph) -> fx.Node:
-    (start,) = (node for node in graph.nodes if node.name == "start")
-    return start  # type: ignore[no-any-return]
-
-
-def _module(
-    source: fx.GraphModule, start: TensorStart | None, dtypes: list[torch.dtype]
-) -> fx.GraphModule:
+def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype]) -> fx.GraphModule:
     """The LRP graph with its tensors as they are now, which returns the output and the relevance.
 
     Args:
-        source: the LRP graph.
+        lrp: the LRP graph.
         start: what takes a tensor for the target; None for a graph without a target.
         dtypes: of the relevance of each input.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = {}
     root: dict[str, Any] = {}
-    start_node = _start(source.graph)
-    target: Any = start_node.args[1]
+    source, target = lrp.module, lrp.start.args[1]
     for node in source.graph.nodes:
         if node.op == "output":
             found, output, *_ = node.args[0]
@@ -193,7 +186,7 @@ def _module(
             root[path] = tensor_at(source, path).detach().clone()  # training goes on
         elif node.op == "call_module":
             root[path] = source.get_submodule(path)
-        if node is start_node and start is not None:
+        if node is lrp.start and start is not None:
             root[path] = start
     return with_source(fx.GraphModule(root, graph, class_name="Explainer"))
 

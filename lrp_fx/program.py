@@ -149,7 +149,7 @@ class Program:
         self, tensors: tuple[Tensor, ...], target: Target | Selected
     ) -> Target | Selected | Places:
         """The target as a tensor of places, which a compiled graph takes without looking at it."""
-        start = self.lrp.module.get_submodule(str(self._start.target))
+        start = self.lrp.module.get_submodule(str(self.lrp.start.target))
         assert isinstance(start, StartRelevance)
         if not start.takes_target or isinstance(target, Selected):
             return target
@@ -166,16 +166,10 @@ class Program:
         """The graph's inputs: the model's tensors, the target, the channels of each mask."""
         return [node for node in self.lrp.module.graph.nodes if node.op == "placeholder"]
 
-    @property
-    def _start(self) -> fx.Node:
-        """The node that the relevance starts with."""
-        (start,) = (node for node in self.lrp.module.graph.nodes if node.name == "start")
-        return start  # type: ignore[no-any-return]
-
     def output(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """The explained output (N, …), without any relevance."""
         self.follow_model()
-        start = self._start
+        start = self.lrp.start
         output = start.args[0]
         assert isinstance(output, fx.Node)
         nodes = leading_to(self.lrp.module.graph, [output])
@@ -248,7 +242,7 @@ class Program:
             runs: of each run the target.
             tensors: the model's input tensors.
         """
-        start, output = self._start, known[self._start.all_input_nodes[0]]
+        start, output = self.lrp.start, known[self.lrp.start.all_input_nodes[0]]
         check_batch(output, 1)
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
@@ -287,7 +281,7 @@ class Program:
             tensors: the model's input tensors.
             live: as in :class:`Runner`.
         """
-        module, start = self.lrp.module, self._start
+        module, start = self.lrp.module, self.lrp.start
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
         known = evaluated(Runner(module, live), before, run, unshared(known), keep=after)
@@ -362,7 +356,7 @@ class Program:
         self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
     ) -> LRPError:
         """The error that names the node in which NaN or infinity came up."""
-        return first_non_finite(self.lrp.module, self._start, (*tensors, *run), live)
+        return first_non_finite(self.lrp.module, self.lrp.start, (*tensors, *run), live)
 
 
 @contextmanager

@@ -201,6 +201,7 @@ class _Writer:
             self.graph,
             self.modules,
             self.constants,
+            self.start,
             in_place=self.optimize.in_place,
             kernels=self.optimize.kernels,
             channels_last=channels_last,

@@ -19,7 +19,7 @@ The rules at the end of the file are for the operations that have no weights (ad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -117,16 +117,25 @@ Table = tuple[Group, ...]
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of all rules; ``str(rule)`` leaves out the default's stabilizer and the values of tensors."""
+    """Base of all rules; ``str(rule)`` leaves out the default's stabilizer and the values of tensors.
+
+    Raises:
+        OptionError: for a value that a field cannot have.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            missing = value is None and each.default is None
+            if each.name == "stabilizer" and not missing and not isinstance(value, Stabilizer):
+                raise OptionError(f"the stabilizer of a rule must be a Stabilizer, got {value!r}")
 
     def __str__(self) -> str:
         shown = []
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name == "stabilizer":
-                implied = Stabilizer(self.eps) if hasattr(self, "eps") else each.default
-                if value == implied:
-                    continue
+            if each.name == "stabilizer" and value == each.default:
+                continue
             if isinstance(value, Tensor):  # of many values, in several lines
                 value = f"tensor{tuple(value.shape)}"
             shown.append(f"{each.name}={value}")
@@ -144,21 +153,31 @@ class LinearRule(Rule):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Epsilon(LinearRule):
     """``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` (Bach et al. 2015, eq. 58).
 
     Args:
-        eps: the ε of the stabilizer; a ``stabilizer`` given by name wins over it.
+        eps: the ε of the stabilizer, instead of its own; None for its own.
+        stabilizer: what keeps the denominator away from zero.
     """
 
-    eps: float = 1e-6
+    def __init__(
+        self, eps: float | None = None, *, stabilizer: Stabilizer = DEFAULT_STABILIZER
+    ) -> None:
+        # ε is kept once, in the stabilizer: two copies of it would have to agree
+        object.__setattr__(self, "stabilizer", stabilizer)
+        self.__post_init__()
+        if eps is not None:
+            object.__setattr__(self, "stabilizer", replace(stabilizer, eps=eps))
 
-    def __post_init__(self) -> None:
-        if self.stabilizer is DEFAULT_STABILIZER:
-            object.__setattr__(self, "stabilizer", Stabilizer(self.eps))
-        else:
-            object.__setattr__(self, "eps", self.stabilizer.eps)
+    @property
+    def eps(self) -> float:
+        """The ε of the stabilizer."""
+        return self.stabilizer.eps
+
+    def __str__(self) -> str:
+        return f"Epsilon(eps={self.eps})" if self.stabilizer.signed else repr(self)
 
     def table(self) -> Table:
         return (Group((Branch(FULL, FULL, FULL),)),)
@@ -202,6 +221,7 @@ class AlphaBeta(LinearRule):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number("alpha", self.alpha)
         check_number("beta", self.beta)
         is_one = abs(self.alpha - self.beta - 1) <= 1e-9
@@ -228,6 +248,7 @@ class Gamma(LinearRule):
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number("gamma", self.gamma)
 
     def table(self) -> Table:
@@ -244,6 +265,7 @@ class GeneralizedGamma(LinearRule):
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number("gamma", self.gamma)
 
     def table(self) -> Table:
@@ -269,6 +291,7 @@ class ZBox(LinearRule):
     high: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for bound in (self.low, self.high):
             if not isinstance(bound, Tensor):
                 check_number("a bound of ZBox", bound)

@@ -6,9 +6,10 @@ and every sum is exact: no example fails for its conditioning.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from twins import minus, plus
 
 from lrp_fx import rules
 from lrp_fx.composites import compat
+from lrp_fx.errors import OptionError
 from lrp_fx.relevance import ENGINES, LinearRelevance
 from lrp_fx.relevance.branches import simplified
 from lrp_fx.stabilizer import Stabilizer
@@ -454,11 +456,68 @@ def test_z_box_refuses(low: Any, high: Any) -> None:
 
 
 def test_epsilon_by_number_or_by_stabilizer() -> None:
-    """A stabilizer given by name wins, and ``eps`` says the same as it."""
+    """ε is kept once: a number takes the place of the stabilizer's own, whichever that is."""
     assert rules.Epsilon(0.25).stabilizer == Stabilizer(0.25)
     unsigned = rules.Epsilon(0.25, stabilizer=Stabilizer(0.5, signed=False))
-    assert (unsigned.eps, unsigned.stabilizer) == (0.5, Stabilizer(0.5, signed=False))
+    assert (unsigned.eps, unsigned.stabilizer) == (0.25, Stabilizer(0.25, signed=False))
+    assert rules.Epsilon(0.25, stabilizer=Stabilizer()).eps == 0.25
+    assert rules.Epsilon(stabilizer=Stabilizer(0.5)) == rules.Epsilon(0.5)
+    assert replace(rules.Epsilon(0.25), eps=0.5) == rules.Epsilon(0.5)
+    assert replace(unsigned, eps=0.5).stabilizer == Stabilizer(0.5, signed=False)
+    assert replace(rules.Epsilon(0.25), stabilizer=Stabilizer(0.5)).eps == 0.5
     assert rules.Zero().stabilizer.eps == 0
+    assert [str(rule) for rule in (rules.Epsilon(), rules.Epsilon(0.25), rules.ZPlus())] == [
+        "Epsilon(eps=1e-06)",
+        "Epsilon(eps=0.25)",
+        "ZPlus()",
+    ]
+
+
+EVERY_RULE = [
+    each
+    for each in [*vars(rules).values(), compat.UnsplitZPlus, compat.PlainBiasGamma]
+    if isinstance(each, type)
+    and issubclass(each, rules.Rule)
+    and each not in (rules.Rule, rules.LinearRule)
+]
+CHANGED: dict[str, st.SearchStrategy[Any]] = {
+    "stabilizer": st.builds(Stabilizer, st.floats(0, 1), signed=st.booleans()),
+    "eps": st.floats(0, 1),
+    "gamma": st.floats(0, 1),
+    "low": st.floats(-2, 0),
+    "high": st.floats(1, 2),
+    "bias": st.booleans(),
+}
+
+
+@pytest.mark.parametrize("kind", EVERY_RULE, ids=lambda kind: kind.__name__)
+@EXAMPLES
+@given(data=st.data())
+def test_every_argument_of_a_rule_can_be_replaced(kind: type[rules.Rule], data: Any) -> None:
+    """After ``replace`` the argument has its new value, and the other fields have their old ones."""
+    rule = kind()
+    names = [name for name in inspect.signature(kind).parameters if name in CHANGED]
+    for name in names:
+        value = data.draw(CHANGED[name])
+        changed = replace(rule, **{name: value})
+        assert getattr(changed, name) == value
+        for other in fields(kind):
+            if other.name != name and name != "eps":
+                assert getattr(changed, other.name) == getattr(rule, other.name)
+        assert replace(changed, **{name: getattr(rule, name)}) == rule
+        rule = changed
+    if kind is rules.AlphaBeta:
+        assert replace(rules.AlphaBeta(), alpha=1.5, beta=0.5) == rules.AlphaBeta(1.5, 0.5)
+    else:
+        assert set(inspect.signature(kind).parameters) == set(names)
+
+
+@pytest.mark.parametrize("kind", EVERY_RULE, ids=lambda kind: kind.__name__)
+def test_a_stabilizer_is_one(kind: type[rules.Rule]) -> None:
+    """Protects from a number that is taken for a stabilizer and fails deep inside."""
+    if "stabilizer" in inspect.signature(kind).parameters:
+        with pytest.raises(OptionError, match="must be a Stabilizer, got"):
+            kind(stabilizer=0.5)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ class PlainBiasGamma(LinearRule):
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number("gamma", self.gamma)
 
     def table(self) -> Table:
