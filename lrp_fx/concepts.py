@@ -18,6 +18,7 @@ from lrp_fx.explainer import View, check_inputs
 from lrp_fx.explaining import formed
 from lrp_fx.hooks import check_dim
 from lrp_fx.layers import Layer, ancestors, as_layers, layer_name
+from lrp_fx.options import check_names
 from lrp_fx.program import Explanation, Program, check_batch
 from lrp_fx.start import Target, Together
 
@@ -50,6 +51,7 @@ class ConceptLRPFx(LRPFx):
             raise OptionError(
                 f"channel_dim must be an int and not the batch's, got {channel_dim!r}"
             )
+        check_names(type(self).__name__, options)
         super().__init__(model, composite, **options)
         self.channel_dim = channel_dim
 

@@ -13,7 +13,7 @@ from lrp_fx.composites import Composite
 from lrp_fx.explainer import Explainer, View
 from lrp_fx.explaining import Explaining, finished, formed
 from lrp_fx.layers import Layer, as_layers
-from lrp_fx.options import Options
+from lrp_fx.options import Options, check_names
 from lrp_fx.program import per_sample
 from lrp_fx.start import Selected, Target
 
@@ -28,6 +28,7 @@ class OfLayer(Explaining):
         composite: Composite | str | None = None,
         **options: Any,
     ) -> None:
+        check_names(type(self).__name__, options)
         super().__init__(model, layer)  # type: ignore[call-arg]  # Captum's class, next in line
         self._explainer = Explainer(model, Options(composite, **options))
 

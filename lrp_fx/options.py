@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -21,6 +22,8 @@ from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
 from lrp_fx.rewrite import MEMORIES, Memory
 from lrp_fx.start import Start, StartRelevance
 
+NEAR = 0.5
+"""So alike is a name to one that was meant."""
 PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -99,3 +102,13 @@ class Options:
             name=composite.name,
             strict=composite.strict,
         )
+
+
+def check_names(owner: str, names: Iterable[str]) -> None:
+    """Raise an ``OptionError`` for an option that does not exist, which names the nearest that does."""
+    known = [field.name for field in fields(Options)]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+            meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+            raise OptionError(f"{owner} has no option '{name}': {meant}")

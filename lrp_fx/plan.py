@@ -274,16 +274,18 @@ def _above(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
 
 def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown) -> None:
     missing = [n for n in reached if not _is_part(n) and operation_of(n) is None]
+    advice = (
+        'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
+        "their operands' contributions."
+    )
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]
+        advice = "They are no operations of PyTorch that autograd could follow: write them as such."
     if not missing:
         return
     lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in reversed(missing))
     raise UnsupportedOperationError(
-        "no relevance is described for these operations:\n"
-        + "\n".join(lines)
-        + '\nLRPFx(..., unknown="vjp") sends relevance through them by the ε rule on their '
-        "vector-Jacobian product."
+        "\n".join(["no relevance is described for these operations:", *lines, advice])
     )
 
 

@@ -379,7 +379,8 @@ def _trace_of(tensor: Tensor | None) -> tuple[Any, ...] | None:
     if tensor is None:
         return None
     version = 0 if tensor.is_inference() else tensor._version
-    return id(tensor), tensor.data_ptr(), version, tensor.dtype, tensor.device
+    place = tensor.data_ptr() if tensor.layout == torch.strided else 0  # sparse ones have several
+    return id(tensor), place, version, tensor.dtype, tensor.device
 
 
 def _put(module: nn.Module, path: str, value: Tensor) -> None:

@@ -1,57 +1,227 @@
-"""On request, the ε rule through an operation that nobody has described."""
+"""On request, relevance through an operation that nobody has described, or the reason why not.
+
+Every entry of an operand contributes ``x_i ∂y_k/∂x_i`` to a result ``y_k``, and the contributions of all
+operands add up to ``(Jx)_k``. For an operation that is homogeneous of degree ``d`` this is ``d · y_k``
+(Euler): ``d`` is 1 for sums and norms, 2 for products of two. So contributions are divided by ``Jx`` and
+not by ``y``, and each result's relevance goes on as a whole. Where ``Jx`` says less about ``y`` than it
+leaves out there are no contributions to share by (a step, or cosine similarity, of degree 0).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from lrp_fx.aten import Packet, arguments, packet_of
-from lrp_fx.relevance.engines import vjp
+from lrp_fx.aten import Packet, arguments, name_of, overloads_of, packet_of
+from lrp_fx.capture import where
+from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon
 
+EXCEEDS = 1.01
+"""So much more than it passes may a linearization leave out: the two are equal for a square root."""
+
 
 class VjpRelevance(RelevanceNode):
-    """``R_i = x_i ⊙ J_iᵀ[R / S(y)]`` by the operation's vector-Jacobian product."""
+    """``R_i = x_i ⊙ J_iᵀ[R / S(Jx)]`` with ``Jx = Σ_j J_j x_j``, by autograd.
 
-    def __init__(self, packet: Packet, rule: Epsilon) -> None:
+    Args:
+        packet: the operation.
+        rule: the ε rule.
+        place: the operation's name, module and line, for messages.
+    """
+
+    def __init__(self, packet: Packet, rule: Epsilon, place: str) -> None:
         super().__init__()
-        self.packet, self.rule = packet, rule
+        self.packet, self.rule, self.place = packet, rule, place
+        schemas = (getattr(packet, name)._schema for name in overloads_of(packet))
+        self.writes = any(s.is_mutable and not any(a.is_out for a in s.arguments) for s in schemas)
 
     def extra_repr(self) -> str:
         """The operation and the rule."""
         return f"{self.packet.__name__}, {self.rule}"
 
     def propagate(
-        self, relevance: Tensor, output: Tensor, places: list[int], bound: dict[str, Any]
+        self,
+        relevances: Sequence[Tensor],
+        indices: Sequence[int | None],
+        places: Sequence[int],
+        bound: dict[str, Any],
     ) -> list[Tensor]:
-        """The relevance of the arguments at ``places`` among all, those in lists counted singly."""
-        leaves, spec = tree_flatten(bound)
+        """The relevance of the operands, each of its operand's shape.
 
-        def forward(*operands: Tensor) -> Any:
-            filled = list(leaves)
-            for place, operand in zip(places, operands, strict=True):
-                filled[place] = operand
-            return self.packet(**tree_unflatten(filled, spec))
+        Args:
+            relevances: of the results.
+            indices: which of the results these are; None for the only one.
+            places: of the operands among all arguments, those in lists counted singly.
+            bound: all arguments by name.
 
-        operands = [leaves[place] for place in places]
-        _, pullback = vjp(forward, *operands)
-        cotangents = pullback(self.rule.stabilizer.quotient(relevance, output))
-        return [x * c for x, c in zip(operands, cotangents, strict=True)]
+        Raises:
+            UnsupportedOperationError: if there are no contributions to share by, with the reason.
+        """
+        return self._shared(relevances, indices, places, bound)[0]
 
     def taken(
-        self, relevance: Tensor, output: Tensor, places: list[int], bound: dict[str, Any]
+        self,
+        relevances: Sequence[Tensor],
+        indices: Sequence[int | None],
+        places: Sequence[int],
+        bound: dict[str, Any],
     ) -> Taken:
-        """The stabilizer's share, and what ``x ⊙ Jᵀ q`` is short of ``q · y``."""
-        shares = self.propagate(relevance, output, places, bound)
-        quotient = self.rule.stabilizer.quotient(relevance, output)
-        remainder = (quotient * output).sum() - sum(share.sum() for share in shares)
-        taken = by_stabilizer(self.rule.stabilizer, relevance, output)
-        return together(taken, {"linearization": remainder})
+        """The stabilizer's share."""
+        _, sums = self._shared(relevances, indices, places, bound)
+        pairs = zip(relevances, sums, strict=True)
+        return together(*(by_stabilizer(self.rule.stabilizer, *pair) for pair in pairs))
+
+    def _shared(
+        self,
+        relevances: Sequence[Tensor],
+        indices: Sequence[int | None],
+        places: Sequence[int],
+        bound: dict[str, Any],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The relevance of the operands, and what the contributions to each result add up to."""
+        follows = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves, spec = tree_flatten(bound)
+            leaves = [_usable(leaf) for leaf in leaves]
+            operands = [leaves[place] for place in places]
+            variables = {p: _variable(leaves[p], follows) for p in places if _is_real(leaves[p])}
+            for place, variable in variables.items():
+                leaves[place] = variable.clone() if self.writes else variable
+            try:
+                value = self.packet(**tree_unflatten(leaves, spec))
+            except Exception as error:  # with gradients it may do what it does not do without
+                raise self._refused(f"it fails with gradients ({_line(error)})") from error
+            results = [value if index is None else value[index] for index in indices]
+            self._check(operands, results)
+            xs = list(variables.values())
+            try:
+                sums = _along(results, xs)
+            except Exception:  # no second derivative
+                sums = None
+            if sums is not None:
+                self._check_linearization(relevances, results, sums)
+            by = results if sums is None else sums
+            quotients = [
+                self.rule.stabilizer.quotient(_usable(relevance), z)
+                for relevance, z in zip(relevances, by, strict=True)
+            ]
+            try:
+                pulled = torch.autograd.grad(
+                    results, xs, quotients, allow_unused=True, create_graph=follows
+                )
+            except Exception as error:  # whatever the operation's own derivative raises
+                raise self._refused(f"it cannot be differentiated ({_line(error)})") from error
+            shares = {
+                place: torch.zeros_like(x) if gradient is None else x * gradient
+                for (place, x), gradient in zip(variables.items(), pulled, strict=True)
+            }
+            if sums is None:
+                self._check_degree(results, quotients, list(shares.values()))
+        found = [
+            shares[place] if place in shares else relevances[0].new_zeros(operand.shape)
+            for place, operand in zip(places, operands, strict=True)
+        ]
+        if not follows:
+            found, by = [share.detach() for share in found], [z.detach() for z in by]
+        return found, by
+
+    def _check(self, operands: Sequence[Tensor], results: Sequence[Any]) -> None:
+        tensors = [each for each in (*operands, *results) if isinstance(each, Tensor)]
+        if len(tensors) < len(operands) + len(results):
+            raise self._refused("it returns several tensors, which are passed on as a list")
+        if any(tensor.is_complex() for tensor in tensors):
+            raise self._refused("its values are complex")
+        if not any(map(_is_real, operands)):
+            raise self._refused("its operands are integers, which have no derivative")
+        if not all(map(_is_real, results)):
+            raise self._refused("its results are integers, which have no derivative")
+        if not all(result.requires_grad for result in results):
+            raise self._refused("it has no derivative")
+
+    def _check_linearization(
+        self, relevances: Sequence[Tensor], results: Sequence[Tensor], sums: Sequence[Tensor]
+    ) -> None:
+        """Refuse where ``Jx`` leaves out more of the results that have relevance than it passes."""
+        missed = passed = torch.zeros((), device=sums[0].device)
+        for relevance, y, z in zip(relevances, results, sums, strict=True):
+            here = relevance != 0
+            missed = missed + ((y - z).detach().abs() * here).nansum()
+            passed = passed + (z.detach().abs() * here).nansum()
+        if missed > EXCEEDS * passed:
+            raise self._refused(
+                "its linearization leaves out more of its value than it passes "
+                f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so there are no "
+                "contributions to share by"
+            )
+
+    def _check_degree(
+        self, results: Sequence[Tensor], quotients: Sequence[Tensor], shares: Sequence[Tensor]
+    ) -> None:
+        """Refuse an operation of which nobody can say ``Jx``, unless it is ``y``: of degree 1."""
+        passed = [share.detach() for share in shares]
+        wanted = [(y * q).detach() for y, q in zip(results, quotients, strict=True)]
+        gap = sum(each.sum() for each in wanted) - sum(each.sum() for each in passed)
+        size = sum(each.abs().sum() for each in (*wanted, *passed))
+        # rounding in a sum of many terms, and no more
+        if abs(gap) > size * torch.finfo(results[0].dtype).eps ** 0.5:
+            raise self._refused(
+                "its contributions do not add up to its value, and it has no second derivative, which "
+                "would say by what to divide them"
+            )
+
+    def _refused(self, reason: str) -> UnsupportedOperationError:
+        return UnsupportedOperationError(
+            f'unknown="vjp" cannot send relevance through {self.place}: {reason}. Write it with '
+            "operations that have a rule, or explain a layer above it: LayerLRPFx, NeuronLRPFx."
+        )
+
+
+def _along(results: list[Tensor], variables: list[Tensor]) -> list[Tensor]:
+    """``Jx`` of each result, which is linear in ``u``: the transpose of ``u ↦ Jᵀu``, at ``x``."""
+    cotangents = [torch.zeros_like(result).requires_grad_() for result in results]
+    pulled = torch.autograd.grad(
+        results, variables, cotangents, create_graph=True, allow_unused=True
+    )
+    pairs = [
+        (gradient, x)
+        for gradient, x in zip(pulled, variables, strict=True)
+        if gradient is not None and gradient.requires_grad
+    ]
+    if not pairs:
+        return [torch.zeros_like(result) for result in results]
+    gradients, xs = zip(*pairs, strict=True)
+    sums = torch.autograd.grad(
+        gradients, cotangents, xs, create_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return list(sums)
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _usable(leaf: Any) -> Any:
+    """A tensor that autograd may keep: not one that was made under ``inference_mode``."""
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
+
+
+def _variable(operand: Tensor, follows: bool) -> Tensor:
+    """The operand as a variable of its own, also where one tensor stands in two places."""
+    if follows and operand.requires_grad:
+        return operand.view_as(operand)
+    return operand.detach().requires_grad_()
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _operands(node: fx.Node) -> list[Any]:
@@ -68,16 +238,18 @@ def _write(site: Site) -> Received:
     assert packet is not None and isinstance(site.rule, Epsilon)
     leaves = tree_flatten(bound)[0]
     places = [place for place, leaf in enumerate(leaves) if site.receives(leaf)]
+    parts: dict[Any, fx.Node] = dict(site.parts) or {None: site.relevance}
+    place = f"'{name_of(site.node)}' {where(site.node)}"
     call = site.call(
-        VjpRelevance(packet, site.rule),
-        site.relevance,
-        site.value(site.node),
+        VjpRelevance(packet, site.rule, place),
+        list(parts.values()),
+        list(parts),
         places,
         site.value(bound),
     )
     received: Received = {}
-    for place, part in zip(places, site.parts_of(call, len(places)), strict=True):
-        received.setdefault(leaves[place], []).append(part)
+    for each, part in zip(places, site.parts_of(call, len(places)), strict=True):
+        received.setdefault(leaves[each], []).append(part)
     return received
 
 
@@ -89,5 +261,5 @@ UNKNOWN = Operation(
     alternatives=(Epsilon,),
     receivers=_receivers,
     write=_write,
-    source="unknown='vjp': the ε rule through the vector-Jacobian product",
+    source="unknown='vjp': the ε rule on the operation's contributions x ∂y/∂x",
 )
