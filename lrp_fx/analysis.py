@@ -50,7 +50,8 @@ _KEEP_SIGN = (
     | (_MOVES - {"pad"})
     | frozenset(["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"])
     | frozenset(
-        ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "max"]
+        ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"]
+        + ["amax", "max", "amin", "min"]
     )
 )
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
@@ -70,7 +71,7 @@ _FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | fr
 )
 """Tensors of which a value says the shape at most."""
 _WITH_PLACES = frozenset(
-    ["topk", "sort", "max", "min", "kthvalue", "mode"]
+    ["topk", "sort", "max", "min", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin"]
     + [f"{kind}{dims}d" for kind in ("adaptive_max_pool",) for dims in (1, 2, 3)]
     + [f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)]
 )

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from lrp_fx.audit import Ledger, audit
+from lrp_fx.boundary import documented
 from lrp_fx.capture import Arguments
 from lrp_fx.checks import entries
 from lrp_fx.composites import Composite
@@ -103,6 +104,7 @@ class LRPFx(Explaining, Attribution):
         return "LRPFx"
 
     @log_usage(part_of_slo=True)
+    @documented
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -147,6 +149,7 @@ class LRPFx(Explaining, Attribution):
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
 
     @log_usage(part_of_slo=True)
+    @documented
     def attribute_many(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -192,6 +195,7 @@ class LRPFx(Explaining, Attribution):
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
         return torch.stack(found)
 
+    @documented
     def audit(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -219,6 +223,7 @@ class LRPFx(Explaining, Attribution):
         program, tensors = self._prepared(inputs, additional_forward_args, view)
         return audit(program, tensors, target)
 
+    @documented
     def explained_output(
         self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
     ) -> Tensor:
@@ -231,6 +236,7 @@ class LRPFx(Explaining, Attribution):
         program, tensors = self._prepared(inputs, additional_forward_args, View())
         return program.output(tensors)
 
+    @documented
     def export(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -272,6 +278,7 @@ class LRPFx(Explaining, Attribution):
             save(result, path, format)
         return result
 
+    @documented
     def plan(self, *example: Any) -> Plan:
         """Which operation gets which rule, and why: ``print(lrp.plan())``.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.attribution import LRPFx
+from lrp_fx.boundary import documented
 from lrp_fx.checks import check_count, entries
 from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError, OptionError, TargetError
@@ -60,6 +61,7 @@ class ConceptLRPFx(LRPFx):
         """The name that Captum shows."""
         return "ConceptLRPFx"
 
+    @documented
     def attribute_conditions(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -109,6 +111,7 @@ class ConceptLRPFx(LRPFx):
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
         return torch.stack(found)
 
+    @documented
     def channel_relevance(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -140,6 +143,7 @@ class ConceptLRPFx(LRPFx):
         )
         return self._by_channel(layers, [relevance for group in groups for relevance in group])
 
+    @documented
     def attribution_graph(
         self,
         inputs: Tensor,

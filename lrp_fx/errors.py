@@ -35,5 +35,9 @@ class UnsupportedOperationError(CaptureError):
     """The graph holds operations through which nobody has described relevance."""
 
 
+class UnexpectedError(LRPError, RuntimeError):
+    """Something failed that should not have: what failed is its ``__cause__``."""
+
+
 class NonFiniteError(LRPError, ArithmeticError):
     """A NaN or an infinity in the relevance, with the node in which it first appeared."""

@@ -9,6 +9,7 @@ from captum.attr import LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from lrp_fx.boundary import documented
 from lrp_fx.composites import Composite
 from lrp_fx.explainer import Explainer, View
 from lrp_fx.explaining import Explaining, finished, formed
@@ -52,6 +53,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         return "LayerLRPFx"
 
     @log_usage(part_of_slo=True)
+    @documented
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -117,6 +119,7 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
         return "NeuronLRPFx"
 
     @log_usage(part_of_slo=True)
+    @documented
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -13,6 +13,7 @@ from torch import fx
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
+from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
 from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
 from lrp_fx.capture import Captured
@@ -44,6 +45,7 @@ def canonize(captured: Captured, *, fold_dense: bool = True, asked: Asked = noth
     """
     result = copied(captured)
     graph = result.module.graph
+    write_out(graph)
     one_vocabulary(graph, result.module)
     name_products(graph, result.module)
     one_spelling(graph)

@@ -143,13 +143,13 @@ class WinnerRelevance(RelevanceNode):
 
 
 class WinnerOfDimRelevance(RelevanceNode):
-    """The same for ``max(dim)`` and ``amax``: of equal entries the first wins."""
+    """The same for ``max(dim)`` and ``amax``, or the least entry: of equal entries the first wins."""
 
     result = "new"
 
-    def __init__(self, rule: Winner) -> None:
+    def __init__(self, rule: Winner, *, least: bool = False) -> None:
         super().__init__()
-        self.rule = rule
+        self.rule, self.least = rule, least
 
     def propagate(
         self,
@@ -164,7 +164,7 @@ class WinnerOfDimRelevance(RelevanceNode):
         dims = [d % input.dim() for d in as_tuple(dim, 1)] or list(range(input.dim()))
         kept = [d for d in range(input.dim()) if d not in dims]
         flat = input.permute(*kept, *dims).flatten(len(kept))
-        indices = flat.argmax(-1, keepdim=True)
+        indices = (flat.argmin if self.least else flat.argmax)(-1, keepdim=True)
         spread = torch.zeros_like(flat).scatter(-1, indices, relevance.reshape(indices.shape))
         order = [*kept, *dims]
         inverse = [order.index(d) for d in range(input.dim())]
@@ -284,11 +284,10 @@ def _write_max_of_dim(site: Site) -> Received:
     (operand,) = first(node)
     output = None
     if rule.stabilizer is not None:
-        output = site.item(node, 0) if name_of(node) == "max" else site.value(node)
+        output = site.item(node, 0) if name_of(node) in ("max", "min") else site.value(node)
     options = {k: v for k, v in others(node).items() if k in ("dim", "keepdim")}
-    call = site.call(
-        WinnerOfDimRelevance(rule), site.relevance, site.value(operand), output, **options
-    )
+    winner = WinnerOfDimRelevance(rule, least=name_of(node) in ("amin", "min"))
+    call = site.call(winner, site.relevance, site.value(operand), output, **options)
     return {operand: [call]}
 
 
@@ -345,6 +344,6 @@ OPERATIONS = [
             write=_write_max_of_dim,
             source=_WINNER,
         )
-        for name in ("amax", "max")
+        for name in ("amax", "max", "amin", "min")
     ),
 ]

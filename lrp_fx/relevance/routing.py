@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lrp_fx.aten import Packet, arguments, aten, name_of, packet_of
+from lrp_fx.capture import where
+from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
 from lrp_fx.relevance.engines import Engine, pull, sum_to
 from lrp_fx.relevance.node import RelevanceNode
@@ -180,12 +182,14 @@ class ScatterRelevance(RelevanceNode):
 
 
 class OrderRelevance(RelevanceNode):
-    """Back through topk or sort: each value's relevance to the place that it came from."""
+    """Back through topk, sort, median …: each value's relevance to the place that it came from."""
 
     def propagate(
         self, relevance: Tensor, shape: torch.Size, indices: Tensor, dim: int = -1
     ) -> Tensor:
         """The relevance of the operand, of ``shape``."""
+        if relevance.dim() < len(shape):  # one value of each row, without keepdim
+            relevance, indices = relevance.unsqueeze(dim), indices.unsqueeze(dim)
         return relevance.new_zeros(shape).scatter_add(dim, indices, relevance)
 
 
@@ -250,7 +254,13 @@ def _write_scatter(site: Site) -> Received:
 
 def _write_order(site: Site) -> Received:
     (operand,) = first(site.node)
-    inputs = (site.shape(operand), site.item(site.node, 1), arguments(site.node)["dim"])
+    bound = arguments(site.node)
+    if "dim" not in bound:
+        raise UnsupportedOperationError(
+            f"'{name_of(site.node)}' {where(site.node)} takes one value out of all samples: take one of "
+            "each, along a dimension"
+        )
+    inputs = (site.shape(operand), site.item(site.node, 1), bound["dim"])
     return {operand: [site.call(OrderRelevance(), site.relevance, *inputs)]}
 
 
@@ -278,7 +288,10 @@ OPERATIONS = [
     ),
     _routing("where", argument("self", "other"), _write_where),
     _routing("masked_fill", argument("self"), _write_masked_fill),
-    *(_routing(name, first, _write_order) for name in ("topk", "sort")),
+    *(
+        _routing(name, first, _write_order)
+        for name in ("topk", "sort", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin")
+    ),
     *(
         _routing(name, argument("self", "src"), _write_scatter)
         for name in ("slice_scatter", "select_scatter")
