@@ -15,8 +15,8 @@ alternatives; `LinearRule` stands for all rules of [rules.md](rules.md). The pag
 registry by `python docs/operations.py`, and a test keeps it true.
 
 Forms that are rewritten before (fused attention, GLU, dropout, in-place calls, synonyms) are in
-`lrp_fx/canonize/`. An operation that is not here is an error, or, with `unknown="vjp"`, gets the ε rule
-on its vector-Jacobian product.
+`lrp_fx/canonize/`. An operation that is not here is an error, or, with `unknown="vjp"`, hands
+relevance on in shares of its operands' contributions x ∂y/∂x, where it has a derivative that says so.
 """
 
 

@@ -50,8 +50,10 @@ _KEEP_SIGN = (
     | (_MOVES - {"pad"})
     | frozenset(["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"])
     | frozenset(
-        ["adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"]
-        + ["amax", "max", "amin", "min"]
+        [
+            *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+            *("amax", "max", "amin", "min"),
+        ]
     )
 )
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(

@@ -43,7 +43,7 @@ class LRPFx(Explaining, Attribution):
         model: the model. It is only read: no hooks, no attributes, never switched to eval; a model
             in train mode is explained as in eval mode.
         composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the name
-            of a preset, or None for ``epsilon_plus``.
+            of a preset, or None for ``epsilon_plus``, or ``attn_lrp`` for a model with attention.
         top_k: of the relevance that enters each convolution, linear layer and pooling only this
             fraction, the largest, goes on; 1 for all.
         filters: (matcher, top_k) pairs, for some layers only; they come before ``top_k``.
@@ -53,10 +53,10 @@ class LRPFx(Explaining, Attribution):
         bias: the bias' share of the relevance: ``"absorb"`` it (the literature's default),
             ``"ignore"`` the bias, ``"distribute"`` the share evenly over the inputs of the unit;
             None for what the composite says.
-        capture: how the model is read: ``"symbolic"``, ``"export"``, or ``"auto"`` for the first
-            that reads it right.
-        unknown: ``"error"`` for operations without a description, or ``"vjp"`` for the ε rule on
-            their vector-Jacobian product.
+        capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (of the one call, for
+            Python that branches on values), or ``"auto"`` for the first that reads it right.
+        unknown: ``"error"`` for operations without a description, or ``"vjp"`` for shares by the
+            contributions ``x ∂y/∂x`` of their operands, and an error where there are none.
         output: index or key of the output to explain, for models with several; a tuple of them for one
             inside another. None for the first floating tensor of two dimensions or more; the plan says
             which that is.

@@ -35,6 +35,9 @@ EXPLOSION = 10.0
 AMPLIFIED = 100.0
 """So much may it grow over all nodes, of which none need be an explosion."""
 SHOWN = 4  # samples whose start the summary names
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
+"""The gap that is rounding, as a share of Σ |terms|: some hundred times the dtype's precision in sums of
+many terms, and for half precision some ten times, since torch adds up in single precision."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,13 @@ class Ledger:
         entries: the nodes, in the order in which the relevance takes them.
         start: Σ of what each sample started with.
         relevance: Σ of the relevance of the inputs of each sample.
+        rounding: the gap that is rounding, by the dtype of the relevance; see ``ROUNDING``.
     """
 
     entries: tuple[Entry, ...]
     start: PerSample
     relevance: PerSample
+    rounding: float = ROUNDING[torch.float64]
 
     @property
     def taken(self) -> dict[Cause, PerSample]:
@@ -131,12 +136,13 @@ class Ledger:
             )
         )
 
-    def closes(self, tolerance: float = 1e-9) -> bool:
+    def closes(self, tolerance: float | None = None) -> bool:
         """Whether the figures of each node, and of all nodes together, add up.
 
         Args:
-            tolerance: the gap that is rounding, as a share of Σ |terms|; 1e-9 is for float64.
+            tolerance: the gap that is rounding, as a share of Σ |terms|; None for that of the dtype.
         """
+        tolerance = self.rounding if tolerance is None else tolerance
         whole = [sum(sizes) for sizes in zip(*(e.terms for e in self.entries), strict=True)]
         pairs = [(e.gap, e.terms) for e in self.entries] + [(self.gap, tuple(whole))]
         return all(
@@ -194,7 +200,7 @@ class Ledger:
             )
             for entry in self.entries
         )
-        return Ledger(entries, chosen(self.start), chosen(self.relevance))
+        return Ledger(entries, chosen(self.start), chosen(self.relevance), self.rounding)
 
     def __str__(self) -> str:
         return "\n".join([*self._summary(), columns(_HEAD, self._rows())])
@@ -307,7 +313,8 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
     entries = tuple(
         _entry(steps, module, [books[name] for books in bookings]) for name in bookings[0]
     )
-    return Ledger(entries, tuple(per_sample(begun).tolist()), tuple(relevance))
+    rounding = max(ROUNDING[tensor.dtype] for tensor in (begun, *results))
+    return Ledger(entries, tuple(per_sample(begun).tolist()), tuple(relevance), rounding)
 
 
 @dataclass(frozen=True)

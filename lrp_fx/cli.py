@@ -13,6 +13,7 @@ def main() -> None:
         if package is None:
             raise
         raise SystemExit(
-            f'lrp-fx needs the package {package}: install it with pip install "lrp_fx[cli]"'
+            f"lrp-fx needs the package {package}: pip install {package}, or for all that the command "
+            'line needs pip install ".[cli]" in a checkout of lrp_fx'
         ) from None
     app()

@@ -1,6 +1,7 @@
 """The commands of ``lrp-fx``: photographs in, tables and pictures of their explanation out."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ PICTURE = ".lrp.png"  # ends the name of every picture, so that none replaces a 
 PREDICTED = "predicted"
 DELTA_NOTE = (
     "Convergence delta: the part of the explained output that reached no pixel, but was kept by "
-    "biases, constants and stabilizers."
+    "biases, constants and stabilizers. A relevance sum near zero is no fault: batch norm makes large "
+    "biases, and by default they absorb their share. What is left on the pixels still says where: "
+    'positive and negative add up to little. LRPFx(..., bias="distribute") hands the biases\' share to '
+    "the pixels too."
 )
 
 app = typer.Typer(
@@ -78,8 +82,16 @@ def composites() -> None:
     """List the composites (which operation gets which rule) that --composite knows."""
     table = Table("composite", "what it does", box=None)
     for name, factory in PRESETS.items():
-        table.add_row(name, escape((factory.__doc__ or "").strip().partition("\n")[0]))
+        table.add_row(name, escape(plain_words((factory.__doc__ or "").strip().partition("\n")[0])))
     Console().print(table)
+
+
+def plain_words(docstring: str) -> str:
+    """The text without the roles of Sphinx: ``Flat`` for ``:class:`~lrp_fx.rules.Flat```."""
+    without_roles = re.sub(
+        r":\w+:`~?([^`]+)`", lambda m: m[1].rpartition(".")[2] if "~" in m[0] else m[1], docstring
+    )
+    return without_roles.replace("``", "")
 
 
 @app.command()

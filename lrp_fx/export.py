@@ -26,7 +26,7 @@ from lrp_fx.start import StartRelevance, TensorStart, indexed_sizes
 
 Format = Literal["pt2", "aot", "onnx"]
 SUFFIXES: dict[str, str] = {"pt2": ".pt2", "aot": ".pt2", "onnx": ".onnx"}
-NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install "lrp_fx[export]"'
+NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install onnx onnxscript'
 
 
 def check_destination(path: str | os.PathLike[str] | None, format: Format) -> None:
@@ -165,7 +165,8 @@ def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype])
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = {}
     root: dict[str, Any] = {}
-    source, target = lrp.module, lrp.start.args[1]
+    source = lrp.module
+    target: Any = lrp.start.args[1]
     for node in source.graph.nodes:
         if node.op == "output":
             found, output, *_ = node.args[0]

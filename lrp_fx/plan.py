@@ -23,6 +23,7 @@ from lrp_fx.rules import ByMagnitude, Half, LinearRule, Proportional, Recurrent,
 from lrp_fx.tables import columns
 
 Unknown = Literal["error", "vjp"]
+SHOWN = 4  # nodes that a note names
 UNKNOWN_POLICIES: tuple[Unknown, ...] = ("error", "vjp")
 
 
@@ -186,6 +187,7 @@ def make_plan(
         if not any(hook in step.hooks for step in steps):
             raise without_match(hook.matcher, "relevance hooks", list(places.values()))
     notes = [*notes, *_notes_on_categories(steps, facts), *_notes_on_places(explained, facts)]
+    notes += _signs(steps, facts)
     return Plan(
         *(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts),
         way=captured.way,
@@ -209,6 +211,21 @@ def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
                 f"look-up: {step.node.name} holds constants, which keep what they looked up"
             )
     return found
+
+
+def _signs(steps: Iterable[Step], facts: Analysis) -> list[str]:
+    """A warning for each rule that is only for x >= 0 and meets values that may be negative."""
+    found: dict[Rule, list[str]] = {}
+    for step in steps:
+        is_meant_for_less = step.rule is not None and step.rule.for_nonnegative
+        if is_meant_for_less and not all(map(facts.is_nonnegative, step.receivers)):
+            assert step.rule is not None
+            found.setdefault(step.rule, []).append(step.node.name)
+    return [
+        f"warning: {rule} is for inputs without negative entries, and relevance may explode where these "
+        f"have some: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        for rule, names in found.items()
+    ]
 
 
 def _joins_constants(step: Step, facts: Analysis) -> bool:

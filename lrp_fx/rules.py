@@ -20,7 +20,7 @@ The rules at the end of the file are for the operations that have no weights (ad
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -122,6 +122,9 @@ class Rule:
     Raises:
         OptionError: for a value that a field cannot have.
     """
+
+    for_nonnegative: ClassVar[bool] = False
+    """Whether the rule is only for inputs without negative entries."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -246,6 +249,7 @@ class Gamma(LinearRule):
     """
 
     gamma: float = 0.25
+    for_nonnegative = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

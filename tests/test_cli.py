@@ -162,7 +162,8 @@ def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch, packag
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     assert exit_.value.code == (
-        f'lrp-fx needs the package {package}: install it with pip install "lrp_fx[cli]"'
+        f"lrp-fx needs the package {package}: pip install {package}, or for all that the command "
+        'line needs pip install ".[cli]" in a checkout of lrp_fx'
     )
 
 

@@ -21,6 +21,7 @@ class UnsplitZPlus(LinearRule):
     """``x W⁺ (+ b)``: z⁺ without splitting the input, as in the blog post and in Captum's α1β0."""
 
     bias: bool = True
+    for_nonnegative = True
 
     def table(self) -> Table:
         return (Group((Branch(FULL, PLUS, FULL if self.bias else ZERO),)),)
@@ -31,6 +32,7 @@ class PlainBiasGamma(LinearRule):
     """``x (W + γW⁺) + b``: Captum's γ rule, which leaves the bias plain."""
 
     gamma: float = 0.25
+    for_nonnegative = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +49,9 @@ def blog(top_k: float = 1.0) -> Composite:
     max pooling is treated as average pooling; ε = 1e-5 is added without a sign.
 
     Args:
-        top_k: the post's relevance filter, before every convolution, linear layer and pooling.
+        top_k: the post's relevance filter in the newest form of its repository: before every
+            convolution, linear layer and pooling. The post itself filters convolutions and linear layers
+            only, as ``filters`` of :class:`~lrp_fx.LRPFx` do with matchers of these.
     """
     check_top_k(top_k)
     stabilizer = Stabilizer(1e-5, signed=False)

