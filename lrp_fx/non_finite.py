@@ -49,8 +49,8 @@ def first_non_finite(
     if node.op == "call_module":
         rule = f": {module.get_submodule(str(node.target))}"
     return NonFiniteError(
-        f"the relevance becomes NaN or infinite in '{node.name}'{_path(node)}{finder.samples(node)}"
-        f"{rule}. A larger ε in that rule's stabilizer or another rule there helps."
+        f"the relevance becomes NaN or infinite in '{node.name}'{_path(node)}{rule}"
+        f"{finder.samples(node)}. A larger ε in that rule's stabilizer or another rule there helps."
     )
 
 

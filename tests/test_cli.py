@@ -40,7 +40,7 @@ def test_explain_predicts_and_draws(tmp_path: Path) -> None:
     assert "tiger cat" in first[0]
     assert "espresso" in first[1]
     assert result.output.count("predicted 3") == 2
-    assert result.output.count("relevance sum") == 2
+    assert result.output.count("│ relevance sum") == 2
     assert result.output.count("convergence delta") == 2
     for name in ("chelsea.lrp.png", "coffee.lrp.png"):
         assert str(tmp_path / name) in result.output

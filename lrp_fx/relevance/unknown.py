@@ -123,8 +123,7 @@ class VjpRelevance(RelevanceNode):
                 place: torch.zeros_like(x) if gradient is None else x * gradient
                 for (place, x), gradient in zip(variables.items(), pulled, strict=True)
             }
-            if sums is None:
-                self._check_degree(results, quotients, list(shares.values()))
+            self._check_sum(by, quotients, list(shares.values()))
         found = [
             shares[place] if place in shares else relevances[0].new_zeros(operand.shape)
             for place, operand in zip(places, operands, strict=True)
@@ -149,32 +148,31 @@ class VjpRelevance(RelevanceNode):
     def _check_linearization(
         self, relevances: Sequence[Tensor], results: Sequence[Tensor], sums: Sequence[Tensor]
     ) -> None:
-        """Refuse where ``Jx`` leaves out more of the results that have relevance than it passes."""
-        missed = passed = torch.zeros((), device=sums[0].device)
+        """Refuse a result of which ``Jx`` leaves out more than it passes, where there is relevance."""
         for relevance, y, z in zip(relevances, results, sums, strict=True):
             here = relevance != 0
-            missed = missed + ((y - z).detach().abs() * here).nansum()
-            passed = passed + (z.detach().abs() * here).nansum()
-        if missed > EXCEEDS * passed:
-            raise self._refused(
-                "its linearization leaves out more of its value than it passes "
-                f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so there are no "
-                "contributions to share by"
-            )
+            missed = ((y - z).detach().abs() * here).nansum()
+            passed = (z.detach().abs() * here).nansum()
+            if missed > EXCEEDS * passed:
+                raise self._refused(
+                    "its linearization leaves out more of its value than it passes "
+                    f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so there are no "
+                    "contributions to share by"
+                )
 
-    def _check_degree(
-        self, results: Sequence[Tensor], quotients: Sequence[Tensor], shares: Sequence[Tensor]
+    def _check_sum(
+        self, by: Sequence[Tensor], quotients: Sequence[Tensor], shares: Sequence[Tensor]
     ) -> None:
-        """Refuse an operation of which nobody can say ``Jx``, unless it is ``y``: of degree 1."""
+        """Refuse shares that do not add up: of ``y`` where ``Jx`` is not known, they do for degree 1."""
         passed = [share.detach() for share in shares]
-        wanted = [(y * q).detach() for y, q in zip(results, quotients, strict=True)]
+        wanted = [(z * q).detach() for z, q in zip(by, quotients, strict=True)]
         gap = sum(each.sum() for each in wanted) - sum(each.sum() for each in passed)
         size = sum(each.abs().sum() for each in (*wanted, *passed))
         # rounding in a sum of many terms, and no more
-        if abs(gap) > size * torch.finfo(results[0].dtype).eps ** 0.5:
+        if abs(gap) > size * torch.finfo(by[0].dtype).eps ** 0.5:
             raise self._refused(
-                "its contributions do not add up to its value, and it has no second derivative, which "
-                "would say by what to divide them"
+                "its contributions do not add up to its value, and it has no second derivative that "
+                "says by what to divide them"
             )
 
     def _refused(self, reason: str) -> UnsupportedOperationError:
@@ -186,7 +184,8 @@ class VjpRelevance(RelevanceNode):
 
 def _along(results: list[Tensor], variables: list[Tensor]) -> list[Tensor]:
     """``Jx`` of each result, which is linear in ``u``: the transpose of ``u ↦ Jᵀu``, at ``x``."""
-    cotangents = [torch.zeros_like(result).requires_grad_() for result in results]
+    # ones: that of logcumsumexp is computed by logarithms of u
+    cotangents = [torch.ones_like(result).requires_grad_() for result in results]
     pulled = torch.autograd.grad(
         results, variables, cotangents, create_graph=True, allow_unused=True
     )
