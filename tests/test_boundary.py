@@ -61,7 +61,9 @@ def test_these_pass(error: type[BaseException], monkeypatch: pytest.MonkeyPatch)
 def test_functions_of_the_user_answer_for_themselves() -> None:
     lrp = LRPFx(model())
     lrp.register_relevance_hook("0", broken)
-    with pytest.raises(InputError, match=r"the relevance hook broken at '_0_linear' failed with Key"):
+    with pytest.raises(
+        InputError, match=r"the relevance hook broken at '_0_linear' failed with Key"
+    ):
         lrp.attribute(X, 1)
     with pytest.raises(InputError, match="the callable start broken failed with KeyError"):
         LRPFx(model(), start=broken).attribute(X)
@@ -78,11 +80,17 @@ def test_signatures_stay() -> None:
 
 
 def test_options_that_do_not_exist() -> None:
-    with pytest.raises(OptionError, match="LayerLRPFx has no option 'propagaton': did you mean 'prop"):
+    with pytest.raises(
+        OptionError, match="LayerLRPFx has no option 'propagaton': did you mean 'prop"
+    ):
         LayerLRPFx(model(), "0", propagaton="direct")
-    with pytest.raises(OptionError, match="NeuronLRPFx has no option 'zzz': there are composite, top"):
+    with pytest.raises(
+        OptionError, match="NeuronLRPFx has no option 'zzz': there are composite, top"
+    ):
         NeuronLRPFx(model(), "0", zzz=1)
-    with pytest.raises(OptionError, match="ConceptLRPFx has no option 'topk': did you mean 'top_k'"):
+    with pytest.raises(
+        OptionError, match="ConceptLRPFx has no option 'topk': did you mean 'top_k'"
+    ):
         ConceptLRPFx(model(), topk=1)
 
 
