@@ -23,7 +23,7 @@ from lrp_fx.explainer import Explainer, View
 from lrp_fx.explaining import Explaining, formed
 from lrp_fx.export import Format, check_destination, exported, save
 from lrp_fx.optimize import Optimizations
-from lrp_fx.options import Options
+from lrp_fx.options import Options, Verify
 from lrp_fx.outputs import OutputKey
 from lrp_fx.plan import Plan, Unknown
 from lrp_fx.program import Program, check_batch
@@ -67,6 +67,10 @@ class LRPFx(Explaining, Attribution):
             change results by rounding at most.
         precision: the dtype of the relevance pass, such as ``torch.bfloat16``, which is faster where the
             processor has it and has an error of its own; None for that of the activations.
+        verify: when the model's own output is compared with the graph's, and the model read anew if they
+            differ. ``"auto"``: for new shapes, and in every call where the model holds something of
+            which nobody can tell whether it changed (an iterator, a random generator). ``"first"``: for
+            new shapes alone. ``"always"``: in every call, which also makes modified weights anew.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -89,12 +93,13 @@ class LRPFx(Explaining, Attribution):
         memory: Memory = "keep",
         optimize: bool | Optimizations = True,
         precision: torch.dtype | None = None,
+        verify: Verify = "auto",
     ) -> None:
         Attribution.__init__(self, model)
         options = Options(
             *(composite, top_k, filters, propagation, start),
             *(bias, capture, unknown, output),
-            *(memory, optimize, precision),
+            *(memory, optimize, precision, verify),
         )
         self._explainer = Explainer(model, options)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,12 +20,13 @@ from lrp_fx.capture import (
     REORDERED,
     Arguments,
     Captured,
+    ModelState,
+    Signature,
     Way,
     read,
     reproduces,
     run_model,
 )
-from lrp_fx.capture.copying import INTERNAL, walk
 from lrp_fx.capture.reading import same_in_double
 from lrp_fx.capture.running import SAME_KERNELS
 from lrp_fx.checks import all_finite
@@ -82,7 +82,7 @@ class _Reading:
 
     captured: Captured
     canonical: Captured
-    state: tuple[Any, ...]
+    state: Signature
     fold_dense: bool = True
     verified: set[Any] = field(default_factory=set)
     candidates: tuple[bool, ...] | None = None
@@ -100,6 +100,7 @@ class Explainer:
         if not isinstance(model, nn.Module):
             raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
         self.model, self.options = model, options
+        self._state = ModelState(model)
         self._readings: dict[Any, list[_Reading]] = {}
         self._branching: set[Any] = set()
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
@@ -122,12 +123,10 @@ class Explainer:
                     reading.programs.clear()
 
     def refresh(self) -> None:
-        """Recompute, at the next call, all that was computed from parameters."""
+        """Forget all readings of the model, and all that was made of them."""
         with self._lock:
-            for readings in self._readings.values():
-                for reading in readings:
-                    for program in reading.programs.values():
-                        program.refresh()
+            self._readings.clear()
+            self._branching.clear()
 
     def program(
         self,
@@ -155,9 +154,10 @@ class Explainer:
             CaptureError: when inputs are needed to read the model.
         """
         with self._lock:
+            state = self._state.signature()
             for readings in self._readings.values():
                 for reading in readings:
-                    if reading.state == state_of(self.model) and reading.programs:
+                    if reading.state == state and reading.programs:
                         attributed, *_ = next(iter(reading.programs))
                         return self._program(reading, attributed, View())
             arguments = self._expected_arguments()
@@ -168,7 +168,7 @@ class Explainer:
                 captured = read(self.model, arguments, way)
             except CaptureError as error:
                 raise CaptureError(f"{error}\nPass example inputs: plan(x).") from error
-            reading = _Reading(captured, canonize(captured), state_of(self.model))
+            reading = _Reading(captured, canonize(captured), state)
             self._readings.setdefault(arguments.structure, []).append(reading)
             return self._program(reading, len(captured.placeholders()), View())
 
@@ -185,14 +185,16 @@ class Explainer:
 
     def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
         structure, shapes = arguments.structure, arguments.shapes
-        state = state_of(self.model)
+        state = self._state.signature()
         known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
         self._readings[structure] = known  # behind the others: the first one is the longest unused
         while len(self._readings) > KEPT:
             del self._readings[next(iter(self._readings))]
-        for reading in known:
-            if shapes in reading.verified:
-                return reading
+        is_certain = state.is_complete and structure.is_complete
+        if self.options.verify == "first" or (self.options.verify == "auto" and is_certain):
+            for reading in known:
+                if shapes in reading.verified:
+                    return reading
         own = run_model(self.model, arguments)
         for reading in known:
             if _verified(reading, arguments, own):
@@ -222,6 +224,8 @@ class Explainer:
             reading.programs.clear()
             reading.hooks = hooks
         program = reading.programs.pop(key, None) or self._build(reading, attributed, view)
+        if self.options.verify == "always":
+            program.refresh()
         reading.programs[key] = program  # behind the others: the first one is the longest unused
         while len(reading.programs) > VIEWS:
             del reading.programs[next(iter(reading.programs))]
@@ -245,7 +249,7 @@ class Explainer:
         compiles = self.compiles and not view.audited
         function = compiled(lrp.module) if compiles else None
         stacks = self.options.optimizations.stacked
-        return Program(self.model, lrp, plan, function, stacks=stacks)
+        return Program(self._state, lrp, plan, function, stacks=stacks)
 
     def _canonical(self, reading: _Reading, view: View) -> Captured:
         """The canonical form for a view, in which the values that it asks for are there."""
@@ -388,36 +392,6 @@ def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
     for layer in view.masked:
         values |= {n for n in found(layer, False) if name_of(n) == "batch_norm"}
     return values
-
-
-def state_of(model: nn.Module) -> tuple[Any, ...]:
-    """Changes when a reading of the model no longer holds.
-
-    That is when a module, a hook or a flag was replaced, added or taken away. The values of tensors
-    do not count, nor whether the model is in train mode: it is read in eval mode.
-    """
-    return tuple(
-        (
-            weakref.ref(module),  # an id would be given to the next module at the same address
-            type(module),
-            *(*module._forward_hooks, "|", *module._forward_pre_hooks),
-            *(name for name, value in module._parameters.items() if value is not None),
-            *(name for name, value in module._buffers.items() if value is not None),
-            *((name, _flag(v)) for name, v in vars(module).items() if name not in INTERNAL),
-        )
-        for _, module in walk(model)
-    )
-
-
-_FLAGS = (bool, int, float, str, type(None))
-
-
-def _flag(value: Any) -> Any:
-    """What of an attribute counts: a plain value, for anything else its type."""
-    is_plain = isinstance(value, _FLAGS) or (
-        isinstance(value, tuple) and all(isinstance(item, _FLAGS) for item in value)
-    )
-    return value if is_plain else type(value)
 
 
 def _capture_note(way: Way) -> str:

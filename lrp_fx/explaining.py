@@ -42,7 +42,7 @@ class Explaining:
         return per_sample(output) - sum(per_sample(each) for each in many)
 
     def refresh(self) -> None:
-        """Recompute what was computed from parameters; needed only after edits of ``p.data``."""
+        """Read the model anew at the next call; for changes that cannot be noticed, see the guide."""
         self._explainer.refresh()
 
     def _explain(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
 
@@ -24,6 +25,8 @@ from lrp_fx.start import Start, StartRelevance
 
 NEAR = 0.5
 """So alike is a name to one that was meant."""
+Verify = Literal["auto", "always", "first"]
+VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -48,6 +51,7 @@ class Options:
     memory: Memory = "keep"
     optimize: bool | Optimizations = True
     precision: torch.dtype | None = None
+    verify: Verify = "auto"
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -57,6 +61,7 @@ class Options:
             ("unknown", UNKNOWN_POLICIES),
             ("memory", MEMORIES),
             ("precision", PRECISIONS),
+            ("verify", VERIFY),
         ):
             if getattr(self, name) not in known:
                 words = ", ".join(repr(each) for each in known)

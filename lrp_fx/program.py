@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.assembly import LRPGraph
 from lrp_fx.batches import Alone, apart, hides_batch
-from lrp_fx.capture import named_tensors
+from lrp_fx.capture import ModelState
+from lrp_fx.capture.traces import Memory, has_version, trace_of
 from lrp_fx.checks import all_finite
 from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
 from lrp_fx.evaluation import Runner, divided, evaluated, leading_to, unshared
@@ -65,8 +66,9 @@ class Program:
     """An LRP graph and the model that it was made from.
 
     Before each run the model's parameters are compared to those that the graph and its modified
-    weights were made from: replaced, moved, cast or written-to parameters are picked up. Edits
-    through ``parameter.data`` leave no trace; :meth:`refresh` picks them up.
+    weights were made from: replaced, moved, cast or written-to parameters are picked up. Writes that
+    PyTorch does not count are found in the memory of those that something is computed from; on other
+    devices than the CPU nobody looks there, and :meth:`refresh` picks them up.
 
     A run with ``create_graph`` is differentiable: it neither uses nor changes what is kept, but
     computes everything from the live parameters.
@@ -74,20 +76,24 @@ class Program:
 
     def __init__(
         self,
-        model: nn.Module,
+        state: ModelState,
         lrp: LRPGraph,
         plan: Plan,
         compiled: Callable[..., Any] | None = None,
         *,
         stacks: bool = False,
     ) -> None:
-        self.model, self.lrp, self.plan, self.compiled = model, lrp, plan, compiled
+        self.state, self.lrp, self.plan, self.compiled = state, lrp, plan, compiled
         self._output_shapes: dict[Any, torch.Size] = {}
         self._hides_batch: dict[Any, bool] = {}
         self.stacks = stacks
         self._stacks: dict[Any, bool] = {}
         self._fingerprint: tuple[Any, ...] | None = None
+        self._memory, self._seen = Memory([]), list[bytes]()
         self._lock = threading.Lock()
+        computing = (str(n.target) for n in lrp.constants.graph.nodes if n.op == "get_attr")
+        self._sources = frozenset((*computing, *lrp.prepared.values())) & set(lrp.parameters)
+        """Tensors that something is computed from and kept."""
 
     def refresh(self) -> None:
         """Forget everything that was computed from parameters; the next run computes it anew."""
@@ -137,7 +143,7 @@ class Program:
             return False
         shapes = tuple(tensor.shape for tensor in tensors)
         if shapes not in self._hides_batch:
-            live = {**self.lrp.made, **named_tensors(self.model)}
+            live = {**self.lrp.made, **self.state.tensors}
             self._hides_batch[shapes] = hides_batch(self.plan, tensors, live)
         return self._hides_batch[shapes]
 
@@ -297,16 +303,19 @@ class Program:
 
     def follow_model(self) -> None:
         """Bring the graph's tensors up to date with the model's."""
-        live = {**self.lrp.made, **named_tensors(self.model)}
+        live = {**self.lrp.made, **self.state.tensors}
         wanted = [live.get(path) for path in self.lrp.parameters]
         # training moves running statistics without a trace in them, but for their counter
         counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
-        fingerprint = tuple(map(_trace_of, (*wanted, *counters)))
-        if fingerprint == self._fingerprint:
+        fingerprint = tuple(map(trace_of, (*wanted, *counters)))
+        # the memory is there as long as the tensors are where they were
+        if fingerprint == self._fingerprint and self._memory.look() == self._seen:
             return
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            if fingerprint == self._fingerprint:  # another thread was faster
-                return
+            memory = Memory(live[path] for path in self._sources if path in live)
+            seen = memory.look()
+            if fingerprint == self._fingerprint and seen == self._seen:
+                return  # another thread was faster
             for path, tensor in zip(self.lrp.parameters, wanted, strict=True):
                 for module in (self.lrp.module, self.lrp.constants):
                     _put(module, path, _not_lost(path, tensor))
@@ -318,7 +327,9 @@ class Program:
                     node = self.lrp.module.get_submodule(name)
                     assert isinstance(node, LinearRelevance)
                     node.prepare(_get(self.lrp.module, weight))
-            self._fingerprint = fingerprint
+            is_counted = all(has_version(live[path]) for path in self._sources if path in live)
+            self._memory, self._seen = memory, seen
+            self._fingerprint = fingerprint if is_counted else None
 
     def live_tensors(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """All that the graph reads, by path, computed differentiably from the model's parameters.
@@ -331,7 +342,7 @@ class Program:
                 "create_graph=True needs autograd, which torch.inference_mode() switches off: explain "
                 "outside of it"
             )
-        named = {**self.lrp.made, **named_tensors(self.model)}
+        named = {**self.lrp.made, **self.state.tensors}
         live = {path: _not_lost(path, named.get(path)) for path in self.lrp.parameters}
         inputs_by_name = {f"input {place}": tensor for place, tensor in enumerate(inputs)}
         for name, tensor in (*inputs_by_name.items(), *live.items()):
@@ -372,15 +383,6 @@ def _not_lost(path: str, tensor: Tensor | None) -> Tensor:
     if tensor is None:
         raise CaptureError(f"the model has lost its parameter '{path}' since it was read")
     return tensor
-
-
-def _trace_of(tensor: Tensor | None) -> tuple[Any, ...] | None:
-    """What changes when a tensor is replaced, moved, cast or written to."""
-    if tensor is None:
-        return None
-    version = 0 if tensor.is_inference() else tensor._version
-    place = tensor.data_ptr() if tensor.layout == torch.strided else 0  # sparse ones have several
-    return id(tensor), place, version, tensor.dtype, tensor.device
 
 
 def _put(module: nn.Module, path: str, value: Tensor) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from lrp_fx.capture.model_state import Signature, signature_of
+
 Way = Literal["symbolic", "export", "record"]
 Call = tuple[str, int]
 """A module path and which call of that module it is, counted from 0."""
@@ -45,19 +47,16 @@ class Arguments:
         return function(*positional, **keywords)
 
     @property
-    def structure(self) -> tuple[Any, ...]:
+    def structure(self) -> Signature:
         """What a symbolic capture depends on: everything but the tensors' values and shapes."""
-        return (str(self.spec), tuple(map(_identity_of, self.constants)))
+        return signature_of(self.constants, self.spec)
 
     @property
     def shapes(self) -> tuple[Any, ...]:
-        """What a verification depends on: the tensors' shapes, dtypes and devices."""
-        return tuple((tuple(t.shape), t.dtype, str(t.device)) for t in self.tensors)
-
-
-def _identity_of(value: Any) -> Any:
-    """Equal for equal values; numpy's repr of a large array leaves values out."""
-    return (repr(value), value.tobytes()) if hasattr(value, "tobytes") else repr(value)
+        """What a verification depends on: the tensors' shapes, dtypes, devices, and which are one."""
+        ids = [id(tensor) for tensor in self.tensors]
+        forms = tuple((tuple(t.shape), t.dtype, str(t.device)) for t in self.tensors)
+        return forms, tuple(map(ids.index, ids))
 
 
 def flattened(output: Any) -> tuple[list[Any], TreeSpec]:
