@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from lrp_fx.assembly import LRPGraph
 from lrp_fx.batches import Alone, apart, hides_batch
 from lrp_fx.capture import ModelState
-from lrp_fx.capture.traces import Memory, has_version, trace_of
+from lrp_fx.capture.traces import Memory, has_version, traces_of
 from lrp_fx.checks import all_finite
 from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
 from lrp_fx.evaluation import Runner, divided, evaluated, leading_to, unshared
@@ -307,7 +307,7 @@ class Program:
         wanted = [live.get(path) for path in self.lrp.parameters]
         # training moves running statistics without a trace in them, but for their counter
         counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
-        fingerprint = tuple(map(trace_of, (*wanted, *counters)))
+        fingerprint = traces_of((*wanted, *counters))
         # the memory is there as long as the tensors are where they were
         if fingerprint == self._fingerprint and self._memory.look() == self._seen:
             return

@@ -7,7 +7,7 @@ PyTorch counts writes, but not those through ``tensor.data``, through NumPy, or 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,21 @@ def trace_of(tensor: Tensor | None) -> _Form | None:
         return None
     version = tensor._version if has_version(tensor) else None
     return id(tensor), tensor.data_ptr(), version, tensor.dtype, tensor.device
+
+
+def traces_of(tensors: Sequence[Tensor | None]) -> _Form:
+    """The traces of many tensors, in a fraction of the time."""
+    try:
+        columns = (map(each, tensors) for each in _TRACE)
+        return tuple(map(tuple, columns))
+    except (TypeError, RuntimeError):  # one is missing, or has no version
+        return tuple(map(trace_of, tensors))
+
+
+_data_ptr = Tensor.data_ptr
+_version = Tensor._version.__get__  # type: ignore[attr-defined]
+_dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
+_TRACE: tuple[Callable[[Any], Any], ...] = (id, _data_ptr, _version, _dtype)
 
 
 def form_of(tensor: Tensor) -> _Form:

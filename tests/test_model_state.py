@@ -1,0 +1,517 @@
+"""What a reading depends on: every change between two calls is seen, and nothing else is."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import types
+from collections import OrderedDict, deque, namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from torch import Tensor, nn
+
+from lrp_fx import LRPFx
+from lrp_fx.capture import ModelState
+from lrp_fx.capture.model_state import signature_of
+from lrp_fx.errors import OptionError
+
+EXACT = 1e-9
+"""Of float64: the graph runs the model's own kernels, folded norms in another order."""
+
+
+class Mode(enum.Enum):
+    A = 1
+    B = 2
+
+
+@dataclass
+class Config:
+    scale: float = 1.0
+    hidden: float = field(default=1.0, repr=False)
+
+
+class Slotted:
+    __slots__ = ("scale",)
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+class Nasty:
+    """Fails whenever its own code runs."""
+
+    def __init__(self) -> None:
+        vars(self)["scale"] = 1.0
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("__eq__ was called")
+
+    def __hash__(self) -> int:
+        raise AssertionError("__hash__ was called")
+
+    def __repr__(self) -> str:
+        raise AssertionError("__repr__ was called")
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+
+Pair = namedtuple("Pair", "scale shift")  # noqa: PYI024
+GLOBAL = {"scale": 1.0}
+
+
+def use_global(x: Tensor) -> Tensor:
+    return x * GLOBAL["scale"]
+
+
+def closed_over(values: list[float], factor: float = 1.0) -> Callable[[Tensor], Tensor]:
+    def act(x: Tensor, by: float = factor) -> Tensor:
+        return F.relu(x) * values[0] * by
+
+    return act
+
+
+class Holder(nn.Module):
+    """Reads one thing of each kind."""
+
+    level = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.factor, self.listed, self.table = 1.0, [1.0], {"scale": 1.0}
+        self.ordered = OrderedDict(x=1.0, y=2.0)
+        self.queue, self.exits, self.pair = deque([1.0]), {"last"}, Pair(1.0, 0.0)
+        self.config, self.space = Config(), types.SimpleNamespace(scale=1.0, deep=[{"x": 1.0}])
+        self.slotted, self.nasty, self.array = Slotted(), Nasty(), np.ones(2)
+        self.objects = np.array([1.0, 2.0], dtype=object)
+        self.mode, self.act, self.values = Mode.A, F.relu, [1.0]
+        self.closure, self.part = closed_over(self.values), functools.partial(torch.mul, other=1.0)
+        self.tensors = {"a": torch.ones(6).double()}
+        self.stack = [torch.ones(6).double()]
+        self.plain_list = [nn.Linear(6, 6).double()]
+        self.bound = self.table.get
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.a(x)) * self.factor * self.listed[0] * self.table["scale"] * self.level
+        h = h * next(iter(self.ordered.values())) * self.queue[0] * self.pair.scale
+        h = h * self.config.scale * self.config.hidden * self.space.scale * self.space.deep[0]["x"]
+        h = h * self.slotted.scale * vars(self.nasty)["scale"] * float(self.array[0])
+        h = (
+            h
+            * self.objects[0]
+            * (1 if self.mode is Mode.A else -2)
+            * (2 if "more" in self.exits else 1)
+        )
+        h = use_global(self.part(self.closure(h))) * self.tensors["a"] * self.stack[0]
+        return self.b(self.plain_list[0](h))
+
+
+def twos() -> Tensor:
+    return torch.full((6,), 2.0).double()
+
+
+def change_default(m: Holder) -> None:
+    m.closure.__defaults__ = (3.0,)
+
+
+EDITS: dict[str, Callable[[Holder], Any]] = {
+    "float": lambda m: setattr(m, "factor", 2.0),
+    "list": lambda m: m.listed.__setitem__(0, 2.0),
+    "dict": lambda m: m.table.__setitem__("scale", 2.0),
+    "order": lambda m: m.ordered.move_to_end("x"),
+    "deque": lambda m: m.queue.__setitem__(0, 2.0),
+    "set": lambda m: m.exits.add("more"),
+    "namedtuple": lambda m: setattr(m, "pair", Pair(2.0, 0.0)),
+    "dataclass": lambda m: setattr(m.config, "scale", 2.0),
+    "field without repr": lambda m: setattr(m.config, "hidden", 2.0),
+    "namespace": lambda m: setattr(m.space, "scale", 2.0),
+    "deep": lambda m: m.space.deep[0].__setitem__("x", 2.0),
+    "slot": lambda m: setattr(m.slotted, "scale", 2.0),
+    "nasty": lambda m: vars(m.nasty).__setitem__("scale", 2.0),
+    "array": lambda m: m.array.__setitem__(0, 2.0),
+    "array of objects": lambda m: m.objects.__setitem__(0, 3.0),
+    "enum": lambda m: setattr(m, "mode", Mode.B),
+    "function": lambda m: setattr(m, "act", F.silu),
+    "what a closure holds": lambda m: m.values.__setitem__(0, 2.0),
+    "closure": lambda m: setattr(m, "closure", closed_over([1.0], 3.0)),
+    "default": change_default,
+    "partial": lambda m: setattr(m, "part", functools.partial(torch.mul, other=2.0)),
+    "global": lambda m: GLOBAL.__setitem__("scale", 2.0),
+    "tensor in a dict": lambda m: m.tensors.__setitem__("a", twos()),
+    "written to in a dict": lambda m: m.tensors["a"].mul_(2),
+    "data in a dict": lambda m: m.tensors["a"].data.mul_(2),
+    "tensor in a list": lambda m: m.stack.__setitem__(0, twos()),
+    "module in a list": lambda m: m.plain_list.__setitem__(0, nn.Linear(6, 6).double()),
+    "parameter in a list": lambda m: setattr(
+        m.plain_list[0], "weight", nn.Parameter(torch.randn(6, 6).double())
+    ),
+    "class attribute": lambda m: setattr(Holder, "level", 2.0),
+    "method": lambda m: setattr(m, "forward", types.MethodType(lambda s, x: s.b(s.a(x)), m)),
+    "class of an object": lambda m: setattr(m.a, "__class__", Doubled),
+    "hook": lambda m: m.b.register_forward_hook(lambda module, args, output: output * 2),
+    "pre-hook": lambda m: m.b.register_forward_pre_hook(lambda module, args: (args[0] * 2,)),
+}
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Any:
+    yield
+    Holder.level, GLOBAL["scale"] = 1.0, 1.0
+
+
+def check(lrp: LRPFx, model: nn.Module, x: Tensor, composite: str | None, target: Any = 1) -> None:
+    """The explained output is the model's own, and the map that of a fresh explainer."""
+    was = model.training
+    with torch.no_grad():
+        own = model.eval()(x)
+    model.train(was)
+    torch.testing.assert_close(lrp.explained_output(x), own, rtol=EXACT, atol=EXACT)
+    expected = LRPFx(model, composite).attribute(x, target)
+    torch.testing.assert_close(lrp.attribute(x, target), expected, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_change_is_seen(edit: str) -> None:
+    torch.manual_seed(0)
+    model, x = Holder().double().eval(), torch.randn(3, 4).double()
+    lrp, state = LRPFx(model, "epsilon"), ModelState(model)
+    before, first = state.signature(), lrp.explained_output(x)
+    assert before.is_complete
+    assert state.signature() is before
+    EDITS[edit](model)
+    assert state.signature() != before
+    check(lrp, model, x, "epsilon")
+    assert not torch.equal(first, lrp.explained_output(x))
+
+
+@pytest.mark.parametrize("edit", ["train", "values", "training step", "same", "grad", "replaced"])
+def test_what_does_not_count_changes_nothing(edit: str) -> None:
+    model = Holder().double().eval()
+    state = ModelState(model)
+    before = state.signature()
+    with torch.no_grad():
+        if edit == "train":
+            model.train()
+        elif edit == "values":
+            model.a.weight.mul_(2)
+        elif edit == "training step":
+            model.a.weight.grad = torch.ones_like(model.a.weight)
+            torch.optim.SGD([model.a.weight], 0.1).step()
+        elif edit == "same":
+            model.listed, model.config = [1.0], Config()
+            model.closure = closed_over(model.values)
+        elif edit == "grad":
+            model.a.register_full_backward_hook(lambda *_: None)
+        else:
+            model.a.weight = nn.Parameter(torch.randn(6, 4).double())
+    assert state.signature() is before
+
+
+@pytest.mark.parametrize(
+    "value",
+    [iter([1]), (i for i in [1]), np.random.default_rng(0), torch.Generator(), np.zeros(100_000)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_signed_is_verified(value: Any) -> None:
+    assert not signature_of([{"x": value}]).is_complete
+
+
+class Opaque(nn.Module):
+    """Reads from an array that is too large to compare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.array = nn.Linear(4, 3), np.ones(100_000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) * float(self.array[5])
+
+
+@pytest.mark.parametrize(
+    ("verify", "is_seen"), [("auto", True), ("always", True), ("first", False)]
+)
+def test_verify(verify: Any, is_seen: bool) -> None:
+    model, x = Opaque().double().eval(), torch.randn(2, 4).double()
+    lrp = LRPFx(model, verify=verify)
+    lrp.attribute(x, 1)
+    model.array[5] = 3.0
+    assert torch.equal(lrp.explained_output(x), model(x)) == is_seen
+    lrp.refresh()
+    check(lrp, model, x, None)
+
+
+def test_verify_is_checked() -> None:
+    with pytest.raises(OptionError, match="verify must be one of"):
+        LRPFx(nn.Linear(1, 1), verify="never")  # type: ignore[arg-type]
+
+
+class Graph:
+    def __init__(self, edges: Tensor) -> None:
+        self.edges = edges
+
+    def __repr__(self) -> str:
+        return "Graph()"
+
+
+class OnGraph(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, graph: Graph, config: Config, array: Any) -> Tensor:
+        return self.a(x[:, graph.edges]) * config.hidden * float(array[3])
+
+
+def test_arguments_are_told_apart_by_what_they_hold() -> None:
+    model, x = OnGraph().double().eval(), torch.randn(2, 4).double()
+    lrp = LRPFx(model)
+    array = np.ones(5000)
+    for edges in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        for config in (Config(), Config(hidden=2.0)):
+            for value in (1.0, 4.0):
+                array[3] = value
+                given = (Graph(torch.tensor(edges)), config, array)
+                assert torch.allclose(lrp.explained_output(x, given), model(x, *given))
+
+
+def test_tied_and_untied() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).double().eval()
+    x = torch.randn(2, 4).double()
+    lrp = LRPFx(model, "z_plus")
+    check(lrp, model, x, "z_plus")
+    model[2].weight = model[0].weight
+    check(lrp, model, x, "z_plus")
+    model[2].weight = nn.Parameter(torch.randn(4, 4).double())
+    check(lrp, model, x, "z_plus")
+
+
+def test_weights_made_under_inference_mode() -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    x = torch.randn(2, 4).double()
+    lrp = LRPFx(model, "z_plus")
+    lrp.attribute(x, 1)
+    with torch.inference_mode():
+        model[0].weight.mul_(-1.3)
+    check(lrp, model, x, "z_plus")
+
+
+class Norm(nn.Module):
+    """Running statistics without a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(5))
+        self.register_buffer("var", torch.ones(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+def test_running_statistics_without_a_counter() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), Norm(), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    x = torch.randn(6, 4).double()
+    lrp = LRPFx(model, "z_plus")
+    lrp.attribute(x, 1)
+    model.train()(x)
+    check(lrp, model, x, "z_plus")
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_write_through_data_to_a_large_weight(channels_last: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    model = model.double()
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    x = torch.rand(1, 32, 3, 3).double()
+    lrp = LRPFx(model, "z_plus")
+    lrp.attribute(x, 1)
+    model[0].weight.data.mul_(-1.3)
+    check(lrp, model, x, "z_plus")
+
+
+class Adapted(nn.Module):
+    """A low-rank adapter that can be scaled, switched off and merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.scale, self.enabled = nn.Linear(5, 5), {"a": 1.0}, ["a"]
+        self.down, self.up = nn.Linear(5, 2, bias=False), nn.Linear(2, 5, bias=False)
+
+    def merge(self) -> None:
+        self.base.weight.data += self.scale["a"] * self.up.weight.data @ self.down.weight.data
+        self.enabled.clear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.base(x)
+        for name in self.enabled:
+            y = y + self.scale[name] * self.up(self.down(x))
+        return y
+
+
+class Subject(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(4, 5), nn.BatchNorm1d(5)
+        self.own, self.adapted = Norm(), Adapted()
+        self.second, self.last = nn.Linear(5, 5), nn.Linear(5, 3)
+        self.gains, self.config, self.act = [1.0, 1.0], Config(), F.relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.norm(self.first(x))) * self.gains[0]
+        h = self.act(self.own(self.adapted(h))) * self.config.scale
+        return self.last(self.act(self.second(h)) * self.gains[1])
+
+
+LINEAR = st.sampled_from(["first", "adapted.base", "second", "last"])
+VALUES = st.sampled_from([0.5, 1.0, 2.0])
+
+
+class Edits(RuleBasedStateMachine):
+    """Edits at random; after each one all explainers explain the model as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = Subject().double().eval()
+        self.x = torch.randn(3, 4).double()
+        self.handles: list[Any] = []
+        self.explainers = [
+            (LRPFx(self.model, composite, verify=verify), composite)
+            for composite in (None, "z_plus")
+            for verify in ("auto", "always")
+        ]
+        self.check()
+
+    def check(self) -> None:
+        dtype = self.model.first.weight.dtype
+        x = self.x.to(dtype)
+        with torch.no_grad():
+            own = self.model(x)
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-4  # of rounding in folded norms
+        for composite in (None, "z_plus"):
+            expected = LRPFx(self.model, composite).attribute(x, 1)
+            for lrp, name in self.explainers:
+                if name == composite:
+                    found = lrp.explained_output(x)
+                    torch.testing.assert_close(found, own, rtol=tolerance, atol=tolerance)
+                    found = lrp.attribute(x, 1)
+                    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+    @rule(path=LINEAR, way=st.sampled_from(["in place", "data", "numpy", "new", "load", "step"]))
+    def write(self, path: str, way: str) -> None:
+        layer = self.model.get_submodule(path)
+        weight = layer.weight
+        with torch.no_grad():
+            if way == "in place":
+                weight.mul_(-1.1)
+            elif way == "data":
+                weight.data.mul_(-1.1)
+            elif way == "numpy":
+                weight.detach().numpy()[...] *= -1.1
+            elif way == "new":
+                layer.weight = nn.Parameter(torch.randn_like(weight))
+            elif way == "load":
+                layer.load_state_dict({k: -1.1 * v for k, v in layer.state_dict().items()})
+            else:
+                weight.grad = torch.randn_like(weight)
+                torch.optim.SGD([weight], 0.5).step()
+        self.check()
+
+    @rule()
+    def train(self) -> None:
+        self.model.train()(self.x.to(self.model.first.weight.dtype) + 1)
+        self.model.eval()
+        self.check()
+
+    @rule(place=st.integers(0, 1), value=VALUES)
+    def in_list(self, place: int, value: float) -> None:
+        self.model.gains[place] = value
+        self.check()
+
+    @rule(value=VALUES)
+    def in_config(self, value: float) -> None:
+        self.model.config.scale = value
+        self.check()
+
+    @rule(function=st.sampled_from([F.relu, torch.tanh, F.silu]))
+    def function(self, function: Any) -> None:
+        self.model.act = function
+        self.check()
+
+    @rule(path=LINEAR, factor=VALUES)
+    def hook(self, path: str, factor: float) -> None:
+        layer = self.model.get_submodule(path)
+        self.handles.append(layer.register_forward_hook(lambda m, a, output: output * factor))
+        self.check()
+
+    @precondition(lambda self: self.handles)
+    @rule()
+    def unhook(self) -> None:
+        self.handles.pop().remove()
+        self.check()
+
+    @rule(dtype=st.sampled_from([torch.float32, torch.float64]))
+    def cast(self, dtype: torch.dtype) -> None:
+        self.model.to(dtype)
+        self.check()
+
+    @rule(ties=st.booleans())
+    def tie(self, ties: bool) -> None:
+        base, weight = self.model.adapted.base, self.model.second.weight
+        base.weight = weight if ties else nn.Parameter(weight.detach().clone())
+        self.check()
+
+    @rule(what=st.sampled_from(["merge", "scale", "on", "off"]))
+    def adapter(self, what: str) -> None:
+        adapted = self.model.adapted
+        if what == "merge":
+            adapted.merge()
+        elif what == "scale":
+            adapted.scale["a"] *= -1.5
+        else:
+            adapted.enabled[:] = ["a"] if what == "on" else []
+        self.check()
+
+    @rule()
+    def submodule(self) -> None:
+        self.model.second = nn.Linear(5, 5).to(self.model.first.weight)
+        self.check()
+
+
+def explore(examples: int, steps: int) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Edits,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_random_edits() -> None:
+    explore(4, 8)
+
+
+@pytest.mark.slow
+def test_many_random_edits() -> None:
+    explore(100, 20)
