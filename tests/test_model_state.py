@@ -65,7 +65,7 @@ class Nasty:
         raise AssertionError(f"{name} was asked for")
 
 
-Pair = namedtuple("Pair", "scale shift")  # noqa: PYI024
+Pair = namedtuple("Pair", "scale shift")
 GLOBAL = {"scale": 1.0}
 
 
@@ -509,7 +509,7 @@ def explore(examples: int, steps: int) -> None:
 
 
 def test_random_edits() -> None:
-    explore(4, 8)
+    explore(3, 6)
 
 
 @pytest.mark.slow

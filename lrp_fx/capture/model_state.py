@@ -18,7 +18,7 @@ import sysconfig
 import threading
 import types
 import weakref
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import chain
 from operator import itemgetter
@@ -465,12 +465,13 @@ _PYTHON = f"{sysconfig.get_path('stdlib')}/"
 _DICTS = (dict, OrderedDict)
 _PLAIN = frozenset({bool, int, str, bytes, type(None), type(...), type(NotImplemented)})
 _LOCK = type(threading.Lock())
+_FIELD = type(vars(namedtuple("Pair", "first"))["first"])
 _IDENTICAL = frozenset(
     {
         *(types.ModuleType, types.WrapperDescriptorType, types.CodeType, types.GenericAlias),
         *(types.MethodDescriptorType, types.ClassMethodDescriptorType, types.MethodWrapperType),
         *(types.MemberDescriptorType, types.GetSetDescriptorType, types.UnionType, _LOCK),
-        *(type(threading.RLock()), logging.Logger, re.Pattern, numpy.dtype, numpy.ufunc),
+        *(type(threading.RLock()), _FIELD, logging.Logger, re.Pattern, numpy.dtype, numpy.ufunc),
         *(torch.dtype, torch.layout, torch.memory_format, torch.Stream, torch.finfo, torch.iinfo),
         *(torch._ops.OpOverload, torch._ops.OpOverloadPacket, fx.Graph),
         *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
@@ -544,6 +545,7 @@ _CONTENTS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     numpy.ndarray: _array,
     numpy.generic: lambda v: ((str(v.dtype), numpy.generic.tobytes(v)), ()),
     BaseException: lambda v: ("error", (v.args,)),
+    types.SimpleNamespace: lambda v: ("namespace", (_dict_of(v),)),
 }
 """The content of built-in containers and values, and the values in them."""
 _CHANGES: dict[type, Callable[[Any], Any]] = {
