@@ -547,18 +547,6 @@ def test_weights_that_a_hook_computes_are_picked_up(kind: str, way: str) -> None
     assert distance(before, found) > 1e-3
 
 
-def test_edits_of_data_need_a_refresh() -> None:
-    """``p.data`` leaves no trace by which it could be noticed; ``refresh()`` is the documented way."""
-    torch.manual_seed(0)
-    model, x = lively(Changing()), numbers(2, 3, 8, 8)
-    lrp = LRPFx(model, "epsilon_alpha2_beta1")
-    lrp.attribute(x, target=1)
-    model.conv.weight.data.mul_(-1)
-    lrp.refresh()
-    expected = LRPFx(model, "epsilon_alpha2_beta1").attribute(x, target=1)
-    assert torch.equal(lrp.attribute(x, target=1), expected)
-
-
 def test_an_lrpfx_does_not_keep_a_replaced_module() -> None:
     """Nor does it explain with the modules of another model that was copied from this one."""
     torch.manual_seed(0)

@@ -153,7 +153,7 @@ def test_threads_with_refresh_between() -> None:
 
     def explain() -> list[Tensor]:
         found = []
-        for _ in range(40):
+        for _ in range(4):
             lrp.refresh()
             found.append(lrp.attribute(x, 1))
         return found

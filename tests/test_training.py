@@ -300,7 +300,7 @@ def test_threads_with_and_without_a_graph() -> None:
     failures: list[str] = []
 
     def plain() -> None:
-        for _ in range(15):
+        for _ in range(5):
             lrp.refresh()
             relevance = lrp.attribute(x, 1)
             if relevance.requires_grad or not torch.equal(relevance, expected):

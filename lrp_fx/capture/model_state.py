@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.copying import INTERNAL, named_tensors
+from lrp_fx.capture.functions import names_in
 from lrp_fx.capture.traces import Memory, form_of, has_version, trace_of
 
 LARGEST_ARRAY = 2**18
@@ -293,7 +294,7 @@ class _Walk:
         parts = self._parts(function.__closure__ or ())
         parts += self._parts([function.__defaults__, function.__kwdefaults__, function.__dict__])
         origin = _origin(code.co_filename)
-        names = () if origin == "standard" else _names_of(code)
+        names = () if origin == "standard" else tuple(sorted(names_in(code)))
         if names:
             is_installed = origin == "installed"
             parts.append((self._visit_globals, (space, names, is_installed)))
@@ -393,14 +394,14 @@ def _slot(descriptor: Any, value: Any) -> Any:
 _NOTHING = type("Nothing", (), {})
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _slots_of(mro: tuple[type, ...]) -> tuple[Any, ...]:
     own = [base for base in mro if not _is_built_in(base)]
     members = chain.from_iterable(_class_dict(base).values() for base in own)
     return tuple(each for each in members if type(each) is types.MemberDescriptorType)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _is_built_in(kind: type) -> bool:
     """Whether a class is written in C: its instances may hold what Python cannot see."""
     new = _class_dict(kind).get("__new__")
@@ -409,7 +410,7 @@ def _is_built_in(kind: type) -> bool:
     return True
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _base(mro: tuple[type, ...]) -> type:
     """The class written in C that an instance is of."""
     special = [each for each in (numpy.generic, BaseException) if each in mro]
@@ -419,21 +420,14 @@ def _base(mro: tuple[type, ...]) -> type:
 _HEAP_TYPE = 1 << 9
 
 
-@functools.cache
-def _names_of(code: types.CodeType) -> tuple[str, ...]:
-    """The names that code, and the functions defined in it, may look up in the globals."""
-    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
-    return tuple(dict.fromkeys(chain(code.co_names, *map(_names_of, inner))))
-
-
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _is_standard(kind: type) -> bool:
     """Whether a class is torch's or Python's own, which nobody changes."""
     module = _class_dict(kind).get("__module__")
     return not isinstance(module, str) or module.partition(".")[0] in _STANDARD
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _is_installed(kind: type) -> bool:
     module = sys.modules.get(str(_class_dict(kind).get("__module__")))
     return module is not None and not _is_own(module)
@@ -448,7 +442,7 @@ def _is_own(module: types.ModuleType) -> bool:
     return _origin(file) == "own"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _origin(file: str) -> Literal["standard", "installed", "own"]:
     """Whose code a file holds: torch's or Python's own, an installed package's, or the user's."""
     if file.startswith(("<frozen", _TORCH)):
