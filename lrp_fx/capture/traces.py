@@ -31,7 +31,8 @@ def trace_of(tensor: Tensor | None) -> _Form | None:
     if tensor is None:
         return None
     version = tensor._version if has_version(tensor) else None
-    return id(tensor), tensor.data_ptr(), version, tensor.dtype, tensor.device
+    place = tensor.data_ptr() if tensor.layout == torch.strided else 0  # sparse ones have several
+    return id(tensor), place, version, tensor.dtype, tensor.device
 
 
 def traces_of(tensors: Sequence[Tensor | None]) -> _Form:
