@@ -1,0 +1,351 @@
+"""Random small models, and random rewrites of them that compute the same.
+
+A :class:`Program` is a list of steps, each a meaning in one of its spellings (see ``spellings``) with
+what stands behind it. A rewrite changes the spelling of some steps and inserts identities. The map of
+the rewritten program is held against that of the first; where they differ, :func:`shrunk` looks for
+the smallest program and rewrite that still do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from spellings import CLASSES, IDENTITIES, MEANINGS, SIDE, TOKENS, Meaning, Size
+from torch import Tensor, nn
+
+from lrp_fx import LRPFx, composites, rules
+from lrp_fx.composites import Composite
+
+PRESETS: dict[str, Callable[[], Composite | None]] = {
+    "zero": composites.Zero,
+    "default": lambda: None,
+    "epsilon": composites.Epsilon,
+    "z_plus": composites.ZPlus,
+    "epsilon_plus": composites.EpsilonPlus,
+    "epsilon_plus_flat": composites.EpsilonPlusFlat,
+    "epsilon_gamma_box": lambda: composites.EpsilonGammaBox(-5.0, 5.0),
+    "epsilon_alpha2_beta1": composites.EpsilonAlpha2Beta1,
+    "epsilon_alpha2_beta1_flat": composites.EpsilonAlpha2Beta1Flat,
+    "uniform": lambda: composites.Uniform(rules.GeneralizedGamma(0.25)),
+    "attn_lrp": composites.AttnLRP,
+    "cp_lrp": composites.CPLRP,
+}
+"""All presets by name, what a model gets without one, and one rule everywhere."""
+
+STEMS = {"image": "convolution", "tokens": "linear", "vector": "linear"}
+"""Each program starts with a linear map: what a rule for the first layer is about."""
+
+TO_VECTOR = {
+    "image": ("global mean",),
+    "tokens": ("mean of tokens", "maximum of tokens", "last token"),
+}
+ENDS = [name for name, each in MEANINGS.items() if each.space == "logits"]
+TARGET = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """A meaning, the values that it reads, its spelling, and the identities behind it."""
+
+    meaning: str
+    reads: tuple[int, ...]
+    spelling: str
+    behind: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        reads = ", ".join(f"v{i}" for i in self.reads)
+        words = "".join(f", then {each}" for each in self.behind)
+        return f"{self.meaning}({reads}) as '{self.spelling}'{words}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network: value 0 is the input, value i + 1 the result of step i, the last one the output."""
+
+    space: str
+    width: int
+    seed: int
+    steps: tuple[Step, ...]
+
+    def size(self, space: str) -> Size:
+        """The shape of a sample."""
+        sizes = {
+            "image": (self.width, SIDE, SIDE),
+            "tokens": (TOKENS, self.width),
+            "vector": (self.width,),
+            "logits": (CLASSES,),
+        }
+        return sizes[space]
+
+    def spaces(self) -> list[str]:
+        """The space of each value."""
+        found = [self.space]
+        for step in self.steps:
+            found.append(result_space(step, found))
+        return found
+
+    def input(self) -> Tensor:
+        """Two samples."""
+        generator = torch.Generator().manual_seed(self.seed)
+        x = torch.randn(2, *self.size(self.space), generator=generator, dtype=torch.double)
+        return x.clamp(-5, 5)
+
+    def __str__(self) -> str:
+        lines = [f"v{i + 1} = {step}" for i, step in enumerate(self.steps)]
+        return "\n".join([f"v0: {self.space} of width {self.width}, seed {self.seed}", *lines])
+
+
+def result_space(step: Step, spaces: list[str]) -> str:
+    if step.meaning == "head":
+        return "logits"
+    result = MEANINGS[step.meaning].result
+    return spaces[step.reads[0]] if result == "features" else result
+
+
+class Network(nn.Module):
+    """A program as a module in eval mode and float64; a step's parameters do not depend on spelling."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program, self.spaces = program, program.spaces()
+        self.parts, self.identities = nn.ModuleList(), nn.ModuleDict()
+        for i, step in enumerate(program.steps):
+            # of the step's place among those of its meaning: shrinking keeps the parameters
+            torch.manual_seed(program.seed * 1000 + i)
+            if step.meaning == "head":
+                self.parts.append(nn.Linear(program.width, CLASSES).double())
+                continue
+            each = MEANINGS[step.meaning]
+            self.parts.append(each.spellings[step.spelling].prepare(each.make(program.width).double()))
+            for place, name in enumerate(step.behind):
+                self.identities[f"{i}_{place}"] = IDENTITIES[name].make()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = [x]
+        for i, step in enumerate(self.program.steps):
+            operands = [values[place] for place in step.reads]
+            if step.meaning == "head":
+                value = self.parts[i](*operands)
+            else:
+                write = MEANINGS[step.meaning].spellings[step.spelling].write
+                value = write(self.parts[i], *operands)
+            size = self.program.size(self.spaces[i + 1])
+            for place, name in enumerate(step.behind):
+                value = IDENTITIES[name].write(self.identities[f"{i}_{place}"], value, size)
+            values.append(value)
+        return values[-1]
+
+
+def fits(meaning: Meaning, space: str) -> bool:
+    """Whether a meaning reads values of that space."""
+    return meaning.space == space or (meaning.space == "features" and space != "image")
+
+
+def random_program(draw: random.Random, seed: int) -> Program:
+    """A stem, some steps, a way to a vector, a linear head, an end; in the first spellings."""
+    space = draw.choice(["image", "tokens", "tokens", "vector"])
+    spaces, steps = [space], list[Step]()
+
+    def add(name: str, reads: tuple[int, ...]) -> None:
+        steps.append(Step(name, reads, "linear" if name == "head" else MEANINGS[name].first))
+        spaces.append(result_space(steps[-1], spaces))
+
+    add(STEMS[space], (0,))
+    for _ in range(draw.randint(2, 4)):
+        last = len(spaces) - 1
+        same = [i for i in range(1, last) if spaces[i] == spaces[last]]
+        names = [
+            name
+            for name, each in MEANINGS.items()
+            if fits(each, spaces[last]) and each.operands <= 1 + len(same)
+        ]
+        name = draw.choice(names)
+        others = draw.sample(same, MEANINGS[name].operands - 1)
+        add(name, (last, *others))
+    if spaces[-1] in TO_VECTOR:
+        add(draw.choice(TO_VECTOR[spaces[-1]]), (len(spaces) - 1,))
+    add("head", (len(spaces) - 1,))
+    add(draw.choice(ENDS), (len(spaces) - 1,))
+    return Program(space, draw.choice([4, 6]), seed, tuple(steps))
+
+
+def around(name: str, width: int = 6, seed: int = 0) -> Program:
+    """The smallest program with that meaning in it."""
+    each = MEANINGS[name]
+    if each.space == "logits":
+        steps = [Step("linear", (0,), MEANINGS["linear"].first), Step("head", (1,), "linear")]
+        return Program("vector", width, seed, (*steps, Step(name, (2,), each.first)))
+    space = "tokens" if each.space == "features" else each.space
+    stem = STEMS[space]
+    steps = [Step(stem, (0,), MEANINGS[stem].first)]
+    steps += [  # other values for the sums
+        Step(f"tanh of {'image' if space == 'image' else 'features'}", (i,), "as modules")
+        for i in range(1, each.operands)
+    ]
+    steps.append(Step(name, tuple(range(1, 1 + each.operands)), each.first))
+    result = result_space(steps[-1], Program(space, width, seed, tuple(steps[:-1])).spaces())
+    if result in TO_VECTOR:
+        if result == "tokens":
+            steps.append(Step("linear", (len(steps),), MEANINGS["linear"].first))
+        steps.append(Step(TO_VECTOR[result][0], (len(steps),), MEANINGS[TO_VECTOR[result][0]].first))
+    steps.append(Step("head", (len(steps),), "linear"))
+    return Program(space, width, seed, tuple(steps))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One rewrite at one step: another spelling, or an identity behind it."""
+
+    step: int
+    spelling: str = ""
+    behind: str = ""
+
+    def __str__(self) -> str:
+        return f"v{self.step + 1}: {self.spelling or f'{self.behind} behind it'}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program and what is rewritten in it."""
+
+    program: Program
+    changes: tuple[Change, ...]
+
+    def kinds(self) -> list[str]:
+        """The kind of each change."""
+        return [self._spelling(change).kind for change in self.changes]
+
+    def _spelling(self, change: Change):  # type: ignore[no-untyped-def]
+        if change.behind:
+            return IDENTITIES[change.behind]
+        return MEANINGS[self.program.steps[change.step].meaning].spellings[change.spelling]
+
+    def rewritten(self, preset: str = "zero") -> Program:
+        """The program after all changes that the map under a preset must survive."""
+        steps = list(self.program.steps)
+        for change in self.changes:
+            step = steps[change.step]
+            if change.behind:
+                steps[change.step] = replace(step, behind=(*step.behind, change.behind))
+            elif (under := self._spelling(change).under) is None or preset in under:
+                steps[change.step] = replace(step, spelling=change.spelling)
+        return replace(self.program, steps=tuple(steps))
+
+
+def random_case(seed: int) -> Case:
+    """A random program with most of its steps written in another way."""
+    draw = random.Random(seed)
+    program = random_program(draw, seed)
+    changes = []
+    for i, step in enumerate(program.steps):
+        if step.meaning == "head":
+            continue
+        others = list(MEANINGS[step.meaning].spellings)[1:]
+        if others and draw.random() < 0.8:
+            changes.append(Change(i, spelling=draw.choice(others)))
+        if draw.random() < 0.4:
+            known = [
+                name
+                for name, each in IDENTITIES.items()
+                # behind final probabilities only what leaves them probabilities
+                if i < len(program.steps) - 1 or each.kind != "constant factors inserted"
+            ]
+            changes.append(Change(i, behind=draw.choice(known)))
+    return Case(program, tuple(changes))
+
+
+def every_case() -> Iterator[tuple[str, Case]]:
+    """Each spelling of each meaning, and each identity, by itself in a small program."""
+    for name, each in MEANINGS.items():
+        program = around(name)
+        place = next(i for i, step in enumerate(program.steps) if step.meaning == name)
+        for i, step in enumerate(program.steps):  # the last one of them, if the stem is one too
+            place = i if step.meaning == name and name != "linear" else place
+        for spelling in list(each.spellings)[1:]:
+            yield f"{name}: {spelling}", Case(program, (Change(place, spelling=spelling),))
+    for name in IDENTITIES:
+        for meaning in ("GELU of image", "layer norm", "two linear maps"):
+            program = around(meaning)
+            yield f"{meaning}, {name} behind", Case(program, (Change(1, behind=name),))
+
+
+# --- how far off ----------------------------------------------------------------------------------
+
+Explain = Callable[[nn.Module, Tensor], Tensor]
+
+
+def explained(preset: str) -> Explain:
+    """The library's maps under a preset."""
+    return lambda model, x: LRPFx(model, PRESETS[preset]()).attribute(x, TARGET)
+
+
+SAME_FUNCTION = 1e-10
+"""Of max |y|: both spellings compute the same in float64, sums in another order."""
+
+
+def same_function(case: Case, preset: str = "zero") -> bool:
+    """Whether the rewritten program computes the same."""
+    x = case.program.input()
+    with torch.no_grad():
+        a, b = (Network(each)(x) for each in (case.program, case.rewritten(preset)))
+    return a.shape == b.shape and bool((a - b).abs().max() <= SAME_FUNCTION * a.abs().max())
+
+
+def deviation(case: Case, preset: str, explain: Explain | None = None) -> float:
+    """How far the rewritten program's map is off, of max |R|."""
+    explain = explain or explained(preset)
+    x = case.program.input()
+    expected, mine = (
+        explain(Network(each), x) for each in (case.program, case.rewritten(preset))
+    )
+    return float((mine - expected).abs().max() / expected.abs().max())
+
+
+def shrunk(case: Case, fails: Callable[[Case], bool]) -> Case:
+    """The smallest case that still fails: changes undone, then steps left out, one by one."""
+    smaller = True
+    while smaller:
+        smaller = False
+        for each in (*_less_changes(case), *_less_steps(case)):
+            if fails(each):
+                case, smaller = each, True
+                break
+    return case
+
+
+def _less_changes(case: Case) -> Iterator[Case]:
+    for change in case.changes:
+        yield replace(case, changes=tuple(c for c in case.changes if c is not change))
+
+
+def _less_steps(case: Case) -> Iterator[Case]:
+    """Without one step that keeps the space and is not rewritten; its readers read what it read."""
+    program, spaces = case.program, case.program.spaces()
+    for i, step in enumerate(program.steps):
+        changed = any(change.step == i for change in case.changes)
+        if changed or step.meaning == "head" or spaces[step.reads[0]] != spaces[i + 1]:
+            continue
+
+        def place(value: int, i: int = i, source: int = step.reads[0]) -> int:
+            value = source if value == i + 1 else value
+            return value - (value > i + 1)
+
+        steps = tuple(
+            replace(each, reads=tuple(map(place, each.reads)))
+            for j, each in enumerate(program.steps)
+            if j != i
+        )
+        changes = tuple(replace(c, step=c.step - (c.step > i)) for c in case.changes)
+        if steps:
+            yield Case(replace(program, steps=steps), changes)
+
+
+def report(case: Case, preset: str, off: float | str) -> str:
+    """What was rewritten, in which program, and how far off the map is."""
+    words = f"{off:.2g} of max |R|" if isinstance(off, float) else off
+    changes = "\n".join(f"  {change}" for change in case.changes)
+    return f"under {preset} the map is off by {words}\n{case.program}\nrewritten\n{changes}"
