@@ -17,7 +17,26 @@ from spellings import CLASSES, IDENTITIES, MEANINGS, SIDE, TOKENS, Meaning, Size
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx, composites, rules
-from lrp_fx.composites import Composite
+from lrp_fx.composites import Composite, operation
+from lrp_fx.stabilizer import Stabilizer
+
+TINY = Stabilizer(1e-10)
+"""Keeps what ε changes below what a rewrite may change: quotients by the small sums of random models
+are larger than the map by a factor of up to a thousand, and ε moves it by as much."""
+
+
+def sharp(composite: Composite) -> Composite:
+    """The composite with that ε wherever it has one, in the operations without weights too."""
+    lines: list[tuple[composites.Matcher, rules.Rule]] = []
+    for matcher, rule in composite.assignments:
+        stabilizer = getattr(rule, "stabilizer", None)
+        tiny = stabilizer is not None and stabilizer.eps > 0
+        lines.append((matcher, replace(rule, stabilizer=TINY) if tiny else rule))
+    sums = operation("addition", "sum", "average pooling", "interpolation")
+    lines += [(sums, rules.Proportional(TINY)), (operation("bilinear"), rules.Half(TINY))]
+    lines += [(operation("normalization", "recurrent"), rules.Epsilon(stabilizer=TINY))]
+    return Composite(lines, name=composite.name, strict=False)
+
 
 PRESETS: dict[str, Callable[[], Composite | None]] = {
     "zero": composites.Zero,
@@ -111,31 +130,37 @@ class Network(nn.Module):
     def __init__(self, program: Program) -> None:
         super().__init__()
         self.program, self.spaces = program, program.spaces()
-        self.parts, self.identities = nn.ModuleList(), nn.ModuleDict()
         for i, step in enumerate(program.steps):
-            # of the step's place among those of its meaning: shrinking keeps the parameters
             torch.manual_seed(program.seed * 1000 + i)
             if step.meaning == "head":
-                self.parts.append(nn.Linear(program.width, CLASSES).double())
+                self.register(f"step{i}", nn.Linear(program.width, CLASSES))
                 continue
             each = MEANINGS[step.meaning]
-            self.parts.append(each.spellings[step.spelling].prepare(each.make(program.width).double()))
+            part = each.make(program.width)
+            part = each.spellings[step.spelling].prepare(part and part.double())
+            self.register(f"step{i}", part)
             for place, name in enumerate(step.behind):
-                self.identities[f"{i}_{place}"] = IDENTITIES[name].make()
-        self.eval()
+                self.register(f"behind{i}_{place}", IDENTITIES[name].make())
+        self.double().eval()
+
+    def register(self, name: str, part: nn.Module | None) -> None:
+        """Keep a module; where there is none, there is no module in the tree either."""
+        if part is None:
+            setattr(self, name, None)
+        else:
+            self.add_module(name, part)
 
     def forward(self, x: Tensor) -> Tensor:
         values = [x]
         for i, step in enumerate(self.program.steps):
-            operands = [values[place] for place in step.reads]
+            part, operands = getattr(self, f"step{i}"), [values[place] for place in step.reads]
             if step.meaning == "head":
-                value = self.parts[i](*operands)
+                value = part(*operands)
             else:
-                write = MEANINGS[step.meaning].spellings[step.spelling].write
-                value = write(self.parts[i], *operands)
+                value = MEANINGS[step.meaning].spellings[step.spelling].write(part, *operands)
             size = self.program.size(self.spaces[i + 1])
             for place, name in enumerate(step.behind):
-                value = IDENTITIES[name].write(self.identities[f"{i}_{place}"], value, size)
+                value = IDENTITIES[name].write(getattr(self, f"behind{i}_{place}"), value, size)
             values.append(value)
         return values[-1]
 
@@ -187,6 +212,8 @@ def around(name: str, width: int = 6, seed: int = 0) -> Program:
         for i in range(1, each.operands)
     ]
     steps.append(Step(name, tuple(range(1, 1 + each.operands)), each.first))
+    if each.result == "image":  # the mean of a normed image does not depend on it
+        steps.append(Step("GELU of image", (len(steps),), "as modules"))
     result = result_space(steps[-1], Program(space, width, seed, tuple(steps[:-1])).spaces())
     if result in TO_VECTOR:
         if result == "tokens":
@@ -279,8 +306,10 @@ Explain = Callable[[nn.Module, Tensor], Tensor]
 
 
 def explained(preset: str) -> Explain:
-    """The library's maps under a preset."""
-    return lambda model, x: LRPFx(model, PRESETS[preset]()).attribute(x, TARGET)
+    """The library's maps under a preset made sharp; the default, which LRPFx chooses, as it is."""
+    composite = PRESETS[preset]()
+    composite = composite and sharp(composite)
+    return lambda model, x: LRPFx(model, composite).attribute(x, TARGET)
 
 
 SAME_FUNCTION = 1e-10

@@ -42,7 +42,7 @@ class Spelling:
 
     kind: str
     write: Callable[..., Tensor]
-    prepare: Callable[[Any], nn.Module] = lambda module: module
+    prepare: Callable[[Any], nn.Module | None] = lambda module: module
     under: tuple[str, ...] | None = None
 
 
@@ -52,7 +52,7 @@ class Meaning:
 
     name: str
     space: str
-    make: Callable[[int], nn.Module]
+    make: Callable[[int], nn.Module | None]
     operands: int = 1
     result: str = ""
     spellings: dict[str, Spelling] = field(default_factory=dict)
@@ -75,7 +75,7 @@ MEANINGS: dict[str, Meaning] = {}
 def meaning(
     name: str,
     space: str,
-    make: Callable[[int], nn.Module],
+    make: Callable[[int], nn.Module | None],
     first: Callable[..., Tensor],
     *,
     operands: int = 1,
@@ -97,8 +97,8 @@ class Parts(nn.Module):
             self.add_module(name, part)
 
 
-def _nothing(d: int) -> nn.Module:
-    return nn.Module()
+def _nothing(d: int) -> None:
+    """No module: the step has no parameters, and torch has no module for it."""
 
 
 # --- linear maps ----------------------------------------------------------------------------------
@@ -725,9 +725,9 @@ for _name, _make, _table in (
         _name,
         "image",
         lambda d, make=_make: Parts(
-            pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), z=nn.Linear(d, d), gate=make()
+            pool=nn.AdaptiveAvgPool2d(1), z=nn.Linear(d, d), gate=make()
         ),
-        lambda m, x: x * m.gate(m.z(m.pool(x))).unsqueeze(-1).unsqueeze(-1),
+        lambda m, x: x * m.gate(m.z(m.pool(x).flatten(1))).unsqueeze(-1).unsqueeze(-1),
     ).also(
         GATE,
         **{
@@ -738,7 +738,7 @@ for _name, _make, _table in (
             "gate expanded": lambda m, x: (
                 m.gate(m.z(x.flatten(2).mean(-1)))[..., None, None].expand_as(x) * x
             ),
-            "gate divided off": lambda m, x: x / (1 / m.gate(m.z(m.pool(x)))).view(-1, x.shape[1], 1, 1),
+            "gate divided off": lambda m, x: x / (1 / m.gate(m.z(x.mean((2, 3))))).view(-1, x.shape[1], 1, 1),
         },
     )
 
@@ -937,8 +937,8 @@ POOLING = "pooling"
 GLOBAL_MEAN = meaning(
     "global mean",
     "image",
-    lambda d: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    lambda m, x: m(x),
+    lambda d: nn.AdaptiveAvgPool2d(1),
+    lambda m, x: m(x).flatten(1),
     result="vector",
 )
 GLOBAL_MEAN.also(
@@ -1397,7 +1397,7 @@ class Identity:
 
     kind: str
     write: Callable[[Any, Tensor, Size], Tensor]
-    make: Callable[[], nn.Module] = nn.Module
+    make: Callable[[], nn.Module | None] = lambda: None
 
 
 def _orders(n: int) -> tuple[list[int], list[int]]:
@@ -1442,7 +1442,7 @@ IDENTITIES: dict[str, Identity] = {
     },
     "nn.Dropout": Identity(NOTHING, lambda m, x, s: m(x), nn.Dropout),
     "nn.Identity": Identity(NOTHING, lambda m, x, s: m(x), nn.Identity),
-    "F.dropout": Identity(NOTHING, lambda m, x, s: F.dropout(x, 0.5, training=m.training)),
+    "F.dropout": Identity(NOTHING, lambda m, x, s: F.dropout(x, 0.5, training=False)),
     "empty sequence": Identity(NOTHING, lambda m, x, s: m(x), nn.Sequential),
     "+x": Identity(NOTHING, lambda m, x, s: +x),
     **{
