@@ -1,49 +1,82 @@
-"""Whether the tests of the rules notice a fault in ``lrp_fx/rules.py``.
+"""Whether the tests notice a fault in the places where a fault gives a wrong map and no error.
 
     python benchmarks/mutations.py
+    python benchmarks/mutations.py --only gates
 
-One after the other, a branch's sign is flipped, a branch is dropped, W⁺ and W⁻ (or x⁺ and x⁻, or b⁺ and
-b⁻) are swapped, a group's coefficient negated, its mask swapped, a favoured part turned round: in a
-copy of the package, on which the golden numbers and the matrix-form twins are run. A mutant that
-passes is a gap in the tests, and the script ends with an error.
+One after the other, a fault is committed in a copy of the package, and the tests that should notice
+run on it. In the rules: a branch's sign is flipped, a branch dropped, W⁺ and W⁻ (or x⁺ and x⁻, or b⁺
+and b⁻) swapped, a group's coefficient negated, its mask swapped, a favoured part turned round.
+Elsewhere, of the definitions that decide what an operation means: an entry of a table dropped, a
+condition negated, an operand of ``and`` or ``or`` dropped, a bound moved. A mutant that passes is a gap
+in the tests, and the script ends with an error.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import copy
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+import torch  # noqa: F401  imported once, here: the tests run in forks of this process
+
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/test_golden.py", "tests/test_twins.py", "tests/test_audit.py")
+LIMIT = 600  # seconds; a mutant that takes longer runs for ever, and is noticed by that
 SWAPPED = {"PLUS": "MINUS", "MINUS": "PLUS", "up": "down", "down": "up"}
 MASKS = {"positive": "negative", "negative": "positive"}
+
+Change = tuple[str, Callable[[ast.AST], object]]
+"""A fault that fits a node: in words, and what commits it on a copy of the node."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file, which of its definitions are changed (none named: all), and the tests that run."""
+
+    file: str
+    tests: tuple[str, ...]
+    definitions: tuple[str, ...] = ()
+
+
+ONE_MAP = "tests/test_rewrites.py"
+SUITES: dict[str, tuple[Target, ...]] = {
+    "rules": (
+        Target(
+            "lrp_fx/rules.py",
+            ("tests/test_golden.py", "tests/test_twins.py", "tests/test_audit.py"),
+        ),
+    ),
+    "canonize": (
+        Target("lrp_fx/canonize/batch_norm.py", ("tests/test_canonize.py", "tests/test_capture.py")),
+        Target("lrp_fx/canonize/attention.py", ("tests/test_canonize.py", ONE_MAP, "-k", "attention")),
+        Target("lrp_fx/canonize/recurrent.py", (ONE_MAP, "-k", "LSTM or GRU or RNN")),
+        Target(
+            "lrp_fx/canonize/vocabulary.py",
+            ("tests/test_canonize.py", ONE_MAP, "tests/test_capture.py"),
+            ("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill", "_convolution")
+            + ("_convolution_padding", "_matmul", "_addmm", "_baddbmm", "_instance_norm", "_einsum"),
+        ),
+    ),
+}
+
+
+# --- faults ---------------------------------------------------------------------------------------
 
 
 def name_of(node: ast.AST) -> str:
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
-def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """What was changed, and the changed source."""
-    tree = ast.parse(source)
-    nodes = list(ast.walk(tree))
-    for index, node in enumerate(nodes):
-        for words, change in changes(node):
-            mutant = copy.deepcopy(tree)
-            change(list(ast.walk(mutant))[index])
-            text = ast.unparse(node)
-            yield f"line {getattr(node, 'lineno', 0)}, {words}: {text[:70]}", ast.unparse(mutant)
-
-
-def changes(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """The faults that fit a node, each as words and a function that commits it."""
+def faults_of_a_rule(node: ast.AST) -> Iterator[Change]:
+    """Faults in a table of branches."""
     if name_of(node) == "Branch":
         for place, word in enumerate(("x⁺ and x⁻", "W⁺ and W⁻", "b⁺ and b⁻")):
             argument = node.args[place]
@@ -88,31 +121,140 @@ def swap_mask(keyword: ast.keyword) -> None:
     keyword.value = ast.Constant(MASKS[keyword.value.value])
 
 
-def is_caught(root: Path) -> bool:
-    """Whether the tests fail on the package in ``root``."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True).returncode == 1
+def faults_of_a_definition(node: ast.AST) -> Iterator[Change]:
+    """Faults in what decides: tables, conditions, bounds."""
+    if isinstance(node, (ast.Set, ast.List, ast.Tuple)) and len(node.elts) > 1:
+        for place, each in enumerate(node.elts):
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                yield f"{each.value!r} dropped", lambda n, place=place: n.elts.pop(place)
+    if isinstance(node, ast.Dict) and len(node.keys) > 1:
+        for place, key in enumerate(node.keys):
+            if key is not None:
+                yield f"{ast.unparse(key)} dropped", lambda n, place=place: drop_key(n, place)
+    if isinstance(node, (ast.If, ast.IfExp)) and not only_raises(node):
+        yield "condition negated", lambda n: setattr(n, "test", inverse(n.test))
+    if isinstance(node, ast.BoolOp):
+        for place, each in enumerate(node.values):
+            words = f"{ast.unparse(each)[:50]!r} dropped"
+            yield words, lambda n, place=place: n.values.pop(place)
+    if isinstance(node, ast.Compare):
+        for place, each in enumerate(node.comparators):
+            if isinstance(each, ast.Constant) and type(each.value) in (int, float):
+                yield "bound moved", lambda n, place=place: move(n.comparators[place])
+
+
+def only_raises(node: ast.AST) -> bool:
+    """Whether a branch ends in an error: what is refused is not computed wrongly."""
+    return isinstance(node, ast.If) and any(isinstance(each, ast.Raise) for each in node.body)
+
+
+def drop_key(table: ast.Dict, place: int) -> None:
+    table.keys.pop(place)
+    table.values.pop(place)
+
+
+def inverse(test: ast.expr) -> ast.expr:
+    return ast.UnaryOp(ast.Not(), test)
+
+
+def move(bound: ast.Constant) -> None:
+    bound.value += 1
+
+
+def mutants(
+    source: str, faults: Callable[[ast.AST], Iterator[Change]], definitions: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """What was changed, and the changed source."""
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    wanted = {
+        id(node)
+        for each in tree.body
+        if not definitions or set(definitions) & defined_by(each)
+        for node in ast.walk(each)
+    }
+    for index, node in enumerate(nodes):
+        if id(node) not in wanted:
+            continue
+        for words, change in faults(node):
+            mutant = copy.deepcopy(tree)
+            change(list(ast.walk(mutant))[index])
+            text = " ".join(ast.unparse(node).split())
+            line = getattr(node, "lineno", 0)
+            yield f"line {line}, {words}: {text[:70]}", ast.unparse(ast.fix_missing_locations(mutant))
+
+
+def defined_by(node: ast.stmt) -> set[str]:
+    """The names that a statement of a module defines."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} & {
+        target.id
+        for target in getattr(node, "targets", [])
+        if isinstance(target, ast.Name)
+    }
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def is_caught(root: Path, tests: tuple[str, ...]) -> bool:
+    """Whether the tests fail on the package in ``root``, or never end; they run in a fork."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(LIMIT)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        os.chdir(root)
+        # no bytecode: files that change within a second would be taken for what they were
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(root))
+        options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+        os._exit(int(pytest.main([*options, *tests])))
+    _, status = os.waitpid(child, 0)
+    return status != 0
+
+
+def missed_in(root: Path, target: Target, suite: str) -> tuple[list[str], int]:
+    """The mutants of a file that pass, and how many there are."""
+    file = root / target.file
+    source = file.read_text()
+    if is_caught(root, target.tests):
+        sys.exit(f"{', '.join(target.tests)} fail on the package as it is")
+    faults = faults_of_a_rule if suite == "rules" else faults_of_a_definition
+    missed, count = [], 0
+    for words, mutant in mutants(source, faults, target.definitions):
+        file.write_text(mutant)
+        caught = is_caught(root, target.tests)
+        print("caught" if caught else "MISSED", target.file, words, flush=True)
+        missed += [] if caught else [f"{target.file} {words}"]
+        count += 1
+    file.write_text(source)
+    return missed, count
 
 
 def main() -> int:
-    missed = []
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", choices=SUITES, help="one kind of fault")
+    options = parser.parse_args()
+    missed: list[str] = []
+    total = 0
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         for name in ("lrp_fx", "tests"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, root / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", root)
-        rules = root / "lrp_fx" / "rules.py"
-        source = rules.read_text()
-        if is_caught(root):
-            sys.exit("the tests fail on the package as it is")
-        found = list(mutants(source))
-        for words, mutant in found:
-            rules.write_text(mutant)
-            caught = is_caught(root)
-            print("caught" if caught else "MISSED", words, flush=True)
-            missed += [] if caught else [words]
-    print(f"{len(found) - len(missed)} of {len(found)} faults are caught")
+        for suite, targets in SUITES.items():
+            if options.only in (None, suite):
+                for target in targets:
+                    more, count = missed_in(root, target, suite)
+                    missed, total = [*missed, *more], total + count
+    for each in missed:
+        print("MISSED", each)
+    print(f"{total - len(missed)} of {total} faults are caught")
     return 1 if missed else 0
 
 
