@@ -55,14 +55,25 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
     ),
     "canonize": (
-        Target("lrp_fx/canonize/batch_norm.py", ("tests/test_canonize.py", "tests/test_capture.py")),
-        Target("lrp_fx/canonize/attention.py", ("tests/test_canonize.py", ONE_MAP, "-k", "attention")),
+        Target(
+            "lrp_fx/canonize/batch_norm.py", ("tests/test_canonize.py", "tests/test_capture.py")
+        ),
+        Target(
+            "lrp_fx/canonize/attention.py", ("tests/test_canonize.py", ONE_MAP, "-k", "attention")
+        ),
         Target("lrp_fx/canonize/recurrent.py", (ONE_MAP, "-k", "LSTM or GRU or RNN")),
         Target(
             "lrp_fx/canonize/vocabulary.py",
             ("tests/test_canonize.py", ONE_MAP, "tests/test_capture.py"),
             ("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill", "_convolution")
-            + ("_convolution_padding", "_matmul", "_addmm", "_baddbmm", "_instance_norm", "_einsum"),
+            + (
+                "_convolution_padding",
+                "_matmul",
+                "_addmm",
+                "_baddbmm",
+                "_instance_norm",
+                "_einsum",
+            ),
         ),
     ),
 }
@@ -181,7 +192,10 @@ def mutants(
             change(list(ast.walk(mutant))[index])
             text = " ".join(ast.unparse(node).split())
             line = getattr(node, "lineno", 0)
-            yield f"line {line}, {words}: {text[:70]}", ast.unparse(ast.fix_missing_locations(mutant))
+            yield (
+                f"line {line}, {words}: {text[:70]}",
+                ast.unparse(ast.fix_missing_locations(mutant)),
+            )
 
 
 def defined_by(node: ast.stmt) -> set[str]:
@@ -189,9 +203,7 @@ def defined_by(node: ast.stmt) -> set[str]:
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return {node.name}
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} & {
-        target.id
-        for target in getattr(node, "targets", [])
-        if isinstance(target, ast.Name)
+        target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)
     }
 
 

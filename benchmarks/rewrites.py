@@ -12,6 +12,7 @@ Every tool runs with ε ≤ 1e-9, so that a stabilizer is never the difference.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import warnings
 from collections import defaultdict
@@ -100,18 +101,19 @@ def outcome(tool: Tool, case: Case) -> float | str | None:
         return "not run"
     if isinstance(after, str):
         return "refused"
-    return float((after - before).abs().max() / before.abs().max())
+    off = float((after - before).abs().max() / before.abs().max())
+    return "NaN" if math.isnan(off) else off
 
 
 def in_words(outcomes: list[float | str]) -> str:
     """``17 of 20 (2.1)``: how many keep their map, and the largest deviation of the others."""
     if set(outcomes) <= {"not run"}:
         return "–"
-    off = [each for each in outcomes if isinstance(each, float) and not each <= KEPT]
+    off = [each for each in outcomes if isinstance(each, float) and each > KEPT]
     kept = sum(isinstance(each, float) and each <= KEPT for each in outcomes)
     words = [f"{kept} of {len(outcomes)}"]
     words += [f"off by {max(off):.2g}"] if off else []
-    for why in ("refused", "not run"):
+    for why in ("NaN", "refused", "not run"):
         count = outcomes.count(why)
         words += [f"{count} {why}"] if count else []
     return ", ".join(words)
@@ -138,7 +140,7 @@ def table() -> list[str]:
     lines.append("|---|" + "---|" * len(TOOLS))
     for kind, row in results.items():
         lines.append(f"| {kind} | " + " | ".join(in_words(row[t.name]) for t in TOOLS) + " |")
-    totals = [sum((row[t.name] for row in results.values()), []) for t in TOOLS]
+    totals = [[each for row in results.values() for each in row[t.name]] for t in TOOLS]
     kept = [sum(isinstance(e, float) and e <= KEPT for e in each) for each in totals]
     shares = [f"{n} of {len(each)}" for n, each in zip(kept, totals, strict=True)]
     lines.append("| **together** | " + " | ".join(f"**{each}**" for each in shares) + " |")

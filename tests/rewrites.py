@@ -218,7 +218,9 @@ def around(name: str, width: int = 6, seed: int = 0) -> Program:
     if result in TO_VECTOR:
         if result == "tokens":
             steps.append(Step("linear", (len(steps),), MEANINGS["linear"].first))
-        steps.append(Step(TO_VECTOR[result][0], (len(steps),), MEANINGS[TO_VECTOR[result][0]].first))
+        steps.append(
+            Step(TO_VECTOR[result][0], (len(steps),), MEANINGS[TO_VECTOR[result][0]].first)
+        )
     steps.append(Step("head", (len(steps),), "linear"))
     return Program(space, width, seed, tuple(steps))
 
@@ -328,9 +330,7 @@ def deviation(case: Case, preset: str, explain: Explain | None = None) -> float:
     """How far the rewritten program's map is off, of max |R|."""
     explain = explain or explained(preset)
     x = case.program.input()
-    expected, mine = (
-        explain(Network(each), x) for each in (case.program, case.rewritten(preset))
-    )
+    expected, mine = (explain(Network(each), x) for each in (case.program, case.rewritten(preset)))
     return float((mine - expected).abs().max() / expected.abs().max())
 
 

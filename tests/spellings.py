@@ -119,10 +119,7 @@ LINEAR.also(
         "addmm": lambda m, x: _addmm(m, x),
         "tensordot": lambda m, x: torch.tensordot(x, m.weight, ([-1], [1])) + m.bias,
         "rows apart": lambda m, x: torch.cat(
-            [
-                F.linear(x, w, b)
-                for w, b in zip(m.weight.chunk(2), m.bias.chunk(2), strict=True)
-            ],
+            [F.linear(x, w, b) for w, b in zip(m.weight.chunk(2), m.bias.chunk(2), strict=True)],
             -1,
         ),
         "bias by itself": lambda m, x: torch.add(F.linear(x, m.weight), m.bias),
@@ -267,7 +264,9 @@ def shaken(norm: Any) -> Any:
     with torch.no_grad():
         for name, each in norm.state_dict().items():
             if each.is_floating_point():
-                each.uniform_(0.5, 1.5) if "var" in name or "weight" in name else each.normal_(0, 0.3)
+                each.uniform_(0.5, 1.5) if "var" in name or "weight" in name else each.normal_(
+                    0, 0.3
+                )
     return norm
 
 
@@ -388,7 +387,9 @@ LAYER_NORM.also(
         ),
         "rsqrt": lambda m, x: _rsqrt_norm(m, x - x.mean(-1, keepdim=True)),
         "pow(-0.5)": lambda m, x: (
-            (x - x.mean(-1, True)) * (x.var(-1, correction=0, keepdim=True) + m.eps) ** -0.5 * m.weight
+            (x - x.mean(-1, True))
+            * (x.var(-1, correction=0, keepdim=True) + m.eps) ** -0.5
+            * m.weight
             + m.bias
         ),
         "var_mean": lambda m, x: _by_var_mean(m, x),
@@ -436,9 +437,7 @@ RMS_NORM.also(
             m.weight * (x / torch.sqrt(torch.mean(x**2, -1, True) + m.eps))
         ),
         "norm": lambda m, x: (
-            x
-            / (x.norm(dim=-1, keepdim=True).square() / x.shape[-1] + m.eps).sqrt()
-            * m.weight
+            x / (x.norm(dim=-1, keepdim=True).square() / x.shape[-1] + m.eps).sqrt() * m.weight
         ),
         "einsum": lambda m, x: (
             x
@@ -451,7 +450,8 @@ RMS_NORM.also(
             * m.weight
         ),
         "in float64": lambda m, x: (
-            (x.double() * (x.double().square().mean(-1, True) + m.eps).rsqrt()).type_as(x) * m.weight
+            (x.double() * (x.double().square().mean(-1, True) + m.eps).rsqrt()).type_as(x)
+            * m.weight
         ),
     },
 )
@@ -472,9 +472,7 @@ L2_NORM.also(
         "norm to the power": lambda m, x: x * x.norm(2, -1, True).reciprocal(),
     },
 )
-GROUP_NORM = meaning(
-    "group norm", "image", lambda d: shaken(nn.GroupNorm(2, d)), lambda m, x: m(x)
-)
+GROUP_NORM = meaning("group norm", "image", lambda d: shaken(nn.GroupNorm(2, d)), lambda m, x: m(x))
 
 
 def _by_groups(m: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -508,9 +506,7 @@ INSTANCE_NORM = meaning(
 INSTANCE_NORM.also(
     NORM,
     **{
-        "F.instance_norm": lambda m, x: F.instance_norm(
-            x, weight=m.weight, bias=m.bias, eps=m.eps
-        ),
+        "F.instance_norm": lambda m, x: F.instance_norm(x, weight=m.weight, bias=m.bias, eps=m.eps),
         "one group a channel": lambda m, x: F.group_norm(
             x, m.num_features, m.weight, m.bias, m.eps
         ),
@@ -638,9 +634,7 @@ SIGMOIDS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
         0.5 - 0.5 * torch.tanh(z / 2),
     ),
     "exp(logsigmoid)": lambda z: (F.logsigmoid(z).exp(), F.logsigmoid(-z).exp()),
-    "softmax of two": lambda z: (
-        torch.stack([z, torch.zeros_like(z)], -1).softmax(-1).unbind(-1)
-    ),
+    "softmax of two": lambda z: torch.stack([z, torch.zeros_like(z)], -1).softmax(-1).unbind(-1),
     "expit": lambda z: (torch.special.expit(z), 1 - torch.special.expit(z)),
     "half of 2σ": lambda z: (2 * z.sigmoid() * 0.5, (2 - 2 * z.sigmoid()) / 2),
     "complement by neg": lambda z: (z.sigmoid(), -z.sigmoid() + 1),
@@ -651,7 +645,10 @@ HARD_SIGMOIDS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     "relu6(z + 3) / 6": lambda z: (F.relu6(z + 3) / 6, 1 - F.relu6(z + 3) / 6),
     "relu6 twice": lambda z: (F.relu6(z + 3) * (1 / 6), F.relu6(3 - z) / 6),
     "clamp": lambda z: (torch.clamp(z / 6 + 0.5, 0, 1), torch.clamp(0.5 - z / 6, 0, 1)),
-    "hardtanh": lambda z: (F.hardtanh(z / 6 + 0.5, 0.0, 1.0), 1 - F.hardtanh(z / 6 + 0.5, 0.0, 1.0)),
+    "hardtanh": lambda z: (
+        F.hardtanh(z / 6 + 0.5, 0.0, 1.0),
+        1 - F.hardtanh(z / 6 + 0.5, 0.0, 1.0),
+    ),
     "clamp(0, 6)": lambda z: ((z + 3).clamp(0, 6) / 6, 1 - (z + 3).clamp(0, 6) / 6),
 }
 
@@ -724,21 +721,16 @@ for _name, _make, _table in (
     meaning(
         _name,
         "image",
-        lambda d, make=_make: Parts(
-            pool=nn.AdaptiveAvgPool2d(1), z=nn.Linear(d, d), gate=make()
-        ),
+        lambda d, make=_make: Parts(pool=nn.AdaptiveAvgPool2d(1), z=nn.Linear(d, d), gate=make()),
         lambda m, x: x * m.gate(m.z(m.pool(x).flatten(1))).unsqueeze(-1).unsqueeze(-1),
     ).also(
         GATE,
-        **{
-            name: lambda m, x, f=f: _excited(m, x, f, x.mean((2, 3)))
-            for name, f in _table.items()
-        },
+        **{name: lambda m, x, f=f: _excited(m, x, f, x.mean((2, 3))) for name, f in _table.items()},
         **{
             "gate expanded": lambda m, x: (
                 m.gate(m.z(x.flatten(2).mean(-1)))[..., None, None].expand_as(x) * x
             ),
-            "gate divided off": lambda m, x: x / (1 / m.gate(m.z(x.mean((2, 3))))).view(-1, x.shape[1], 1, 1),
+            "gate divided off": lambda m, x: x / (1 / m.gate(m.z(x.mean((2, 3)))))[..., None, None],
         },
     )
 
@@ -781,9 +773,9 @@ EXPERTS.also(
         "stacked": lambda m, x: (
             m.softmax(m.router(x)).unsqueeze(-1) * torch.stack([m.one(x), m.two(x)], -2)
         ).sum(-2),
-        "sigmoid of the difference": lambda m, x: (
-            lambda g: g * m.one(x) + (1 - g) * m.two(x)
-        )(torch.sigmoid(m.router(x)[..., :1] - m.router(x)[..., 1:])),
+        "sigmoid of the difference": lambda m, x: (lambda g: g * m.one(x) + (1 - g) * m.two(x))(
+            torch.sigmoid(m.router(x)[..., :1] - m.router(x)[..., 1:])
+        ),
     },
 )
 
@@ -856,9 +848,7 @@ SWIGLU.also(
         "other bracketing": lambda m, x: (lambda a: a * (a.sigmoid() * m.b(x)))(m.a(x)),
     },
 )
-SQUARE = meaning(
-    "square", "features", lambda d: nn.Linear(d, d), lambda m, x: m(x).square()
-)
+SQUARE = meaning("square", "features", lambda d: nn.Linear(d, d), lambda m, x: m(x).square())
 SQUARE.also(
     PRODUCT,
     **{
@@ -900,9 +890,9 @@ SUMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "negative subtracted": lambda a, b, c: a - (-b) + c,
     "alpha": lambda a, b, c: torch.add(a + b, c / 2, alpha=2),
     "twice the half": lambda a, b, c: 2 * (a / 2 + b / 2 + c / 2),
-    "concatenated": lambda a, b, c: (
-        torch.cat([a.unsqueeze(1), b.unsqueeze(1), c.unsqueeze(1)], 1).sum(1)
-    ),
+    "concatenated": lambda a, b, c: torch.cat(
+        [a.unsqueeze(1), b.unsqueeze(1), c.unsqueeze(1)], 1
+    ).sum(1),
 }
 
 
@@ -927,9 +917,9 @@ for _space in ("vector", "tokens", "image"):
     meaning(
         f"sum of three in {_space}", _space, _nothing, lambda m, a, b, c: a + b + c, operands=3
     ).also(SUM, **{k: lambda m, a, b, c, f=f: f(a, b, c) for k, f in SUMS.items()})
-    meaning(
-        f"difference in {_space}", _space, _nothing, lambda m, a, b: a - b, operands=2
-    ).also(SUM, **{k: lambda m, a, b, f=f: f(a, b) for k, f in DIFFERENCES.items()})
+    meaning(f"difference in {_space}", _space, _nothing, lambda m, a, b: a - b, operands=2).also(
+        SUM, **{k: lambda m, a, b, f=f: f(a, b) for k, f in DIFFERENCES.items()}
+    )
 
 # --- pooling --------------------------------------------------------------------------------------
 
@@ -976,9 +966,7 @@ TOKENS_OF_IMAGE.also(
         ),
     },
 )
-MEAN_TOKENS = meaning(
-    "mean of tokens", "tokens", _nothing, lambda m, x: x.mean(1), result="vector"
-)
+MEAN_TOKENS = meaning("mean of tokens", "tokens", _nothing, lambda m, x: x.mean(1), result="vector")
 MEAN_TOKENS.also(
     POOLING,
     **{
@@ -1063,9 +1051,7 @@ def _attention(d: int) -> nn.Module:
     return nn.MultiheadAttention(d, HEADS, batch_first=True)
 
 
-ATTEND = meaning(
-    "attention", "tokens", _attention, lambda m, x: m(x, x, x, need_weights=False)[0]
-)
+ATTEND = meaning("attention", "tokens", _attention, lambda m, x: m(x, x, x, need_weights=False)[0])
 ATTEND.also(
     ATTENTION,
     **{
@@ -1092,9 +1078,7 @@ ATTEND.also(
             )
         ),
         "bmm": _by_heads(_flat_bmm),
-        "transposed": _by_heads(
-            lambda q, k, v: (v.mT @ ((k @ q.mT) * _scale(q)).softmax(-2)).mT
-        ),
+        "transposed": _by_heads(lambda q, k, v: (v.mT @ ((k @ q.mT) * _scale(q)).softmax(-2)).mT),
         "dropout between": _by_heads(
             lambda q, k, v: F.dropout(((q @ k.mT) * _scale(q)).softmax(-1), 0.1, False) @ v
         ),
@@ -1103,9 +1087,7 @@ ATTEND.also(
 ATTEND.also(
     SOFTMAX,
     **{
-        f"softmax by {name}": _by_heads(
-            lambda q, k, v, f=f: f((q @ k.mT) * _scale(q)) @ v
-        )
+        f"softmax by {name}": _by_heads(lambda q, k, v, f=f: f((q @ k.mT) * _scale(q)) @ v)
         for name, f in SOFTMAXES.items()
         if name != "transposed"
     },
@@ -1133,9 +1115,7 @@ CAUSAL.also(
             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=FLOAT_MASK)
         ),
         "masked_fill": _by_heads(
-            lambda q, k, v: (
-                ((q @ k.mT) * _scale(q)).masked_fill(HIDDEN, -math.inf).softmax(-1) @ v
-            )
+            lambda q, k, v: ((q @ k.mT) * _scale(q)).masked_fill(HIDDEN, -math.inf).softmax(-1) @ v
         ),
         "mask added": _by_heads(
             lambda q, k, v: ((q @ k.mT) * _scale(q) + FLOAT_MASK).softmax(-1) @ v
@@ -1144,9 +1124,7 @@ CAUSAL.also(
             lambda q, k, v: ((q @ k.mT) * _scale(q) - 1e9 * HIDDEN.double()).softmax(-1) @ v
         ),
         "where": _by_heads(
-            lambda q, k, v: (
-                torch.where(HIDDEN, -math.inf, (q @ k.mT) * _scale(q)).softmax(-1) @ v
-            )
+            lambda q, k, v: torch.where(HIDDEN, -math.inf, (q @ k.mT) * _scale(q)).softmax(-1) @ v
         ),
         "large number by where": _by_heads(
             lambda q, k, v: torch.where(~HIDDEN, (q @ k.mT) * _scale(q), -1e9).softmax(-1) @ v
@@ -1212,9 +1190,7 @@ def _gru_mixed(mix: Callable[..., Tensor], *gate: Any) -> Callable[..., Tensor]:
     return _unrolled(lambda m, x, h: _gru(m, x, h, mix, *gate))
 
 
-GRU = meaning(
-    "GRU", "tokens", lambda d: nn.GRU(d, d, batch_first=True), lambda m, x: m(x)[0]
-)
+GRU = meaning("GRU", "tokens", lambda d: nn.GRU(d, d, batch_first=True), lambda m, x: m(x)[0])
 GRU.also(RECURRENCE, _cell, **{"cells": _looped})
 GRU.also(
     RECURRENCE,
@@ -1255,9 +1231,7 @@ def _lstm_at_once(m: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]
     return o.sigmoid() * c.tanh(), c
 
 
-LSTM = meaning(
-    "LSTM", "tokens", lambda d: nn.LSTM(d, d, batch_first=True), lambda m, x: m(x)[0]
-)
+LSTM = meaning("LSTM", "tokens", lambda d: nn.LSTM(d, d, batch_first=True), lambda m, x: m(x)[0])
 LSTM.also(RECURRENCE, _cell, **{"cells": _looped})
 LSTM.also(
     RECURRENCE,
@@ -1269,9 +1243,7 @@ LSTM.also(
         "one matrix": _unrolled(_lstm_at_once, 2),
     },
 )
-RNN = meaning(
-    "RNN", "tokens", lambda d: nn.RNN(d, d, batch_first=True), lambda m, x: m(x)[0]
-)
+RNN = meaning("RNN", "tokens", lambda d: nn.RNN(d, d, batch_first=True), lambda m, x: m(x)[0])
 RNN.also(RECURRENCE, _cell, **{"cells": _looped})
 RNN.also(
     RECURRENCE,
@@ -1413,7 +1385,9 @@ IDENTITIES: dict[str, Identity] = {
             "flatten, unflatten": lambda x, s: x.flatten(1).unflatten(1, s),
             "view as rows": lambda x, s: x.contiguous().view(-1, s[-1]).view(-1, *s),
             "transpose and back": lambda x, s: x.transpose(0, -1).transpose(0, -1),
-            "permute and back": lambda x, s: x[None].permute(1, 0, *range(2, 2 + len(s))).squeeze(1),
+            "permute and back": lambda x, s: (
+                x[None].permute(1, 0, *range(2, 2 + len(s))).squeeze(1)
+            ),
             "contiguous": lambda x, s: x.contiguous(),
             "clone": lambda x, s: x.clone(),
             "to": lambda x, s: x.to(torch.float64),
@@ -1437,7 +1411,9 @@ IDENTITIES: dict[str, Identity] = {
             "narrow": lambda x, s: x.narrow(-1, 0, s[-1]),
             "movedim": lambda x, s: x.movedim(-1, 1).movedim(1, -1),
             "where true": lambda x, s: torch.where(torch.ones(s, dtype=torch.bool), x, 0.0),
-            "masked_fill of nothing": lambda x, s: x.masked_fill(torch.zeros(s, dtype=torch.bool), 1.0),
+            "masked_fill of nothing": lambda x, s: x.masked_fill(
+                torch.zeros(s, dtype=torch.bool), 1.0
+            ),
         }.items()
     },
     "nn.Dropout": Identity(NOTHING, lambda m, x, s: m(x), nn.Dropout),
@@ -1450,7 +1426,7 @@ IDENTITIES: dict[str, Identity] = {
         for name, f in {
             "x * 3 / 3": lambda x: x * 3 / 3,
             "x / -2 * -2": lambda x: x / -2 * -2,
-            "-(-x)": lambda x: -(-x),
+            "negated twice": lambda x: -x.neg(),
             "mul, div": lambda x: torch.div(torch.mul(x, 4.0), 4.0),
             "in place": lambda x: x.clone().mul_(8).div_(8),
             "times one": lambda x: x * torch.ones((), dtype=torch.double),
