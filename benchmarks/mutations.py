@@ -65,14 +65,9 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target(
             "lrp_fx/canonize/vocabulary.py",
             ("tests/test_canonize.py", ONE_MAP, "tests/test_capture.py"),
-            ("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill", "_convolution")
-            + (
-                "_convolution_padding",
-                "_matmul",
-                "_addmm",
-                "_baddbmm",
-                "_instance_norm",
-                "_einsum",
+            tuple(
+                "one_vocabulary cut_surplus _dropout _pow _copy _fill _convolution _convolution_padding"
+                " _matmul _addmm _baddbmm _instance_norm _einsum".split()
             ),
         ),
     ),
