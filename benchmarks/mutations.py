@@ -66,10 +66,35 @@ SUITES: dict[str, tuple[Target, ...]] = {
             "lrp_fx/canonize/vocabulary.py",
             ("tests/test_canonize.py", ONE_MAP, "tests/test_capture.py"),
             tuple(
-                "one_vocabulary cut_surplus _dropout _pow _copy _fill _convolution _convolution_padding"
-                " _matmul _addmm _baddbmm _instance_norm _einsum".split()
+                [
+                    "one_vocabulary",
+                    "cut_surplus",
+                    "_dropout",
+                    "_pow",
+                    "_copy",
+                    "_fill",
+                    "_convolution",
+                    "_convolution_padding",
+                    "_matmul",
+                    "_addmm",
+                    "_baddbmm",
+                    "_instance_norm",
+                    "_einsum",
+                ]
             ),
         ),
+    ),
+    "gates": tuple(
+        Target(file, ("tests/test_meanings.py", "tests/test_norms_and_products.py", ONE_MAP))
+        for file in (
+            "lrp_fx/relevance/saturation.py",
+            "lrp_fx/relevance/cones.py",
+            "lrp_fx/relevance/factors.py",
+            "lrp_fx/relevance/product.py",
+            "lrp_fx/canonize/spellings.py",
+            "lrp_fx/probabilities.py",
+            "lrp_fx/literals.py",
+        )
     ),
 }
 

@@ -392,7 +392,6 @@ LAYER_NORM.also(
             * m.weight
             + m.bias
         ),
-        "var_mean": lambda m, x: _by_var_mean(m, x),
         "mean square less squared mean": lambda m, x: (
             (x - x.mean(-1, keepdim=True))
             * torch.rsqrt((x * x).mean(-1, True) - x.mean(-1, True) ** 2 + m.eps)
@@ -418,11 +417,6 @@ LAYER_NORM.also(
 def _rsqrt_norm(m: nn.LayerNorm, centred: Tensor) -> Tensor:
     scale = torch.rsqrt(torch.mean(centred * centred, -1, keepdim=True) + m.eps)
     return m.bias + m.weight * (centred * scale)
-
-
-def _by_var_mean(m: nn.LayerNorm, x: Tensor) -> Tensor:
-    variance, mean = torch.var_mean(x, -1, unbiased=False, keepdim=True)
-    return (x - mean) / (variance + m.eps).sqrt() * m.weight + m.bias
 
 
 RMS_NORM = meaning(
@@ -461,7 +455,6 @@ L2_NORM.also(
     **{
         "x / x.norm()": lambda m, x: x / x.norm(dim=-1, keepdim=True),
         "linalg": lambda m, x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True),
-        "linalg.norm": lambda m, x: x / torch.linalg.norm(x, dim=-1, keepdim=True).clamp(min=1e-12),
         "sqrt of the sum": lambda m, x: x / x.square().sum(-1, keepdim=True).sqrt(),
         "rsqrt of the sum": lambda m, x: x * torch.rsqrt((x * x).sum(-1, keepdim=True)),
         "power": lambda m, x: x * (x**2).sum(-1, True).pow(-0.5),
@@ -808,7 +801,6 @@ THREE.also(
         "views between": _three(lambda a, b, c: (a * b).unsqueeze(1).squeeze(1).contiguous() * c),
         "constants between": _three(lambda a, b, c: (a * 2 * b) * (c / 2)),
         "signs between": _three(lambda a, b, c: -(a * b) * -c),
-        "prod": _three(lambda a, b, c: torch.stack([a, b, c]).prod(0)),
     },
 )
 GATED_PRODUCT = meaning(
@@ -1190,7 +1182,16 @@ def _gru_mixed(mix: Callable[..., Tensor], *gate: Any) -> Callable[..., Tensor]:
     return _unrolled(lambda m, x, h: _gru(m, x, h, mix, *gate))
 
 
-GRU = meaning("GRU", "tokens", lambda d: nn.GRU(d, d, batch_first=True), lambda m, x: m(x)[0])
+def _gru_layer(d: int) -> nn.Module:
+    """Without ``b`` in ``r ⊙ (U h + b)``: before the first step, where h = 0, that is r times a constant,
+    which the layer books as a bias, and a product as the relevance of r."""
+    layer = nn.GRU(d, d, batch_first=True)
+    with torch.no_grad():
+        layer.bias_hh_l0[2 * d :] = 0
+    return layer
+
+
+GRU = meaning("GRU", "tokens", _gru_layer, lambda m, x: m(x)[0])
 GRU.also(RECURRENCE, _cell, **{"cells": _looped})
 GRU.also(
     RECURRENCE,
