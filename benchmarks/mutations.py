@@ -47,6 +47,8 @@ class Target:
 
 
 ONE_MAP = "tests/test_rewrites.py"
+CANONICAL = ("tests/test_canonize.py", ONE_MAP)
+MEANINGS = ("tests/test_meanings.py", "tests/test_norms_and_products.py", ONE_MAP)
 SUITES: dict[str, tuple[Target, ...]] = {
     "rules": (
         Target(
@@ -55,46 +57,36 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
     ),
     "canonize": (
+        Target("lrp_fx/canonize/attention.py", (*CANONICAL, "tests/test_encoder_layers.py")),
+        Target("lrp_fx/canonize/recurrent.py", (ONE_MAP, "tests/test_recurrent_twins.py")),
         Target(
-            "lrp_fx/canonize/batch_norm.py", ("tests/test_canonize.py", "tests/test_capture.py")
+            "lrp_fx/canonize/affine.py",
+            CANONICAL,
+            ("fold_affine", "_stays", "_scale_and_shift", "_units", "_fits"),
         ),
-        Target(
-            "lrp_fx/canonize/attention.py", ("tests/test_canonize.py", ONE_MAP, "-k", "attention")
-        ),
-        Target("lrp_fx/canonize/recurrent.py", (ONE_MAP, "-k", "LSTM or GRU or RNN")),
+        Target("lrp_fx/canonize/products.py", CANONICAL),
         Target(
             "lrp_fx/canonize/vocabulary.py",
-            ("tests/test_canonize.py", ONE_MAP, "tests/test_capture.py"),
-            tuple(
-                [
-                    "one_vocabulary",
-                    "cut_surplus",
-                    "_dropout",
-                    "_pow",
-                    "_copy",
-                    "_fill",
-                    "_convolution",
-                    "_convolution_padding",
-                    "_matmul",
-                    "_addmm",
-                    "_baddbmm",
-                    "_instance_norm",
-                    "_einsum",
-                ]
+            (*CANONICAL, "tests/test_capture.py"),
+            (
+                *("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill"),
+                *("_convolution", "_convolution_padding", "_addmm", "_baddbmm", "_instance_norm"),
             ),
         ),
     ),
-    "gates": tuple(
-        Target(file, ("tests/test_meanings.py", "tests/test_norms_and_products.py", ONE_MAP))
-        for file in (
+    "gates": (
+        Target(
             "lrp_fx/relevance/saturation.py",
-            "lrp_fx/relevance/cones.py",
-            "lrp_fx/relevance/factors.py",
-            "lrp_fx/relevance/product.py",
+            MEANINGS,
+            ("Range", "_SATURATING", "_range", "_clamped", "_power", "_of_two", "_chosen"),
+        ),
+        Target("lrp_fx/relevance/product.py", MEANINGS),
+        Target(
             "lrp_fx/canonize/spellings.py",
-            "lrp_fx/probabilities.py",
-            "lrp_fx/literals.py",
-        )
+            MEANINGS,
+            ("_is_one_plus", "_sigmoid_of_negative", "_shift", "_quotient", "_without_shift"),
+        ),
+        Target("lrp_fx/probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
     ),
 }
 

@@ -1241,9 +1241,9 @@ LSTM.also(
         "gates by exp": _unrolled(
             lambda m, x, h, c: _lstm(m, x, h, c, lambda z: 1 / (1 + torch.exp(-z))), 2
         ),
-        "one matrix": _unrolled(_lstm_at_once, 2),
     },
 )
+LSTM.also(EXCEPT_ZERO, **{"one matrix for both": _unrolled(_lstm_at_once, 2)})
 RNN = meaning("RNN", "tokens", lambda d: nn.RNN(d, d, batch_first=True), lambda m, x: m(x)[0])
 RNN.also(RECURRENCE, _cell, **{"cells": _looped})
 RNN.also(
