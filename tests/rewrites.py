@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from spellings import CLASSES, IDENTITIES, MEANINGS, SIDE, TOKENS, Meaning, Size
@@ -183,12 +184,11 @@ def random_program(draw: random.Random, seed: int) -> Program:
     for _ in range(draw.randint(2, 4)):
         last = len(spaces) - 1
         same = [i for i in range(1, last) if spaces[i] == spaces[last]]
-        names = [
-            name
-            for name, each in MEANINGS.items()
-            if fits(each, spaces[last]) and each.operands <= 1 + len(same)
-        ]
-        name = draw.choice(names)
+        kinds: dict[str, list[str]] = {}
+        for name, each in MEANINGS.items():
+            if fits(each, spaces[last]) and each.operands <= 1 + len(same):
+                kinds.setdefault(each.kind, []).append(name)
+        name = draw.choice(kinds[draw.choice(list(kinds))])
         others = draw.sample(same, MEANINGS[name].operands - 1)
         add(name, (last, *others))
     if spaces[-1] in TO_VECTOR:
@@ -326,11 +326,15 @@ def same_function(case: Case, preset: str = "zero") -> bool:
     return a.shape == b.shape and bool((a - b).abs().max() <= SAME_FUNCTION * a.abs().max())
 
 
-def deviation(case: Case, preset: str, explain: Explain | None = None) -> float:
+@cache
+def map_of(program: Program, preset: str) -> Tensor:
+    """The library's map of a program, made once."""
+    return explained(preset)(Network(program), program.input())
+
+
+def deviation(case: Case, preset: str) -> float:
     """How far the rewritten program's map is off, of max |R|."""
-    explain = explain or explained(preset)
-    x = case.program.input()
-    expected, mine = (explain(Network(each), x) for each in (case.program, case.rewritten(preset)))
+    expected, mine = (map_of(each, preset) for each in (case.program, case.rewritten(preset)))
     return float((mine - expected).abs().max() / expected.abs().max())
 
 

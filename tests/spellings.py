@@ -68,6 +68,11 @@ class Meaning:
     def first(self) -> str:
         return next(iter(self.spellings))
 
+    @property
+    def kind(self) -> str:
+        """Of most rewrites."""
+        return list(self.spellings.values())[len(self.spellings) // 2].kind
+
 
 MEANINGS: dict[str, Meaning] = {}
 

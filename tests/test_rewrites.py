@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 import torch
 from rewrites import (
@@ -14,14 +12,12 @@ from rewrites import (
     around,
     deviation,
     every_case,
-    explained,
     random_case,
     report,
     same_function,
     shrunk,
 )
 from spellings import EXCEPT_ZERO, MEANINGS
-from torch import Tensor
 
 EXACT = 1e-9
 """Of max |R| in float64 under ε = 0: the same sums in another order, behind up to ten quotients."""
@@ -44,19 +40,12 @@ def tolerance(program: Program, preset: str) -> float:
     return EXACT if exact else STABILIZED
 
 
-@cache
-def map_of(program: Program, preset: str) -> Tensor:
-    return explained(preset)(Network(program), program.input())
-
-
 def assert_one_map(case: Case, preset: str) -> None:
     """The rewritten program's map is the program's; else an error that names the smallest rewrite."""
-    off = deviation(case, preset, map_of)
+    off = deviation(case, preset)
     if not off <= tolerance(case.program, preset):
-        small = shrunk(
-            case, lambda c: not deviation(c, preset, map_of) <= tolerance(c.program, preset)
-        )
-        pytest.fail(report(small, preset, deviation(small, preset, map_of)), pytrace=False)
+        small = shrunk(case, lambda c: not deviation(c, preset) <= tolerance(c.program, preset))
+        pytest.fail(report(small, preset, deviation(small, preset)), pytrace=False)
 
 
 def presets_of(seed: int) -> list[str]:
