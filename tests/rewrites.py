@@ -335,7 +335,8 @@ def map_of(program: Program, preset: str) -> Tensor:
 def deviation(case: Case, preset: str) -> float:
     """How far the rewritten program's map is off, of max |R|."""
     expected, mine = (map_of(each, preset) for each in (case.program, case.rewritten(preset)))
-    return float((mine - expected).abs().max() / expected.abs().max())
+    off, largest = (mine - expected).abs().max(), expected.abs().max()
+    return float(off / largest if largest else off)  # z⁺ may have nothing to give the relevance to
 
 
 def shrunk(case: Case, fails: Callable[[Case], bool]) -> Case:
