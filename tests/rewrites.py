@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx, composites, rules
 from lrp_fx.composites import Composite, operation
+from lrp_fx.errors import LRPError
 from lrp_fx.stabilizer import Stabilizer
 
 TINY = Stabilizer(1e-10)
@@ -341,11 +342,18 @@ def deviation(case: Case, preset: str) -> float:
 
 def shrunk(case: Case, fails: Callable[[Case], bool]) -> Case:
     """The smallest case that still fails: changes undone, then steps left out, one by one."""
+
+    def still_fails(each: Case) -> bool:
+        try:
+            return fails(each)
+        except LRPError:  # another model, and refused
+            return False
+
     smaller = True
     while smaller:
         smaller = False
         for each in (*_less_changes(case), *_less_steps(case)):
-            if fails(each):
+            if still_fails(each):
                 case, smaller = each, True
                 break
     return case
