@@ -64,6 +64,7 @@ TO_VECTOR = {
     "tokens": ("mean of tokens", "maximum of tokens", "last token"),
 }
 ENDS = [name for name, each in MEANINGS.items() if each.space == "logits"]
+MASKS = ("where", "masked_fill")
 TARGET = 1
 
 
@@ -282,7 +283,8 @@ def random_case(seed: int) -> Case:
                 name
                 for name, each in IDENTITIES.items()
                 # behind final probabilities only what leaves them probabilities
-                if i < len(program.steps) - 1 or each.kind != "constant factors inserted"
+                if i < len(program.steps) - 1
+                or (each.kind != "constant factors inserted" and not name.startswith(MASKS))
             ]
             changes.append(Change(i, behind=draw.choice(known)))
     return Case(program, tuple(changes))
