@@ -101,7 +101,8 @@ def outcome(tool: Tool, case: Case) -> float | str | None:
         return "not run"
     if isinstance(after, str):
         return "refused"
-    off = float((after - before).abs().max() / before.abs().max())
+    largest = float(before.abs().max()) or 1.0  # a map of zeros stays one
+    off = float((after - before).abs().max()) / largest
     return "NaN" if math.isnan(off) else off
 
 
