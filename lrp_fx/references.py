@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.boundary import documented
 from lrp_fx.checks import check_count, entries
 from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError
@@ -75,7 +74,6 @@ class References:
         if self.path.exists():
             self._load()
 
-    @documented
     def update(self, batches: Iterable[tuple[Any, Target]]) -> None:
         """Look at a data set, or at the part of it that was not seen yet.
 
@@ -100,7 +98,6 @@ class References:
                 self._save()
             start += size
 
-    @documented
     def top(self, layer: Layer, channel: int) -> tuple[list[int], list[float]]:
         """The places in the data set of a channel's most relevant samples, and its relevance there.
 
