@@ -89,7 +89,6 @@ SHARED: dict[str, Callable[[Tensor], Any]] = {
 }
 REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "FFT": (lambda y: torch.fft.rfft(y, dim=1).abs(), "its values are complex"),
-    "round": (lambda y: y.round(), "leaves out more of its value than it passes"),
     "heaviside": (lambda y: torch.heaviside(y, y), "it cannot be differentiated|has no derivative"),
     "a constant beside": (
         lambda y: y.logsumexp(1),
