@@ -73,6 +73,13 @@ def use_global(x: Tensor) -> Tensor:
     return x * GLOBAL["scale"]
 
 
+def use_later(x: Tensor) -> Tensor:
+    try:
+        return x * LATER  # type: ignore[name-defined, no-any-return]
+    except NameError:
+        return x
+
+
 def closed_over(values: list[float], factor: float = 1.0) -> Callable[[Tensor], Tensor]:
     def act(x: Tensor, by: float = factor) -> Tensor:
         return F.relu(x) * values[0] * by
@@ -100,6 +107,8 @@ class Holder(nn.Module):
         self.stack = [torch.ones(6).double()]
         self.plain_list = [nn.Linear(6, 6).double()]
         self.bound = self.table.get
+        self.alone, self.left, self.right = closed_over([1.0]), {"x": 1.0}, {}
+        self.named, self.large = {"x": 1.0}, [torch.ones(100_000).double()]
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.act(self.a(x)) * self.factor * self.listed[0] * self.table["scale"] * self.level
@@ -112,6 +121,12 @@ class Holder(nn.Module):
             * (1 if self.mode is Mode.A else -2)
             * (2 if "more" in self.exits else 1)
         )
+        h = (
+            use_later(self.alone(h))
+            * (2 if "x" in self.right else 1)
+            * (2 if "y" in self.named else 1)
+        )
+        h = h * self.large[0][5]
         h = use_global(self.part(self.closure(h))) * self.tensors["a"] * self.stack[0]
         return self.b(self.plain_list[0](h))
 
@@ -159,8 +174,20 @@ EDITS: dict[str, Callable[[Holder], Any]] = {
     "method": lambda m: setattr(m, "forward", types.MethodType(lambda s, x: s.b(s.a(x)), m)),
     "class of an object": lambda m: setattr(m.a, "__class__", Doubled),
     "hook": lambda m: m.b.register_forward_hook(lambda module, args, output: output * 2),
+    "what only a closure holds": lambda m: cell(m).cell_contents.__setitem__(0, 2.0),
+    "cell": lambda m: setattr(cell(m), "cell_contents", [2.0]),
+    "all attributes": lambda m: setattr(m.config, "__dict__", {"scale": 2.0, "hidden": 1.0}),
+    "moved to the next dict": lambda m: m.right.__setitem__("x", m.left.pop("x")),
+    "key": lambda m: m.named.__setitem__("y", m.named.pop("x")),
+    "new global": lambda m: globals().__setitem__("LATER", 2.0),
+    "one entry of a large tensor": lambda m: m.large[0].__setitem__(5, 2.0),
+    "form of a tensor": lambda m: setattr(m.stack[0], "data", m.stack[0].data[:1] * 2),
     "pre-hook": lambda m: m.b.register_forward_pre_hook(lambda module, args: (args[0] * 2,)),
 }
+
+
+def cell(m: Holder) -> types.CellType:
+    return m.alone.__closure__[0]  # type: ignore[no-any-return]
 
 
 class Doubled(nn.Linear):
@@ -172,6 +199,7 @@ class Doubled(nn.Linear):
 def _as_before() -> Any:
     yield
     Holder.level, GLOBAL["scale"] = 1.0, 1.0
+    globals().pop("LATER", None)
 
 
 def check(lrp: LRPFx, model: nn.Module, x: Tensor, composite: str | None, target: Any = 1) -> None:
@@ -197,6 +225,42 @@ def test_a_change_is_seen(edit: str) -> None:
     assert state.signature() != before
     check(lrp, model, x, "epsilon")
     assert not torch.equal(first, lrp.explained_output(x))
+
+
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "requires_grad": lambda p: p.requires_grad_(True),
+    "dtype": lambda p: setattr(p, "data", p.data.view(torch.int64)),
+    "shape": lambda p: setattr(p, "data", p.data[:2]),
+    "stride": lambda p: setattr(p, "data", p.data.t()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_the_forms_of_tensors_count_where_they_lie(form: str, is_registered: bool) -> None:
+    """In the same memory, at the same version."""
+    model = nn.Linear(4, 4).double().requires_grad_(False)
+    model.held = [torch.ones(4, 4).double()]
+    state = ModelState(model)
+    before = state.signature()
+    FORMS[form](model.weight if is_registered else model.held[0])
+    assert state.signature() != before
+
+
+def test_settings_of_torch_count() -> None:
+    state = ModelState(nn.Linear(1, 1))
+    before = state.signature()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert state.signature() != before
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert state.signature() == before
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        assert state.signature() != before
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
 
 
 @pytest.mark.parametrize("edit", ["train", "values", "training step", "same", "grad", "replaced"])
