@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import types
 from collections import OrderedDict, deque, namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -284,6 +285,59 @@ def test_what_does_not_count_changes_nothing(edit: str) -> None:
         else:
             model.a.weight = nn.Parameter(torch.randn(6, 4).double())
     assert state.signature() is before
+
+
+class of_class(property):
+    """A kind of property of a package's own."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        assert self.fget is not None
+        return self.fget(owner)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    yield
+
+
+class Decorated(nn.Linear):
+    """As the models of large packages are."""
+
+    @of_class
+    def kind(self) -> str:
+        return "decorated"
+
+    @guarded()
+    def make(self) -> None: ...
+
+    @functools.cached_property
+    def size(self) -> int:
+        return 3
+
+    @classmethod
+    def new(cls) -> Any:
+        return cls(1, 1)
+
+    @staticmethod
+    def double(x: Tensor) -> Tensor:
+        return 2 * x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.double(super().forward(x))
+
+
+def test_decorated_methods_can_be_signed() -> None:
+    """Otherwise each call on such a model would cost a forward pass more."""
+    model = Decorated(4, 3)
+    state = ModelState(model)
+    before = state.signature()
+    assert before.is_complete
+    original = Decorated.double
+    Decorated.double = staticmethod(lambda x: 3 * x)  # type: ignore[method-assign]
+    try:
+        assert state.signature() != before
+    finally:
+        Decorated.double = staticmethod(original)  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

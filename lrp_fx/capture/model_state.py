@@ -10,6 +10,7 @@ No code of the user runs here: no ``__eq__``, ``__hash__``, ``__repr__`` or ``__
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
@@ -494,9 +495,8 @@ _VIEWED: dict[type, Callable[[Any], Sequence[Any]]] = {
     types.BuiltinMethodType: lambda value: (value.__name__, value.__self__),
     types.MappingProxyType: lambda value: (dict(value),),
     functools.partial: lambda value: (value.func, value.args, value.keywords, value.__dict__),
-    staticmethod: lambda value: (value.__func__,),
-    classmethod: lambda value: (value.__func__,),
-    property: lambda value: (value.fget,),
+    # of a decorator, which makes a new one for each call
+    contextlib._GeneratorContextManager: lambda value: (value.func, value.args, value.kwds),
     slice: lambda value: (value.start, value.stop, value.step),
     range: lambda value: (value.start, value.stop, value.step),
     torch.device: lambda value: (value.type, value.index),
@@ -539,6 +539,9 @@ _CONTENTS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     numpy.ndarray: _array,
     numpy.generic: lambda v: ((str(v.dtype), numpy.generic.tobytes(v)), ()),
     BaseException: lambda v: ("error", (v.args,)),
+    property: lambda v: ("property", (v.fget,)),
+    staticmethod: lambda v: ("static", (v.__func__,)),
+    classmethod: lambda v: ("class", (v.__func__,)),
     types.SimpleNamespace: lambda v: ("namespace", (_dict_of(v),)),
 }
 """The content of built-in containers and values, and the values in them."""
