@@ -36,8 +36,8 @@ def fold_affine(
 ) -> None:
     """Fold a constant scale or shift into the linear operation before it, where that is exact.
 
-    It is where nobody else reads that one's output and the constant has one value for each unit. A
-    positive number alone changes no rule's shares and stays.
+    It is where nobody else reads that one's output and the constant has one value for each unit. The
+    size of a number alone changes no rule's shares and stays, so that values keep their bits.
 
     Args:
         graph: the graph to edit.
@@ -60,6 +60,8 @@ def fold_affine(
             continue
         constants = [part for part in parts if isinstance(part, fx.Node)]
         fits = all(_fits(c, linear, weight, module, batched) for c in constants)
+        if fits and not constants and _is_negative_factor(node, parts):
+            node, parts = _sign_apart(graph, node, linear), (-1, 0)
         if fits and (constants or not _stays(node, parts)):
             fold_into_previous(graph, node, linear, weight.shape, *parts, module=module)
             return
@@ -73,6 +75,22 @@ def _stays(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
     scale, shift = parts
     is_factor = shift == 0 and isinstance(scale, (int, float)) and scale > 0
     return bool(readers & _CLAMPS) or (is_factor and not readers & _AFFINE)
+
+
+def _is_negative_factor(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
+    """Whether ``node`` multiplies by a negative number, and its readers neither scale nor shift."""
+    scale, shift = parts
+    is_factor = shift == 0 and isinstance(scale, (int, float)) and scale < 0
+    return is_factor and scale != -1 and _AFFINE.isdisjoint(map(name_of, node.users))
+
+
+def _sign_apart(graph: fx.Graph, node: fx.Node, linear: fx.Node) -> fx.Node:
+    """``c · linear`` as ``|c| · (−linear)``; the negation."""
+    with graph.inserting_before(node):
+        negation = call_like(graph, node, aten.neg, linear)
+    number = next(v for v in (arguments(node)["other"], arguments(node)["self"]) if v is not linear)
+    node.args, node.kwargs = (negation, abs(number)), {}
+    return negation
 
 
 def _scale_and_shift(
