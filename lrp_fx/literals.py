@@ -19,6 +19,9 @@ _FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "
 }
 _SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
 
+_DEPTH = 6
+"""Steps that are compared: nobody repeats longer computations to write one function."""
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -72,3 +75,18 @@ def affine(node: fx.Node) -> Affine | None:
             return Affine(second, number, 0.0)
         return Affine(second, alpha * (1.0 if name == "add" else -1.0), number)
     return None
+
+
+def is_same(first: Any, second: Any, depth: int = _DEPTH) -> bool:
+    """Whether two values are one, or computed by equal calls from the same few steps before."""
+    if first is second:
+        return True
+    if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
+        if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+            pairs = zip(first, second, strict=False)
+            return len(first) == len(second) and all(is_same(a, b, depth) for a, b in pairs)
+        return type(first) is type(second) and bool(first == second)
+    is_call = packet_of(first.target) is not None or name_of(first) == "getitem"
+    if depth == 0 or not is_call or (first.op, first.target) != (second.op, second.target):
+        return False
+    return dict(first.kwargs) == dict(second.kwargs) and is_same(first.args, second.args, depth - 1)

@@ -126,6 +126,14 @@ GATES: dict[str, Function] = {
     "softmax of two": of_two,
     "exp / sum": share,
     "exp / (sum + ε)": safe_share,
+    "exp normalized": lambda z: F.normalize(z.exp(), p=1, dim=-1),
+    "exp / |exp|": lambda z: z.exp() / z.exp().norm(p=1, dim=-1, keepdim=True),
+    "exp / sum of |exp|": lambda z: z.exp() / z.exp().abs().sum(-1, keepdim=True),
+    "exp · 1 / sum": lambda z: z.exp() * (1 / z.exp().sum(-1, keepdim=True)),
+    "reciprocal of the sum · exp": lambda z: z.exp().sum(-1, True).reciprocal() * z.exp(),
+    "sum, and its dimension again": lambda z: z.exp() / z.exp().sum(-1)[:, None],
+    "share of softplus": lambda z: F.normalize(F.softplus(z), p=1, dim=-1),
+    "1 - exp(-softplus)": lambda z: 1 - torch.exp(-F.softplus(z)),
     "share of elu + 1": positive_share,
     "exp(log_softmax)": lambda z: F.log_softmax(z, -1).exp(),
     "exp(z - logsumexp)": lambda z: (z - z.logsumexp(-1, keepdim=True)).exp(),
@@ -211,6 +219,77 @@ def test_two_gates_alone_share() -> None:
     assert torch.equal(second, torch.full_like(second, 0.5))
 
 
+def by_two_exponentials(z: Tensor) -> Tensor:
+    return (torch.exp(2 * z) - 1) / (torch.exp(2 * z) + 1)
+
+
+TANHS: dict[str, Function] = {
+    "2 sigmoid(2 z) - 1": lambda z: 2 * torch.sigmoid(2 * z) - 1,
+    "1 - 2 sigmoid(-2 z)": lambda z: 1 - 2 * torch.sigmoid(-2 * z),
+    "2 (sigmoid(2 z) - 0.5)": lambda z: 2 * (torch.sigmoid(z * 2) - 0.5),
+    "2 / (1 + exp(-2 z)) - 1": lambda z: 2 / (1 + torch.exp(-2 * z)) - 1,
+    "1 - 2 / (exp(2 z) + 1)": lambda z: 1 - 2 / (torch.exp(2 * z) + 1),
+    "(exp(2 z) - 1) / (exp(2 z) + 1)": by_two_exponentials,
+    "(1 - exp(-2 z)) / (1 + exp(-2 z))": lambda z: -by_two_exponentials(-z),
+}
+WRITTEN_OUT: dict[str, tuple[Function, Function]] = {
+    **{name: (write, torch.tanh) for name, write in TANHS.items()},
+    "3 sigmoid - 1.5": (lambda z: 3 * z.sigmoid() - 1.5, lambda z: 1.5 * torch.tanh(z / 2)),
+    "2 hardsigmoid(3 z) - 1": (lambda z: 2 * F.hardsigmoid(3 * z) - 1, F.hardtanh),
+    "relu6(z + 3) - 3": (lambda z: F.relu6(z + 3) - 3, lambda z: z.clamp(-3, 3)),
+    "3 - relu6(z + 3)": (lambda z: 3 - F.relu6(z + 3), lambda z: -z.clamp(-3, 3)),
+    "2 clamp((z + 1) / 2, 0, 1) - 1": (lambda z: 2 * ((z + 1) / 2).clamp(0, 1) - 1, F.hardtanh),
+    "hardtanh(z + 1, 0, 2) - 1": (lambda z: F.hardtanh(z + 1, 0.0, 2.0) - 1, F.hardtanh),
+    "exp(z) - 1": (lambda z: torch.exp(z) - 1, torch.expm1),
+    "1 - exp(z)": (lambda z: 1 - torch.exp(z), lambda z: -torch.expm1(z)),
+    "elu": (lambda z: torch.where(z > 0, z, z.exp() - 1), F.elu),
+    "log(1 + |z|)": (lambda z: torch.log(1 + z.abs()), lambda z: torch.log1p(z.abs())),
+    "softplus": (lambda z: torch.log(1 + torch.exp(z)), F.softplus),
+    "logsigmoid": (lambda z: -torch.log(1 + torch.exp(-z)), F.logsigmoid),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_the_numbers_of_an_activation_take_nothing(name: str) -> None:
+    """An activation passes everything, also where it is written with numbers added."""
+    write, activation = WRITTEN_OUT[name]
+    mine, expected = (relevance(lambda m, x, f=f: f(m.a(x)), X) for f in (write, activation))
+    assert_same(mine, expected)
+    assert_same(expected, held(lambda m, x: m.a(x) * (activation(m.a(x)) / m.a(x)).detach(), X))
+
+
+KEPT_APART: dict[str, Function] = {
+    "z + 1": lambda z: z + 1,
+    "tanh + 1": lambda z: torch.tanh(z) + 1,
+    "2 sigmoid - 0.9": lambda z: 2 * torch.sigmoid(z) - 0.9,
+    "hardsigmoid - 1": lambda z: F.hardsigmoid(z) - 1,
+    "exp - 2": lambda z: torch.exp(z) - 2,
+    "relu6(z + 3) - 1": lambda z: F.relu6(z + 3) - 1,
+    "clamp of one end": lambda z: (z + 1).clamp(min=0) - 1,
+    "log(2 + |z|)": lambda z: torch.log(2 + z.abs()),
+    "tanh + unknown numbers": lambda z: 2 * torch.sigmoid(z) - torch.ones(5).cumsum(0) / 5,
+}
+
+
+@pytest.mark.parametrize("name", KEPT_APART)
+def test_other_numbers_that_are_added_take_their_share(name: str) -> None:
+    """What does not bring the value at rest to zero is a bias."""
+    function = KEPT_APART[name]
+    mine = relevance(lambda m, x: function(m.a(x)), X)
+    gain = function(Model(function).double().a(X))
+    output = Model(function).double().out(gain)[:, 1]
+    assert (mine.flatten(1).sum(1) - output).abs().max() > 0.01 * output.abs().max()
+
+
+def test_a_share_that_is_a_softmax() -> None:
+    """As a value of its own it gets what a softmax gets."""
+    expected = relevance(lambda m, x: m.b(x).softmax(-1), X)
+    for name in ("exp normalized", "exp / |exp|", "exp · 1 / sum", "reciprocal of the sum · exp"):
+        assert_same(relevance(lambda m, x, f=GATES[name]: f(m.b(x)), X), expected)
+    large = relevance(lambda m, x: m.b(x).exp() / m.b(x).exp().sum(-1, True).clamp_min(0.5), X)
+    assert (large - expected).abs().max() > 0.01 * expected.abs().max()
+
+
 # Hand-written cells
 
 
@@ -287,6 +366,8 @@ NORMS: dict[str, Function] = {
     "rsqrt": lambda v: (v * torch.rsqrt((v * v).mean(1, keepdim=True))) / math.sqrt(5),
     "scaled": lambda v: 3 * v / (3 * v).norm(dim=1, keepdim=True),
     "einsum": einsum_norm,
+    "einsum by an ellipsis": lambda v: v / torch.einsum("...d,...d->...", v, v).sqrt().unsqueeze(1),
+    "power": lambda v: v * (v**2).sum(-1, True).pow(-0.5),
     "bmm": bmm_norm,
     "matmul": matmul_norm,
     "bmm of reshaped": reshaped_norm,
@@ -409,6 +490,8 @@ DOTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "product": lambda u, v: (u * v).sum(-1),
     "einsum": lambda u, v: torch.einsum("nd,nd->n", u, v),
     "einsum, other order": lambda u, v: torch.einsum("nd,dn->n", u, v.t()),
+    "einsum by an ellipsis": lambda u, v: torch.einsum("...d,...d->...", u, v),
+    "einsum, order": lambda u, v: torch.einsum("...nd,...dn->...n", u[None], v.t()).flatten(),
     "bmm": lambda u, v: torch.bmm(u.unsqueeze(1), v.unsqueeze(2)).flatten(),
     "matmul": lambda u, v: (u.unsqueeze(-2) @ v.unsqueeze(-1)).flatten(),
     "matmul by indices": lambda u, v: (u[:, None] @ v[:, :, None]).flatten(),

@@ -15,12 +15,15 @@ from torch import fx
 
 from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by
-from lrp_fx.literals import affine, literal
+from lrp_fx.contractions import ELLIPSIS
+from lrp_fx.literals import affine, is_same, literal
 
 Rewriting = Callable[[fx.Node, fx.Graph], "fx.Node | None"]
 _ROUNDING = 1e-12
 _STEPS = 4
 """Nobody scales and shifts a tanh in more steps than these; long chains of numbers are not searched."""
+_SAFETY = 1e-9
+"""No sum of exponentials comes so near to zero, unless all of their arguments are below -20."""
 
 
 def one_spelling(graph: fx.Graph) -> None:
@@ -85,55 +88,143 @@ def _reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _shift(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``(1 ± tanh(z)) / 2`` as ``sigmoid(±2 z)``; ``z - logsumexp(z)`` as ``log_softmax(z)``."""
+    """Numbers around a function that belong to it; ``z - logsumexp(z)`` as ``log_softmax(z)``.
+
+    ``(1 ± tanh(z)) / 2`` is ``sigmoid(±2 z)``. Numbers that bring the value at rest to zero make a
+    function of what they surround: ``2 sigmoid(2 z) - 1`` is ``tanh(z)``, and takes no relevance.
+    """
     if name_of(node) == "sub":
         b = arguments(node)
         log_softmax = _log_softmax(node, graph, b["self"], b["other"]) if b["alpha"] == 1 else None
         if log_softmax is not None:
             return log_softmax
-    scale, shift, value = 1.0, 0.0, node
+    scale, shift, inner = _unwound(node)
+    if shift == 0:
+        return None
+    if _is(inner, "tanh") and _are(abs(scale), 0.5) and _are(shift, 0.5):
+        doubled = _scaled(graph, node, inner.args[0], math.copysign(2.0, scale))
+        return call_like(graph, node, aten.sigmoid, doubled)
+    if _is(inner, "exp") and _are(scale, -shift):
+        return _scaled(graph, node, call_like(graph, node, aten.expm1, inner.args[0]), scale)
+    if _is(inner, *_ODD) and _are(scale, -2 * shift):
+        function, factor = _ODD[name_of(inner)]
+        odd = function(graph, node, _scaled(graph, node, inner.args[0], factor))
+        return _scaled(graph, node, odd, scale / 2)
+    return _clamp(node, graph, scale, shift, inner)
+
+
+def _unwound(value: Any) -> tuple[float, float, Any]:
+    """A value as ``scale · inner + shift`` with numbers."""
+    scale, shift = 1.0, 0.0
     for _ in range(_STEPS):
-        form = affine(value)
+        form = affine(value) if isinstance(value, fx.Node) else None
         if form is None:
             break
         scale, shift, value = scale * form.scale, scale * form.shift + shift, form.operand
-    is_unit = abs(abs(scale) - 0.5) <= _ROUNDING and abs(shift - 0.5) <= _ROUNDING
-    if not is_unit or not _is(value, "tanh"):
+    return scale, shift, value
+
+
+def _are(first: float, second: float) -> bool:
+    """Whether two numbers that were computed differ by their rounding alone."""
+    return abs(first - second) <= _ROUNDING * max(abs(first), abs(second))
+
+
+def _scaled(graph: fx.Graph, node: fx.Node, value: Any, factor: float) -> Any:
+    """``factor · value``, of which the value may be a multiple of what is there already."""
+    form = affine(value) if isinstance(value, fx.Node) else None
+    if form is not None and form.shift == 0 and form.scale * factor == 1:
+        return form.operand
+    return value if factor == 1 else call_like(graph, node, aten.mul, value, factor)
+
+
+_ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
+    "sigmoid": (lambda graph, node, z: call_like(graph, node, aten.tanh, z), 0.5),
+    "hardsigmoid": (lambda graph, node, z: call_like(graph, node, aten.hardtanh, z, -1, 1), 1 / 3),
+}
+"""``2 f(z) - 1`` as a function of a multiple of z."""
+_ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
+    "relu6": lambda b: (0, 6),
+    "hardtanh": lambda b: (b["min_val"], b["max_val"]),
+    "clamp": lambda b: (b["min"], b["max"]),
+}
+
+
+def _clamp(
+    node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
+) -> fx.Node | None:
+    """``relu6(z + 3) - 3`` as ``clamp(z, -3, 3)``: a shift before a clamp that is undone behind it."""
+    if not _is(inner, *_ENDS):
         return None
-    argument = value.args[0]
-    double = math.copysign(2.0, scale)
-    form = affine(argument) if isinstance(argument, fx.Node) else None
-    if form is not None and form.shift == 0 and form.scale * double == 1:
-        return call_like(graph, node, aten.sigmoid, form.operand)
-    doubled = call_like(graph, node, aten.mul, argument, double)
-    return call_like(graph, node, aten.sigmoid, doubled)
+    ends = [literal(end) for end in _ENDS[name_of(inner)](arguments(inner))]
+    before, offset, z = _unwound(inner.args[0])
+    if ends[0] is None or ends[1] is None or not _are(scale * offset, -shift):
+        return None
+    low, high = sorted(scale * end + shift for end in ends if end is not None)
+    return call_like(graph, node, aten.hardtanh, _scaled(graph, node, z, scale * before), low, high)
 
 
 # Softmaxes
 
 
 def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, and a number divided by ``1 + exp(z)``."""
+    """``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, and a number divided by ``1 + exp(z)``.
+
+    Also ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``.
+    """
     b = arguments(node)
-    over, under = b["self"], b["other"]
-    if b.get("rounding_mode") is not None or not isinstance(under, fx.Node):
+    if b.get("rounding_mode") is not None:
+        return None
+    return _ratio(node, graph, b["self"], b["other"])
+
+
+def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
+    if not isinstance(under, fx.Node):
         return None
     z = _is_one_plus(under)
     if z is not None and literal(over) is not None:
         gate = _sigmoid_of_negative(graph, node, z)
         return call_like(graph, node, aten.mul, gate, literal(over))
+    scale, shift, inner = _unwound(over)
+    if z is not None and shift == 0 and _is(inner, "expm1") and is_same(inner.args[0], z):
+        tanh = call_like(graph, node, aten.tanh, _scaled(graph, node, z, 0.5))
+        return _scaled(graph, node, tanh, scale)
     if not _is(over, "exp"):
         return None
     logits = over.args[0]
-    if z is not None and z is logits:
+    if z is not None and is_same(z, logits):
         return call_like(graph, node, aten.sigmoid, logits)
-    under = _before_spreading(under)
-    if not _is(under, "sum"):
+    under = _without_safety(under)
+    dim = _dim_of_sum(under)
+    if dim is None:
         return None
-    summed, dim = arguments(under)["self"], _kept_dim(under)
-    if dim is None or not (summed is over or (_is(summed, "exp") and summed.args[0] is logits)):
+    summed = arguments(under)["self"]
+    if _is(summed, "abs"):
+        summed = summed.args[0]
+    if not (summed is over or (_is(summed, "exp") and is_same(summed.args[0], logits))):
         return None
     return call_like(graph, node, aten.softmax, _without_shift(logits, dim), dim)
+
+
+def _without_safety(divisor: Any) -> Any:
+    """A divisor without the number that keeps it from zero, and not spread to another's shape."""
+    divisor = _before_spreading(divisor)
+    if _is(divisor, "clamp", "clamp_min"):
+        bound = arguments(divisor)
+        least = literal(bound["min"])
+        is_safety = least is not None and least <= _SAFETY and bound.get("max") is None
+        return _before_spreading(bound["self"]) if is_safety else divisor
+    form = affine(divisor) if isinstance(divisor, fx.Node) else None
+    if form is not None and form.scale == 1 and 0 < form.shift <= _SAFETY:
+        return _before_spreading(form.operand)
+    return divisor
+
+
+def _dim_of_sum(value: Any) -> int | None:
+    """The one dimension of a sum that is kept, also one of absolute values as a norm."""
+    if _is(value, "norm", "linalg_vector_norm"):
+        bound = arguments(value)
+        return _kept_dim(value) if literal(bound.get("p", bound.get("ord"))) == 1 else None
+    return _kept_dim(value) if _is(value, "sum") else None
 
 
 def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -157,7 +248,7 @@ def _softmax(node: fx.Node, graph: fx.Graph) -> None:
 
 def _log_softmax(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
     total = _before_spreading(total)
-    if not _is(total, "logsumexp") or arguments(total)["self"] is not logits:
+    if not _is(total, "logsumexp") or not is_same(arguments(total)["self"], logits):
         return None
     dim = _kept_dim(total)
     if dim is None:
@@ -175,7 +266,7 @@ def _without_shift(logits: Any, dim: Any) -> Any:
         if not _is(shift, "amax", "max", "logsumexp", "mean", "amin"):
             break
         bound = arguments(shift)
-        if bound["self"] is not b["self"] or _kept_dim(shift) != dim:
+        if not is_same(bound["self"], b["self"]) or _kept_dim(shift) != dim:
             break
         logits = b["self"]
     return logits
@@ -254,19 +345,22 @@ def _has_single(value: Any, dim: int, ranked: bool) -> bool:
 
 
 def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """An einsum of two values without a matrix product in it: a product, and a sum over indices."""
+    """An einsum of two values without a matrix product in it: a product, and a sum over indices.
+
+    An ellipsis counts as an index where it stands first: what is behind it is counted from the end.
+    """
     b = arguments(node)
     equation, tensors = b["equation"].replace(" ", ""), b["tensors"]
-    if len(tensors) != 2 or "." in equation or "->" not in equation:
+    if len(tensors) != 2 or "->" not in equation:
         return None
-    inputs, output = equation.split("->")
+    inputs, output = equation.replace(ELLIPSIS, ".").split("->")
     names = inputs.split(",")
-    if any(len(set(each)) != len(each) for each in (*names, output)):
+    if any(len(set(each)) != len(each) or each.find(".") > 0 for each in (*names, output)):
         return None
     shared = set(names[0]) & set(names[1])
     single = set(names[0]) ^ set(names[1])
     contracted = [index for index in names[0] if index in shared and index not in output]
-    if not single <= set(output) or (single and contracted):
+    if not single <= set(output) or (single and contracted) or "." in contracted:
         return None
     if not all(depends_on_inputs(tensor) for tensor in tensors):
         return None
@@ -282,13 +376,36 @@ def _in_order(
     graph: fx.Graph, origin: fx.Node, value: fx.Node, names: str, order: list[str]
 ) -> fx.Node:
     """A tensor with its dimensions in this order, and single ones where it has none."""
-    places = [names.index(index) for index in order if index in names]
-    if places != sorted(places):
-        value = call_like(graph, origin, aten.permute, value, places)
-    for place, index in enumerate(order):
-        if index not in names:
-            value = call_like(graph, origin, aten.unsqueeze, value, place)
+    named = [index for index in order if index in names and index != "."]
+    source = [names.index(index) - len(names) for index in named]
+    if source != sorted(source):
+        last = list(range(-len(named), 0))
+        value = call_like(graph, origin, aten.movedim, value, source, last)
+    for place, index in enumerate(reversed(order)):
+        if index not in names and index != ".":
+            value = call_like(graph, origin, aten.unsqueeze, value, -1 - place)
     return value
+
+
+def _multiplication(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A quotient as the product with a reciprocal, ``x · (1 / y)``; else numbers around a value."""
+    first, second = arguments(node).values()
+    for over, under in ((first, second), (second, first)):
+        scale, shift, inner = _unwound(under)
+        if shift == 0 and _is(inner, "reciprocal"):
+            ratio = _ratio(node, graph, over, inner.args[0])
+            if ratio is not None:
+                return _scaled(graph, node, ratio, scale)
+    return _shift(node, graph)
+
+
+def _logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``log(1 + z)`` as ``log1p(z)``: the one is part of the function."""
+    source: Any = node.args[0]
+    form = affine(source) if isinstance(source, fx.Node) else None
+    if form is None or (form.scale, form.shift) != (1, 1):
+        return None
+    return call_like(graph, node, aten.log1p, form.operand)
 
 
 def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -299,9 +416,11 @@ _SPELLINGS: dict[str, Rewriting] = {
     "slice": _whole,
     "special_expit": _expit,
     "reciprocal": _reciprocal,
-    **dict.fromkeys(["add", "sub", "rsub", "mul"], _shift),
+    **dict.fromkeys(["add", "sub", "rsub"], _shift),
+    "mul": _multiplication,
     "div": _division,
     "exp": _exponential,
+    "log": _logarithm,
     **dict.fromkeys(["softmax", "_softmax", "log_softmax", "_log_softmax"], _softmax),
     **dict.fromkeys(["dot", "vdot"], _dot),
     "linalg_vecdot": _vecdot,

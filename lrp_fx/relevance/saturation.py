@@ -17,7 +17,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, name_of, packet_of
-from lrp_fx.literals import Affine, affine, literal
+from lrp_fx.literals import Affine, affine, is_same, literal
 from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
 
 _TOUCHES = 1e-6
@@ -74,6 +74,7 @@ _SATURATING = {
 """Whatever their argument is."""
 _MONOTONE: dict[str, Callable[[float], float]] = {
     "exp": lambda x: math.exp(x) if x < 700 else math.inf,
+    "expm1": lambda x: math.expm1(x) if x < 700 else math.inf,
     "sqrt": lambda x: math.sqrt(x) if x >= 0 else math.nan,
 }
 _KEEPING = frozenset(
@@ -222,12 +223,15 @@ def _is_softsign(value: Any, divisor: Any) -> bool:
     form = affine(divisor)
     if form is None or (form.scale, form.shift) != (1, 1) or name_of(form.operand) != "abs":
         return False
-    return form.operand.args[0] is value
+    return is_same(form.operand.args[0], value)
 
 
 def is_sum_of(divisor: Any, value: Any) -> bool:
-    """Whether a divisor is ``sum(value)``, re-arrangements and numbers added for safety aside."""
-    while isinstance(divisor, fx.Node) and name_of(divisor) != "sum":
+    """Whether a divisor is ``sum(value)`` or ``sum(|value|)``.
+
+    Re-arrangements and numbers added for safety are aside, and equal calls are one value.
+    """
+    while isinstance(divisor, fx.Node) and not _is_sum(divisor):
         form = affine(divisor)
         if name_of(divisor) in ROUTING or name_of(divisor) in ("clamp", "clamp_min"):
             divisor = divisor.args[0]
@@ -235,7 +239,20 @@ def is_sum_of(divisor: Any, value: Any) -> bool:
             divisor = form.operand
         else:
             return False
-    return isinstance(divisor, fx.Node) and behind_views(divisor.args[0]) is behind_views(value)
+    if not isinstance(divisor, fx.Node):
+        return False
+    summed = behind_views(divisor.args[0])
+    if isinstance(summed, fx.Node) and name_of(summed) == "abs":
+        summed = behind_views(summed.args[0])
+    return is_same(summed, behind_views(value))
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """A sum, also one of absolute values as a norm."""
+    if name_of(node) in ("norm", "linalg_vector_norm"):
+        bound = arguments(node)
+        return literal(bound.get("p", bound.get("ord"))) == 1
+    return name_of(node) == "sum"
 
 
 def behind_views(node: Any) -> Any:
