@@ -129,12 +129,13 @@ def _are(first: float, second: float) -> bool:
     return abs(first - second) <= _ROUNDING * max(abs(first), abs(second))
 
 
-def _scaled(graph: fx.Graph, node: fx.Node, value: Any, factor: float) -> Any:
+def _scaled(graph: fx.Graph, node: fx.Node, value: Any, factor: float) -> fx.Node:
     """``factor · value``, of which the value may be a multiple of what is there already."""
     form = affine(value) if isinstance(value, fx.Node) else None
     if form is not None and form.shift == 0 and form.scale * factor == 1:
         return form.operand
-    return value if factor == 1 else call_like(graph, node, aten.mul, value, factor)
+    same: fx.Node = value
+    return same if factor == 1 else call_like(graph, node, aten.mul, value, factor)
 
 
 _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
