@@ -147,7 +147,8 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
     dynamic, places = _dynamic(graph, inputs, undescribed)
     categorical = _categorical(graph, dynamic)
     preprocessing = set(inputs)
-    dependent = preprocessing - categorical  # the values made of numbers, and masks made of them
+    # the values made of numbers, masks made of them, and what is found at places
+    dependent = (preprocessing - categorical) | places
     nonnegative: set[fx.Node] = set()
     constant: set[fx.Node] = set()
     for node in graph.nodes:

@@ -296,3 +296,29 @@ def test_derivatives_files_and_filters_of_rearranged_tokens(tmp_path: Any) -> No
     filtered = LRPFx(model, top_k=0.5)
     single = torch.cat([filtered.attribute(IDS[i : i + 1], 1) for i in range(3)])
     assert (filtered.attribute(IDS, 1) - single).abs().max() <= EXACT * plain.abs().max()
+
+
+def test_a_look_up_at_places_is_no_constant() -> None:
+    """What was written by a mask gets nothing itself, and must not give its share to another look-up."""
+
+    class Two(nn.Module):
+        def __init__(self, masked: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.words, self.groups = nn.Embedding(9, 4), nn.Embedding(3, 4)
+            self.out, self.masked = nn.Linear(4, 2, bias=False), masked
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.out((self.words(self.masked(ids)) + self.groups(ids % 3)).mean(1))
+
+    def written(ids: Tensor) -> Tensor:
+        ids = ids.clone()
+        ids[ids == 3] = 0
+        return ids
+
+    ids = torch.tensor([[5, 1, 3, 7, 2]])
+    shares = []
+    for masked in (written, lambda ids: torch.where(ids == 3, torch.zeros_like(ids), ids)):
+        torch.manual_seed(0)
+        model = Two(masked).double()
+        shares.append(LayerLRPFx(model, "groups", "zero").attribute(ids, 1))
+    torch.testing.assert_close(*shares)

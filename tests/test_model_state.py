@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
+import gc
 import types
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import Callable, Iterator
@@ -633,3 +634,42 @@ def test_random_edits() -> None:
 @pytest.mark.slow
 def test_many_random_edits() -> None:
     explore(100, 20)
+
+
+def test_numbers_that_come_and_go_are_seen() -> None:
+    """A new number may get the identity of an old one that nobody holds any more."""
+
+    class Annealed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+            self.temperature, self.factors, self.named = 1.0, [1.5], {"scale": 1.0}
+            self.view = types.MappingProxyType(self.named)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) * (self.temperature + 1) * self.factors[0] * self.view["scale"]
+
+    model, x = Annealed().double(), torch.randn(2, 3, dtype=torch.double)
+    lrp = LRPFx(model, "epsilon")
+    for _ in range(6):
+        for _ in range(2):
+            model.temperature *= 1.2
+            model.factors[0] *= 1.1
+            model.named["scale"] *= 1.3
+        gc.collect()
+        torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+
+
+def test_hooks_of_all_modules_are_seen() -> None:
+    """They come and go without any module's knowledge."""
+    model, x = nn.Sequential(nn.Linear(3, 2)).double(), torch.randn(2, 3, dtype=torch.double)
+    lrp = LRPFx(model, "epsilon")
+    alone = lrp.explained_output(x)
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: output * 2 if isinstance(module, nn.Linear) else None
+    )
+    try:
+        torch.testing.assert_close(lrp.explained_output(x), 2 * alone)
+    finally:
+        handle.remove()
+    torch.testing.assert_close(lrp.explained_output(x), alone)

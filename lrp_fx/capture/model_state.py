@@ -111,6 +111,8 @@ class _Watch:
         self.others: list[tuple[Callable[[Any], Any], Any]] = []
         """Pairs of a value and what reads it."""
         self.tensors: list[Tensor] = []
+        self.held: list[Any] = []
+        """All that is compared by identity: while it is held, no other object gets its identity."""
         self._followed: list[Tensor] = []
         self._last: Any = None
 
@@ -206,6 +208,7 @@ class _Walk:
         return True
 
     def _visit(self, value: Any) -> None:
+        self.watch.held.append(value)
         kind = type(value)
         if kind in _PLAIN:
             self._entries.append((kind.__name__, value))
@@ -362,8 +365,9 @@ _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 
 def _global_state() -> tuple[Any, ...]:
-    """The settings of torch that change what a forward computes."""
-    return (torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled())
+    """The settings of torch that change what a forward computes, and the hooks of all modules."""
+    hooks = map(id, chain(_EVERYWHERE.values(), _BEFORE_EVERYWHERE.values()))
+    return (torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled(), *hooks)
 
 
 def _dict_of(value: Any) -> Any:
@@ -453,6 +457,8 @@ def _origin(file: str) -> Literal["standard", "installed", "own"]:
     return "standard" if file.startswith(_PYTHON) else "own"
 
 
+_EVERYWHERE: Mapping[int, Any] = nn.modules.module._global_forward_hooks
+_BEFORE_EVERYWHERE: Mapping[int, Any] = nn.modules.module._global_forward_pre_hooks
 _STANDARD = sys.stdlib_module_names | {"torch", "numpy"}
 _TORCH = f"{torch.__path__[0]}/"
 _INSTALLED = tuple(f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib"))
@@ -493,7 +499,6 @@ _OF_CLASSES = frozenset(
 _VIEWED: dict[type, Callable[[Any], Sequence[Any]]] = {
     types.MethodType: lambda value: (value.__func__, value.__self__),
     types.BuiltinMethodType: lambda value: (value.__name__, value.__self__),
-    types.MappingProxyType: lambda value: (dict(value),),
     functools.partial: lambda value: (value.func, value.args, value.keywords, value.__dict__),
     # of a decorator, which makes a new one for each call
     contextlib._GeneratorContextManager: lambda value: (value.func, value.args, value.kwds),
@@ -525,6 +530,7 @@ _CONTENTS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     dict: lambda v: ("dict", list(chain.from_iterable(dict.items(v)))),
     defaultdict: lambda v: ("dict", list(chain.from_iterable(dict.items(v)))),
     OrderedDict: lambda v: ("dict", list(chain.from_iterable(OrderedDict.items(v)))),
+    types.MappingProxyType: lambda v: ("dict", list(chain.from_iterable(_proxied(v).items()))),
     list: lambda v: ("list", list(list.__iter__(v))),
     deque: lambda v: (("deque", v.maxlen), list(deque.__iter__(v))),
     tuple: lambda v: ("tuple", list(tuple.__iter__(v))),
@@ -546,6 +552,7 @@ _CONTENTS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
 }
 """The content of built-in containers and values, and the values in them."""
 _CHANGES: dict[type, Callable[[Any], Any]] = {
+    types.MappingProxyType: lambda v: _ids_of_mapping(_proxied(v)),
     OrderedDict: lambda v: [*map(id, OrderedDict.__iter__(v)), *map(id, dict.values(v))],
     list: lambda v: list(map(id, list.__iter__(v))),
     deque: lambda v: list(map(id, deque.__iter__(v))),
@@ -554,6 +561,11 @@ _CHANGES: dict[type, Callable[[Any], Any]] = {
     numpy.ndarray: lambda v: (v.shape, v.strides, numpy.ndarray.tobytes(v)),
 }
 """What shows that one of these was changed, beside dicts."""
+
+
+def _proxied(value: types.MappingProxyType[Any, Any]) -> dict[Any, Any]:
+    """A copy of what a view of a mapping shows."""
+    return dict(value)
 
 
 def _ids_of_mapping(value: Mapping[str, Any]) -> list[int]:
