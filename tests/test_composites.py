@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections import OrderedDict
 from typing import Any
@@ -28,6 +29,7 @@ from lrp_fx.composites import (
 from lrp_fx.errors import CaptureError, CompositeError, LRPError, OptionError
 from lrp_fx.relevance import LinearRelevance, RelevanceNode
 from lrp_fx.rules import LinearRule
+from lrp_fx.stabilizer import Stabilizer
 
 BOUNDS = (-2.0, 3.0)
 
@@ -126,26 +128,45 @@ def test_uniform_is_one_rule_everywhere() -> None:
     assert len(found) == 4
 
 
+def stabilizers(rule: rules.Rule) -> list[Stabilizer]:
+    """Of a rule, and of the rules of its parts."""
+    values = [getattr(rule, each.name) for each in dataclasses.fields(rule)]
+    parts = [
+        each for value in values if isinstance(value, rules.Rule) for each in stabilizers(value)
+    ]
+    return [value for value in values if isinstance(value, Stabilizer)] + parts
+
+
 def test_zero_has_no_stabilizer_anywhere() -> None:
-    """At additions and pools too."""
+    """In sums, norms, products of activations, recurrences and operations without a rule too."""
 
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.head = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(2, 3)
+            self.conv, self.norm = nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2)
+            self.attention = nn.MultiheadAttention(2, 1, batch_first=True)
+            self.gru, self.lstm = nn.GRU(2, 2, batch_first=True), nn.LSTM(2, 2, batch_first=True)
+            self.layer_norm, self.head = nn.LayerNorm(2), nn.Linear(2, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(F.avg_pool2d(x + self.conv(x), 2).mean((2, 3)))
+            h = F.interpolate(self.norm((x + self.conv(x)).relu()), 6)
+            h = F.max_pool2d(F.avg_pool2d(h, 2), 1).flatten(2).transpose(1, 2)
+            h = self.attention(h, h, h)[0] + torch.matmul(h @ h.transpose(1, 2), h)
+            h = self.lstm(self.gru(self.layer_norm(h))[0])[0]
+            return self.head((h * h.sigmoid()).sum(1) + torch.special.i0(h.mean(1)))
 
-    plan = LRPFx(Net(), "zero").plan()
-    stabilizers = {
-        step.node.name: step.rule.stabilizer.eps
+    plan = LRPFx(Net(), "zero", unknown="vjp").plan(numbers(1, 2, 4, 4).float())
+    left = {
+        step.node.name: str(step.rule)
         for step in plan.steps
-        if step.rule is not None and hasattr(step.rule, "stabilizer")
+        if step.rule is not None and any(each.eps > 0 for each in stabilizers(step.rule))
     }
-    assert stabilizers == dict.fromkeys(
-        ("conv_conv2d", "add", "avg_pool2d", "mean", "head_linear"), 0.0
-    )
+    assert left == {}
+    kinds = {step.operation.kind for step in plan.steps if step.operation is not None}
+    assert kinds >= {
+        *("convolution", "dense", "normalization", "bilinear", "recurrent", "unknown"),
+        *("addition", "sum", "average pooling", "max pooling", "interpolation", "softmax"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,14 @@ _SUMS = operation("addition", "sum", "average pooling", "interpolation")
 
 
 def Zero() -> Composite:
-    """LRP-0 everywhere, with ε = 0 at additions and pools too."""
-    proportional = rules.Proportional(Stabilizer(0.0))
-    epsilon = rules.Epsilon(stabilizer=Stabilizer(0.0))
+    """LRP-0 everywhere: ε = 0 wherever there is a denominator, at sums, norms and products too."""
+    none = Stabilizer(0.0)
     return _preset(
         "Zero",
         (anything(), rules.Zero()),
-        (_SUMS, proportional),
-        (operation("normalization"), epsilon),
+        (_SUMS | operation("embedding"), rules.Proportional(none)),
+        (operation("bilinear"), rules.Half(none)),
+        (anything(), rules.Epsilon(stabilizer=none)),
     )
 
 
