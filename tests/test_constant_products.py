@@ -108,6 +108,17 @@ BIASED: dict[str, Product] = {
     "einsum, scaled": lambda y, w, b: (
         (torch.einsum("bi,oi->ob", y, w / b[:, None]) * b[:, None] + b[:, None]).T
     ),
+    "(W @ y.T).T + b": lambda y, w, b: (w @ y.t()).t() + b,
+    "y.permute": lambda y, w, b: b + (w @ y.permute(1, 0)).permute(1, 0),
+    "transpose(1, 2)": lambda y, w, b: ((w @ y[:, None].transpose(1, 2)).transpose(1, 2) + b)[:, 0],
+    "(W @ y[..., None])[..., 0] + b": lambda y, w, b: (w @ y[..., None])[..., 0] + b,
+    "squeeze(-1) * s + b": lambda y, w, b: ((w / b[:, None]) @ y.unsqueeze(-1)).squeeze(-1) * b + b,
+    "unsqueezed": lambda y, w, b: (F.linear(y, w).unsqueeze(-1) + b[:, None]).squeeze(-1),
+    "bmm": lambda y, w, b: (torch.bmm(y[:, None], w.t().expand(len(y), -1, -1)) + b)[:, 0],
+    "bmm, W first": lambda y, w, b: (
+        torch.bmm(w[None].expand(len(y), -1, -1), y[:, :, None])[:, :, 0] + b
+    ),
+    "tensordot": lambda y, w, b: torch.tensordot(y, w, dims=([1], [1])) + b,
 }
 
 
@@ -282,6 +293,11 @@ STAYING: dict[str, tuple[Product, str]] = {
     ),
     "a positive number": (lambda y, w, b: F.linear(y, w) * 0.5, "mul"),
     "a gate": (lambda y, w, b: F.relu6(F.linear(y, w) + 3) / 6, "add"),
+    "a constant of the sample's shape behind a view": (
+        lambda y, w, b: (w @ y.T[:, :3]).T + w[:, :3].T,
+        "add",
+    ),
+    "a view with two readers": (lambda y, w, b: (z := (w @ y.T).T) * b + z.tanh(), "mul"),
     "a sum of two activations": (lambda y, w, b: F.linear(y, w) + y[:, :7], "add"),
     "a product of two activations": (lambda y, w, b: F.linear(y, w) * y[:, :7], "mul"),
     "a divisor": (lambda y, w, b: b / F.linear(y, w), "div"),

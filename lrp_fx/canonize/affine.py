@@ -6,6 +6,7 @@ layer's scale. The new weight and bias are nodes computed from the parameters, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,26 +37,32 @@ def fold_affine(
 ) -> None:
     """Fold a constant scale or shift into the linear operation before it, where that is exact.
 
-    It is where nobody else reads that one's output and the constant has one value for each unit. The
-    size of a number alone changes no rule's shares and stays, so that values keep their bits.
+    It is where nobody else reads that one's output and the constant has one value for each unit;
+    dimensions may be moved, added and taken away between the two. The size of a number alone changes
+    no rule's shares and stays, so that values keep their bits.
 
     Args:
         graph: the graph to edit.
         module: holds its parameters.
         node: may be such an operation.
         batched: constants may have leading dimensions of size one more than a unit has, which is
-            exact for values with a batch dimension only.
+            exact for values with a batch dimension only; and views that count dimensions from the
+            first have no more dimensions than they name. The canonical graph is compared with the
+            model, and made without where that does not hold.
         kept: operations whose own values have to stay.
     """
     if name_of(node) not in _AFFINE:
         return
-    for linear in node.all_input_nodes:
-        if name_of(linear) not in LINEAR | {"product"} or len(linear.users) != 1:
+    for operand in node.all_input_nodes:
+        linear, views = _before_views(operand) if batched else (operand, [])
+        if name_of(linear) not in LINEAR | {"product"}:
             continue
-        if linear in kept:
+        if any(each in kept or len(each.users) != 1 for each in (linear, *views)):
             continue
         weight = without_data(arguments(linear)["weight"], module)
-        parts = _scale_and_shift(graph, node, linear) if weight is not None else None
+        parts = _scale_and_shift(graph, node, operand) if weight is not None else None
+        if parts is not None:
+            parts = _carried(graph, node, parts, views, module)
         if weight is None or parts is None:
             continue
         constants = [part for part in parts if isinstance(part, fx.Node)]
@@ -63,8 +70,102 @@ def fold_affine(
         if fits and not constants and _is_negative_factor(node, parts):
             node, parts = _sign_apart(graph, node, linear), (-1, 0)
         if fits and (constants or not _stays(node, parts)):
-            fold_into_previous(graph, node, linear, weight.shape, *parts, module=module)
+            fold_into_previous(
+                graph, node, linear, weight.shape, *parts, module=module, views=views
+            )
             return
+
+
+def _before_views(value: fx.Node) -> tuple[fx.Node, list[fx.Node]]:
+    """The value of which this one is a view, and the views, the first one first."""
+    views: list[fx.Node] = []
+    while name_of(value) in _BEFORE and isinstance(value.args[0], fx.Node):
+        views.insert(0, value)
+        value = value.args[0]
+    return value, views
+
+
+def _carried(
+    graph: fx.Graph,
+    node: fx.Node,
+    parts: tuple[Factor, Factor],
+    views: list[fx.Node],
+    module: fx.GraphModule,
+) -> tuple[Factor, Factor] | None:
+    """The scale and shift of what the views read, for those of what they return; None if unknown."""
+    found: list[Factor] = []
+    with graph.inserting_before(node):
+        for part in parts:
+            carried: Factor | None = part
+            for view in reversed(views):
+                if isinstance(carried, fx.Node):
+                    carried = _BEFORE[name_of(view)](graph, view, carried, module)
+            if carried is None:
+                return None
+            found.append(carried)
+    scale, shift = found
+    return scale, shift
+
+
+def _before_removal(
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, module: fx.GraphModule
+) -> fx.Node | None:
+    """A constant before ``select`` or ``squeeze`` of one dimension: of size one in that."""
+    value, dim = without_data(constant, module), arguments(view).get("dim")
+    if value is None or not isinstance(dim, int):
+        return None
+    dim = min(dim, -1)  # the last one, where it counts from the first
+    reaches = value.dim() >= -dim
+    return call_like(graph, view, aten.unsqueeze, constant, dim) if reaches else constant
+
+
+def _before_unsqueeze(
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, module: fx.GraphModule
+) -> fx.Node | None:
+    value, dim = without_data(constant, module), min(arguments(view)["dim"], -1)
+    if value is None:
+        return None
+    if value.dim() < -dim:
+        return constant
+    is_one = value.shape[dim] == 1
+    return call_like(graph, view, aten.squeeze, constant, dim) if is_one else None
+
+
+def _before_move(
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, module: fx.GraphModule
+) -> fx.Node | None:
+    """A constant before a permutation of dimensions."""
+    value, bound = without_data(constant, module), arguments(view)
+    if value is None:
+        return None
+    if name_of(view) == "permute":
+        rank = len(bound["dims"])
+        order = [dim % rank for dim in bound["dims"]]
+    else:
+        pair = [bound.get("dim0", -2), bound.get("dim1", -1)]
+        if (pair[0] < 0) != (pair[1] < 0):
+            return None
+        rank = max(-min(pair), max(pair) + 1)
+        first, second = (dim % rank for dim in pair)
+        order = list(range(rank))
+        order[first], order[second] = second, first
+        rank = max(rank, value.dim()) if pair[0] < 0 else rank
+        order = [*range(rank - len(order)), *(dim + rank - len(order) for dim in order)]
+    if value.dim() > rank:
+        return None
+    sizes = [*[1] * (rank - value.dim()), *value.shape]
+    back = [order.index(dim) for dim in range(rank)]
+    ranked = call_like(graph, view, aten.reshape, constant, sizes)
+    return call_like(graph, view, aten.permute, ranked, back)
+
+
+_BEFORE = {
+    "select": _before_removal,
+    "squeeze": _before_removal,
+    "unsqueeze": _before_unsqueeze,
+    **dict.fromkeys(("transpose", "permute", "mT", "t", "numpy_T"), _before_move),
+}
+"""Of each view, how a constant behind it looks before it."""
 
 
 def _stays(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
@@ -177,17 +278,19 @@ def fold_into_previous(
     shift: Factor,
     *,
     module: fx.GraphModule,
+    views: Sequence[fx.Node] = (),
 ) -> None:
     """Let ``linear``, with another weight and bias, stand for ``node = s · linear + t``.
 
     Args:
         graph: the graph to edit.
-        node: the only reader of ``linear``.
+        node: the only reader of ``linear``, or of the last of the views.
         linear: the operation.
         weight: the shape of its weight.
         scale: ``s``, a number or one value for each unit.
         shift: ``t``, likewise.
         module: holds the parameters.
+        views: what only moves the result on its way to the node, the first one first.
     """
     bound = arguments(linear)
     units = _units(linear, weight)
@@ -216,9 +319,10 @@ def fold_into_previous(
                 new_bias = call_like(
                     graph, linear, aten.new_full, bound["weight"], sizes, float(shift)
                 )
-    node.prepend(linear)  # behind its new weight; the node is its only reader
+    for each in (linear, *views):  # behind the new weight; the node is the only reader
+        node.prepend(each)
     set_parameters(linear, bound, new_weight, new_bias)
-    replace_by(node, linear)
+    replace_by(node, views[-1] if views else linear)
 
 
 def set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias: fx.Node) -> None:

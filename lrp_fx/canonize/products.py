@@ -45,12 +45,28 @@ def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
     first, second = list(arguments(node).values())[:2]
     if pen.moves(first) == pen.moves(second):
         return None
+    if name_of(node) == "bmm":
+        first, second = (v if pen.moves(v) else _of_each(v, pen.module) for v in (first, second))
     if pen.moves(second):
         return pen(PRODUCT, second, first, None, ON_THE_LEFT)
     shape = shape_of(second, pen.module)
     if shape is not None and len(shape) == 2:
         return pen(aten.linear, first, pen(aten.t, second))
     return pen(PRODUCT, first, second, None, ON_THE_RIGHT)
+
+
+def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
+    """The matrix that a constant batch repeats; bmm has as many of both, so it is the same product."""
+    if name_of(batch) != "expand":
+        return batch
+    matrix, sizes = list(arguments(batch).values())[:2]
+    if name_of(matrix) == "unsqueeze" and arguments(matrix)["dim"] == 0:
+        matrix = arguments(matrix)["self"]
+    shape = shape_of(matrix, module)
+    if shape is None or len(shape) != 2:
+        return batch
+    kept = all(size in (-1, own) for size, own in zip(sizes[-2:], shape, strict=True))
+    return matrix if kept else batch
 
 
 def _with_vector(first: str) -> Callable[[Pen, fx.Node], fx.Node]:
@@ -94,11 +110,15 @@ def _over(
     for dim in free:
         units *= shape[dim]
     matrix = pen(aten.reshape, matrix, [units, -1])
-    data = pen(aten.flatten, pen(aten.movedim, data, list(summed), last), -count, -1)
+    if list(summed) != last:
+        data = pen(aten.movedim, data, list(summed), last)
+    if count > 1:
+        data = pen(aten.flatten, data, -count, -1)
     result = pen(aten.linear, data, matrix)
     if not free:
         return pen(aten.squeeze, result, -1)
-    result = pen(aten.unflatten, result, -1, [shape[dim] for dim in free])
+    if len(free) > 1:
+        result = pen(aten.unflatten, result, -1, [shape[dim] for dim in free])
     if pen.moves(first):
         return result
     return pen(aten.movedim, result, list(range(-len(free), 0)), list(range(len(free))))
