@@ -119,6 +119,7 @@ BIASED: dict[str, Product] = {
         torch.bmm(w[None].expand(len(y), -1, -1), y[:, :, None])[:, :, 0] + b
     ),
     "tensordot": lambda y, w, b: torch.tensordot(y, w, dims=([1], [1])) + b,
+    "a negative number behind a view": lambda y, w, b: (w / -2 @ y[..., None])[..., 0] * -2 + b,
 }
 
 

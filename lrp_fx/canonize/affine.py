@@ -68,7 +68,7 @@ def fold_affine(
         constants = [part for part in parts if isinstance(part, fx.Node)]
         fits = all(_fits(c, linear, weight, module, batched) for c in constants)
         if fits and not constants and _is_negative_factor(node, parts):
-            node, parts = _sign_apart(graph, node, linear), (-1, 0)
+            node, parts = _sign_apart(graph, node, operand), (-1, 0)
         if fits and (constants or not _stays(node, parts)):
             fold_into_previous(
                 graph, node, linear, weight.shape, *parts, module=module, views=views
