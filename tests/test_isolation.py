@@ -412,3 +412,91 @@ def test_packed_inputs_are_refused() -> None:
     packed = nn.utils.rnn.pack_sequence([torch.randn(4, 3), torch.randn(2, 3)])
     with pytest.raises(InputError, match=r"PackedSequence.*padded"):
         LRPFx(nn.LSTM(3, 4)).attribute(packed, 1)
+
+
+def remember(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A cache by hand, and a counter of the calls."""
+    known: dict[Any, Tensor] = {}
+    calls = 0
+
+    @functools.wraps(function)
+    def wrapper(self: nn.Module, key: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if key not in known:
+            known[key] = function(self, key)
+        return known[key]
+
+    return wrapper
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.fc = nn.Linear(4, 3)
+        self.register_buffer("scale", torch.full((3,), 2.0))
+
+    @remember
+    def weights(self, size: int) -> Tensor:
+        return self.scale * torch.arange(1.0, size + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * self.weights(3)  # type: ignore[no-any-return]
+
+
+def cells_of(function: Any) -> dict[str, Any]:
+    contents = (cell.cell_contents for cell in function.__closure__)
+    return dict(zip(function.__code__.co_freevars, contents, strict=True))
+
+
+@pytest.mark.parametrize("way", ["auto", "symbolic", "export", "record"])
+def test_what_a_method_closes_over_stays_as_it_was(way: str) -> None:
+    model, x = Remembering().eval(), torch.ones(2, 4)
+    lrp = LRPFx(model, capture=way)
+    with suppress(LRPError):
+        lrp.plan()
+    lrp.attribute(x, 1)
+    cells = cells_of(Remembering.weights)
+    assert cells["known"] == {}
+    assert cells["calls"] == 0
+
+
+@pytest.mark.parametrize("way", ["auto", "symbolic", "record"])
+def test_a_network_around_a_class_is_copied(way: str) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).train()
+    net(torch.randn(8, 4))
+    before = copy.deepcopy(net.state_dict())
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(net(x))  # type: ignore[no-any-return]
+
+    model, x = Around(), torch.randn(2, 4)
+    with suppress(LRPError):
+        LRPFx(model, capture=way).attribute(x, 0)
+    assert net.training
+    assert all(torch.equal(before[name], now) for name, now in net.state_dict().items())
+    found = structural_copy(model)(x)
+    torch.testing.assert_close(found, model.fc(net.eval()(x)))
+
+
+def test_functions_share_a_variable_in_the_copy_too() -> None:
+    count = 0
+
+    def increase() -> None:
+        nonlocal count
+        count += 1
+
+    def read() -> int:
+        return count
+
+    model = nn.Linear(1, 1)
+    model.increase, model.read = increase, read  # type: ignore[assignment]
+    twin: Any = structural_copy(model)
+    twin.increase()
+    assert (twin.read(), count) == (1, 0)

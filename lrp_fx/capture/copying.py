@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lrp_fx.capture.functions import (
+    assigned_cells,
     assigns_globals,
     class_of_user,
+    closed_over,
     functions_of,
     named_globals,
     names_in,
@@ -200,6 +202,7 @@ class _Copier:
             (types.BuiltinFunctionType, _Copier._builtin_method),
             (functools.partial, _Copier._partial),
             (_CACHED, _Copier._cached),
+            (types.CellType, _Copier._cell),
             (_DICTS, _Copier._dict),
             ((list, deque), _Copier._list),
             ((set, frozenset), _Copier._set),
@@ -275,7 +278,7 @@ class _Copier:
             self._shadow(value, state)
 
     def _shadow(self, value: Any, state: dict[str, Any]) -> None:
-        """Copies, on an instance, of what its class holds for all: values, and code around globals."""
+        """Copies, on an instance, of what its class holds for all: values, and code that writes."""
         for name, part in self._shadows(type(value)):
             twin = self.copy(part)
             if name in state or twin is part:
@@ -400,7 +403,7 @@ class _Copier:
         held = (function.__defaults__, function.__kwdefaults__, vars(function))
         if not (writes or function.__closure__ or (of_user(function) and any(held))):
             return function
-        cells = tuple(types.CellType() for _ in function.__closure__ or ())
+        cells = tuple(map(self.copy, function.__closure__ or ()))
         own_globals = self._globals_of(function) if writes else function.__globals__
         twin = types.FunctionType(function.__code__, own_globals, function.__name__, None, cells)
         twin.__qualname__, twin.__module__ = function.__qualname__, function.__module__
@@ -410,9 +413,17 @@ class _Copier:
             twin.__defaults__ = self.copy(function.__defaults__)
             twin.__kwdefaults__ = self.copy(function.__kwdefaults__)
             vars(twin).update((key, self.copy(item)) for key, item in vars(function).items())
-            for cell, original in zip(cells, function.__closure__ or (), strict=True):
-                with suppress(ValueError):  # not assigned yet
-                    cell.cell_contents = self.copy(original.cell_contents)
+
+        self.unfilled.append(fill)
+        return twin
+
+    def _cell(self, cell: types.CellType) -> types.CellType:
+        """A variable that functions share, and so do their copies."""
+        twin = types.CellType()
+
+        def fill() -> None:
+            with suppress(ValueError):  # not assigned yet
+                twin.cell_contents = self.copy(cell.cell_contents)
 
         self.unfilled.append(fill)
         return twin
@@ -448,13 +459,15 @@ class _Copier:
                 self._fix(value)
 
     def _writes(self, function: types.FunctionType) -> bool:
-        """Whether code of the user's may write to globals, itself or in what it calls."""
+        """Whether code of the user's may write to globals or to what it closes over."""
         key = "writes", function
         if key not in self.seen:
             self.seen[key] = False  # while it is found out: a function may call itself
             self.seen[key] = of_user(function) and (
                 assigns_globals(function.__code__)
+                or bool(assigned_cells(function.__code__))
                 or any(self._may_be_written(value) for _, value in named_globals(function))
+                or any(map(self._may_be_written, closed_over(function)))
             )
         return self.seen[key]  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""What the code of a function names: globals that it may write to."""
+"""What the code of a function names: globals and variables around it that it may write to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 _LIBRARIES = tuple(
@@ -47,6 +48,24 @@ def assigns_globals(code: types.CodeType) -> bool:
     if any(step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for step in dis.get_instructions(code)):
         return True
     return any(assigns_globals(c) for c in code.co_consts if isinstance(c, types.CodeType))
+
+
+@functools.lru_cache(maxsize=1024)
+def assigned_cells(code: types.CodeType) -> frozenset[str]:
+    """The variables of the functions around it (``nonlocal``) that some code binds anew."""
+    own = {s.argval for s in dis.get_instructions(code) if s.opname in _BINDS_CELL}
+    inner = (assigned_cells(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(own).union(*inner) & frozenset(code.co_freevars)
+
+
+_BINDS_CELL = ("STORE_DEREF", "DELETE_DEREF")
+
+
+def closed_over(function: types.FunctionType) -> Iterator[Any]:
+    """The values that a function closes over."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not assigned yet
+            yield cell.cell_contents
 
 
 def named_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
