@@ -8,6 +8,7 @@ import functools
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -500,3 +501,52 @@ def test_functions_share_a_variable_in_the_copy_too() -> None:
     twin: Any = structural_copy(model)
     twin.increase()
     assert (twin.read(), count) == (1, 0)
+
+
+SCALES: weakref.WeakKeyDictionary[nn.Module, float] = weakref.WeakKeyDictionary()
+
+
+class Weakly(nn.Module):
+    """A head that knows its encoder by ``refer`` alone, and its own scale in a table of all."""
+
+    def __init__(self, refer: Callable[[nn.Module], Any], encoder: nn.Module) -> None:
+        super().__init__()
+        self.refer, self.fc = [refer(encoder)], nn.Linear(4, 3)
+        SCALES[self] = 3.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        (encoder,) = self.refer
+        found = encoder()(x) if isinstance(encoder, weakref.ref) else encoder(x)
+        return self.fc(found) * SCALES[self]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("way", ["auto", "symbolic", "record"])
+@pytest.mark.parametrize("refer", [weakref.ref, weakref.proxy])
+def test_what_a_model_refers_to_weakly_is_copied(
+    refer: Callable[[nn.Module], Any], way: str
+) -> None:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    encoder(torch.randn(16, 4) * 3 + 1)
+    before = copy.deepcopy(encoder.state_dict())
+    model, x = Weakly(refer, encoder), torch.randn(2, 4)
+    with suppress(LRPError):
+        LRPFx(model, capture=way).attribute(x, 0)
+    assert encoder.training
+    assert all(torch.equal(before[name], now) for name, now in encoder.state_dict().items())
+    twin = structural_copy(model)
+    found = structural_copy(twin)(x)  # of a copy too
+    torch.testing.assert_close(found, twin(x))
+    encoder.eval()
+    torch.testing.assert_close(found, model(x))
+
+
+def test_a_dead_reference_stays_dead() -> None:
+    model = nn.Linear(1, 1)
+    linear = nn.Linear(1, 1)
+    model.ref, model.proxies = weakref.ref(linear), [weakref.proxy(linear)]  # type: ignore[assignment]
+    del linear
+    twin: Any = structural_copy(model)
+    assert twin.ref() is None
+    with pytest.raises(ReferenceError):
+        twin.proxies[0].training  # noqa: B018

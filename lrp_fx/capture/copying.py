@@ -104,8 +104,6 @@ _ATOMIC = frozenset(
         *(
             slice,
             object,
-            weakref.ref,
-            *weakref.ProxyTypes,
             torch.dtype,
             torch.device,
             torch.layout,
@@ -133,6 +131,12 @@ def _has_state(kind: type) -> bool:
         (getattr(kind, name), getattr(object, name)) for name in ("__reduce_ex__", "__reduce__")
     )
     return all(own is plain for own, plain in methods)
+
+
+class _HeldRef(weakref.ref[Any]):
+    """A weak reference of a copy. It holds what it refers to, for nobody else may."""
+
+    __slots__ = ("held",)
 
 
 class _Copier:
@@ -167,6 +171,8 @@ class _Copier:
 
     def copy(self, value: Any) -> Any:
         """The copy of a value, maybe still to be filled; the value itself where it is shared."""
+        if type(value) in weakref.ProxyTypes:
+            return self._proxy(value)
         if type(value) in _ATOMIC or isinstance(value, _SHARED):
             return value
         if id(value) in self.memo:
@@ -203,6 +209,7 @@ class _Copier:
             (functools.partial, _Copier._partial),
             (_CACHED, _Copier._cached),
             (types.CellType, _Copier._cell),
+            (weakref.ref, _Copier._weak),
             (_DICTS, _Copier._dict),
             ((list, deque), _Copier._list),
             ((set, frozenset), _Copier._set),
@@ -315,6 +322,30 @@ class _Copier:
                     found.append((name, part))
             known.update(vars(each))
         return found
+
+    # weak references
+
+    def _weak(self, reference: weakref.ref[Any]) -> Any:
+        """A reference to the copy of what is referred to; without the callback."""
+        target = reference()
+        twin = self.copy(target)
+        if twin is target:
+            return reference
+        try:
+            held = _HeldRef(twin)
+        except TypeError:  # nothing refers weakly to what stands in its place
+            return reference
+        held.held = twin
+        return held
+
+    def _proxy(self, proxy: Any) -> Any:
+        """The copy of what a proxy stands for, itself: a proxy would not hold it."""
+        try:
+            target = proxy.__reduce_ex__.__self__
+        except (AttributeError, ReferenceError):  # the target is no more
+            return proxy
+        twin = self.copy(target)
+        return proxy if twin is target else twin
 
     # containers
 
