@@ -7,6 +7,7 @@ import enum
 import functools
 import gc
 import types
+import weakref
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -611,6 +612,45 @@ class Edits(RuleBasedStateMachine):
     def submodule(self) -> None:
         self.model.second = nn.Linear(5, 5).to(self.model.first.weight)
         self.check()
+
+
+class Referring(nn.Module):
+    """Another scale once what it refers to is no more, and that of what it refers to before."""
+
+    def __init__(self, target: Any) -> None:
+        super().__init__()
+        self.fc, self.target = nn.Linear(4, 3, bias=False), weakref.ref(target)
+
+    def forward(self, x: Tensor) -> Tensor:
+        target = self.target()
+        return self.fc(x) * (7.0 if target is None else target.scale)  # type: ignore[no-any-return]
+
+
+def test_a_weak_reference_keeps_nothing_alive() -> None:
+    target = Config(2.0)
+    model = Referring(target).double().eval()
+    lrp, x = LRPFx(model, "zero"), torch.randn(2, 4).double()
+
+    def check() -> None:
+        expected = x * model(torch.eye(4).double())[:, 0]
+        assert (lrp.attribute(x, 0) - expected).abs().max() <= EXACT
+
+    check()
+    target.scale = 5.0  # nothing but the reference leads there
+    check()
+    del target
+    gc.collect()
+    assert model.target() is None
+    check()
+
+
+def test_a_weak_reference_is_signed_by_what_it_refers_to() -> None:
+    first, second = nn.Linear(1, 1), nn.Linear(1, 1)
+    of_first, again = (signature_of(first, second, weakref.ref(first)) for _ in range(2))
+    of_second = signature_of(first, second, weakref.ref(second))
+    assert of_first == again != of_second
+    assert of_first.is_complete
+    assert not signature_of(weakref.ref(first)).is_complete
 
 
 def explore(examples: int, steps: int) -> None:

@@ -137,6 +137,7 @@ class _HeldRef(weakref.ref[Any]):
     """A weak reference of a copy. It holds what it refers to, for nobody else may."""
 
     __slots__ = ("held",)
+    held: Any
 
 
 class _Copier:

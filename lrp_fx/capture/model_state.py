@@ -173,6 +173,7 @@ class _Walk:
         self._held: list[Any] = []
         self._numbers: dict[Any, int] = {}
         self._waiting: list[_Part] = []
+        self._weak: list[weakref.ref[Any]] = []
         self._is_complete = True
 
     def signature(self, values: tuple[Any, ...]) -> Signature:
@@ -188,6 +189,7 @@ class _Walk:
                 visit(value)
             except Exception:  # an object that cannot even be looked at, or changes in this moment
                 self._visit_opaque(value)
+        self._end_weak()
         return Signature(tuple(self._entries), self._held, self._is_complete)
 
     def _add(self, what: str, key: Any, parts: Sequence[_Part] = ()) -> None:
@@ -231,6 +233,8 @@ class _Walk:
         elif mro[0] is types.CellType:
             self.watch.others.append((_id_of_content, value))
             self._add("cell", None, self._parts([_content(value)]))
+        elif mro[0] is weakref.ref:
+            self._visit_weak(value)
         elif mro[0] in _VIEWED:
             self._add(mro[0].__name__, None, self._parts(_VIEWED[mro[0]](value)))
         elif mro[0] is object or not _IDENTICAL.isdisjoint(mro):
@@ -241,6 +245,25 @@ class _Walk:
     def _visit_identity(self, value: Any) -> None:
         self._held.append(value)
         self._add("identical", id(value))
+
+    def _visit_weak(self, reference: weakref.ref[Any]) -> None:
+        """A weak reference, which must not keep alive what it refers to."""
+        target = _target(reference)
+        if type(target) in _DICTS:  # of a hook's handle
+            self._add("weak", None, self._parts([target]))
+            return
+        self.watch.others.append((_id_of_target, reference))
+        self._weak.append(reference)
+        self._add("weak", target is None)
+
+    def _end_weak(self) -> None:
+        """Whatever else holds a target says what it is; what nobody else holds cannot be signed."""
+        for reference in self._weak:
+            target = id(_target(reference))
+            number = self._numbers.get(target)
+            if number is None and _target(reference) is not None:
+                self._is_complete = False
+            self._entries.append(("refers", target if number is None else number))
 
     def _visit_opaque(self, value: Any) -> None:
         self._held.append(value)
@@ -505,7 +528,6 @@ _VIEWED: dict[type, Callable[[Any], Sequence[Any]]] = {
     slice: lambda value: (value.start, value.stop, value.step),
     range: lambda value: (value.start, value.stop, value.step),
     torch.device: lambda value: (value.type, value.index),
-    weakref.ref: lambda value: (value(),),
     type(functools.lru_cache(len)): lambda value: (value.__wrapped__,),
 }
 """The parts of objects that are written in C and do not change."""
@@ -578,6 +600,13 @@ def _ids_of_function(value: types.FunctionType) -> tuple[int, ...]:
 
 def _id_of_content(cell: types.CellType) -> int:
     return id(_content(cell))
+
+
+_target: Callable[[weakref.ref[Any]], Any] = weakref.ref.__call__
+
+
+def _id_of_target(reference: weakref.ref[Any]) -> int:
+    return id(_target(reference))
 
 
 def _id_of_slot(place: tuple[Any, Any]) -> int:
