@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import dataclasses
 import functools
 import sys
 import threading
@@ -550,3 +551,68 @@ def test_a_dead_reference_stays_dead() -> None:
     assert twin.ref() is None
     with pytest.raises(ReferenceError):
         twin.proxies[0].training  # noqa: B018
+
+
+class Missing:
+    pass
+
+
+class Context:
+    pass
+
+
+MISSING = Missing()
+CONTEXT = Context()
+
+
+class Sentinel(nn.Module):
+    """Tells a global by its identity, in code that no copy can be given."""
+
+    def __init__(self, scale: Any) -> None:
+        super().__init__()
+        self.fc, self.given = nn.Linear(4, 3), scale
+
+    @property
+    def scale(self) -> float:
+        return 2.0 if self.given is MISSING or self.given is dataclasses.MISSING else 100.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * self.scale  # type: ignore[no-any-return]
+
+
+class Inheriting(Sentinel):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Sentinel, Inheriting])
+@pytest.mark.parametrize("given", [MISSING, dataclasses.MISSING, None])
+def test_a_sentinel_is_itself_in_the_copy(kind: type[Sentinel], given: Any) -> None:
+    torch.manual_seed(0)
+    model, x = kind(given).double().eval(), torch.randn(2, 4).double()
+    assert torch.equal(structural_copy(model)(x), model(x))
+    gradient = model(torch.eye(4).double())[:, 0] - model(torch.zeros(4).double())[0]
+    found = LRPFx(model, "zero").attribute(x, 0)
+    assert (found - x * gradient).abs().max() <= ROUNDING * 100
+
+
+class Contextual(nn.Module):
+    """Writes to an object that has no attributes yet: a global, or its own under another name."""
+
+    def __init__(self, owns: bool) -> None:
+        super().__init__()
+        self.fc, self.context = nn.Linear(4, 3), CONTEXT if owns else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.context is None:
+            CONTEXT.hidden = x  # type: ignore[attr-defined]
+        else:
+            self.context.hidden = x  # type: ignore[attr-defined]
+        return self.fc(x)  # type: ignore[no-any-return]
+
+
+@ways
+@pytest.mark.parametrize("owns", [True, False])
+def test_an_empty_object_that_forward_fills_stays_empty(way: str, owns: bool) -> None:
+    LRPFx(Contextual(owns).eval(), capture=way).attribute(torch.ones(1, 4), 0)
+    assert vars(CONTEXT) == {}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lrp_fx.capture.functions import (
+    assigned_attributes,
     assigned_cells,
     assigns_globals,
     class_of_user,
@@ -133,6 +134,16 @@ def _has_state(kind: type) -> bool:
     return all(own is plain for own, plain in methods)
 
 
+def _slots_of(kind: type) -> list[Any]:
+    return [
+        slot
+        for each in kind.__mro__
+        if each.__module__ != "builtins"
+        for slot in vars(each).values()
+        if isinstance(slot, types.MemberDescriptorType)
+    ]
+
+
 class _HeldRef(weakref.ref[Any]):
     """A weak reference of a copy. It holds what it refers to, for nobody else may."""
 
@@ -157,9 +168,11 @@ class _Copier:
         self.named: dict[tuple[int, str], Any] = {}
         self.fixed: set[tuple[int, str]] = set()
         self.seen: dict[Any, Any] = {}
+        self.root: Any = None
 
     def run(self, value: Any) -> Any:
         """The copy, filled."""
+        self.root = value
         twin = self.copy(value)
         while self.unfilled or self.hashed or self.named:
             if self.unfilled:
@@ -246,6 +259,8 @@ class _Copier:
         kind = type(value)
         if hasattr(kind, "__del__") or any(value is part for part in vars(kind).values()):
             return value  # what its copies would close; what code tells by identity, as an enum
+        if self._is_sentinel(value):
+            return value
         try:
             if kind.__module__ not in sys.stdlib_module_names or _has_state(kind):
                 twin = object.__new__(kind)
@@ -254,6 +269,40 @@ class _Copier:
         except TypeError:  # made in C
             pass
         return self._of_c(value)
+
+    def _is_sentinel(self, value: Any) -> bool:
+        """Whether code tells this object by its identity alone: a global without any state.
+
+        Code that runs as it is, such as a property, compares with the global itself.
+        """
+        kind = type(value)
+        if _slots_of(kind) or getattr(value, "__dict__", None):
+            return False
+        known = vars(sys.modules.get(kind.__module__, types)).values()
+        return any(value is each for each in known) and id(value) not in self._given_attributes()
+
+    def _given_attributes(self) -> set[int]:
+        """The ids of the objects that code of the root's assigns attributes of."""
+        if "given" in self.seen:
+            return self.seen["given"]  # type: ignore[no-any-return]
+        given: set[int] = set()
+        self.seen["given"] = given
+        known: set[types.FunctionType] = set()
+        for _, module in walk(self.root) if isinstance(self.root, nn.Module) else ():
+            waiting = [function for _, function, _ in functions_of(type(module))]
+            while waiting:
+                function = waiting.pop()
+                names = assigned_attributes(function.__code__)
+                given.update(id(vars(module)[name]) for name in names if name in vars(module))
+                if function in known:
+                    continue
+                known.add(function)
+                for name, value in named_globals(function):
+                    if name in names:
+                        given.add(id(value))
+                    if isinstance(value, types.FunctionType) and of_user(value):
+                        waiting += [value] if value not in known else []
+        return given
 
     def _of_c(self, value: Any) -> Any:
         """A copy of an object made in C, where Python or NumPy know how; else the object itself."""
@@ -275,11 +324,9 @@ class _Copier:
             self.unfilled.append(functools.partial(self._fill_object, value, twin))
 
     def _fill_object(self, value: Any, twin: Any) -> None:
-        for kind in type(value).__mro__:
-            for slot in vars(kind).values():
-                if isinstance(slot, types.MemberDescriptorType) and kind.__module__ != "builtins":
-                    with suppress(AttributeError, TypeError):  # not assigned yet, or of C
-                        slot.__set__(twin, self.copy(slot.__get__(value)))
+        for slot in _slots_of(type(value)):
+            with suppress(AttributeError, TypeError):  # not assigned yet, or of C
+                slot.__set__(twin, self.copy(slot.__get__(value)))
         if hasattr(value, "__dict__"):
             state = twin.__dict__
             state.update((name, self.copy(part)) for name, part in vars(value).items())

@@ -9,6 +9,7 @@ import sysconfig
 import types
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 _LIBRARIES = tuple(
@@ -56,6 +57,19 @@ def assigned_cells(code: types.CodeType) -> frozenset[str]:
     own = {s.argval for s in dis.get_instructions(code) if s.opname in _BINDS_CELL}
     inner = (assigned_cells(c) for c in code.co_consts if isinstance(c, types.CodeType))
     return frozenset(own).union(*inner) & frozenset(code.co_freevars)
+
+
+@functools.lru_cache(maxsize=1024)
+def assigned_attributes(code: types.CodeType) -> frozenset[str]:
+    """The names of variables and attributes whose own attributes some code assigns: ``name.x = 1``."""
+    steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
+    own = {
+        owner.argval if isinstance(owner.argval, str) else owner.argval[-1]
+        for owner, step in pairwise(steps)
+        if step.opname == "STORE_ATTR" and owner.argval and owner.opname.startswith("LOAD")
+    }
+    inner = (assigned_attributes(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(own).union(*inner)
 
 
 _BINDS_CELL = ("STORE_DEREF", "DELETE_DEREF")
