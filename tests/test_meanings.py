@@ -636,6 +636,31 @@ def test_powers_count_as_factors() -> None:
     assert_same(first, torch.full_like(first, 3 / 5))
 
 
+EQUAL_CALLS: dict[str, Callable[[Model, Tensor], Tensor]] = {
+    "in a row": lambda m, x: m.a(x) * m.a(x) * m.b(x),
+    "apart": lambda m, x: m.a(x) * (m.b(x) * m.a(x)),
+    "behind an activation": lambda m, x: m.a(x).abs() * m.a(x).abs() * m.b(x),
+    "one read elsewhere": lambda m, x: (lambda a: a * m.a(x) * m.b(x) + 0 * a)(m.a(x)),
+    "divided": lambda m, x: m.b(x) / m.a(x) / m.a(x),
+    "as views": lambda m, x: (m.a(x)[:, None] * m.a(x)[:, None] * m.b(x)[:, None])[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", EQUAL_CALLS)
+@pytest.mark.parametrize("capture", ["auto", "export"])
+def test_equal_calls_are_one_factor_twice(name: str, capture: str) -> None:
+    """A layer that is called twice on one value gives ``a² b``, whose relevance is known."""
+    function = EQUAL_CALLS[name]
+    mine = relevance(function, X, capture=capture)
+
+    def shares(model: Model, x: Tensor) -> Tensor:
+        whole = function(model, x).detach()
+        a, b = (each / each.detach() for each in (model.a(x), model.b(x)))
+        return whole * (2 * a + b) / 3
+
+    assert_same(mine, held(shares, X))
+
+
 def test_gates_and_statistics_do_not_count() -> None:
     """``σ(v) u v / |u|`` has two signals, in every bracketing."""
     for product in (

@@ -64,7 +64,6 @@ class Cones:
     def __init__(self, graph: fx.Graph, dynamic: Callable[[Any], bool]) -> None:
         self._dynamic = dynamic
         self._first: dict[fx.Node, fx.Node] = {}
-        """Of equal calls, which compute one value, the first."""
         calls: dict[Any, fx.Node] = {}
         for node in graph.nodes:
             self._first[node] = calls.setdefault(self._call(node), node)
@@ -84,8 +83,14 @@ class Cones:
         """Whether ``value`` is a scalar function of ``other`` alone."""
         return self._walk(value, other, self._functions, _is_function) is not None
 
+    def first(self, node: fx.Node) -> fx.Node:
+        """Of equal calls, which compute one value, the first."""
+        return self._first[node]
+
     def _call(self, node: fx.Node) -> Any:
         """What a node computes, of which kind and of what; the node itself where nobody can tell."""
+        if node.op == "get_attr":
+            return node.op, node.target
         if packet_of(node.target) is None and name_of(node) != "getitem":
             return node
         key = (node.target, str(fx.map_arg((node.args, node.kwargs), lambda n: self._first[n])))

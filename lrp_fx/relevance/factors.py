@@ -171,9 +171,10 @@ class _Counter:
         return tree, leaves
 
     def _signals(self, leaves: list[_Leaf]) -> list[bool]:
-        """Which factors get relevance."""
-        distinct = list(dict.fromkeys(leaf.node for leaf in leaves))
-        operands = {(leaf.node, leaf.value) for leaf in leaves}
+        """Which factors get relevance; those that equal calls compute are one value, twice."""
+        values = [self.cones.first(leaf.node) for leaf in leaves]
+        distinct = list(dict.fromkeys(values))
+        operands = {(value, leaf.value) for value, leaf in zip(values, leaves, strict=True)}
         statistics = {
             node
             for node, value in operands
@@ -181,12 +182,16 @@ class _Counter:
             if node is not other and self._is_statistic(value, of, other)
         }
         left = [node for node in distinct if node not in statistics]
-        gates = {leaf.node for leaf in leaves if self._is_gate(leaf.node, leaf.exponent)}
+        gates = {
+            value
+            for value, leaf in zip(values, leaves, strict=True)
+            if self._is_gate(value, leaf.exponent)
+        }
         left = [node for node in left if node not in gates] or left or distinct
         left = [
             node for node in left if not any(self._follows(node, o) for o in left if o is not node)
         ]
-        return [leaf.node in left for leaf in leaves]
+        return [value in left for value in values]
 
     def _is_statistic(self, value: fx.Node, other: fx.Node, base: fx.Node) -> bool:
         """Whether a factor is a statistic of another, or of what that sums up the products of."""
@@ -217,7 +222,7 @@ class _Counter:
         lose what its constants take; all to ``u`` is the only conserving choice.
         """
         for each in (other, *self._shared(other)):
-            if each is node:
+            if self.cones.first(each) is node:
                 continue
             behind = self.cones.is_function(node, self._base(each))
             if self.cones.is_function(node, each):
