@@ -23,6 +23,9 @@ from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
 _TOUCHES = 1e-6
 """An end so near to zero, in widths of the range, is zero: products of literals are rounded."""
 
+_SAFETY = 0.05
+"""A clamp that moves a gate's end at zero by less, in widths of the range, is there for safety."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -115,6 +118,8 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
     if name in _KEEPING:
         return argument
+    if name == "sum":  # the mean times a positive number that nobody knows
+        return argument if argument.is_half_line else ANYTHING
     if packet_of(node.target) is None:
         return ANYTHING
     bound = arguments(node)
@@ -149,16 +154,23 @@ _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
 
 
 def _clamped(argument: Range, low: Any, high: Any) -> Range:
-    """Behind a clamp; one of what saturates already is there for safety, and seen through."""
-    if argument.is_saturating:
-        return argument
-    ends = [
-        end if bound is None else literal(bound)
-        for end, bound in ((argument.low, low), (argument.high, high))
+    """Behind a clamp; one of a gate for safety, which nearly leaves its zero, is seen through."""
+    bounds = [
+        otherwise if bound is None else literal(bound)
+        for bound, otherwise in ((low, -math.inf), (high, math.inf))
     ]
-    if ends[0] is None or ends[1] is None:
+    if bounds[0] is None or bounds[1] is None:
         return ANYTHING
-    return Range(ends[0], ends[1], argument.rest)
+    least, most = bounds
+
+    def clipped(value: float) -> float:
+        return min(max(value, least), most)
+
+    if argument.is_gate:
+        zero = min(argument.low, argument.high, key=abs)
+        if abs(clipped(zero) - zero) <= _SAFETY * (argument.high - argument.low):
+            return argument
+    return Range(clipped(argument.low), clipped(argument.high), argument.rest)
 
 
 def _power(base: Range, exponent: Any) -> Range:
