@@ -155,22 +155,17 @@ _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
 
 def _clamped(argument: Range, low: Any, high: Any) -> Range:
     """Behind a clamp; one of a gate for safety, which nearly leaves its zero, is seen through."""
-    bounds = [
-        otherwise if bound is None else literal(bound)
-        for bound, otherwise in ((low, -math.inf), (high, math.inf))
-    ]
-    if bounds[0] is None or bounds[1] is None:
+    least = -math.inf if low is None else literal(low)
+    most = math.inf if high is None else literal(high)
+    if least is None or most is None:
         return ANYTHING
-    least, most = bounds
-
-    def clipped(value: float) -> float:
-        return min(max(value, least), most)
-
     if argument.is_gate:
         zero = min(argument.low, argument.high, key=abs)
-        if abs(clipped(zero) - zero) <= _SAFETY * (argument.high - argument.low):
+        moved = abs(min(max(zero, least), most) - zero)
+        if moved <= _SAFETY * (argument.high - argument.low):
             return argument
-    return Range(clipped(argument.low), clipped(argument.high), argument.rest)
+    low, high = (min(max(end, least), most) for end in (argument.low, argument.high))
+    return Range(low, high, argument.rest)
 
 
 def _power(base: Range, exponent: Any) -> Range:
