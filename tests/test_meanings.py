@@ -730,31 +730,43 @@ def test_the_published_rule_depends_on_the_bracketing() -> None:
 
 
 class Chain(nn.Module):
-    """So many products in a row, and squares of squares."""
+    """A layer, and so many steps in a row."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, step: Callable[..., Tensor], length: int) -> None:
         super().__init__()
-        self.length = length
+        self.fc, self.scale = nn.Linear(4, 4), nn.Parameter(torch.rand(4) + 0.5)
+        self.step, self.length = step, length
 
     def forward(self, x: Tensor) -> Tensor:
-        y, p = x, x * x
-        for _ in range(self.length):
-            y = y * x.tanh()
-            p = p * p
-        return y + 0 * p
+        y = self.fc(x)
+        for place in range(self.length):
+            y = self.step(self, y, x, place)
+        return y
 
 
-def planning_time(length: int) -> float:
-    lrp = LRPFx(Chain(length).double())
+STEPS: dict[str, Callable[..., Tensor]] = {
+    "products": lambda m, y, x, i: y * x.tanh(),
+    "squares": lambda m, y, x, i: y * y,
+    "gates": lambda m, y, x, i: y * torch.sigmoid(x + i),
+    "numbers": lambda m, y, x, i: y * 1.001 + 0.001,
+    "parameters": lambda m, y, x, i: y * m.scale / m.scale + m.scale - m.scale,
+    "statistics": lambda m, y, x, i: y / (1 + y.mean(1, keepdim=True) ** 2),
+}
+
+
+def planning_time(step: Callable[..., Tensor], length: int) -> float:
+    lrp = LRPFx(Chain(step, length).double())
     began = time.perf_counter()
-    lrp.plan()
+    lrp.plan(numbers(2, 4))
     return time.perf_counter() - began
 
 
-def test_long_products_are_planned_in_about_linear_time() -> None:
+@pytest.mark.parametrize("name", STEPS)
+def test_long_chains_are_planned_in_about_linear_time(name: str) -> None:
     """Neither recursion nor a time that explodes."""
-    planning_time(10)
-    assert planning_time(300) < 40 * planning_time(30) + 1
+    step = STEPS[name]
+    planning_time(step, 10)
+    assert planning_time(step, 300) < 20 * planning_time(step, 30) + 0.5
 
 
 # Final probabilities

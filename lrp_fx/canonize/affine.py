@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import arguments, aten, name_of
-from lrp_fx.canonize.graphs import call_like, replace_by, without_data
+from lrp_fx.canonize.graphs import Constants, call_like, replace_by
 from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
 
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
@@ -29,7 +29,7 @@ Factor = fx.Node | float
 
 def fold_affine(
     graph: fx.Graph,
-    module: fx.GraphModule,
+    constants: Constants,
     node: fx.Node,
     *,
     batched: bool = True,
@@ -43,7 +43,7 @@ def fold_affine(
 
     Args:
         graph: the graph to edit.
-        module: holds its parameters.
+        constants: the values that depend on parameters alone.
         node: may be such an operation.
         batched: constants may have leading dimensions of size one more than a unit has, which is
             exact for values with a batch dimension only; and views that count dimensions from the
@@ -59,19 +59,19 @@ def fold_affine(
             continue
         if any(each in kept or len(each.users) != 1 for each in (linear, *views)):
             continue
-        weight = without_data(arguments(linear)["weight"], module)
+        weight = constants(arguments(linear)["weight"])
         parts = _scale_and_shift(graph, node, operand) if weight is not None else None
         if parts is not None:
-            parts = _carried(graph, node, parts, views, module)
+            parts = _carried(graph, node, parts, views, constants)
         if weight is None or parts is None:
             continue
-        constants = [part for part in parts if isinstance(part, fx.Node)]
-        fits = all(_fits(c, linear, weight, module, batched) for c in constants)
-        if fits and not constants and _is_negative_factor(node, parts):
+        tensors = [part for part in parts if isinstance(part, fx.Node)]
+        fits = all(_fits(each, linear, weight, constants, batched) for each in tensors)
+        if fits and not tensors and _is_negative_factor(node, parts):
             node, parts = _sign_apart(graph, node, operand), (-1, 0)
-        if fits and (constants or not _stays(node, parts)):
+        if fits and (tensors or not _stays(node, parts)):
             fold_into_previous(
-                graph, node, linear, weight.shape, *parts, module=module, views=views
+                graph, node, linear, weight.shape, *parts, constants=constants, views=views
             )
             return
 
@@ -90,7 +90,7 @@ def _carried(
     node: fx.Node,
     parts: tuple[Factor, Factor],
     views: list[fx.Node],
-    module: fx.GraphModule,
+    constants: Constants,
 ) -> tuple[Factor, Factor] | None:
     """The scale and shift of what the views read, for those of what they return; None if unknown."""
     found: list[Factor] = []
@@ -99,7 +99,7 @@ def _carried(
             carried: Factor | None = part
             for view in reversed(views):
                 if isinstance(carried, fx.Node):
-                    carried = _BEFORE[name_of(view)](graph, view, carried, module)
+                    carried = _BEFORE[name_of(view)](graph, view, carried, constants)
             if carried is None:
                 return None
             found.append(carried)
@@ -108,10 +108,10 @@ def _carried(
 
 
 def _before_removal(
-    graph: fx.Graph, view: fx.Node, constant: fx.Node, module: fx.GraphModule
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
     """A constant before ``select`` or ``squeeze`` of one dimension: of size one in that."""
-    value, dim = without_data(constant, module), arguments(view).get("dim")
+    value, dim = constants(constant), arguments(view).get("dim")
     if value is None or not isinstance(dim, int):
         return None
     dim = min(dim, -1)  # the last one, where it counts from the first
@@ -120,9 +120,9 @@ def _before_removal(
 
 
 def _before_unsqueeze(
-    graph: fx.Graph, view: fx.Node, constant: fx.Node, module: fx.GraphModule
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
-    value, dim = without_data(constant, module), min(arguments(view)["dim"], -1)
+    value, dim = constants(constant), min(arguments(view)["dim"], -1)
     if value is None:
         return None
     if value.dim() < -dim:
@@ -132,10 +132,10 @@ def _before_unsqueeze(
 
 
 def _before_move(
-    graph: fx.Graph, view: fx.Node, constant: fx.Node, module: fx.GraphModule
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
     """A constant before a permutation of dimensions."""
-    value, bound = without_data(constant, module), arguments(view)
+    value, bound = constants(constant), arguments(view)
     if value is None:
         return None
     if name_of(view) == "permute":
@@ -254,10 +254,10 @@ def _einsum_names(form: str) -> tuple[str, str]:
 
 
 def _fits(
-    constant: fx.Node, linear: fx.Node, weight: Tensor, module: fx.GraphModule, batched: bool
+    constant: fx.Node, linear: fx.Node, weight: Tensor, constants: Constants, batched: bool
 ) -> bool:
     """Whether a constant has one value for each unit, and the precision of the weight."""
-    value = without_data(constant, module)
+    value = constants(constant)
     if value is None or torch.result_type(weight, value) != weight.dtype:
         return False
     if name_of(linear) == "product" and ELLIPSIS in arguments(linear)["form"].split("->")[0]:
@@ -277,7 +277,7 @@ def fold_into_previous(
     scale: Factor,
     shift: Factor,
     *,
-    module: fx.GraphModule,
+    constants: Constants,
     views: Sequence[fx.Node] = (),
 ) -> None:
     """Let ``linear``, with another weight and bias, stand for ``node = s · linear + t``.
@@ -289,7 +289,7 @@ def fold_into_previous(
         weight: the shape of its weight.
         scale: ``s``, a number or one value for each unit.
         shift: ``t``, likewise.
-        module: holds the parameters.
+        constants: the values that depend on parameters alone.
         views: what only moves the result on its way to the node, the first one first.
     """
     bound = arguments(linear)
@@ -298,7 +298,7 @@ def fold_into_previous(
         is_named = name_of(linear) == "product" and bound["form"] not in (ON_THE_LEFT, ON_THE_RIGHT)
         fewest = len(units) if is_named else 0
         scale, shift = (
-            _ranked(graph, node, each, fewest, len(units), module) for each in (scale, shift)
+            _ranked(graph, node, each, fewest, len(units), constants) for each in (scale, shift)
         )
         new_weight, new_bias = bound["weight"], bound["bias"]
         if scale != 1:
@@ -332,10 +332,10 @@ def set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias
 
 
 def _ranked(
-    graph: fx.Graph, node: fx.Node, part: Factor, fewest: int, most: int, module: fx.GraphModule
+    graph: fx.Graph, node: fx.Node, part: Factor, fewest: int, most: int, constants: Constants
 ) -> Factor:
     """A constant with so many dimensions; leading ones of size one come and go."""
-    value = without_data(part, module)
+    value = constants(part)
     if value is None or fewest <= value.dim() <= most:
         return part
     sizes = [*[1] * (fewest - value.dim()), *value.shape[max(0, value.dim() - most) :]]

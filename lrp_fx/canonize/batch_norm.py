@@ -17,7 +17,7 @@ from lrp_fx.canonize.affine import (
     fold_into_previous,
     set_parameters,
 )
-from lrp_fx.canonize.graphs import call_like, depends_on_inputs, shape_of
+from lrp_fx.canonize.graphs import Constants, call_like, depends_on_inputs
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 
@@ -46,8 +46,9 @@ def fold_batch_norm(
     Raises:
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
     """
+    constants = Constants(module)
     for node in list(graph.nodes):
-        fold_affine(graph, module, node, batched=dense, kept=kept)
+        fold_affine(graph, constants, node, batched=dense, kept=kept)
         if name_of(node) != "batch_norm" or not depends_on_inputs(node):
             continue  # a norm of weights (weight standardization) is a constant like any other
         bound = arguments(node)
@@ -59,30 +60,30 @@ def fold_batch_norm(
         before = bound["input"]
         readers = list(node.users)
         foldable = LINEAR if dense else LINEAR - {"linear"}
-        weight = _weight(before, module) if name_of(before) in foldable else None
+        weight = _weight(before, constants) if name_of(before) in foldable else None
         if weight is not None and len(before.users) == 1:
             if before in kept:
                 continue
             with graph.inserting_before(node):
                 parts = _scale_and_shift(graph, node)
-            fold_into_previous(graph, node, before, weight, *parts, module=module)
+            fold_into_previous(graph, node, before, weight, *parts, constants=constants)
         elif (
             node not in kept
             and len(readers) == 1
             and name_of(readers[0]) in foldable - TRANSPOSED
-            and _can_take(readers[0], node, module)
+            and _can_take(readers[0], node, constants)
         ):
-            _fold_into_next(graph, module, node, readers[0])
+            _fold_into_next(graph, constants, node, readers[0])
 
 
-def _weight(node: fx.Node, module: fx.GraphModule) -> torch.Size | None:
+def _weight(node: fx.Node, constants: Constants) -> torch.Size | None:
     """The shape of the weight, if that depends on parameters alone."""
-    return shape_of(arguments(node)["weight"], module)
+    return constants.shape_of(arguments(node)["weight"])
 
 
-def _can_take(reader: fx.Node, norm: fx.Node, module: fx.GraphModule) -> bool:
+def _can_take(reader: fx.Node, norm: fx.Node, constants: Constants) -> bool:
     bound = arguments(reader)
-    weight = _weight(reader, module)
+    weight = _weight(reader, constants)
     if bound["input"] is not norm or weight is None:
         return False
     if name_of(reader) == "linear":
@@ -106,10 +107,8 @@ def _scale_and_shift(graph: fx.Graph, norm: fx.Node) -> tuple[fx.Node, fx.Node]:
     return scale, shift
 
 
-def _fold_into_next(
-    graph: fx.Graph, module: fx.GraphModule, norm: fx.Node, linear: fx.Node
-) -> None:
-    bound, weight = arguments(linear), _weight(linear, module)
+def _fold_into_next(graph: fx.Graph, constants: Constants, norm: fx.Node, linear: fx.Node) -> None:
+    bound, weight = arguments(linear), _weight(linear, constants)
     assert weight is not None
     depthwise = len(weight) > 2 and bound["groups"] > 1
     ones = [1] * (len(weight) - 2)

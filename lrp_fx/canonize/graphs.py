@@ -39,28 +39,57 @@ def tensor_at(module: fx.GraphModule, path: str) -> Tensor:
 
 def shape_of(value: Any, module: fx.GraphModule) -> torch.Size | None:
     """The shape of a parameter, or of a tensor computed from parameters alone; else None."""
-    computed = without_data(value, module)
-    return None if computed is None else computed.shape
+    return Constants(module).shape_of(value)
 
 
-def without_data(value: Any, module: fx.GraphModule) -> Tensor | None:
-    """A parameter, or a tensor computed from parameters alone, on the meta device; else None."""
-    if not isinstance(value, fx.Node) or depends_on_inputs(value):
-        return None
-    try:
-        computed = _without_data(value, module)
-    except Exception:
-        return None
-    return computed if isinstance(computed, Tensor) else None
+class Constants:
+    """Parameters, and tensors computed from parameters alone, on the meta device.
 
+    Each value is computed once. A graph may be edited meanwhile as long as what takes the place of a
+    constant has its shape and type.
 
-def _without_data(node: fx.Node, module: fx.GraphModule) -> Any:
-    if node.op == "get_attr":
-        return tensor_at(module, str(node.target)).to("meta")
-    if node.op != "call_function" or not node.all_input_nodes:
-        raise ValueError("not computed from parameters")
-    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _without_data(n, module))
-    return node.target(*args, **kwargs)  # type: ignore[operator]
+    Args:
+        module: holds the parameters.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self._module = module
+        self._known: dict[fx.Node, Any] = {}
+        """None for a value that is no constant."""
+
+    def shape_of(self, value: Any) -> torch.Size | None:
+        """The shape of a constant; None for any other value."""
+        constant = self(value)
+        return None if constant is None else constant.shape
+
+    def __call__(self, value: Any) -> Tensor | None:
+        """A constant without its data; None for any other value."""
+        if not isinstance(value, fx.Node):
+            return None
+        waiting = [value]
+        while waiting:
+            missing = [n for n in waiting[-1].all_input_nodes if n not in self._known]
+            if missing and waiting[-1] not in self._known:
+                waiting.extend(missing)
+                continue
+            node = waiting.pop()
+            if node not in self._known:
+                self._known[node] = self._computed(node)
+        found = self._known[value]
+        return found if isinstance(found, Tensor) else None
+
+    def _computed(self, node: fx.Node) -> Any:
+        """The value of a node whose operands are known."""
+        if node.op == "get_attr":
+            return tensor_at(self._module, str(node.target)).to("meta")
+        is_call = node.op == "call_function" and bool(node.all_input_nodes)
+        if not is_call or any(self._known[n] is None for n in node.all_input_nodes):
+            return None
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._known.__getitem__)
+        try:
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+        except Exception:  # nobody can tell
+            return None
 
 
 def depends_on_inputs(node: fx.Node) -> bool:
