@@ -75,10 +75,6 @@ class Cones:
             if dynamic(node) and self._first[node] is node:
                 self._elements[node] = self._element(node)
 
-    def is_statistic(self, value: fx.Node, other: fx.Node) -> bool:
-        """Whether ``value`` reduces what ``other`` is made of, entry by entry."""
-        return any(self._reduces(value, source) for source in self._sources(other))
-
     def is_function(self, value: fx.Node, other: fx.Node) -> bool:
         """Whether ``value`` is a scalar function of ``other`` alone."""
         return self._walk(value, other, self._functions, _is_function) is not None
@@ -96,7 +92,7 @@ class Cones:
         key = (node.target, str(fx.map_arg((node.args, node.kwargs), lambda n: self._first[n])))
         return key if node.op == "call_function" else node
 
-    def _sources(self, node: fx.Node) -> Iterator[fx.Node]:
+    def sources(self, node: fx.Node) -> Iterator[fx.Node]:
         """The values that a node is made of, entry by entry: of a part also the whole."""
         source = self._elements[self._first[node]]
         yield source
@@ -110,11 +106,12 @@ class Cones:
             return node
         found = list(dict.fromkeys(self._elements[n] for n in self._moving(node)))
         for source in found:
-            if all(o is source or self._reduces(o, source) for o in found):
+            if all(o is source or self.reduces(o, source) for o in found):
                 return source
         return node
 
-    def _reduces(self, node: fx.Node, source: fx.Node) -> bool:
+    def reduces(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether a value is a statistic of another: made of it alone, and reduced on each way."""
         return bool(self._walk(node, source, self._made, _is_made))
 
     def _walk(

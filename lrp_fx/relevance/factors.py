@@ -175,11 +175,15 @@ class _Counter:
         values = [self.cones.first(leaf.node) for leaf in leaves]
         distinct = list(dict.fromkeys(values))
         operands = {(value, leaf.value) for value, leaf in zip(values, leaves, strict=True)}
+        made: dict[fx.Node, set[fx.Node]] = {}  # of each value, the factors that are made of it
+        for base, value in operands:
+            for each in (value, *self._summed(base)):
+                for source in self.cones.sources(each):
+                    made.setdefault(source, set()).add(base)
         statistics = {
-            node
-            for node, value in operands
-            for other, of in operands
-            if node is not other and self._is_statistic(value, of, other)
+            base
+            for base, value in operands
+            if any(of != {base} and self.cones.reduces(value, each) for each, of in made.items())
         }
         left = [node for node in distinct if node not in statistics]
         gates = {
@@ -192,10 +196,6 @@ class _Counter:
             node for node in left if not any(self._follows(node, o) for o in left if o is not node)
         ]
         return [value in left for value in values]
-
-    def _is_statistic(self, value: fx.Node, other: fx.Node, base: fx.Node) -> bool:
-        """Whether a factor is a statistic of another, or of what that sums up the products of."""
-        return any(self.cones.is_statistic(value, each) for each in (other, *self._summed(base)))
 
     def _summed(self, node: fx.Node) -> list[fx.Node]:
         """The factors of the products that a value is the sum of: of ``Σ u v`` these are u and v."""
