@@ -761,6 +761,13 @@ def planning_time(step: Callable[..., Tensor], length: int) -> float:
     return time.perf_counter() - began
 
 
+def test_a_long_row_of_views_is_explained() -> None:
+    model = Chain(lambda m, y, x, i: y.view(-1, 4, 1).squeeze(-1), 600).double()
+    x = numbers(2, 4)
+    mine = LRPFx(model, "zero").attribute(x, target=1)
+    assert_same(mine, x * model.fc.weight[1].detach())
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_long_chains_are_planned_in_about_linear_time(name: str) -> None:
     """Neither recursion nor a time that explodes."""

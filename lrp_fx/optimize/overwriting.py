@@ -59,32 +59,34 @@ def readers(node: fx.Node) -> set[fx.Node]:
 
 
 def _is_owned(relevance: fx.Node, module: fx.GraphModule) -> bool:
-    """Whether a value has one reader, and shares memory with nothing that has another."""
-    if len(readers(relevance)) != 1:
-        return False
-    if relevance.op == "call_function":
-        if relevance.target is operator.getitem:
-            return _is_owned_list(relevance.args[0], module)
-        return name_of(relevance) == "add"
-    return relevance.op == "call_module" and _owns(relevance, module)
+    """Whether a value has one reader, and shares memory with nothing that has another.
+
+    The results of a relevance node are new, or parts of what it alone reads.
+    """
+    while len(readers(relevance)) == 1:
+        call: object = relevance
+        if relevance.op == "call_function":
+            if relevance.target is not operator.getitem:
+                return name_of(relevance) == "add"
+            call = relevance.args[0]
+            if not _is_taken_out_once(call):
+                return False
+        if not isinstance(call, fx.Node) or call.op != "call_module":
+            return False
+        relevance_node = module.get_submodule(str(call.target))
+        assert isinstance(relevance_node, RelevanceNode)
+        if relevance_node.result == "new":
+            return True
+        below = call.args[0]
+        if relevance_node.result == "shared" or not isinstance(below, fx.Node):
+            return False
+        relevance = below
+    return False
 
 
-def _is_owned_list(values: object, module: fx.GraphModule) -> bool:
+def _is_taken_out_once(values: object) -> bool:
     """Whether each of several results of a relevance node is taken out once."""
-    if not isinstance(values, fx.Node) or values.op != "call_module":
+    if not isinstance(values, fx.Node):
         return False
     taken_out = [user.args[1] for user in values.users if user.target is operator.getitem]
-    once = len(taken_out) == len(set(taken_out)) == len(values.users)
-    return once and _owns(values, module)
-
-
-def _owns(call: fx.Node, module: fx.GraphModule) -> bool:
-    """Whether the results of a relevance node are new, or parts of what it alone reads."""
-    relevance_node = module.get_submodule(str(call.target))
-    assert isinstance(relevance_node, RelevanceNode)
-    if relevance_node.result == "new":
-        return True
-    relevance = call.args[0]
-    if relevance_node.result == "shared" or not isinstance(relevance, fx.Node):
-        return False
-    return _is_owned(relevance, module)
+    return len(taken_out) == len(set(taken_out)) == len(values.users)
