@@ -373,10 +373,11 @@ def _choose_parts(
     depth = 1 if place.from_input is None else place.from_input + 1
     input, chosen_by = _choose(node, place, composite, facts, used)
     hidden, _ = _choose(node, replace(place, from_input=depth), composite, facts, used)
-    if isinstance(input, Recurrent):
+    if isinstance(input, Recurrent) and chosen_by != "default":
         return input, chosen_by
-    assert isinstance(input, LinearRule)
+    of_input = input.input if isinstance(input, Recurrent) else input
     of_others = hidden.hidden if isinstance(hidden, Recurrent) else hidden
+    assert isinstance(of_input, LinearRule)
     assert isinstance(of_others, LinearRule)
     sums: Proportional | ByMagnitude | Half = Proportional()
     place = replace(place, operation="add", kind="addition", from_input=None, from_output=None)
@@ -385,7 +386,7 @@ def _choose_parts(
             used.add(line)
             sums = rule
             break
-    return Recurrent(input, of_others, sums), chosen_by
+    return Recurrent(of_input, of_others, sums), chosen_by
 
 
 def _refuse_unused(composite: Composite, places: dict[fx.Node, Place], used: set[int]) -> None:

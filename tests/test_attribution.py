@@ -1184,7 +1184,8 @@ def test_layers_off_the_way_have_no_relevance(layer: str) -> None:
 @pytest.mark.parametrize(
     ("layer", "cut", "selector"),
     [
-        ("conv1", 2, (3, 4, 4)),
+        ("conv1", 1, (3, 4, 4)),
+        ("norm1", 2, (3, 4, 4)),
         ("relu1", 3, (1, -1, 0)),
         ("pool1", 4, [(1, 2, 3), (0, 0, 0)]),
         ("flatten", 8, 3),

@@ -487,6 +487,9 @@ CHANGED: dict[str, st.SearchStrategy[Any]] = {
     "low": st.floats(-2, 0),
     "high": st.floats(1, 2),
     "bias": st.booleans(),
+    "input": st.sampled_from([rules.ZPlus(), rules.Flat()]),
+    "hidden": st.sampled_from([rules.ZPlus(), rules.Flat()]),
+    "addition": st.sampled_from([rules.Half(), rules.ByMagnitude()]),
 }
 
 
