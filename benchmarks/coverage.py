@@ -466,23 +466,32 @@ def twin(lrp: LRPFx, composite: Any = None, **options: Any) -> LRPFx:
     return other
 
 
-def measure(suite: str, name: str) -> Result:
-    """Build a model, explain it, and compare."""
+def sample_of(suite: str, name: str) -> Sample:
+    """A model of a suite without additive constants, in float64 where it can be; always the same."""
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    sample = SUITES[suite][1](name)
+    if parameters_of(sample) < LARGE:
+        sample = sample.to(torch.float64)
+    try:
+        without_additive_constants(sample)
+    except RuntimeError:  # a model that makes float32 tensors itself
+        sample = sample.to(torch.float32)
+        without_additive_constants(sample)
+    return sample
+
+
+def parameters_of(sample: Sample) -> int:
+    return sum(p.numel() for p in sample.model.parameters())
+
+
+def measure(suite: str, name: str) -> Result:
+    """Build a model, explain it, and compare."""
     result = Result(suite, name)
     try:
-        sample = SUITES[suite][1](name)
-        result = replace(result, parameters=sum(p.numel() for p in sample.model.parameters()))
-        if result.parameters < LARGE:
-            sample = sample.to(torch.float64)
-        try:
-            without_additive_constants(sample)
-        except RuntimeError:  # a model that makes float32 tensors itself
-            sample = sample.to(torch.float32)
-            without_additive_constants(sample)
-        return explained(result, sample)
+        sample = sample_of(suite, name)
+        return explained(replace(result, parameters=parameters_of(sample)), sample)
     except Exception as error:
         if "-v" in sys.argv:
             raise

@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from coverage import LARGE, SUITES, strongest, without_additive_constants
+from coverage import SUITES, sample_of, strongest
 from torch import Tensor
 
 import lrp_fx
@@ -30,17 +29,7 @@ SAME = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 def explain(suite: str, name: str) -> tuple[Tensor, torch.dtype]:
     """The relevance of all inputs, (N, entries), and the dtype of the output."""
-    warnings.simplefilter("ignore")
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    sample = SUITES[suite][1](name)
-    if sum(p.numel() for p in sample.model.parameters()) < LARGE:
-        sample = sample.to(torch.float64)
-    try:
-        without_additive_constants(sample)
-    except RuntimeError:  # a model that makes float32 tensors itself
-        sample = sample.to(torch.float32)
-        without_additive_constants(sample)
+    sample = sample_of(suite, name)
     output = sample.outputs()
     lrp = lrp_fx.LRPFx(sample.model, output=sample.output)
     parts = lrp.attribute(sample.inputs, strongest(output))
