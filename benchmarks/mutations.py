@@ -16,12 +16,15 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,8 +189,8 @@ def move(bound: ast.Constant) -> None:
 
 def mutants(
     source: str, faults: Callable[[ast.AST], Iterator[Change]], definitions: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    """What was changed, and the changed source."""
+) -> Iterator[tuple[str, int | None, str]]:
+    """What was changed, the line of the function that it stands in, and the changed source."""
     tree = ast.parse(source)
     nodes = list(ast.walk(tree))
     wanted = {
@@ -195,6 +198,13 @@ def mutants(
         for each in tree.body
         if not definitions or set(definitions) & defined_by(each)
         for node in ast.walk(each)
+    }
+    functions = {  # of nodes in several, the innermost one, which is the last one here
+        id(node): each.lineno
+        for each in nodes
+        if isinstance(each, ast.FunctionDef)
+        for statement in each.body
+        for node in ast.walk(statement)
     }
     for index, node in enumerate(nodes):
         if id(node) not in wanted:
@@ -206,6 +216,7 @@ def mutants(
             line = getattr(node, "lineno", 0)
             yield (
                 f"line {line}, {words}: {text[:70]}",
+                functions.get(id(node)),
                 ast.unparse(ast.fix_missing_locations(mutant)),
             )
 
@@ -222,36 +233,127 @@ def defined_by(node: ast.stmt) -> set[str]:
 # --- running --------------------------------------------------------------------------------------
 
 
-def is_caught(root: Path, tests: tuple[str, ...]) -> bool:
-    """Whether the tests fail on the package in ``root``, or never end; they run in a fork."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(LIMIT)
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        os.chdir(root)
-        # no bytecode: files that change within a second would be taken for what they were
-        sys.dont_write_bytecode = True
-        sys.path.insert(0, str(root))
-        options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
-        os._exit(int(pytest.main([*options, *tests])))
-    _, status = os.waitpid(child, 0)
-    return status != 0
+REACHED: set[int] = set()
+"""The lines of the functions that were called, where the calls are noted."""
+
+
+def with_calls_noted(source: str) -> str:
+    """The source of a module each function of which notes its line when it is called."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            note = f"__import__('sys').modules['__main__'].REACHED.add({node.lineno})"
+            node.body.insert(0, *ast.parse(note).body)
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+class Reach:
+    """A pytest plugin that notes of each test how long it takes and which functions it calls."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[int]] = {}
+        self.seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Note what a test does."""
+        REACHED.clear()
+        start = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            self.lines[item.nodeid] = sorted(REACHED)
+            self.seconds[item.nodeid] = time.perf_counter() - start
+
+    def noted(self) -> object:
+        """The functions and the seconds, by test."""
+        return self.lines, self.seconds
+
+
+class First:
+    """A pytest plugin that notes the first test that fails."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        if report.failed and self.name is None:
+            self.name = report.nodeid
+
+    def noted(self) -> object:
+        """Its name."""
+        return self.name
+
+
+class Suite:
+    """The tests of a file, in the order in which they find a fault soonest.
+
+    Those that do not call the changed function are left out. A fault in a table, which is made when
+    the module is imported, may show in any test that calls a function of the file.
+    """
+
+    def __init__(self, root: Path, target: Target) -> None:
+        self.root = root
+        self.found = root / "found"
+        file = root / target.file
+        source = file.read_text()
+        file.write_text(with_calls_noted(source))
+        if not self.passes(target.tests, Reach()):
+            sys.exit(f"{', '.join(target.tests)} fail on the package as it is")
+        file.write_text(source)
+        self.lines, self.seconds = json.loads(self.found.read_text())
+        self.caught: Counter[str] = Counter()
+
+    def catches(self, changed: int | None) -> bool:
+        """Whether a test fails on the package in ``root``, or never ends.
+
+        Args:
+            changed: the line of the function that is changed, None outside of one.
+        """
+        reaching = [test for test, lines in self.lines.items() if lines]
+        if changed is not None:
+            reaching = [test for test in reaching if changed in self.lines[test]]
+        tests = reaching or list(self.lines)
+        tests.sort(key=lambda test: (-self.caught[test], self.seconds[test]))
+        self.found.unlink(missing_ok=True)
+        if self.passes(tests, First()):
+            return False
+        if self.found.exists():
+            self.caught[json.loads(self.found.read_text())] += 1
+        return True
+
+    def passes(self, tests: Sequence[str], plugin: Reach | First) -> bool:
+        """Whether tests pass, in a fork; what the plugin noted is in a file then."""
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            if isinstance(plugin, First):
+                signal.alarm(LIMIT)
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            os.chdir(self.root)
+            # no bytecode: files that change within a second would be taken for what they were
+            sys.dont_write_bytecode = True
+            sys.path.insert(0, str(self.root))
+            options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+            status = int(pytest.main([*options, *tests], plugins=[plugin]))
+            self.found.write_text(json.dumps(plugin.noted()))
+            os._exit(status)
+        return os.waitpid(child, 0)[1] == 0
 
 
 def missed_in(root: Path, target: Target, suite: str) -> tuple[list[str], int]:
     """The mutants of a file that pass, and how many there are."""
     file = root / target.file
     source = file.read_text()
-    if is_caught(root, target.tests):
-        sys.exit(f"{', '.join(target.tests)} fail on the package as it is")
+    tests = Suite(root, target)
     faults = faults_of_a_rule if suite == "rules" else faults_of_a_definition
     missed, count = [], 0
-    for words, mutant in mutants(source, faults, target.definitions):
+    for words, changed, mutant in mutants(source, faults, target.definitions):
         file.write_text(mutant)
-        caught = is_caught(root, target.tests)
+        caught = tests.catches(changed)
         print("caught" if caught else "MISSED", target.file, words, flush=True)
         missed += [] if caught else [f"{target.file} {words}"]
         count += 1
@@ -261,7 +363,9 @@ def missed_in(root: Path, target: Target, suite: str) -> tuple[list[str], int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=SUITES, help="one kind of fault")
+    parser.add_argument(
+        "--only", default="", help="one kind of fault, or one file: a part of its path"
+    )
     options = parser.parse_args()
     missed: list[str] = []
     total = 0
@@ -272,8 +376,8 @@ def main() -> int:
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", root)
         for suite, targets in SUITES.items():
-            if options.only in (None, suite):
-                for target in targets:
+            for target in targets:
+                if options.only in (suite, "") or options.only in target.file:
                     more, count = missed_in(root, target, suite)
                     missed, total = [*missed, *more], total + count
     for each in missed:
