@@ -178,7 +178,7 @@ class VjpRelevance(RelevanceNode):
     def _refused(self, reason: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(
             f'unknown="vjp" cannot send relevance through {self.place}: {reason}. Write it with '
-            "operations that have a rule, or explain a layer above it: LayerLRPFx, NeuronLRPFx."
+            "operations that have a rule, or explain a layer above it: LayerLRPFx(model, layer)."
         )
 
 
