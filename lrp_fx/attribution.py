@@ -77,6 +77,7 @@ class LRPFx(Explaining, Attribution):
         CompositeError: for an unknown composite.
     """
 
+    @documented
     def __init__(
         self,
         model: nn.Module,
