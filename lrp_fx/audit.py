@@ -304,7 +304,7 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
     with torch.no_grad():
         known = evaluated(fx.Interpreter(module), [*before, start], (*tensors, target), keep=after)
         begun = known[start]
-        check_batch(begun, tensors[0].shape[0])
+        check_batch(begun, tensors[0])
         bookings, relevance, dtypes = [], [], set[torch.dtype]()
         for alone in apart(begun):
             books = _Books(module)

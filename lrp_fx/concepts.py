@@ -311,5 +311,5 @@ def _checked(
     create_graph: bool = False,
 ) -> Iterator[Explanation]:
     for explanation in program.run_many(tensors, runs, create_graph=create_graph):
-        check_batch(explanation.output, tensors[0].shape[0])
+        check_batch(explanation.output, tensors[0])
         yield explanation

@@ -443,7 +443,8 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
             raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
         if value.shape[0] != inputs[0].shape[0]:
             raise InputError(
-                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}"
+                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}; what "
+                "is not explained, such as offsets, goes into additional_forward_args"
             )
         if not all_finite(value):
             raise _not_finite(name, value)

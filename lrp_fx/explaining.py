@@ -42,9 +42,9 @@ class Explaining:
             output: what the propagation started with, (N, …).
         """
         many = attributions if isinstance(attributions, tuple) else (attributions,)
-        for value in (*many, output):
-            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(output):
-                raise InputError(f"relevance and output are tensors (N, …) of one N, got {value!r}")
+        sizes = {len(v) if isinstance(v, Tensor) and v.dim() else 0 for v in (*many, output)}
+        if len(sizes) != 1 or 0 in sizes:
+            raise InputError("relevance and output must be tensors (N, …) of one N")
         return per_sample(output) - sum(per_sample(each) for each in many)
 
     def refresh(self) -> None:
@@ -73,7 +73,7 @@ class Explaining:
     ) -> tuple[Explanation, Plan]:
         program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
         explanation = program.run(tensors, target, create_graph=create_graph)
-        check_batch(explanation.output, tensors[0].shape[0])
+        check_batch(explanation.output, tensors[0])
         return explanation, program.plan
 
     def _prepared(

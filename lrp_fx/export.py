@@ -91,7 +91,7 @@ def exported(
             "dynamic_batch=False, or filter other layers"
         )
     output = program.output(tensors)
-    check_batch(output, tensors[0].shape[0])
+    check_batch(output, tensors[0])
     start = program.lrp.module.get_submodule(str(program.lrp.start.target))
     assert isinstance(start, StartRelevance)
     sizes = indexed_sizes(output.shape) if start.takes_target else ()

@@ -209,7 +209,8 @@ def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
             found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
         elif facts.is_categorical(step.node) and _joins_constants(step, facts):
             found.append(
-                f"look-up: {step.node.name} holds constants, which keep what they looked up"
+                f"look-up: {step.node.name} holds constants, which keep what they looked up; the ledger "
+                "books it as 'constant'"
             )
     return found
 
@@ -327,7 +328,7 @@ def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown) -> None:
     missing = [n for n in reached if not _is_part(n) and operation_of(n) is None]
     advice = (
         'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
-        "their operands' contributions."
+        "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it."
     )
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]
