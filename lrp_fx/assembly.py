@@ -87,7 +87,7 @@ def assembled(
     parameters = {path for node, path in used.items() if node.op == "get_attr"}
     root: dict[str, Any] = {path: modules[path] for path in modules if path in called}
     root.update({path: tensor_at(captured.module, path) for path in parameters})
-    root.update({path: torch.empty(0) for path in computed.values()})
+    root.update({path: torch.empty(0, device="cpu") for path in computed.values()})
     module = with_source(fx.GraphModule(root, graph, class_name="LRP"))
     module.graph.lint()
     if in_place:

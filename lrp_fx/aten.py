@@ -81,9 +81,12 @@ def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
 
 
 def _fits(value: Any, kind: str) -> bool:
-    """Whether a value may be given for a parameter of this type; of a graph's values nobody knows."""
+    """Whether a value may be given for a parameter of this type.
+
+    Of a graph's values nobody knows, but most are tensors: ``scatter(x, 1, i, y)`` is about one.
+    """
     if isinstance(value, (fx.Node, fx.Proxy)):
-        return True
+        return kind != "number"
     if value is None:
         return kind.startswith("Optional[")
     kind = kind.removeprefix("Optional[")

@@ -77,6 +77,7 @@ class LRPFx(Explaining, Attribution):
         CompositeError: for an unknown composite.
     """
 
+    @documented
     def __init__(
         self,
         model: nn.Module,
@@ -194,7 +195,7 @@ class LRPFx(Explaining, Attribution):
         )
         runs, found = ((target,) for target in listed), []
         for explanation in program.run_many(tensors, runs, create_graph=create_graph):
-            check_batch(explanation.output, tensors[0].shape[0])
+            check_batch(explanation.output, tensors[0])
             found.append(formed(explanation, inputs, create_graph=create_graph))
         if isinstance(inputs, tuple):
             return tuple(torch.stack(each) for each in zip(*found, strict=True))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import name_of
 from lrp_fx.batches import Alone, apart
-from lrp_fx.checks import all_finite
+from lrp_fx.checks import all_finite, check_number, is_int
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluation import divided, evaluated
 from lrp_fx.plan import Step
@@ -142,7 +143,9 @@ class Ledger:
         Args:
             tolerance: the gap that is rounding, as a share of Σ |terms|; None for that of the dtype.
         """
-        tolerance = self.rounding if tolerance is None else tolerance
+        if tolerance is None:
+            tolerance = self.rounding
+        check_number("tolerance", tolerance)
         whole = [sum(sizes) for sizes in zip(*(e.terms for e in self.entries), strict=True)]
         pairs = [(e.gap, e.terms) for e in self.entries] + [(self.gap, tuple(whole))]
         return all(
@@ -153,6 +156,7 @@ class Ledger:
 
     def explosions(self, threshold: float = EXPLOSION) -> tuple[Entry, ...]:
         """The nodes where Σ |R| grows by more than ``threshold`` times, the worst first."""
+        check_number("threshold", threshold)
         found = (entry for entry in self.entries if entry.growth > threshold)
         return tuple(sorted(found, key=lambda entry: -entry.growth))
 
@@ -181,7 +185,7 @@ class Ledger:
         Raises:
             OptionError: if there is no such sample.
         """
-        if not isinstance(sample, int) or not 0 <= sample < len(self.start):
+        if not is_int(sample) or not 0 <= sample < len(self.start):
             raise OptionError(
                 f"the ledger holds samples 0 to {len(self.start) - 1}, not {sample!r}"
             )
@@ -300,8 +304,8 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
     with torch.no_grad():
         known = evaluated(fx.Interpreter(module), [*before, start], (*tensors, target), keep=after)
         begun = known[start]
-        check_batch(begun, tensors[0].shape[0])
-        bookings, relevance = [], []
+        check_batch(begun, tensors[0])
+        bookings, relevance, dtypes = [], [], set[torch.dtype]()
         for alone in apart(begun):
             books = _Books(module)
             values = evaluated(books, after[1:], (), {**known, start: alone})
@@ -309,11 +313,12 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
             if not all(map(all_finite, results)):
                 raise program.first_non_finite(tensors, target)
             bookings.append(books.found)
+            dtypes |= books.dtypes
             relevance.append(sum(float(r.sum()) for r in results))
     entries = tuple(
         _entry(steps, module, [books[name] for books in bookings]) for name in bookings[0]
     )
-    rounding = max(ROUNDING[tensor.dtype] for tensor in (begun, *results))
+    rounding = max(ROUNDING.get(dtype, 0.0) for dtype in dtypes)
     return Ledger(entries, tuple(per_sample(begun).tolist()), tuple(relevance), rounding)
 
 
@@ -335,6 +340,8 @@ class _Books(Alone):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.found: dict[str, _Booking] = {}
+        self.dtypes: set[torch.dtype] = set()
+        """Of the relevance and of the values beside it, which are coarser under autocast."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -343,6 +350,8 @@ class _Books(Alone):
         node = self.fetch_attr(str(n.target))
         if isinstance(node, RelevanceNode) and not isinstance(node, (BoundRelevance, Denominators)):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
+            leaves = (*tree_flatten((args, kwargs))[0], *tree_flatten(result)[0])
+            self.dtypes |= {leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)}
             arrived, passed = _tensors(args[0]), _tensors(result)
             came, went = _total(arrived), _total(passed)
             taken = {

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Real
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from lrp_fx.errors import OptionError
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """Whether the value is a whole number, also one of NumPy's; booleans are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_number(name: str, value: object) -> None:
@@ -20,7 +25,7 @@ def check_number(name: str, value: object) -> None:
 
 def check_count(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is an int of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_int(value) or int(value) < 1:
         raise OptionError(f"{name} must be an int of at least 1, got {value!r}")
 
 
@@ -28,6 +33,12 @@ def all_finite(tensor: Tensor) -> bool:
     """Whether no value is NaN or infinite."""
     # NaN and infinity go into any sum, which takes a single pass; a sum of finite values may overflow
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise an ``OptionError`` unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, got {value!r}")
 
 
 def check_callable(name: str, value: object) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrp_fx.attribution import LRPFx
 from lrp_fx.boundary import documented
-from lrp_fx.checks import check_count, entries
+from lrp_fx.checks import check_count, entries, is_int
 from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.explainer import View, check_inputs
@@ -40,21 +40,23 @@ class ConceptLRPFx(LRPFx):
         options: the keyword options of :class:`LRPFx`.
     """
 
+    @documented
     def __init__(
         self,
+        /,
         model: nn.Module,
         composite: Composite | str | None = None,
         *,
         channel_dim: int = 1,
         **options: Any,
     ) -> None:
-        if isinstance(channel_dim, bool) or not isinstance(channel_dim, int) or channel_dim == 0:
+        if not is_int(channel_dim) or channel_dim == 0:
             raise OptionError(
                 f"channel_dim must be an int and not the batch's, got {channel_dim!r}"
             )
         check_names(type(self).__name__, options)
         super().__init__(model, composite, **options)
-        self.channel_dim = channel_dim
+        self.channel_dim = int(channel_dim)
 
     @classmethod
     def get_name(cls) -> str:
@@ -283,9 +285,9 @@ def _channels(layer: Layer, channels: Any) -> tuple[int, ...] | None:
         return None
     listed = entries(channels)
     many = [channels] if listed is None else list(listed)
-    if not many or not all(isinstance(c, int) and not isinstance(c, bool) for c in many):
+    if not many or not all(map(is_int, many)):
         raise InputError(f"the channels of '{layer}' must be a list of ints, got {channels!r}")
-    return tuple(many)
+    return tuple(map(int, many))
 
 
 def _check_in_series(program: Program, runs: Iterable[tuple[Any, ...]]) -> None:
@@ -309,5 +311,5 @@ def _checked(
     create_graph: bool = False,
 ) -> Iterator[Explanation]:
     for explanation in program.run_many(tensors, runs, create_graph=create_graph):
-        check_batch(explanation.output, tensors[0].shape[0])
+        check_batch(explanation.output, tensors[0])
         yield explanation

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import torch
+
+NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""What a lack of memory is: nobody's mistake, so that it passes as it is."""
+_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error is a lack of memory; torch says so in words too."""
+    return isinstance(error, NO_MEMORY) or any(words in str(error) for words in _WORDS)
+
 
 class LRPError(Exception):
     """Base class of every error that the library raises on purpose."""

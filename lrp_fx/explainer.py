@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
+from lrp_fx.canonize.products import has_given_factors
 from lrp_fx.capture import (
     REORDERED,
     Arguments,
@@ -46,6 +47,8 @@ from lrp_fx.rewrite import rewrite
 KEPT = 16
 """So many readings are kept: of different values of non-tensor arguments, and of each of these of
 different shapes, where a capture holds for one only. Each has modified weights of its own."""
+SHOWN = 8
+"""So many samples are named in a message."""
 VIEWS = 8
 """So many programs are kept of each reading: for layers, conditions, the ledger. Each has modified
 weights of its own too, and who goes through all layers of a model makes as many as there are."""
@@ -180,7 +183,9 @@ class Explainer:
             for p in parameters
             if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
-        sample = Arguments.of(tuple(torch.empty(0) for _ in range(max(1, len(required)))))
+        sample = Arguments.of(
+            tuple(torch.empty(0, device="cpu") for _ in range(max(1, len(required))))
+        )
         return Arguments((), sample.constants, sample.spec)
 
     def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
@@ -201,18 +206,22 @@ class Explainer:
                 return reading
         began = time.perf_counter()
         way = "record" if structure in self._branching else self.options.capture
-        captured = read(self.model, arguments, way, own)
-        if report is not None:
-            report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
-        if captured.way == "record":
-            self._branching.add(structure)
-        for fold_dense in (True, False):
-            canonical = canonize(captured, fold_dense=fold_dense)
-            reading = _Reading(captured, canonical, state, fold_dense)
-            if _verified(reading, arguments, own):
-                if captured.way != "record":  # the next input may take another branch
-                    known.append(reading)
-                return reading
+        ways = ("auto", "record") if way == "auto" else (way,)
+        for each in ways:
+            captured = read(self.model, arguments, each, own)
+            if report is not None:
+                report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
+            for fold_dense in (True, False):
+                canonical = canonize(captured, fold_dense=fold_dense)
+                reading = _Reading(captured, canonical, state, fold_dense)
+                if _verified(reading, arguments, own):
+                    if captured.way == "record":  # the next input may take another branch
+                        self._branching.add(structure)
+                    else:
+                        known.append(reading)
+                    return reading
+            if captured.way == "record":
+                break
         raise CaptureError(
             "the canonical graph does not compute what the model computes: this is a fault of lrp_fx, "
             "please report it with the model"
@@ -232,7 +241,7 @@ class Explainer:
         return program
 
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
-        captured = self._canonical(reading, view)
+        captured = self._canonical(reading, attributed, view)
         composite = self.options.resolved(attention=has_attention(captured.module.graph))
         plan = self._plan(captured, reading.candidates, attributed, view, composite)
         lrp = rewrite(
@@ -251,16 +260,21 @@ class Explainer:
         stacks = self.options.optimizations.stacked
         return Program(self._state, lrp, plan, function, stacks=stacks)
 
-    def _canonical(self, reading: _Reading, view: View) -> Captured:
-        """The canonical form for a view, in which the values that it asks for are there."""
-        if view.explained is None and not (
+    def _canonical(self, reading: _Reading, attributed: int, view: View) -> Captured:
+        """The canonical form for a view, in which the values that it asks for are there.
+
+        What is given beside the explained inputs is a constant, also as a factor.
+        """
+        asks = view.explained is not None or (
             (view.layers or view.masked) and _has_norms(reading.captured)
-        ):
+        )
+        if not asks and not has_given_factors(reading.captured.module.graph, attributed):
             return reading.canonical
         return canonize(
             reading.captured,
             fold_dense=reading.fold_dense,
             asked=lambda captured: asked(captured, self.model, view),
+            explained=attributed,
         )
 
     def together(self, arguments: Arguments, view: View) -> list[list[int]]:
@@ -429,11 +443,23 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
             raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
         if value.shape[0] != inputs[0].shape[0]:
             raise InputError(
-                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}"
+                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}; what "
+                "is not explained, such as offsets, goes into additional_forward_args"
             )
         if not all_finite(value):
-            bad = int((~torch.isfinite(value)).sum())
-            raise InputError(f"{name} holds {bad} NaN or infinite values")
+            raise _not_finite(name, value)
+
+
+def _not_finite(name: str, value: Tensor) -> InputError:
+    """The error for an input with NaN or infinity: how many, in which samples, and where the first is."""
+    places = (~torch.isfinite(value)).nonzero()
+    samples = sorted(set(places[:, 0].tolist()))
+    listed = ", ".join(map(str, samples[:SHOWN])) + (" …" if len(samples) > SHOWN else "")
+    of = f"sample {listed}" if len(samples) == 1 else f"samples {listed}"
+    return InputError(
+        f"{name} holds {len(places)} NaN or infinite values, in {of}; the first is at "
+        f"{tuple(places[0].tolist())}"
+    )
 
 
 def not_tokens(name: str, value: Tensor) -> InputError:

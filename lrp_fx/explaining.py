@@ -9,9 +9,11 @@ from typing import Any, Self
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from lrp_fx.boundary import documented
 from lrp_fx.capture import Arguments
 from lrp_fx.checks import check_callable
 from lrp_fx.composites.composite import MatcherLike, as_matcher
+from lrp_fx.errors import InputError
 from lrp_fx.explainer import Explainer, View, check_inputs, not_tokens
 from lrp_fx.hooks import Hook, HookFunction
 from lrp_fx.plan import Plan
@@ -29,6 +31,7 @@ class Explaining:
         """True: the delta is the explained output less the sum of the relevance."""
         return True
 
+    @documented
     def compute_convergence_delta(
         self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
     ) -> Tensor:
@@ -39,6 +42,9 @@ class Explaining:
             output: what the propagation started with, (N, …).
         """
         many = attributions if isinstance(attributions, tuple) else (attributions,)
+        sizes = {len(v) if isinstance(v, Tensor) and v.dim() else 0 for v in (*many, output)}
+        if len(sizes) != 1 or 0 in sizes:
+            raise InputError("relevance and output must be tensors (N, …) of one N")
         return per_sample(output) - sum(per_sample(each) for each in many)
 
     def refresh(self) -> None:
@@ -67,7 +73,7 @@ class Explaining:
     ) -> tuple[Explanation, Plan]:
         program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
         explanation = program.run(tensors, target, create_graph=create_graph)
-        check_batch(explanation.output, tensors[0].shape[0])
+        check_batch(explanation.output, tensors[0])
         return explanation, program.plan
 
     def _prepared(
@@ -137,6 +143,7 @@ class Explaining:
         self._explainer.compile()
         return self
 
+    @documented
     def register_relevance_hook(
         self, pattern: MatcherLike, function: HookFunction
     ) -> RemovableHandle:

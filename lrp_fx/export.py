@@ -31,14 +31,16 @@ NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install
 
 def check_destination(path: str | os.PathLike[str] | None, format: Format) -> None:
     """Raise an ``OptionError`` unless a file of the format can be written under that name."""
-    if format not in SUFFIXES:
+    if not isinstance(format, str) or format not in SUFFIXES:
         words = ", ".join(map(repr, SUFFIXES))
         raise OptionError(f"format must be one of {words}, got {format!r}")
     if path is None:
         if format != "pt2":
             raise OptionError(f'format="{format}" is a file: pass path="….{SUFFIXES[format][1:]}"')
         return
-    if not os.fspath(path).endswith(SUFFIXES[format]):
+    if not isinstance(path, (str, os.PathLike)):
+        raise OptionError(f"path must be the name of a file, got {path!r}")
+    if not str(os.fspath(path)).endswith(SUFFIXES[format]):
         raise OptionError(
             f'the name of a file of format="{format}" ends in {SUFFIXES[format]}, got {os.fspath(path)!r}'
         )
@@ -89,7 +91,7 @@ def exported(
             "dynamic_batch=False, or filter other layers"
         )
     output = program.output(tensors)
-    check_batch(output, tensors[0].shape[0])
+    check_batch(output, tensors[0])
     start = program.lrp.module.get_submodule(str(program.lrp.start.target))
     assert isinstance(start, StartRelevance)
     sizes = indexed_sizes(output.shape) if start.takes_target else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def _taken(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def check_top_k(top_k: float) -> None:
     """Raise an ``OptionError`` unless ``0 < top_k <= 1``."""
-    if isinstance(top_k, bool) or not isinstance(top_k, (int, float)) or not 0 < top_k <= 1:
+    if isinstance(top_k, bool) or not isinstance(top_k, Real) or not 0 < top_k <= 1:
         raise OptionError(
             f"top_k is the fraction of relevance values to keep: 0 < top_k <= 1, got {top_k!r}"
         )

@@ -22,8 +22,10 @@ from lrp_fx.start import Selected, Target
 class OfLayer(Explaining):
     """What the attributions of a layer share: how they are made."""
 
+    @documented
     def __init__(
         self,
+        /,
         model: nn.Module,
         layer: Layer | list[Layer],
         composite: Composite | str | None = None,

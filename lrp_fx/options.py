@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import Literal
 
 import torch
 
+from lrp_fx.boundary import meant
 from lrp_fx.capture import (
     WAYS,
 )
@@ -23,8 +24,6 @@ from lrp_fx.relevance import BIAS_POLICIES, ENGINES, BiasPolicy, Engine
 from lrp_fx.rewrite import MEMORIES, Memory
 from lrp_fx.start import Start, StartRelevance
 
-NEAR = 0.5
-"""So alike is a name to one that was meant."""
 Verify = Literal["auto", "always", "first"]
 VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
@@ -63,9 +62,11 @@ class Options:
             ("precision", PRECISIONS),
             ("verify", VERIFY),
         ):
-            if getattr(self, name) not in known:
+            value = getattr(self, name)
+            # an array compares entry by entry
+            if not isinstance(value, (str, torch.dtype, NoneType)) or value not in known:
                 words = ", ".join(repr(each) for each in known)
-                raise OptionError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
+                raise OptionError(f"{name} must be one of {words}, got {value!r}")
         if not isinstance(self.optimize, (bool, Optimizations)):
             raise OptionError(
                 f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
@@ -114,6 +115,4 @@ def check_names(owner: str, names: Iterable[str]) -> None:
     known = [field.name for field in fields(Options)]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
-            meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-            raise OptionError(f"{owner} has no option '{name}': {meant}")
+            raise OptionError(f"{owner} has no option '{name}': {meant(name, known)}")

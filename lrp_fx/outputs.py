@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_unflatten
 
 from lrp_fx.capture import Captured
+from lrp_fx.checks import is_int
 from lrp_fx.errors import CaptureError, InputError, OptionError
 
 OutputKey = int | str | tuple[int | str, ...]
@@ -70,7 +71,7 @@ def _asked_for(structured: Any, key: OutputKey) -> fx.Node:
         values = list(entries.values())
         if step in list(entries):  # in the list: it may be unhashable
             value = entries[step]
-        elif isinstance(step, int) and -len(values) <= step < len(values):
+        elif is_int(step) and -len(values) <= step < len(values):
             value = values[step]
         else:
             raise OptionError(f"the model's output has no {step!r}; it has {_known(value)}")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import fx, nn
 
-from lrp_fx.analysis import Analysis, analyse, linear_ranks
+from lrp_fx.analysis import Analysis, analyse, is_size, linear_ranks
 from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.capture import Captured, Way, where
 from lrp_fx.composites import Composite, Matcher, Place
@@ -128,18 +128,19 @@ def make_plan(
         CompositeError: for a line of the composite or a hook that matches nothing, or a rule that does
             not fit.
     """
-    facts = analyse(captured.module.graph, inputs)
+    graph, stops = captured.module.graph, [node for group in groups for node in group]
+    facts = analyse(graph, inputs)
+    if not facts.is_dynamic(
+        explained
+    ):  # a layer above the places where relevance ends may have some
+        facts = analyse(graph, [*inputs, *stops])
     if not facts.is_dynamic(explained):
-        raise InputError(
-            f"'{explained.name}', which is to be explained, does not depend on the explained inputs, or "
-            "only by shapes, comparisons and places, which carry no relevance"
-        )
+        raise _without_relevance(explained, facts)
     everything = _reached(captured, facts, explained, set(facts.dynamic))
     ranks = linear_ranks(
         reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
     )
-    stops = [node for group in groups for node in group]
-    wanted = _above(captured.module.graph, stops)
+    wanted = _above(graph, stops)
     place_of = _places(model, *ranks)
     places = {node: place_of(node) for node in everything if not _is_part(node)}
     used: set[int] = set()
@@ -149,7 +150,7 @@ def make_plan(
 
     steps = []
     live = {explained}
-    for node in reversed(captured.module.graph.nodes):
+    for node in reversed(graph.nodes):
         if node not in live or node not in wanted:
             continue
         if _is_part(node):
@@ -208,7 +209,8 @@ def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
             found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
         elif facts.is_categorical(step.node) and _joins_constants(step, facts):
             found.append(
-                f"look-up: {step.node.name} holds constants, which keep what they looked up"
+                f"look-up: {step.node.name} holds constants, which keep what they looked up; the ledger "
+                "books it as 'constant'"
             )
     return found
 
@@ -239,7 +241,40 @@ def _notes_on_places(explained: fx.Node, facts: Analysis) -> list[str]:
     """Where relevance of the inputs ends, since only places are read from there on."""
     below = ancestors(explained)
     nodes = [node for node in explained.graph.nodes if node in below and node in facts.places]
-    return [f"places: {node.name} carries no relevance to what it was found in" for node in nodes]
+    return [
+        f"places: {node.name} {where(node)} carries no relevance to what it was found in"
+        for node in nodes
+    ]
+
+
+def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
+    """The error for a value that no relevance leads from to the inputs: where that ends."""
+    below = ancestors(explained) | {explained}
+    ends = [
+        node
+        for node in explained.graph.nodes
+        if node in below
+        and node.op == "call_function"
+        and not (facts.is_dynamic(node) or is_size(node))
+        and any(map(facts.is_dynamic, node.all_input_nodes))
+    ]
+    lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in ends)
+    found = [
+        "Relevance ends at these operations, by which values are compared, counted, found or used as "
+        "indices:",
+        *lines,
+        "Write them with operations that pass it on (docs/operations.md), or explain a layer above them: "
+        "LayerLRPFx(model, layer).",
+    ]
+    return InputError(
+        "\n".join(
+            [
+                f"'{explained.name}', which is to be explained, does not depend on the explained inputs, "
+                "or only by shapes, comparisons and places, which carry no relevance",
+                *(found if ends else ()),
+            ]
+        )
+    )
 
 
 def _is_part(node: fx.Node) -> bool:
@@ -293,7 +328,7 @@ def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown) -> None:
     missing = [n for n in reached if not _is_part(n) and operation_of(n) is None]
     advice = (
         'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
-        "their operands' contributions."
+        "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it."
     )
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]

@@ -53,12 +53,18 @@ def per_sample(relevance: Tensor) -> Tensor:
     return relevance.reshape(relevance.shape[0], -1).sum(1)
 
 
-def check_batch(output: Tensor, samples: int) -> None:
-    """Raise an ``InputError`` unless the output has one entry per sample."""
-    if output.dim() == 0 or output.shape[0] != samples:
+def check_batch(output: Tensor, input: Tensor) -> None:
+    """Raise an ``InputError`` unless the output has one entry for each sample of the input (N, …)."""
+    if output.dim() == 0 or output.shape[0] != input.shape[0]:
+        advice = ""
+        if input.dim() == 1 and not input.is_floating_point():
+            advice = (
+                ". Words of several samples in one row, with offsets, are explained as (N, T): "
+                "nn.EmbeddingBag takes those without offsets, padded to one length with its padding_idx"
+            )
         raise InputError(
-            f"the explained output has shape {tuple(output.shape)} for a batch of {samples}: its first "
-            "dimension must be the batch"
+            f"the explained output has shape {tuple(output.shape)} for a batch of {input.shape[0]}: its "
+            f"first dimension must be the batch{advice}"
         )
 
 
@@ -162,7 +168,7 @@ class Program:
         shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
         if shapes not in self._output_shapes:
             output = self.output(tensors)
-            check_batch(output, tensors[0].shape[0])
+            check_batch(output, tensors[0])
             self._output_shapes[shapes] = output.shape
         places = target_places(target, self._output_shapes[shapes])
         return Places(places.to(tensors[0].device))
@@ -249,7 +255,7 @@ class Program:
             tensors: the model's input tensors.
         """
         start, output = self.lrp.start, known[self.lrp.start.all_input_nodes[0]]
-        check_batch(output, 1)
+        check_batch(output, tensors[0])
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
         of_sample = divided(self.lrp.module.graph, *self._placeholders[: len(tensors)])[1]
@@ -292,7 +298,7 @@ class Program:
         before, after = rest[:first], rest[first:]
         known = evaluated(Runner(module, live), before, run, unshared(known), keep=after)
         begun = known[start]
-        check_batch(begun, tensors[0].shape[0])
+        check_batch(begun, tensors[0])
         total: tuple[Tensor, ...] = ()
         for alone in apart(begun):
             values = evaluated(Alone(module, live), after, (), unshared({**known, start: alone}))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.checks import check_count, entries
+from lrp_fx.checks import check_count, check_flag, entries, is_int
 from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.explainer import check_inputs
@@ -60,8 +60,7 @@ class References:
     ) -> None:
         if not isinstance(concepts, ConceptLRPFx):
             raise OptionError(f"concepts must be a ConceptLRPFx, got {type(concepts).__name__}")
-        if not isinstance(normalize, bool):
-            raise OptionError(f"normalize must be True or False, got {normalize!r}")
+        check_flag("normalize", normalize)
         check_count("count", count)
         if not isinstance(path, (str, os.PathLike)):
             raise OptionError(f"path must be the path of a file, got {path!r}")
@@ -109,7 +108,7 @@ class References:
             raise InputError(f"nothing is known of '{name}': the layers are {', '.join(names)}")
         place = names.index(name)
         values, indices = self._values[place], self._indices[place]
-        if not isinstance(channel, int) or not 0 <= channel < values.shape[1]:
+        if not is_int(channel) or not 0 <= channel < values.shape[1]:
             raise InputError(
                 f"the layer '{name}' has {values.shape[1]} channels, and no {channel!r}"
             )

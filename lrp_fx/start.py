@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +73,7 @@ class StartRelevance(RelevanceNode):
 
     def __init__(self, start: Start) -> None:
         super().__init__()
-        if not callable(start) and start not in MODES:
+        if not callable(start) and not (isinstance(start, str) and start in MODES):
             raise OptionError(
                 f"start must be one of {', '.join(MODES)} or a callable, got {start!r}"
             )
@@ -179,18 +181,20 @@ def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
             raise TargetError(
                 f"a target is needed: the output {tuple(shape)} has more than one value per sample"
             )
-        return torch.zeros(samples, 1, dtype=torch.long)
+        return torch.zeros(samples, 1, dtype=torch.long, device="cpu")
     per_sample = _per_sample(target, samples)
     if len(per_sample) != samples:
         raise TargetError(f"{len(per_sample)} targets for a batch of {samples}")
     places = [_places(indices, sizes) for indices in per_sample]
     if len({len(each) for each in places}) > 1:
         raise TargetError("the slices of the targets select different numbers of outputs")
-    return torch.tensor(places, dtype=torch.long)
+    return torch.tensor(places, dtype=torch.long, device="cpu")
 
 
 def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
     """One tuple of indices per sample."""
+    if isinstance(target, np.ndarray):
+        target = _as_tensor(target)
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise TargetError(f"a target tensor must hold integers, got {target.dtype}")
@@ -208,11 +212,20 @@ def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
     return [_indices((target,))] * samples
 
 
+def _as_tensor(target: np.ndarray[Any, Any]) -> Tensor:
+    try:
+        return torch.as_tensor(target, device="cpu")
+    except TypeError as error:  # of objects, of strings
+        raise TargetError(f"a target must hold integers, got {target!r}") from error
+
+
 def _indices(values: tuple[Any, ...]) -> tuple[Index, ...]:
     try:
-        if any(isinstance(value, (bool, float, str, bytes)) for value in values):
+        if any(isinstance(value, (bool, np.bool_)) for value in values):
             raise TypeError
-        return tuple(value if isinstance(value, slice) else int(value) for value in values)
+        return tuple(
+            value if isinstance(value, slice) else operator.index(value) for value in values
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise TargetError(
             f"a target must be an int, a tuple of ints, a 1-D tensor or a list of these, got {values!r}"

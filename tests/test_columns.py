@@ -48,6 +48,37 @@ def shifted(x: Tensor) -> Tensor:
     return moved.masked_fill(moved == 9, 0)
 
 
+def written(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x == 9] = 0
+    return x
+
+
+BACK = torch.arange(5).flip(0).expand(3, 5)
+
+
+def reversed_by(name: str) -> Callable[[Tensor], Tensor]:
+    """The tokens from the last to the first, by one of the operations that place entries."""
+
+    def arrange(x: Tensor) -> Tensor:
+        back, zeros = BACK[: len(x)].contiguous(), torch.zeros_like(x)
+        if name == "take":
+            return x.take(back + 5 * torch.arange(len(x))[:, None])
+        if name == "take_along_dim":
+            return x.take_along_dim(back[:1], 1)
+        if name in ("scatter", "scatter_add"):
+            return getattr(zeros, name)(1, back, x)
+        if name == "index_put":
+            return zeros.index_put((torch.arange(len(x))[:, None], back), x)
+        return getattr(zeros, name)(1, back[0], x)
+
+    return arrange
+
+
+def chosen_twin(r: Tensor, is_own: Tensor) -> Tensor:
+    return r * is_own + (r * ~is_own).flip(1)
+
+
 # what the tokens become, and the adjoint: the look-up's relevance (N, …) back to (N, T)
 ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "flip": (lambda x: x.flip(1), lambda r: r.flip(1)),
@@ -79,6 +110,25 @@ ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Ten
         lambda x: torch.stack([x[:, 1], x[:, 3]], 1),
         lambda r: torch.stack([r[:, 0] * 0, r[:, 0], r[:, 0] * 0, r[:, 1], r[:, 0] * 0], 1),
     ),
+    "written by a mask": (written, lambda r: r * (IDS != 9)),
+    **{
+        f"reversed by {name}": (reversed_by(name), lambda r: r.flip(1))
+        for name in (
+            *("take", "take_along_dim", "scatter", "scatter_add"),
+            *("index_put", "index_copy", "index_add"),
+        )
+    },
+    "no larger than a constant": (lambda x: torch.minimum(x, torch.tensor(6)), lambda r: r),
+    "the larger of two": (
+        lambda x: torch.maximum(x, x.flip(1)),
+        lambda r: chosen_twin(r, IDS.flip(1) <= IDS),
+    ),
+    "the largest": (
+        lambda x: x.amax(1, keepdim=True),
+        lambda r: torch.zeros(3, 5).to(r).scatter(1, IDS.argmax(1, keepdim=True), r),
+    ),
+    "common divisor": (lambda x: torch.gcd(x, torch.tensor(6)), lambda r: r),
+    "lower triangle": (lambda x: x.tril(1), lambda r: r.tril(1)),
     "sorted": (
         lambda x: x.sort(1).values,
         lambda r: torch.zeros_like(r).scatter(1, IDS.sort(1).indices, r),
@@ -102,7 +152,7 @@ def test_tokens_get_what_their_look_ups_got(name: str, engine: Any) -> None:
     assert mine.any()
     assert (mine - expected).abs().max() <= EXACT * expected.abs().max()
     assert lrp.audit(IDS, 1).closes()
-    if engine == "direct" and name not in ("shifted right",):
+    if engine == "direct" and name not in ("shifted right", "lower triangle"):
         single = torch.cat([lrp.attribute(IDS[i : i + 1], 1) for i in range(3)])
         assert (mine - single).abs().max() <= EXACT * mine.abs().max()
 
@@ -123,6 +173,21 @@ LOOK_UPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "columns of the table": lambda x, w: w.t()[:, x].mean(2).t(),
     "one_hot": lambda x, w: (F.one_hot(x, 64).to(w.dtype) @ w).mean(1),
     "embedding_bag": bag_by_offsets,
+    "take_along_dim": lambda x, w: torch.take_along_dim(w[None], x.unsqueeze(-1), 1).mean(1),
+    "take": lambda x, w: w.take(x.unsqueeze(-1) * 6 + torch.arange(6)).mean(1),
+    "one_hot by scatter": lambda x, w: (
+        torch.zeros(*x.shape, 64).to(w).scatter(2, x.unsqueeze(-1), 1.0) @ w
+    ).mean(1),
+    "counts of words": lambda x, w: (
+        torch.zeros(len(x), 64).to(w).scatter_add(1, x, torch.ones_like(x).to(w)) @ w / x.shape[1]
+    ),
+    "counts by index_put": lambda x, w: (
+        torch.zeros(len(x), 64)
+        .to(w)
+        .index_put((torch.arange(len(x))[:, None], x), torch.ones(()).to(w), accumulate=True)
+        @ w
+        / x.shape[1]
+    ),
 }
 
 
@@ -238,6 +303,40 @@ def test_places_carry_nothing_and_the_plan_says_so() -> None:
 def test_halves_of_bigrams_are_said() -> None:
     model = Reader(ARRANGEMENTS["bigrams"][0]).double().eval()
     assert "which get half each" in str(LRPFx(model).plan(IDS))
+
+
+class Flagged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(3, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.embedding((ids > 4).long()).mean(1))
+
+
+def test_where_relevance_ends_is_named() -> None:
+    """The operation, the module and the line; and a layer above it can be explained, as is said."""
+    model = Flagged().double().eval()
+    with pytest.raises(
+        InputError, match=r"gt in the model's own forward \(.*test_columns"
+    ) as caught:
+        LRPFx(model).attribute(IDS, 1)
+    assert "LayerLRPFx(model, layer)" in str(caught.value)
+    mine = LayerLRPFx(model, "embedding").attribute(IDS, 1)
+    assert mine.shape == (3, 5, 4)
+    assert mine.any()
+
+
+def test_rows_that_are_scaled_before_they_are_looked_up() -> None:
+    torch.manual_seed(0)
+    scaled = nn.Sequential(nn.Embedding(64, 6, max_norm=1.0), nn.Flatten(), nn.Linear(30, 2))
+    scaled = scaled.double().eval()
+    mine = LRPFx(scaled).attribute(IDS, 1)
+    with torch.no_grad():
+        scaled(IDS)  # leaves scaled rows behind
+    scaled[0].max_norm = None
+    expected = LRPFx(scaled).attribute(IDS, 1)
+    assert (mine - expected).abs().max() <= EXACT * expected.abs().max()
 
 
 def test_an_integer_input_without_relevance_is_an_error() -> None:

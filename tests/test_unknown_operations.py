@@ -117,6 +117,19 @@ def test_the_reason_is_said(name: str) -> None:
     assert f"{__file__}:" in str(caught.value)
 
 
+def test_where_there_is_no_derivative() -> None:
+    """Of equal values, a standard deviation has none: what arrives there is accounted for."""
+
+    def spread(y: Tensor) -> Tensor:
+        return torch.cat(
+            [y[:, :6].std(1, keepdim=True), (y[:, :6] * 0 + 1).std(1, keepdim=True)], 1
+        )
+
+    lrp = LRPFx(Net(spread).double().eval(), start=whole, unknown="vjp")
+    assert lrp.attribute(X).isfinite().all()
+    assert lrp.audit(X).closes()
+
+
 def test_two_operands_share_by_euler() -> None:
     """A slow twin: x ∂y/∂x / Σ x ∂y/∂x, by the Jacobian written out."""
     y = Net(whole).double().dense(X).detach()

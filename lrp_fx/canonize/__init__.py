@@ -31,13 +31,20 @@ def nothing(captured: Captured) -> tuple[fx.Node, ...]:
     return ()
 
 
-def canonize(captured: Captured, *, fold_dense: bool = True, asked: Asked = nothing) -> Captured:
+def canonize(
+    captured: Captured,
+    *,
+    fold_dense: bool = True,
+    asked: Asked = nothing,
+    explained: int | None = None,
+) -> Captured:
     """A copy of the captured graph in canonical form.
 
     Args:
         captured: what a capture yielded.
         fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only.
         asked: which values somebody asks for: nothing is folded that would take their place.
+        explained: how many of the inputs are explained, from the first; None for all.
 
     Raises:
         LRPError: when the model is random or mixes samples in eval mode (dropout that ignores the
@@ -47,7 +54,7 @@ def canonize(captured: Captured, *, fold_dense: bool = True, asked: Asked = noth
     graph = result.module.graph
     write_out(graph)
     one_vocabulary(graph, result.module)
-    name_products(graph, result.module)
+    name_products(graph, result.module, explained)
     one_spelling(graph)
     remove_unused(graph)
     fold_batch_norm(graph, result.module, dense=fold_dense, kept=frozenset(asked(result)))

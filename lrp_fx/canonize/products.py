@@ -19,12 +19,13 @@ from lrp_fx.canonize.pen import Pen
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
 
 
-def name_products(graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Rewrite products of which one operand does not depend on the model's inputs, and every einsum.
+def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None = None) -> None:
+    """Rewrite products of which one operand does not depend on the explained inputs, and every einsum.
 
     Args:
         graph: the graph to edit, in the one vocabulary.
         module: holds its parameters.
+        explained: how many of the inputs are explained, from the first; None for all.
 
     Raises:
         UnsupportedOperationError: for an einsum of one operand that sums over an ellipsis.
@@ -32,13 +33,36 @@ def name_products(graph: fx.Graph, module: fx.GraphModule) -> None:
     nodes = [node for node in graph.nodes if name_of(node) in _FORMS]
     if not nodes:
         return
-    dynamic = set(analyse(graph, (n for n in graph.nodes if n.op == "placeholder")).dynamic)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    dynamic = set(analyse(graph, inputs[:explained]).dynamic)
     for node in nodes:
         if node in dynamic:
             with graph.inserting_before(node):
                 written = _FORMS[name_of(node)](Pen(graph, module, node, dynamic), node)
                 if written is not None:
                     replace_by(node, written)
+
+
+def has_given_factors(graph: fx.Graph, explained: int) -> bool:
+    """Whether a product has one factor that depends on inputs, and on none that is explained.
+
+    Args:
+        graph: a captured graph.
+        explained: how many of the inputs are explained, from the first.
+    """
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    if explained >= len(inputs):
+        return False
+    moving, given = set(inputs[:explained]), set(inputs[explained:])
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        if not moving.isdisjoint(sources):
+            if name_of(node) in (*_FORMS, *_WITH_SUMS) and not given.isdisjoint(sources):
+                return True
+            moving.add(node)
+        elif not given.isdisjoint(sources):
+            given.add(node)
+    return False
 
 
 def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
@@ -124,6 +148,8 @@ def _over(
     return pen(aten.movedim, result, list(range(-len(free), 0)), list(range(len(free))))
 
 
+_WITH_SUMS = ("addmm", "baddbmm")
+"""Which are such products in the one vocabulary."""
 _FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
     "matmul": _matrix_product,
     "mm": _matrix_product,

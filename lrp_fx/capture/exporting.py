@@ -15,6 +15,7 @@ from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copying import Hooks, named_tensors, own_buffer, structural_copy
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.running import cloned
+from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 
 PREFIX = "model"
@@ -42,6 +43,8 @@ class _Positional(nn.Module):
         try:
             leaves, spec = flattened(self.arguments.call(self.model, tensors))
         except Exception as error:  # torch prints a graph beside some kinds of errors
+            if lacks_memory(error):
+                raise
             raise NotExportable(first_line(error)) from error
         finally:
             _restore(before)
@@ -103,8 +106,13 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):
                     program = program.run_decompositions({})
+                if any(map(_maps, program.graph.nodes)):
+                    program = None
+                    raise NotExportable("torch.export keeps regions of torch.vmap as they are")
                 break
             except Exception as error:
+                if lacks_memory(error):
+                    raise
                 reason = error
         if program is None:
             if isinstance(reason, NotExportable):
@@ -117,15 +125,20 @@ def _is_functional(graph: fx.Graph) -> bool:
     """Whether a graph holds plain calls that write to none of their arguments.
 
     If not, ``run_decompositions`` makes it so, and inlines the bodies of regions without gradients or
-    with autocast; it takes longer than the export itself.
+    with autocast, and those of ``torch.vmap``; it takes longer than the export itself.
     """
     return all(
         not node.target._schema.is_mutable
         if isinstance(node.target, torch._ops.OpOverload)
-        else not isinstance(node.target, torch._ops.HigherOrderOperator)
+        else not (isinstance(node.target, torch._ops.HigherOrderOperator) or _maps(node))
         for node in graph.nodes
         if node.op == "call_function"
     )
+
+
+def _maps(node: fx.Node) -> bool:
+    """Whether a call begins or ends a region of ``torch.vmap``, which canonization would tear apart."""
+    return str(getattr(node.target, "__module__", "")).startswith("torch._functorch")
 
 
 def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:

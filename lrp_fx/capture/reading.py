@@ -23,6 +23,7 @@ from lrp_fx.capture.symbolic import NotTraceable, trace
 from lrp_fx.errors import CaptureError
 
 WAYS = ("auto", "symbolic", "export", "record")
+_PACK = torch.ops.aten._pack_padded_sequence
 _READERS = {"symbolic": trace, "export": export, "record": record}
 
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
@@ -58,6 +59,8 @@ def read(
         except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
             continue
+        if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
+            raise _packed(model)
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
             return captured
         _refuse_random(model, captured, arguments, own)
@@ -65,11 +68,7 @@ def read(
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something else than the model{culprit}")
     if own is not None and _packs(model, arguments):
-        raise CaptureError(
-            f"the model ({type(model).__name__}) packs a sequence (pack_padded_sequence), which no graph "
-            "can hold: its sizes are values. Explain padded sequences: call the recurrent layer on the "
-            "padded tensor, one length at a time where padding must not count."
-        )
+        raise _packed(model)
     raise CaptureError(
         f"the model ({type(model).__name__}) could not be read as a graph.\n  "
         + "\n  ".join(reasons)
@@ -106,7 +105,15 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
 
     with Listener():  # type: ignore[no-untyped-call]
         run_model(model, arguments)
-    return torch.ops.aten._pack_padded_sequence in names
+    return _PACK in names
+
+
+def _packed(model: nn.Module) -> CaptureError:
+    return CaptureError(
+        f"the model ({type(model).__name__}) packs a sequence (pack_padded_sequence), which no graph "
+        "can hold: its sizes are values. Explain padded sequences: call the recurrent layer on the "
+        "padded tensor, one length at a time where padding must not count."
+    )
 
 
 def _refuse_random(

@@ -19,6 +19,7 @@ from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.copying import Hooks, held_tensors, own_values, structural_copy
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.exporting import PREFIX, as_captured
+from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 
 
@@ -58,6 +59,8 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             inputs = (tensor.detach().clone() for tensor in arguments.tensors)
             module = with_source(recorder(*inputs, *(own_values(None, tensor) for tensor in held)))
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
     _hold(module, held, count)
     return as_captured(module, model, specs[-1], "record", {})

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.capture.captured import Arguments, flattened
 from lrp_fx.capture.copying import Hooks, own_buffer, own_values, structural_copy
-from lrp_fx.errors import InputError
+from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
 
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
@@ -84,7 +84,7 @@ def run_model(
     """The flat outputs of the model in eval mode, run on a copy.
 
     Raises:
-        InputError: when the model itself fails on the arguments.
+        InputError: when the model itself fails on the arguments, but for a lack of memory.
     """
 
     def run(copy: nn.Module) -> list[object]:
@@ -92,9 +92,11 @@ def run_model(
 
     try:
         return isolated(model, run, left_out)  # type: ignore[no-any-return]
-    except InputError:
+    except (InputError, *NO_MEMORY):
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
         raise InputError(
             f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"

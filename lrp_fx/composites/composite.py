@@ -75,7 +75,7 @@ class Composite:
         for entry in assignments:
             if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Rule)):
                 raise CompositeError(f"an assignment is a pair (matcher, rule), got {entry!r}")
-        if bias not in BIAS_POLICIES:
+        if not isinstance(bias, str) or bias not in BIAS_POLICIES:
             words = ", ".join(map(repr, BIAS_POLICIES))
             raise OptionError(f"bias must be one of {words}, got {bias!r}")
         lines = tuple((as_matcher(m), rule) for m, rule in assignments)

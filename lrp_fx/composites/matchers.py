@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from lrp_fx.checks import check_count
+
 
 @dataclass(frozen=True)
 class Place:
@@ -90,6 +92,7 @@ def operation(*names: str) -> Matcher:
 
 def first(count: int = 1) -> Matcher:
     """The first linear operations on the way from an input, by the flow of data."""
+    check_count("count", count)
     return Matcher(
         f"first({count})" if count != 1 else "first()",
         lambda p: p.from_input is not None and p.from_input < count,
@@ -98,6 +101,7 @@ def first(count: int = 1) -> Matcher:
 
 def last(count: int = 1) -> Matcher:
     """The last linear operations before the output, by the flow of data."""
+    check_count("count", count)
     return Matcher(
         f"last({count})" if count != 1 else "last()",
         lambda p: p.from_output is not None and p.from_output < count,

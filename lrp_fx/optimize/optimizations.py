@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from lrp_fx.checks import check_flag
+
 
 @dataclass(frozen=True)
 class Optimizations:
@@ -20,6 +22,9 @@ class Optimizations:
             faster.
         stacked: the targets that :meth:`~lrp_fx.LRPFx.attribute_many` explains for a single sample run
             as a batch, as many at once as fit the cache.
+
+    Raises:
+        OptionError: for anything but True and False.
     """
 
     stand_ins: bool = True
@@ -28,6 +33,10 @@ class Optimizations:
     kernels: bool = True
     sparse: bool = True
     stacked: bool = True
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_flag(field.name, getattr(self, field.name))
 
 
 NOTHING = Optimizations(**{field.name: False for field in fields(Optimizations)})

@@ -11,6 +11,7 @@ from lrp_fx.relevance import (
     integers,
     layers,
     normalization,
+    placing,
     pooling,
     product,
     recurrent,
@@ -34,7 +35,7 @@ from lrp_fx.relevance.taken import CAUSES, Cause, Taken
 from lrp_fx.relevance.unknown import UNKNOWN
 
 for _kind in (
-    *(layers, activation, pooling, addition, product, routing, embedding, integers),
+    *(layers, activation, pooling, addition, product, routing, placing, embedding, integers),
     *(normalization, softmax, bilinear, recurrent, experts),
 ):
     register(_kind.OPERATIONS)

@@ -127,6 +127,19 @@ def gather(q: Tensor, shape: Shape, dim: int, index: Tensor, sparse_grad: bool =
     return q.new_zeros(shape).scatter_add(dim, index, q)
 
 
+def take(q: Tensor, shape: Shape, index: Tensor) -> Tensor:
+    flat = q.new_zeros(math.prod(shape))
+    return flat.index_add(0, index.reshape(-1), q.reshape(-1)).reshape(shape)
+
+
+def take_along_dim(q: Tensor, shape: Shape, indices: Tensor, dim: int | None = None) -> Tensor:
+    if dim is None:
+        return take(q, shape, indices)
+    sizes = list(q.shape)
+    sizes[dim] = shape[dim]
+    return sum_to(q.new_zeros(sizes).scatter_add(dim, indices.expand_as(q), q), shape)
+
+
 def unfold(q: Tensor, shape: Shape, dimension: int, size: int, step: int) -> Tensor:
     return aten.unfold_backward(q, shape, dimension, size, step)  # type: ignore[no-any-return]
 
@@ -329,6 +342,8 @@ ROUTING: dict[str, Adjoint] = {
     "index": index,
     "index_select": index_select,
     "gather": gather,
+    "take": take,
+    "take_along_dim": take_along_dim,
     "unfold": unfold,
     "flip": flip,
     "roll": roll,

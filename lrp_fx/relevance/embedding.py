@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, fx
 from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.relevance.activation import write_pass
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
@@ -24,41 +26,52 @@ from lrp_fx.relevance.operation import (
     by_operand,
     others,
 )
+from lrp_fx.relevance.placing import PLACING, operands_of, write_placing
 from lrp_fx.relevance.routing import RoutingRelevance
 from lrp_fx.relevance.taken import Taken, by_stabilizer
-from lrp_fx.rules import Proportional, Route, Rule
+from lrp_fx.rules import Pass, Proportional, Route, Rule
 
 _BAGS = ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
-_TABLE_AND_INDICES: dict[str, tuple[str | None, str]] = {
-    "embedding": ("weight", "indices"),
-    "index": ("self", "indices"),
-    "index_select": ("self", "index"),
-    "gather": ("self", "index"),
-    "one_hot": (None, "self"),
-    **dict.fromkeys(_BAGS, ("weight", "indices")),
+_WRITING = {
+    "scatter": (("self", "src", "value"), "index"),
+    "scatter_add": (("self", "src"), "index"),
+    "index_put": (("self", "values"), "indices"),
+}
+"""Look-ups too where all that is written is constant: ``zeros.scatter(1, words, 1)``."""
+_TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
+    "embedding": (("weight",), "indices"),
+    "index": (("self",), "indices"),
+    "index_select": (("self",), "index"),
+    "gather": (("self",), "index"),
+    "take": (("self",), "index"),
+    "take_along_dim": (("self",), "indices"),
+    "one_hot": ((), "self"),
+    **dict.fromkeys(_BAGS, (("weight",), "indices")),
+    **_WRITING,
 }
 _MEAN, _MAX = 1, 2
 """Modes of an embedding bag, beside 0 for the sum."""
 
 
-def table_of(node: fx.Node) -> Any:
-    """The table of a look-up, None where it is an identity matrix."""
-    table, _ = _TABLE_AND_INDICES[name_of(node)]
-    return None if table is None else arguments(node)[table]
+def _tables(node: fx.Node) -> list[Any]:
+    """The table of a look-up; none where it is an identity matrix, several where one is written."""
+    names, _ = _TABLES_AND_INDICES[name_of(node)]
+    bound = arguments(node)
+    return [bound[name] for name in names if name in bound]
 
 
 def indices_of(node: fx.Node) -> list[fx.Node]:
     """The tensors that say which entries of a table are looked up; none of any other operation."""
-    if node.op != "call_function" or name_of(node) not in _TABLE_AND_INDICES:
+    if node.op != "call_function" or name_of(node) not in _TABLES_AND_INDICES:
         return []
-    _, name = _TABLE_AND_INDICES[name_of(node)]
+    _, name = _TABLES_AND_INDICES[name_of(node)]
     return [index for index in argument(name)(node) if isinstance(index, fx.Node)]
 
 
 def looked_up(node: fx.Node, is_dynamic: Callable[[Any], bool]) -> list[fx.Node]:
     """The indices that get the relevance of a look-up: none where the table depends on the input."""
     indices = indices_of(node)
-    if not indices or is_dynamic(table_of(node)):
+    if not indices or any(map(is_dynamic, _tables(node))):
         return []
     return [index for index in dict.fromkeys(indices) if is_dynamic(index)]
 
@@ -93,6 +106,57 @@ class LookUpRelevance(RelevanceNode):
             total = total / sum(self.wanted)
         pairs = zip(shapes, self.wanted, strict=True)
         return [sum_to(total, shape) for shape, wanted in pairs if wanted]
+
+
+class WrittenRelevance(RelevanceNode):
+    """An index gets the relevance of the entries that were written at its places.
+
+    Several that wrote to one entry share it equally, as the words of a bag do.
+
+    Args:
+        name: ``scatter``, ``scatter_add`` or ``index_put``.
+        wanted: of each tensor of indices, whether its relevance is wanted.
+    """
+
+    result = "new"
+
+    def __init__(self, name: str, wanted: Sequence[bool]) -> None:
+        super().__init__()
+        self.name, self.wanted = name, tuple(wanted)
+
+    def extra_repr(self) -> str:
+        """The operation."""
+        return self.name
+
+    def propagate(
+        self, relevance: Tensor, places: dict[str, Any], *shapes: torch.Size
+    ) -> list[Tensor]:
+        """The relevance of the indices that want it, of their shapes.
+
+        Args:
+            relevance: of the output.
+            places: the arguments that say where is written.
+            shapes: of the tensors of indices.
+        """
+        share = relevance / self._count(relevance, places).clamp(min=1)
+        if self.name != "index_put":
+            return [share.gather(places["dim"], places["index"])]
+        start, rank = _block(places["indices"])
+        written = aten.index(share, places["indices"])
+        return LookUpRelevance(start, self.wanted, rank).propagate(written, *shapes)
+
+    def taken(self, relevance: Tensor, places: dict[str, Any], *shapes: torch.Size) -> Taken:
+        """The relevance of entries to which nothing was written."""
+        return {"constant": relevance.masked_fill(self._count(relevance, places) != 0, 0).sum()}
+
+    def _count(self, relevance: Tensor, places: dict[str, Any]) -> Tensor:
+        """How often each entry was written to."""
+        nothing = torch.zeros_like(relevance)
+        if self.name == "index_put":
+            one = relevance.new_ones(())
+            return aten.index_put(nothing, places["indices"], one, True)  # type: ignore[no-any-return]
+        index = places["index"]
+        return nothing.scatter_add(places["dim"], index, relevance.new_ones(index.shape))
 
 
 class EmbeddingBagRelevance(RelevanceNode):
@@ -147,13 +211,18 @@ class EmbeddingBagRelevance(RelevanceNode):
         return by_stabilizer(self.rule.stabilizer, relevance, output)
 
 
-def _tables(node: fx.Node) -> list[Any]:
-    table = table_of(node)
-    return [] if table is None else [table]
-
-
 def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
     return looked_up(node, facts.is_dynamic) or _tables(node)
+
+
+def _receivers_of_writing(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
+    return looked_up(node, facts.is_dynamic) or operands_of(node)
+
+
+def _write_writing(site: Site) -> Received:
+    if looked_up(site.node, site.facts.is_dynamic):
+        return _write_written(site)
+    return write_placing(site)
 
 
 def _write(site: Site) -> Received:
@@ -176,18 +245,31 @@ def _dimensions(node: fx.Node) -> tuple[int, int]:
         return bound["dim"], 1
     if name != "index":
         return 0, 0
-    places = [place for place, index in enumerate(bound["indices"]) if index is not None]
+    return _block(bound["indices"])
+
+
+def _block(indices: Sequence[Any]) -> tuple[int, int]:
+    """The same for ``x[indices]``."""
+    places = [place for place, index in enumerate(indices) if index is not None]
     is_one_block = places[-1] - places[0] == len(places) - 1
     return places[0] if is_one_block else 0, 0
 
 
+def _write_written(site: Site) -> Received:
+    bound, indices = arguments(site.node), indices_of(site.node)
+    module = WrittenRelevance(name_of(site.node), [site.receives(index) for index in indices])
+    where_to = {key: bound[key] for key in ("dim", "index", "indices") if key in bound}
+    call = site.call(module, site.relevance, site.value(where_to), *map(site.shape, indices))
+    return by_operand(site, call, indices)
+
+
 def _write_routing(site: Site) -> Received:
     """To the entries of a table that depends on the input."""
-    table, packet, options = table_of(site.node), packet_of(site.node.target), others(site.node)
+    (table,), packet, options = _tables(site.node), packet_of(site.node.target), others(site.node)
     if name_of(site.node) == "embedding":
         packet, options = aten.index, {"indices": indices_of(site.node)}
     assert packet is not None
-    if packet not in (aten.index, aten.index_select, aten.gather):
+    if str(packet.__name__) not in ROUTING:
         raise UnsupportedOperationError(
             f"the table of '{site.node.name}' {where(site.node)} is computed from the explained inputs: "
             "look its rows up by F.embedding and sum them"
@@ -224,8 +306,21 @@ OPERATIONS = [
             write=_write,
             source=_SOURCE,
         )
-        for name in _TABLE_AND_INDICES
-        if name not in _BAGS
+        for name in _TABLES_AND_INDICES
+        if name not in _BAGS and name not in _WRITING
+    ),
+    *(
+        replace(each, receivers=_receivers_of_writing, write=_write_writing)
+        for each in PLACING
+        if each.name in _WRITING
+    ),
+    Operation(
+        name="embedding_renorm",
+        kind="embedding",
+        operands=argument("self"),
+        default=always(Pass()),
+        write=write_pass,
+        source="the table whose rows are scaled down to max_norm before they are looked up",
     ),
     *(
         Operation(

@@ -19,10 +19,21 @@ from lrp_fx.relevance.operation import (
 from lrp_fx.relevance.product import FactorRelevance
 from lrp_fx.rules import Half, Pass, Rule
 
-_OF_ONE = ("floor", "ceil", "round", "trunc", "fix", "sign", "bucketize", "searchsorted")
+_OF_ONE = (
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "fix",
+    "sign",
+    "frac",
+    "nan_to_num",
+    "bucketize",
+    "searchsorted",
+)
 _OF_TWO = (
     *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
-    *("bitwise_left_shift", "bitwise_right_shift"),
+    *("bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"),
 )
 
 

@@ -165,7 +165,8 @@ class WinnerOfDimRelevance(RelevanceNode):
         kept = [d for d in range(input.dim()) if d not in dims]
         flat = input.permute(*kept, *dims).flatten(len(kept))
         indices = (flat.argmin if self.least else flat.argmax)(-1, keepdim=True)
-        spread = torch.zeros_like(flat).scatter(-1, indices, relevance.reshape(indices.shape))
+        spread = relevance.new_zeros(flat.shape)  # the input may be integers
+        spread = spread.scatter(-1, indices, relevance.reshape(indices.shape))
         order = [*kept, *dims]
         inverse = [order.index(d) for d in range(input.dim())]
         return spread.reshape([input.shape[d] for d in order]).permute(inverse)

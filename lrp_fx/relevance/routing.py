@@ -275,7 +275,15 @@ def _routing(name: str, operands: Any, write: Any) -> Operation:
     )
 
 
-_DESCRIBED_ELSEWHERE = ("to", "_to_copy", "index", "index_select", "gather")
+_DESCRIBED_ELSEWHERE = (
+    "to",
+    "_to_copy",
+    "index",
+    "index_select",
+    "gather",
+    "take",
+    "take_along_dim",
+)
 """Casts, below, and look-ups, in ``embedding.py``."""
 
 OPERATIONS = [

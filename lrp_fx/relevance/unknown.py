@@ -4,7 +4,8 @@ Every entry of an operand contributes ``x_i ∂y_k/∂x_i`` to a result ``y_k``,
 operands add up to ``(Jx)_k``. For an operation that is homogeneous of degree ``d`` this is ``d · y_k``
 (Euler): ``d`` is 1 for sums and norms, 2 for products of two. So contributions are divided by ``Jx`` and
 not by ``y``, and each result's relevance goes on as a whole. Where ``Jx`` says less about ``y`` than it
-leaves out there are no contributions to share by (a step, or cosine similarity, of degree 0).
+leaves out there are no contributions to share by (a step, or cosine similarity, of degree 0). Where a
+derivative is not finite, at a corner, it is taken for zero, and the stabilizer keeps what arrives there.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class VjpRelevance(RelevanceNode):
             except Exception:  # no second derivative
                 sums = None
             if sums is not None:
+                sums = [_known(z) for z in sums]
                 self._check_linearization(relevances, results, sums)
             by = results if sums is None else sums
             quotients = [
@@ -120,7 +122,7 @@ class VjpRelevance(RelevanceNode):
             except Exception as error:  # whatever the operation's own derivative raises
                 raise self._refused(f"it cannot be differentiated ({_line(error)})") from error
             shares = {
-                place: torch.zeros_like(x) if gradient is None else x * gradient
+                place: torch.zeros_like(x) if gradient is None else x * _known(gradient)
                 for (place, x), gradient in zip(variables.items(), pulled, strict=True)
             }
             self._check_sum(by, quotients, list(shares.values()))
@@ -139,7 +141,10 @@ class VjpRelevance(RelevanceNode):
         if any(tensor.is_complex() for tensor in tensors):
             raise self._refused("its values are complex")
         if not any(map(_is_real, operands)):
-            raise self._refused("its operands are integers, which have no derivative")
+            raise self._refused(
+                "its operands are integers, which have no derivative; words are looked up by "
+                "F.embedding, table[i], gather or one_hot"
+            )
         if not all(map(_is_real, results)):
             raise self._refused("its results are integers, which have no derivative")
         if not all(result.requires_grad for result in results):
@@ -178,7 +183,7 @@ class VjpRelevance(RelevanceNode):
     def _refused(self, reason: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(
             f'unknown="vjp" cannot send relevance through {self.place}: {reason}. Write it with '
-            "operations that have a rule, or explain a layer above it: LayerLRPFx, NeuronLRPFx."
+            "operations that have a rule, or explain a layer above it: LayerLRPFx(model, layer)."
         )
 
 
@@ -201,6 +206,11 @@ def _along(results: list[Tensor], variables: list[Tensor]) -> list[Tensor]:
         gradients, cotangents, xs, create_graph=True, allow_unused=True, materialize_grads=True
     )
     return list(sums)
+
+
+def _known(value: Tensor) -> Tensor:
+    """Zero where there is no finite derivative, as of a standard deviation of equal values."""
+    return value.masked_fill(~value.isfinite(), 0)
 
 
 def _is_real(tensor: Tensor) -> bool:

@@ -1,0 +1,355 @@
+"""Relevance through operations that place entries of one or more tensors: it goes back to each entry.
+
+The operation itself says where its entries come from: it is run on their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from lrp_fx.aten import Packet, arguments, aten, name_of, packet_of
+from lrp_fx.capture import where
+from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.relevance.activation import PassRelevance
+from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_operand
+from lrp_fx.relevance.taken import Taken, by_stabilizer, together
+from lrp_fx.rules import Pass, Proportional, Route, Rule, Uniform
+from lrp_fx.stabilizer import Stabilizer
+
+_OPERANDS: dict[str, tuple[str, ...]] = {
+    "index_put": ("self", "values"),
+    "scatter_add": ("self", "src"),
+    "index_add": ("self", "source"),
+    "scatter": ("self", "src", "value"),
+    "masked_scatter": ("self", "source"),
+    "masked_select": ("self",),
+    "index_copy": ("self", "source"),
+    "index_fill": ("self", "value"),
+    "put": ("self", "source"),
+    "diagonal_scatter": ("self", "src"),
+    "tril": ("self",),
+    "triu": ("self",),
+    "diag": ("self",),
+    "diag_embed": ("self",),
+    "diagflat": ("self",),
+    "rot90": ("self",),
+    "fliplr": ("self",),
+    "flipud": ("self",),
+    "block_diag": ("tensors",),
+    "broadcast_tensors": ("tensors",),
+    "meshgrid": ("tensors",),
+    "cartesian_prod": ("tensors",),
+    "combinations": ("self",),
+}
+"""The operands whose entries are placed; the other arguments say where."""
+_SUMS = {"index_put": "values", "scatter_add": "src", "index_add": "source"}
+"""What is added to entries of ``self``; by index_put where it accumulates."""
+_ALWAYS = ("scatter_add", "index_add")
+_CHOICES = {"minimum": torch.le, "fmin": torch.le, "maximum": torch.ge, "fmax": torch.ge}
+"""Of two entries one is chosen; the first where they are equal."""
+
+
+class PlacingRelevance(RelevanceNode):
+    """Each entry's relevance to where it came from, by the numbers of the entries.
+
+    Args:
+        packet: the operation.
+        wanted: of each operand that is a tensor, whether its relevance is wanted.
+    """
+
+    result = "new"
+
+    def __init__(self, packet: Packet, wanted: Sequence[bool]) -> None:
+        super().__init__()
+        self.packet, self.wanted = packet, tuple(wanted)
+
+    def extra_repr(self) -> str:
+        """The operation."""
+        return str(self.packet.__name__)
+
+    def propagate(
+        self,
+        relevances: Sequence[Tensor],
+        indices: Sequence[int | None],
+        shapes: Sequence[torch.Size],
+        operands: dict[str, Any],
+        options: dict[str, Any],
+    ) -> list[Tensor]:
+        """The relevance of the operands that want it.
+
+        Args:
+            relevances: of the results.
+            indices: which of the results these are; None for the only one.
+            shapes: of the operands that are tensors.
+            operands: by name, with None in the places of these tensors.
+            options: the other arguments, by name.
+        """
+        total = self._total(relevances, indices, shapes, operands, options)
+        kept = [shape for shape, wanted in zip(shapes, self.wanted, strict=True) if wanted]
+        pieces = torch.split(total[1:], [shape.numel() for shape in kept])
+        return [piece.reshape(shape) for piece, shape in zip(pieces, kept, strict=True)]
+
+    def taken(
+        self,
+        relevances: Sequence[Tensor],
+        indices: Sequence[int | None],
+        shapes: Sequence[torch.Size],
+        operands: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Taken:
+        """That of entries that are of no such operand."""
+        return {"constant": self._total(relevances, indices, shapes, operands, options)[0]}
+
+    def _total(
+        self,
+        relevances: Sequence[Tensor],
+        indices: Sequence[int | None],
+        shapes: Sequence[torch.Size],
+        operands: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Tensor:
+        """The relevance of all wanted entries by their numbers, from 1 on; at 0 that of all others."""
+        device, count = relevances[0].device, 1
+        numbers: list[Tensor] = []
+        for shape, wanted in zip(shapes, self.wanted, strict=True):
+            if wanted:
+                end = count + shape.numel()
+                numbers.append(torch.arange(count, end, device=device).reshape(shape))
+                count = end
+            else:
+                numbers.append(torch.zeros(shape, dtype=torch.long, device=device))
+        waiting = iter(numbers)
+        leaves, spec = tree_flatten(operands)
+        leaves = [next(waiting) if leaf is None else leaf for leaf in leaves]
+        value = self.packet(**tree_unflatten(leaves, spec), **options)
+        total = relevances[0].new_zeros(count)
+        for relevance, index in zip(relevances, indices, strict=True):
+            came_from = value if index is None else value[index]
+            total = total.index_add(0, came_from.reshape(-1), relevance.reshape(-1))
+        return total
+
+
+class ChoiceRelevance(RelevanceNode):
+    """Back through the smaller or the larger one of two: to the one that was chosen."""
+
+    result = "new"
+
+    def __init__(self, name: str, wanted: Sequence[bool]) -> None:
+        super().__init__()
+        self.name, self.wanted = name, tuple(wanted)
+
+    def extra_repr(self) -> str:
+        """The operation."""
+        return self.name
+
+    def propagate(self, relevance: Tensor, one: Tensor, other: Tensor) -> list[Tensor]:
+        """The relevance of those that want it."""
+        masks = self._masks(one, other)
+        return [
+            sum_to(relevance.masked_fill(~mask, 0), operand.shape)
+            for mask, operand, wanted in zip(masks, (one, other), self.wanted, strict=True)
+            if wanted
+        ]
+
+    def taken(self, relevance: Tensor, one: Tensor, other: Tensor) -> Taken:
+        """What came from the one that wants none."""
+        masks = zip(self._masks(one, other), self.wanted, strict=True)
+        lost = [relevance.masked_fill(~mask, 0).sum() for mask, wanted in masks if not wanted]
+        return {"constant": torch.stack(lost).sum()} if lost else {}
+
+    def _masks(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        first = _CHOICES[self.name](one, other)
+        return first, ~first
+
+
+class ReceivingRelevance(RelevanceNode):
+    """Back through ``self + P src``, entries that are added to others: the ε rule on all terms.
+
+    Indices are no sizes: where the values only choose rows of tables, equal shares.
+
+    Args:
+        packet: the operation.
+        rule: of sums.
+        wanted: whether the relevance of ``self`` and of ``src`` is wanted.
+    """
+
+    result = "new"
+
+    def __init__(
+        self, packet: Packet, rule: Proportional | Uniform, wanted: tuple[bool, bool]
+    ) -> None:
+        super().__init__()
+        self.packet, self.rule, self.wanted = packet, rule, wanted
+
+    def extra_repr(self) -> str:
+        """The operation and the rule."""
+        return f"{self.packet.__name__}, {self.rule}"
+
+    def propagate(
+        self, relevance: Tensor, frame: Tensor, source: Tensor, options: dict[str, Any]
+    ) -> list[Tensor]:
+        """The relevance of ``self`` and ``src``, those that want it.
+
+        Args:
+            relevance: of the output's shape.
+            frame: ``self``, of this shape too.
+            source: ``src``.
+            options: the other arguments, by name.
+        """
+        frame, source, z = self._terms(relevance, frame, source, options)
+        quotient = self._stabilizer.quotient(relevance, z)
+        shares = (frame * quotient, source * self._taken_from(quotient, source.shape, options))
+        return [share for share, wanted in zip(shares, self.wanted, strict=True) if wanted]
+
+    def taken(
+        self, relevance: Tensor, frame: Tensor, source: Tensor, options: dict[str, Any]
+    ) -> Taken:
+        """The stabilizer's share, and that of a constant."""
+        frame, source, z = self._terms(relevance, frame, source, options)
+        quotient = self._stabilizer.quotient(relevance, z)
+        added = self._added(torch.zeros_like(frame), source, options)
+        lost = [
+            (term * quotient).sum()
+            for term, wanted in zip((frame, added), self.wanted, strict=True)
+            if not wanted
+        ]
+        constant: Taken = {"constant": torch.stack(lost).sum()} if lost else {}
+        return together(by_stabilizer(self._stabilizer, relevance, z), constant)
+
+    @property
+    def _stabilizer(self) -> Stabilizer:
+        return self.rule.stabilizer if isinstance(self.rule, Proportional) else Stabilizer(0.0)
+
+    def _terms(
+        self, relevance: Tensor, frame: Tensor, source: Tensor, options: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if isinstance(self.rule, Uniform):
+            of_frame, of_source = (float(wanted) for wanted in self.wanted)
+            frame = relevance.new_full(frame.shape, of_frame)
+            source = relevance.new_full(source.shape, of_source)
+        return frame, source, self._added(frame, source, options)
+
+    def _added(self, frame: Tensor, source: Tensor, options: dict[str, Any]) -> Tensor:
+        return self.packet(frame, **{_SUMS[str(self.packet.__name__)]: source}, **options)  # type: ignore[no-any-return]
+
+    def _taken_from(self, quotient: Tensor, shape: torch.Size, options: dict[str, Any]) -> Tensor:
+        """``Pᵀ q``, of the shape of ``src``."""
+        name = str(self.packet.__name__)
+        if name == "index_put":
+            values: Tensor = aten.index(quotient, options["indices"])
+            return sum_to(values, shape)
+        dim, index = options["dim"], options["index"]
+        if name == "scatter_add":  # of a larger index nothing is read
+            return quotient.gather(dim, index)
+        taken: Tensor = quotient.index_select(dim, index) * options["alpha"]
+        return taken
+
+
+def operands_of(node: fx.Node) -> list[Any]:
+    """The operands whose entries are placed."""
+    bound = arguments(node)
+    return tree_flatten([bound[key] for key in _OPERANDS[name_of(node)] if key in bound])[0]
+
+
+def _adds(node: fx.Node) -> bool:
+    return name_of(node) in _SUMS and bool(arguments(node).get("accumulate", True))
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    if not _adds(node):
+        return Route()
+    return Uniform() if facts.is_categorical(node) else Proportional()
+
+
+def write_placing(site: Site) -> Received:
+    """To where each entry came from; where entries are added, in proportion."""
+    if _adds(site.node):
+        return _write_sum(site)
+    node, bound = site.node, arguments(site.node)
+    packet = packet_of(node.target)
+    assert packet is not None
+    if bound.get("reduce"):
+        raise UnsupportedOperationError(
+            f"'scatter' {where(node)} with reduce={bound['reduce']!r} is not described: use scatter_add"
+        )
+    placed = {key: bound.pop(key) for key in _OPERANDS[name_of(node)] if key in bound}
+    leaves, spec = tree_flatten(placed)
+    moved = [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
+    # None stands for a tensor; a number that is written is no entry of one
+    marked = tree_unflatten([None if isinstance(leaf, fx.Node) else 0 for leaf in leaves], spec)
+    module = PlacingRelevance(packet, [site.receives(each) for each in moved])
+    parts: dict[Any, fx.Node] = dict(site.parts) or {None: site.relevance}
+    shapes = [site.shape(each) for each in moved]
+    inputs = (list(parts.values()), list(parts), shapes, marked, site.value(bound))
+    return by_operand(site, site.call(module, *inputs), moved)
+
+
+def _write_sum(site: Site) -> Received:
+    bound, packet = arguments(site.node), packet_of(site.node.target)
+    assert packet is not None and isinstance(site.rule, (Proportional, Uniform))
+    operands = (bound.pop("self"), bound.pop(_SUMS[name_of(site.node)]))
+    module = ReceivingRelevance(
+        packet, site.rule, (site.receives(operands[0]), site.receives(operands[1]))
+    )
+    call = site.call(module, site.relevance, *site.value(operands), site.value(bound))
+    return by_operand(site, call, operands)
+
+
+def _both(node: fx.Node) -> list[Any]:
+    return list(arguments(node).values())[:2]
+
+
+def _choice(node: fx.Node, facts: Facts) -> Rule:
+    return Route() if all(map(facts.is_dynamic, _both(node))) else Pass()
+
+
+def _write_choice(site: Site) -> Received:
+    """To the one that was chosen; beside a constant it is a clamp, which passes."""
+    operands = _both(site.node)
+    wanted = [operand for operand in operands if site.receives(operand)]
+    if not all(map(site.facts.is_dynamic, operands)):
+        (operand,) = wanted
+        return {operand: [site.call(PassRelevance(), site.relevance, site.shape(operand))]}
+    module = ChoiceRelevance(name_of(site.node), [site.receives(each) for each in operands])
+    return by_operand(site, site.call(module, site.relevance, *site.value(operands)), operands)
+
+
+PLACING = [
+    *(
+        Operation(
+            name=name,
+            kind="sum" if name in _ALWAYS else "routing",
+            operands=operands_of,
+            default=_default,
+            default_label="Proportional where entries are added; else Route",
+            alternatives=(Proportional, Uniform) if name in _ALWAYS else (),
+            write=write_placing,
+            source="each entry's relevance to where it came from",
+        )
+        for name in _OPERANDS
+    ),
+    *(
+        Operation(
+            name=name,
+            kind="choice",
+            operands=_both,
+            default=_choice,
+            default_label="Pass beside a constant; else Route",
+            write=_write_choice,
+            source="to the entry that was chosen",
+        )
+        for name in _CHOICES
+    ),
+]
+
+_LOOKING_UP = ("scatter", "scatter_add", "index_put")
+"""Described in ``embedding.py``, for these may be look-ups too."""
+
+OPERATIONS = [each for each in PLACING if each.name not in _LOOKING_UP]
