@@ -19,7 +19,17 @@ from lrp_fx.hooks import Hook, MaskRelevance
 from lrp_fx.layers import ancestors
 from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
 from lrp_fx.relevance.embedding import looked_up
-from lrp_fx.rules import ByMagnitude, Half, LinearRule, Proportional, Recurrent, Rule
+from lrp_fx.relevance.spreading import JOINS
+from lrp_fx.rules import (
+    ByMagnitude,
+    Half,
+    LinearRule,
+    Proportional,
+    Recurrent,
+    Route,
+    Rule,
+    Uniform,
+)
 from lrp_fx.tables import columns
 
 Unknown = Literal["error", "vjp"]
@@ -207,6 +217,11 @@ def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
         elif facts.is_categorical(step.node) and len(step.receivers) > 1 and step.rule == Half():
             names = ", ".join(operand.name for operand in step.receivers)
             found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
+        elif facts.is_categorical(step.node) and step.rule == Uniform() and _is_join(step):
+            found.append(
+                f"look-up: {step.node.name} {where(step.node)} holds constants; what they looked up goes "
+                "in equal shares to the others beside them"
+            )
         elif facts.is_categorical(step.node) and _joins_constants(step, facts):
             found.append(
                 f"look-up: {step.node.name} holds constants, which keep what they looked up; the ledger "
@@ -228,6 +243,10 @@ def _signs(steps: Iterable[Step], facts: Analysis) -> list[str]:
         f"have some: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
         for rule, names in found.items()
     ]
+
+
+def _is_join(step: Step) -> bool:
+    return name_of(step.node) in JOINS
 
 
 def _joins_constants(step: Step, facts: Analysis) -> bool:
@@ -393,9 +412,13 @@ def _choose(
     for line, (matcher, rule) in enumerate(composite.assignments):
         if operation.accepts(rule) and matcher(place):
             used.add(line)
-            if chosen is None and not facts.is_categorical(node):
+            if chosen is None and (not facts.is_categorical(node) or isinstance(rule, _OF_NAMES)):
                 chosen = rule, f"{composite.name}[{line}]: {matcher.text}"
     return chosen or (operation.default(node, facts), "default")
+
+
+_OF_NAMES = (Route, Uniform)
+"""Rules that look at no value's size: an index has none."""
 
 
 def _choose_parts(

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from models import numbers
 from torch import Tensor, nn
 
-from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, composites, rules
+from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError
 
 EXACT = 1e-9
@@ -39,6 +40,11 @@ class Reader(nn.Module):
 
 def constant_first(x: Tensor) -> Tensor:
     return torch.cat([torch.full_like(x[:, :1], 7), x[:, :-1]], 1)
+
+
+def spread_of_first(r: Tensor) -> Tensor:
+    """What a constant first word looked up, in equal shares to the others, which stood before them."""
+    return F.pad(r[:, 1:] + r[:, :1] / (r.shape[1] - 1), (0, 1))
 
 
 def shifted(x: Tensor) -> Tensor:
@@ -82,10 +88,20 @@ def chosen_twin(r: Tensor, is_own: Tensor) -> Tensor:
 # what the tokens become, and the adjoint: the look-up's relevance (N, …) back to (N, T)
 ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "flip": (lambda x: x.flip(1), lambda r: r.flip(1)),
-    "constant first": (constant_first, lambda r: F.pad(r[:, 1:], (0, 1))),
-    "shifted right": (
-        shifted,
-        lambda r: F.pad((r * (constant_first(IDS) != 9))[:, 1:], (0, 1)),
+    "constant first": (constant_first, spread_of_first),
+    "constant padded": (lambda x: F.pad(x[:, :-1], (1, 0), value=7), spread_of_first),
+    "constants around": (
+        lambda x: F.pad(x, (2, 1), value=7),
+        lambda r: r[:, 2:-1] + r[:, [0, 1, -1]].sum(1, keepdim=True) / 5,
+    ),
+    "constants stacked": (
+        lambda x: torch.stack([x, torch.ones_like(x), x], 2),
+        lambda r: r.sum(2),
+    ),
+    "shifted right": (shifted, lambda r: spread_of_first(r * (constant_first(IDS) != 9))),
+    "all of a row constant": (
+        lambda x: torch.cat([x, torch.ones_like(x)], 1).unflatten(1, (2, 5)),
+        lambda r: r[:, 0] + r[:, 1].sum(1, keepdim=True) / 5,
     ),
     "offset": (lambda x: x + torch.arange(5) * 3, lambda r: r),
     "hash": (lambda x: (x * 31 + 7) % 64, lambda r: r),
@@ -155,6 +171,21 @@ def test_tokens_get_what_their_look_ups_got(name: str, engine: Any) -> None:
     if engine == "direct" and name not in ("shifted right", "lower triangle"):
         single = torch.cat([lrp.attribute(IDS[i : i + 1], 1) for i in range(3)])
         assert (mine - single).abs().max() <= EXACT * mine.abs().max()
+
+
+def test_constant_words_can_keep_their_share() -> None:
+    """With ``Route`` the relevance of a constant word stays with it, and the ledger says so."""
+    torch.manual_seed(0)
+    model = Reader(constant_first).double().eval()
+    lines = [(composites.operation("routing"), rules.Route()), (nn.Linear, rules.Epsilon())]
+    composite = Composite(lines, strict=False)
+    lrp = LRPFx(model, composite)
+    mine = lrp.attribute(IDS, 1)
+    features = LayerLRPFx(model, "embedding", composite).attribute(IDS, 1).sum(-1)
+    assert torch.allclose(mine, F.pad(features[:, 1:], (0, 1)), rtol=EXACT)
+    ledger = lrp.audit(IDS, 1)
+    assert ledger.closes()
+    assert torch.allclose(torch.tensor(ledger.taken["constant"]), features[:, 0])
 
 
 def bag_by_offsets(x: Tensor, table: Tensor) -> Tensor:

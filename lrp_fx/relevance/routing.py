@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,8 +25,9 @@ from lrp_fx.relevance.operation import (
     first,
     others,
 )
+from lrp_fx.relevance.spreading import JOINS, default_rule, spread
 from lrp_fx.relevance.taken import Taken
-from lrp_fx.rules import Route
+from lrp_fx.rules import Route, Uniform
 
 
 class RoutingRelevance(RelevanceNode):
@@ -199,7 +201,8 @@ def _write(site: Site) -> Received:
     assert packet is not None
     module = RoutingRelevance(packet, ROUTING[name_of(site.node)], site.engine)
     options = site.value(others(site.node))
-    return {operand: [site.call(module, site.relevance, site.shape(operand), **options)]}
+    relevance = spread(site) if name_of(site.node) in JOINS else site.relevance
+    return {operand: [site.call(module, relevance, site.shape(operand), **options)]}
 
 
 def _write_cast(site: Site) -> Received:
@@ -213,7 +216,7 @@ def _write_join(site: Site) -> Received:
     shapes = [site.shape(operand) for operand in operands]
     wanted = [site.receives(operand) for operand in operands]
     module = JoinRelevance(stacked=name_of(site.node) == "stack", wanted=wanted)
-    call = site.call(module, site.relevance, shapes, dim=bound["dim"])
+    call = site.call(module, spread(site), shapes, dim=bound["dim"])
     return by_operand(site, call, operands)
 
 
@@ -248,7 +251,7 @@ def _write_scatter(site: Site) -> Received:
     assert packet is not None
     options = site.value({k: v for k, v in bound.items() if k not in ("self", "src")})
     wanted = [name for name in ("self", "src") if site.receives(bound[name])]
-    call = site.call(ScatterRelevance(packet), site.relevance, wanted, **options)
+    call = site.call(ScatterRelevance(packet), spread(site), wanted, **options)
     return by_operand(site, call, [bound["self"], bound["src"]])
 
 
@@ -265,13 +268,21 @@ def _write_order(site: Site) -> Received:
 
 
 def _routing(name: str, operands: Any, write: Any) -> Operation:
-    return Operation(
+    operation = Operation(
         name=name,
         kind="routing",
         operands=operands,
         default=always(Route()),
         write=write,
         source="the operation's adjoint",
+    )
+    if name not in JOINS:
+        return operation
+    return replace(
+        operation,
+        default=default_rule,
+        default_label="Route; Uniform from constant words to the others",
+        alternatives=(Route, Uniform),
     )
 
 

@@ -1,0 +1,118 @@
+"""Relevance of names that the model writes itself among those of the input, such as a start word.
+
+An index is a name. It has no size of which it could keep a share, as a constant that is added does.
+What it looked up goes in equal shares to the names of the input beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.aten import Packet, arguments, name_of, packet_of
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.operation import Facts, Site
+from lrp_fx.rules import Route, Rule, Uniform
+
+_OPERANDS = {
+    "cat": ("tensors",),
+    "stack": ("tensors",),
+    "slice_scatter": ("self", "src"),
+    "select_scatter": ("self", "src"),
+    "pad": ("self",),
+}
+"""Operations that put names side by side along one dimension, and what they put there."""
+
+JOINS = frozenset(_OPERANDS)
+
+
+class SpreadRelevance(RelevanceNode):
+    """``R_i + Σ_c R_c / n``: constants c share out what they have to the n others along a dimension.
+
+    Where all are constant, they keep it.
+
+    Args:
+        packet: the operation that puts them side by side.
+        listed: whether it takes its operands as a list.
+        dim: the dimension.
+        wanted: of each operand, whether it depends on the explained inputs.
+    """
+
+    result = "new"
+
+    def __init__(self, packet: Packet, listed: bool, dim: int, wanted: Sequence[bool]) -> None:
+        super().__init__()
+        self.packet, self.listed, self.dim = packet, listed, dim
+        self.wanted = tuple(wanted)
+
+    def extra_repr(self) -> str:
+        """The operation and the dimension."""
+        return f"{self.packet.__name__}, dim={self.dim}"
+
+    def propagate(self, relevance: Tensor, shapes: list[torch.Size], **options: Any) -> Tensor:
+        """The relevance of the output after the shares are handed out, of the output's shape.
+
+        Args:
+            relevance: of the output.
+            shapes: of the operands.
+            options: the operation's other arguments.
+        """
+        pairs = zip(shapes, self.wanted, strict=True)
+        marks = [relevance.new_full((), float(w)).expand(shape) for shape, w in pairs]
+        is_name = self.packet(*([marks] if self.listed else marks), **options)
+        count = is_name.sum(self.dim, keepdim=True)
+        constants = (relevance * (1 - is_name)).sum(self.dim, keepdim=True)
+        spread = is_name * (relevance + constants / count.clamp(min=1))
+        return torch.where(count > 0, spread, relevance)
+
+
+def default_rule(node: fx.Node, facts: Facts) -> Rule:
+    """Equal shares at a join of names some of which are constant; else what is moved moves back."""
+    return Uniform() if facts.is_categorical(node) and _joins_constants(node, facts) else Route()
+
+
+def spread(site: Site) -> fx.Node:
+    """The relevance of a join's output, shared out if the rule says so."""
+    dim = _dimension(site.node)
+    packet, bound = packet_of(site.node.target), arguments(site.node)
+    if site.rule != Uniform() or dim is None:
+        return site.relevance
+    assert packet is not None
+    names = _OPERANDS[name_of(site.node)]
+    operands = _operands(site.node)
+    options = site.value({name: value for name, value in bound.items() if name not in names})
+    listed = names == ("tensors",)
+    wanted = [site.facts.is_dynamic(operand) for operand in operands]
+    module = SpreadRelevance(packet, listed, dim, wanted)
+    if name_of(site.node) == "pad":
+        options = {**options, "value": 0.0}
+    shapes = list(map(site.shape, operands))
+    return site.call(module, site.relevance, shapes, suffix="spread", **options)
+
+
+def _joins_constants(node: fx.Node, facts: Facts) -> bool:
+    """Whether some names of a join are not made of the input."""
+    if name_of(node) == "pad":
+        return _dimension(node) is not None
+    return not all(map(facts.is_dynamic, _operands(node)))
+
+
+def _operands(node: fx.Node) -> list[Any]:
+    bound = arguments(node)
+    found = [bound[name] for name in _OPERANDS[name_of(node)]]
+    return list(found[0]) if isinstance(found[0], (list, tuple)) else found
+
+
+def _dimension(node: fx.Node) -> int | None:
+    """The dimension along which a join puts names side by side; None of padding of several."""
+    bound = arguments(node)
+    if name_of(node) != "pad":
+        return int(bound["dim"])
+    sides = bound["pad"]
+    padded = [k for k in range(len(sides) // 2) if any(s != 0 for s in sides[2 * k : 2 * k + 2])]
+    if bound["mode"] != "constant" or len(padded) != 1:
+        return None
+    return -1 - padded[0]
