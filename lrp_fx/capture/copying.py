@@ -25,13 +25,12 @@ from lrp_fx.capture.functions import (
     assigned_attributes,
     assigned_cells,
     assigns_globals,
-    class_of_user,
     closed_over,
     functions_of,
     named_globals,
     names_in,
-    of_user,
 )
+from lrp_fx.capture.origin import class_of_user, of_user
 from lrp_fx.errors import InputError
 
 Replace = Callable[[str | None, Tensor], Any]

@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import dis
 import functools
-import sys
-import sysconfig
 import types
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-_LIBRARIES = tuple(
-    sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-
-
-@functools.cache
-def _in_library(filename: str) -> bool:
-    return (
-        filename.startswith((*_LIBRARIES, "<frozen")) or "site-packages" in filename
-    )  # of another environment
-
-
-def of_user(function: types.FunctionType) -> bool:
-    """Whether a function is no part of Python or of an installed package."""
-    return not _in_library(function.__code__.co_filename)
-
-
-def class_of_user(kind: type) -> bool:
-    """Whether a class is no part of Python or of an installed package."""
-    module = sys.modules.get(kind.__module__)
-    filename = getattr(module, "__file__", None)
-    return kind.__module__ != "builtins" and not (filename and _in_library(filename))
+from lrp_fx.capture.origin import class_of_user, of_user
 
 
 @functools.lru_cache(maxsize=1024)
