@@ -12,9 +12,11 @@ from torch.utils._pytree import TreeSpec
 
 from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
-from lrp_fx.capture.copying import Hooks, named_tensors, own_buffer, structural_copy
+from lrp_fx.capture.copying import Hooks, structural_copy
 from lrp_fx.capture.exclusive import exporting
+from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.running import cloned
+from lrp_fx.capture.stand_ins import own_buffer
 from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 

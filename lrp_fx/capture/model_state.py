@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lrp_fx.capture.copying import named_tensors
+from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.signature import Signature, Walk
 from lrp_fx.capture.watch import Watch
 

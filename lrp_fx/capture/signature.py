@@ -34,8 +34,8 @@ from lrp_fx.capture.contents import (
     slots_of,
     target_of,
 )
-from lrp_fx.capture.copying import INTERNAL
 from lrp_fx.capture.functions import names_in
+from lrp_fx.capture.members import INTERNAL
 from lrp_fx.capture.origin import is_installed, is_module_of_user, is_standard, origin_of
 from lrp_fx.capture.traces import Memory, form_of, has_version
 from lrp_fx.capture.watch import (

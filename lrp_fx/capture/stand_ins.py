@@ -1,0 +1,29 @@
+"""What a copy of a model has in the place of its tensors."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
+    """A tensor of its own for each of the model's; those of parameters are views of them.
+
+    So no forward counts in the model's buffers, or gives its parameters other data. Code that writes
+    to the values of parameters needs :func:`own_values`.
+    """
+    if type(tensor) is not nn.Parameter:
+        return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+    return _parameter(tensor, tensor.detach())
+
+
+def own_values(path: str | None, tensor: Tensor) -> Tensor:
+    """A copy of each of the model's tensors."""
+    values = tensor.detach().clone()
+    return _parameter(tensor, values) if isinstance(tensor, nn.Parameter) else values
+
+
+def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
+    requires_grad = original.requires_grad and not values.is_inference()
+    parameter = nn.Parameter(values, requires_grad=requires_grad)
+    vars(parameter).update(vars(original))
+    return parameter
