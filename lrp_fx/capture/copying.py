@@ -23,7 +23,14 @@ from torch.nn.parameter import is_lazy
 from lrp_fx.capture.functions import named_globals
 from lrp_fx.capture.members import INTERNAL, named_tensors
 from lrp_fx.capture.origin import of_user
-from lrp_fx.capture.written import ATOMIC, CACHED, SHARED, Written, members_of
+from lrp_fx.capture.written import (
+    ATOMIC,
+    CACHED,
+    SHARED,
+    Written,
+    asks_for_identity,
+    members_of,
+)
 from lrp_fx.errors import InputError
 
 Replace = Callable[[str | None, Tensor], Any]
@@ -118,6 +125,7 @@ class _Copier:
         self.objects, self.bytes = OBJECTS, BYTES
         self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.named: dict[tuple[int, str], Any] = {}
+        self.identities: dict[int, tuple[Any, int]] = {}
 
     def run(self, value: Any) -> Any:
         """The copy, filled."""
@@ -134,7 +142,12 @@ class _Copier:
         for (key, name), part in self.written.fixed.items():
             if key in self.globals:
                 self.globals[key][1][name] = part
+        self.identities |= {id(copy): (copy, key) for key, (_, copy) in self.memo.items()}
         return twin
+
+    def identity(self, value: Any) -> int:
+        """What ``id`` says of the original: for code that keeps something by it."""
+        return self.identities.get(id(value), (None, id(value)))[1]
 
     def copy(self, value: Any) -> Any:
         """The copy of a value, maybe still to be filled; the value itself where it is shared."""
@@ -253,11 +266,10 @@ class _Copier:
 
     def _shadow(self, value: Any, state: dict[str, Any]) -> None:
         """Copies, on an instance, of what its class holds for all: values, and code that writes."""
-        for name, part in self.written.of_class(type(value)):
+        for name, part, is_method in self.written.of_class(type(value)):
             twin = self.copy(part)
             if name in state or twin is part:
                 continue
-            is_method = isinstance(part, types.FunctionType)
             state[name] = types.MethodType(twin, self.memo[id(value)][1]) if is_method else twin
 
     # weak references
@@ -403,6 +415,8 @@ class _Copier:
         key = id(function.__globals__)
         if key not in self.globals:
             self.globals[key] = function.__globals__, dict(function.__globals__)
+        if asks_for_identity(function):
+            self.globals[key][1]["id"] = self.identity
         for name, value in named_globals(function):
             if self.written.may_be(value):
                 self.named[key, name] = value

@@ -21,6 +21,14 @@ def names_in(code: types.CodeType) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=1024)
+def strings_in(code: types.CodeType) -> frozenset[str]:
+    """All texts in some code and the functions inside it, which may be names for ``getattr``."""
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    own = (part for part in code.co_consts if isinstance(part, str))
+    return frozenset(own).union(*map(strings_in, inner))
+
+
+@functools.lru_cache(maxsize=1024)
 def assigns_globals(code: types.CodeType) -> bool:
     """Whether some code, or a function inside it, binds a global anew."""
     if any(step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for step in dis.get_instructions(code)):

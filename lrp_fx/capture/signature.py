@@ -3,7 +3,7 @@
 A captured graph has the model's parameters by path, so that their values may change. All else that the
 model's code can read went into the graph when it was made. A :class:`Signature` is that, by value:
 modules, attributes, containers, functions with what they close over and the globals that they name,
-classes, arrays, and the forms of the parameters.
+classes, arrays, and the forms of the parameters. Of a Python module it is what any code names.
 
 No code of the user runs here: no ``__eq__``, ``__hash__``, ``__repr__`` or ``__getattr__``.
 """
@@ -34,7 +34,7 @@ from lrp_fx.capture.contents import (
     slots_of,
     target_of,
 )
-from lrp_fx.capture.functions import names_in
+from lrp_fx.capture.functions import names_in, strings_in
 from lrp_fx.capture.members import INTERNAL
 from lrp_fx.capture.origin import is_installed, is_module_of_user, is_standard, origin_of
 from lrp_fx.capture.traces import Memory, form_of, has_version
@@ -44,6 +44,7 @@ from lrp_fx.capture.watch import (
     getter_of,
     global_state,
     id_of_content,
+    id_of_mro,
     id_of_slot,
     id_of_target,
     ids_of_function,
@@ -106,13 +107,15 @@ class Walk:
         self._numbers: dict[Any, int] = {}
         self._waiting: list[_Part] = []
         self._weak: list[weakref.ref[Any]] = []
+        self._names: set[str] = set()
+        self._modules: list[tuple[types.ModuleType, set[str]]] = []
         self._is_complete = True
 
     def signature(self, values: tuple[Any, ...]) -> Signature:
         """The signature of all that can be reached from the values."""
         self._entries.append(global_state())
         self._waiting = [(self._visit, value) for value in reversed(values)]
-        while self._waiting:
+        while self._waiting or self._waits_for_names():
             visit, value = self._waiting.pop()
             if len(self._entries) > MOST_VALUES:
                 self._is_complete = False
@@ -146,6 +149,8 @@ class Walk:
         kind = type(value)
         if kind in PLAIN:
             self._entries.append((kind.__name__, value))
+            if kind is str:
+                self._names.add(value)  # getattr may take it
         elif kind is float:
             self._entries.append(("float", value.hex()))
         elif kind is complex:
@@ -165,6 +170,9 @@ class Walk:
         elif mro[0] is types.CellType:
             self.watch.others.append((id_of_content, value))
             self._add("cell", None, self._parts([content_of(value)]))
+        elif types.ModuleType in mro:
+            self._visit_identity(value)
+            self._modules.append((value, set()))
         elif mro[0] is weakref.ref:
             self._visit_weak(value)
         elif mro[0] in VIEWED:
@@ -203,17 +211,20 @@ class Walk:
         self._add("opaque", id(value))
 
     def _visit_tensor(self, tensor: Tensor) -> None:
+        own = dict_of(tensor)
+        self.watch.dicts.append(own)
+        parts = self._parts(chain.from_iterable(own.items()))
         path = self._followed.get(id(tensor))
         if path is not None:
-            self._add("tensor", (path, form_of(tensor)))
+            self._add("tensor", (path, form_of(tensor)), parts)
             return
         self.watch.tensors.append(tensor)
         content = tuple(Memory([tensor]).look())
         if has_version(tensor):
-            self._add("value", (id(tensor), tensor._version, form_of(tensor), content))
+            self._add("value", (id(tensor), tensor._version, form_of(tensor), content), parts)
         else:
             self._is_complete = False
-            self._add("value", (id(tensor), form_of(tensor), content))
+            self._add("value", (id(tensor), form_of(tensor), content), parts)
 
     def _visit_module(self, module: nn.Module) -> None:
         own = dict_of(module)
@@ -230,18 +241,30 @@ class Walk:
     def _visit_class(self, kind: type) -> None:
         """A class that is a value: what an installed package defines in it leads too far."""
         own = [base for base in mro_of(kind) if not is_standard(base) and not is_installed(base)]
-        self._add("class", id(kind), [(self._visit_definitions, base) for base in own])
+        self._visit_bases(kind, own)
 
     def _visit_class_of_instance(self, kind: type) -> None:
         if self._is_new(("class", id(kind)), kind):
-            own = [base for base in mro_of(kind) if not is_standard(base)]
-            self._add("class", id(kind), [(self._visit_definitions, base) for base in own])
+            self._visit_bases(kind, [base for base in mro_of(kind) if not _is_fixed(base)])
+
+    def _visit_bases(self, kind: type, bases: list[type]) -> None:
+        """What a class is made of, and its own class."""
+        self.watch.held.append(mro_of(kind))
+        self.watch.others.append((id_of_mro, kind))
+        parts: list[_Part] = [(self._visit_definitions, base) for base in bases]
+        if not is_standard(type(kind)):
+            parts.append((self._visit_class_of_instance, type(kind)))
+        self._add("class", id(kind), parts)
 
     def _visit_definitions(self, kind: type) -> None:
-        """What a class itself defines."""
+        """What a class itself defines: one of torch's layers by identity."""
         if self._is_new(("definitions", id(kind)), kind):
             own = dict_of_class(kind)
             self.watch.others.append((ids_of_mapping, own))
+            if is_standard(kind):
+                self._held += own.values()
+                self._add("definitions", (id(kind), *ids_of_mapping(own)))
+                return
             parts = {name: own[name] for name in own if name not in _OF_CLASSES}
             self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
 
@@ -257,6 +280,8 @@ class Walk:
         if names:
             is_installed = origin == "installed"
             parts.append((self._visit_globals, (space, names, is_installed)))
+            if not is_installed:
+                self._names.update(names, strings_in(code))
         self._add("function", id(code), parts)
 
     def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
@@ -272,13 +297,22 @@ class Walk:
         parts: list[_Part] = []
         for name in found:
             value = space[name]
-            if type(value) is types.ModuleType and not is_installed and is_module_of_user(value):
-                parts.append((self._visit_globals, (vars(value), names, False)))
-            elif is_installed and type(value) not in PLAIN:
+            if is_installed and type(value) not in PLAIN:
                 parts.append((self._visit_identity, value))
             else:
                 parts.append((self._visit, value))
         self._add("globals", found, parts)
+
+    def _waits_for_names(self) -> bool:
+        """Look up in modules what code names that was met since; whether there is anything."""
+        for module, known in self._modules:
+            names = tuple(sorted(self._names - known))
+            known.update(names)
+            is_own = is_module_of_user(module)
+            found = names if is_own else tuple(name for name in names if name in vars(module))
+            if found:
+                self._waiting.append((self._visit_globals, (vars(module), found, not is_own)))
+        return bool(self._waiting)
 
     def _visit_instance(self, value: Any, mro: tuple[type, ...]) -> None:
         """Any other object: its class, its contents if it is a container, its attributes."""
@@ -308,6 +342,11 @@ class Walk:
                 self.watch.others.append((id_of_slot, (descriptor, value)))
                 parts += self._parts([slot_of(descriptor, value)])
         self._add("instance", content, parts)
+
+
+def _is_fixed(kind: type) -> bool:
+    """Whether nobody changes a class: Python's own ones, and torch's, but for layers."""
+    return is_standard(kind) and (kind is nn.Module or nn.Module not in mro_of(kind))
 
 
 _READ = frozenset(

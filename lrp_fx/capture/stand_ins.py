@@ -12,14 +12,17 @@ def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
     to the values of parameters needs :func:`own_values`.
     """
     if type(tensor) is not nn.Parameter:
-        return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+        return tensor if isinstance(tensor, nn.Parameter) else own_values(path, tensor)
     return _parameter(tensor, tensor.detach())
 
 
 def own_values(path: str | None, tensor: Tensor) -> Tensor:
     """A copy of each of the model's tensors."""
     values = tensor.detach().clone()
-    return _parameter(tensor, values) if isinstance(tensor, nn.Parameter) else values
+    if isinstance(tensor, nn.Parameter):
+        return _parameter(tensor, values)
+    vars(values).update(vars(tensor))
+    return values
 
 
 def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:

@@ -6,6 +6,7 @@ import types
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sized
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -14,7 +15,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.capture.contents import content_of, copy_of_proxied, dict_of, slot_of, target_of
+from lrp_fx.capture.contents import content_of, copy_of_proxied, dict_of, mro_of, slot_of, target_of
 from lrp_fx.capture.traces import Memory, form_of, trace_of
 
 
@@ -37,18 +38,16 @@ class Watch:
     def begin(self, followed: Iterable[Tensor]) -> None:
         """Note how things are now; of the ``followed`` tensors their form alone."""
         self._followed = list(followed)
-        try:
+        with suppress(Exception):  # of an object that changes in this moment
             self._memory = Memory(self.tensors)
             self._last = self._columns()
             self._seen = self._memory.look()
-        except Exception:  # of an object that changes in this moment
-            self._last = None
 
     def holds(self) -> bool:
         """Whether all is as it was."""
         try:
-            is_same = self._last is not None and self._columns() == self._last
-            return is_same and self._memory.look() == self._seen  # the tensors are where they were
+            # in this order: there is something to look at while the tensors are where they were
+            return self._columns() == self._last and self._memory.look() == self._seen
         except Exception:  # something is no more, or changes in this moment
             return False
 
@@ -64,7 +63,6 @@ class Watch:
             list(map(id, flat(map(dict.keys, self.dicts)))),
             list(map(id, flat(map(dict.values, self.dicts)))),
             [read(value) for read, value in self.others],
-            list(map(_data_ptr, self._followed)),
             list(map(_dtype, self._followed)),
             list(map(_requires_grad, self._followed)),
             list(map(_shape, self._followed)),
@@ -104,6 +102,11 @@ def id_of_content(cell: types.CellType) -> int:
     return id(content_of(cell))
 
 
+def id_of_mro(kind: type) -> int:
+    """What changes when a class gets other bases."""
+    return id(mro_of(kind))
+
+
 def id_of_target(reference: weakref.ref[Any]) -> int:
     """What changes when what is referred to is no more."""
     return id(target_of(reference))
@@ -121,12 +124,12 @@ CHANGES: dict[type, Callable[[Any], Any]] = {
     deque: lambda v: list(map(id, deque.__iter__(v))),
     set: lambda v: list(map(id, set.__iter__(v))),
     bytearray: bytearray.__repr__,
-    numpy.ndarray: lambda v: (v.shape, v.strides, numpy.ndarray.tobytes(v)),
+    numpy.ndarray: lambda v: (v.shape, v.dtype, numpy.ndarray.tobytes(v)),
 }
 """What shows that one of these was changed, beside dicts."""
 
 
-_data_ptr, _stride = Tensor.data_ptr, Tensor.stride
+_stride = Tensor.stride
 _dtype, _shape = Tensor.dtype.__get__, Tensor.shape.__get__  # type: ignore[attr-defined]
 _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 _EVERYWHERE: Mapping[int, Any] = nn.modules.module._global_forward_hooks

@@ -51,15 +51,19 @@ class Written:
         self._root = root
         self._functions: dict[types.FunctionType, bool] = {}
         self._fixed_by: set[types.FunctionType] = set()
-        self._classes: dict[type, list[tuple[str, Any]]] = {}
+        self._classes: dict[type, list[tuple[str, Any, bool]]] = {}
         self._given: set[int] | None = None
 
     def by(self, function: types.FunctionType) -> bool:
-        """Whether code of the user's may write to globals or to what it closes over."""
+        """Whether code of the user's may write to globals or to what it closes over.
+
+        So may what asks for the identity of an object: it looks up in a table of the user's.
+        """
         if function not in self._functions:
             self._functions[function] = False  # while it is found out: a function may call itself
             self._functions[function] = of_user(function) and (
                 assigns_globals(function.__code__)
+                or asks_for_identity(function)
                 or bool(assigned_cells(function.__code__))
                 or any(self.may_be(value) for _, value in named_globals(function))
                 or any(map(self.may_be, closed_over(function)))
@@ -77,11 +81,14 @@ class Written:
             return any(map(self.may_be, value))
         return kind.__module__ not in ("typing", "functools") or isinstance(value, CACHED)
 
-    def of_class(self, kind: type) -> list[tuple[str, Any]]:
-        """What of a class its copied instances need of their own: values, and methods that write."""
+    def of_class(self, kind: type) -> list[tuple[str, Any, bool]]:
+        """What of a class its copied instances need of their own: values, and methods that write.
+
+        Each has its name, and whether it is called with the instance.
+        """
         if kind in self._classes:
             return self._classes[kind]
-        found: list[tuple[str, Any]] = []
+        found: list[tuple[str, Any, bool]] = []
         self._classes[kind] = found
         if not class_of_user(kind):
             return found
@@ -94,7 +101,7 @@ class Written:
             if not self.by(function):
                 continue
             if plain:
-                found.append((name, function))
+                found.append((name, function, True))
             else:
                 self._fix(function)
         known: set[str] = set()
@@ -102,8 +109,11 @@ class Written:
             for name, part in vars(each).items() if class_of_user(each) else ():
                 if name in known or name in by_class or name.startswith("__"):
                     continue
-                if self.may_be(part) and not hasattr(type(part), "__get__"):
-                    found.append((name, part))
+                inner = part.__func__ if isinstance(part, staticmethod) else part
+                if isinstance(inner, CACHED):
+                    found.append((name, inner, inner is part))
+                elif self.may_be(part) and not hasattr(type(part), "__get__"):
+                    found.append((name, part, False))
             known.update(vars(each))
         return found
 
@@ -150,6 +160,11 @@ class Written:
                     if isinstance(value, types.FunctionType) and of_user(value):
                         waiting += [value] if value not in known else []
         return given
+
+
+def asks_for_identity(function: types.FunctionType) -> bool:
+    """Whether code calls ``id``: a copy must answer for its original."""
+    return "id" in names_in(function.__code__) and "id" not in function.__globals__
 
 
 def members_of(kind: type) -> list[Any]:
