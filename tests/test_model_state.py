@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import types
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -400,3 +403,15 @@ def test_hooks_of_all_modules_are_seen() -> None:
     finally:
         handle.remove()
     torch.testing.assert_close(lrp.explained_output(x), alone)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda lrp: pickle.loads(pickle.dumps(lrp))])
+def test_a_copy_of_an_explainer_explains_its_own_model(copied: Callable[[LRPFx], LRPFx]) -> None:
+    model, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double(), torch.ones(1, 4)
+    lrp = LRPFx(model, "z_plus")
+    expected = lrp.attribute(x.double(), 1)
+    twin = copied(lrp)
+    with torch.no_grad():
+        model[0].weight.mul_(-2)
+    assert torch.equal(twin.attribute(x.double(), 1), expected)
+    assert not torch.equal(lrp.attribute(x.double(), 1), expected)
