@@ -16,6 +16,7 @@ import weakref
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from hashlib import md5
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -127,6 +128,10 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     # how the value is made, and what changes of it
     "bytearray": (lambda: bytearray(b"ab"), lambda v: v.__setitem__(0, 3)),
     "shape of an array": (lambda: np.ones(2), lambda v: v.resize((2, 1), refcheck=False)),
+    "in an array of objects": (
+        lambda: np.array([[1.0], {}], object),
+        lambda v: v[0].append(2.0),
+    ),
     "dtype of an array": (lambda: np.ones(2), lambda v: setattr(v, "dtype", np.int64)),
     "code": (lambda: reading("A"), lambda v: setattr(v, "__code__", reading("B").__code__)),
     "keyword defaults": (
@@ -294,7 +299,10 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
     "scalars of arrays": (np.float64(1), np.float64(2)),
     "dtypes of scalars": (np.float32(0), np.int32(0)),
     "arrays": (np.ones(2), np.zeros(2)),
-    "shapes of arrays": (np.ones((2, 1)), np.ones((1, 2))),
+    "shapes of arrays": (
+        np.lib.stride_tricks.as_strided(np.ones(2), (2, 1), (8, 8)),
+        np.lib.stride_tricks.as_strided(np.ones(2), (1, 2), (8, 8)),
+    ),
     "strides of arrays": (np.ones((2, 2)), np.ones((2, 2)).T.copy().T),
     "dtypes of arrays": (np.zeros(2), np.zeros(2, np.int64)),
     "arrays of objects": (np.array([[1], {}], object), np.array([[2], {}], object)),
@@ -312,6 +320,7 @@ def test_what_differs_has_another_signature(name: str) -> None:
     one, other = DIFFERENT[name]
     assert signature_of(one) == signature_of(one)
     assert signature_of(one) != signature_of(other)
+    assert signature_of(one).is_complete == (one is not INFERRED[0])
 
 
 class Text(str):
@@ -352,6 +361,12 @@ class Record(abc.ABC, Generic[T]):
     y: list[int] = dataclasses.field(default_factory=list)
 
 
+class Made:
+    """Its ``__new__`` is one of C, but not its own."""
+
+    __new__ = object.__new__
+
+
 class Choice(enum.Enum):
     A = 1
 
@@ -387,7 +402,7 @@ SIGNED: list[Any] = [
         UserDict(),
     ),
     *(Fraction(1, 2), weakref.WeakKeyDictionary()),
-    namedtuple("Pair", "x")(1),
+    *(namedtuple("Pair", "x")(1), Made()),
 ]
 
 
@@ -511,7 +526,14 @@ def test_decorated_methods_can_be_signed() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [iter([1]), (i for i in [1]), np.random.default_rng(0), torch.Generator(), np.zeros(100_000)],
+    [
+        iter([1]),
+        (i for i in [1]),
+        np.random.default_rng(0),
+        torch.Generator(),
+        np.zeros(100_000),
+        md5(),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_be_signed_is_verified(value: Any) -> None:
@@ -525,6 +547,14 @@ def test_a_weak_reference_is_signed_by_what_it_refers_to() -> None:
     assert of_first == again != of_second
     assert of_first.is_complete
     assert not signature_of(weakref.ref(first)).is_complete
+
+
+@pytest.mark.parametrize("kind", [float, str, int])
+def test_equal_sets_have_equal_signatures(kind: Any) -> None:
+    """Of equal values that are other objects, made in another order."""
+    texts = [f"{number}000" for number in range(1, 30)]
+    one, other = [kind(text) for text in texts], [kind(f"{text}") for text in reversed(texts)]
+    assert signature_of(set(one)) == signature_of(set(other))
 
 
 def test_a_weak_reference_counts_where_it_is() -> None:

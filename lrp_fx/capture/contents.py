@@ -69,7 +69,7 @@ def slots_of(mro: tuple[type, ...]) -> tuple[Any, ...]:
 def _is_built_in(kind: type) -> bool:
     """Whether a class is written in C: its instances may hold what Python cannot see."""
     new = dict_of_class(kind).get("__new__")
-    if kind.__flags__ & _HEAP_TYPE:
+    if kind.__flags__ & _HEAP_TYPE and not kind.__flags__ & _ONLY_IN_C:
         return type(new) is types.BuiltinMethodType and new.__self__ is kind
     return True
 
@@ -81,7 +81,8 @@ def base_of(mro: tuple[type, ...]) -> type:
     return special[0] if special else next(each for each in mro if _is_built_in(each))
 
 
-_HEAP_TYPE = 1 << 9
+_HEAP_TYPE, _ONLY_IN_C = 1 << 9, 1 << 7 | 1 << 8
+"""Flags of classes: of those made by a statement, and, of C, not to be instantiated or changed."""
 
 
 DICTS = (dict, OrderedDict)
@@ -90,7 +91,7 @@ _LOCK = type(threading.Lock())
 _FIELD = type(vars(namedtuple("Pair", "first"))["first"])
 IDENTICAL = frozenset(
     {
-        *(types.ModuleType, types.WrapperDescriptorType, types.CodeType, types.GenericAlias),
+        *(types.WrapperDescriptorType, types.CodeType, types.GenericAlias),
         *(types.MethodDescriptorType, types.ClassMethodDescriptorType, types.MethodWrapperType),
         *(types.MemberDescriptorType, types.GetSetDescriptorType, types.UnionType, _LOCK),
         *(type(threading.RLock()), _FIELD, logging.Logger, re.Pattern, numpy.dtype, numpy.ufunc),
