@@ -10,6 +10,7 @@ import functools
 import gc
 import logging
 import re
+import sysconfig
 import threading
 import types
 import weakref
@@ -26,7 +27,7 @@ from edits import EDITS, Config, Holder, closed_over, taken_back
 from torch import Tensor, nn
 
 from lrp_fx.capture import ModelState
-from lrp_fx.capture.signature import signature_of
+from lrp_fx.capture.signature import MOST_VALUES, signature_of
 
 T = TypeVar("T")
 
@@ -41,7 +42,6 @@ class Holding(nn.Module):
 
 def is_still_watched(state: ModelState) -> bool:
     """Whether the next call goes without a walk through the model."""
-    assert state._watch is not None
     return state._watch.holds()
 
 
@@ -79,6 +79,20 @@ class Changing(One, metaclass=Meta):
     pass
 
 
+class Patched(nn.Linear):
+    """One of torch's own, as far as anybody can tell."""
+
+    __module__ = "torch.nn.patched"
+
+
+class Failing(np.ndarray):
+    """An array that does not even tell its size."""
+
+    @property
+    def nbytes(self) -> int:
+        raise RuntimeError("no size")
+
+
 class Two:
     __slots__ = ("first", "second")
 
@@ -113,6 +127,16 @@ def by_name(module: types.ModuleType) -> Any:
 def by_text(module: types.ModuleType) -> Any:
     """The same with ``getattr``, with the name in code."""
     return [module, types.FunctionType(compile("getattr(m, 'SCALE')", "own.py", "eval"), {})]
+
+
+@contextlib.contextmanager
+def guarded(*given: Any, **named: Any) -> Iterator[None]:
+    yield
+
+
+@contextlib.contextmanager
+def unguarded(*given: Any, **named: Any) -> Iterator[None]:
+    yield
 
 
 def no_hook(*given: Any) -> None:
@@ -289,6 +313,12 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
     "sets": ({1}, {2}),
     "frozen sets": (frozenset({1}), frozenset({2})),
     "numbers and truths": (1, True),
+    "numbers of one hash": (-1, -2),
+    "slices and ranges": (slice(1, 2, 3), range(1, 2, 3)),
+    "decorators": (guarded(), unguarded()),
+    "arguments of decorators": (guarded(1), guarded(2)),
+    "keywords of decorators": (guarded(x=1), guarded(x=2)),
+    "iterators": (iter([1]), iter([2])),
     "zeros": (0.0, -0.0),
     "numbers": (1, 1.0),
     "real parts": (1 + 1j, 2 + 1j),
@@ -320,7 +350,7 @@ def test_what_differs_has_another_signature(name: str) -> None:
     one, other = DIFFERENT[name]
     assert signature_of(one) == signature_of(one)
     assert signature_of(one) != signature_of(other)
-    assert signature_of(one).is_complete == (one is not INFERRED[0])
+    assert signature_of(one).is_complete == (name not in ("inferred tensors", "iterators"))
 
 
 class Text(str):
@@ -479,11 +509,6 @@ class of_class(property):
         return self.fget(owner)
 
 
-@contextlib.contextmanager
-def guarded() -> Iterator[None]:
-    yield
-
-
 class Decorated(nn.Linear):
     """As the models of large packages are."""
 
@@ -533,6 +558,7 @@ def test_decorated_methods_can_be_signed() -> None:
         torch.Generator(),
         np.zeros(100_000),
         md5(),
+        np.ones(1).view(Failing),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -588,20 +614,54 @@ def test_tensors_without_a_version_are_verified() -> None:
 
 
 def test_what_is_known_by_identity_is_held() -> None:
-    """Otherwise another object might get its identity."""
-    code = compile("1", "<frozen own>", "eval")  # what is Python's is not looked into
-    values = [re.compile("held"), (i for i in [1]), torch.ones(1)]
-    references = [weakref.ref(each) for each in (*values, code)]
-    values.append(types.FunctionType(code, {}))
-    signature = signature_of(*values)
-    values.clear()
-    del code
+    """Otherwise another object might get its identity, once nothing else holds it."""
+    code, other = (compile(text, "<frozen own>", "eval") for text in "12")
+    pattern, tensor = re.compile("held"), torch.ones(1)
+    installed = compile("A", f"{sysconfig.get_path('purelib')}/one.py", "eval")
+    function, user = types.FunctionType(code, {}), types.FunctionType(installed, {"A": Typed()})
+    Patched.value = Typed()  # type: ignore[attr-defined]
+    references = [weakref.ref(each) for each in (code, pattern, tensor, user.__globals__["A"])]
+    references.append(weakref.ref(Patched.value))  # type: ignore[attr-defined]
+    signature = signature_of(pattern, tensor, function, user, Patched(1, 1))
+    function.__code__, user.__globals__["A"], Patched.value = other, 1, 1  # type: ignore[attr-defined]
+    del code, pattern, tensor
     re.purge()
     gc.collect()
-    assert all(reference() is not None for reference in references)
+    assert None not in [reference() for reference in references]
     del signature
     gc.collect()
-    assert [reference() for reference in references] == [None] * 4
+    assert [reference() for reference in references] == [None] * 5
+
+
+def test_the_bases_of_a_class_are_held() -> None:
+    state = ModelState(Holding(Changing()))
+    state.signature()
+    assert any(each is Changing.__mro__ for each in state._watch.held)
+
+
+def test_optimizers_may_go_on() -> None:
+    """No forward reads from them."""
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], 0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    state = ModelState(Holding([optimizer, scheduler]))
+    before = state.signature()
+    parameter.grad = torch.ones(1)
+    optimizer.step()
+    scheduler.step()
+    assert state.signature() is before
+
+
+def test_what_tracing_patches_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be tracing."""
+    state = ModelState(nn.Linear(1, 1))
+    before = state.signature()
+    monkeypatch.setattr(nn.Module, "__call__", no_hook)
+    assert state.signature() is before
+
+
+def test_a_signature_has_an_end() -> None:
+    assert not signature_of(list(range(MOST_VALUES + 1))).is_complete
 
 
 def test_numbers_that_come_and_go_are_seen() -> None:

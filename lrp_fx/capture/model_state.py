@@ -20,12 +20,12 @@ class ModelState:
         self.model = model
         self.tensors: dict[str, Tensor] = {}
         """The model's tensors by path, as of the last :meth:`signature`."""
-        self._signature: Signature | None = None
-        self._watch: Watch | None = None
+        self._signature = Signature((), [], False)
+        self._watch = Watch()
 
     def signature(self) -> Signature:
         """What a reading of the model depends on now."""
-        if self._signature is None or self._watch is None or not self._watch.holds():
+        if not self._watch.holds():
             self.tensors = named_tensors(self.model)
             walk = Walk({id(tensor): path for path, tensor in self.tensors.items()})
             signature = walk.signature((self.model,))

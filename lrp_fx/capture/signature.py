@@ -75,7 +75,6 @@ class Signature:
             return True
         return (
             isinstance(other, Signature)
-            and self.is_complete == other.is_complete
             and self._hash == other._hash
             and self.entries == other.entries
         )
@@ -206,7 +205,6 @@ class Walk:
             self._entries.append(("refers", target if number is None else number))
 
     def _visit_opaque(self, value: Any) -> None:
-        self._held.append(value)
         self._is_complete = False
         self._add("opaque", id(value))
 
