@@ -112,6 +112,15 @@ class Explainer:
         """Whether programs are compiled."""
         self._lock = threading.RLock()
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """A copy begins without readings: what was made for one model is not for its copy."""
+        return self.model, self.options, self.hooks, self.compiles
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        model, options, hooks, compiles = state
+        self.__dict__ |= vars(Explainer(model, options))
+        self.hooks, self.compiles = hooks, compiles
+
     def compile(self) -> None:
         """Compile every program, those that are there already too, at its next call.
 

@@ -33,7 +33,7 @@ from lrp_fx.analysis import analyse
 from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import Arguments, Captured, module_path, read, run_model
-from lrp_fx.capture.copying import named_tensors, walk
+from lrp_fx.capture.members import named_tensors, walk
 from lrp_fx.errors import (
     CaptureError,
     InputError,

@@ -23,8 +23,9 @@ from torch.nn.utils import prune
 
 from lrp_fx import LRPFx
 from lrp_fx.capture import Arguments
-from lrp_fx.capture.copying import own_buffer, structural_copy
+from lrp_fx.capture.copying import structural_copy
 from lrp_fx.capture.observers import observers
+from lrp_fx.capture.stand_ins import own_buffer
 from lrp_fx.errors import CaptureError, InputError, LRPError
 
 ways = pytest.mark.parametrize("way", ["symbolic", "export", "record"])
@@ -616,3 +617,82 @@ class Contextual(nn.Module):
 def test_an_empty_object_that_forward_fills_stays_empty(way: str, owns: bool) -> None:
     LRPFx(Contextual(owns).eval(), capture=way).attribute(torch.ones(1, 4), 0)
     assert vars(CONTEXT) == {}
+
+
+class Caching(nn.Module):
+    """Remembers in caches of its class, which all instances share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.factor = nn.Linear(4, 3), 2.0
+
+    @functools.lru_cache  # noqa: B019  what users write
+    def scale(self, size: int) -> Tensor:
+        return self.factor * torch.ones(size)
+
+    @staticmethod
+    @functools.cache
+    def shift(size: int) -> Tensor:
+        return torch.ones(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * self.scale(3) + self.shift(3)  # type: ignore[no-any-return]
+
+
+@ways
+def test_caches_of_methods_stay_empty(way: str) -> None:
+    """A stand-in of a tensor in one of them would break the user's next call."""
+    model, x = Caching().eval(), torch.ones(2, 4)
+    Caching.scale.cache_clear()
+    Caching.shift.cache_clear()
+    lrp = LRPFx(model, capture=way)
+    lrp.attribute(x, 1)
+    assert Caching.scale.cache_info().currsize == 0
+    assert Caching.shift.cache_info().currsize == 0
+    torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+    model.factor = 3.0
+    Caching.scale.cache_clear()
+    torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+
+
+BY_ID: dict[int, float] = {}
+
+
+class Registered(nn.Module):
+    """Has its scale in a table, by its identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        BY_ID[id(self)] = 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * BY_ID[id(self)]  # type: ignore[no-any-return]
+
+
+@ways
+def test_a_copy_answers_for_its_original(way: str) -> None:
+    model, x = Registered().eval(), torch.ones(2, 4)
+    lrp = LRPFx(model, capture=way)
+    for _ in range(2):
+        torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+        BY_ID[id(model)] = 3.0
+
+
+class Valued(nn.Module):
+    """Reads the value of a plain tensor attribute as a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.factor = nn.Linear(4, 3), torch.tensor(2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * float(self.factor)  # type: ignore[no-any-return]
+
+
+def test_values_of_tensor_attributes_are_followed() -> None:
+    model, x = Valued().eval(), torch.ones(2, 4)
+    lrp = LRPFx(model)
+    torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+    model.factor.fill_(3.0)
+    torch.testing.assert_close(lrp.explained_output(x), model(x).detach())

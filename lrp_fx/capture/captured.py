@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from lrp_fx.capture.model_state import Signature, signature_of
+from lrp_fx.capture.signature import Signature, signature_of
 
 Way = Literal["symbolic", "export", "record"]
 Call = tuple[str, int]

@@ -6,13 +6,12 @@ user's is traced, hooked, switched to eval, given an attribute or written to.
 
 from __future__ import annotations
 
-import enum
 import functools
 import sys
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any
@@ -21,16 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lrp_fx.capture.functions import (
-    assigned_attributes,
-    assigned_cells,
-    assigns_globals,
-    class_of_user,
-    closed_over,
-    functions_of,
-    named_globals,
-    names_in,
-    of_user,
+from lrp_fx.capture.functions import named_globals
+from lrp_fx.capture.members import INTERNAL, named_tensors
+from lrp_fx.capture.origin import of_user
+from lrp_fx.capture.written import (
+    ATOMIC,
+    CACHED,
+    SHARED,
+    Written,
+    asks_for_identity,
+    members_of,
 )
 from lrp_fx.errors import InputError
 
@@ -88,39 +87,9 @@ def structural_copy(
     return _Copier(place, left_out).run(model)  # type: ignore[no-any-return]
 
 
-_ATOMIC = frozenset(
-    [
-        *(
-            int,
-            float,
-            complex,
-            bool,
-            str,
-            bytes,
-            type(None),
-            type(...),
-            type(NotImplemented),
-            range,
-        ),
-        *(
-            slice,
-            object,
-            torch.dtype,
-            torch.device,
-            torch.layout,
-            torch.memory_format,
-            torch.Size,
-        ),
-    ]
-)
-"""Kinds of values without parts that anybody could write to."""
 _COPIED = sys.stdlib_module_names | {"numpy"}
 """Packages whose objects know how to be copied."""
 _SIZED = (list, tuple, dict, set, frozenset, deque)
-_CACHED = functools._lru_cache_wrapper
-_PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, torch._ops.OpOverloadPacket)
-"""What globals and classes often hold and nobody writes to."""
-_SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
 _DICTS = (OrderedDict, defaultdict, dict)  # what another derives from comes behind it
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -132,16 +101,6 @@ def _has_state(kind: type) -> bool:
         (getattr(kind, name), getattr(object, name)) for name in ("__reduce_ex__", "__reduce__")
     )
     return all(own is plain for own, plain in methods)
-
-
-def _slots_of(kind: type) -> list[Any]:
-    return [
-        slot
-        for each in kind.__mro__
-        if each.__module__ != "builtins"
-        for slot in vars(each).values()
-        if isinstance(slot, types.MemberDescriptorType)
-    ]
 
 
 class _HeldRef(weakref.ref[Any]):
@@ -166,13 +125,11 @@ class _Copier:
         self.objects, self.bytes = OBJECTS, BYTES
         self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.named: dict[tuple[int, str], Any] = {}
-        self.fixed: set[tuple[int, str]] = set()
-        self.seen: dict[Any, Any] = {}
-        self.root: Any = None
+        self.identities: dict[int, tuple[Any, int]] = {}
 
     def run(self, value: Any) -> Any:
         """The copy, filled."""
-        self.root = value
+        self.written = Written(value)
         twin = self.copy(value)
         while self.unfilled or self.hashed or self.named:
             if self.unfilled:
@@ -180,14 +137,23 @@ class _Copier:
             elif self.hashed:
                 self.hashed.pop()()
             else:
-                self._copy_global(*self.named.popitem())
+                (key, name), part = self.named.popitem()
+                self.globals[key][1][name] = self.copy(part)
+        for (key, name), part in self.written.fixed.items():
+            if key in self.globals:
+                self.globals[key][1][name] = part
+        self.identities |= {id(copy): (copy, key) for key, (_, copy) in self.memo.items()}
         return twin
+
+    def identity(self, value: Any) -> int:
+        """What ``id`` says of the original: for code that keeps something by it."""
+        return self.identities.get(id(value), (None, id(value)))[1]
 
     def copy(self, value: Any) -> Any:
         """The copy of a value, maybe still to be filled; the value itself where it is shared."""
         if type(value) in weakref.ProxyTypes:
             return self._proxy(value)
-        if type(value) in _ATOMIC or isinstance(value, _SHARED):
+        if type(value) in ATOMIC or isinstance(value, SHARED):
             return value
         if id(value) in self.memo:
             return self.memo[id(value)][1]
@@ -221,7 +187,7 @@ class _Copier:
             (types.MethodType, _Copier._method),
             (types.BuiltinFunctionType, _Copier._builtin_method),
             (functools.partial, _Copier._partial),
-            (_CACHED, _Copier._cached),
+            (CACHED, _Copier._cached),
             (types.CellType, _Copier._cell),
             (weakref.ref, _Copier._weak),
             (_DICTS, _Copier._dict),
@@ -259,7 +225,7 @@ class _Copier:
         kind = type(value)
         if hasattr(kind, "__del__") or any(value is part for part in vars(kind).values()):
             return value  # what its copies would close; what code tells by identity, as an enum
-        if self._is_sentinel(value):
+        if self.written.is_sentinel(value):
             return value
         try:
             if kind.__module__ not in sys.stdlib_module_names or _has_state(kind):
@@ -269,40 +235,6 @@ class _Copier:
         except TypeError:  # made in C
             pass
         return self._of_c(value)
-
-    def _is_sentinel(self, value: Any) -> bool:
-        """Whether code tells this object by its identity alone: a global without any state.
-
-        Code that runs as it is, such as a property, compares with the global itself.
-        """
-        kind = type(value)
-        if _slots_of(kind) or getattr(value, "__dict__", None):
-            return False
-        known = vars(sys.modules.get(kind.__module__, types)).values()
-        return any(value is each for each in known) and id(value) not in self._given_attributes()
-
-    def _given_attributes(self) -> set[int]:
-        """The ids of the objects that code of the root's assigns attributes of."""
-        if "given" in self.seen:
-            return self.seen["given"]  # type: ignore[no-any-return]
-        given: set[int] = set()
-        self.seen["given"] = given
-        known: set[types.FunctionType] = set()
-        for _, module in walk(self.root) if isinstance(self.root, nn.Module) else ():
-            waiting = [function for _, function, _ in functions_of(type(module))]
-            while waiting:
-                function = waiting.pop()
-                names = assigned_attributes(function.__code__)
-                given.update(id(vars(module)[name]) for name in names if name in vars(module))
-                if function in known:
-                    continue
-                known.add(function)
-                for name, value in named_globals(function):
-                    if name in names:
-                        given.add(id(value))
-                    if isinstance(value, types.FunctionType) and of_user(value):
-                        waiting += [value] if value not in known else []
-        return given
 
     def _of_c(self, value: Any) -> Any:
         """A copy of an object made in C, where Python or NumPy know how; else the object itself."""
@@ -324,7 +256,7 @@ class _Copier:
             self.unfilled.append(functools.partial(self._fill_object, value, twin))
 
     def _fill_object(self, value: Any, twin: Any) -> None:
-        for slot in _slots_of(type(value)):
+        for slot in members_of(type(value)):
             with suppress(AttributeError, TypeError):  # not assigned yet, or of C
                 slot.__set__(twin, self.copy(slot.__get__(value)))
         if hasattr(value, "__dict__"):
@@ -334,42 +266,11 @@ class _Copier:
 
     def _shadow(self, value: Any, state: dict[str, Any]) -> None:
         """Copies, on an instance, of what its class holds for all: values, and code that writes."""
-        for name, part in self._shadows(type(value)):
+        for name, part, is_method in self.written.of_class(type(value)):
             twin = self.copy(part)
             if name in state or twin is part:
                 continue
-            is_method = isinstance(part, types.FunctionType)
             state[name] = types.MethodType(twin, self.memo[id(value)][1]) if is_method else twin
-
-    def _shadows(self, kind: type) -> list[tuple[str, Any]]:
-        """What of a class its copied instances need of their own."""
-        if kind in self.seen:
-            return self.seen[kind]  # type: ignore[no-any-return]
-        found: list[tuple[str, Any]] = []
-        self.seen[kind] = found
-        if not class_of_user(kind):
-            return found
-        by_class: set[str] = set()
-        classes = {each.__name__ for each in kind.__mro__} | {"type", "cls", "__class__"}
-        for name, function, plain in functions_of(kind):
-            names = names_in(function.__code__)
-            if classes & (names | {*function.__code__.co_varnames}):
-                by_class |= names
-            if not self._writes(function):
-                continue
-            if plain:
-                found.append((name, function))
-            else:
-                self._fix(function)
-        known: set[str] = set()
-        for each in kind.__mro__:
-            for name, part in vars(each).items() if class_of_user(each) else ():
-                if name in known or name in by_class or name.startswith("__"):
-                    continue
-                if self._may_be_written(part) and not hasattr(type(part), "__get__"):
-                    found.append((name, part))
-            known.update(vars(each))
-        return found
 
     # weak references
 
@@ -410,7 +311,7 @@ class _Copier:
 
         def fill() -> None:
             items = [(self.copy(key), self.copy(item)) for key, item in base.items(value)]
-            if all(type(key) in _ATOMIC for key, _ in items):
+            if all(type(key) in ATOMIC for key, _ in items):
                 insert(items)
             else:
                 self.hashed.append(lambda: insert(items))
@@ -478,7 +379,7 @@ class _Copier:
 
     def _function(self, function: types.FunctionType) -> Any:
         """The function around copies of what it closes over, of its defaults and of globals."""
-        writes = self._writes(function)
+        writes = self.written.by(function)
         held = (function.__defaults__, function.__kwdefaults__, vars(function))
         if not (writes or function.__closure__ or (of_user(function) and any(held))):
             return function
@@ -514,56 +415,12 @@ class _Copier:
         key = id(function.__globals__)
         if key not in self.globals:
             self.globals[key] = function.__globals__, dict(function.__globals__)
+        if asks_for_identity(function):
+            self.globals[key][1]["id"] = self.identity
         for name, value in named_globals(function):
-            if self._may_be_written(value):
+            if self.written.may_be(value):
                 self.named[key, name] = value
         return self.globals[key][1]
-
-    def _copy_global(self, place: tuple[int, str], value: Any) -> None:
-        if place not in self.fixed:
-            self.globals[place[0]][1][place[1]] = self.copy(value)
-
-    def _fix(self, function: types.FunctionType) -> None:
-        """Share the globals that a function names: it runs as it is, and must see what others see."""
-        if ("fixed", function) in self.seen:
-            return
-        self.seen["fixed", function] = True
-        key = id(function.__globals__)
-        for name, value in named_globals(function):
-            if self._may_be_written(value):
-                self.fixed.add((key, name))
-                if key in self.globals:
-                    self.globals[key][1][name] = value
-            if isinstance(value, types.FunctionType) and of_user(value):
-                self._fix(value)
-
-    def _writes(self, function: types.FunctionType) -> bool:
-        """Whether code of the user's may write to globals or to what it closes over."""
-        key = "writes", function
-        if key not in self.seen:
-            self.seen[key] = False  # while it is found out: a function may call itself
-            self.seen[key] = of_user(function) and (
-                assigns_globals(function.__code__)
-                or bool(assigned_cells(function.__code__))
-                or any(self._may_be_written(value) for _, value in named_globals(function))
-                or any(map(self._may_be_written, closed_over(function)))
-            )
-        return self.seen[key]  # type: ignore[no-any-return]
-
-    def _may_be_written(self, value: Any) -> bool:
-        """Whether a global or an attribute of a class holds something that code may write to."""
-        kind = type(value)
-        if kind in _ATOMIC or isinstance(value, (*_SHARED, *_PLAIN)):
-            return False
-        if isinstance(value, types.FunctionType):
-            return self._writes(value)
-        if kind is tuple or kind is frozenset:
-            return any(map(self._may_be_written, value))
-        return kind.__module__ not in ("typing", "functools") or isinstance(value, _CACHED)
-
-
-INTERNAL = frozenset(vars(nn.Module()))
-"""The attributes that every module has."""
 
 
 def held_tensors(model: nn.Module, left_out: Hooks = frozenset()) -> list[Tensor]:
@@ -573,68 +430,3 @@ def held_tensors(model: nn.Module, left_out: Hooks = frozenset()) -> list[Tensor
         model, replace_tensor=lambda path, tensor: found.append(tensor), left_out=left_out
     )
     return found
-
-
-def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
-    """A tensor of its own for each of the model's; those of parameters are views of them.
-
-    So no forward counts in the model's buffers, or gives its parameters other data. Code that writes
-    to the values of parameters needs :func:`own_values`.
-    """
-    if type(tensor) is not nn.Parameter:
-        return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
-    return _parameter(tensor, tensor.detach())
-
-
-def own_values(path: str | None, tensor: Tensor) -> Tensor:
-    """A copy of each of the model's tensors."""
-    values = tensor.detach().clone()
-    return _parameter(tensor, values) if isinstance(tensor, nn.Parameter) else values
-
-
-def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
-    requires_grad = original.requires_grad and not values.is_inference()
-    parameter = nn.Parameter(values, requires_grad=requires_grad)
-    vars(parameter).update(vars(original))
-    return parameter
-
-
-def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """What ``model.named_modules()`` yields, in a third of the time: it runs before each explanation."""
-    found: list[tuple[str, nn.Module]] = []
-    known: set[nn.Module] = set()
-    waiting: list[tuple[str, nn.Module | None]] = [("", model)]
-    while waiting:
-        path, module = waiting.pop()
-        if module is None or module in known:
-            continue
-        known.add(module)
-        found.append((path, module))
-        prefix = f"{path}." if path else ""
-        waiting += [(prefix + name, child) for name, child in reversed(module._modules.items())]
-    return found
-
-
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters, buffers and plain tensor attributes of modules, by path.
-
-    A tensor under several paths is under its first one, parameters before buffers before others.
-    """
-    named: dict[str, Tensor] = {}
-    known: set[int] = set()
-    modules = [(f"{path}." if path else "", module) for path, module in walk(model)]
-
-    def note(prefix: str, tensors: Iterable[tuple[str, Any]]) -> None:
-        for name, value in tensors:
-            if value is not None and id(value) not in known:
-                known.add(id(value))
-                named[prefix + name] = value
-
-    for prefix, module in modules:
-        note(prefix, module._parameters.items())
-    for prefix, module in modules:
-        note(prefix, module._buffers.items())
-    for prefix, module in modules:
-        own = ((name, v) for name, v in vars(module).items() if name not in INTERNAL)
-        note(prefix, (each for each in own if isinstance(each[1], Tensor)))
-    return named

@@ -12,9 +12,11 @@ from torch.utils._pytree import TreeSpec
 
 from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
-from lrp_fx.capture.copying import Hooks, named_tensors, own_buffer, structural_copy
+from lrp_fx.capture.copying import Hooks, structural_copy
 from lrp_fx.capture.exclusive import exporting
+from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.running import cloned
+from lrp_fx.capture.stand_ins import own_buffer
 from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 
@@ -71,6 +73,16 @@ def _attributes(model: nn.Module) -> list[tuple[Any, Any]]:
     return found
 
 
+def _register(copy: nn.Module) -> None:
+    """Make buffers of plain tensor attributes: ``torch.export`` takes their values for constants."""
+    for module in copy.modules():
+        tensors = {name: v for name, v in vars(module).items() if type(v) is Tensor}
+        for name, tensor in tensors.items():
+            del vars(module)[name]
+            module._buffers[name] = tensor
+            module._non_persistent_buffers_set.add(name)
+
+
 def _restore(attributes: list[tuple[Any, Any]]) -> None:
     for value, before in attributes:
         value.clear()
@@ -101,6 +113,7 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
 
         for tensors, shapes in samples(cloned(arguments)):
             copy = structural_copy(model, replace_tensor=own, left_out=left_out)
+            _register(copy)
             wrapped = _Positional(copy, arguments, specs.append).eval()
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)

@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import dis
 import functools
-import sys
-import sysconfig
 import types
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-_LIBRARIES = tuple(
-    sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-
-
-@functools.cache
-def _in_library(filename: str) -> bool:
-    return (
-        filename.startswith((*_LIBRARIES, "<frozen")) or "site-packages" in filename
-    )  # of another environment
-
-
-def of_user(function: types.FunctionType) -> bool:
-    """Whether a function is no part of Python or of an installed package."""
-    return not _in_library(function.__code__.co_filename)
-
-
-def class_of_user(kind: type) -> bool:
-    """Whether a class is no part of Python or of an installed package."""
-    module = sys.modules.get(kind.__module__)
-    filename = getattr(module, "__file__", None)
-    return kind.__module__ != "builtins" and not (filename and _in_library(filename))
+from lrp_fx.capture.origin import class_of_user, of_user
 
 
 @functools.lru_cache(maxsize=1024)
@@ -41,6 +18,14 @@ def names_in(code: types.CodeType) -> frozenset[str]:
     """All names of globals and attributes in some code and the functions inside it."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return frozenset(code.co_names).union(*map(names_in, inner))
+
+
+@functools.lru_cache(maxsize=1024)
+def strings_in(code: types.CodeType) -> frozenset[str]:
+    """All texts in some code and the functions inside it, which may be names for ``getattr``."""
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    own = (part for part in code.co_consts if isinstance(part, str))
+    return frozenset(own).union(*map(strings_in, inner))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from lrp_fx.capture.captured import Arguments
-from lrp_fx.capture.copying import FORWARD_HOOKS, Hooks, walk
+from lrp_fx.capture.copying import FORWARD_HOOKS, Hooks
+from lrp_fx.capture.members import walk
 from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model
 from lrp_fx.errors import InputError
 

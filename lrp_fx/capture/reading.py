@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.aten import name_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, where
-from lrp_fx.capture.copying import walk
 from lrp_fx.capture.exporting import NotExportable, export
+from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.recording import NotRecordable, record
 from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model

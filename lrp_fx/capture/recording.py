@@ -16,9 +16,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
-from lrp_fx.capture.copying import Hooks, held_tensors, own_values, structural_copy
+from lrp_fx.capture.copying import Hooks, held_tensors, structural_copy
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.exporting import PREFIX, as_captured
+from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.capture.captured import Arguments, flattened
-from lrp_fx.capture.copying import Hooks, own_buffer, own_values, structural_copy
+from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
 
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}

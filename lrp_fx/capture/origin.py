@@ -1,0 +1,65 @@
+"""Whose code it is: Python's and torch's own, an installed package's, or the user's."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import sysconfig
+import types
+from typing import Any, Literal
+
+import torch
+
+
+@functools.lru_cache(maxsize=4096)
+def origin_of(file: str) -> Literal["standard", "installed", "own"]:
+    """Whose code a file holds: torch's or Python's own, an installed package's, or the user's."""
+    if file.startswith(("<frozen", _TORCH)):
+        return "standard"
+    if file.startswith(_INSTALLED) or "site-packages" in file:  # of another environment
+        return "installed"
+    return "standard" if file.startswith(_PYTHON) else "own"
+
+
+def of_user(function: types.FunctionType) -> bool:
+    """Whether a function is no part of Python or of an installed package."""
+    return origin_of(function.__code__.co_filename) == "own"
+
+
+def class_of_user(kind: type) -> bool:
+    """Whether a class is no part of Python or of an installed package."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return kind.__module__ != "builtins" and not (file and origin_of(file) != "own")
+
+
+def is_module_of_user(module: types.ModuleType) -> bool:
+    """Whether a module is no part of Python or of an installed package."""
+    file = vars(module).get("__file__")
+    if not isinstance(file, str):
+        return vars(module).get("__name__") == "__main__"
+    return origin_of(file) == "own"
+
+
+@functools.lru_cache(maxsize=4096)
+def is_standard(kind: type) -> bool:
+    """Whether a class is torch's or Python's own, which nobody changes."""
+    module = _module_of(kind)
+    return not isinstance(module, str) or module.partition(".")[0] in _STANDARD
+
+
+@functools.lru_cache(maxsize=4096)
+def is_installed(kind: type) -> bool:
+    """Whether a class is an installed package's."""
+    module = sys.modules.get(str(_module_of(kind)))
+    return module is not None and not is_module_of_user(module)
+
+
+def _module_of(kind: type) -> Any:
+    """What the class itself says, whatever its metaclass would."""
+    return vars(type)["__dict__"].__get__(kind).get("__module__")
+
+
+_STANDARD = sys.stdlib_module_names | {"torch", "numpy"}
+_TORCH = f"{torch.__path__[0]}/"
+_INSTALLED = tuple(f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib"))
+_PYTHON = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib"))

@@ -1,0 +1,366 @@
+"""What a reading of a model depends on, by value.
+
+A captured graph has the model's parameters by path, so that their values may change. All else that the
+model's code can read went into the graph when it was made. A :class:`Signature` is that, by value:
+modules, attributes, containers, functions with what they close over and the globals that they name,
+classes, arrays, and the forms of the parameters. Of a Python module it is what any code names.
+
+No code of the user runs here: no ``__eq__``, ``__hash__``, ``__repr__`` or ``__getattr__``.
+"""
+
+from __future__ import annotations
+
+import types
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from torch import Tensor, nn
+
+from lrp_fx.capture.contents import (
+    CONTENTS,
+    DICTS,
+    IDENTICAL,
+    PLAIN,
+    VIEWED,
+    base_of,
+    content_of,
+    dict_of,
+    dict_of_class,
+    mro_of,
+    slot_of,
+    slots_of,
+    target_of,
+)
+from lrp_fx.capture.functions import names_in, strings_in
+from lrp_fx.capture.members import INTERNAL
+from lrp_fx.capture.origin import is_installed, is_module_of_user, is_standard, origin_of
+from lrp_fx.capture.traces import Memory, form_of, has_version
+from lrp_fx.capture.watch import (
+    CHANGES,
+    Watch,
+    getter_of,
+    global_state,
+    id_of_content,
+    id_of_mro,
+    id_of_slot,
+    id_of_target,
+    ids_of_function,
+    ids_of_mapping,
+)
+
+MOST_VALUES = 200_000
+"""A signature ends after so many values, and is not complete then."""
+_Part = tuple[Callable[[Any], None], Any]
+"""A value that is still to be visited, and how."""
+
+
+class Signature:
+    """All that a reading depends on, by value; equal for what reads the same.
+
+    Args:
+        entries: plain values and the identities of objects.
+        held: these objects, so that no other can get their identity.
+        is_complete: whether all could be signed; if not, two equal signatures prove nothing.
+    """
+
+    def __init__(self, entries: tuple[Any, ...], held: list[Any], is_complete: bool) -> None:
+        self.entries, self.is_complete = entries, is_complete
+        self._held, self._hash = held, hash(entries)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Signature)
+            and self._hash == other._hash
+            and self.entries == other.entries
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def signature_of(*values: Any) -> Signature:
+    """The signature of values that are not the model's, such as its arguments."""
+    return Walk({}).signature(values)
+
+
+class Walk:
+    """Goes through all that is reachable, and writes the entries of a signature.
+
+    Each entry says how many parts follow that belong to it, so that the flat list means one thing. What
+    was met before is its number, which also signs that two names stand for one object.
+
+    Args:
+        followed: the paths of the tensors whose values may change, by identity.
+    """
+
+    def __init__(self, followed: Mapping[int, str]) -> None:
+        self.watch = Watch()
+        self._followed = followed
+        self._entries: list[Any] = []
+        self._held: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+        self._waiting: list[_Part] = []
+        self._weak: list[weakref.ref[Any]] = []
+        self._names: set[str] = set()
+        self._modules: list[tuple[types.ModuleType, set[str]]] = []
+        self._is_complete = True
+
+    def signature(self, values: tuple[Any, ...]) -> Signature:
+        """The signature of all that can be reached from the values."""
+        self._entries.append(global_state())
+        self._waiting = [(self._visit, value) for value in reversed(values)]
+        while self._waiting or self._waits_for_names():
+            visit, value = self._waiting.pop()
+            if len(self._entries) > MOST_VALUES:
+                self._is_complete = False
+                break
+            try:
+                visit(value)
+            except Exception:  # an object that cannot even be looked at, or changes in this moment
+                self._visit_opaque(value)
+        self._end_weak()
+        return Signature(tuple(self._entries), self._held, self._is_complete)
+
+    def _add(self, what: str, key: Any, parts: Sequence[_Part] = ()) -> None:
+        """An entry, and the parts that belong to it."""
+        self._entries.append((what, key, len(parts)))
+        self._waiting += reversed(parts)
+
+    def _parts(self, values: Iterable[Any]) -> list[_Part]:
+        return [(self._visit, value) for value in values]
+
+    def _is_new(self, key: Any, *held: Any) -> bool:
+        """Whether this comes for the first time; else an entry says when it came before."""
+        if key in self._numbers:
+            self._entries.append(("again", self._numbers[key]))
+            return False
+        self._numbers[key] = len(self._numbers)
+        self._held += held
+        return True
+
+    def _visit(self, value: Any) -> None:
+        self.watch.held.append(value)
+        kind = type(value)
+        if kind in PLAIN:
+            self._entries.append((kind.__name__, value))
+            if kind is str:
+                self._names.add(value)  # getattr may take it
+        elif kind is float:
+            self._entries.append(("float", value.hex()))
+        elif kind is complex:
+            self._entries.append(("complex", value.real.hex(), value.imag.hex()))
+        elif self._is_new(id(value), value):
+            self._visit_object(value, mro_of(kind))
+
+    def _visit_object(self, value: Any, mro: tuple[type, ...]) -> None:
+        if Tensor in mro:
+            self._visit_tensor(value)
+        elif nn.Module in mro:
+            self._visit_module(value)
+        elif type in mro:
+            self._visit_class(value)
+        elif mro[0] is types.FunctionType:
+            self._visit_function(value)
+        elif mro[0] is types.CellType:
+            self.watch.others.append((id_of_content, value))
+            self._add("cell", None, self._parts([content_of(value)]))
+        elif types.ModuleType in mro:
+            self._visit_identity(value)
+            self._modules.append((value, set()))
+        elif mro[0] is weakref.ref:
+            self._visit_weak(value)
+        elif mro[0] in VIEWED:
+            self._add(mro[0].__name__, None, self._parts(VIEWED[mro[0]](value)))
+        elif mro[0] is object or not IDENTICAL.isdisjoint(mro):
+            self._visit_identity(value)
+        else:
+            self._visit_instance(value, mro)
+
+    def _visit_identity(self, value: Any) -> None:
+        self._held.append(value)
+        self._add("identical", id(value))
+
+    def _visit_weak(self, reference: weakref.ref[Any]) -> None:
+        """A weak reference, which must not keep alive what it refers to."""
+        target = target_of(reference)
+        if type(target) in DICTS:  # of a hook's handle
+            self._add("weak", None, self._parts([target]))
+            return
+        self.watch.others.append((id_of_target, reference))
+        self._weak.append(reference)
+        self._add("weak", target is None)
+
+    def _end_weak(self) -> None:
+        """Whatever else holds a target says what it is; what nobody else holds cannot be signed."""
+        for reference in self._weak:
+            target = id(target_of(reference))
+            number = self._numbers.get(target)
+            if number is None and target_of(reference) is not None:
+                self._is_complete = False
+            self._entries.append(("refers", target if number is None else number))
+
+    def _visit_opaque(self, value: Any) -> None:
+        self._is_complete = False
+        self._add("opaque", id(value))
+
+    def _visit_tensor(self, tensor: Tensor) -> None:
+        own = dict_of(tensor)
+        self.watch.dicts.append(own)
+        parts = self._parts(chain.from_iterable(own.items()))
+        path = self._followed.get(id(tensor))
+        if path is not None:
+            self._add("tensor", (path, form_of(tensor)), parts)
+            return
+        self.watch.tensors.append(tensor)
+        content = tuple(Memory([tensor]).look())
+        if has_version(tensor):
+            self._add("value", (id(tensor), tensor._version, form_of(tensor), content), parts)
+        else:
+            self._is_complete = False
+            self._add("value", (id(tensor), form_of(tensor), content), parts)
+
+    def _visit_module(self, module: nn.Module) -> None:
+        own = dict_of(module)
+        names = tuple(name for name in own if name in _READ or name not in INTERNAL)
+        self.watch.objects.append(module)
+        self.watch.sized.append(own)
+        self.watch.namespaces.append((getter_of(names), own))
+        empty = [n for n in names if n in _READ and type(own[n]) in DICTS and not len(own[n])]
+        self.watch.sized += [own[name] for name in empty]
+        parts = {name: own[name] for name in names if name not in empty}
+        of_class = [(self._visit_class_of_instance, type(module))]
+        self._add("module", tuple(parts), of_class + self._parts(parts.values()))
+
+    def _visit_class(self, kind: type) -> None:
+        """A class that is a value: what an installed package defines in it leads too far."""
+        own = [base for base in mro_of(kind) if not is_standard(base) and not is_installed(base)]
+        self._visit_bases(kind, own)
+
+    def _visit_class_of_instance(self, kind: type) -> None:
+        if self._is_new(("class", id(kind)), kind):
+            self._visit_bases(kind, [base for base in mro_of(kind) if not _is_fixed(base)])
+
+    def _visit_bases(self, kind: type, bases: list[type]) -> None:
+        """What a class is made of, and its own class."""
+        self.watch.held.append(mro_of(kind))
+        self.watch.others.append((id_of_mro, kind))
+        parts: list[_Part] = [(self._visit_definitions, base) for base in bases]
+        if not is_standard(type(kind)):
+            parts.append((self._visit_class_of_instance, type(kind)))
+        self._add("class", id(kind), parts)
+
+    def _visit_definitions(self, kind: type) -> None:
+        """What a class itself defines: one of torch's layers by identity."""
+        if self._is_new(("definitions", id(kind)), kind):
+            own = dict_of_class(kind)
+            self.watch.others.append((ids_of_mapping, own))
+            if is_standard(kind):
+                self._held += own.values()
+                self._add("definitions", (id(kind), *ids_of_mapping(own)))
+                return
+            parts = {name: own[name] for name in own if name not in _OF_CLASSES}
+            self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
+
+    def _visit_function(self, function: types.FunctionType) -> None:
+        """A function is its code and what that reads: cells, defaults, attributes and globals."""
+        code, space = function.__code__, function.__globals__
+        self.watch.others.append((ids_of_function, function))
+        self._held.append(code)
+        parts = self._parts(function.__closure__ or ())
+        parts += self._parts([function.__defaults__, function.__kwdefaults__, function.__dict__])
+        origin = origin_of(code.co_filename)
+        names = () if origin == "standard" else tuple(sorted(names_in(code)))
+        if names:
+            is_installed = origin == "installed"
+            parts.append((self._visit_globals, (space, names, is_installed)))
+            if not is_installed:
+                self._names.update(names, strings_in(code))
+        self._add("function", id(code), parts)
+
+    def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
+        """The globals that a function names, by value; those of installed packages by identity."""
+        space, names, is_installed = part
+        if not self._is_new((id(space), names), space):
+            return
+        found = tuple(name for name in names if name in space)
+        absent = frozenset(names).difference(found)
+        self.watch.others.append((absent.isdisjoint, space))
+        if found:
+            self.watch.namespaces.append((getter_of(found), space))
+        parts: list[_Part] = []
+        for name in found:
+            value = space[name]
+            if is_installed and type(value) not in PLAIN:
+                parts.append((self._visit_identity, value))
+            else:
+                parts.append((self._visit, value))
+        self._add("globals", found, parts)
+
+    def _waits_for_names(self) -> bool:
+        """Look up in modules what code names that was met since; whether there is anything."""
+        for module, known in self._modules:
+            names = tuple(sorted(self._names - known))
+            known.update(names)
+            is_own = is_module_of_user(module)
+            found = names if is_own else tuple(name for name in names if name in vars(module))
+            if found:
+                self._waiting.append((self._visit_globals, (vars(module), found, not is_own)))
+        return bool(self._waiting)
+
+    def _visit_instance(self, value: Any, mro: tuple[type, ...]) -> None:
+        """Any other object: its class, its contents if it is a container, its attributes."""
+        base = base_of(mro)
+        if base not in CONTENTS and base is not object:
+            self._visit_opaque(value)
+            return
+        parts: list[_Part] = [(self._visit_class_of_instance, mro[0])]
+        content: Any = None
+        if base in CONTENTS:
+            content, items = CONTENTS[base](value)
+            if content is None:
+                self._visit_opaque(value)
+                return
+            parts += self._parts(items)
+            if base is dict or base is defaultdict:
+                self.watch.dicts.append(value)
+            elif base in CHANGES:
+                self.watch.others.append((CHANGES[base], value))
+        if mro[0] is not base:
+            self.watch.objects.append(value)
+            own = dict_of(value)
+            if own is not None:
+                self.watch.dicts.append(own)
+                parts += self._parts(chain.from_iterable(own.items()))
+            for descriptor in slots_of(mro):
+                self.watch.others.append((id_of_slot, (descriptor, value)))
+                parts += self._parts([slot_of(descriptor, value)])
+        self._add("instance", content, parts)
+
+
+def _is_fixed(kind: type) -> bool:
+    """Whether nobody changes a class: Python's own ones, and torch's, but for layers."""
+    return is_standard(kind) and (kind is nn.Module or nn.Module not in mro_of(kind))
+
+
+_READ = frozenset(
+    {
+        *("_parameters", "_buffers", "_modules"),
+        *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+        *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    }
+)
+"""What a forward reads of what every module has."""
+_OF_CLASSES = frozenset(
+    {
+        *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
+        *("__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__", "__annotate__"),
+        *("__static_attributes__", "__firstlineno__", "__annotate_func__", "__type_params__"),
+        *("__annotations_cache__", "__dataclass_fields__", "__dataclass_params__"),
+    }
+)
+"""What Python itself writes into classes."""

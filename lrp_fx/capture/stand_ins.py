@@ -1,0 +1,32 @@
+"""What a copy of a model has in the place of its tensors."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
+    """A tensor of its own for each of the model's; those of parameters are views of them.
+
+    So no forward counts in the model's buffers, or gives its parameters other data. Code that writes
+    to the values of parameters needs :func:`own_values`.
+    """
+    if type(tensor) is not nn.Parameter:
+        return tensor if isinstance(tensor, nn.Parameter) else own_values(path, tensor)
+    return _parameter(tensor, tensor.detach())
+
+
+def own_values(path: str | None, tensor: Tensor) -> Tensor:
+    """A copy of each of the model's tensors."""
+    values = tensor.detach().clone()
+    if isinstance(tensor, nn.Parameter):
+        return _parameter(tensor, values)
+    vars(values).update(vars(tensor))
+    return values
+
+
+def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
+    requires_grad = original.requires_grad and not values.is_inference()
+    parameter = nn.Parameter(values, requires_grad=requires_grad)
+    vars(parameter).update(vars(original))
+    return parameter
