@@ -361,6 +361,46 @@ NORM_THEN_POINTWISE.also(
     },
 )
 
+
+def _dense_norm(d: int) -> nn.Module:
+    return Parts(norm=shaken(nn.BatchNorm1d(d)), linear=nn.Linear(d, d))
+
+
+def _dense_affine(norm: Any) -> tuple[Tensor, Tensor]:
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+NORM_THEN_LINEAR = meaning(
+    "norm before a linear layer", "vector", _dense_norm, lambda m, x: m.linear(m.norm(x.tanh()))
+)
+NORM_THEN_LINEAR.also(
+    BATCH_NORM,
+    **{
+        "scale and shift": lambda m, x: m.linear(
+            x.tanh() * _dense_affine(m.norm)[0] + _dense_affine(m.norm)[1]
+        ),
+        "addcmul": lambda m, x: m.linear(
+            torch.addcmul(_dense_affine(m.norm)[1], x.tanh(), _dense_affine(m.norm)[0])
+        ),
+        "subtracted, divided": lambda m, x: m.linear(
+            (x.tanh() - m.norm.running_mean)
+            / (m.norm.running_var + m.norm.eps).sqrt()
+            * m.norm.weight
+            + m.norm.bias
+        ),
+        "x @ W.T": lambda m, x: m.norm(x.tanh()) @ m.linear.weight.T + m.linear.bias,
+        "folded": lambda m, x: F.linear(
+            x.tanh(),
+            m.linear.weight * _dense_affine(m.norm)[0],
+            m.linear.bias + m.linear.weight @ _dense_affine(m.norm)[1],
+        ),
+        "twice the half": lambda m, x: m.linear(
+            2 * (x.tanh() * _dense_affine(m.norm)[0] / 2 + _dense_affine(m.norm)[1] / 2)
+        ),
+    },
+)
+
 # --- norms ----------------------------------------------------------------------------------------
 
 NORM = "norms fused or written out"
@@ -538,8 +578,22 @@ RESPONSE_NORM.also(
         "slices of channels": lambda m, x: _response(
             x, sum(F.pad(x * x, (0, 0, 0, 0, 1, 1))[:, i : i + x.shape[1]] for i in range(3)) / 3
         ),
+        "slices stacked": lambda m, x: _response(x, torch.stack(_shifted(x), 1).mean(1)),
+        "slices by narrow": lambda m, x: _response(
+            x, torch.add(*_shifted(x)[1:]).add(_shifted(x)[0]).div(3)
+        ),
+        "unfolded": lambda m, x: _response(
+            x, F.pad(x.square(), (0, 0, 0, 0, 1, 1)).unfold(1, 3, 1).mean(-1)
+        ),
     },
 )
+
+
+def _shifted(x: Tensor) -> list[Tensor]:
+    """The squares of each channel and of both beside it."""
+    padded = F.pad(x.square(), (0, 0, 0, 0, 1, 1))
+    return [padded.narrow(1, i, x.shape[1]) for i in range(3)]
+
 
 # --- activations ----------------------------------------------------------------------------------
 

@@ -124,7 +124,10 @@ BEFORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (3, 5),
     ),
     "conv1d": (lambda: nn.Sequential(nn.ReLU(), norm(4, 1), nn.Conv1d(4, 6, 3, 2)), SHAPES[1]),
-    "conv2d": (lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, (3, 2), bias=False)), SHAPES[2]),
+    "conv2d": (
+        lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, (3, 2), bias=False)),
+        SHAPES[2],
+    ),
     "conv2d, padding in words": (
         lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding="valid")),
         SHAPES[2],
@@ -133,7 +136,10 @@ BEFORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 1, padding="same")),
         SHAPES[2],
     ),
-    "conv2d depthwise": (lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 4, 3, groups=4)), SHAPES[2]),
+    "conv2d depthwise": (
+        lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 4, 3, groups=4)),
+        SHAPES[2],
+    ),
     "conv3d": (lambda: nn.Sequential(nn.ReLU(), norm(4, 3), nn.Conv3d(4, 6, 2)), SHAPES[3]),
 }
 
@@ -177,16 +183,30 @@ class IsOutput(nn.Module):
 
 
 KEPT: dict[str, Callable[[], nn.Module]] = {
-    "zero padding behind it": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding=1)),
-    "padding on one axis": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding=(0, 1))),
-    "padding in words": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding="same")),
+    "zero padding behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding=1)
+    ),
+    "padding on one axis": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding=(0, 1))
+    ),
+    "padding in words": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding="same")
+    ),
     "reflected padding": lambda: nn.Sequential(
         norm(4), nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")
     ),
-    "a pad of its own": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3)),
-    "grouped convolution behind it": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, groups=2)),
-    "transposed convolution behind it": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.ConvTranspose2d(4, 6, 3)),
-    "max pooling behind it": lambda: nn.Sequential(nn.ReLU(), norm(4), nn.MaxPool2d(2), nn.Conv2d(4, 6, 1)),
+    "a pad of its own": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3)
+    ),
+    "grouped convolution behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, groups=2)
+    ),
+    "transposed convolution behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.ConvTranspose2d(4, 6, 3)
+    ),
+    "max pooling behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.MaxPool2d(2), nn.Conv2d(4, 6, 1)
+    ),
     "the model's input before it": lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 1)),
     "a layer norm before it": lambda: nn.Sequential(
         nn.Linear(6, 6), nn.LayerNorm(6), norm(4), nn.Conv2d(4, 6, 1)
@@ -248,7 +268,9 @@ class WrittenOut(nn.Module):
     def __init__(self, *, padding: int = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(4, 6, 3, padding=padding)
-        self.scale, self.shift = (nn.Parameter(numbers(1, 4, 1, 1, dtype=torch.float64)) for _ in range(2))
+        self.scale, self.shift = (
+            nn.Parameter(numbers(1, 4, 1, 1, dtype=torch.float64)) for _ in range(2)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv((2 - F.relu(x) / self.scale) * 3 + self.shift)

@@ -151,9 +151,7 @@ def _scaled(node: fx.Node) -> fx.Node | None:
     return moving[0] if len(moving) == 1 else None
 
 
-def _parts(
-    graph: fx.Graph, step: fx.Node, linear: fx.Node, of_norm: OfNorm
-) -> Parts | None:
+def _parts(graph: fx.Graph, step: fx.Node, linear: fx.Node, of_norm: OfNorm) -> Parts | None:
     """The scale and shift of a step; a batch norm's, which are vectors, in the form of its values."""
     if name_of(step) != "batch_norm":
         operand = _scaled(step)
