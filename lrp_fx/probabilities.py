@@ -278,7 +278,7 @@ class _Reader:
             at_zero, at_one = function(a.at_zero, ends[0]), function(a.at_one, ends[1])
             if not (math.isnan(at_zero) or math.isnan(at_one)):
                 return _Final(a.of, a.way, at_zero, at_one, last)
-        return None
+        return self._difference(node, name, a, b, last)
 
     def _difference(
         self, node: fx.Node, name: str, a: _Final, b: _Final, last: tuple[str, ...]
@@ -342,7 +342,7 @@ def _are_of_one_sum(a: _Final, b: _Final) -> bool:
     """Whether two selections of probabilities are of the same softmaxes, place by place."""
     (first, *others), (second, *rest) = (each.way[len(each.softmax) :] or ((),) for each in (a, b))
     dim = a.softmax[-1]
-    return others == rest and all(step and step[1] == dim for step in (first, second))
+    return others == rest and all(not step or step[1] == dim for step in (first, second))
 
 
 def _is_for_safety(node: fx.Node, value: _Final) -> bool:
