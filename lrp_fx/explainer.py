@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
+from lrp_fx.canonize.forward import may_vanish
 from lrp_fx.canonize.products import has_given_factors
 from lrp_fx.capture import (
     REORDERED,
@@ -274,9 +274,7 @@ class Explainer:
 
         What is given beside the explained inputs is a constant, also as a factor.
         """
-        asks = view.explained is not None or (
-            (view.layers or view.masked) and _has_norms(reading.captured)
-        )
+        asks = view.explained is not None or view.layers or view.masked
         if not asks and not has_given_factors(reading.captured.module.graph, attributed):
             return reading.canonical
         return canonize(
@@ -301,8 +299,6 @@ class Explainer:
 
     def _together(self, reading: _Reading, view: View) -> list[list[int]]:
         assert view.layers is not None
-        if not _has_norms(reading.captured):
-            return [list(range(len(view.layers)))]
         forms: dict[frozenset[str], list[int]] = {}
 
         def sort(captured: Captured) -> tuple[fx.Node, ...]:
@@ -368,12 +364,6 @@ class Explainer:
         return replace(plan, masks=masks, through=view.through)
 
 
-def _has_norms(captured: Captured) -> bool:
-    """Whether there are norms that canonization may fold."""
-    names = map(name_of, captured.module.graph.nodes)
-    return any("batch_norm" in name or name == "instance_norm" for name in names)
-
-
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
     """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
     captured, canonical = reading.captured.module, reading.canonical.module
@@ -391,7 +381,8 @@ def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
     """The nodes whose values nothing that is folded may take the place of.
 
     A neuron is a value: that of its layer must be there, whether a norm or a scale reads it or made it.
-    Of a layer whose relevance is wanted it must be there where a norm makes it. Where a norm reads it,
+    Of a layer whose relevance is wanted it must be there where a norm, a scale, a shift or a pad makes
+    it. Where a norm reads it,
     the layer and the norm are one linear operation, and its relevance is that of both.
 
     Args:
@@ -411,9 +402,9 @@ def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
 
     values = set() if view.explained is None else set(found(view.explained, view.explained_input))
     for layer in view.layers or ():
-        values |= {n for n in found(layer, view.layers_input) if name_of(n) == "batch_norm"}
+        values |= set(filter(may_vanish, found(layer, view.layers_input)))
     for layer in view.masked:
-        values |= {n for n in found(layer, False) if name_of(n) == "batch_norm"}
+        values |= set(filter(may_vanish, found(layer, False)))
     return values
 
 

@@ -90,3 +90,21 @@ def is_same(first: Any, second: Any, depth: int = _DEPTH) -> bool:
     if depth == 0 or not is_call or (first.op, first.target) != (second.op, second.target):
         return False
     return dict(first.kwargs) == dict(second.kwargs) and is_same(first.args, second.args, depth - 1)
+
+
+def equal_calls(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+    """Of each node the first one that is called with the same arguments: both compute one value."""
+    first: dict[fx.Node, fx.Node] = {}
+    calls: dict[Any, fx.Node] = {}
+    for node in graph.nodes:
+        first[node] = calls.setdefault(_call(node, first), node)
+    return first
+
+
+def _call(node: fx.Node, first: dict[fx.Node, fx.Node]) -> Any:
+    """What a node computes, of which kind and of what; the node itself where nobody can tell."""
+    if node.op == "get_attr":
+        return node.op, node.target
+    if node.op != "call_function" or not (packet_of(node.target) or name_of(node) == "getitem"):
+        return node
+    return node.target, str(fx.map_arg((node.args, node.kwargs), first.__getitem__))

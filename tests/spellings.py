@@ -361,6 +361,46 @@ NORM_THEN_POINTWISE.also(
     },
 )
 
+
+def _dense_norm(d: int) -> nn.Module:
+    return Parts(norm=shaken(nn.BatchNorm1d(d)), linear=nn.Linear(d, d))
+
+
+def _dense_affine(norm: Any) -> tuple[Tensor, Tensor]:
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+NORM_THEN_LINEAR = meaning(
+    "norm before a linear layer", "vector", _dense_norm, lambda m, x: m.linear(m.norm(x.tanh()))
+)
+NORM_THEN_LINEAR.also(
+    BATCH_NORM,
+    **{
+        "scale and shift": lambda m, x: m.linear(
+            x.tanh() * _dense_affine(m.norm)[0] + _dense_affine(m.norm)[1]
+        ),
+        "addcmul": lambda m, x: m.linear(
+            torch.addcmul(_dense_affine(m.norm)[1], x.tanh(), _dense_affine(m.norm)[0])
+        ),
+        "subtracted, divided": lambda m, x: m.linear(
+            (x.tanh() - m.norm.running_mean)
+            / (m.norm.running_var + m.norm.eps).sqrt()
+            * m.norm.weight
+            + m.norm.bias
+        ),
+        "x @ W.T": lambda m, x: m.norm(x.tanh()) @ m.linear.weight.T + m.linear.bias,
+        "folded": lambda m, x: F.linear(
+            x.tanh(),
+            m.linear.weight * _dense_affine(m.norm)[0],
+            m.linear.bias + m.linear.weight @ _dense_affine(m.norm)[1],
+        ),
+        "twice the half": lambda m, x: m.linear(
+            2 * (x.tanh() * _dense_affine(m.norm)[0] / 2 + _dense_affine(m.norm)[1] / 2)
+        ),
+    },
+)
+
 # --- norms ----------------------------------------------------------------------------------------
 
 NORM = "norms fused or written out"
@@ -538,8 +578,22 @@ RESPONSE_NORM.also(
         "slices of channels": lambda m, x: _response(
             x, sum(F.pad(x * x, (0, 0, 0, 0, 1, 1))[:, i : i + x.shape[1]] for i in range(3)) / 3
         ),
+        "slices stacked": lambda m, x: _response(x, torch.stack(_shifted(x), 1).mean(1)),
+        "slices by narrow": lambda m, x: _response(
+            x, torch.add(*_shifted(x)[1:]).add(_shifted(x)[0]).div(3)
+        ),
+        "unfolded": lambda m, x: _response(
+            x, F.pad(x.square(), (0, 0, 0, 0, 1, 1)).unfold(1, 3, 1).mean(-1)
+        ),
     },
 )
+
+
+def _shifted(x: Tensor) -> list[Tensor]:
+    """The squares of each channel and of both beside it."""
+    padded = F.pad(x.square(), (0, 0, 0, 0, 1, 1))
+    return [padded.narrow(1, i, x.shape[1]) for i in range(3)]
+
 
 # --- activations ----------------------------------------------------------------------------------
 
@@ -681,11 +735,37 @@ for _name, _make, _table in (
         **{name: lambda m, x, f=f: _fused_by(m, x, f) for name, f in _table.items()},
         **{
             "g * (a - b) + b": _fused_by_difference,
+            "lerp": lambda m, x: torch.lerp(m.other(x), m.signal(x), m.gate(m.z(x))),
             "signal first": lambda m, x: (
                 m.signal(x).mul(m.gate(m.z(x))).add(m.other(x).mul(1 - m.gate(m.z(x))))
             ),
         },
     )
+
+
+def _decaying(d: int) -> nn.Module:
+    return Parts(z=nn.Linear(d, d), signal=nn.Linear(d, d), rate=shaken(nn.LayerNorm(d)))
+
+
+DECAY = meaning(  # of a state space: softplus(z) is a time, exp(a) a rate
+    "decay",
+    "features",
+    _decaying,
+    lambda m, x: torch.exp(-m.rate.weight.exp() * F.softplus(m.z(x))) * m.signal(x),
+)
+DECAY.also(
+    GATE,
+    **{
+        "time first": lambda m, x: m.signal(x) * (F.softplus(m.z(x)) * -m.rate.weight.exp()).exp(),
+        "negated last": lambda m, x: (
+            torch.exp(-(m.rate.weight.exp() * F.softplus(m.z(x)))) * m.signal(x)
+        ),
+        "power of a sigmoid": lambda m, x: (
+            torch.exp(F.logsigmoid(-m.z(x)) * m.rate.weight.exp()) * m.signal(x)
+        ),
+        "divided": lambda m, x: m.signal(x) / torch.exp(F.softplus(m.z(x)) * m.rate.weight.exp()),
+    },
+)
 GLU = meaning(
     "gated linear unit",
     "features",
@@ -1300,11 +1380,36 @@ SOFTMAX_END.also(
     END,
     **{
         "clamped": lambda m, z: m(z).clamp(1e-9, 1),
+        "by its sum": lambda m, z: m(z) / m(z).sum(1, keepdim=True),
         "cast": lambda m, z: m(z).double(),
         "views behind": lambda m, z: m(z).unsqueeze(-1).transpose(1, 2).flatten(1),
         "one by one": lambda m, z: torch.stack([m(z)[:, i] for i in range(CLASSES)], 1),
         "contiguous": lambda m, z: m(z).t().t().contiguous(),
         "reshaped": lambda m, z: z.reshape(-1, 1, CLASSES).softmax(-1).reshape(-1, CLASSES),
+    },
+)
+LOGITS.also(
+    END,
+    **{
+        "logit(p)": lambda m, z: torch.logit(z.sigmoid()),
+        "log p - log(1 - p)": lambda m, z: z.sigmoid().log() - (1 - z.sigmoid()).log(),
+        "log of the odds": lambda m, z: torch.log(z.sigmoid() / (1 - z.sigmoid())),
+        "logsigmoids": lambda m, z: F.logsigmoid(z) - F.logsigmoid(-z),
+        "-log(1 / p - 1)": lambda m, z: -(1 / torch.sigmoid(z) - 1).log(),
+        "log1p": lambda m, z: torch.sigmoid(z).log() - torch.log1p(-torch.sigmoid(z)),
+    },
+)
+LOG_RATIOS = meaning("log-ratios at the end", "logits", _nothing, lambda m, z: z - z[:, :1])
+LOG_RATIOS.also(
+    END,
+    **{
+        "log_softmax": lambda m, z: z.log_softmax(1) - z.log_softmax(1)[:, :1],
+        "log p - log q": lambda m, z: z.softmax(1).log() - z.softmax(1).log().narrow(1, 0, 1),
+        "log(p / q)": lambda m, z: (z.softmax(1) / z.softmax(1)[:, :1]).log(),
+        "added": lambda m, z: -F.log_softmax(z, 1)[:, :1] + F.log_softmax(z, 1),
+        "one by one": lambda m, z: torch.stack(
+            [z.log_softmax(1)[:, i] - z.log_softmax(1)[:, 0] for i in range(CLASSES)], 1
+        ),
     },
 )
 LOG_SOFTMAX_END = meaning(
@@ -1317,6 +1422,13 @@ LOG_SOFTMAX_END.also(
         "log(softmax)": lambda m, z: torch.log(z.softmax(1)),
         "log(clamped softmax)": lambda m, z: z.softmax(1).clamp_min(1e-9).log(),
         "z - logsumexp": lambda m, z: z - z.logsumexp(1, keepdim=True),
+        "z - log(exp(z).sum())": lambda m, z: z - z.exp().sum(1, keepdim=True).log(),
+        "maximum taken off": lambda m, z: (
+            (z - z.amax(1, True)) - (z - z.amax(1, True)).exp().sum(1, True).log()
+        ),
+        "logsumexp written out": lambda m, z: (
+            z - (z.amax(1, True) + (z - z.amax(1, True)).exp().sum(1, True).log())
+        ),
         "views behind": lambda m, z: m(z).reshape(-1, 1, CLASSES).squeeze(1),
         "cast": lambda m, z: m(z).to(torch.float64),
     },
@@ -1333,6 +1445,10 @@ SIGMOID_END.also(
         "views behind": lambda m, z: m(z).view(-1, CLASSES, 1).squeeze(-1),
         "split and joined": lambda m, z: torch.cat(m(z).split(1, 1), 1),
         "complement of the complement": lambda m, z: 1 - torch.sigmoid(-z),
+        "softmax of z and 0": lambda m, z: torch.stack([torch.zeros_like(z), z], 2).softmax(2)[
+            ..., 1
+        ],
+        "odds by one and odds": lambda m, z: z.exp() / (1 + z.exp()),
     },
 )
 COMPLEMENT_END = meaning(

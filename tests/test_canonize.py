@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import prune
 from torchvision.ops import StochasticDepth
 
-from lrp_fx import LRPFx
+from lrp_fx import LayerLRPFx, LRPFx
+from lrp_fx.analysis import analyse
 from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import Arguments, Captured, read, run_model
@@ -117,23 +118,29 @@ BEHIND: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
 }
 BEFORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "linear": (lambda: nn.Sequential(norm(5, 1), nn.Linear(5, 4)), (3, 5)),
+    "linear": (lambda: nn.Sequential(nn.ReLU(), norm(5, 1), nn.Linear(5, 4)), (3, 5)),
     "linear without bias": (
-        lambda: nn.Sequential(norm(5, 1, affine=False), nn.Linear(5, 4, bias=False)),
+        lambda: nn.Sequential(nn.ReLU(), norm(5, 1, affine=False), nn.Linear(5, 4, bias=False)),
         (3, 5),
     ),
-    "conv1d": (lambda: nn.Sequential(norm(4, 1), nn.Conv1d(4, 6, 3, 2)), SHAPES[1]),
-    "conv2d": (lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, (3, 2), bias=False)), SHAPES[2]),
+    "conv1d": (lambda: nn.Sequential(nn.ReLU(), norm(4, 1), nn.Conv1d(4, 6, 3, 2)), SHAPES[1]),
+    "conv2d": (
+        lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, (3, 2), bias=False)),
+        SHAPES[2],
+    ),
     "conv2d, padding in words": (
-        lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 3, padding="valid")),
+        lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding="valid")),
         SHAPES[2],
     ),
     "conv2d, 1×1 same": (
-        lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 1, padding="same")),
+        lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 6, 1, padding="same")),
         SHAPES[2],
     ),
-    "conv2d depthwise": (lambda: nn.Sequential(norm(4), nn.Conv2d(4, 4, 3, groups=4)), SHAPES[2]),
-    "conv3d": (lambda: nn.Sequential(norm(4, 3), nn.Conv3d(4, 6, 2)), SHAPES[3]),
+    "conv2d depthwise": (
+        lambda: nn.Sequential(nn.ReLU(), norm(4), nn.Conv2d(4, 4, 3, groups=4)),
+        SHAPES[2],
+    ),
+    "conv3d": (lambda: nn.Sequential(nn.ReLU(), norm(4, 3), nn.Conv3d(4, 6, 2)), SHAPES[3]),
 }
 
 
@@ -176,16 +183,34 @@ class IsOutput(nn.Module):
 
 
 KEPT: dict[str, Callable[[], nn.Module]] = {
-    "zero padding behind it": lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 3, padding=1)),
-    "padding on one axis": lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 3, padding=(0, 1))),
-    "padding in words": lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 3, padding="same")),
+    "zero padding behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding=1)
+    ),
+    "padding on one axis": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding=(0, 1))
+    ),
+    "padding in words": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, padding="same")
+    ),
     "reflected padding": lambda: nn.Sequential(
         norm(4), nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")
     ),
-    "a pad of its own": lambda: nn.Sequential(norm(4), nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3)),
-    "grouped convolution behind it": lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 3, groups=2)),
-    "transposed convolution behind it": lambda: nn.Sequential(norm(4), nn.ConvTranspose2d(4, 6, 3)),
-    "max pooling behind it": lambda: nn.Sequential(norm(4), nn.MaxPool2d(2), nn.Conv2d(4, 6, 1)),
+    "a pad of its own": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3)
+    ),
+    "grouped convolution behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.Conv2d(4, 6, 3, groups=2)
+    ),
+    "transposed convolution behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.ConvTranspose2d(4, 6, 3)
+    ),
+    "max pooling behind it": lambda: nn.Sequential(
+        nn.ReLU(), norm(4), nn.MaxPool2d(2), nn.Conv2d(4, 6, 1)
+    ),
+    "the model's input before it": lambda: nn.Sequential(norm(4), nn.Conv2d(4, 6, 1)),
+    "a layer norm before it": lambda: nn.Sequential(
+        nn.Linear(6, 6), nn.LayerNorm(6), norm(4), nn.Conv2d(4, 6, 1)
+    ),
     "max pooling before it": lambda: nn.Sequential(nn.Conv2d(4, 6, 1), nn.MaxPool2d(2), norm(6)),
     "relu before it": lambda: nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), norm(6)),
     "another reader of its input": lambda: TwoReaders(before=True),
@@ -235,6 +260,58 @@ def test_batch_norm_stays_where_a_fold_would_be_wrong(name: str) -> None:
     graph = canonical(model, x)
     assert operations(graph).count("batch_norm") == 1
     _assert_same_output(model, graph, x)
+
+
+class WrittenOut(nn.Module):
+    """A scale and a shift of each channel before a convolution, numbers among them."""
+
+    def __init__(self, *, padding: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, padding=padding)
+        self.scale, self.shift = (
+            nn.Parameter(numbers(1, 4, 1, 1, dtype=torch.float64)) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv((2 - F.relu(x) / self.scale) * 3 + self.shift)
+
+
+@both_ways
+def test_a_scale_and_shift_written_out_folds_into_what_is_behind_it(way: str) -> None:
+    """As a batch norm does, and stays where zeros come between."""
+    torch.manual_seed(0)
+    x = numbers(*SHAPES[2], dtype=torch.float64)
+    model = lively(WrittenOut())
+    graph = canonical(model, x, way)
+    dynamic = analyse(graph.module.graph, graph.placeholders()).dynamic
+    assert [name_of(node) for node in dynamic if node.op == "call_function"] in (
+        ["relu", "conv2d"],
+        ["conv2d", "relu"],
+    )
+    _assert_same_output(model, graph, x)
+    padded = lively(WrittenOut(padding=1))
+    graph = canonical(padded, x, way)
+    assert {"rsub", "sub"} & set(operations(graph))
+    _assert_same_output(padded, graph, x)
+
+
+@both_ways
+def test_a_pad_by_itself_is_that_of_the_convolution(way: str) -> None:
+    """Protects rules that look at weights alone from zeros that count as inputs; others stay."""
+    conv = nn.Conv2d(4, 6, 3, padding=(0, 1))
+    for pad, folds in (
+        (nn.ZeroPad2d((2, 2, 1, 1)), True),
+        (nn.ZeroPad2d((0, 1, 0, 1)), False),
+        (nn.ConstantPad2d(1, 0.5), False),
+        (nn.ReflectionPad2d(1), False),
+    ):
+        model, x = lively(nn.Sequential(pad, conv)), numbers(*SHAPES[2], dtype=torch.float64)
+        graph = canonical(model, x, way)
+        assert ("pad" in operations(graph)) != folds
+        _assert_same_output(model, graph, x)
+    model = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 2, 3), nn.Flatten()).double()
+    relevance = LayerLRPFx(model, "0", "epsilon").attribute(x, 0)
+    assert relevance.shape == (2, 4, 9, 8)  # a layer that somebody asks for is there
 
 
 def test_shared_layers_fold_each_call_for_itself() -> None:

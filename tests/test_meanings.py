@@ -806,6 +806,63 @@ PROBABILITIES: dict[str, tuple[Function, Function]] = {
         lambda z: torch.stack([1 - torch.sigmoid(z[:, 0]), torch.sigmoid(z[:, 0])], 1),
         lambda z: torch.stack([-z[:, 0], z[:, 0]], 1),
     ),
+    "log-odds": (lambda z: z.sigmoid().log() - (1 - z.sigmoid()).log(), lambda z: z),
+    "log-odds of logsigmoids": (lambda z: F.logsigmoid(z) - F.logsigmoid(-z), lambda z: z),
+    "log of the odds": (lambda z: torch.log(z.sigmoid() / (1 - z.sigmoid() + 1e-9)), lambda z: z),
+    "odds": (lambda z: z.sigmoid() / (1 - z.sigmoid()), lambda z: z),
+    "odds by the other": (lambda z: z.sigmoid() / torch.sigmoid(-z), lambda z: z),
+    "logit": (lambda z: torch.logit(z.sigmoid()), lambda z: z),
+    "safe logit": (lambda z: torch.logit(z.sigmoid().clamp(1e-6, 1 - 1e-6)), lambda z: z),
+    "log(1 / p - 1)": (lambda z: -torch.log(1 / z.sigmoid() - 1), lambda z: z),
+    "squeezed odds": (
+        lambda z: z.sigmoid()[:, :1].squeeze(1) / (1 - z.sigmoid())[:, :1].squeeze(1),
+        lambda z: z[:, 0],
+    ),
+    "surprisal of the complement": (lambda z: -torch.log1p(-z.sigmoid()), lambda z: z),
+    "cloglog": (lambda z: torch.log(-torch.log(1 - z.sigmoid())), lambda z: z),
+    "difference of logarithms": (
+        lambda z: F.log_softmax(z, 1)[:, 1] - F.log_softmax(z, 1)[:, 0],
+        lambda z: z[:, 1] - z[:, 0],
+    ),
+    "negative difference": (
+        lambda z: -z.softmax(1)[:, 1].log() + z.softmax(1)[:, 0].log(),
+        lambda z: z[:, 0] - z[:, 1],
+    ),
+    "log of a ratio": (
+        lambda z: 2 * torch.log(z.softmax(1)[:, 1:] / (z.softmax(1)[:, :1] + 1e-9))[:, 0],
+        lambda z: z[:, 1] - z[:, 0],
+    ),
+    "unbound ratio": (
+        lambda z: torch.div(*z.softmax(1).unbind(1)),
+        lambda z: z[:, 0] - z[:, 1],
+    ),
+    "shares again": (lambda z: z.softmax(1) / z.softmax(1).sum(1, keepdim=True), lambda z: z),
+    "masked_fill": (
+        lambda z: z.softmax(1).masked_fill(torch.tensor([False, True]), 0.0),
+        lambda z: z * torch.tensor([1.0, 0.0]),
+    ),
+    "where": (
+        lambda z: torch.where(torch.tensor([True, False]), z.sigmoid(), 0.0),
+        lambda z: z * torch.tensor([1.0, 0.0]),
+    ),
+    "masked shares": (
+        lambda z: F.normalize(z.softmax(1) * 1.0, p=1, dim=1),
+        lambda z: z,
+    ),
+    "temperature": (lambda z: (z / 2.5).softmax(1), lambda z: z / 2.5),
+    "z and 0": (
+        lambda z: torch.stack([z[:, 1], torch.zeros_like(z[:, 1])], 1).softmax(1),
+        lambda z: torch.stack([z[:, 1], -z[:, 1]], 1),
+    ),
+    "log(exp / sum)": (lambda z: z - z.exp().sum(1, keepdim=True).log(), lambda z: z),
+    "log of the sum, shifted": (
+        lambda z: z - z.amax(1, True) - (z - z.amax(1, True)).exp().sum(1, keepdim=True).log(),
+        lambda z: z,
+    ),
+    "logsumexp written out": (
+        lambda z: z - (z.amax(1, True) + (z - z.amax(1, True)).exp().sum(1, True).log()),
+        lambda z: z,
+    ),
     "several heads": (
         lambda z: torch.cat([z.softmax(1), torch.sigmoid(z)], 1),
         lambda z: torch.cat([z, z], 1),
@@ -823,6 +880,14 @@ PROBABILITIES: dict[str, tuple[Function, Function]] = {
         for name, end in {
             "log of a shifted one": lambda z: (1 + z.sigmoid()).log(),
             "padded": lambda z: F.pad(z.sigmoid(), (1, 0)),
+            "variance": lambda z: z.sigmoid() * (1 - z.sigmoid()),
+            "shares of sigmoids": lambda z: z.sigmoid() / z.sigmoid().sum(1, keepdim=True),
+            "p - (1 - p)": lambda z: z.sigmoid() - (1 - z.sigmoid()),
+            "log of two sigmoids": lambda z: F.logsigmoid(z)[:, 0] - F.logsigmoid(z)[:, 1],
+            "log of another softmax": lambda z: (
+                z.softmax(1)[:, 0].log() - (2 * z).softmax(1)[:, 1].log()
+            ),
+            "other weights": lambda z: 2 * z.softmax(1)[:, 0].log() - z.softmax(1)[:, 1].log(),
             "beside another": lambda z: torch.cat([z.sigmoid(), z], 1),
         }.items()
     },

@@ -19,7 +19,7 @@ from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
 LINEAR = CONVOLUTIONS | TRANSPOSED | {"linear"}
-_AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
+AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
 _CLAMPS = frozenset({"relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"})
 """What a gate is written with: ``relu6(z + 3) / 6`` is read as a whole."""
 
@@ -51,7 +51,7 @@ def fold_affine(
             model, and made without where that does not hold.
         kept: operations whose own values have to stay.
     """
-    if name_of(node) not in _AFFINE:
+    if name_of(node) not in AFFINE:
         return
     for operand in node.all_input_nodes:
         linear, views = _before_views(operand) if batched else (operand, [])
@@ -60,7 +60,7 @@ def fold_affine(
         if any(each in kept or len(each.users) != 1 for each in (linear, *views)):
             continue
         weight = constants(arguments(linear)["weight"])
-        parts = _scale_and_shift(graph, node, operand) if weight is not None else None
+        parts = scale_and_shift(graph, node, operand) if weight is not None else None
         if parts is not None:
             parts = _carried(graph, node, parts, views, constants)
         if weight is None or parts is None:
@@ -175,14 +175,14 @@ def _stays(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
         readers |= {name_of(reader) for reader in relu.users} & _CLAMPS  # a clamp in two calls
     scale, shift = parts
     is_factor = shift == 0 and isinstance(scale, (int, float)) and scale > 0
-    return bool(readers & _CLAMPS) or (is_factor and not readers & _AFFINE)
+    return bool(readers & _CLAMPS) or (is_factor and not readers & AFFINE)
 
 
 def _is_negative_factor(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
     """Whether ``node`` multiplies by a negative number, and its readers neither scale nor shift."""
     scale, shift = parts
     is_factor = shift == 0 and isinstance(scale, (int, float)) and scale < 0
-    return is_factor and scale != -1 and _AFFINE.isdisjoint(map(name_of, node.users))
+    return is_factor and scale != -1 and AFFINE.isdisjoint(map(name_of, node.users))
 
 
 def _sign_apart(graph: fx.Graph, node: fx.Node, linear: fx.Node) -> fx.Node:
@@ -194,7 +194,7 @@ def _sign_apart(graph: fx.Graph, node: fx.Node, linear: fx.Node) -> fx.Node:
     return negation
 
 
-def _scale_and_shift(
+def scale_and_shift(
     graph: fx.Graph, node: fx.Node, linear: fx.Node
 ) -> tuple[Factor, Factor] | None:
     """``s`` and ``t`` of ``node = s · linear + t``; None for anything else."""
@@ -256,13 +256,31 @@ def _einsum_names(form: str) -> tuple[str, str]:
 def _fits(
     constant: fx.Node, linear: fx.Node, weight: Tensor, constants: Constants, batched: bool
 ) -> bool:
-    """Whether a constant has one value for each unit, and the precision of the weight."""
+    """Whether a constant has one value for each unit of the output, and the precision of the weight."""
+    if name_of(linear) == "product" and ELLIPSIS in arguments(linear)["form"].split("->")[0]:
+        return False  # what the weight has behind an ellipsis is not known
+    return fits_units(constant, _units(linear, weight.shape), weight, constants, batched)
+
+
+def fits_units(
+    constant: fx.Node,
+    units: tuple[int, ...],
+    weight: Tensor,
+    constants: Constants,
+    batched: bool,
+) -> bool:
+    """Whether a constant has one value for each unit, and the precision of the weight.
+
+    Args:
+        constant: the constant.
+        units: the last sizes of a value, ones where all entries belong to one unit.
+        weight: the weight that is to take the constant.
+        constants: the values that depend on parameters alone.
+        batched: whether the constant may have more dimensions, of size one.
+    """
     value = constants(constant)
     if value is None or torch.result_type(weight, value) != weight.dtype:
         return False
-    if name_of(linear) == "product" and ELLIPSIS in arguments(linear)["form"].split("->")[0]:
-        return False  # what the weight has behind an ellipsis is not known
-    units = _units(linear, weight.shape)
     if value.dim() > len(units) and not batched:
         return False
     sizes = (*[1] * (value.dim() - len(units)), *units)[-value.dim() :] if value.dim() else ()

@@ -241,20 +241,54 @@ def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return None
 
 
-def _softmax(node: fx.Node, graph: fx.Graph) -> None:
-    """``softmax(z - max(z))`` is ``softmax(z)``."""
+def _softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``softmax(z - max(z))`` is ``softmax(z)``; over ``z`` and zero it is two sigmoids."""
     b = arguments(node)
     node.args = (_without_shift(node.args[0], b["dim"]), *node.args[1:])
+    logits: Any = node.args[0]
+    if not _is(logits, "stack") or arguments(logits)["dim"] != b["dim"] or b.get("dtype"):
+        return None
+    pair = list(arguments(logits)["tensors"])
+    if len(pair) != 2 or [literal(each) for each in pair].count(0) != 1:
+        return None
+    is_log = name_of(node) in ("log_softmax", "_log_softmax")
+    function = aten.log_sigmoid if is_log else aten.sigmoid
+    place = 0 if literal(pair[1]) == 0 else 1
+    negated = call_like(graph, node, aten.neg, pair[place])
+    pair[1 - place] = call_like(graph, node, function, negated)
+    pair[place] = call_like(graph, node, function, pair[place])
+    return call_like(graph, node, aten.stack, pair, b["dim"])
 
 
 def _log_softmax(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
-    total = _before_spreading(total)
-    if not _is(total, "logsumexp") or not is_same(arguments(total)["self"], logits):
-        return None
-    dim = _kept_dim(total)
-    if dim is None:
+    summed, dim = _logsumexp(total)
+    if dim is None or not is_same(summed, logits):
         return None
     return call_like(graph, node, aten.log_softmax, _without_shift(logits, dim), dim)
+
+
+def _logsumexp(total: Any) -> tuple[Any, int | None]:
+    """``z`` and the one dimension of ``logsumexp(z)``, also where its exponentials are written out.
+
+    ``max(z) + log(sum(exp(z - max(z))))`` is that of ``z``.
+    """
+    total = _before_spreading(total)
+    if _is(total, "logsumexp"):
+        return arguments(total)["self"], _kept_dim(total)
+    if _is(total, "log"):
+        sum_of = _without_safety(total.args[0])
+        exponentials: Any = arguments(sum_of)["self"] if _is(sum_of, "sum") else None
+        if _is(exponentials, "exp"):
+            return exponentials.args[0], _kept_dim(sum_of)
+    if _is(total, "add") and arguments(total)["alpha"] == 1:
+        pair = arguments(total)["self"], arguments(total)["other"]
+        for shift, rest in (pair, pair[::-1]):
+            shifted, dim = _logsumexp(rest)
+            if dim is not None and _is(shifted, "sub"):
+                b = arguments(shifted)
+                if is_same(_before_spreading(b["other"]), _before_spreading(shift)):
+                    return b["self"], dim
+    return None, None
 
 
 def _without_shift(logits: Any, dim: Any) -> Any:

@@ -202,6 +202,14 @@ def _fill(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     replace_by(node, call_like(graph, node, packet, *operands))
 
 
+def _lerp(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``a + w (b - a)``."""
+    b = arguments(node)
+    difference = call_like(graph, node, aten.sub, b["end"], b["self"])
+    step = call_like(graph, node, aten.mul, difference, b["weight"])
+    replace_by(node, call_like(graph, node, aten.add, b["self"], step))
+
+
 def _constant_pad(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
     replace_by(node, call_like(graph, node, aten.pad, b["self"], b["pad"], "constant", b["value"]))
@@ -373,6 +381,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "max_pool2d": _max_pool,
     "max_pool3d": _max_pool,
     "constant_pad_nd": _constant_pad,
+    "lerp": _lerp,
     "copy": _copy,
     "fill": _fill,
     "reflection_pad1d": _mode_pad("reflect"),

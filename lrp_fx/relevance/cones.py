@@ -13,7 +13,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, as_tuple, name_of, packet_of
-from lrp_fx.literals import literal
+from lrp_fx.literals import equal_calls, literal
 from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
 from lrp_fx.relevance.operation import operation_of
@@ -63,10 +63,7 @@ class Cones:
 
     def __init__(self, graph: fx.Graph, dynamic: Callable[[Any], bool]) -> None:
         self._dynamic = dynamic
-        self._first: dict[fx.Node, fx.Node] = {}
-        calls: dict[Any, fx.Node] = {}
-        for node in graph.nodes:
-            self._first[node] = calls.setdefault(self._call(node), node)
+        self._first = equal_calls(graph)
         self._place = {node: place for place, node in enumerate(graph.nodes)}
         self._made: dict[fx.Node, dict[fx.Node, bool | None]] = {}
         self._functions: dict[fx.Node, dict[fx.Node, bool | None]] = {}
@@ -82,15 +79,6 @@ class Cones:
     def first(self, node: fx.Node) -> fx.Node:
         """Of equal calls, which compute one value, the first."""
         return self._first[node]
-
-    def _call(self, node: fx.Node) -> Any:
-        """What a node computes, of which kind and of what; the node itself where nobody can tell."""
-        if node.op == "get_attr":
-            return node.op, node.target
-        if packet_of(node.target) is None and name_of(node) != "getitem":
-            return node
-        key = (node.target, str(fx.map_arg((node.args, node.kwargs), lambda n: self._first[n])))
-        return key if node.op == "call_function" else node
 
     def sources(self, node: fx.Node) -> Iterator[fx.Node]:
         """The values that a node is made of, entry by entry: of a part also the whole."""
@@ -131,7 +119,10 @@ class Cones:
             if current in found:
                 waiting.pop()
                 continue
-            operands = self._moving(current) if known_operation(current) else []
+            window = self._window(current) if known_operation is _is_made else None
+            operands = [] if window is None else [window]
+            if window is None and known_operation(current):
+                operands = self._moving(current)
             is_before = any(self._place[o] < self._place[source] for o in operands)
             if not operands or is_before or any(found.get(o, True) is None for o in operands):
                 found[current] = None
@@ -139,9 +130,28 @@ class Cones:
                 waiting.append(missing[0])
                 continue
             else:
-                found[current] = _reduces(current) or all(found[o] for o in operands)
+                reduces = window is not None or _reduces(current)
+                found[current] = reduces or all(found[o] for o in operands)
             waiting.pop()
         return found[node]
+
+    def _window(self, node: fx.Node) -> fx.Node | None:
+        """The padded value of which a node sums shifted slices: a window, without an operation."""
+        if name_of(node) not in ("add", "sum", "mean"):
+            return None
+        slices, waiting = set(), self._moving(node)
+        while waiting:
+            current = waiting.pop()
+            if name_of(current) in ("add", "stack", "unsqueeze"):
+                waiting += self._moving(current)
+            elif name_of(current) in ("slice", "narrow") and arguments(current)["dim"] != 0:
+                slices.add(current)
+            else:
+                return None
+        wholes = {self._first[each.all_input_nodes[0]] for each in slices}
+        (whole,) = wholes if len(wholes) == 1 else (None,)
+        is_window = len(slices) > 1 and whole is not None and name_of(whole) == "pad"
+        return whole if is_window else None
 
     def _moving(self, node: fx.Node) -> list[fx.Node]:
         """The operands that hold values made of the inputs, not indices, shapes or constants."""

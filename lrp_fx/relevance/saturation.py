@@ -211,6 +211,8 @@ def _of_two(
         moving = first if dynamic(a) else second
         if name == "div" and dynamic(b):
             moving = second.reciprocal()
+        if _is_negative(b if dynamic(a) else a):
+            moving = moving.mapped(lambda x: -x)
         return moving if moving.is_half_line else ANYTHING
     if name == "add":
         whole = Range(*(getattr(first, e) + getattr(second, e) for e in ("low", "high", "rest")))
@@ -223,6 +225,20 @@ def _of_two(
     if first.is_half_line and is_sum_of(b, a):
         return _UNIT
     return _BOTH if _is_softsign(a, b) else ANYTHING
+
+
+def _is_negative(constant: Any) -> bool:
+    """Whether a constant is written as a negative one: ``-exp(a)``, the decay of a state space."""
+    negative = False
+    while isinstance(constant, fx.Node):
+        form = affine(constant)
+        if form is not None and form.shift == 0 and form.scale:
+            negative, constant = negative != (form.scale < 0), form.operand
+        elif name_of(constant) in ROUTING:
+            constant = constant.args[0]
+        else:
+            break
+    return negative and name_of(constant) in ("exp", "softplus", "abs", "square", "sigmoid")
 
 
 def _is_softsign(value: Any, divisor: Any) -> bool:

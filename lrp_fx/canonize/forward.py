@@ -1,0 +1,216 @@
+"""A constant scale and shift of each unit before a linear operation: part of its weight and bias.
+
+``W (s x + t) + b`` is ``(s W) x + (W t + b)``: a batch norm, also one that is frozen or written out. Two
+kinds of scales and shifts stay what they are. Those of the model's input are preprocessing: they pass
+everything on, and the bounds of the input are carried through them. Those of a norm over a sample's own
+values, such as a layer norm, belong to that norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from torch import fx
+
+from lrp_fx.analysis import analyse
+from lrp_fx.aten import arguments, as_tuple, aten, name_of
+from lrp_fx.canonize.affine import (
+    AFFINE,
+    CONVOLUTIONS,
+    Factor,
+    fits_units,
+    scale_and_shift,
+    set_parameters,
+)
+from lrp_fx.canonize.graphs import Constants, call_like, depends_on_inputs
+from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.relevance.cones import Cones
+
+TAKING = CONVOLUTIONS | {"linear"}
+"""What may take them: behind a transposed convolution a shift differs from entry to entry."""
+Parts = tuple[Factor, Factor]
+"""``s`` and ``t``."""
+OfNorm = Callable[[fx.Graph, fx.Node], tuple[fx.Node, fx.Node]]
+_NORMS = frozenset(["layer_norm", "rms_norm", "group_norm", "instance_norm"])
+
+
+def fold_forward(
+    graph: fx.Graph,
+    constants: Constants,
+    linear: fx.Node,
+    of_norm: OfNorm,
+    stays: Callable[[fx.Node], bool],
+    *,
+    dense: bool,
+    kept: frozenset[fx.Node],
+) -> None:
+    """Fold what scales and shifts the input of a linear operation into it, where that is exact.
+
+    It is where nobody else reads the input and no zero padding comes between: a zero is not what a
+    shift would make of a zero. A number that only scales changes no rule's shares and stays.
+
+    Args:
+        graph: the graph to edit.
+        constants: the values that depend on parameters alone.
+        linear: a convolution or linear layer.
+        of_norm: writes the scale and shift of a batch norm.
+        stays: whether a value is one whose scale and shift stay (see :func:`what_stays`).
+        dense: linear layers have values of (N, C), so that a batch norm's channels are their units;
+            and constants may have leading dimensions of size one more than a unit has.
+        kept: nodes whose values have to stay.
+    """
+    steps, source = _steps(linear, constants, dense, kept)
+    if not steps or source in kept or stays(source):
+        return
+    with graph.inserting_before(linear):
+        parts = [_parts(graph, step, linear, of_norm) for step in steps]
+    if not any(_changes_shares(each) for each in parts):
+        return
+    for step, each in zip(steps, parts, strict=True):
+        if each is None or not _fits(each, linear, constants, dense):
+            return
+        _fold(graph, constants, linear, step, each)
+
+
+def may_vanish(node: fx.Node) -> bool:
+    """Whether a node is a norm, or pads, scales or shifts what a convolution or linear layer reads."""
+    if name_of(node) == "batch_norm":
+        return True
+    readers = {name_of(reader) for reader in node.users}
+    return not readers.isdisjoint(TAKING) and (name_of(node) == "pad" or _scaled(node) is not None)
+
+
+def what_stays(graph: fx.Graph) -> Callable[[fx.Node], bool]:
+    """Tells of a value of the graph whether its scale and shift stay beside it."""
+
+    @cache
+    def facts() -> tuple[Callable[[object], bool], Callable[[object], bool], Cones]:
+        analysis = analyse(graph, (node for node in graph.nodes if node.op == "placeholder"))
+        return analysis.is_preprocessing, analysis.is_dynamic, Cones(graph, analysis.is_dynamic)
+
+    def stays(value: fx.Node) -> bool:
+        is_preprocessing, is_dynamic, cones = facts()
+        if is_preprocessing(value):
+            return True
+        while name_of(value) in ROUTING:
+            value = value.all_input_nodes[0]
+        if name_of(value) not in ("mul", "div"):
+            return name_of(value) in _NORMS
+        first, second = arguments(value)["self"], arguments(value)["other"]
+        if not (is_dynamic(first) and is_dynamic(second)):
+            return False
+        return any(
+            cones.reduces(one, source)
+            for one, other in ((first, second), (second, first))
+            for source in cones.sources(other)
+        )
+
+    return stays
+
+
+def _steps(
+    linear: fx.Node, constants: Constants, dense: bool, kept: frozenset[fx.Node]
+) -> tuple[list[fx.Node], fx.Node]:
+    """The scales and shifts that make the input of a linear operation, last first, and of what."""
+    steps: list[fx.Node] = []
+    value = arguments(linear)["input"]
+    if not _takes_shifts(linear, constants):
+        return steps, value
+    while len(value.users) == 1 and value not in kept:
+        operand = _scaled(value)
+        is_norm_of_places = name_of(value) == "batch_norm" and name_of(linear) == "linear"
+        if operand is None or (is_norm_of_places and not dense):
+            break
+        steps.append(value)
+        value = operand
+    return steps, value
+
+
+def _takes_shifts(linear: fx.Node, constants: Constants) -> bool:
+    """Whether a shift of a unit of the input shifts all entries of each unit of the output alike."""
+    bound = arguments(linear)
+    weight = constants(bound["weight"])
+    if weight is None or bound["weight"] is bound["input"]:
+        return False
+    if name_of(linear) == "linear":
+        return True
+    is_depthwise = weight.shape[1] == 1 and bound["groups"] == weight.shape[0]
+    no_padding = not any(as_tuple(bound["padding"], 1))
+    return no_padding and (bound["groups"] == 1 or is_depthwise)
+
+
+def _scaled(node: fx.Node) -> fx.Node | None:
+    """What a batch norm, or a constant, scales or shifts; None for any other node."""
+    if name_of(node) == "batch_norm":
+        operand: fx.Node = arguments(node)["input"]
+        return operand if depends_on_inputs(operand) else None
+    if name_of(node) not in AFFINE:
+        return None
+    moving = [operand for operand in node.all_input_nodes if depends_on_inputs(operand)]
+    return moving[0] if len(moving) == 1 else None
+
+
+def _parts(graph: fx.Graph, step: fx.Node, linear: fx.Node, of_norm: OfNorm) -> Parts | None:
+    """The scale and shift of a step; a batch norm's, which are vectors, in the form of its values."""
+    if name_of(step) != "batch_norm":
+        operand = _scaled(step)
+        return None if operand is None else scale_and_shift(graph, step, operand)
+    scale, shift = of_norm(graph, step)
+    if name_of(linear) != "linear":
+        sizes = [-1] + [1] * int(name_of(linear)[-2])  # conv2d has two
+        scale, shift = (call_like(graph, linear, aten.reshape, v, sizes) for v in (scale, shift))
+    return scale, shift
+
+
+def _changes_shares(parts: Parts | None) -> bool:
+    """Whether these are more than a number by which all units are scaled."""
+    if parts is None:
+        return False
+    scale, shift = parts
+    return isinstance(scale, fx.Node) or isinstance(shift, fx.Node) or shift != 0
+
+
+def _fits(parts: Parts, linear: fx.Node, constants: Constants, dense: bool) -> bool:
+    weight = constants(arguments(linear)["weight"])
+    assert weight is not None
+    is_depthwise = name_of(linear) != "linear" and arguments(linear)["groups"] > 1
+    channels = weight.shape[0] if is_depthwise else weight.shape[1]
+    units = (channels, *[1] * (weight.dim() - 2))
+    return all(
+        fits_units(part, units, weight, constants, dense)
+        for part in parts
+        if isinstance(part, fx.Node)
+    )
+
+
+def _fold(
+    graph: fx.Graph, constants: Constants, linear: fx.Node, step: fx.Node, parts: Parts
+) -> None:
+    """Let the linear operation read what the step scales and shifts."""
+    bound = arguments(linear)
+    weight = constants.shape_of(bound["weight"])
+    assert weight is not None
+    depthwise = len(weight) > 2 and bound["groups"] > 1
+    ones = [1] * (len(weight) - 2)
+    shape = [-1, 1, *ones] if depthwise else [1, -1, *ones]
+    with graph.inserting_before(linear):
+        scale, shift = (
+            call_like(graph, linear, aten.reshape, part, shape)
+            if isinstance(part, fx.Node)
+            else part
+            for part in parts
+        )
+        if shift != 0:
+            shifted = call_like(graph, linear, aten.mul, bound["weight"], shift)
+            bias = call_like(graph, linear, aten.sum, shifted, list(range(1, len(weight))))
+            if bound["bias"] is not None:
+                bias = call_like(graph, linear, aten.add, bias, bound["bias"])
+            bound["bias"] = bias
+        if scale != 1:
+            bound["weight"] = call_like(graph, linear, aten.mul, bound["weight"], scale)
+    bound["input"] = _scaled(step)
+    set_parameters(linear, bound, bound["weight"], bound["bias"])
+    known = linear.meta.get("merged_into_input", ())
+    linear.meta["merged_into_input"] = known + step.meta.get("module_calls", ())
+    graph.erase_node(step)

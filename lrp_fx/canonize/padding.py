@@ -1,0 +1,53 @@
+"""Zero padding by itself before a convolution: the convolution's own.
+
+Rules that look at weights alone would count the zeros of a pad of its own as inputs.
+"""
+
+from __future__ import annotations
+
+from torch import fx
+
+from lrp_fx.aten import arguments, as_tuple, name_of
+from lrp_fx.canonize.affine import CONVOLUTIONS
+from lrp_fx.literals import literal
+
+
+def fold_padding(convolution: fx.Node, kept: frozenset[fx.Node]) -> None:
+    """Let a convolution pad what a pad before it does, where that adds as many zeros at both sides.
+
+    Args:
+        convolution: may be such a convolution.
+        kept: nodes whose values have to stay.
+    """
+    if name_of(convolution) not in CONVOLUTIONS:
+        return
+    bound = arguments(convolution)
+    pad = bound["input"]
+    if name_of(pad) != "pad" or pad in kept:
+        return
+    added = _zeros(pad, int(name_of(convolution)[-2]))  # conv2d has two dimensions
+    if added is None:
+        return
+    own = as_tuple(bound["padding"], len(added))
+    bound["input"] = arguments(pad)["self"]
+    bound["padding"] = [a + b for a, b in zip(own, added, strict=True)]
+    convolution.args, convolution.kwargs = tuple(bound.values()), {}
+    for key in ("module_calls", "merged_calls"):
+        known = convolution.meta.get("merged_into_input", ())
+        convolution.meta["merged_into_input"] = known + pad.meta.get(key, ())
+
+
+def _zeros(pad: fx.Node, dims: int) -> list[int] | None:
+    """The number of zeros at both sides of each of so many last dimensions; None for any other pad."""
+    bound = arguments(pad)
+    sizes = bound["pad"]
+    is_zero = bound["mode"] == "constant" and literal(bound["value"] or 0) == 0
+    if not is_zero or not isinstance(sizes, (list, tuple)):
+        return None
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        return None
+    pairs = [(sizes[i], sizes[i + 1]) for i in range(0, len(sizes), 2)]
+    if any(low != high for low, high in pairs) or any(low for low, _ in pairs[dims:]):
+        return None
+    found = [low for low, _ in pairs[:dims]]
+    return [*[0] * (dims - len(found)), *found[::-1]]  # a pad counts from the last dimension
