@@ -2,9 +2,10 @@
 
 Each value has a range, found by one walk along the graph: the two ends that it never passes, and its
 value at rest, where the argument behind its affine maps is zero. A gate is a value with two finite
-ends, one of them zero, that is at rest strictly between them: ``sigmoid(z)``, ``1 - sigmoid(z)``,
-``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``, ``1 / (1 + exp(-z))``. A tanh has no end at zero, and a
-plain ``relu6(z)`` rests at an end: it is an activation.
+ends of one sign, of which one may be zero, that is at rest strictly between them: ``sigmoid(z)``,
+``1 - sigmoid(z)``, ``1 + sigmoid(z)``, ``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``,
+``1 / (1 + exp(-z))``. A tanh has both signs, and a plain ``relu6(z)`` rests at an end: it is an
+activation.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Range:
 
     @property
     def is_gate(self) -> bool:
-        """Whether the value saturates at zero and at one other number."""
-        nearest = min(abs(self.low), abs(self.high))
-        return self.is_saturating and nearest <= _TOUCHES * (self.high - self.low)
+        """Whether the value saturates at both ends, and never changes its sign."""
+        touches = _TOUCHES * (self.high - self.low) if self.is_saturating else 0
+        return self.is_saturating and (self.low >= -touches or self.high <= touches)
 
     @property
     def is_half_line(self) -> bool:
@@ -220,7 +221,7 @@ def _of_two(
             return ANYTHING
         corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
         return Range(min(corners), max(corners), first.rest * second.rest)
-    if first.is_half_line and is_sum_of(b, a):
+    if first.is_half_line and _is_sum_of(b, a):
         return _UNIT
     return _BOTH if _is_softsign(a, b) else ANYTHING
 
@@ -233,7 +234,7 @@ def _is_softsign(value: Any, divisor: Any) -> bool:
     return is_same(form.operand.args[0], value)
 
 
-def is_sum_of(divisor: Any, value: Any) -> bool:
+def _is_sum_of(divisor: Any, value: Any) -> bool:
     """Whether a divisor is ``sum(value)`` or ``sum(|value|)``.
 
     Re-arrangements and numbers added for safety are aside, and equal calls are one value.
@@ -269,4 +270,4 @@ def behind_views(node: Any) -> Any:
     return node
 
 
-__all__ = ["ANYTHING", "Range", "behind_views", "is_sum_of", "ranges"]
+__all__ = ["ANYTHING", "Range", "behind_views", "ranges"]
