@@ -777,6 +777,42 @@ EXPERTS.also(
     },
 )
 
+# --- weighted sums --------------------------------------------------------------------------------
+
+WEIGHTED = "weighted sums"
+
+
+def _weighed(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (N, T, 1), and what they weight (N, T, D)."""
+    return m.weigh(m.score(x)), m.value(x)
+
+
+def _weighted(write: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(*_weighed(m, x))
+
+
+WEIGHTED_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "matmul": lambda w, h: (w.mT @ h).squeeze(1),
+    "matmul, values first": lambda w, h: (h.mT @ w).squeeze(-1),
+    "bmm": lambda w, h: torch.bmm(w.transpose(1, 2), h)[:, 0],
+    "einsum": lambda w, h: torch.einsum("nto,ntd->nd", w, h),
+    "einsum of three indices": lambda w, h: torch.einsum("nt,ntd->nd", w.squeeze(-1), h),
+    "mean times n": lambda w, h: (h * w).mean(1) * TOKENS,
+    "one by one": lambda w, h: sum(w[:, t] * h[:, t] for t in range(TOKENS)),  # type: ignore[misc]
+    "transposed": lambda w, h: (w.squeeze(-1).unsqueeze(1) * h.mT).sum(-1),
+    "masked": lambda w, h: w.masked_fill(torch.zeros(TOKENS, 1, dtype=torch.bool), 0).mT.matmul(h)[
+        :, 0
+    ],
+}
+for _name, _make in {"softmax": lambda: nn.Softmax(1), "sigmoid": nn.Sigmoid}.items():
+    meaning(
+        f"sum weighted by a {_name}",
+        "tokens",
+        lambda d, make=_make: Parts(score=nn.Linear(d, 1), weigh=make(), value=nn.Linear(d, d)),
+        _weighted(lambda w, h: (w * h).sum(1)),
+        result="vector",
+    ).also(WEIGHTED, **{k: _weighted(f) for k, f in WEIGHTED_SUMS.items()})
+
 # --- products -------------------------------------------------------------------------------------
 
 PRODUCT = "products re-associated, commuted"
@@ -917,6 +953,61 @@ for _space in ("vector", "tokens", "image"):
     meaning(f"difference in {_space}", _space, _nothing, lambda m, a, b: a - b, operands=2).also(
         SUM, **{k: lambda m, a, b, f=f: f(a, b) for k, f in DIFFERENCES.items()}
     )
+
+# --- a value and its products ---------------------------------------------------------------------
+
+MODULATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "y + y g": lambda y, g: y + y * g,
+    "y + g y": lambda y, g: y + g * y,
+    "y g + y": lambda y, g: y * g + y,
+    "(1 + g) y": lambda y, g: (1 + g) * y,
+    "(g + 1) y": lambda y, g: g.add(1).mul(y),
+    "addcmul": lambda y, g: torch.addcmul(y, y, g),
+    "in place": lambda y, g: y.clone().mul_(1 + g),
+    "augmented": lambda y, g: _augmented(y, y * g, torch.zeros_like(y)),
+    "y + y g / 2 * 2": lambda y, g: y + y * g / 2 * 2,
+    "2 y - y (1 - g)": lambda y, g: 2 * y - y * (1 - g),
+    "negative subtracted": lambda y, g: y - y * -g,
+    "y (2 - (1 - g))": lambda y, g: y * (2 - (1 - g)),
+}
+MODULATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gate": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "layer": nn.Identity,
+}
+for _name, _make in MODULATIONS.items():
+    meaning(
+        f"residual {_name}",
+        "features",
+        lambda d, make=_make: Parts(a=nn.Linear(d, d), z=nn.Linear(d, d), act=make()),
+        lambda m, x: m.a(x) * (1 + m.act(m.z(x))),
+    ).also(
+        GATE if _name == "gate" else PRODUCT,
+        **{name: lambda m, x, f=f: f(m.a(x), m.act(m.z(x))) for name, f in MODULATED.items()},
+    )
+FILM = meaning(
+    "scale and shift by a condition",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), z=nn.Linear(d, 2 * d), act=nn.SiLU()),
+    lambda m, x: (lambda y, s: y * (1 + s[0]) + s[1])(m.a(x), m.act(m.z(x)).chunk(2, -1)),
+)
+
+
+def _film(write: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(m.a(x), *m.act(m.z(x)).chunk(2, -1))
+
+
+FILM.also(
+    PRODUCT,
+    **{
+        "y + y g + b": _film(lambda y, g, b: y + y * g + b),
+        "y + (b + g y)": _film(lambda y, g, b: y + (b + g * y)),
+        "b + y + y g": _film(lambda y, g, b: b + y + y * g),
+        "addcmul": _film(lambda y, g, b: torch.addcmul(b, y, 1 + g)),
+        "two addcmul": _film(lambda y, g, b: torch.addcmul(y, y, g).add(b)),
+    },
+)
 
 # --- pooling --------------------------------------------------------------------------------------
 
@@ -1076,6 +1167,23 @@ ATTEND.also(
         ),
         "bmm": _by_heads(_flat_bmm),
         "transposed": _by_heads(lambda q, k, v: (v.mT @ ((k @ q.mT) * _scale(q)).softmax(-2)).mT),
+        "added up": _by_heads(
+            lambda q, k, v: (
+                (((q * _scale(q)).unsqueeze(-2) * k.unsqueeze(-3)).sum(-1)).softmax(-1)[..., None]
+                * v.unsqueeze(-3)
+            ).sum(-2)
+        ),
+        "values added up": _by_heads(
+            lambda q, k, v: (
+                (v.unsqueeze(2) * ((q @ k.mT) * _scale(q)).softmax(-1).unsqueeze(-1)).mean(3)
+                * TOKENS
+            )
+        ),
+        "scores added up": _by_heads(
+            lambda q, k, v: (
+                (k.unsqueeze(-3) * q.unsqueeze(-2)).sum(-1).mul(_scale(q)).softmax(-1) @ v
+            )
+        ),
         "dropout between": _by_heads(
             lambda q, k, v: F.dropout(((q @ k.mT) * _scale(q)).softmax(-1), 0.1, False) @ v
         ),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from torch import fx
 
 from lrp_fx.canonize.batch_norm import fold_batch_norm
+from lrp_fx.canonize.common_factor import collect_factors
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
@@ -54,6 +55,7 @@ def canonize(
     graph = result.module.graph
     write_out(graph)
     one_vocabulary(graph, result.module)
+    collect_factors(graph)
     name_products(graph, result.module, explained)
     one_spelling(graph)
     remove_unused(graph)
