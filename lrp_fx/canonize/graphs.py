@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.aten import Packet, name_of
-from lrp_fx.capture import Captured, module_path
+from lrp_fx.capture import EXAMPLE, Captured, module_path
 from lrp_fx.sources import with_source
 
 
@@ -90,6 +90,13 @@ class Constants:
             return node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception:  # nobody can tell
             return None
+
+
+class Shapes(Constants):
+    """Of every value that can be computed without data, its shape for the arguments that were read."""
+
+    def _computed(self, node: fx.Node) -> Any:
+        return node.meta.get(EXAMPLE) if node.op == "placeholder" else super()._computed(node)
 
 
 def depends_on_inputs(node: fx.Node) -> bool:

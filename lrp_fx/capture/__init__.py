@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from lrp_fx.capture.captured import TENSOR, Arguments, Call, Captured, Way, module_path, where
+from lrp_fx.capture.captured import (
+    EXAMPLE,
+    TENSOR,
+    Arguments,
+    Call,
+    Captured,
+    Way,
+    module_path,
+    where,
+)
 from lrp_fx.capture.copying import named_tensors
 from lrp_fx.capture.model_state import ModelState, Signature
 from lrp_fx.capture.reading import REORDERED, WAYS, read, reproduces
 from lrp_fx.capture.running import SAME_KERNELS, run_model
 
 __all__ = [
+    "EXAMPLE",
     "REORDERED",
     "SAME_KERNELS",
     "TENSOR",
