@@ -32,8 +32,8 @@ def divide_at_once(graph: fx.Graph) -> None:
 
 def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
     """Numerator and denominator, of a product with a reciprocal too."""
-    if node.op != "call_function" or name_of(node) not in ("mul", "div"):
-        return []
+    if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
+        return []  # also the arithmetic of sizes has products
     b = arguments(node)
     first, second = b["self"], b["other"]
     if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
@@ -77,7 +77,8 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
 
 
 def _is_call(value: Any, *names: str) -> bool:
-    return isinstance(value, fx.Node) and name_of(value) in names
+    is_call = isinstance(value, fx.Node) and packet_of(value.target) is not None
+    return is_call and name_of(value) in names
 
 
 def _behind_views(value: Any) -> tuple[Any, list[fx.Node]]:
