@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.analysis import analyse
@@ -49,14 +50,21 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
                 fitting = _fitting(pen, linear, data, statistic, shapes)
                 if fitting is None:
                     continue
-                value = pen(node.target, data, fitting)
-                value = pen(linear.target, value, *list(arguments(linear).values())[1:])
+                value = _again(pen, node, data, fitting)
+                value = _again(pen, linear, value, *list(arguments(linear).values())[1:])
                 for step in reversed(steps):
                     args = [value if each in dynamic else each for each in step.args]
-                    value = pen(step.target, *args)
+                    value = _again(pen, step, *args)
                 value = _by_constants(pen, value, constants, name_of(node) == "div")
             replace_by(node, value)
             break
+
+
+def _again(pen: Pen, call: fx.Node, *args: Any) -> fx.Node:
+    """The same operation of other arguments."""
+    packet = packet_of(call.target)
+    assert packet is not None
+    return pen(packet, *args)
 
 
 def _before_constants(value: fx.Node, dynamic: set[fx.Node]) -> tuple[list[fx.Node], fx.Node]:
@@ -102,7 +110,7 @@ def _fitting(
         if form == ON_THE_LEFT and len(weight) > 1:
             summed = [-2]
         elif (form == ON_THE_RIGHT and len(weight) == 1) or _drops_last(form):
-            statistic, own = pen(aten.unsqueeze, statistic, -1), (*own, 1)
+            statistic, own = pen(aten.unsqueeze, statistic, -1), torch.Size([*own, 1])
             summed = [-1]
         elif form == ON_THE_RIGHT:
             summed = [-1]

@@ -9,7 +9,7 @@ from torch import fx
 from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import call_like, replace_by
 from lrp_fx.canonize.spellings import dim_of_sum, without_safety, without_shift
-from lrp_fx.literals import is_same
+from lrp_fx.literals import affine, is_same
 from lrp_fx.relevance.adjoints import ROUTING
 
 _CONTRACTIONS = frozenset(["matmul", "mm", "bmm", "einsum"])
@@ -40,11 +40,13 @@ def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
         return []
     if name_of(node) == "div":
         return [(first, second)] if b.get("rounding_mode") is None else []
-    return [
-        (over, under.args[0])  # type: ignore[misc]
-        for over, under in ((first, second), (second, first))
-        if _is_call(under, "reciprocal")
-    ]
+    found: list[tuple[fx.Node, fx.Node]] = []
+    for over, under in ((first, second), (second, first)):
+        form = affine(under)
+        one = form.operand if form is not None and (form.scale, form.shift) == (1, 0) else under
+        if _is_call(one, "reciprocal"):
+            found.append((over, one.args[0]))  # type: ignore[arg-type]
+    return found
 
 
 def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> fx.Node | None:
