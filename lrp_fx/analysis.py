@@ -12,6 +12,7 @@ from torch import fx
 from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.relevance import has_weights, operation_of
 from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
+from lrp_fx.relevance.attention import SOFTMAXES
 from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.factors import count_factors
 from lrp_fx.relevance.operation import Counts
@@ -93,7 +94,8 @@ class Analysis:
         preprocessing: dynamic values reached from the inputs by routing and constant affine
             operations alone.
         constant: nodes that depend on parameters and literals only.
-        products: of each product of two dynamic values, how many factors its sides hold.
+        products: of each product and matrix product of two dynamic values, how many factors its
+            sides hold.
         categorical: dynamic values that only choose rows of constant tables.
         places: nodes that say where dynamic values are, not what they are; relevance ends there.
     """
@@ -119,7 +121,7 @@ class Analysis:
         return node in self.preprocessing
 
     def counts(self, product: fx.Node) -> Counts:
-        """Of a product of two dynamic values, how many factors each side holds."""
+        """Of a product or matrix product of two dynamic values, how many factors each side holds."""
         return self.products[product]
 
     def is_categorical(self, node: Any) -> bool:
@@ -141,6 +143,14 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
         if node.op == "call_function" and name_of(node) != "getitem" and operation_of(node) is None
     }
     return _analysed(graph, inputs, frozenset(undescribed)) if undescribed else facts
+
+
+def has_attention(graph: fx.Graph) -> bool:
+    """Whether queries and keys weight values in the graph, fused or written out."""
+    if not any(name_of(node) in SOFTMAXES for node in graph.nodes):
+        return False
+    facts = analyse(graph, (node for node in graph.nodes if node.op == "placeholder"))
+    return any(counts.is_attention for counts in facts.products.values())
 
 
 def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]) -> Analysis:

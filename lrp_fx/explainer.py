@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from lrp_fx.analysis import has_attention
 from lrp_fx.canonize import canonize
 from lrp_fx.canonize.forward import may_vanish
 from lrp_fx.canonize.products import has_given_factors
@@ -41,7 +42,6 @@ from lrp_fx.outputs import candidates, explained_result
 from lrp_fx.plan import Plan, make_plan
 from lrp_fx.probabilities import explained_output
 from lrp_fx.program import Program
-from lrp_fx.relevance.bilinear import has_attention
 from lrp_fx.rewrite import rewrite
 
 KEPT = 16

@@ -392,7 +392,8 @@ class Half(Rule):
 
     A product of n activations is one product whatever its bracketing: 1/n to each factor, gates and
     statistics too where a composite assigns the rule. Through a matrix product ``O = A B`` it is
-    ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat et al. 2024, Prop. 3.3).
+    ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat et al. 2024, Prop. 3.3); beside a gate that
+    is no attention, all goes to the value.
     """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER
@@ -408,8 +409,11 @@ class PairwiseHalf(Rule):
     """Gates and statistics get nothing; two signals of a product of two get half each.
 
     AttnLRP's rule as published (Achtibat et al. 2024, Prop. 3.3). For three factors and more it depends
-    on the bracketing: of ``(x1 x2) x3`` a quarter, a quarter and a half.
+    on the bracketing: of ``(x1 x2) x3`` a quarter, a quarter and a half. A matrix product gives half to
+    each operand, gates too.
     """
+
+    stabilizer: Stabilizer = DEFAULT_STABILIZER
 
 
 @dataclass(frozen=True)
@@ -445,9 +449,9 @@ class Nothing(Rule):
 
 @dataclass(frozen=True)
 class ValuePath(Rule):
-    """Of a product of two activations, all to the value and nothing to the weights (Ali et al. 2022).
+    """Weights of attention get nothing, as every other gate does (Ali et al. 2022).
 
-    The weights are the operand that comes from a softmax; where neither does, half each.
+    The values get all; of several signals, each an equal share.
     """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER

@@ -123,6 +123,7 @@ LINEAR.also(
         "bmm": lambda m, x: _bmm(m, x),
         "addmm": lambda m, x: _addmm(m, x),
         "tensordot": lambda m, x: torch.tensordot(x, m.weight, ([-1], [1])) + m.bias,
+        "entry by entry": lambda m, x: (x.unsqueeze(-2) * m.weight).sum(-1) + m.bias,
         "rows apart": lambda m, x: torch.cat(
             [F.linear(x, w, b) for w, b in zip(m.weight.chunk(2), m.bias.chunk(2), strict=True)],
             -1,
@@ -194,7 +195,6 @@ LINEAR.also(
     EXCEPT_ZERO,
     **{
         "columns apart": _columns,
-        "entry by entry": lambda m, x: (x.unsqueeze(-2) * m.weight).sum(-1) + m.bias,
     },
 )
 TWO_LINEAR = meaning(
@@ -857,6 +857,75 @@ EXPERTS.also(
     },
 )
 
+# --- weighted sums --------------------------------------------------------------------------------
+
+WEIGHTED = "weighted sums"
+
+
+def _weighed(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (N, T, 1), and what they weight (N, T, D)."""
+    return m.weigh(m.score(x)), m.value(x)
+
+
+def _weighted(write: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(*_weighed(m, x))
+
+
+WEIGHTED_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "matmul": lambda w, h: (w.mT @ h).squeeze(1),
+    "matmul, values first": lambda w, h: (h.mT @ w).squeeze(-1),
+    "bmm": lambda w, h: torch.bmm(w.transpose(1, 2), h)[:, 0],
+    "einsum": lambda w, h: torch.einsum("nto,ntd->nd", w, h),
+    "einsum of three indices": lambda w, h: torch.einsum("nt,ntd->nd", w.squeeze(-1), h),
+    "mean times n": lambda w, h: (h * w).mean(1) * TOKENS,
+    "one by one": lambda w, h: sum(w[:, t] * h[:, t] for t in range(TOKENS)),  # type: ignore[misc]
+    "transposed": lambda w, h: (w.squeeze(-1).unsqueeze(1) * h.mT).sum(-1),
+    "masked": lambda w, h: w.masked_fill(torch.zeros(TOKENS, 1, dtype=torch.bool), 0).mT.matmul(h)[
+        :, 0
+    ],
+}
+for _name, _make in {"softmax": lambda: nn.Softmax(1), "sigmoid": nn.Sigmoid}.items():
+    meaning(
+        f"sum weighted by a {_name}",
+        "tokens",
+        lambda d, make=_make: Parts(score=nn.Linear(d, 1), weigh=make(), value=nn.Linear(d, d)),
+        _weighted(lambda w, h: (w * h).sum(1)),
+        result="vector",
+    ).also(WEIGHTED, **{k: _weighted(f) for k, f in WEIGHTED_SUMS.items()})
+
+
+def _divided_behind(write: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    """Of ``exp(z)``, with the maximum taken off, and the values."""
+
+    def whole(m: Any, x: Tensor) -> Tensor:
+        z = m.score(x)
+        return write((z - z.amax(1, keepdim=True)).exp(), m.value(x))
+
+    return whole
+
+
+MEANINGS["sum weighted by a softmax"].also(
+    SOFTMAX,
+    **{
+        "divided behind the sum": lambda m, x: (lambda e, h: (e * h).sum(1) / e.sum(1))(
+            m.score(x).exp(), m.value(x)
+        ),
+        "maximum subtracted, divided behind the sum": _divided_behind(
+            lambda e, h: (h * e).sum(1, keepdim=True).squeeze(1) / e.sum(dim=1)
+        ),
+        "divided behind matmul": _divided_behind(
+            lambda e, h: (e.mT @ h / e.sum(1, keepdim=True)).squeeze(1)
+        ),
+        "divided behind bmm": _divided_behind(
+            lambda e, h: torch.bmm(e.transpose(1, 2), h).squeeze(1) / e.sum(1)
+        ),
+        "divided behind einsum": _divided_behind(
+            lambda e, h: torch.einsum("nto,ntd->nd", e, h) / (e.sum(1) + 1e-12)
+        ),
+        "times one over the sum": _divided_behind(lambda e, h: (e * h).sum(1) * (1 / e.sum(1))),
+    },
+)
+
 # --- products -------------------------------------------------------------------------------------
 
 PRODUCT = "products re-associated, commuted"
@@ -997,6 +1066,124 @@ for _space in ("vector", "tokens", "image"):
     meaning(f"difference in {_space}", _space, _nothing, lambda m, a, b: a - b, operands=2).also(
         SUM, **{k: lambda m, a, b, f=f: f(a, b) for k, f in DIFFERENCES.items()}
     )
+CROSS = meaning(
+    "weighted sum times its own value",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), weigh=nn.Linear(d, 1, bias=False)),
+    lambda m, x: (lambda y: y * m.weigh(y))(m.a(x)),
+)
+
+
+def _crossed(write: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(m.a(x), m.weigh.weight[0])
+
+
+CROSS.also(
+    PRODUCT,
+    **{
+        "sum": _crossed(lambda y, w: y * (y * w).sum(-1, keepdim=True)),
+        "weights first": _crossed(lambda y, w: (w * y).sum(-1).unsqueeze(-1) * y),
+        "mean times n": _crossed(lambda y, w: y * (y * w).mean(-1, True) * w.shape[0]),
+        "y @ w": _crossed(lambda y, w: y * (y @ w).unsqueeze(-1)),
+        "y @ column": _crossed(lambda y, w: (y @ w[:, None]) * y),
+        "einsum": _crossed(lambda y, w: y * torch.einsum("...d,d->...", y, w)[..., None]),
+        "einsum of three": _crossed(lambda y, w: torch.einsum("...i,...j,j->...i", y, y, w)),
+    },
+)
+COSINE = meaning(
+    "cosines with rows",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), rows=nn.Linear(d, d, bias=False)),
+    lambda m, x: F.linear(F.normalize(m.a(x), dim=-1), F.normalize(m.rows.weight)),
+)
+
+
+def _cosines(write: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    """Of values and rows of norm one."""
+    return lambda m, x: write(m.a(x), F.normalize(m.rows.weight))
+
+
+COSINE.also(
+    NORM,
+    **{
+        "divided behind": _cosines(lambda v, w: (v @ w.T) / v.norm(dim=-1, keepdim=True)),
+        "divided before": _cosines(lambda v, w: v / v.norm(dim=-1, keepdim=True) @ w.T),
+        "linalg": _cosines(
+            lambda v, w: F.linear(v, w) / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+        ),
+        "rsqrt behind": _cosines(
+            lambda v, w: F.linear(v, w) * v.square().sum(-1, keepdim=True).rsqrt()
+        ),
+        "scaled": _cosines(lambda v, w: 4 * (v @ w.T) / v.norm(dim=-1)[..., None] / 4),
+        "both norms behind": lambda m, x: (
+            lambda v, w: (v @ w.T) / (v.norm(dim=-1, keepdim=True) * w.norm(dim=1))
+        )(m.a(x), m.rows.weight),
+        "cosine_similarity": lambda m, x: F.cosine_similarity(
+            m.a(x).unsqueeze(-2), m.rows.weight, dim=-1
+        ),
+        "einsum": _cosines(
+            lambda v, w: torch.einsum("...d,od->...o", v, w) / v.norm(dim=-1, keepdim=True)
+        ),
+        "entry by entry": _cosines(
+            lambda v, w: (v.unsqueeze(-2) * w).sum(-1) / v.norm(dim=-1, keepdim=True)
+        ),
+    },
+)
+
+# --- a value and its products ---------------------------------------------------------------------
+
+MODULATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "y + y g": lambda y, g: y + y * g,
+    "y + g y": lambda y, g: y + g * y,
+    "y g + y": lambda y, g: y * g + y,
+    "(1 + g) y": lambda y, g: (1 + g) * y,
+    "(g + 1) y": lambda y, g: g.add(1).mul(y),
+    "addcmul": lambda y, g: torch.addcmul(y, y, g),
+    "in place": lambda y, g: y.clone().mul_(1 + g),
+    "augmented": lambda y, g: _augmented(y, y * g, torch.zeros_like(y)),
+    "y + y g / 2 * 2": lambda y, g: y + y * g / 2 * 2,
+    "2 y - y (1 - g)": lambda y, g: 2 * y - y * (1 - g),
+    "negative subtracted": lambda y, g: y - y * -g,
+    "y (2 - (1 - g))": lambda y, g: y * (2 - (1 - g)),
+}
+MODULATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gate": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "layer": nn.Identity,
+}
+for _name, _make in MODULATIONS.items():
+    meaning(
+        f"residual {_name}",
+        "features",
+        lambda d, make=_make: Parts(a=nn.Linear(d, d), z=nn.Linear(d, d), act=make()),
+        lambda m, x: m.a(x) * (1 + m.act(m.z(x))),
+    ).also(
+        GATE if _name == "gate" else PRODUCT,
+        **{name: lambda m, x, f=f: f(m.a(x), m.act(m.z(x))) for name, f in MODULATED.items()},
+    )
+FILM = meaning(
+    "scale and shift by a condition",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), z=nn.Linear(d, 2 * d), act=nn.SiLU()),
+    lambda m, x: (lambda y, s: y * (1 + s[0]) + s[1])(m.a(x), m.act(m.z(x)).chunk(2, -1)),
+)
+
+
+def _film(write: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(m.a(x), *m.act(m.z(x)).chunk(2, -1))
+
+
+FILM.also(
+    PRODUCT,
+    **{
+        "y + y g + b": _film(lambda y, g, b: y + y * g + b),
+        "y + (b + g y)": _film(lambda y, g, b: y + (b + g * y)),
+        "b + y + y g": _film(lambda y, g, b: b + y + y * g),
+        "addcmul": _film(lambda y, g, b: torch.addcmul(b, y, 1 + g)),
+        "two addcmul": _film(lambda y, g, b: torch.addcmul(y, y, g).add(b)),
+    },
+)
 
 # --- pooling --------------------------------------------------------------------------------------
 
@@ -1156,6 +1343,23 @@ ATTEND.also(
         ),
         "bmm": _by_heads(_flat_bmm),
         "transposed": _by_heads(lambda q, k, v: (v.mT @ ((k @ q.mT) * _scale(q)).softmax(-2)).mT),
+        "added up": _by_heads(
+            lambda q, k, v: (
+                (((q * _scale(q)).unsqueeze(-2) * k.unsqueeze(-3)).sum(-1)).softmax(-1)[..., None]
+                * v.unsqueeze(-3)
+            ).sum(-2)
+        ),
+        "values added up": _by_heads(
+            lambda q, k, v: (
+                (v.unsqueeze(2) * ((q @ k.mT) * _scale(q)).softmax(-1).unsqueeze(-1)).mean(3)
+                * TOKENS
+            )
+        ),
+        "scores added up": _by_heads(
+            lambda q, k, v: (
+                (k.unsqueeze(-3) * q.unsqueeze(-2)).sum(-1).mul(_scale(q)).softmax(-1) @ v
+            )
+        ),
         "dropout between": _by_heads(
             lambda q, k, v: F.dropout(((q @ k.mT) * _scale(q)).softmax(-1), 0.1, False) @ v
         ),
@@ -1167,6 +1371,21 @@ ATTEND.also(
         f"softmax by {name}": _by_heads(lambda q, k, v, f=f: f((q @ k.mT) * _scale(q)) @ v)
         for name, f in SOFTMAXES.items()
         if name != "transposed"
+    },
+)
+ATTEND.also(
+    SOFTMAX,
+    **{
+        "divided behind the values": _by_heads(
+            lambda q, k, v: (lambda e: (e @ v) / e.sum(-1, keepdim=True))(
+                ((q @ k.mT) * _scale(q)).exp()
+            )
+        ),
+        "divided behind the sum": _by_heads(
+            lambda q, k, v: (
+                lambda e: (e.unsqueeze(-1) * v.unsqueeze(2)).sum(3) / e.sum(-1).unsqueeze(-1)
+            )((q @ k.mT * _scale(q)).exp())
+        ),
     },
 )
 ATTEND.also(ATTENTION, _in_parts, **{"three linear layers": _parts_attention})

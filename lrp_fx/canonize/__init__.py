@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 from torch import fx
 
 from lrp_fx.canonize.batch_norm import fold_batch_norm
+from lrp_fx.canonize.common_factor import collect_factors
+from lrp_fx.canonize.common_norm import divide_before
+from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
@@ -42,7 +45,8 @@ def canonize(
 
     Args:
         captured: what a capture yielded.
-        fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only.
+        fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only,
+            and divide a softmax before a sum, which is exact for the dimensions that are usual.
         asked: which values somebody asks for: nothing is folded that would take their place.
         explained: how many of the inputs are explained, from the first; None for all.
 
@@ -54,8 +58,12 @@ def canonize(
     graph = result.module.graph
     write_out(graph)
     one_vocabulary(graph, result.module)
+    collect_factors(graph)
     name_products(graph, result.module, explained)
     one_spelling(graph)
+    if fold_dense:
+        divide_at_once(graph)
+    divide_before(graph, result.module)
     remove_unused(graph)
     fold_batch_norm(graph, result.module, dense=fold_dense, kept=frozenset(asked(result)))
     cut_surplus(graph)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.aten import Packet, name_of
-from lrp_fx.capture import Captured, module_path
+from lrp_fx.capture import EXAMPLE, Captured, module_path
 from lrp_fx.sources import with_source
 
 
@@ -85,11 +85,27 @@ class Constants:
         is_call = node.op == "call_function" and bool(node.all_input_nodes)
         if not is_call or any(self._known[n] is None for n in node.all_input_nodes):
             return None
-        args, kwargs = fx.map_arg((node.args, node.kwargs), self._known.__getitem__)
+        return self._called(node, *fx.map_arg((node.args, node.kwargs), self._known.__getitem__))
+
+    @staticmethod
+    def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
         try:
             return node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception:  # nobody can tell
             return None
+
+
+class Shapes(Constants):
+    """Of every value that can be computed without data, its shape for the arguments that were read."""
+
+    def _computed(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return node.meta.get(EXAMPLE)
+        makes = node.op == "call_function" and "device" in node.kwargs
+        if not makes or any(self._known[n] is None for n in node.all_input_nodes):
+            return super()._computed(node)
+        args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), self._known.__getitem__)
+        return self._called(node, args, {**kwargs, "device": "meta"})
 
 
 def depends_on_inputs(node: fx.Node) -> bool:

@@ -7,14 +7,16 @@ linear layer. What is constant may be computed from parameters or from sizes.
 
 from __future__ import annotations
 
+import math
+import string
 from collections.abc import Callable
 
 from torch import fx
 
 from lrp_fx.analysis import analyse
-from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
-from lrp_fx.canonize.graphs import replace_by, shape_of
+from lrp_fx.canonize.graphs import Shapes, replace_by, shape_of
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
 
@@ -30,7 +32,7 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
     Raises:
         UnsupportedOperationError: for an einsum of one operand that sums over an ellipsis.
     """
-    nodes = [node for node in graph.nodes if name_of(node) in _FORMS]
+    nodes = [node for node in graph.nodes if name_of(node) in _FORMS and _may_be_product(node)]
     if not nodes:
         return
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -63,6 +65,49 @@ def has_given_factors(graph: fx.Graph, explained: int) -> bool:
         elif not given.isdisjoint(sources):
             given.add(node)
     return False
+
+
+def _may_be_product(node: fx.Node) -> bool:
+    """Whether a node is a product in words, or the sum of one."""
+    if name_of(node) not in ("sum", "mean"):
+        return True
+    source = node.all_input_nodes[:1]
+    return bool(source) and packet_of(node.target) is not None and name_of(source[0]) == "mul"
+
+
+def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
+    """``(x * w).sum(dim)`` by a constant that differs along what is summed: weights, and no scale."""
+    b = arguments(node)
+    first, second = list(arguments(b["self"]).values())[:2]
+    if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
+        return None
+    data, weight = (first, second) if pen.moves(first) else (second, first)
+    sizes, own = Shapes(pen.module).shape_of(data), shape_of(weight, pen.module)
+    dims = as_tuple(b.get("dim"), 1)
+    if sizes is None or own is None or not all(isinstance(dim, int) for dim in dims):
+        return None
+    rank = max(len(sizes), len(own))
+    summed = {dim % rank - rank for dim in dims}
+    varies = {-place for place, size in enumerate(reversed(own), 1) if size != 1}
+    if not summed or not summed <= varies:
+        return None
+    spread = {dim for dim in varies if -dim <= len(sizes) and sizes[dim] == 1 and own[dim] != 1}
+    if summed & spread or len(own) > len(sizes):
+        return None
+    names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))
+    for dim in sorted(spread):  # what only the constant has: units
+        data = pen(aten.squeeze, data, dim)
+    indexed = Indexed(data, tuple(names[dim] for dim in names if dim not in spread))
+    kept = pen(aten.reshape, weight, [own[dim] for dim in sorted(varies)])
+    constant = Indexed(kept, tuple(names[dim] for dim in sorted(varies)))
+    value = contract(
+        pen, indexed, constant, tuple(names[d] for d in names if d not in summed)
+    ).value
+    if name_of(node) == "mean":
+        value = pen(aten.div, value, math.prod(own[dim] for dim in summed))
+    for dim in sorted(summed) if b.get("keepdim") else ():
+        value = pen(aten.unsqueeze, value, dim % rank)
+    return value
 
 
 def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
@@ -160,4 +205,6 @@ _FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
     "inner": _inner,
     "tensordot": _tensordot,
     "einsum": take_apart,
+    "sum": _sum_of_products,
+    "mean": _sum_of_products,
 }

@@ -194,8 +194,8 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     logits = over.args[0]
     if z is not None and is_same(z, logits):
         return call_like(graph, node, aten.sigmoid, logits)
-    under = _without_safety(under)
-    dim = _dim_of_sum(under)
+    under = without_safety(under)
+    dim = dim_of_sum(under)
     if dim is None:
         return None
     summed = arguments(under)["self"]
@@ -203,10 +203,10 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
         summed = summed.args[0]
     if not (summed is over or (_is(summed, "exp") and is_same(summed.args[0], logits))):
         return None
-    return call_like(graph, node, aten.softmax, _without_shift(logits, dim), dim)
+    return call_like(graph, node, aten.softmax, without_shift(logits, dim), dim)
 
 
-def _without_safety(divisor: Any) -> Any:
+def without_safety(divisor: Any) -> Any:
     """A divisor without the number that keeps it from zero, and not spread to another's shape."""
     divisor = _before_spreading(divisor)
     if _is(divisor, "clamp", "clamp_min"):
@@ -220,12 +220,19 @@ def _without_safety(divisor: Any) -> Any:
     return divisor
 
 
-def _dim_of_sum(value: Any) -> int | None:
-    """The one dimension of a sum that is kept, also one of absolute values as a norm."""
+def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
+    """The one dimension of a sum, also one of absolute values as a norm.
+
+    Args:
+        value: may be such a sum.
+        kept: only one that is kept, with size one.
+    """
     if _is(value, "norm", "linalg_vector_norm"):
         bound = arguments(value)
-        return _kept_dim(value) if literal(bound.get("p", bound.get("ord"))) == 1 else None
-    return _kept_dim(value) if _is(value, "sum") else None
+        is_sum = literal(bound.get("p", bound.get("ord"))) == 1
+    else:
+        is_sum = _is(value, "sum")
+    return _reduced_dim(value, kept) if is_sum else None
 
 
 def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -235,7 +242,7 @@ def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return call_like(graph, node, aten.sigmoid, source.args[0])
     if _is(source, "log_softmax", "_log_softmax"):
         b = arguments(source)
-        new = call_like(graph, node, aten.softmax, _without_shift(b["self"], b["dim"]), b["dim"])
+        new = call_like(graph, node, aten.softmax, without_shift(b["self"], b["dim"]), b["dim"])
         new.kwargs = {"dtype": b["dtype"]} if b.get("dtype") is not None else {}
         return new
     return None
@@ -244,7 +251,7 @@ def _exponential(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 def _softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``softmax(z - max(z))`` is ``softmax(z)``; over ``z`` and zero it is two sigmoids."""
     b = arguments(node)
-    node.args = (_without_shift(node.args[0], b["dim"]), *node.args[1:])
+    node.args = (without_shift(node.args[0], b["dim"]), *node.args[1:])
     logits: Any = node.args[0]
     if not _is(logits, "stack") or arguments(logits)["dim"] != b["dim"] or b.get("dtype"):
         return None
@@ -264,7 +271,7 @@ def _log_softmax(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.
     summed, dim = _logsumexp(total)
     if dim is None or not is_same(summed, logits):
         return None
-    return call_like(graph, node, aten.log_softmax, _without_shift(logits, dim), dim)
+    return call_like(graph, node, aten.log_softmax, without_shift(logits, dim), dim)
 
 
 def _logsumexp(total: Any) -> tuple[Any, int | None]:
@@ -276,7 +283,7 @@ def _logsumexp(total: Any) -> tuple[Any, int | None]:
     if _is(total, "logsumexp"):
         return arguments(total)["self"], _kept_dim(total)
     if _is(total, "log"):
-        sum_of = _without_safety(total.args[0])
+        sum_of = without_safety(total.args[0])
         exponentials: Any = arguments(sum_of)["self"] if _is(sum_of, "sum") else None
         if _is(exponentials, "exp"):
             return exponentials.args[0], _kept_dim(sum_of)
@@ -291,7 +298,7 @@ def _logsumexp(total: Any) -> tuple[Any, int | None]:
     return None, None
 
 
-def _without_shift(logits: Any, dim: Any) -> Any:
+def without_shift(logits: Any, dim: Any) -> Any:
     """``z`` of ``z - max(z)`` along a dimension, which the softmax over it does not see."""
     while _is(logits, "sub"):
         b = arguments(logits)
@@ -309,10 +316,14 @@ def _without_shift(logits: Any, dim: Any) -> Any:
 
 def _kept_dim(node: fx.Node) -> int | None:
     """The one dimension over which a value is reduced, and kept."""
+    return _reduced_dim(node, True)
+
+
+def _reduced_dim(node: fx.Node, kept: bool) -> int | None:
     bound = arguments(node)
     dims = as_tuple(bound.get("dim"), 1)
-    is_one = len(dims) == 1 and isinstance(dims[0], int) and bound.get("keepdim")
-    return dims[0] if is_one else None
+    is_one = len(dims) == 1 and isinstance(dims[0], int)
+    return dims[0] if is_one and (bound.get("keepdim") or not kept) else None
 
 
 # Dot products

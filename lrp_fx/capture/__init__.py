@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from lrp_fx.capture.captured import TENSOR, Arguments, Call, Captured, Way, module_path, where
+from lrp_fx.capture.captured import (
+    EXAMPLE,
+    TENSOR,
+    Arguments,
+    Call,
+    Captured,
+    Way,
+    module_path,
+    where,
+)
 from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.model_state import ModelState
 from lrp_fx.capture.reading import REORDERED, WAYS, read, reproduces
@@ -10,6 +19,7 @@ from lrp_fx.capture.running import SAME_KERNELS, run_model
 from lrp_fx.capture.signature import Signature
 
 __all__ = [
+    "EXAMPLE",
     "REORDERED",
     "SAME_KERNELS",
     "TENSOR",

@@ -12,6 +12,9 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from lrp_fx.capture.signature import Signature, signature_of
 
+EXAMPLE = "example"
+"""Under which name a placeholder keeps an argument without its data, where there was one."""
+
 Way = Literal["symbolic", "export", "record"]
 Call = tuple[str, int]
 """A module path and which call of that module it is, counted from 0."""

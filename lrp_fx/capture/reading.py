@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.aten import name_of, packet_of
-from lrp_fx.capture.captured import Arguments, Call, Captured, where
+from lrp_fx.capture.captured import EXAMPLE, Arguments, Call, Captured, where
 from lrp_fx.capture.exporting import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
@@ -62,6 +62,9 @@ def read(
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
             raise _packed(model)
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
+            if own is not None:
+                for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
+                    node.meta[EXAMPLE] = tensor.detach().to("meta")
             return captured
         _refuse_random(model, captured, arguments, own)
         _refuse_fast_path(model, arguments, own)

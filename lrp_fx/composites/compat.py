@@ -153,8 +153,7 @@ def attnlrp() -> Composite:
         [
             (anything(), rules.Zero()),
             (operation("softmax"), rules.SoftmaxTaylor()),
-            (operation("bilinear"), rules.Half(none)),
-            (operation("product"), rules.PairwiseHalf()),
+            (operation("bilinear", "product"), rules.PairwiseHalf(none)),
             (operation("addition", "sum", "average pooling", "interpolation"), proportional),
             (operation("normalization"), rules.Epsilon(stabilizer=none)),
         ],

@@ -149,7 +149,7 @@ def CPLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
         conv or rules.ZPlus(),
         dense or rules.Epsilon(),
         (operation("softmax"), rules.Nothing()),
-        (operation("bilinear"), rules.ValuePath()),
+        (operation("bilinear", "product"), rules.ValuePath()),
     )
 
 

@@ -15,15 +15,11 @@ from lrp_fx.relevance import BiasPolicy
 from lrp_fx.relevance.embedding import looked_up
 from lrp_fx.rules import (
     ByMagnitude,
-    Gate,
-    Half,
     LinearRule,
-    PairwiseHalf,
     Pass,
     Proportional,
     Route,
     SoftmaxTaylor,
-    ValuePath,
     Winner,
 )
 from lrp_fx.start import Start
@@ -79,10 +75,12 @@ def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> boo
         branches = [branch for group in rule.table() for branch in group.branches]
         own = all(branch.input.power == 1 and branch.source == "input" for branch in branches)
         return own and bias != "distribute" and operation.kind not in ("recurrent", "unknown")
-    if isinstance(rule, Half) and operation.kind != "bilinear":
-        return vanishes and operation.kind == "product"
-    if isinstance(rule, (Proportional, ByMagnitude, SoftmaxTaylor, ValuePath, Half)):
+    if operation.kind == "product":
+        return vanishes
+    if operation.kind == "bilinear":
+        return True
+    if isinstance(rule, (Proportional, ByMagnitude, SoftmaxTaylor)):
         return True
     if isinstance(rule, Pass):
-        return vanishes and (name_of(step.node) in _ZERO_AT_ZERO or operation.kind == "product")
-    return vanishes and isinstance(rule, (Winner, Route, Gate, PairwiseHalf))
+        return vanishes and name_of(step.node) in _ZERO_AT_ZERO
+    return vanishes and isinstance(rule, (Winner, Route))

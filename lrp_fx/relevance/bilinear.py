@@ -13,9 +13,8 @@ from lrp_fx.contractions import einsum_adjoint, matmul_adjoint
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_operand
-from lrp_fx.relevance.product import is_softmax
 from lrp_fx.relevance.taken import Taken, by_stabilizer
-from lrp_fx.rules import Epsilon, Half, Rule, ValuePath
+from lrp_fx.rules import Epsilon, Half, PairwiseHalf, Rule, ValuePath
 from lrp_fx.stabilizer import may_write
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
@@ -24,8 +23,8 @@ Bilinear = Callable[[Tensor, Tensor], Tensor]
 class BilinearRelevance(RelevanceNode):
     """``R_a = share · a ⊙ J_aᵀ[R / S(y)]`` for the operands of a bilinear ``y = a · b``.
 
-    Half each is ``share = ½`` (Achtibat et al. 2024, Prop. 3.3); with one operand constant, or all to
-    the value path (Ali et al. 2022), the share is one.
+    Half each is ``share = ½`` (Achtibat et al. 2024, Prop. 3.3); with one operand constant, a gate, or
+    all to the value path (Ali et al. 2022), the share is one.
 
     Args:
         rule: whose stabilizer is used.
@@ -39,7 +38,7 @@ class BilinearRelevance(RelevanceNode):
 
     def __init__(
         self,
-        rule: Half | ValuePath | Epsilon,
+        rule: Half | PairwiseHalf | ValuePath | Epsilon,
         equation: str | None,
         *,
         wanted: tuple[int, ...],
@@ -98,17 +97,6 @@ class BilinearRelevance(RelevanceNode):
         return torch.matmul(a, b)
 
 
-def has_attention(graph: fx.Graph) -> bool:
-    """Whether a matrix product in the graph has a softmax for a factor."""
-    names = {operation.name for operation in OPERATIONS}
-    return any(
-        node.op == "call_function"
-        and name_of(node) in names
-        and any(is_softmax(operand) for operand in _operands(node))
-        for node in graph.nodes
-    )
-
-
 def _operands(node: fx.Node) -> list[Any]:
     bound = arguments(node)
     if name_of(node) == "einsum":
@@ -118,12 +106,13 @@ def _operands(node: fx.Node) -> list[Any]:
 
 
 def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
-    dynamic = [operand for operand in _operands(node) if facts.is_dynamic(operand)]
-    if len(dynamic) == 2 and isinstance(rule, ValuePath):
-        weights = [operand for operand in dynamic if is_softmax(operand)]
-        if len(weights) == 1:
-            return [operand for operand in dynamic if operand is not weights[0]]
-    return dynamic
+    operands = _operands(node)
+    dynamic = [operand for operand in operands if facts.is_dynamic(operand)]
+    if len(dynamic) < 2 or isinstance(rule, PairwiseHalf):
+        return dynamic
+    counts = facts.counts(node)
+    shares = counts.values if isinstance(rule, ValuePath) else counts.signals
+    return [operand for operand, share in zip(operands, shares, strict=True) if share]
 
 
 def _default(node: fx.Node, facts: Facts) -> Rule:
@@ -132,7 +121,7 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
 
 def _write(site: Site) -> Received:
     node, rule = site.node, site.rule
-    assert isinstance(rule, (Half, ValuePath, Epsilon))
+    assert isinstance(rule, (Half, PairwiseHalf, ValuePath, Epsilon))
     operands = _operands(node)
     equation = arguments(node)["equation"] if name_of(node) == "einsum" else None
     targets = _receivers(node, rule, site.facts)
@@ -154,8 +143,8 @@ OPERATIONS = [
         kind="bilinear",
         operands=_operands,
         default=_default,
-        default_label="Half; Epsilon with a constant operand",
-        alternatives=(Half, ValuePath, Epsilon),
+        default_label="Half; Epsilon with a constant or a gate for an operand",
+        alternatives=(Half, PairwiseHalf, ValuePath, Epsilon),
         receivers=_receivers,
         write=_write,
         source="Achtibat et al. 2024, Prop. 3.3; ValuePath: Ali et al. 2022",

@@ -4,7 +4,8 @@ A graph holds products of two. Those that are read by one other product alone, r
 powers and constant factors aside, are one product with it: ``(x1 x2) x3`` and ``x1 (x2 x3)`` have the
 same three factors. Of these, statistics of another factor, gates and scalar functions of another
 factor get nothing; each of the n that are left, the signals, gets 1/n. A product of two hands each
-operand as many nths as there are signals below it.
+operand as many nths as there are signals below it. Of the two operands of a matrix product a gate gets
+nothing likewise. Weights of attention are signals wherever they are summed up with values.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.literals import literal
 from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.relevance.attention import is_summed, scores_two
 from lrp_fx.relevance.cones import SPLITS, Cones
 from lrp_fx.relevance.operation import Counts, operation_of
 from lrp_fx.relevance.saturation import ANYTHING, ranges
@@ -50,16 +52,26 @@ class _Leaf:
 
 
 def count_factors(graph: fx.Graph, dynamic: Dynamic) -> dict[fx.Node, Counts]:
-    """Of each product or quotient of two activations how many factors its operands hold.
+    """Of each product, quotient or matrix product of two activations its operands' factors.
 
     Args:
         graph: a canonical graph.
         dynamic: whether a value depends on the explained inputs; all others are constants.
     """
-    products = [node for node in graph.nodes if _is_product(node, dynamic)]
+    products = [
+        node for node in graph.nodes if _is_product(node, dynamic) or is_contraction(node, dynamic)
+    ]
     if not products:
         return {}
     return _Counter(graph, dynamic, products).counts
+
+
+def is_contraction(node: fx.Node, dynamic: Dynamic) -> bool:
+    """Whether a node is a matrix product of two activations."""
+    operation = operation_of(node)
+    if operation is None or operation.kind != "bilinear":
+        return False
+    return len([o for o in operation.operands(node) if dynamic(o)]) == 2
 
 
 def _is_product(node: fx.Node, dynamic: Dynamic) -> bool:
@@ -74,17 +86,26 @@ class _Counter:
         self.dynamic = dynamic
         self.ranges = ranges(graph.nodes, dynamic)
         self.cones = Cones(graph, dynamic)
-        self.operands = {product: self._operands(product) for product in products}
+        self.operands = {
+            product: self._operands(product)
+            for product in products
+            if not is_contraction(product, dynamic)
+        }
         self.inner = {
             power.base
-            for product in products
-            for power in self.operands[product]
+            for powers in self.operands.values()
+            for power in powers
             if power.alone and power.base in self.operands
         }
         self.counts: dict[fx.Node, Counts] = {}
         self.totals: dict[fx.Node, Counts] = {}
+        self.of_two: dict[fx.Node, bool] = {}
+        """Of a product, whether two of its factors are activations, and no gates."""
+        self.attends: dict[fx.Node, bool] = {}
         for product in products:  # in order: a factor that is a product itself is counted before
-            if product not in self.inner:
+            if product not in self.operands:
+                self._count_contraction(product)
+            elif product not in self.inner:
                 self._count(product)
 
     def _operands(self, product: fx.Node) -> tuple[_Power, _Power]:
@@ -134,23 +155,71 @@ class _Counter:
     def _count(self, root: fx.Node) -> None:
         """Count the factors below each operand of each product of a maximal one."""
         tree, leaves = self._tree(root)
-        signals = self._signals(leaves)
-        found = {node: ([0, 0], [0, 0]) for node, _ in tree}
-        for leaf, is_signal in zip(leaves, signals, strict=True):
+        values = self._signals(leaves)
+        weights = self._weights(root, leaves)
+        self.of_two[root] = self._is_of_two(leaves, values)
+        found = {node: ([0, 0], [0, 0], [0, 0]) for node, _ in tree}
+        for leaf, is_value, is_weight in zip(leaves, values, weights, strict=True):
             node, side = leaf.way
             whole = self.totals.get(leaf.node)
-            each = (1, 1) if whole is None else (sum(whole.signals), sum(whole.factors))
-            found[node][0][side] += abs(leaf.exponent) * each[0] * is_signal
-            found[node][1][side] += abs(leaf.exponent) * each[1]
+            each = (
+                (1, 1, 1)
+                if whole is None
+                else tuple(map(sum, (whole.signals, whole.factors, whole.values)))
+            )
+            takes = (is_value or is_weight, True, is_value)
+            for kind in range(3):
+                found[node][kind][side] += abs(leaf.exponent) * each[kind] * takes[kind]
         for node, way in reversed(tree):
             if way is not None:  # what is below a product is below the product that reads it
-                for kind in (0, 1):
+                for kind in range(3):
                     found[way[0]][kind][way[1]] += sum(found[node][kind])
-            of_signals, of_factors = (tuple(counts) for counts in found[node])
-            if not any(of_signals):  # reached only where a rule also gives to what is no signal
-                of_signals = of_factors
-            self.counts[node] = Counts(of_signals, of_factors)
+            signals, factors, of_values = (tuple(counts) for counts in found[node])
+            # none: reached only where a rule also gives to what is no signal
+            signals = signals if any(signals) else factors
+            self.counts[node] = Counts(signals, factors, of_values if any(of_values) else signals)
         self.totals[root] = self.counts[root]
+
+    def _count_contraction(self, node: fx.Node) -> None:
+        """Count the operands of a matrix product: of a gate and a value, the value."""
+        operation = operation_of(node)
+        assert operation is not None
+        operands = [self._behind(operand, 1, False) for operand in operation.operands(node)]
+        gates = [self._is_gate(operand.base, operand.exponent) for operand in operands]
+        self.of_two[node] = not any(gates)
+        values, signals = [not gate for gate in gates], [True, True]
+        if not any(values):
+            values = signals
+        elif not all(values):
+            (weights,) = (o.base for o, gate in zip(operands, gates, strict=True) if gate)
+            signals = signals if self._attends(weights) else values
+        self.counts[node] = Counts(tuple(map(int, signals)), (1, 1), tuple(map(int, values)))
+
+    def _weights(self, root: fx.Node, leaves: list[_Leaf]) -> list[bool]:
+        """Which factors are weights of attention: they are summed up with values."""
+        gates = [self._is_gate(leaf.node, leaf.exponent) for leaf in leaves]
+        if not any(gates) or all(gates) or not is_summed(root, self.dynamic):
+            return [False for _ in leaves]
+        return [gate and self._attends(leaf.node) for gate, leaf in zip(gates, leaves, strict=True)]
+
+    def _attends(self, gate: fx.Node) -> bool:
+        """Whether a gate's argument is made of a product of two activations."""
+        if gate not in self.attends:
+            self.attends[gate] = scores_two(gate, self.dynamic, self.counts, self.of_two)
+        return self.attends[gate]
+
+    def _is_of_two(self, leaves: list[_Leaf], signals: list[bool]) -> bool:
+        """Whether two factors are activations; the square of a value is one."""
+        return (
+            len(
+                {
+                    self.cones.first(leaf.value)
+                    for leaf, is_signal in zip(leaves, signals, strict=True)
+                    if is_signal and not self._is_gate(leaf.node, leaf.exponent)
+                }
+            )
+            > 1
+        )
 
     def _tree(
         self, root: fx.Node

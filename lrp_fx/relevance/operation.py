@@ -15,10 +15,22 @@ from lrp_fx.rules import Rule
 
 @dataclass(frozen=True)
 class Counts:
-    """How many factors a product of two holds on either side, and how many of them are signals."""
+    """How many factors a product of two holds on either side.
+
+    Args:
+        signals: those that get relevance; the weights of attention are among them.
+        factors: all.
+        values: the signals but for weights of attention.
+    """
 
     signals: tuple[int, ...]
     factors: tuple[int, ...]
+    values: tuple[int, ...]
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether weights of attention are among the factors."""
+        return self.values != self.signals
 
 
 class Facts(Protocol):
@@ -34,7 +46,7 @@ class Facts(Protocol):
         """Whether only routing and constant affine operations lie between the inputs and here."""
 
     def counts(self, product: fx.Node) -> Counts:
-        """Of a product of two activations, how many factors each side holds."""
+        """Of a product or matrix product of two activations, how many factors each side holds."""
 
     def is_categorical(self, node: Any) -> bool:
         """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""

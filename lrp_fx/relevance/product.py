@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import arguments, name_of
-from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import (
@@ -20,14 +19,8 @@ from lrp_fx.relevance.operation import (
     argument,
     by_operand,
 )
-from lrp_fx.relevance.saturation import is_sum_of
 from lrp_fx.relevance.taken import Taken
-from lrp_fx.rules import Gate, Half, PairwiseHalf, Pass, Rule
-
-SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
-_PARTS = frozenset(
-    ["split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "topk", "sort"]
-)
+from lrp_fx.rules import Gate, Half, PairwiseHalf, Pass, Rule, ValuePath
 
 
 class ScaleRelevance(RelevanceNode):
@@ -65,21 +58,6 @@ class FactorRelevance(RelevanceNode):
         ]
 
 
-def is_softmax(node: Any) -> bool:
-    """Whether a value comes straight from a softmax, re-arrangements and a share of its sum aside."""
-    while isinstance(node, fx.Node):
-        if name_of(node) in ROUTING or name_of(node) in _PARTS or _is_share_of_its_sum(node):
-            node = node.args[0]
-        else:
-            return name_of(node) in SOFTMAXES
-    return False
-
-
-def _is_share_of_its_sum(node: fx.Node) -> bool:
-    """Whether ``x / sum(x)``, as routers write it for the experts that they chose."""
-    return name_of(node) == "div" and is_sum_of(node.args[1], node.args[0])
-
-
 def _factors(node: fx.Node) -> tuple[Any, Any]:
     bound = arguments(node)
     return bound["self"], bound["other"]
@@ -92,7 +70,11 @@ def _shares(node: fx.Node, rule: Rule, facts: Facts) -> list[tuple[Any, float]]:
     if len(dynamic) < 2:
         return [(factor, 1.0) for factor in dynamic]
     counts = facts.counts(node)
-    weights = counts.factors if isinstance(rule, Half) else counts.signals
+    weights = counts.signals
+    if isinstance(rule, Half):
+        weights = counts.factors
+    elif isinstance(rule, ValuePath):
+        weights = counts.values
     if isinstance(rule, PairwiseHalf):
         weights = tuple(int(weight > 0) for weight in weights)
     pairs = zip(factors, weights, strict=True)
@@ -136,7 +118,7 @@ OPERATIONS = [
         operands=argument("self", "other"),
         default=_default,
         default_label="Pass by a constant; Gate where a factor is a gate or a statistic; else Half",
-        alternatives=(Gate, Half, PairwiseHalf),
+        alternatives=(Gate, Half, PairwiseHalf, ValuePath),
         receivers=signals,
         write=_write,
         source="Arras et al. 2017 (gates); 1/n each of n signals, after Achtibat et al. 2024",

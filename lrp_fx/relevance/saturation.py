@@ -2,9 +2,10 @@
 
 Each value has a range, found by one walk along the graph: the two ends that it never passes, and its
 value at rest, where the argument behind its affine maps is zero. A gate is a value with two finite
-ends, one of them zero, that is at rest strictly between them: ``sigmoid(z)``, ``1 - sigmoid(z)``,
-``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``, ``1 / (1 + exp(-z))``. A tanh has no end at zero, and a
-plain ``relu6(z)`` rests at an end: it is an activation.
+ends of one sign, of which one may be zero, that is at rest strictly between them: ``sigmoid(z)``,
+``1 - sigmoid(z)``, ``1 + sigmoid(z)``, ``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``,
+``1 / (1 + exp(-z))``. A tanh has both signs, and a plain ``relu6(z)`` rests at an end: it is an
+activation.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Range:
 
     @property
     def is_gate(self) -> bool:
-        """Whether the value saturates at zero and at one other number."""
-        nearest = min(abs(self.low), abs(self.high))
-        return self.is_saturating and nearest <= _TOUCHES * (self.high - self.low)
+        """Whether the value saturates at both ends, and never changes its sign."""
+        touches = _TOUCHES * (self.high - self.low) if self.is_saturating else 0
+        return self.is_saturating and (self.low >= -touches or self.high <= touches)
 
     @property
     def is_half_line(self) -> bool:

@@ -1,0 +1,127 @@
+"""A linear map that is divided by a statistic of what it reads: the map of the divided value.
+
+``W v / ‖v‖`` is ``W (v / ‖v‖)`` where the norm is one number for all that a unit adds up. The statistic
+is then held as in every norm, and is not taken for a factor of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from lrp_fx.analysis import analyse
+from lrp_fx.aten import arguments, aten, name_of, packet_of
+from lrp_fx.canonize.affine import CONVOLUTIONS
+from lrp_fx.canonize.graphs import Shapes, replace_by
+from lrp_fx.canonize.pen import Pen
+from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT
+from lrp_fx.relevance.cones import REDUCTIONS, Cones
+from lrp_fx.relevance.saturation import behind_views
+
+_MAPS = CONVOLUTIONS | {"linear", "product"}
+
+
+def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Divide before a linear map what is divided behind it by a statistic of its operand, in place."""
+    names = {name_of(node) for node in graph.nodes if packet_of(node.target) is not None}
+    if not (names & REDUCTIONS and names & _MAPS and names & {"mul", "div"}):
+        return
+    dynamic = set(analyse(graph, (n for n in graph.nodes if n.op == "placeholder")).dynamic)
+    cones, shapes = Cones(graph, dynamic.__contains__), Shapes(module)
+    for node in list(graph.nodes):
+        if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
+            continue
+        first, second = arguments(node)["self"], arguments(node)["other"]
+        sides = [(first, second)] + [(second, first)] * (name_of(node) == "mul")
+        for score, divisor in sides:
+            if score not in dynamic or divisor not in dynamic:
+                break
+            steps, linear = _before_constants(score, dynamic)
+            if name_of(linear) not in _MAPS or arguments(linear).get("bias") is not None:
+                continue
+            constants, statistic = _before_constants(divisor, dynamic)
+            data = next(iter(arguments(linear).values()))
+            if statistic not in dynamic or not cones.reduces(statistic, behind_views(data)):
+                continue
+            with graph.inserting_before(node):
+                pen = Pen(graph, module, node, dynamic)
+                fitting = _fitting(pen, linear, data, statistic, shapes)
+                if fitting is None:
+                    continue
+                value = _again(pen, node, data, fitting)
+                value = _again(pen, linear, value, *list(arguments(linear).values())[1:])
+                for step in reversed(steps):
+                    args = [value if each in dynamic else each for each in step.args]
+                    value = _again(pen, step, *args)
+                value = _by_constants(pen, value, constants, name_of(node) == "div")
+            replace_by(node, value)
+            break
+
+
+def _again(pen: Pen, call: fx.Node, *args: Any) -> fx.Node:
+    """The same operation of other arguments."""
+    packet = packet_of(call.target)
+    assert packet is not None
+    return pen(packet, *args)
+
+
+def _before_constants(value: fx.Node, dynamic: set[fx.Node]) -> tuple[list[fx.Node], fx.Node]:
+    """The value behind products with constants that nobody else reads, and these, the last first."""
+    steps: list[fx.Node] = []
+    while packet_of(value.target) is not None and name_of(value) in ("mul", "div"):
+        b = arguments(value)
+        moving = [each for each in (b["self"], b["other"]) if each in dynamic]
+        is_quotient = name_of(value) == "div" and (
+            moving != [b["self"]] or b.get("rounding_mode") is not None
+        )
+        if len(moving) != 1 or is_quotient or len(value.users) != 1 or value.kwargs:
+            break
+        steps.append(value)
+        (value,) = moving
+    return steps, value
+
+
+def _by_constants(pen: Pen, value: fx.Node, steps: list[fx.Node], divides: bool) -> fx.Node:
+    """A value divided, or multiplied, by the constants that stood around the statistic."""
+    for step in steps:
+        b = arguments(step)
+        constant = b["other"] if pen.moves(b["self"]) else b["self"]
+        multiplies = (name_of(step) == "mul") != divides
+        value = pen(aten.mul if multiplies else aten.div, value, constant)
+    return value
+
+
+def _fitting(
+    pen: Pen, linear: fx.Node, data: fx.Node, statistic: fx.Node, shapes: Shapes
+) -> fx.Node | None:
+    """The statistic in a shape that fits the operand; None where it differs for what is added up."""
+    size, own = shapes.shape_of(data), shapes.shape_of(statistic)
+    weight = shapes.shape_of(arguments(linear)["weight"])
+    if size is None or own is None or weight is None:
+        return None
+    if name_of(linear) in CONVOLUTIONS:
+        summed = list(range(1 - len(weight), 0))
+    elif name_of(linear) == "linear":
+        summed = [-1]
+    else:
+        form: Any = arguments(linear)["form"]
+        if form == ON_THE_LEFT and len(weight) > 1:
+            summed = [-2]
+        elif (form == ON_THE_RIGHT and len(weight) == 1) or _drops_last(form):
+            statistic, own = pen(aten.unsqueeze, statistic, -1), torch.Size([*own, 1])
+            summed = [-1]
+        elif form == ON_THE_RIGHT:
+            summed = [-1]
+        else:
+            return None
+    is_one = all(own[dim] == 1 for dim in summed if -dim <= len(own))
+    return statistic if is_one and len(own) <= len(size) else None
+
+
+def _drops_last(form: str) -> bool:
+    """Whether an einsum sums over the last dimension of the data alone, by a vector."""
+    inputs, arrow, output = form.partition("->")
+    data, _, weight = inputs.partition(",")
+    return bool(arrow) and len(weight) == 1 and data == output + weight

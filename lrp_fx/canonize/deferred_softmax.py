@@ -1,0 +1,106 @@
+"""A softmax that is divided behind the sum: ``Σ e h / Σ e`` with ``e = exp(z)`` as ``Σ softmax(z) h``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import call_like, replace_by
+from lrp_fx.canonize.spellings import dim_of_sum, without_safety, without_shift
+from lrp_fx.literals import affine, is_same
+from lrp_fx.relevance.adjoints import ROUTING
+
+_CONTRACTIONS = frozenset(["matmul", "mm", "bmm", "einsum"])
+
+
+def divide_at_once(graph: fx.Graph) -> None:
+    """Divide before the sum, in place; where the divisor is one number for all that is added up.
+
+    No shapes are known here: the canonical graph is compared with the model, and made without where
+    that does not hold.
+    """
+    for node in list(graph.nodes):
+        for over, under in _quotients(node):
+            with graph.inserting_before(node):
+                substitute = _divided(node, graph, over, under)
+            if substitute is not None:
+                replace_by(node, substitute)
+                break
+
+
+def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    """Numerator and denominator, of a product with a reciprocal too."""
+    if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
+        return []  # also the arithmetic of sizes has products
+    b = arguments(node)
+    first, second = b["self"], b["other"]
+    if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
+        return []
+    if name_of(node) == "div":
+        return [(first, second)] if b.get("rounding_mode") is None else []
+    found: list[tuple[fx.Node, fx.Node]] = []
+    for over, under in ((first, second), (second, first)):
+        form = affine(under)
+        one = form.operand if form is not None and (form.scale, form.shift) == (1, 0) else under
+        if _is_call(one, "reciprocal"):
+            found.append((over, one.args[0]))  # type: ignore[arg-type]
+    return found
+
+
+def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> fx.Node | None:
+    total = without_safety(_behind_views(without_safety(under))[0])
+    dim = dim_of_sum(total, kept=False)
+    if dim is None:
+        return None
+    exponential = arguments(total)["self"]
+    if not _is_call(exponential, "exp"):
+        return None
+    contraction, views = _behind_views(over)
+    if _is_call(contraction, "sum"):
+        product = arguments(contraction)["self"]
+        if not _is_call(product, "mul"):
+            return None
+    elif _is_call(contraction, *_CONTRACTIONS):
+        product = contraction
+    else:
+        return None
+    for operand in product.all_input_nodes:
+        value, moved = _behind_views(operand)
+        if is_same(value, exponential):
+            logits = without_shift(exponential.args[0], dim)
+            weights = call_like(graph, node, aten.softmax, logits, dim)
+            new = _again(graph, product, operand, _moved(graph, moved, weights))
+            if product is not contraction:
+                new = _again(graph, contraction, product, new)
+            return _moved(graph, views, new)
+    return None
+
+
+def _is_call(value: Any, *names: str) -> bool:
+    is_call = isinstance(value, fx.Node) and packet_of(value.target) is not None
+    return is_call and name_of(value) in names
+
+
+def _behind_views(value: Any) -> tuple[Any, list[fx.Node]]:
+    """The value that is moved, and the views, the last one first."""
+    views: list[fx.Node] = []
+    while isinstance(value, fx.Node) and name_of(value) in ROUTING:
+        views.append(value)
+        value = value.args[0]
+    return value, views
+
+
+def _moved(graph: fx.Graph, views: list[fx.Node], value: fx.Node) -> fx.Node:
+    for view in reversed(views):
+        value = _again(graph, view, view.args[0], value)
+    return value
+
+
+def _again(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
+    """The same call of another operand."""
+    args, kwargs = fx.map_arg((call.args, call.kwargs), lambda n: new if n is old else n)
+    copy = call_like(graph, call, packet_of(call.target), *args)  # type: ignore[arg-type]
+    copy.kwargs = kwargs
+    return copy

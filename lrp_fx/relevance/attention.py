@@ -1,0 +1,90 @@
+"""Attention: a gate whose argument is made of two activations, summed up with values.
+
+Queries and keys meet in a product or a matrix product. Its sums by constant weights, and scalar
+functions of these, are scores. A gate of such scores is made of two activations and is a signal beside
+the values. A gate of a layer's scores, or of scores by constant queries, ``softmax(W h)``, is linear in
+one activation before it saturates: it is a gate as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import name_of
+from lrp_fx.relevance.adjoints import AVERAGING, ROUTING, UPSAMPLES
+from lrp_fx.relevance.cones import REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WINDOWS
+from lrp_fx.relevance.operation import Counts, operation_of
+
+SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
+_MOVES = frozenset(ROUTING) | SPLITS | {"getitem", "cat", "stack", "sort", "neg"}
+_SUMS = frozenset(AVERAGING) - UPSAMPLES.keys()
+_WAYS = _MOVES | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
+_SCALED = _MOVES | {"mul", "div"}
+_LAYERS = frozenset(["dense", "convolution"])
+
+Dynamic = Callable[[Any], bool]
+
+
+def scores_two(
+    gate: fx.Node,
+    dynamic: Dynamic,
+    counts: Mapping[fx.Node, Counts],
+    of_two: Mapping[fx.Node, bool],
+) -> bool:
+    """Whether a gate's argument is a scalar function of sums of products of two activations.
+
+    The sums may have constant weights, also as one layer: ``Σ w q k`` is ``linear(q * k)``.
+
+    Args:
+        gate: the value.
+        dynamic: whether a value depends on the explained inputs.
+        counts: of each product before the gate, where its signals are.
+        of_two: of each product, and each matrix product, whether it is one of two activations.
+    """
+    waiting, seen = [(gate, False)], set[tuple[fx.Node, bool]]()
+    while waiting:
+        node, layered = waiting.pop()
+        if (node, layered) in seen or node.op != "call_function":
+            continue
+        seen.add((node, layered))
+        if of_two.get(node, False):
+            return True
+        operation = operation_of(node)
+        if node in counts:
+            sources = _signals(node, counts[node])
+        elif operation is not None and operation.kind in _LAYERS:
+            sources = [] if layered else operation.operands(node)
+            layered = True
+        elif name_of(node) in (_SCALED if layered else _WAYS):
+            sources = node.all_input_nodes
+        else:
+            sources = []
+        waiting += [(source, layered) for source in sources if dynamic(source)]
+    return False
+
+
+def _signals(node: fx.Node, counts: Counts) -> list[Any]:
+    operation = operation_of(node)
+    if operation is None or operation.kind == "bilinear":
+        return []
+    pairs = zip(operation.operands(node), counts.signals, strict=True)
+    return [operand for operand, count in pairs if count]
+
+
+def is_summed(node: fx.Node, dynamic: Dynamic) -> bool:
+    """Whether a product is summed up, views and constant factors aside."""
+    waiting = [node]
+    while waiting:
+        for reader in waiting.pop().users:
+            if name_of(reader) in _SUMS:
+                return True
+            others = [source for source in reader.all_input_nodes if dynamic(source)]
+            if name_of(reader) in _SCALED and len(others) == 1:
+                waiting.append(reader)
+    return False
+
+
+__all__ = ["SOFTMAXES", "is_summed", "scores_two"]
