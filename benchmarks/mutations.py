@@ -87,7 +87,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             CANONICAL,
             ("fold_affine", "_stays", "_scale_and_shift", "_units", "_fits"),
         ),
-        Target("lrp_fx/canonize/products.py", CANONICAL),
+        Target("lrp_fx/canonize/products.py", (*CANONICAL, "tests/test_constant_products.py")),
         Target(
             "lrp_fx/canonize/vocabulary.py",
             (*CANONICAL, "tests/test_capture.py"),

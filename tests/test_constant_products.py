@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from twins import assert_close, numbers, seeded
 
 from lrp_fx import LRPFx, rules
+from lrp_fx.aten import name_of
 from lrp_fx.composites import Composite, Uniform, dense, first
 from lrp_fx.errors import UnsupportedOperationError
 
@@ -85,6 +86,7 @@ PLAIN: dict[str, Product] = {
     "inner, W first": lambda y, w, b: torch.inner(w, y).T,
     "tensordot": lambda y, w, b: torch.tensordot(y, w, dims=([1], [1])),
     "tensordot, W first": lambda y, w, b: torch.tensordot(w, y, dims=([1], [1])).T,
+    "tensordot, not the last": lambda y, w, b: torch.tensordot(y[..., None], w, ([1], [1]))[:, 0],
     "addmm of zeros": lambda y, w, b: torch.addmm(torch.zeros_like(b), y, w.t()),
     "two constants": lambda y, w, b: torch.einsum("bi,ij,oj->bo", y, torch.eye(8).to(y), w),
     "heads": lambda y, w, b: torch.einsum("bhi,hio->bo", y.reshape(-1, 2, 4), w.T.reshape(2, 4, 7)),
@@ -127,6 +129,12 @@ BIASED: dict[str, Product] = {
 @pytest.mark.parametrize("form", PLAIN)
 def test_spellings(form: str, composite: str) -> None:
     check(PLAIN[form], plain, COMPOSITES[composite])
+
+
+def test_a_product_with_a_matrix_is_a_linear_layer() -> None:
+    """One operation, so that whatever is known about linear layers holds for it."""
+    steps = LRPFx(seeded(lambda: Net(lambda y, w, b: y @ w.T))).plan(numbers(3, 6)).steps
+    assert [name_of(step.node) for step in steps].count("linear") == 3
 
 
 @pytest.mark.parametrize("composite", COMPOSITES)
