@@ -87,6 +87,9 @@ PLAIN: dict[str, Product] = {
     "tensordot": lambda y, w, b: torch.tensordot(y, w, dims=([1], [1])),
     "tensordot, W first": lambda y, w, b: torch.tensordot(w, y, dims=([1], [1])).T,
     "tensordot, not the last": lambda y, w, b: torch.tensordot(y[..., None], w, ([1], [1]))[:, 0],
+    "tensordot over two": lambda y, w, b: torch.tensordot(
+        y.view(-1, 2, 4), w.view(7, 2, 4), ([1, 2], [1, 2])
+    ),
     "addmm of zeros": lambda y, w, b: torch.addmm(torch.zeros_like(b), y, w.t()),
     "two constants": lambda y, w, b: torch.einsum("bi,ij,oj->bo", y, torch.eye(8).to(y), w),
     "heads": lambda y, w, b: torch.einsum("bhi,hio->bo", y.reshape(-1, 2, 4), w.T.reshape(2, 4, 7)),
