@@ -28,14 +28,16 @@ def overloads_of(packet: Packet) -> list[str]:
 def name_of(node: fx.Node) -> str:
     """The operation's short name: ``conv2d`` for a node that calls ``torch.ops.aten.conv2d``.
 
-    Empty for a node that calls nothing: a parameter may be named ``conv2d`` too.
+    Empty for a node that calls nothing: a parameter may be named ``conv2d`` too. Arithmetic of sizes is
+    in Python, and has another name than that of tensors: ``python.mul``.
     """
     if node.op != "call_function":
         return ""
     packet = packet_of(node.target)
     if packet is not None:
         return str(packet.__name__)
-    return getattr(node.target, "__name__", str(node.target))
+    name: str = getattr(node.target, "__name__", str(node.target))
+    return f"python.{name}" if hasattr(aten, name) else name
 
 
 @cache
