@@ -30,9 +30,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 # imported once, here: the tests run in forks of this process
+import captum.attr  # noqa: F401
+import pytest
+import sympy  # noqa: F401
 import torch._dynamo
 import torch.export  # noqa: F401
 
