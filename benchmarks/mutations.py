@@ -30,9 +30,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 # imported once, here: the tests run in forks of this process
+import captum.attr  # noqa: F401
+import pytest
+import sympy  # noqa: F401
 import torch._dynamo
 import torch.export  # noqa: F401
 
@@ -392,7 +393,7 @@ class Suite:
     """The tests of a file, in the order in which they find a fault soonest.
 
     Those that do not call the changed function are left out. A fault in a table, which is made when
-    the module is imported, may show in any test that calls a function of the file.
+    the module is imported, may show in any test: another file may read it.
     """
 
     def __init__(self, root: Path, target: Target) -> None:
@@ -415,11 +416,9 @@ class Suite:
         Args:
             changed: the line of the function that is changed, None outside of one.
         """
-        reaching = [test for test, lines in self.lines.items() if lines]
-        if changed is not None:
-            reaching = [test for test in reaching if changed in self.lines[test]]
+        reaching = [test for test, lines in self.lines.items() if changed in lines]
         tests = reaching or list(self.lines)
-        tests.sort(key=lambda test: (-self.caught[test], self.seconds[test]))
+        tests.sort(key=lambda test: (-self.caught[test], not self.lines[test], self.seconds[test]))
         self.found.unlink(missing_ok=True)
         # a few at first, since pytest takes seconds to collect them all
         if all(self.passes(some, First()) for some in (tests[:SOON], tests[SOON:]) if some):

@@ -69,7 +69,7 @@ def slots_of(mro: tuple[type, ...]) -> tuple[Any, ...]:
 def _is_built_in(kind: type) -> bool:
     """Whether a class is written in C: its instances may hold what Python cannot see."""
     new = dict_of_class(kind).get("__new__")
-    if kind.__flags__ & _HEAP_TYPE and not kind.__flags__ & _ONLY_IN_C:
+    if not kind.__flags__ & _ONLY_IN_C:
         return type(new) is types.BuiltinMethodType and new.__self__ is kind
     return True
 
@@ -81,8 +81,8 @@ def base_of(mro: tuple[type, ...]) -> type:
     return special[0] if special else next(each for each in mro if _is_built_in(each))
 
 
-_HEAP_TYPE, _ONLY_IN_C = 1 << 9, 1 << 7 | 1 << 8
-"""Flags of classes: of those made by a statement, and, of C, not to be instantiated or changed."""
+_ONLY_IN_C = 1 << 7 | 1 << 8
+"""Flags of classes of which nobody may make instances, or that nobody may change."""
 
 
 DICTS = (dict, OrderedDict)
