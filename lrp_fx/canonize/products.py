@@ -11,6 +11,7 @@ import math
 import string
 from collections.abc import Callable
 
+import torch
 from torch import fx
 
 from lrp_fx.analysis import analyse
@@ -82,10 +83,13 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
-    sizes, own = Shapes(pen.module).shape_of(data), shape_of(weight, pen.module)
+    values, constant = Shapes(pen.module)(data), Shapes(pen.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
-    if sizes is None or own is None or not all(isinstance(dim, int) for dim in dims):
+    if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
         return None
+    if torch.result_type(values, constant) != values.dtype or not values.is_floating_point():
+        return None  # a linear layer has one dtype, and names have no weights
+    sizes, own = values.shape, constant.shape
     rank = max(len(sizes), len(own))
     summed = {dim % rank - rank for dim in dims}
     varies = {-place for place, size in enumerate(reversed(own), 1) if size != 1}
@@ -99,10 +103,10 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
         data = pen(aten.squeeze, data, dim)
     indexed = Indexed(data, tuple(names[dim] for dim in names if dim not in spread))
     kept = pen(aten.reshape, weight, [own[dim] for dim in sorted(varies)])
-    constant = Indexed(kept, tuple(names[dim] for dim in sorted(varies)))
-    value = contract(
-        pen, indexed, constant, tuple(names[d] for d in names if d not in summed)
-    ).value
+    if constant.dtype != values.dtype:  # a mask
+        kept = pen(aten.to, kept, values.dtype)
+    weights = Indexed(kept, tuple(names[dim] for dim in sorted(varies)))
+    value = contract(pen, indexed, weights, tuple(names[d] for d in names if d not in summed)).value
     if name_of(node) == "mean":
         value = pen(aten.div, value, math.prod(own[dim] for dim in summed))
     for dim in sorted(summed) if b.get("keepdim") else ():
