@@ -256,7 +256,7 @@ def _einsum_names(form: str) -> tuple[str, str]:
 def _fits(
     constant: fx.Node, linear: fx.Node, weight: Tensor, constants: Constants, batched: bool
 ) -> bool:
-    """Whether a constant has one value for each unit of the output, and the precision of the weight."""
+    """Whether a constant has one value for each unit of the output, and the dtype of the weight."""
     if name_of(linear) == "product" and ELLIPSIS in arguments(linear)["form"].split("->")[0]:
         return False  # what the weight has behind an ellipsis is not known
     return fits_units(constant, _units(linear, weight.shape), weight, constants, batched)
@@ -269,7 +269,9 @@ def fits_units(
     constants: Constants,
     batched: bool,
 ) -> bool:
-    """Whether a constant has one value for each unit, and the precision of the weight.
+    """Whether a constant has one value for each unit, and the dtype of the weight.
+
+    Another dtype is promoted where it stands, and not in a product of two constants.
 
     Args:
         constant: the constant.
@@ -279,7 +281,7 @@ def fits_units(
         batched: whether the constant may have more dimensions, of size one.
     """
     value = constants(constant)
-    if value is None or torch.result_type(weight, value) != weight.dtype:
+    if value is None or value.dtype != weight.dtype:
         return False
     if value.dim() > len(units) and not batched:
         return False
