@@ -6,6 +6,7 @@ layer's scale. The new weight and bias are nodes computed from the parameters, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.aten import arguments, aten, name_of
-from lrp_fx.canonize.graphs import Constants, call_like, replace_by
+from lrp_fx.canonize.graphs import Constants, Shapes, call_like, replace_by
 from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
 
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
@@ -54,7 +55,7 @@ def fold_affine(
     if name_of(node) not in AFFINE:
         return
     for operand in node.all_input_nodes:
-        linear, views = _before_views(operand) if batched else (operand, [])
+        linear, views = before_views(operand) if batched else (operand, [])
         if name_of(linear) not in LINEAR | {"product"}:
             continue
         if any(each in kept or len(each.users) != 1 for each in (linear, *views)):
@@ -62,21 +63,21 @@ def fold_affine(
         weight = constants(arguments(linear)["weight"])
         parts = scale_and_shift(graph, node, operand) if weight is not None else None
         if parts is not None:
-            parts = _carried(graph, node, parts, views, constants)
+            parts = carried_before(graph, node, parts, views, constants)
         if weight is None or parts is None:
             continue
         tensors = [part for part in parts if isinstance(part, fx.Node)]
-        fits = all(_fits(each, linear, weight, constants, batched) for each in tensors)
-        if fits and not tensors and _is_negative_factor(node, parts):
+        suits = all(fits(each, linear, weight, constants, batched) for each in tensors)
+        if suits and not tensors and _is_negative_factor(node, parts):
             node, parts = _sign_apart(graph, node, operand), (-1, 0)
-        if fits and (tensors or not _stays(node, parts)):
+        if suits and (tensors or not _stays(node, parts)):
             fold_into_previous(
                 graph, node, linear, weight.shape, *parts, constants=constants, views=views
             )
             return
 
 
-def _before_views(value: fx.Node) -> tuple[fx.Node, list[fx.Node]]:
+def before_views(value: fx.Node) -> tuple[fx.Node, list[fx.Node]]:
     """The value of which this one is a view, and the views, the first one first."""
     views: list[fx.Node] = []
     while name_of(value) in _BEFORE and isinstance(value.args[0], fx.Node):
@@ -85,7 +86,7 @@ def _before_views(value: fx.Node) -> tuple[fx.Node, list[fx.Node]]:
     return value, views
 
 
-def _carried(
+def carried_before(
     graph: fx.Graph,
     node: fx.Node,
     parts: tuple[Factor, Factor],
@@ -159,7 +160,43 @@ def _before_move(
     return call_like(graph, view, aten.permute, ranked, back)
 
 
+def _before_reshape(
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
+) -> fx.Node | None:
+    """A constant before dimensions are split or joined: with one value for each entry of a group."""
+    value, shapes = constants(constant), Shapes(constants.module)
+    inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
+    if value is None or inner is None or outer is None or value.dim() > len(outer):
+        return None
+    own = (*[1] * (len(outer) - value.dim()), *value.shape)
+    expanded, sizes = list[int](), list[int]()
+    for of_inner, of_outer in _groups(inner, outer):
+        kept = own[len(expanded) : len(expanded) + len(of_outer)]
+        differs = any(size != 1 for size in kept)
+        expanded += of_outer if differs else [1] * len(of_outer)
+        sizes += of_inner if differs else [1] * len(of_inner)
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    spread = call_like(graph, view, aten.expand, constant, expanded)
+    return call_like(graph, view, aten.reshape, spread, sizes)
+
+
+def _groups(inner: Sequence[int], outer: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """The sizes of two shapes of one value, in the smallest groups of equal products."""
+    groups: list[tuple[list[int], list[int]]] = []
+    rest, others = list(inner), list(outer)
+    while rest and others:
+        left, right = [rest.pop(0)], [others.pop(0)]
+        while math.prod(left) != math.prod(right):
+            short, more = (left, rest) if math.prod(left) < math.prod(right) else (right, others)
+            short.append(more.pop(0))
+        groups.append((left, right))
+    ones = rest, others  # sizes of one, at the end
+    return [*groups, ones] if rest or others else groups
+
+
 _BEFORE = {
+    **dict.fromkeys(("reshape", "flatten", "unflatten"), _before_reshape),
     "select": _before_removal,
     "squeeze": _before_removal,
     "unsqueeze": _before_unsqueeze,
@@ -253,7 +290,7 @@ def _einsum_names(form: str) -> tuple[str, str]:
     return inputs.split(",")[1], output.split(ELLIPSIS)[-1]
 
 
-def _fits(
+def fits(
     constant: fx.Node, linear: fx.Node, weight: Tensor, constants: Constants, batched: bool
 ) -> bool:
     """Whether a constant has one value for each unit of the output, and the dtype of the weight."""

@@ -9,9 +9,17 @@ from __future__ import annotations
 from torch import fx
 
 from lrp_fx.aten import arguments, aten, name_of
-from lrp_fx.canonize.affine import LINEAR, fold_affine, fold_into_previous
+from lrp_fx.canonize.affine import (
+    LINEAR,
+    Factor,
+    before_views,
+    carried_before,
+    fits,
+    fold_affine,
+    fold_into_previous,
+)
 from lrp_fx.canonize.forward import TAKING, fold_forward, what_stays
-from lrp_fx.canonize.graphs import Constants, call_like, depends_on_inputs
+from lrp_fx.canonize.graphs import Constants, Shapes, call_like, depends_on_inputs
 from lrp_fx.canonize.padding import fold_padding
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
@@ -60,15 +68,49 @@ def _fold_backward(
             f"batch norm {where(norm)} has no running statistics, so each sample's output depends "
             "on the others of its batch and cannot be explained alone."
         )
-    before = bound["input"]
     foldable = LINEAR if dense else LINEAR - {"linear"}
-    if name_of(before) not in foldable or len(before.users) != 1 or before in kept:
+    before, views = before_views(bound["input"])
+    if name_of(before) not in foldable:
         return
-    weight = constants.shape_of(arguments(before)["weight"])
-    if weight is not None:
+    if any(each in kept or len(each.users) != 1 for each in (before, *views)):
+        return
+    weight = constants(arguments(before)["weight"])
+    if weight is None:
+        return
+    parts: tuple[Factor, Factor] | None
+    if views:
+        parts = _behind_views(graph, constants, norm, before, views, dense)
+    else:
         with graph.inserting_before(norm):
             parts = _scale_and_shift(graph, norm)
-        fold_into_previous(graph, norm, before, weight, *parts, constants=constants)
+    if parts is not None:
+        fold_into_previous(
+            graph, norm, before, weight.shape, *parts, constants=constants, views=views
+        )
+
+
+def _behind_views(
+    graph: fx.Graph,
+    constants: Constants,
+    norm: fx.Node,
+    linear: fx.Node,
+    views: list[fx.Node],
+    dense: bool,
+) -> tuple[Factor, Factor] | None:
+    """The scale and shift of a linear operation, for those of a norm behind views of its values."""
+    values = Shapes(constants.module).shape_of(views[-1])
+    weight = constants(arguments(linear)["weight"])
+    if values is None or weight is None:
+        return None
+    sizes = [-1] + [1] * (len(values) - 2)
+    with graph.inserting_before(norm):
+        scale, shift = (
+            call_like(graph, norm, aten.reshape, part, sizes)
+            for part in _scale_and_shift(graph, norm)
+        )
+    parts = carried_before(graph, norm, (scale, shift), views, constants)
+    tensors = [part for part in parts or () if isinstance(part, fx.Node)]
+    return parts if all(fits(each, linear, weight, constants, dense) for each in tensors) else None
 
 
 def _scale_and_shift(graph: fx.Graph, norm: fx.Node) -> tuple[fx.Node, fx.Node]:

@@ -53,7 +53,7 @@ class Constants:
     """
 
     def __init__(self, module: fx.GraphModule) -> None:
-        self._module = module
+        self.module = module
         self._known: dict[fx.Node, Any] = {}
         """None for a value that is no constant."""
 
@@ -81,7 +81,7 @@ class Constants:
     def _computed(self, node: fx.Node) -> Any:
         """The value of a node whose operands are known."""
         if node.op == "get_attr":
-            return tensor_at(self._module, str(node.target)).to("meta")
+            return tensor_at(self.module, str(node.target)).to("meta")
         is_call = node.op == "call_function" and bool(node.all_input_nodes)
         if not is_call or any(self._known[n] is None for n in node.all_input_nodes):
             return None
