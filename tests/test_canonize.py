@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -675,3 +676,64 @@ def test_fused_attention_is_attention_written_out(fused: str, way: str) -> None:
     x = numbers(2, 5, 4)
     mine = LRPFx(model, compat.attnlrp(), capture=way).attribute(x, 1)
     assert distance(mine, LRPFx(plain, compat.attnlrp()).attribute(x, 1)) <= ROUNDING
+
+
+VIEWED: dict[str, list[Callable[[Any, Tensor], Tensor]]] = {
+    "behind a convolution": [
+        lambda m, x: m.norm(m.conv(x)),
+        lambda m, x: m.flat(m.conv(x).flatten(2)).view(-1, 4, 5, 5),
+        lambda m, x: m.flat(m.conv(x).flatten(2)).unflatten(2, (5, 5)),
+        lambda m, x: m.norm(m.conv(x).transpose(2, 3)).transpose(2, 3),
+        lambda m, x: (
+            m.flat(m.conv(x).permute(0, 2, 3, 1).reshape(-1, 4))
+            .view(-1, 5, 5, 4)
+            .permute(0, 3, 1, 2)
+        ),
+    ],
+    "behind a linear layer": [
+        lambda m, x: m.flat(m.linear(x.flatten(1))),
+        lambda m, x: m.flat(m.linear(x.flatten(1)).unsqueeze(-1)).squeeze(-1),
+        lambda m, x: m.norm(m.linear(x.flatten(1))[:, :, None, None]).flatten(1),
+        lambda m, x: m.flat(m.linear(x.flatten(1)).view(-1, 2, 2).flatten(1)),
+    ],
+    "before a linear layer": [
+        lambda m, x: m.last(m.flat(m.linear(x.flatten(1)).relu())),
+        lambda m, x: m.last(m.flat(m.linear(x.flatten(1)).relu().unsqueeze(-1)).squeeze(-1)),
+        lambda m, x: m.last(m.flat(m.linear(x.flatten(1)).relu()).view(-1, 2, 2).flatten(1)),
+        lambda m, x: m.last(m.norm(m.linear(x.flatten(1)).relu()[..., None, None]).flatten(1)),
+    ],
+}
+
+
+class Viewed(nn.Module):
+    """A batch norm behind or before a layer, with views between them."""
+
+    def __init__(self, form: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(75, 4)
+        self.norm, self.last = nn.BatchNorm2d(4), nn.Linear(4, 4)
+        with torch.no_grad():
+            for each in (*self.norm.parameters(), *self.norm.buffers()):
+                if each.is_floating_point():
+                    each.uniform_(0.5, 2)
+        self.flat = nn.BatchNorm1d(4)
+        self.flat.load_state_dict(self.norm.state_dict())
+        self.form, self.head = form, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.form(self, x))
+        return self.head(y.mean((2, 3)) if y.dim() == 4 else y)
+
+
+@pytest.mark.parametrize("name", VIEWED)
+def test_views_between_a_norm_and_its_layer_change_nothing(name: str) -> None:
+    x = numbers(2, 3, 5, 5)
+    maps = []
+    for form in VIEWED[name]:
+        torch.manual_seed(1)
+        lrp = LRPFx(Viewed(form).double().eval(), "epsilon_plus")
+        maps.append(lrp.attribute(x, 1))
+        assert "batch_norm" not in {name_of(step.node) for step in lrp.plan(x).steps}
+    assert maps[0].any()
+    for other in maps[1:]:
+        assert torch.allclose(other, maps[0], rtol=1e-9, atol=1e-12)

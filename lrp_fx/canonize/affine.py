@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import Constants, Shapes, call_like, replace_by
 from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
 
@@ -164,17 +164,55 @@ def _before_reshape(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
     """A constant before dimensions are split or joined: with one value for each entry of a group."""
-    value, shapes = constants(constant), Shapes(constants.module)
+    shapes = Shapes(constants.module)
     inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
-    if value is None or inner is None or outer is None or value.dim() > len(outer):
+    if inner is None or outer is None:
         return None
-    own = (*[1] * (len(outer) - value.dim()), *value.shape)
+    return _regrouped(graph, view, constant, constants, outer, inner)
+
+
+def carried_behind(
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
+) -> fx.Node | None:
+    """The scale or shift of what a view returns, for that of what it reads; None if unknown."""
+    shapes = Shapes(constants.module)
+    inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
+    value = constants(constant)
+    if inner is None or outer is None or value is None or value.dim() > len(inner):
+        return None
+    if name_of(view) in _REGROUPING:
+        return _regrouped(graph, view, constant, constants, inner, outer)
+    sizes = [*[1] * (len(inner) - value.dim()), *value.shape]
+    ranked = call_like(graph, view, aten.reshape, constant, sizes)
+    moved = call_like(graph, view, packet_of(view.target), ranked, *view.args[1:])  # type: ignore[arg-type]
+    moved.kwargs = view.kwargs
+    return moved
+
+
+_REGROUPING = frozenset({"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
+BEHIND = _REGROUPING | {"transpose", "permute", "mT", "t", "numpy_T"}
+"""Views through which :func:`carried_behind` carries a constant."""
+
+
+def _regrouped(
+    graph: fx.Graph,
+    view: fx.Node,
+    constant: fx.Node,
+    constants: Constants,
+    old: Sequence[int],
+    new: Sequence[int],
+) -> fx.Node | None:
+    """A constant that broadcasts to one shape of a value as one that broadcasts to another."""
+    value = constants(constant)
+    if value is None or value.dim() > len(old):
+        return None
+    own = (*[1] * (len(old) - value.dim()), *value.shape)
     expanded, sizes = list[int](), list[int]()
-    for of_inner, of_outer in _groups(inner, outer):
-        kept = own[len(expanded) : len(expanded) + len(of_outer)]
+    for of_old, of_new in _groups(old, new):
+        kept = own[len(expanded) : len(expanded) + len(of_old)]
         differs = any(size != 1 for size in kept)
-        expanded += of_outer if differs else [1] * len(of_outer)
-        sizes += of_inner if differs else [1] * len(of_inner)
+        expanded += of_old if differs else [1] * len(of_old)
+        sizes += of_new if differs else [1] * len(of_new)
     while sizes and sizes[0] == 1:
         sizes.pop(0)
     spread = call_like(graph, view, aten.expand, constant, expanded)

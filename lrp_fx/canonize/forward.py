@@ -17,13 +17,15 @@ from lrp_fx.analysis import analyse
 from lrp_fx.aten import arguments, as_tuple, aten, name_of
 from lrp_fx.canonize.affine import (
     AFFINE,
+    BEHIND,
     CONVOLUTIONS,
     Factor,
+    carried_behind,
     fits_units,
     scale_and_shift,
     set_parameters,
 )
-from lrp_fx.canonize.graphs import Constants, call_like, depends_on_inputs
+from lrp_fx.canonize.graphs import Constants, Shapes, call_like, depends_on_inputs
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.cones import Cones
 
@@ -60,17 +62,23 @@ def fold_forward(
             and constants may have leading dimensions of size one more than a unit has.
         kept: nodes whose values have to stay.
     """
-    steps, source = _steps(linear, constants, dense, kept)
+    views = _views(linear, dense, kept)
+    steps, source = _steps(linear, views, constants, dense, kept)
     if not steps or source in kept or stays(source):
         return
     with graph.inserting_before(linear):
         parts = [_parts(graph, step, linear, of_norm) for step in steps]
+        if views:
+            parts = [
+                _behind(graph, constants, step, each, views)
+                for step, each in zip(steps, parts, strict=True)
+            ]
     if not any(_changes_shares(each) for each in parts):
         return
     for step, each in zip(steps, parts, strict=True):
         if each is None or not _fits(each, linear, constants, dense):
             return
-        _fold(graph, constants, linear, step, each)
+        _fold(graph, constants, linear, step, each, views)
 
 
 def may_vanish(node: fx.Node) -> bool:
@@ -109,12 +117,47 @@ def what_stays(graph: fx.Graph) -> Callable[[fx.Node], bool]:
     return stays
 
 
+def _views(linear: fx.Node, dense: bool, kept: frozenset[fx.Node]) -> list[fx.Node]:
+    """The views that lie between the input of a linear operation and its scales, last first."""
+    views: list[fx.Node] = []
+    value = arguments(linear)["input"]
+    while dense and name_of(value) in BEHIND and len(value.users) == 1 and value not in kept:
+        views.append(value)
+        value = value.args[0]
+    return views
+
+
+def _behind(
+    graph: fx.Graph, constants: Constants, step: fx.Node, parts: Parts | None, views: list[fx.Node]
+) -> Parts | None:
+    """The scale and shift of a step as they look behind views of its value."""
+    values = Shapes(constants.module).shape_of(step)
+    found: list[Factor] = []
+    for part in parts or ():
+        carried: Factor | None = part
+        if name_of(step) == "batch_norm" and values is not None and isinstance(part, fx.Node):
+            sizes = [-1] + [1] * (len(values) - 2)
+            carried = call_like(graph, step, aten.reshape, part, sizes)
+        for view in reversed(views):
+            if isinstance(carried, fx.Node):
+                carried = carried_behind(graph, view, carried, constants)
+        if carried is None:
+            return None
+        found.append(carried)
+    return (found[0], found[1]) if found else None
+
+
 def _steps(
-    linear: fx.Node, constants: Constants, dense: bool, kept: frozenset[fx.Node]
+    linear: fx.Node,
+    views: list[fx.Node],
+    constants: Constants,
+    dense: bool,
+    kept: frozenset[fx.Node],
 ) -> tuple[list[fx.Node], fx.Node]:
     """The scales and shifts that make the input of a linear operation, last first, and of what."""
     steps: list[fx.Node] = []
-    value = arguments(linear)["input"]
+    value = views[-1].args[0] if views else arguments(linear)["input"]
+    assert isinstance(value, fx.Node)
     if not _takes_shifts(linear, constants):
         return steps, value
     while len(value.users) == 1 and value not in kept:
@@ -185,7 +228,12 @@ def _fits(parts: Parts, linear: fx.Node, constants: Constants, dense: bool) -> b
 
 
 def _fold(
-    graph: fx.Graph, constants: Constants, linear: fx.Node, step: fx.Node, parts: Parts
+    graph: fx.Graph,
+    constants: Constants,
+    linear: fx.Node,
+    step: fx.Node,
+    parts: Parts,
+    views: list[fx.Node],
 ) -> None:
     """Let the linear operation read what the step scales and shifts."""
     bound = arguments(linear)
@@ -209,7 +257,10 @@ def _fold(
             bound["bias"] = bias
         if scale != 1:
             bound["weight"] = call_like(graph, linear, aten.mul, bound["weight"], scale)
-    bound["input"] = _scaled(step)
+    if views:
+        views[-1].replace_input_with(step, _scaled(step))  # type: ignore[arg-type]
+    else:
+        bound["input"] = _scaled(step)
     set_parameters(linear, bound, bound["weight"], bound["bias"])
     known = linear.meta.get("merged_into_input", ())
     linear.meta["merged_into_input"] = known + step.meta.get("module_calls", ())
