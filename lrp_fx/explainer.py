@@ -433,13 +433,21 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
     for position, value in enumerate(inputs):
         name = f"input {position}" if len(inputs) > 1 else "the input"
         if not isinstance(value, Tensor):
-            raise InputError(f"{name} must be a tensor, got {type(value).__name__}")
+            raise InputError(
+                f"{name} must be a tensor, got {type(value).__name__}: several inputs are a tuple of "
+                "tensors, what gets no relevance is an additional argument"
+            )
         if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
             raise not_tokens(name, value)
-        if value.layout != torch.strided or value.is_meta:
-            kind = "meta" if value.is_meta else str(value.layout).removeprefix("torch.")
+        if value.layout != torch.strided or value.is_meta or value.is_nested:
+            layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+            kind = "meta" if value.is_meta else layout
             raise InputError(f"{name} is a {kind} tensor: pass a dense one with values")
-        if value.dim() == 0 or value.shape[0] == 0:
+        if value.dim() == 0:
+            raise InputError(
+                f"{name} has no dimensions: the first one is the batch, x[None] adds it"
+            )
+        if value.shape[0] == 0:
             raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
         if value.shape[0] != inputs[0].shape[0]:
             raise InputError(

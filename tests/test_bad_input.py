@@ -78,7 +78,7 @@ INPUTS: dict[str, tuple[Any, str]] = {
     "bool": (IMAGE > 0, "dtype torch.bool"),
     "complex": (IMAGE.to(torch.complex64), "dtype torch.complex64"),
     "empty batch": (IMAGE[:0], r"empty batch: shape \(0, 3, 8, 8\)"),
-    "number": (torch.tensor(1.0), r"empty batch: shape \(\)"),
+    "number": (torch.tensor(1.0), "no dimensions"),
     "sparse": (IMAGE.to_sparse(), "sparse_coo tensor: pass a dense one"),
     "meta": (IMAGE.to("meta"), "meta tensor: pass a dense one with values"),
     "list": ([IMAGE], "must be a tensor, got list"),
@@ -498,3 +498,9 @@ def test_training_goes_on_between_explanations() -> None:
     after = lrp.attribute(IMAGE, 1)
     assert not torch.equal(before, after)
     assert torch.equal(after, LRPFx(model).attribute(IMAGE, 1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_refused() -> None:
+    with pytest.raises(InputError, match="is a nested tensor: pass a dense one"):
+        LRPFx(nn.Linear(4, 2)).attribute(torch.nested.nested_tensor([torch.rand(4)]), 0)

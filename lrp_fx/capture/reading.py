@@ -100,10 +100,12 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
     names = set()
 
     class Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        supports_higher_order_operators = True
+
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            names.add(func.overloadpacket)
+            names.add(packet_of(func))
             return func(*args, **(kwargs or {}))
 
     with Listener():  # type: ignore[no-untyped-call]

@@ -28,6 +28,9 @@ class _Written(BaseException):
 class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Ends the run before an operation writes to the values of parameters."""
 
+    supports_higher_order_operators = True
+    """What they call is looked at; they have no schema of their own."""
+
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.memory = set(map(_storage, parameters)) - {None}
@@ -35,7 +38,7 @@ class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func._schema.is_mutable:
+        if isinstance(func, torch._ops.OpOverload) and func._schema.is_mutable:
             for position, argument in enumerate(func._schema.arguments):
                 if argument.alias_info is None or not argument.alias_info.is_write:
                     continue
