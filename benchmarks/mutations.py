@@ -123,6 +123,8 @@ SUITES: dict[str, tuple[Target, ...]] = {
                 "'self._hash == other._hash' dropped": "it only saves time",
                 "'self._waiting' dropped": "it only saves time",
                 "'nn.Module not in mro_of(kind)' dropped": "more is looked at, which takes time",
+                "'again' dropped": "no other entry is a number alone",
+                "'refers' dropped": "no other entry is a number alone, at the end",
                 "'class' dropped": "the other word tells the two kinds of numbers apart",
                 "'definitions' dropped": "the other word tells the two kinds of numbers apart",
             },
