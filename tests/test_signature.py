@@ -597,6 +597,7 @@ def test_the_end_of_what_is_referred_to_is_seen() -> None:
     del target
     gc.collect()
     assert not is_still_watched(state)
+    assert state.signature().is_complete
 
 
 def test_a_dict_that_a_handle_refers_to_is_signed() -> None:
@@ -631,6 +632,19 @@ def test_what_is_known_by_identity_is_held() -> None:
     del signature
     gc.collect()
     assert [reference() for reference in references] == [None] * 5
+
+
+def test_numbers_of_installed_packages_count_by_value() -> None:
+    installed = compile("A", f"{sysconfig.get_path('purelib')}/one.py", "eval")
+    one, same, other = (
+        types.FunctionType(installed, {"A": int(n)}) for n in ("1000", "1000", "2000")
+    )
+    state = ModelState(Holding(one))
+    before = state.signature()
+    one.__globals__["A"] = same.__globals__["A"]
+    assert state.signature() is before
+    one.__globals__["A"] = other.__globals__["A"]
+    assert state.signature() != before
 
 
 def test_the_bases_of_a_class_are_held() -> None:

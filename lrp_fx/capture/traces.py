@@ -63,7 +63,7 @@ def is_readable(tensor: Tensor) -> bool:
     return is_dense and type(tensor) in _PLAIN and tensor.data_ptr() != 0
 
 
-_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_PLAIN = (Tensor, torch.nn.Parameter)  # a buffer is a plain tensor
 
 
 class Memory:
