@@ -52,7 +52,8 @@ class Arguments:
     @property
     def structure(self) -> Signature:
         """What a symbolic capture depends on: everything but the tensors' values and shapes."""
-        return signature_of(self.constants, self.spec)
+        followed = {id(tensor): f"argument {place}" for place, tensor in enumerate(self.tensors)}
+        return signature_of(self.constants, self.spec, followed=followed)
 
     @property
     def shapes(self) -> tuple[Any, ...]:

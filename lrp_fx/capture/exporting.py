@@ -12,7 +12,7 @@ from torch.utils._pytree import TreeSpec
 
 from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
-from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.copying import Hooks, copied_arguments, copied_call
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.running import cloned
@@ -42,8 +42,9 @@ class _Positional(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
         before = _attributes(self.model)
+        given = copied_arguments(self.arguments, tensors)  # torch runs this more than once
         try:
-            leaves, spec = flattened(self.arguments.call(self.model, tensors))
+            leaves, spec = flattened(given.call(self.model, tensors))
         except Exception as error:  # torch prints a graph beside some kinds of errors
             if lacks_memory(error):
                 raise
@@ -112,9 +113,11 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             return copy
 
         for tensors, shapes in samples(cloned(arguments)):
-            copy = structural_copy(model, replace_tensor=own, left_out=left_out)
+            copy, given = copied_call(
+                model, arguments, tensors, replace_tensor=own, left_out=left_out
+            )
             _register(copy)
-            wrapped = _Positional(copy, arguments, specs.append).eval()
+            wrapped = _Positional(copy, given, specs.append).eval()
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.copying import FORWARD_HOOKS, Hooks
 from lrp_fx.capture.members import walk
-from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model
+from lrp_fx.capture.running import SAME_KERNELS, close, isolated, run_model
 from lrp_fx.errors import InputError
 
 
@@ -54,16 +54,16 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
         return hooks
     acting: set[tuple[int, int]] = set()
 
-    def run(copy: nn.Module) -> None:
+    def run(copy: nn.Module, given: Arguments) -> None:
         for (_, own), (_, module) in zip(walk(model), walk(copy), strict=True):
             for name in FORWARD_HOOKS:
                 known = getattr(module, name)
                 for key, hook in known.items():
                     note = functools.partial(acting.add, (id(own), key))
                     known[key] = functools.partial(_watched, hook, note, name != FORWARD_HOOKS[0])
-        arguments.call(copy, cloned(arguments))
+        given.call(copy, given.tensors)
 
-    isolated(model, run)
+    isolated(model, arguments, run)
     quiet = hooks - acting
     if not quiet:
         return quiet

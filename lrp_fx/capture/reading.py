@@ -245,7 +245,7 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
 def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Call, object]]:
     """What each module call of a copy of the model returned, in order."""
 
-    def run(copy: nn.Module) -> list[tuple[Call, object]]:
+    def run(copy: nn.Module, given: Arguments) -> list[tuple[Call, object]]:
         outputs: list[tuple[Call, object]] = []
         counts: dict[str, int] = {}
 
@@ -257,7 +257,7 @@ def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Ca
 
         for path, module in copy.named_modules():
             module.register_forward_hook(functools.partial(note, path))
-        arguments.call(copy, cloned(arguments))
+        given.call(copy, given.tensors)
         return outputs
 
-    return isolated(model, run)  # type: ignore[no-any-return]
+    return isolated(model, arguments, run)  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import Packet, aten, overloads_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
 from lrp_fx.errors import LRPError
@@ -341,11 +341,17 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             tracer.proxy(tracer.create_node("placeholder", f"input_{i}", (), {}))
             for i in range(count)
         )
-        copy = structural_copy(model, replace_tensor=tracer.parameter, left_out=left_out)
+        copy, own = copied_call(
+            model,
+            arguments,
+            inputs,
+            replace_tensor=tracer.parameter,
+            left_out=left_out,
+        )
         paths = {id(module): path for path, module in copy.named_modules()}
         try:
             tracer.announce(copy, paths)
-            result = arguments.call(copy, inputs)
+            result = own.call(copy, inputs)
         except (LRPError, NotTraceable):
             raise
         except NotLowered as error:
