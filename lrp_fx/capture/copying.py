@@ -67,8 +67,8 @@ def structural_copy(
         left_out: forward hooks of the user's that the copy does not have. It never has backward hooks.
 
     Raises:
-        InputError: for a parameter of a lazy module that has no values yet; running even the copy
-            would fill it.
+        InputError: for a parameter of a lazy module that has no values yet, which running even the
+            copy would fill; for a scripted module in train mode, of which there is no copy.
     """
     return _copier(model, replace_tensor, left_out).run(model)  # type: ignore[no-any-return]
 
@@ -203,6 +203,12 @@ class _Copier:
         if type(value) in weakref.ProxyTypes:
             return self._proxy(value)
         if type(value) in ATOMIC or isinstance(value, SHARED):
+            if isinstance(value, torch.jit.ScriptModule) and value.training:
+                raise InputError(
+                    "the model holds a scripted or traced module "
+                    f"({value.original_name}) in train mode, which cannot be copied and would move its "
+                    "statistics: call .eval() on it"
+                )
             return value
         if id(value) in self.memo:
             return self.memo[id(value)][1]

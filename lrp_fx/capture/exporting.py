@@ -16,7 +16,7 @@ from lrp_fx.capture.copying import Hooks, copied_arguments, copied_call
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.running import cloned
-from lrp_fx.capture.stand_ins import own_buffer
+from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 
@@ -106,9 +106,11 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
         originals: dict[Any, Tensor] = {}
+        registered = {path for path, _ in model.named_parameters()}
 
         def own(path: str | None, tensor: Tensor) -> Tensor:
-            copy = own_buffer(path, tensor)
+            # what is not registered gets no stand-in from torch.export: writes to it take place
+            copy = own_buffer(path, tensor) if path in registered else own_values(path, tensor)
             originals[_memory(copy)] = tensor
             return copy
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules import module as _module
 from torch.utils._pytree import tree_flatten
 
 from lrp_fx.capture.captured import Arguments
@@ -24,6 +25,11 @@ def forward_hooks(model: nn.Module) -> Hooks:
         for name in FORWARD_HOOKS
         for key in getattr(module, name)
     )
+
+
+def has_global_hooks() -> bool:
+    """Whether there are forward hooks of all modules, whose state nothing here looks at."""
+    return bool(_module._global_forward_hooks or _module._global_forward_pre_hooks)
 
 
 def assumed_observers(model: nn.Module) -> Hooks:

@@ -40,8 +40,11 @@ Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"
 """Proxies by their ids: what is told apart by ``==`` would be traced."""
 
 
-class NotTraceable(Exception):
-    """The model's Python cannot be followed without values; another capture must read it."""
+class NotTraceable(BaseException):
+    """The model's Python cannot be followed without values; another capture must read it.
+
+    No ``except Exception`` of the model's catches it.
+    """
 
 
 class TensorProxy(fx.Proxy):
@@ -137,6 +140,12 @@ def results_of(node: fx.Node) -> tuple[str, ...]:
     return ("list",) if str(returns[0].type).startswith("List") else ()
 
 
+@functools.cache
+def _only_writes(packet: Packet) -> bool:
+    """Whether an operation has no form that leaves its arguments as they are."""
+    return all(getattr(packet, name)._schema.is_mutable for name in overloads_of(packet))
+
+
 class SymbolicTracer(fx.proxy.TracerBase):
     """Records the ATen calls that a structural copy makes on proxies."""
 
@@ -203,7 +212,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
         packet = packet_of(target)
         if packet is not None:
             return self._call(packet, args, kwargs)
-        return lower(self.emitter, target, tuple(args), dict(kwargs))
+        try:
+            return lower(self.emitter, target, tuple(args), dict(kwargs))
+        except NotLowered as error:
+            raise NotTraceable(str(error)) from error
 
     # what the emitter and the proxies need
 
@@ -213,6 +225,8 @@ class SymbolicTracer(fx.proxy.TracerBase):
         return proxy
 
     def _call(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _only_writes(packet):
+            raise NotTraceable(f"{packet} writes to its arguments")
         result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
         if is_view(packet) and isinstance(source, TensorProxy):
@@ -354,8 +368,6 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             result = own.call(copy, inputs)
         except (LRPError, NotTraceable):
             raise
-        except NotLowered as error:
-            raise NotTraceable(str(error)) from error
         except Exception as error:
             raise NotTraceable(f"{type(error).__name__}: {error}") from error
         leaves, spec = flattened(result)
