@@ -121,7 +121,18 @@ def run_model(
 
 def cloned(arguments: Arguments) -> tuple[Tensor, ...]:
     """The tensors, each with memory of its own: the model may overwrite its inputs."""
-    return tuple(tensor.detach().clone() for tensor in arguments.tensors)
+    return tuple(map(_cloned, arguments.tensors))
+
+
+def _cloned(tensor: Tensor) -> Tensor:
+    """A clone with the same strides, which code may ask for."""
+    tensor = tensor.detach()
+    clone = tensor.clone()
+    if tensor.layout != torch.strided or not tensor.numel() or clone.stride() == tensor.stride():
+        return clone
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    count = sum((size - 1) * stride for size, stride in pairs) + 1
+    return tensor.as_strided((count,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
 
 
 def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
