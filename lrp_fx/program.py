@@ -130,7 +130,7 @@ class Program:
         self.follow_model()
         with torch.no_grad():
             if self.compiled is None:
-                results = self.lrp.module(*tensors, target)
+                results = self.lrp.module.forward(*tensors, target)  # calls no hooks of all modules
             else:
                 results = self.compiled(*tensors, self._checked(tensors, target))
             relevance, output, start = results
@@ -326,7 +326,7 @@ class Program:
                 for module in (self.lrp.module, self.lrp.constants):
                     _put(module, path, _not_lost(path, tensor))
             with _without_autocast(wanted):  # what is computed here outlives the caller's autocast
-                values = self.lrp.constants()
+                values = self.lrp.constants.forward()
                 for name, value in zip(self.lrp.constant_names, values, strict=True):
                     _put(self.lrp.module, name, value)
                 for name, weight in self.lrp.prepared.items():

@@ -696,3 +696,121 @@ def test_values_of_tensor_attributes_are_followed() -> None:
     torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
     model.factor.fill_(3.0)
     torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+
+
+class Cache:
+    """What a language model is given to keep keys in."""
+
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = [torch.ones(2, 3)]
+        self.total, self.users = torch.zeros(3), collections.UserDict[str, int]()
+
+
+class WithCache(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.cache = nn.Linear(4, 3), Cache()
+
+    def forward(self, x: Tensor, cache: Cache, log: Log) -> Tensor:
+        y = self.fc(x)
+        cache.keys.append(y)
+        cache.total += 1.0
+        cache.users["calls"] = 1
+        log.steps += 1
+        log.seen.append(y)  # type: ignore[arg-type]
+        return y + len(self.cache.keys) * cache.keys[0] + cache.total
+
+
+@ways
+@pytest.mark.parametrize("owns", [True, False])
+def test_objects_among_the_arguments_stay_as_they_were(way: str, owns: bool) -> None:
+    """The model may hold the same object: then it sees there what it writes to the argument."""
+    model, x, log = WithCache().eval(), torch.ones(2, 4), Log()
+    cache = model.cache if owns else Cache()
+    lrp = LRPFx(model, capture=way)
+    with suppress(CaptureError):  # not every way follows writes to an object of the model's
+        found = lrp.explained_output(x, (cache, log))
+        lrp.attribute(x, 1, (cache, log))
+        expected = model(x, copy.deepcopy(cache), Log()) if not owns else None
+        assert expected is None or torch.allclose(found, expected)
+    assert len(cache.keys) == 1
+    assert not cache.total.any()
+    assert not cache.users
+    assert log == Log()
+
+
+class Given:
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+
+class Aliased(nn.Module):
+    def forward(self, x: Tensor, given: Given) -> Tensor:
+        return x * 2 + given.values
+
+
+@ways
+def test_an_argument_inside_another_is_that_argument(way: str) -> None:
+    model, lrp = Aliased(), LRPFx(Aliased(), capture=way)
+    for scale in (1.0, 2.0):
+        x = scale * torch.ones(2, 3)
+        for given in (Given(x), Given(torch.zeros(2, 3))):
+            assert torch.equal(lrp.explained_output(x, (given,)), model(x, given))
+
+
+class Teacher(nn.Module):
+    """Moves weights that are registered nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.teachers = nn.Linear(4, 3), [nn.Linear(4, 3)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            torch._foreach_lerp_([self.teachers[0].weight], [self.fc.weight], 0.5)
+            self.teachers[0].bias.fill_(1.0)
+        return self.fc(x)  # type: ignore[no-any-return]
+
+
+@ways
+def test_weights_that_are_registered_nowhere_stay(way: str) -> None:
+    model = Teacher().eval()
+    before = copy.deepcopy(model.teachers[0].state_dict())
+    with suppress(CaptureError):
+        LRPFx(model, capture=way).attribute(torch.ones(2, 4), 1)
+    after = model.teachers[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Bias(nn.Parameter):
+    pass
+
+
+class OfSubclass(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bias = nn.Linear(4, 3), Bias(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.bias.data = torch.full((3,), 3.0)
+        return self.fc(x) + self.bias  # type: ignore[no-any-return]
+
+
+@ways
+def test_a_subclass_of_parameter_keeps_its_data(way: str) -> None:
+    model = OfSubclass().eval()
+    with suppress(CaptureError):
+        LRPFx(model, capture=way).attribute(torch.ones(2, 4), 1)
+    assert torch.equal(model.bias, torch.ones(3))
+    assert isinstance(own_buffer(None, model.bias), Bias)
+
+
+def test_scripted_modules_in_train_mode_are_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(nn.BatchNorm1d(4).train(), torch.ones(3, 4), check_trace=False)
+    before = copy.deepcopy(scripted.state_dict())
+    with pytest.raises(InputError, match=r"BatchNorm1d.*train mode.*call .eval\(\)"):
+        LRPFx(nn.Sequential(scripted, nn.Linear(4, 3)).train()).attribute(torch.ones(2, 4), 1)
+    assert scripted.training
+    assert all(torch.equal(before[name], value) for name, value in scripted.state_dict().items())

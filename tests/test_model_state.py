@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.errors import OptionError
+from lrp_fx.errors import CaptureError, OptionError
 
 EXACT = 1e-9
 """Of float64: the graph runs the model's own kernels, folded norms in another order."""
@@ -403,6 +403,102 @@ def test_hooks_of_all_modules_are_seen() -> None:
     finally:
         handle.remove()
     torch.testing.assert_close(lrp.explained_output(x), alone)
+
+
+def test_the_state_of_a_hook_of_all_modules_is_seen() -> None:
+    """The library's own modules call no such hook: it would act on relevance."""
+    model, x = nn.Sequential(nn.Linear(3, 2)).double(), torch.randn(2, 3, dtype=torch.double)
+    plain, state, kinds = LRPFx(model, "zero"), {"scale": 2.0}, set()
+    expected, relevance = plain.explained_output(x), plain.attribute(x, 1)
+
+    def scale(module: nn.Module, inputs: Any, output: Any) -> Any:
+        kinds.add(type(module).__module__.partition(".")[0])
+        return output * state["scale"] if not isinstance(output, tuple) else None
+
+    lrp = LRPFx(model[0], "zero")
+    handle = nn.modules.module.register_module_forward_hook(scale)
+    try:
+        for state["scale"] in (2.0, 3.0):
+            torch.testing.assert_close(lrp.explained_output(x), state["scale"] * expected)
+            torch.testing.assert_close(lrp.attribute(x, 1), state["scale"] * relevance)
+    finally:
+        handle.remove()
+    assert kinds == {"torch"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_hook_that_acts_on_some_inputs(before: bool) -> None:
+    model, x = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).double(), torch.ones(2, 3).double()
+
+    def limit(module: nn.Module, inputs: Any, output: Any = None) -> Any:
+        given = inputs[0] if before else output
+        return given / 10 if given.abs().max() > 50 else None
+
+    if before:
+        model[0].register_forward_pre_hook(limit)
+    else:
+        model[0].register_forward_hook(limit)
+    lrp = LRPFx(model, "zero")
+    for scale in (1.0, 1000.0, 1.0):
+        torch.testing.assert_close(lrp.explained_output(scale * x), model(scale * x).detach())
+
+
+class Laid(nn.Module):
+    """Branches on the memory layout of its input, and on the settings around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.mean((2, 3))
+        y = y * 2 if x.is_contiguous() else y
+        y = y * 3 if torch.is_autocast_enabled("cpu") else y
+        return self.fc(y)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "laid",
+    [lambda x: x.to(memory_format=torch.channels_last), lambda x: x[..., :1].expand(x.shape)],
+    ids=["channels last", "expanded"],
+)
+def test_a_branch_on_the_memory_layout(laid: Callable[[Tensor], Tensor]) -> None:
+    model, x = Laid().double().eval(), torch.rand(2, 2, 4, 4).double()
+    lrp = LRPFx(model, "zero")
+    for value in (x, laid(x), x):
+        torch.testing.assert_close(lrp.explained_output(value), model(value).detach())
+
+
+def test_a_branch_on_autocast() -> None:
+    model, x = Laid().eval(), torch.rand(2, 2, 4, 4)
+    lrp = LRPFx(model, "zero")
+    for enabled in (False, True, False):
+        with torch.autocast("cpu", enabled=enabled):
+            found, expected = lrp.explained_output(x), model(x).detach()
+        torch.testing.assert_close(
+            found, expected, rtol=2e-2 if enabled else None, atol=1e-2 if enabled else None
+        )
+
+
+class Trying(nn.Module):
+    """Catches what its branch raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.gate = nn.Linear(3, 2), nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            y = x if self.gate > 0 else x.abs()
+        except Exception:
+            y = x
+        return self.fc(y)  # type: ignore[no-any-return]
+
+
+def test_a_branch_inside_try() -> None:
+    model, x = Trying().double().eval(), -torch.ones(2, 3).double()
+    with pytest.raises(CaptureError, match="branch"):
+        LRPFx(model, capture="symbolic").attribute(x, 1)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lrp: pickle.loads(pickle.dumps(lrp))])

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from lrp_fx.capture.signature import Signature, signature_of
+from lrp_fx.capture.traces import form_of
 
 EXAMPLE = "example"
 """Under which name a placeholder keeps an argument without its data, where there was one."""
@@ -52,14 +53,20 @@ class Arguments:
     @property
     def structure(self) -> Signature:
         """What a symbolic capture depends on: everything but the tensors' values and shapes."""
-        return signature_of(self.constants, self.spec)
+        followed = {id(tensor): f"argument {place}" for place, tensor in enumerate(self.tensors)}
+        return signature_of(self.constants, self.spec, followed=followed)
 
     @property
     def shapes(self) -> tuple[Any, ...]:
-        """What a verification depends on: the tensors' shapes, dtypes, devices, and which are one."""
+        """What a verification depends on: the tensors' forms, which are one, and the settings around."""
         ids = [id(tensor) for tensor in self.tensors]
-        forms = tuple((tuple(t.shape), t.dtype, str(t.device)) for t in self.tensors)
-        return forms, tuple(map(ids.index, ids))
+        kinds = {"cpu", "cuda", *(tensor.device.type for tensor in self.tensors)}
+        settings = tuple(
+            (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+            for kind in sorted(kinds)
+        )
+        forms = tuple(map(form_of, self.tensors))
+        return forms, tuple(map(ids.index, ids)), settings, torch.is_inference_mode_enabled()
 
 
 def flattened(output: Any) -> tuple[list[Any], TreeSpec]:
@@ -109,12 +116,15 @@ class Captured:
         outputs: how the flat outputs form the model's output.
         way: which capture read it.
         constants: the ``get_attr`` targets that are not the model's.
+        is_assumed: whether hooks were left out, which did nothing when the model was read and may act
+            on other inputs.
     """
 
     module: fx.GraphModule
     outputs: TreeSpec
     way: Way
     constants: Mapping[str, Tensor]
+    is_assumed: bool = False
 
     def placeholders(self) -> list[fx.Node]:
         """The inputs, in order."""

@@ -14,12 +14,14 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.functions import named_globals
 from lrp_fx.capture.members import INTERNAL, named_tensors
 from lrp_fx.capture.origin import of_user
@@ -65,9 +67,48 @@ def structural_copy(
         left_out: forward hooks of the user's that the copy does not have. It never has backward hooks.
 
     Raises:
-        InputError: for a parameter of a lazy module that has no values yet; running even the copy
-            would fill it.
+        InputError: for a parameter of a lazy module that has no values yet, which running even the
+            copy would fill; for a scripted module in train mode, of which there is no copy.
     """
+    return _copier(model, replace_tensor, left_out).run(model)  # type: ignore[no-any-return]
+
+
+def copied_call(
+    model: nn.Module,
+    arguments: Arguments,
+    values: tuple[Any, ...],
+    *,
+    replace_tensor: Replace | None = None,
+    left_out: Hooks = frozenset(),
+) -> tuple[nn.Module, Arguments]:
+    """A structural copy of ``model``, and arguments that share nothing with the user's either.
+
+    What is one object in the model and in an argument is one in the copies. A tensor that is an argument
+    and is held by another argument is one of the ``values`` in both places.
+
+    Args:
+        model: as for :func:`structural_copy`.
+        arguments: the user's arguments; they are only read.
+        values: what stands in the places of their tensors.
+        replace_tensor: as for :func:`structural_copy`; it gets the tensors that objects among the
+            arguments hold too.
+        left_out: as for :func:`structural_copy`.
+
+    Raises:
+        InputError: as :func:`structural_copy` does.
+    """
+    copier = _copier(model, replace_tensor, left_out)
+    return copier.run(model), copier.run_arguments(arguments, values)
+
+
+def copied_arguments(arguments: Arguments, values: tuple[Any, ...]) -> Arguments:
+    """Arguments of new objects around the same tensors, but for ``values`` in the places of their own."""
+    return _Copier(lambda tensor: tensor, frozenset(), Written(None)).run_arguments(
+        arguments, values
+    )
+
+
+def _copier(model: nn.Module, replace_tensor: Replace | None, left_out: Hooks) -> _Copier:
     for path, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise InputError(
@@ -84,7 +125,7 @@ def structural_copy(
             tensors[id(tensor)] = replace_tensor(paths.get(id(tensor)), tensor)
         return tensors[id(tensor)]
 
-    return _Copier(place, left_out).run(model)  # type: ignore[no-any-return]
+    return _Copier(place, left_out, Written(model))
 
 
 _COPIED = sys.stdlib_module_names | {"numpy"}
@@ -117,8 +158,8 @@ class _Copier:
     dicts with keys that are copied, come behind all others: a hash may depend on what an object holds.
     """
 
-    def __init__(self, place: Callable[[Tensor], Any], left_out: Hooks) -> None:
-        self.place, self.left_out = place, left_out
+    def __init__(self, place: Callable[[Tensor], Any], left_out: Hooks, written: Written) -> None:
+        self.place, self.left_out, self.written = place, left_out, written
         self.memo: dict[int, tuple[Any, Any]] = {}  # with the original: its id must stay its own
         self.unfilled: deque[Callable[[], None]] = deque()
         self.hashed: list[Callable[[], None]] = []
@@ -129,7 +170,6 @@ class _Copier:
 
     def run(self, value: Any) -> Any:
         """The copy, filled."""
-        self.written = Written(value)
         twin = self.copy(value)
         while self.unfilled or self.hashed or self.named:
             if self.unfilled:
@@ -145,6 +185,15 @@ class _Copier:
         self.identities |= {id(copy): (copy, key) for key, (_, copy) in self.memo.items()}
         return twin
 
+    def run_arguments(self, arguments: Arguments, values: tuple[Any, ...]) -> Arguments:
+        """The arguments with ``values`` for their tensors, wherever objects among them hold these."""
+        known = map(id, arguments.tensors)  # none, while nobody has seen an input
+        given = dict(zip(known, values, strict=False))
+        place = self.place
+        self.place = lambda tensor: given[id(tensor)] if id(tensor) in given else place(tensor)
+        constants = self.run(list(arguments.constants))
+        return replace(arguments, tensors=values, constants=tuple(constants))
+
     def identity(self, value: Any) -> int:
         """What ``id`` says of the original: for code that keeps something by it."""
         return self.identities.get(id(value), (None, id(value)))[1]
@@ -154,6 +203,12 @@ class _Copier:
         if type(value) in weakref.ProxyTypes:
             return self._proxy(value)
         if type(value) in ATOMIC or isinstance(value, SHARED):
+            if isinstance(value, torch.jit.ScriptModule) and value.training:
+                raise InputError(
+                    "the model holds a scripted or traced module "
+                    f"({value.original_name}) in train mode, which cannot be copied and would move its "
+                    "statistics: call .eval() on it"
+                )
             return value
         if id(value) in self.memo:
             return self.memo[id(value)][1]
@@ -423,10 +478,14 @@ class _Copier:
         return self.globals[key][1]
 
 
-def held_tensors(model: nn.Module, left_out: Hooks = frozenset()) -> list[Tensor]:
-    """All tensors that a structural copy of the model would share, each once."""
+def held_tensors(model: nn.Module, arguments: Arguments, left_out: Hooks) -> list[Tensor]:
+    """All tensors that copies of the model and of the arguments' objects would share, each once."""
     found: list[Tensor] = []
-    structural_copy(
-        model, replace_tensor=lambda path, tensor: found.append(tensor), left_out=left_out
+    copied_call(
+        model,
+        arguments,
+        arguments.tensors,
+        replace_tensor=lambda path, tensor: found.append(tensor),
+        left_out=left_out,
     )
     return found

@@ -12,11 +12,11 @@ from torch.utils._pytree import TreeSpec
 
 from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
-from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.copying import Hooks, copied_arguments, copied_call
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.running import cloned
-from lrp_fx.capture.stand_ins import own_buffer
+from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import lacks_memory
 from lrp_fx.sources import with_source
 
@@ -42,8 +42,9 @@ class _Positional(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
         before = _attributes(self.model)
+        given = copied_arguments(self.arguments, tensors)  # torch runs this more than once
         try:
-            leaves, spec = flattened(self.arguments.call(self.model, tensors))
+            leaves, spec = flattened(given.call(self.model, tensors))
         except Exception as error:  # torch prints a graph beside some kinds of errors
             if lacks_memory(error):
                 raise
@@ -105,16 +106,20 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
         originals: dict[Any, Tensor] = {}
+        registered = {path for path, _ in model.named_parameters()}
 
         def own(path: str | None, tensor: Tensor) -> Tensor:
-            copy = own_buffer(path, tensor)
+            # what is not registered gets no stand-in from torch.export: writes to it take place
+            copy = own_buffer(path, tensor) if path in registered else own_values(path, tensor)
             originals[_memory(copy)] = tensor
             return copy
 
         for tensors, shapes in samples(cloned(arguments)):
-            copy = structural_copy(model, replace_tensor=own, left_out=left_out)
+            copy, given = copied_call(
+                model, arguments, tensors, replace_tensor=own, left_out=left_out
+            )
             _register(copy)
-            wrapped = _Positional(copy, arguments, specs.append).eval()
+            wrapped = _Positional(copy, given, specs.append).eval()
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):

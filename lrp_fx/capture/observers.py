@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules import module as _module
 from torch.utils._pytree import tree_flatten
 
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.copying import FORWARD_HOOKS, Hooks
 from lrp_fx.capture.members import walk
-from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model
+from lrp_fx.capture.running import SAME_KERNELS, close, isolated, run_model
 from lrp_fx.errors import InputError
 
 
@@ -24,6 +25,11 @@ def forward_hooks(model: nn.Module) -> Hooks:
         for name in FORWARD_HOOKS
         for key in getattr(module, name)
     )
+
+
+def has_global_hooks() -> bool:
+    """Whether there are forward hooks of all modules, whose state nothing here looks at."""
+    return bool(_module._global_forward_hooks or _module._global_forward_pre_hooks)
 
 
 def assumed_observers(model: nn.Module) -> Hooks:
@@ -54,16 +60,16 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
         return hooks
     acting: set[tuple[int, int]] = set()
 
-    def run(copy: nn.Module) -> None:
+    def run(copy: nn.Module, given: Arguments) -> None:
         for (_, own), (_, module) in zip(walk(model), walk(copy), strict=True):
             for name in FORWARD_HOOKS:
                 known = getattr(module, name)
                 for key, hook in known.items():
                     note = functools.partial(acting.add, (id(own), key))
                     known[key] = functools.partial(_watched, hook, note, name != FORWARD_HOOKS[0])
-        arguments.call(copy, cloned(arguments))
+        given.call(copy, given.tensors)
 
-    isolated(model, run)
+    isolated(model, arguments, run)
     quiet = hooks - acting
     if not quiet:
         return quiet

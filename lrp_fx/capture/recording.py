@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
-from lrp_fx.capture.copying import Hooks, held_tensors, structural_copy
+from lrp_fx.capture.copying import Hooks, copied_call, held_tensors
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.exporting import PREFIX, as_captured
 from lrp_fx.capture.stand_ins import own_values
@@ -37,16 +37,20 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         NotRecordable: with the reason that PyTorch gave.
     """
     specs: list[TreeSpec] = []
-    held = held_tensors(model, left_out)
+    held = held_tensors(model, arguments, left_out)
     count = len(arguments.tensors)
 
     def run(*tensors: torch.Tensor) -> tuple[Any, ...]:
-        given = {id(own): tensor for own, tensor in zip(held, tensors[count:], strict=True)}
-        copy = structural_copy(
-            model, replace_tensor=lambda path, tensor: given[id(tensor)], left_out=left_out
+        given = {id(t): tensor for t, tensor in zip(held, tensors[count:], strict=True)}
+        copy, own = copied_call(
+            model,
+            arguments,
+            tensors[:count],
+            replace_tensor=lambda path, tensor: given[id(tensor)],
+            left_out=left_out,
         )
         _announce(copy)
-        leaves, spec = flattened(arguments.call(copy, tensors[:count]))
+        leaves, spec = flattened(own.call(copy, own.tensors))
         specs.append(spec)
         return tuple(leaves)
 

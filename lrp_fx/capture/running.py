@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.capture.captured import Arguments, flattened
-from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
 
@@ -62,24 +62,39 @@ def _storage(tensor: Tensor) -> int | None:
 
 
 def isolated(
-    model: nn.Module, run: Callable[[nn.Module], Any], left_out: Hooks = frozenset()
+    model: nn.Module,
+    arguments: Arguments,
+    run: Callable[[nn.Module, Arguments], Any],
+    left_out: Hooks = frozenset(),
 ) -> Any:
-    """What ``run`` returns for a copy of ``model``, without gradients.
+    """What ``run`` returns for copies of ``model`` and of its arguments, without gradients.
 
-    The copy shares the values of the parameters. If its code is about to write to them, the run begins
-    anew on a copy with values of its own.
+    The copies share the values of all parameters that they hold. If code is about to write to these, the
+    run begins anew on copies with values of their own.
     """
-    copy = structural_copy(model, replace_tensor=own_buffer, left_out=left_out)
+    shared: list[Tensor] = []
+
+    def share(path: str | None, tensor: Tensor) -> Tensor:
+        own = own_buffer(path, tensor)
+        if isinstance(tensor, nn.Parameter):
+            shared.append(own)
+        return own
+
+    def copies(stand_in: Callable[[str | None, Tensor], Tensor]) -> tuple[nn.Module, Arguments]:
+        values = cloned(arguments)
+        return copied_call(model, arguments, values, replace_tensor=stand_in, left_out=left_out)
+
     with torch.no_grad():
-        guard = _Guard(copy.parameters())
+        model_copy, given = copies(share)
+        guard = _Guard(shared)
         try:
             with guard:
-                result = run(copy)
+                result = run(model_copy, given)
         except _Written:
             pass
         if not guard.hit:
             return result
-        return run(structural_copy(model, replace_tensor=own_values, left_out=left_out))
+        return run(*copies(own_values))
 
 
 def run_model(
@@ -91,11 +106,11 @@ def run_model(
         InputError: when the model itself fails on the arguments, but for a lack of memory.
     """
 
-    def run(copy: nn.Module) -> list[object]:
-        return flattened(arguments.call(copy, cloned(arguments)))[0]
+    def run(copy: nn.Module, given: Arguments) -> list[object]:
+        return flattened(given.call(copy, given.tensors))[0]
 
     try:
-        return isolated(model, run, left_out)  # type: ignore[no-any-return]
+        return isolated(model, arguments, run, left_out)  # type: ignore[no-any-return]
     except (InputError, *NO_MEMORY):
         raise
     except Exception as error:
@@ -109,7 +124,18 @@ def run_model(
 
 def cloned(arguments: Arguments) -> tuple[Tensor, ...]:
     """The tensors, each with memory of its own: the model may overwrite its inputs."""
-    return tuple(tensor.detach().clone() for tensor in arguments.tensors)
+    return tuple(map(_cloned, arguments.tensors))
+
+
+def _cloned(tensor: Tensor) -> Tensor:
+    """A clone with the same strides, which code may ask for."""
+    tensor = tensor.detach()
+    clone = tensor.clone()
+    if tensor.layout != torch.strided or not tensor.numel() or clone.stride() == tensor.stride():
+        return clone
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    count = sum((size - 1) * stride for size, stride in pairs) + 1
+    return tensor.as_strided((count,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
 
 
 def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:

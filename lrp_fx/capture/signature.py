@@ -83,9 +83,14 @@ class Signature:
         return self._hash
 
 
-def signature_of(*values: Any) -> Signature:
-    """The signature of values that are not the model's, such as its arguments."""
-    return Walk({}).signature(values)
+def signature_of(*values: Any, followed: Mapping[int, str] | None = None) -> Signature:
+    """The signature of values that are not the model's, such as its arguments.
+
+    Args:
+        values: what is signed.
+        followed: as for :class:`Walk`.
+    """
+    return Walk(followed or {}).signature(values)
 
 
 class Walk:

@@ -11,8 +11,10 @@ def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
     So no forward counts in the model's buffers, or gives its parameters other data. Code that writes
     to the values of parameters needs :func:`own_values`.
     """
-    if type(tensor) is not nn.Parameter:
-        return tensor if isinstance(tensor, nn.Parameter) else own_values(path, tensor)
+    if not isinstance(tensor, nn.Parameter):
+        return own_values(path, tensor)
+    if nn.Parameter not in type(tensor).__mro__:  # of a subclass of Tensor, marked as a parameter
+        return tensor
     return _parameter(tensor, tensor.detach())
 
 
@@ -27,6 +29,10 @@ def own_values(path: str | None, tensor: Tensor) -> Tensor:
 
 def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
     requires_grad = original.requires_grad and not values.is_inference()
-    parameter = nn.Parameter(values, requires_grad=requires_grad)
+    kind = type(original)
+    if nn.Parameter in kind.__mro__:
+        parameter: nn.Parameter = Tensor._make_subclass(kind, values, requires_grad)
+    else:
+        parameter = nn.Parameter(values, requires_grad=requires_grad)
     vars(parameter).update(vars(original))
     return parameter

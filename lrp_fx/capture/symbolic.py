@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten
 
 from lrp_fx.aten import Packet, aten, overloads_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.copying import Hooks, structural_copy
+from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
 from lrp_fx.errors import LRPError
@@ -40,8 +40,11 @@ Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"
 """Proxies by their ids: what is told apart by ``==`` would be traced."""
 
 
-class NotTraceable(Exception):
-    """The model's Python cannot be followed without values; another capture must read it."""
+class NotTraceable(BaseException):
+    """The model's Python cannot be followed without values; another capture must read it.
+
+    No ``except Exception`` of the model's catches it.
+    """
 
 
 class TensorProxy(fx.Proxy):
@@ -137,6 +140,12 @@ def results_of(node: fx.Node) -> tuple[str, ...]:
     return ("list",) if str(returns[0].type).startswith("List") else ()
 
 
+@functools.cache
+def _only_writes(packet: Packet) -> bool:
+    """Whether an operation has no form that leaves its arguments as they are."""
+    return all(getattr(packet, name)._schema.is_mutable for name in overloads_of(packet))
+
+
 class SymbolicTracer(fx.proxy.TracerBase):
     """Records the ATen calls that a structural copy makes on proxies."""
 
@@ -203,7 +212,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
         packet = packet_of(target)
         if packet is not None:
             return self._call(packet, args, kwargs)
-        return lower(self.emitter, target, tuple(args), dict(kwargs))
+        try:
+            return lower(self.emitter, target, tuple(args), dict(kwargs))
+        except NotLowered as error:
+            raise NotTraceable(str(error)) from error
 
     # what the emitter and the proxies need
 
@@ -213,6 +225,8 @@ class SymbolicTracer(fx.proxy.TracerBase):
         return proxy
 
     def _call(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _only_writes(packet):
+            raise NotTraceable(f"{packet} writes to its arguments")
         result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
         if is_view(packet) and isinstance(source, TensorProxy):
@@ -341,15 +355,19 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             tracer.proxy(tracer.create_node("placeholder", f"input_{i}", (), {}))
             for i in range(count)
         )
-        copy = structural_copy(model, replace_tensor=tracer.parameter, left_out=left_out)
+        copy, own = copied_call(
+            model,
+            arguments,
+            inputs,
+            replace_tensor=tracer.parameter,
+            left_out=left_out,
+        )
         paths = {id(module): path for path, module in copy.named_modules()}
         try:
             tracer.announce(copy, paths)
-            result = arguments.call(copy, inputs)
+            result = own.call(copy, inputs)
         except (LRPError, NotTraceable):
             raise
-        except NotLowered as error:
-            raise NotTraceable(str(error)) from error
         except Exception as error:
             raise NotTraceable(f"{type(error).__name__}: {error}") from error
         leaves, spec = flattened(result)

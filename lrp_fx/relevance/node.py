@@ -33,6 +33,10 @@ class RelevanceNode(nn.Module):
     precision: torch.dtype | None = None
     """What the operands are cast to before the rule; None for no cast."""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run :meth:`forward`, without the hooks that the user registered for all modules."""
+        return self.forward(*args, **kwargs)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run :meth:`propagate`, outside autocast."""
         if self.precision is not None:
