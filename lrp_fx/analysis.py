@@ -60,7 +60,7 @@ _KEEP_SIGN = (
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
     [
         *("logical_and", "logical_or", "logical_not", "logical_xor"),
-        *("bitwise_not", "isin", "isclose", "any", "all", "equal"),
+        *("isin", "isclose", "any", "all", "equal"),
     ]
 )
 """Comparisons, and what is made of them: masks, which carry no relevance."""
@@ -145,6 +145,11 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
     return _analysed(graph, inputs, frozenset(undescribed)) if undescribed else facts
 
 
+def dynamic_values(graph: fx.Graph, inputs: Iterable[fx.Node]) -> set[fx.Node]:
+    """The values that depend on the inputs, whether or not anybody described how."""
+    return _dynamic(graph, list(inputs), frozenset())[0]
+
+
 def has_attention(graph: fx.Graph) -> bool:
     """Whether queries and keys weight values in the graph, fused or written out."""
     if not any(name_of(node) in SOFTMAXES for node in graph.nodes):
@@ -209,16 +214,21 @@ def _dynamic(
 def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
     """The values that are read as indices of constant tables, or to make such values, and only so."""
     found: set[fx.Node] = set()
+    unread: set[fx.Node] = set()  # but for their shapes, or as conditions
     for node in reversed(graph.nodes):
         if node not in dynamic:
             continue
         uses = []
         for reader in node.users:
-            if node in looked_up(reader, dynamic.__contains__):
+            if reader.op == "output":
+                uses.append(False)
+            elif node in looked_up(reader, dynamic.__contains__):
                 uses.append(True)
-            elif reader in dynamic and node in _moving(reader):
+            elif reader in dynamic and node in _moving(reader) and reader not in unread:
                 uses.append(reader in found)
-        if uses and all(uses):
+        if not uses:
+            unread.add(node)
+        elif all(uses):
             found.add(node)
     return found
 

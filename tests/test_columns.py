@@ -85,6 +85,20 @@ def chosen_twin(r: Tensor, is_own: Tensor) -> Tensor:
     return r * is_own + (r * ~is_own).flip(1)
 
 
+PRIMES = torch.tensor([31, 7])
+
+
+def halves(r: Tensor) -> Tensor:
+    """To each of two neighbours half of what both looked up."""
+    return F.pad(r / 2, (1, 0)) + F.pad(r / 2, (0, 1))
+
+
+def added_in_place(x: Tensor) -> Tensor:
+    hashed = x * 7
+    hashed[:, 1:] += x[:, :-1] * 31
+    return hashed[:, 1:] % 64
+
+
 # what the tokens become, and the adjoint: the look-up's relevance (N, …) back to (N, T)
 ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "flip": (lambda x: x.flip(1), lambda r: r.flip(1)),
@@ -116,12 +130,39 @@ ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Ten
     ),
     "bigrams": (
         lambda x: (x[:, 1:] * 7 + x[:, :-1]) % 64,
-        lambda r: F.pad(r / 2, (1, 0)) + F.pad(r / 2, (0, 1)),
+        halves,
     ),
     "trigrams by a sum": (
         lambda x: x.unfold(1, 3, 1).sum(-1),
         lambda r: sum(F.pad(r / 3, (k, 2 - k)) for k in range(3)),
     ),
+    **{
+        f"weighted sum of two by {name}": (lambda x, f=f: f(x.unfold(1, 2, 1)) % 64, halves)
+        for name, f in {
+            "sum": lambda w: (w * PRIMES).sum(-1),
+            "@": lambda w: w @ PRIMES,
+            "matmul": lambda w: torch.matmul(w, PRIMES),
+            "einsum": lambda w: torch.einsum("nti,i->nt", w, PRIMES),
+            "tensordot": lambda w: torch.tensordot(w, PRIMES, 1),
+            "@ in floats": lambda w: (w.double() @ PRIMES.double()).long(),
+            "sum in floats": lambda w: (w.double() * PRIMES).sum(-1).long(),
+        }.items()
+    },
+    "weighted sum of two by a matrix": (
+        lambda x: (x @ (31 * torch.eye(5) + 7 * torch.eye(5).roll(1, 0)).long()[:, :4]) % 64,
+        halves,
+    ),
+    "weighted sum of two by conv1d": (
+        lambda x: F.conv1d(x[:, None].double(), PRIMES.double().view(1, 1, 2))[:, 0].long() % 64,
+        halves,
+    ),
+    "difference of two": (lambda x: torch.diff(x, dim=1) % 64, halves),
+    "added in place to a slice": (added_in_place, halves),
+    "complement": (lambda x: ~x & 63, lambda r: r),
+    "complement of one of two": (lambda x: (x[:, :-1] * 31 ^ ~x[:, 1:]) % 64, halves),
+    "power of a constant": (lambda x: 2**x % 61, lambda r: r),
+    "power of a tensor": (lambda x: torch.tensor([3]).pow(x) % 61, lambda r: r),
+    "power of one by the other": (lambda x: x[:, :-1] ** x[:, 1:] % 61, halves),
     "two of the columns": (
         lambda x: torch.stack([x[:, 1], x[:, 3]], 1),
         lambda r: torch.stack([r[:, 0] * 0, r[:, 0], r[:, 0] * 0, r[:, 1], r[:, 0] * 0], 1),

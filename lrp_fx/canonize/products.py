@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from torch import fx
 
-from lrp_fx.analysis import analyse
+from lrp_fx.analysis import dynamic_values
 from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
-from lrp_fx.canonize.graphs import Shapes, replace_by, shape_of
+from lrp_fx.canonize.graphs import Constants, Shapes, replace_by, shape_of
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
 
@@ -36,7 +36,7 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
     if not nodes:
         return
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    dynamic = set(analyse(graph, inputs[:explained]).dynamic)
+    dynamic = dynamic_values(graph, inputs[:explained])
     for node in nodes:
         if node in dynamic:
             with graph.inserting_before(node):
@@ -82,9 +82,14 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
-    sizes, own = Shapes(pen.module).shape_of(data), shape_of(weight, pen.module)
+    like, other = Shapes(pen.module)(data), Constants(pen.module)(weight)
+    if like is None or other is None:
+        return None
+    if like.dtype != other.dtype or not like.is_floating_point():
+        return None  # matrix products take one type, and on some devices no whole numbers
+    sizes, own = like.shape, other.shape
     dims = as_tuple(b.get("dim"), 1)
-    if sizes is None or own is None or not all(isinstance(dim, int) for dim in dims):
+    if not all(isinstance(dim, int) for dim in dims):
         return None
     rank = max(len(sizes), len(own))
     summed = {dim % rank - rank for dim in dims}
