@@ -73,6 +73,8 @@ _FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | fr
     ]
 )
 """Tensors of which a value says the shape at most."""
+_SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
+"""Operations that read the shape or the type of a second tensor alone."""
 _WITH_PLACES = frozenset(
     ["topk", "sort", "max", "min", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin"]
     + [f"{kind}{dims}d" for kind in ("adaptive_max_pool",) for dims in (1, 2, 3)]
@@ -183,6 +185,8 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
             preprocessing.add(node)
         if _is_nonnegative(node, nonnegative):
             nonnegative.add(node)
+    names = preprocessing | categorical
+    places |= {node for node in graph.nodes if _ends(node, names, dynamic)}
     return Analysis(
         dynamic=frozenset(dynamic),
         nonnegative=frozenset(nonnegative),
@@ -231,6 +235,13 @@ def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
         elif all(uses):
             found.add(node)
     return found
+
+
+def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
+    """Whether a node compares names or values of the input, or writes at places that they say."""
+    if node.op != "call_function" or node in dynamic or name_of(node) in (*_FILLED, *_SHAPED):
+        return False
+    return not (is_size(node) or names.isdisjoint(node.all_input_nodes))
 
 
 def _is_mask(node: fx.Node) -> bool:

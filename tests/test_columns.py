@@ -373,6 +373,32 @@ def test_places_carry_nothing_and_the_plan_says_so() -> None:
     assert any(note.startswith("places:") and "argmax" in note for note in lrp.plan(x).notes)
 
 
+ENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "eq": lambda x: (x[:, :1] == torch.arange(64)).double(),
+    "view": lambda x: torch.arange(256.0).double()[x.view(torch.uint8)[:, ::8].long()],
+    "index_add": lambda x: (
+        torch.zeros(64).double().index_add(0, x[0], torch.ones(5).double())[None]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_carries_nothing_is_said_beside_a_look_up(name: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(64, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            ends = ENDS[name](x).sum(1, keepdim=True)
+            return self.embedding(x).mean(1) + ends
+
+    model = Model().double().eval()
+    notes = [note for note in LRPFx(model).plan(IDS).notes if note.startswith("places:")]
+    assert len(notes) == 1
+    assert name in notes[0]
+
+
 def test_halves_of_bigrams_are_said() -> None:
     model = Reader(ARRANGEMENTS["bigrams"][0]).double().eval()
     assert "which get half each" in str(LRPFx(model).plan(IDS))

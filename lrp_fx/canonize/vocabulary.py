@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.aten import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
@@ -105,7 +106,9 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
 
 def _reads_bits(node: fx.Node) -> bool:
     """Whether a view takes the bits of a tensor for values of another type."""
-    return name_of(node) in ("view", "view_copy") and "dtype" in arguments(node)
+    if name_of(node) not in ("view", "view_copy"):
+        return False
+    return any(isinstance(value, torch.dtype) for value in arguments(node).values())
 
 
 def _rename(node: fx.Node, packet: Packet) -> None:
