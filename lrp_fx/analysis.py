@@ -60,7 +60,7 @@ _KEEP_SIGN = (
 _MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
     [
         *("logical_and", "logical_or", "logical_not", "logical_xor"),
-        *("bitwise_not", "isin", "isclose", "any", "all", "equal"),
+        *("isin", "isclose", "any", "all", "equal"),
     ]
 )
 """Comparisons, and what is made of them: masks, which carry no relevance."""
@@ -73,6 +73,8 @@ _FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | fr
     ]
 )
 """Tensors of which a value says the shape at most."""
+_SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
+"""Operations that read the shape or the type of a second tensor alone."""
 _WITH_PLACES = frozenset(
     ["topk", "sort", "max", "min", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin"]
     + [f"{kind}{dims}d" for kind in ("adaptive_max_pool",) for dims in (1, 2, 3)]
@@ -145,6 +147,11 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
     return _analysed(graph, inputs, frozenset(undescribed)) if undescribed else facts
 
 
+def dynamic_values(graph: fx.Graph, inputs: Iterable[fx.Node]) -> set[fx.Node]:
+    """The values that depend on the inputs, whether or not anybody described how."""
+    return _dynamic(graph, list(inputs), frozenset())[0]
+
+
 def has_attention(graph: fx.Graph) -> bool:
     """Whether queries and keys weight values in the graph, fused or written out."""
     if not any(name_of(node) in SOFTMAXES for node in graph.nodes):
@@ -178,6 +185,8 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
             preprocessing.add(node)
         if _is_nonnegative(node, nonnegative):
             nonnegative.add(node)
+    names = preprocessing | categorical
+    places |= {node for node in graph.nodes if _ends(node, names, dynamic)}
     return Analysis(
         dynamic=frozenset(dynamic),
         nonnegative=frozenset(nonnegative),
@@ -209,18 +218,30 @@ def _dynamic(
 def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
     """The values that are read as indices of constant tables, or to make such values, and only so."""
     found: set[fx.Node] = set()
+    unread: set[fx.Node] = set()  # but for their shapes, or as conditions
     for node in reversed(graph.nodes):
         if node not in dynamic:
             continue
         uses = []
         for reader in node.users:
-            if node in looked_up(reader, dynamic.__contains__):
+            if reader.op == "output":
+                uses.append(False)
+            elif node in looked_up(reader, dynamic.__contains__):
                 uses.append(True)
-            elif reader in dynamic and node in _moving(reader):
+            elif reader in dynamic and node in _moving(reader) and reader not in unread:
                 uses.append(reader in found)
-        if uses and all(uses):
+        if not uses:
+            unread.add(node)
+        elif all(uses):
             found.add(node)
     return found
+
+
+def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
+    """Whether a node compares names or values of the input, or writes at places that they say."""
+    if node.op != "call_function" or node in dynamic or name_of(node) in (*_FILLED, *_SHAPED):
+        return False
+    return not (is_size(node) or names.isdisjoint(node.all_input_nodes))
 
 
 def _is_mask(node: fx.Node) -> bool:

@@ -104,7 +104,8 @@ def _named(
         if node.name == layer and node.op == "call_function":
             return _inputs({node}, _reading_input(node.graph)) if of_input else _results(node)
     names = [n.name for n in captured.module.graph.nodes if n.op == "call_function"]
-    near = difflib.get_close_matches(layer, [*filter(None, modules), *names], n=3, cutoff=0.4)
+    near = difflib.get_close_matches(layer, filter(None, modules), n=3, cutoff=0.4)
+    near = near or difflib.get_close_matches(layer, names, n=3, cutoff=0.4)
     hint = f"; near misses: {', '.join(near)}" if near else ""
     raise InputError(f"the model has no module or node '{layer}'{hint}")
 

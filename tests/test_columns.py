@@ -85,6 +85,20 @@ def chosen_twin(r: Tensor, is_own: Tensor) -> Tensor:
     return r * is_own + (r * ~is_own).flip(1)
 
 
+PRIMES = torch.tensor([31, 7])
+
+
+def halves(r: Tensor) -> Tensor:
+    """To each of two neighbours half of what both looked up."""
+    return F.pad(r / 2, (1, 0)) + F.pad(r / 2, (0, 1))
+
+
+def added_in_place(x: Tensor) -> Tensor:
+    hashed = x * 7
+    hashed[:, 1:] += x[:, :-1] * 31
+    return hashed[:, 1:] % 64
+
+
 # what the tokens become, and the adjoint: the look-up's relevance (N, …) back to (N, T)
 ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "flip": (lambda x: x.flip(1), lambda r: r.flip(1)),
@@ -116,12 +130,39 @@ ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Ten
     ),
     "bigrams": (
         lambda x: (x[:, 1:] * 7 + x[:, :-1]) % 64,
-        lambda r: F.pad(r / 2, (1, 0)) + F.pad(r / 2, (0, 1)),
+        halves,
     ),
     "trigrams by a sum": (
         lambda x: x.unfold(1, 3, 1).sum(-1),
         lambda r: sum(F.pad(r / 3, (k, 2 - k)) for k in range(3)),
     ),
+    **{
+        f"weighted sum of two by {name}": (lambda x, f=f: f(x.unfold(1, 2, 1)) % 64, halves)
+        for name, f in {
+            "sum": lambda w: (w * PRIMES).sum(-1),
+            "@": lambda w: w @ PRIMES,
+            "matmul": lambda w: torch.matmul(w, PRIMES),
+            "einsum": lambda w: torch.einsum("nti,i->nt", w, PRIMES),
+            "tensordot": lambda w: torch.tensordot(w, PRIMES, 1),
+            "@ in floats": lambda w: (w.double() @ PRIMES.double()).long(),
+            "sum in floats": lambda w: (w.double() * PRIMES).sum(-1).long(),
+        }.items()
+    },
+    "weighted sum of two by a matrix": (
+        lambda x: (x @ (31 * torch.eye(5) + 7 * torch.eye(5).roll(1, 0)).long()[:, :4]) % 64,
+        halves,
+    ),
+    "weighted sum of two by conv1d": (
+        lambda x: F.conv1d(x[:, None].double(), PRIMES.double().view(1, 1, 2))[:, 0].long() % 64,
+        halves,
+    ),
+    "difference of two": (lambda x: torch.diff(x, dim=1) % 64, halves),
+    "added in place to a slice": (added_in_place, halves),
+    "complement": (lambda x: ~x & 63, lambda r: r),
+    "complement of one of two": (lambda x: (x[:, :-1] * 31 ^ ~x[:, 1:]) % 64, halves),
+    "power of a constant": (lambda x: 2**x % 61, lambda r: r),
+    "power of a tensor": (lambda x: torch.tensor([3]).pow(x) % 61, lambda r: r),
+    "power of one by the other": (lambda x: x[:, :-1] ** x[:, 1:] % 61, halves),
     "two of the columns": (
         lambda x: torch.stack([x[:, 1], x[:, 3]], 1),
         lambda r: torch.stack([r[:, 0] * 0, r[:, 0], r[:, 0] * 0, r[:, 1], r[:, 0] * 0], 1),
@@ -330,6 +371,32 @@ def test_places_carry_nothing_and_the_plan_says_so() -> None:
     lrp = LRPFx(model)
     assert lrp.attribute(x, 1).shape == x.shape
     assert any(note.startswith("places:") and "argmax" in note for note in lrp.plan(x).notes)
+
+
+ENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "eq": lambda x: (x[:, :1] == torch.arange(64)).double(),
+    "view": lambda x: torch.arange(256.0).double()[x.view(torch.uint8)[:, ::8].long()],
+    "index_add": lambda x: (
+        torch.zeros(64).double().index_add(0, x[0], torch.ones(5).double())[None]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_carries_nothing_is_said_beside_a_look_up(name: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(64, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            ends = ENDS[name](x).sum(1, keepdim=True)
+            return self.embedding(x).mean(1) + ends
+
+    model = Model().double().eval()
+    notes = [note for note in LRPFx(model).plan(IDS).notes if note.startswith("places:")]
+    assert len(notes) == 1
+    assert name in notes[0]
 
 
 def test_halves_of_bigrams_are_said() -> None:

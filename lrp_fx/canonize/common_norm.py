@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.analysis import analyse
+from lrp_fx.analysis import dynamic_values
 from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.affine import CONVOLUTIONS
 from lrp_fx.canonize.graphs import Shapes, replace_by
@@ -28,7 +28,7 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
     names = {name_of(node) for node in graph.nodes if packet_of(node.target) is not None}
     if not (names & REDUCTIONS and names & _MAPS and names & {"mul", "div"}):
         return
-    dynamic = set(analyse(graph, (n for n in graph.nodes if n.op == "placeholder")).dynamic)
+    dynamic = dynamic_values(graph, (n for n in graph.nodes if n.op == "placeholder"))
     cones, shapes = Cones(graph, dynamic.__contains__), Shapes(module)
     for node in list(graph.nodes):
         if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from lrp_fx.analysis import analyse
+from lrp_fx.analysis import dynamic_values
 from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
 from lrp_fx.canonize.graphs import Shapes, replace_by, shape_of
@@ -37,7 +37,7 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
     if not nodes:
         return
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    dynamic = set(analyse(graph, inputs[:explained]).dynamic)
+    dynamic = dynamic_values(graph, inputs[:explained])
     for node in nodes:
         if node in dynamic:
             with graph.inserting_before(node):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.aten import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
 from lrp_fx.canonize.attention import take_apart
-from lrp_fx.canonize.graphs import call_like, call_like_getitem, replace_by, shape_of
+from lrp_fx.canonize.graphs import Shapes, call_like, call_like_getitem, replace_by, shape_of
 from lrp_fx.canonize.recurrent import one_step
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
@@ -96,10 +98,17 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
             elif name.startswith(("_assert", "sym_constrain", "_guards")):
                 if not node.users:
                     graph.erase_node(node)
-            elif name in _SYNONYMS:
+            elif name in _SYNONYMS and not _reads_bits(node):
                 _rename(node, _SYNONYMS[name])
             elif name in _CANONICAL:
                 _CANONICAL[name](node, graph, module)
+
+
+def _reads_bits(node: fx.Node) -> bool:
+    """Whether a view takes the bits of a tensor for values of another type."""
+    if name_of(node) not in ("view", "view_copy"):
+        return False
+    return any(isinstance(value, torch.dtype) for value in arguments(node).values())
 
 
 def _rename(node: fx.Node, packet: Packet) -> None:
@@ -161,11 +170,34 @@ def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], N
 
 
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``c ** x`` as ``exp(x · log c)``: the relevance of a power goes to its base."""
+    """``c ** x`` as ``exp(x · log c)``: the relevance of a power goes to its base.
+
+    Of whole numbers that would be another value, rounded.
+    """
     base, exponent = arguments(node).values()
-    if isinstance(base, (int, float)) and base > 0:
+    if isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
         scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
         replace_by(node, call_like(graph, node, aten.exp, scaled))
+
+
+def _is_whole(value: fx.Node, module: fx.GraphModule) -> bool:
+    """Whether a value is known to hold whole numbers."""
+    known = Shapes(module)(value)
+    return known is not None and not (known.is_floating_point() or known.is_complex())
+
+
+def _diff(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Differences of neighbours, as differences of slices."""
+    b = arguments(node)
+    parts = [each for each in (b["prepend"], b["self"], b["append"]) if each is not None]
+    value, dim = b["self"], b["dim"]
+    if len(parts) > 1:
+        value = call_like(graph, node, aten.cat, parts, dim)
+    for _ in range(b["n"]):
+        later = call_like(graph, node, aten.slice, value, dim, 1, sys.maxsize, 1)
+        earlier = call_like(graph, node, aten.slice, value, dim, 0, -1, 1)
+        value = call_like(graph, node, aten.sub, later, earlier)
+    replace_by(node, value)
 
 
 def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -377,6 +409,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "max": _extremum(aten.maximum),
     "min": _extremum(aten.minimum),
     "pow": _pow,
+    "diff": _diff,
     "max_pool1d": _max_pool,
     "max_pool2d": _max_pool,
     "max_pool3d": _max_pool,

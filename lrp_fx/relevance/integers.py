@@ -26,6 +26,7 @@ _OF_ONE = (
     "trunc",
     "fix",
     "sign",
+    "bitwise_not",
     "frac",
     "nan_to_num",
     "bucketize",
@@ -51,9 +52,19 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
     return Half() if len(_dynamic(node, facts)) > 1 else Pass()
 
 
+def _default_of_power(node: fx.Node, facts: Facts) -> Rule:
+    return _default(node, facts) if facts.is_categorical(node) else Pass()
+
+
+def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
+    """All that depend on the input under ``Half``; else the first of them: of a power its base."""
+    dynamic = _dynamic(node, facts)
+    return dynamic if isinstance(rule, Half) else dynamic[:1]
+
+
 def _write(site: Site) -> Received:
     """``R`` to the operand that depends on the input; half each where both do."""
-    dynamic = _dynamic(site.node, site.facts)
+    dynamic = _receivers(site.node, site.rule, site.facts)
     wanted = [operand for operand in dynamic if site.receives(operand)]
     module = FactorRelevance([1 / len(dynamic)] * len(wanted))
     return by_operand(site, site.call(module, site.relevance, *map(site.shape, wanted)), wanted)
@@ -66,6 +77,7 @@ OPERATIONS = [
         operands=operands,
         default=_default,
         default_label=label,
+        receivers=_receivers,
         write=_write,
         source="functions of one value, and of one and a constant, pass what comes",
     )
@@ -74,4 +86,16 @@ OPERATIONS = [
         (_OF_TWO, _both, "Pass by a constant; else Half"),
     )
     for name in names
+] + [
+    Operation(
+        name="pow",
+        kind="function",
+        operands=_both,
+        default=_default_of_power,
+        default_label="Pass to the base, or to the exponent of a constant; Half for categories",
+        alternatives=(Pass,),
+        receivers=_receivers,
+        write=_write,
+        source="the relevance of a power goes to its base; names share",
+    )
 ]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.aten import Packet, arguments, name_of, packet_of
+from lrp_fx.contractions import product
 from lrp_fx.errors import InputError
+from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.linear import Denominators, LinearRelevance
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import (
@@ -17,12 +22,14 @@ from lrp_fx.relevance.operation import (
     argument,
     operation_of,
 )
+from lrp_fx.relevance.taken import Taken
 from lrp_fx.relevance.weighted import ADJOINTS
 from lrp_fx.rules import (
     Epsilon,
     LinearRule,
     Pass,
     Rule,
+    Uniform,
     ZBox,
 )
 
@@ -44,8 +51,59 @@ class SameShapeRelevance(RelevanceNode):
         return relevance
 
 
+class NamesRelevance(RelevanceNode):
+    """``Mᵀ[R / M1]`` with ``M = (W ≠ 0)``: equal shares to the names that a weighted sum is made of.
+
+    A hash such as ``31 a + 7 b`` is a new name of both; how large the numbers are means nothing.
+
+    Args:
+        packet: the operation.
+        engine: who computes the adjoint.
+    """
+
+    result = "new"
+
+    def __init__(self, packet: Packet, engine: Engine) -> None:
+        super().__init__()
+        name = str(packet.__name__)
+        self.kernel: Callable[..., Tensor] = product if name == "product" else packet
+        self.adjoint = ADJOINTS[name]
+        self.engine: Engine = engine
+
+    def propagate(
+        self, relevance: Tensor, shape: torch.Size, weight: Tensor, **options: Any
+    ) -> Tensor:
+        """The relevance of the names, of ``shape``.
+
+        Args:
+            relevance: of the output's shape.
+            shape: the operand's.
+            weight: the operation's weight.
+            options: stride, padding … or the form of a product.
+        """
+        counts, pullback = self._counts(relevance, shape, weight, options)
+        return pullback(relevance / counts.clamp(min=1))
+
+    def taken(self, relevance: Tensor, shape: torch.Size, weight: Tensor, **options: Any) -> Taken:
+        """The relevance of sums without names."""
+        counts, _ = self._counts(relevance, shape, weight, options)
+        return {"constant": relevance.masked_fill(counts != 0, 0).sum()}
+
+    def _counts(
+        self, relevance: Tensor, shape: torch.Size, weight: Tensor, options: dict[str, Any]
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """How many names each sum is made of, and the adjoint of that counting."""
+        ones, mask = relevance.new_ones(shape), (weight != 0).to(relevance.dtype)
+        return linearize(
+            self.engine,
+            lambda value: self.kernel(value, mask, None, **options),
+            lambda q: self.adjoint(q, ones, mask, **options),
+            ones,
+        )
+
+
 def _default(node: fx.Node, facts: Facts) -> Rule:
-    return Epsilon()
+    return Uniform() if facts.is_categorical(node) else Epsilon()
 
 
 def _write(site: Site) -> Received:
@@ -54,9 +112,13 @@ def _write(site: Site) -> Received:
     input, weight, bias = (bound.pop(name) for name in ("input", "weight", "bias"))
     if isinstance(rule, Pass):
         return {input: [site.call(SameShapeRelevance(), site.relevance, site.shape(input))]}
-    assert isinstance(rule, LinearRule)
     packet = packet_of(node.target)
     assert packet is not None
+    if isinstance(rule, Uniform):
+        names = NamesRelevance(packet, site.engine)
+        inputs = (site.shape(input), site.value(weight))
+        return {input: [site.call(names, site.relevance, *inputs, **site.value(bound))]}
+    assert isinstance(rule, LinearRule)
     module = LinearRelevance(
         packet,
         rule,
@@ -84,7 +146,7 @@ OPERATIONS = [
         kind="convolution" if name.startswith("conv") else "dense",
         operands=argument("input"),
         default=_default,
-        default_label="Epsilon",
+        default_label="Epsilon; Uniform for categories",
         alternatives=(LinearRule, Pass),
         write=_write,
         source="table of branches, lrp_fx.rules",
