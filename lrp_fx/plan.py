@@ -167,7 +167,7 @@ def make_plan(
             receivers = [node.args[0]]
             steps.append(Step(node, "", None, None, "", None, tuple(receivers)))
         elif node.op == "call_function":
-            operation = operation_of(node) or UNKNOWN
+            operation = _described(node, facts) or UNKNOWN
             if node not in choices:  # reached by a rule that the composite chose, such as Half
                 places[node] = place_of(node)
                 choices[node] = _chosen(node, places[node], composite, facts, used)
@@ -191,7 +191,7 @@ def make_plan(
             continue
         live.update(receivers)
     passing = [step.node for step in steps if step.receivers]
-    _refuse_unknown(passing, unknown)
+    _refuse_unknown(passing, unknown, facts)
     _refuse_computed_weights(passing, facts)
     _refuse_unused(composite, places, used)
     for hook in hooks:
@@ -301,6 +301,13 @@ def _is_part(node: fx.Node) -> bool:
     return node.target is operator.getitem
 
 
+def _described(node: fx.Node, facts: Analysis) -> Operation | None:
+    """The description of a node's operation; some are described for names alone."""
+    operation = operation_of(node)
+    is_other = operation is not None and operation.of_names and not facts.is_categorical(node)
+    return None if is_other else operation
+
+
 def _receivers(operation: Operation, node: fx.Node, rule: Rule, facts: Analysis) -> list[fx.Node]:
     choose = operation.receivers
     operands = operation.operands(node) if choose is None else choose(node, rule, facts)
@@ -317,7 +324,7 @@ def _default_receivers(
     if _is_part(node):
         found = [source for source in node.all_input_nodes if facts.is_dynamic(source)]
     else:
-        operation = operation_of(node) or UNKNOWN
+        operation = _described(node, facts) or UNKNOWN
         found = _receivers(operation, node, operation.default(node, facts), facts)
     return [source for source in found if source in wanted]
 
@@ -343,8 +350,8 @@ def _above(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
     return found
 
 
-def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown) -> None:
-    missing = [n for n in reached if not _is_part(n) and operation_of(n) is None]
+def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown, facts: Analysis) -> None:
+    missing = [n for n in reached if not _is_part(n) and _described(n, facts) is None]
     advice = (
         'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
         "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it."
@@ -407,7 +414,7 @@ def _chosen(
 def _choose(
     node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
 ) -> tuple[Rule, str]:
-    operation = operation_of(node) or UNKNOWN
+    operation = _described(node, facts) or UNKNOWN
     chosen: tuple[Rule, str] | None = None
     for line, (matcher, rule) in enumerate(composite.assignments):
         if operation.accepts(rule) and matcher(place):

@@ -158,6 +158,12 @@ ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Ten
     ),
     "difference of two": (lambda x: torch.diff(x, dim=1) % 64, halves),
     "added in place to a slice": (added_in_place, halves),
+    "product of two": (lambda x: x.unfold(1, 2, 1).prod(-1) % 64, halves),
+    "product of all": (
+        lambda x: x.prod(1, keepdim=True) % 61,
+        lambda r: r.expand(3, 5) / 5,
+    ),
+    "running product": (lambda x: x.unfold(1, 2, 1).cumprod(-1)[..., 1] % 61, halves),
     "complement": (lambda x: ~x & 63, lambda r: r),
     "complement of one of two": (lambda x: (x[:, :-1] * 31 ^ ~x[:, 1:]) % 64, halves),
     "power of a constant": (lambda x: 2**x % 61, lambda r: r),

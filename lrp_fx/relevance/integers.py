@@ -6,18 +6,21 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments
+from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.relevance.adjoints import AVERAGING
 from lrp_fx.relevance.operation import (
     Facts,
     Operation,
     Received,
     Site,
+    always,
     argument,
     by_operand,
     operation_of,
 )
+from lrp_fx.relevance.pooling import AverageRelevance
 from lrp_fx.relevance.product import FactorRelevance
-from lrp_fx.rules import Half, Pass, Rule
+from lrp_fx.rules import Half, Pass, Rule, Uniform
 
 _OF_ONE = (
     "floor",
@@ -70,23 +73,37 @@ def _write(site: Site) -> Received:
     return by_operand(site, site.call(module, site.relevance, *map(site.shape, wanted)), wanted)
 
 
+def _write_product(site: Site) -> Received:
+    """Equal shares to the names that were multiplied, as to those that are summed up."""
+    bound, packet = arguments(site.node), _SUMS[name_of(site.node)]
+    operand = bound.pop("self")
+    bound.pop("dtype", None)
+    module = AverageRelevance(packet, AVERAGING[str(packet.__name__)], Uniform(), site.engine)
+    call = site.call(module, site.relevance, site.value(operand), None, **site.value(bound))
+    return {operand: [call]}
+
+
+_SUMS = {"prod": aten.sum, "cumprod": aten.cumsum}
+"""What sums up the names that each multiplies."""
+
 OPERATIONS = [
-    Operation(
-        name=name,
-        kind="integers",
-        operands=operands,
-        default=_default,
-        default_label=label,
-        receivers=_receivers,
-        write=_write,
-        source="functions of one value, and of one and a constant, pass what comes",
-    )
-    for names, operands, label in (
-        (_OF_ONE, argument("self"), "Pass"),
-        (_OF_TWO, _both, "Pass by a constant; else Half"),
-    )
-    for name in names
-] + [
+    *(
+        Operation(
+            name=name,
+            kind="integers",
+            operands=operands,
+            default=_default,
+            default_label=label,
+            receivers=_receivers,
+            write=_write,
+            source="functions of one value, and of one and a constant, pass what comes",
+        )
+        for names, operands, label in (
+            (_OF_ONE, argument("self"), "Pass"),
+            (_OF_TWO, _both, "Pass by a constant; else Half"),
+        )
+        for name in names
+    ),
     Operation(
         name="pow",
         kind="function",
@@ -97,5 +114,17 @@ OPERATIONS = [
         receivers=_receivers,
         write=_write,
         source="the relevance of a power goes to its base; names share",
-    )
+    ),
+    *(
+        Operation(
+            name=name,
+            kind="integers",
+            operands=argument("self"),
+            default=always(Uniform()),
+            write=_write_product,
+            source="a product of names is a name of all of them; numbers are refused",
+            of_names=True,
+        )
+        for name in _SUMS
+    ),
 ]

@@ -119,6 +119,7 @@ class Operation:
         write: writes the relevance nodes.
         source: formula or paper, for the documentation.
         default_label: the default in words, where it depends on the node.
+        of_names: it is described for names alone, which have no size, and not for other values.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Operation:
     receivers: Callable[[fx.Node, Rule, Facts], list[Any]] | None = None
     source: str = ""
     default_label: str = ""
+    of_names: bool = False
 
     @property
     def default_text(self) -> str:
