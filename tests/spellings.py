@@ -1152,6 +1152,8 @@ MODULATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
     "layer": nn.Identity,
 }
+BY_A_FACTOR = ("(1 + g) y", "(g + 1) y", "in place", "y (2 - (1 - g))")
+"""The sum of y and y times a gate is another meaning: 1 + g never closes, and is no gate."""
 for _name, _make in MODULATIONS.items():
     meaning(
         f"residual {_name}",
@@ -1160,7 +1162,11 @@ for _name, _make in MODULATIONS.items():
         lambda m, x: m.a(x) * (1 + m.act(m.z(x))),
     ).also(
         GATE if _name == "gate" else PRODUCT,
-        **{name: lambda m, x, f=f: f(m.a(x), m.act(m.z(x))) for name, f in MODULATED.items()},
+        **{
+            name: lambda m, x, f=f: f(m.a(x), m.act(m.z(x)))
+            for name, f in MODULATED.items()
+            if _name != "gate" or name in BY_A_FACTOR
+        },
     )
 FILM = meaning(
     "scale and shift by a condition",

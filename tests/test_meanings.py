@@ -114,8 +114,6 @@ GATES: dict[str, Function] = {
     "clamped for safety": lambda z: torch.sigmoid(z).clamp(1e-4, 1 - 1e-4),
     "stretched and clamped": lambda z: (1.2 * torch.sigmoid(z) - 0.1).clamp(0, 1),
     "stretched and clipped in two calls": lambda z: F.relu(1.2 * z.sigmoid() - 0.1).clamp(max=1),
-    "clamped away from zero": lambda z: torch.sigmoid(z).clamp(0.25, 0.75),
-    "1 + sigmoid": lambda z: 1 + torch.sigmoid(z),
     "clamped from above": lambda z: torch.sigmoid(z).clamp(max=0.5),
     "(tanh + 1) / 2": lambda z: (torch.tanh(z) + 1) / 2,
     "0.5 - 0.5 tanh": lambda z: 0.5 - 0.5 * torch.tanh(z),
@@ -177,6 +175,8 @@ def test_a_gate_in_a_denominator_gets_nothing() -> None:
 
 
 NO_GATES: dict[str, Function] = {
+    "clamped away from zero": lambda z: torch.sigmoid(z).clamp(0.25, 0.75),
+    "1 + sigmoid": lambda z: 1 + torch.sigmoid(z),
     "relu6": F.relu6,
     "clamp to one": lambda z: z.clamp(0, 1),
     "relu": F.relu,

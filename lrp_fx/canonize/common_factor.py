@@ -1,19 +1,23 @@
 """A value that is added to its own products: ``y + y g`` as ``y (1 + g)``.
 
 Residual gates and modulations are written in both ways. What multiplies ``y`` is one factor, of which the
-number is a part, as it is of a layer that yields this factor at once.
+number is a part, as it is of a layer that yields this factor at once. A gate stays by itself: ``1 + g``
+never closes, and is none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 
 from torch import fx
 
+from lrp_fx.analysis import dynamic_values
 from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by
 from lrp_fx.literals import affine, is_same, literal
+from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
 
 _SUMS = ("add", "sub", "rsub")
 
@@ -28,11 +32,20 @@ class _Term:
 
 def collect_factors(graph: fx.Graph) -> None:
     """Rewrite each sum in which a value stands beside its products, in place."""
+
+    @cache
+    def found() -> dict[fx.Node, Range]:
+        inputs = (node for node in graph.nodes if node.op == "placeholder")
+        return ranges(graph.nodes, dynamic_values(graph, inputs).__contains__)
+
+    def is_gate(value: fx.Node) -> bool:
+        return found().get(value, ANYTHING).is_gate
+
     for node in list(graph.nodes):
         if _is_sum(node) and not (len(node.users) == 1 and _is_sum(next(iter(node.users)))):
             terms = _terms(node)
             if terms is not None and any(name_of(term.value) == "mul" for term in terms):
-                _collect(graph, node, terms)
+                _collect(graph, node, terms, is_gate)
 
 
 def _is_sum(node: fx.Node) -> bool:
@@ -87,7 +100,9 @@ def _factors(term: _Term) -> tuple[float, list[fx.Node]]:
     return scale, found
 
 
-def _collect(graph: fx.Graph, root: fx.Node, terms: list[_Term]) -> None:
+def _collect(
+    graph: fx.Graph, root: fx.Node, terms: list[_Term], is_gate: Callable[[fx.Node], bool]
+) -> None:
     products = {term: _factors(term) for term in terms if name_of(term.value) == "mul"}
     rest = list(terms)
     with graph.inserting_before(root):
@@ -100,6 +115,7 @@ def _collect(graph: fx.Graph, root: fx.Node, terms: list[_Term]) -> None:
                 if term is not own
                 and term in products
                 and (others := _without(products[term][1], own.value))
+                and not all(map(is_gate, others))
             }
             if not beside:
                 continue

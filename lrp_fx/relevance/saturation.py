@@ -43,9 +43,9 @@ class Range:
 
     @property
     def is_gate(self) -> bool:
-        """Whether the value saturates at both ends, and never changes its sign."""
-        touches = _TOUCHES * (self.high - self.low) if self.is_saturating else 0
-        return self.is_saturating and (self.low >= -touches or self.high <= touches)
+        """Whether the value saturates at zero and at one other number."""
+        nearest = min(abs(self.low), abs(self.high))
+        return self.is_saturating and nearest <= _TOUCHES * (self.high - self.low)
 
     @property
     def is_half_line(self) -> bool:
