@@ -174,6 +174,7 @@ GATES: dict[str, Function] = {
     "masked": lambda z: torch.sigmoid(z).masked_fill(torch.arange(5) == 1, 0.0),
     "exp · mask, normalized": lambda z: normalized(z.exp() * MASK),
     "exp · prior, normalized": lambda z: normalized(z.exp() * PRIOR),
+    "exp · mask / (sum + ε)": lambda z: z.exp() * MASK / ((z.exp() * MASK).sum(-1, True) + 1e-6),
     "softmax · mask, normalized": lambda z: normalized(z.softmax(-1) * MASK),
     "exp, masked and normalized": lambda z: normalized(z.exp().masked_fill(MASK == 0, 0.0)),
     "where(mask, exp, 0), normalized": lambda z: normalized(torch.where(MASK > 0, z.exp(), 0.0)),
@@ -444,6 +445,8 @@ NORMS: dict[str, Function] = {
     "bmm": bmm_norm,
     "matmul": matmul_norm,
     "bmm of reshaped": reshaped_norm,
+    "bmm, indexed": lambda v: v / torch.bmm(v[:, None], v[..., None])[:, 0].sqrt(),
+    "bmm, indexed twice": lambda v: v / torch.bmm(v[:, None], v[..., None])[:, 0, 0, None].sqrt(),
 }
 
 

@@ -358,8 +358,34 @@ def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     )
     if not (_has_single(first, -2, ranked) and _has_single(second, -1, ranked)):
         return None
+    if name_of(node) == "bmm":
+        vector = call_like(graph, node, aten.squeeze, first, 1)
+        other = call_like(graph, node, aten.squeeze, second, 2)
+        dot = _sum_of_product(node, graph, vector, other, -1)
+        for dim in (1, 2) if dot is not None else ():
+            dot = call_like(graph, node, aten.unsqueeze, dot, dim)
+        return dot
     row = call_like(graph, node, aten.transpose, second, -2, -1)
     return _sum_of_product(node, graph, first, row, -1, keepdim=True)
+
+
+def _select(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The one entry of a dimension that was just added: the value before."""
+    bound = arguments(node)
+    value, dim = bound["self"], bound["dim"]
+    outer: list[int] = []
+    while _is(value, "unsqueeze"):
+        inner: fx.Node = arguments(value)["self"]
+        added = arguments(value)["dim"]
+        if added == dim:
+            for each in reversed(outer):
+                inner = call_like(graph, node, aten.unsqueeze, inner, each - 1)
+            return inner
+        if not 0 <= dim < added:
+            return None
+        outer.append(added)
+        value = inner
+    return None
 
 
 def _untransposed(value: Any) -> Any:
@@ -466,6 +492,7 @@ def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 _SPELLINGS: dict[str, Rewriting] = {
     "slice": _whole,
+    "select": _select,
     "special_expit": _expit,
     "reciprocal": _reciprocal,
     **dict.fromkeys(["add", "sub", "rsub"], _shift),

@@ -293,7 +293,8 @@ def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
     operands = [behind_views(data), behind_views(weights)]
     factors = [behind_views(arguments(value)[name]) for name in ("self", "other")]
     is_product = is_same(factors, operands) or is_same(factors[::-1], operands)
-    return is_product and bias[:1] in ([], [None])
+    is_safe = not bias or bias[0] is None or literal(bias[0]) is not None  # a number for safety
+    return is_product and is_safe
 
 
 def _total(divisor: Any) -> fx.Node | None:
