@@ -95,6 +95,22 @@ def chosen_experts(z: Tensor) -> Tensor:
     return gates / gates.sum(-1, keepdim=True)
 
 
+MASK = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+PRIOR = torch.arange(1.0, 6.0, dtype=torch.float64)
+
+
+def normalized(positive: Tensor) -> Tensor:
+    return positive / positive.sum(-1, keepdim=True)
+
+
+def log1p_exp(z: Tensor) -> Tensor:
+    return torch.log1p(torch.exp(z))
+
+
+def stacked_logs(z: Tensor) -> Tensor:
+    return torch.stack([F.logsigmoid(z), F.logsigmoid(-2 * z)]).sum(0)
+
+
 GATES: dict[str, Function] = {
     "sigmoid": torch.sigmoid,
     "special.expit": torch.special.expit,
@@ -154,6 +170,20 @@ GATES: dict[str, Function] = {
     "masked and summed": lambda z: (torch.arange(5.0).to(z) * z.sigmoid()).sum(1, keepdim=True),
     "the largest": lambda z: torch.sigmoid(z).amax(1, keepdim=True),
     "masked": lambda z: torch.sigmoid(z).masked_fill(torch.arange(5) == 1, 0.0),
+    "exp · mask, normalized": lambda z: normalized(z.exp() * MASK),
+    "exp · prior, normalized": lambda z: normalized(z.exp() * PRIOR),
+    "exp · mask / (sum + ε)": lambda z: z.exp() * MASK / ((z.exp() * MASK).sum(-1, True) + 1e-6),
+    "softmax · mask, normalized": lambda z: normalized(z.softmax(-1) * MASK),
+    "exp, masked and normalized": lambda z: normalized(z.exp().masked_fill(MASK == 0, 0.0)),
+    "where(mask, exp, 0), normalized": lambda z: normalized(torch.where(MASK > 0, z.exp(), 0.0)),
+    "product in logs": lambda z: torch.exp(F.logsigmoid(z) + F.logsigmoid(-2 * z)),
+    "product by softplus": lambda z: torch.exp(-F.softplus(z) - F.softplus(-2 * z)),
+    "product of stacked logs": lambda z: torch.exp(stacked_logs(z)),
+    "running product in logs": lambda z: F.logsigmoid(z).cumsum(-1).exp(),
+    "exp(-log1p(exp))": lambda z: torch.exp(-log1p_exp(-z)),
+    "exp(-log(1 + exp))": lambda z: torch.exp(-torch.log(1 + torch.exp(-z))),
+    "decay by log1p": lambda z: torch.exp(-torch.exp(PRIOR / 9) * log1p_exp(z)),
+    "power of a gate": lambda z: torch.sigmoid(-z) ** torch.exp(PRIOR / 9),
 }
 
 
@@ -172,6 +202,42 @@ def test_a_gate_in_a_denominator_gets_nothing() -> None:
     """``v · sigmoid(z)`` as ``v / (1 + exp(-z))``."""
     mine = relevance(lambda m, x: m.a(x) / (1 + torch.exp(-m.b(x))), X)
     assert_same(mine, held(lambda m, x: m.a(x) * torch.sigmoid(m.b(x)).detach(), X))
+
+
+DEFERRED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "einsum": lambda e, h: torch.einsum("nt,ntd->nd", e[..., 0], h) / e[..., 0].sum(1, True),
+    "einsum of a squeezed": lambda e, h: (
+        torch.einsum("nt,ntd->nd", e.squeeze(-1), h) / e.squeeze(-1).sum(1)[:, None]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEFERRED)
+def test_a_softmax_divided_behind_its_sum(name: str) -> None:
+    x = numbers(2, 3, 4)
+    deferred = DEFERRED[name]
+    mine = relevance(lambda m, x: deferred(m.b(x)[..., :1].exp(), m.a(x)), x)
+    expected = held(lambda m, x: (m.b(x)[..., :1].softmax(1).detach() * m.a(x)).sum(1), x)
+    assert_same(mine, expected)
+
+
+def test_attention_by_a_quotient() -> None:
+    """``Σ h / (1 + exp(-s))`` with scores of two activations is that of ``sigmoid(s) h``."""
+    x = numbers(2, 3, 4)
+
+    def scores(m: Model, x: Tensor) -> Tensor:
+        return (m.b(x) * m.b(x)[:, :1]).sum(-1, keepdim=True)
+
+    mine = relevance(lambda m, x: (m.a(x) / (1 + torch.exp(-scores(m, x)))).sum(1), x)
+    expected = relevance(lambda m, x: (torch.sigmoid(scores(m, x)) * m.a(x)).sum(1), x)
+    assert_same(mine, expected)
+
+
+@pytest.mark.parametrize(
+    "relu", [lambda z: z * (1 + torch.sign(z)) / 2, lambda z: (z + z * torch.sign(z)) / 2]
+)
+def test_a_sign_is_a_function_of_its_argument(relu: Function) -> None:
+    assert_same(relevance(lambda m, x: relu(m.a(x)), X), relevance(lambda m, x: F.relu(m.a(x)), X))
 
 
 NO_GATES: dict[str, Function] = {
@@ -379,6 +445,8 @@ NORMS: dict[str, Function] = {
     "bmm": bmm_norm,
     "matmul": matmul_norm,
     "bmm of reshaped": reshaped_norm,
+    "bmm, indexed": lambda v: v / torch.bmm(v[:, None], v[..., None])[:, 0].sqrt(),
+    "bmm, indexed twice": lambda v: v / torch.bmm(v[:, None], v[..., None])[:, 0, 0, None].sqrt(),
 }
 
 

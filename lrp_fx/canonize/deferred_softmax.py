@@ -54,7 +54,8 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
     dim = dim_of_sum(total, kept=False)
     if dim is None:
         return None
-    exponential = arguments(total)["self"]
+    summed = arguments(total)["self"]
+    exponential, placed = _behind_views(summed)
     if not _is_call(exponential, "exp"):
         return None
     contraction, views = _behind_views(over)
@@ -67,9 +68,10 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
     else:
         return None
     for operand in product.all_input_nodes:
-        value, moved = _behind_views(operand)
-        if is_same(value, exponential):
-            logits = without_shift(exponential.args[0], dim)
+        moved = _views_of(operand, summed)
+        if moved is not None:
+            logits = exponential.args[0] if placed else without_shift(exponential.args[0], dim)
+            logits = _moved(graph, placed, logits)
             weights = call_like(graph, node, aten.softmax, logits, dim)
             new = _again(graph, product, operand, _moved(graph, moved, weights))
             if product is not contraction:
@@ -90,6 +92,14 @@ def _behind_views(value: Any) -> tuple[Any, list[fx.Node]]:
         views.append(value)
         value = value.args[0]
     return value, views
+
+
+def _views_of(value: fx.Node, source: fx.Node) -> list[fx.Node] | None:
+    """The views from a source to a value, the last one first; None where they do not lead there."""
+    for count, each in enumerate([*(views := _behind_views(value)[1]), _behind_views(value)[0]]):
+        if is_same(each, source):
+            return views[:count]
+    return None
 
 
 def _moved(graph: fx.Graph, views: list[fx.Node], value: fx.Node) -> fx.Node:

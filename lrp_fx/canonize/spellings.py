@@ -179,21 +179,23 @@ def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
+    """A quotient; that of a value by ``1 + exp(z)`` is its product with ``sigmoid(-z)``."""
     if not isinstance(under, fx.Node):
         return None
-    z = _is_one_plus(under)
-    if z is not None and literal(over) is not None:
-        gate = _sigmoid_of_negative(graph, node, z)
-        return call_like(graph, node, aten.mul, gate, literal(over))
+    z = _is_one_plus(_before_spreading(under))
     scale, shift, inner = _unwound(over)
     if z is not None and shift == 0 and _is(inner, "expm1") and is_same(inner.args[0], z):
         tanh = call_like(graph, node, aten.tanh, _scaled(graph, node, z, 0.5))
         return _scaled(graph, node, tanh, scale)
+    if z is not None:
+        if _is(over, "exp") and is_same(z, over.args[0]):
+            return call_like(graph, node, aten.sigmoid, z)
+        number = literal(over)
+        gate = _sigmoid_of_negative(graph, node, z)
+        return call_like(graph, node, aten.mul, gate, over if number is None else number)
     if not _is(over, "exp"):
         return None
     logits = over.args[0]
-    if z is not None and is_same(z, logits):
-        return call_like(graph, node, aten.sigmoid, logits)
     under = without_safety(under)
     dim = dim_of_sum(under)
     if dim is None:
@@ -356,8 +358,34 @@ def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     )
     if not (_has_single(first, -2, ranked) and _has_single(second, -1, ranked)):
         return None
+    if name_of(node) == "bmm":
+        vector = call_like(graph, node, aten.squeeze, first, 1)
+        other = call_like(graph, node, aten.squeeze, second, 2)
+        dot = _sum_of_product(node, graph, vector, other, -1)
+        for dim in (1, 2) if dot is not None else ():
+            dot = call_like(graph, node, aten.unsqueeze, dot, dim)
+        return dot
     row = call_like(graph, node, aten.transpose, second, -2, -1)
     return _sum_of_product(node, graph, first, row, -1, keepdim=True)
+
+
+def _select(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The one entry of a dimension that was just added: the value before."""
+    bound = arguments(node)
+    value, dim = bound["self"], bound["dim"]
+    outer: list[int] = []
+    while _is(value, "unsqueeze"):
+        inner: fx.Node = arguments(value)["self"]
+        added = arguments(value)["dim"]
+        if added == dim:
+            for each in reversed(outer):
+                inner = call_like(graph, node, aten.unsqueeze, inner, each - 1)
+            return inner
+        if not 0 <= dim < added:
+            return None
+        outer.append(added)
+        value = inner
+    return None
 
 
 def _untransposed(value: Any) -> Any:
@@ -446,12 +474,16 @@ def _multiplication(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``log(1 + z)`` as ``log1p(z)``: the one is part of the function."""
-    source: Any = node.args[0]
-    form = affine(source) if isinstance(source, fx.Node) else None
-    if form is None or (form.scale, form.shift) != (1, 1):
-        return None
-    return call_like(graph, node, aten.log1p, form.operand)
+    """``log(1 + z)`` as ``log1p(z)``: the one is part of the function; ``log1p(exp(z))`` is softplus."""
+    inner: Any = node.args[0]
+    if name_of(node) == "log":
+        form = affine(inner) if isinstance(inner, fx.Node) else None
+        if form is None or (form.scale, form.shift) != (1, 1):
+            return None
+        inner = form.operand
+    if _is(inner, "exp"):
+        return call_like(graph, node, aten.softplus, inner.args[0])
+    return call_like(graph, node, aten.log1p, inner) if name_of(node) == "log" else None
 
 
 def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -460,13 +492,14 @@ def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 _SPELLINGS: dict[str, Rewriting] = {
     "slice": _whole,
+    "select": _select,
     "special_expit": _expit,
     "reciprocal": _reciprocal,
     **dict.fromkeys(["add", "sub", "rsub"], _shift),
     "mul": _multiplication,
     "div": _division,
     "exp": _exponential,
-    "log": _logarithm,
+    **dict.fromkeys(["log", "log1p"], _logarithm),
     **dict.fromkeys(["softmax", "_softmax", "log_softmax", "_log_softmax"], _softmax),
     **dict.fromkeys(["dot", "vdot"], _dot),
     "linalg_vecdot": _vecdot,

@@ -40,7 +40,7 @@ _SEVERAL = frozenset(
 """Reductions that return several values: those are taken out as parts."""
 SCALAR_FUNCTIONS = frozenset(
     [
-        *("add", "sub", "rsub", "mul", "div", "minimum", "maximum", "where", "masked_fill"),
+        *("add", "sub", "rsub", "mul", "div", "minimum", "maximum", "where", "masked_fill", "sign"),
         *(ACTIVATIONS + FUNCTIONS),
     ]
 )

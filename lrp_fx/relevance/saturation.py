@@ -18,6 +18,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.contractions import PRODUCT
 from lrp_fx.literals import Affine, affine, is_same, literal
 from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
 
@@ -119,7 +120,7 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
     if name in _KEEPING:
         return argument
-    if name == "sum":  # the mean times a positive number that nobody knows
+    if name in ("sum", "cumsum"):  # the mean times a positive number that nobody knows
         return argument if argument.is_half_line else ANYTHING
     if packet_of(node.target) is None:
         return ANYTHING
@@ -131,7 +132,8 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     if name == "reciprocal":
         return argument.reciprocal()
     if name in ("square", "pow"):
-        return _power(argument, 2 if name == "square" else bound["exponent"])
+        exponent = 2 if name == "square" else bound["exponent"]
+        return argument if _keeps(argument, exponent, dynamic) else _power(argument, exponent)
     if name in ("cat", "stack"):
         return _hull([known.get(each, ANYTHING) for each in bound["tensors"]])
     if name in ("masked_fill", "where"):
@@ -139,11 +141,15 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     by_numbers = affine(node)
     if by_numbers is not None:
         return _affine(by_numbers, known)
-    if name in ("add", "mul", "div"):
+    if name in ("add", "sub"):
+        times = bound["alpha"] if name == "add" else -bound["alpha"]
+        return _sum(bound["self"], bound["other"], times, known)
+    if name in ("mul", "div"):
         return _of_two(name, bound["self"], bound["other"], known, dynamic)
     return ANYTHING
 
 
+_POSITIVE = frozenset(["exp", "softplus", "abs", "square", "sigmoid"])
 _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu": lambda b: (0, None),
     "relu6": lambda b: (0, 6),
@@ -179,10 +185,27 @@ def _power(base: Range, exponent: Any) -> Range:
     return base.mapped(lambda x: abs(x) ** power)
 
 
+def _keeps(base: Range, exponent: Any, dynamic: Callable[[Any], bool]) -> bool:
+    """Whether a power with a positive constant exponent leaves the ends: ``sigmoid(z) ** exp(p)``."""
+    is_positive = isinstance(exponent, fx.Node) and not dynamic(exponent) and _sign(exponent) > 0
+    return is_positive and base.low == 0 and base.high in (1, math.inf) and base.is_half_line
+
+
 def _hull(many: list[Range]) -> Range:
     """Of values side by side; at rest where the first is."""
-    low, high = min(each.low for each in many), max(each.high for each in many)
-    return Range(low, high, many[0].rest) if math.isfinite(high - low) else ANYTHING
+    whole = Range(min(each.low for each in many), max(each.high for each in many), many[0].rest)
+    is_known = math.isfinite(whole.high - whole.low) or all(each.is_half_line for each in many)
+    return whole if is_known else ANYTHING
+
+
+def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> Range:
+    """Of two saturating values, or of two on one side of zero: ``logsigmoid(a) + logsigmoid(b)``."""
+    if not (first in known and second in known) or not times:
+        return ANYTHING
+    both = known[first], known[second].mapped(lambda x: times * x)
+    whole = Range(*(sum(getattr(each, end) for each in both) for end in ("low", "high", "rest")))
+    is_known = whole.is_saturating or (whole.is_half_line and all(r.is_half_line for r in both))
+    return whole if is_known else ANYTHING
 
 
 def _chosen(value: Any, other: Any, known: dict[fx.Node, Range]) -> Range:
@@ -204,20 +227,15 @@ def _affine(form: Affine, known: dict[fx.Node, Range]) -> Range:
 def _of_two(
     name: str, a: Any, b: Any, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]
 ) -> Range:
-    """Of the sum, product or quotient of two values."""
+    """Of the product or quotient of two values."""
     first, second = known.get(a, ANYTHING), known.get(b, ANYTHING)
     if not (dynamic(a) and dynamic(b)):  # one is a constant that nobody knows
-        if name == "add":
-            return ANYTHING
         moving = first if dynamic(a) else second
         if name == "div" and dynamic(b):
             moving = second.reciprocal()
-        if _is_negative(b if dynamic(a) else a):
+        if _sign(b if dynamic(a) else a) < 0:
             moving = moving.mapped(lambda x: -x)
         return moving if moving.is_half_line else ANYTHING
-    if name == "add":
-        whole = Range(*(getattr(first, e) + getattr(second, e) for e in ("low", "high", "rest")))
-        return whole if whole.is_saturating else ANYTHING
     if name == "mul":
         if not (first.is_gate and second.is_gate):
             return ANYTHING
@@ -228,18 +246,18 @@ def _of_two(
     return _BOTH if _is_softsign(a, b) else ANYTHING
 
 
-def _is_negative(constant: Any) -> bool:
-    """Whether a constant is written as a negative one: ``-exp(a)``, the decay of a state space."""
-    negative = False
+def _sign(constant: Any) -> int:
+    """The sign that a constant is written with, ``-exp(a)`` of a state space's decay; 0 if unknown."""
+    sign = 1
     while isinstance(constant, fx.Node):
         form = affine(constant)
         if form is not None and form.shift == 0 and form.scale:
-            negative, constant = negative != (form.scale < 0), form.operand
+            sign, constant = sign if form.scale > 0 else -sign, form.operand
         elif name_of(constant) in ROUTING:
             constant = constant.args[0]
         else:
             break
-    return negative and name_of(constant) in ("exp", "softplus", "abs", "square", "sigmoid")
+    return sign if isinstance(constant, fx.Node) and name_of(constant) in _POSITIVE else 0
 
 
 def _is_softsign(value: Any, divisor: Any) -> bool:
@@ -255,20 +273,45 @@ def is_sum_of(divisor: Any, value: Any) -> bool:
 
     Re-arrangements and numbers added for safety are aside, and equal calls are one value.
     """
-    while isinstance(divisor, fx.Node) and not _is_sum(divisor):
+    total = _total(divisor)
+    if total is None or not _is_sum(total):
+        return is_weighted_sum_of(divisor, value)
+    summed = behind_views(total.args[0])
+    if isinstance(summed, fx.Node) and name_of(summed) == "abs":
+        summed = behind_views(summed.args[0])
+    return is_same(summed, behind_views(value))
+
+
+def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
+    """Whether a divisor is the sum of ``x · w``, a value with a mask or a prior, as a linear layer."""
+    layer, value = _total(divisor), behind_views(value)
+    if layer is None or not _is_linear(layer) or not isinstance(value, fx.Node):
+        return False
+    if packet_of(value.target) is None or name_of(value) != "mul":
+        return False
+    data, weights, *bias = layer.args
+    operands = [behind_views(data), behind_views(weights)]
+    factors = [behind_views(arguments(value)[name]) for name in ("self", "other")]
+    is_product = is_same(factors, operands) or is_same(factors[::-1], operands)
+    is_safe = not bias or bias[0] is None or literal(bias[0]) is not None  # a number for safety
+    return is_product and is_safe
+
+
+def _total(divisor: Any) -> fx.Node | None:
+    """The sum, or linear layer, behind re-arrangements and what is there for safety."""
+    while isinstance(divisor, fx.Node) and not (_is_sum(divisor) or _is_linear(divisor)):
         form = affine(divisor)
         if name_of(divisor) in ROUTING or name_of(divisor) in ("clamp", "clamp_min"):
             divisor = divisor.args[0]
         elif form is not None and form.scale == 1:
             divisor = form.operand
         else:
-            return False
-    if not isinstance(divisor, fx.Node):
-        return False
-    summed = behind_views(divisor.args[0])
-    if isinstance(summed, fx.Node) and name_of(summed) == "abs":
-        summed = behind_views(summed.args[0])
-    return is_same(summed, behind_views(value))
+            return None
+    return divisor if isinstance(divisor, fx.Node) else None
+
+
+def _is_linear(node: fx.Node) -> bool:
+    return name_of(node) == "linear" or packet_of(node.target) is PRODUCT
 
 
 def _is_sum(node: fx.Node) -> bool:
@@ -286,4 +329,4 @@ def behind_views(node: Any) -> Any:
     return node
 
 
-__all__ = ["ANYTHING", "Range", "behind_views", "is_sum_of", "ranges"]
+__all__ = ["ANYTHING", "Range", "behind_views", "is_sum_of", "is_weighted_sum_of", "ranges"]
