@@ -123,6 +123,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
                 "'self._hash == other._hash' dropped": "it only saves time",
                 "'self._waiting' dropped": "it only saves time",
                 "'nn.Module not in mro_of(kind)' dropped": "more is looked at, which takes time",
+                "dropped: (id(tensor), form_of(tensor), content)": "it is verified in every call",
                 "'again' dropped": "no other entry is a number alone",
                 "'refers' dropped": "no other entry is a number alone, at the end",
                 "'class' dropped": "the other word tells the two kinds of numbers apart",
@@ -151,6 +152,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             FOLLOWED,
             left_out={
                 "'tensor.device' dropped": "tensors do not change it but with their place",
+                "\"tensor.device.type == 'cpu'\" dropped": "it needs another device with memory",
                 "dropped: {2: 'H'": "bytes are looked at instead, in each place of an item in turn",
             },
         ),

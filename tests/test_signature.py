@@ -634,6 +634,12 @@ def test_what_is_known_by_identity_is_held() -> None:
     assert [reference() for reference in references] == [None] * 5
 
 
+def test_empty_attributes_that_are_one_are_told_apart() -> None:
+    one, two = Holding({}), Holding({})
+    one.other, two.other = one.value, {}
+    assert signature_of(one) != signature_of(two)
+
+
 def test_numbers_of_installed_packages_count_by_value() -> None:
     installed = compile("A", f"{sysconfig.get_path('purelib')}/one.py", "eval")
     one, same, other = (
