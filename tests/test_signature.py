@@ -717,3 +717,13 @@ def test_a_layer_of_torch_that_is_patched_is_seen(monkeypatch: pytest.MonkeyPatc
     before = state.signature()
     monkeypatch.setattr(nn.Linear, "forward", no_hook)
     assert state.signature() != before
+
+
+def test_what_the_compiler_writes_down_is_no_change() -> None:
+    """``torch.compile`` marks the parameters that it meets; a reading of the model still holds."""
+    model = nn.Linear(2, 2)
+    before = signature_of(model)
+    model.weight._dynamo_static_input_type = "unguarded"
+    assert signature_of(model) == before
+    model.weight.of_the_user = "new"
+    assert signature_of(model) != before

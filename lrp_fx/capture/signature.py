@@ -57,6 +57,10 @@ _Part = tuple[Callable[[Any], None], Any]
 """A value that is still to be visited, and how."""
 
 
+_OF_COMPILER = "_dynamo"
+"""How names begin of what torch.compile writes down about a tensor: nothing that code reads."""
+
+
 class Signature:
     """All that a reading depends on, by value; equal for what reads the same.
 
@@ -216,7 +220,8 @@ class Walk:
     def _visit_tensor(self, tensor: Tensor) -> None:
         own = dict_of(tensor)
         self.watch.dicts.append(own)
-        parts = self._parts(chain.from_iterable(own.items()))
+        attributes = ((k, v) for k, v in own.items() if not str(k).startswith(_OF_COMPILER))
+        parts = self._parts(chain.from_iterable(attributes))
         path = self._followed.get(id(tensor))
         if path is not None:
             self._add("tensor", (path, form_of(tensor)), parts)
