@@ -203,7 +203,8 @@ class _Copier:
         if type(value) in weakref.ProxyTypes:
             return self._proxy(value)
         if type(value) in ATOMIC or isinstance(value, SHARED):
-            if isinstance(value, torch.jit.ScriptModule) and value.training:
+            is_scripted = isinstance(value, torch.jit.ScriptModule)
+            if is_scripted and value.training and any(True for _ in value.buffers()):
                 raise InputError(
                     "the model holds a scripted or traced module "
                     f"({value.original_name}) in train mode, which cannot be copied and would move its "

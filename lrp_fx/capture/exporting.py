@@ -119,7 +119,8 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
                 model, arguments, tensors, replace_tensor=own, left_out=left_out
             )
             _register(copy)
-            wrapped = _Positional(copy, given, specs.append).eval()
+            wrapped = _Positional(copy, given, specs.append)
+            wrapped.training = False  # the rest is, but for what it shares with the user's
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):
