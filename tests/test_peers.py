@@ -27,9 +27,10 @@ from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat, operation
 
-TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Of max |R|: some ten layers of the same sums in another order (rounding of 1e-7 and 1e-16 each),
-with denominators of the fixed seeds that cancel by less than two digits."""
+with denominators of the fixed seeds that cancel by less than three digits. In which order a processor's
+convolution adds up float32 moves its smallest sums by 3e-5."""
 
 DEEP = 1e-7
 """The same for whole networks in float64: up to twenty layers, small denominators among them."""

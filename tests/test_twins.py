@@ -998,10 +998,13 @@ def test_weights_computed_from_the_input_are_refused(function: twins.Function, n
 
 
 @pytest.mark.parametrize("function", [torch.maximum, torch.max, torch.minimum])
-def test_maximum_of_two_tensors_is_refused(function: Callable[..., Tensor]) -> None:
-    """Nobody has described it; it must not be taken for the maximum of a dimension."""
-    with pytest.raises(UnsupportedOperationError, match=r"maximum|minimum"):
-        explain(lambda a, b: function(a, b), (numbers(2, 3), numbers(2, 3)), None)
+def test_of_two_tensors_the_chosen_entries_get_all(function: Callable[..., Tensor]) -> None:
+    """It must not be taken for the maximum of a dimension."""
+    a, b, upper = numbers(2, 3), numbers(2, 3, seed=1), numbers(2, 3, seed=2)
+    mine = explain(lambda a, b: function(a, b), (a, b), upper)
+    is_first = function(a, b) == a
+    assert_close(mine[0], upper * is_first)
+    assert_close(mine[1], upper * ~is_first)
 
 
 def test_a_rule_that_the_composite_chose_leads_on() -> None:

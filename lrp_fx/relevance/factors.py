@@ -262,8 +262,13 @@ class _Counter:
             if self._is_gate(value, leaf.exponent)
         }
         left = [node for node in left if node not in gates] or left or distinct
+        read: dict[fx.Node, set[fx.Node]] = {}  # of each factor, its forms behind re-arrangements
+        for base, value in operands:
+            read.setdefault(base, {base}).add(value)
         left = [
-            node for node in left if not any(self._follows(node, o) for o in left if o is not node)
+            node
+            for node in left
+            if not any(self._follows(node, v) for o in left if o is not node for v in read[o])
         ]
         return [value in left for value in values]
 
