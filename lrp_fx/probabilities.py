@@ -321,8 +321,9 @@ def _through(name: str, node: fx.Node, value: _Final) -> _Final | None:
 
 def _masked(node: fx.Node, value: _Final) -> _Final | None:
     """Probabilities of which some are a number instead, or beside which there are some."""
-    if name_of(node) == "pad" and arguments(node)["mode"] != "constant":
-        return None
+    bound = arguments(node)
+    if name_of(node) == "pad" and bound["value"] is None:  # zeros
+        return replace(value, of=node, way=(node,)) if bound["mode"] == "constant" else None
     if literal(arguments(node)[_chosen(node)[1]]) is None:
         return None
     return replace(value, of=node, way=(node,))
