@@ -29,7 +29,7 @@ _SPLITS = frozenset(["split", "split_with_sizes", "chunk", "unbind", "tensor_spl
 _MOVES = (frozenset(ROUTING) - {"pad", "im2col", "unfold"}) | _SPLITS | {"getitem"}
 _SELECTIONS = frozenset(["select", "slice", "narrow", "index_select"])
 _JOINS = frozenset(["cat", "stack"])
-_MASKS = frozenset(["masked_fill", "where", "pad"])
+_MASKS = frozenset(["masked_fill", "where"])
 _CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
 _KEY = "logits_of"
 _NEARLY_ZERO = 1e-2
@@ -320,10 +320,7 @@ def _through(name: str, node: fx.Node, value: _Final) -> _Final | None:
 
 
 def _masked(node: fx.Node, value: _Final) -> _Final | None:
-    """Probabilities of which some are a number instead, or beside which there are some."""
-    bound = arguments(node)
-    if name_of(node) == "pad" and bound["value"] is None:  # zeros
-        return replace(value, of=node, way=(node,)) if bound["mode"] == "constant" else None
+    """Probabilities of which some are a number instead."""
     if literal(arguments(node)[_chosen(node)[1]]) is None:
         return None
     return replace(value, of=node, way=(node,))
@@ -423,7 +420,7 @@ def _moved(node: fx.Node, negated: bool, below: list[fx.Node]) -> fx.Node:
 
 def _chosen(node: fx.Node) -> tuple[str, str]:
     """The arguments of a mask: the probabilities, and what takes the place of some."""
-    if name_of(node) in ("masked_fill", "pad"):
+    if name_of(node) == "masked_fill":
         return "self", "value"
     is_second = literal(arguments(node)["self"]) is not None
     return ("other", "self") if is_second else ("self", "other")

@@ -64,7 +64,8 @@ TO_VECTOR = {
     "tokens": ("mean of tokens", "maximum of tokens", "last token"),
 }
 ENDS = [name for name, each in MEANINGS.items() if each.space == "logits"]
-MASKS = ("where", "masked_fill")
+NO_PROBABILITIES = ("where", "masked_fill", "padded")
+"""Identities whose numbers are no probabilities on the way: behind final ones the result is explained."""
 TARGET = 1
 
 
@@ -284,7 +285,10 @@ def random_case(seed: int) -> Case:
                 for name, each in IDENTITIES.items()
                 # behind final probabilities only what leaves them probabilities
                 if i < len(program.steps) - 1
-                or (each.kind != "constant factors inserted" and not name.startswith(MASKS))
+                or (
+                    each.kind != "constant factors inserted"
+                    and not name.startswith(NO_PROBABILITIES)
+                )
             ]
             changes.append(Change(i, behind=draw.choice(known)))
     return Case(program, tuple(changes))

@@ -575,7 +575,7 @@ def test_graphs_for_ever_new_arguments_do_not_pile_up() -> None:
         for index in range(start, start + 40):
             lrp.attribute(x, 0, index + 0.5)
         counts.append(live_tensors())
-    assert counts[0] == counts[1]
+    assert counts[1] <= counts[0]  # what other tests left may go in the meantime
     assert torch.equal(lrp.attribute(x, 0, 1.0), expected)
 
 
