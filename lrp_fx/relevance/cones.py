@@ -68,6 +68,7 @@ class Cones:
         self._made: dict[fx.Node, dict[fx.Node, bool | None]] = {}
         self._functions: dict[fx.Node, dict[fx.Node, bool | None]] = {}
         self._elements: dict[fx.Node, fx.Node] = {}
+        self._operands: dict[fx.Node, list[fx.Node]] = {}
         for node in graph.nodes:
             if dynamic(node) and self._first[node] is node:
                 self._elements[node] = self._element(node)
@@ -139,7 +140,7 @@ class Cones:
         """The padded value of which a node sums shifted slices: a window, without an operation."""
         if name_of(node) not in ("add", "sum", "mean"):
             return None
-        slices, waiting = set(), self._moving(node)
+        slices, waiting = set(), list(self._moving(node))
         while waiting:
             current = waiting.pop()
             if name_of(current) in ("add", "stack", "unsqueeze"):
@@ -155,9 +156,11 @@ class Cones:
 
     def _moving(self, node: fx.Node) -> list[fx.Node]:
         """The operands that hold values made of the inputs, not indices, shapes or constants."""
-        operation = operation_of(node)
-        operands = node.all_input_nodes if operation is None else operation.operands(node)
-        return [self._first[operand] for operand in operands if self._dynamic(operand)]
+        if node not in self._operands:
+            operation = operation_of(node)
+            operands = node.all_input_nodes if operation is None else operation.operands(node)
+            self._operands[node] = [self._first[o] for o in operands if self._dynamic(o)]
+        return self._operands[node]
 
 
 def _is_function(node: fx.Node) -> bool:

@@ -23,7 +23,7 @@ from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.attention import is_summed, scores_two
 from lrp_fx.relevance.cones import SPLITS, Cones
 from lrp_fx.relevance.operation import Counts, operation_of
-from lrp_fx.relevance.saturation import ANYTHING, is_weighted_sum_of, ranges
+from lrp_fx.relevance.saturation import ANYTHING, is_weighted_sum, is_weighted_sum_of, ranges
 
 Dynamic = Callable[[Any], bool]
 
@@ -253,7 +253,10 @@ class _Counter:
             base
             for base, value in operands
             if any(of != {base} and self.cones.reduces(value, each) for each, of in made.items())
-            or any(is_weighted_sum_of(value, other) for _, other in operands)
+            or (
+                is_weighted_sum(value)
+                and any(is_weighted_sum_of(value, other) for _, other in operands)
+            )
         }
         left = [node for node in distinct if node not in statistics]
         gates = {

@@ -275,17 +275,23 @@ def is_sum_of(divisor: Any, value: Any) -> bool:
     """
     total = _total(divisor)
     if total is None or not _is_sum(total):
-        return is_weighted_sum_of(divisor, value)
+        return is_weighted_sum(divisor) and is_weighted_sum_of(divisor, value)
     summed = behind_views(total.args[0])
     if isinstance(summed, fx.Node) and name_of(summed) == "abs":
         summed = behind_views(summed.args[0])
     return is_same(summed, behind_views(value))
 
 
+def is_weighted_sum(divisor: Any) -> bool:
+    """Whether a divisor is a sum with constant weights, as a linear layer."""
+    layer = _total(divisor)
+    return layer is not None and _is_linear(layer)
+
+
 def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
-    """Whether a divisor is the sum of ``x · w``, a value with a mask or a prior, as a linear layer."""
+    """Whether a weighted sum is that of ``x · w``, a value with a mask or a prior."""
     layer, value = _total(divisor), behind_views(value)
-    if layer is None or not _is_linear(layer) or not isinstance(value, fx.Node):
+    if layer is None or not isinstance(value, fx.Node):
         return False
     if packet_of(value.target) is None or name_of(value) != "mul":
         return False
@@ -329,4 +335,12 @@ def behind_views(node: Any) -> Any:
     return node
 
 
-__all__ = ["ANYTHING", "Range", "behind_views", "is_sum_of", "is_weighted_sum_of", "ranges"]
+__all__ = [
+    "ANYTHING",
+    "Range",
+    "behind_views",
+    "is_sum_of",
+    "is_weighted_sum",
+    "is_weighted_sum_of",
+    "ranges",
+]
