@@ -1492,16 +1492,7 @@ def _gru_mixed(mix: Callable[..., Tensor], *gate: Any) -> Callable[..., Tensor]:
     return _unrolled(lambda m, x, h: _gru(m, x, h, mix, *gate))
 
 
-def _gru_layer(d: int) -> nn.Module:
-    """Without ``b`` in ``r ⊙ (U h + b)``: before the first step, where h = 0, that is r times a constant,
-    which the layer books as a bias, and a product as the relevance of r."""
-    layer = nn.GRU(d, d, batch_first=True)
-    with torch.no_grad():
-        layer.bias_hh_l0[2 * d :] = 0
-    return layer
-
-
-GRU = meaning("GRU", "tokens", _gru_layer, lambda m, x: m(x)[0])
+GRU = meaning("GRU", "tokens", lambda d: nn.GRU(d, d, batch_first=True), lambda m, x: m(x)[0])
 GRU.also(RECURRENCE, _cell, **{"cells": _looped})
 GRU.also(
     RECURRENCE,

@@ -2,7 +2,8 @@
 
 The twin is the paper's rule written as loops over steps, layers and directions of one sample: gates
 get nothing, the signal takes all, each sum is split in proportion with ε, and the relevance of the
-state is carried back from step to step, down to the initial state.
+state is carried back from step to step, down to the initial state. Where that is a constant, a gate of
+it is an activation with a factor.
 """
 
 from __future__ import annotations
@@ -87,9 +88,20 @@ class Cell:
         z = sum(pre[0])
         return (z.relu() if self.kind == "relu" else z.tanh()), memory
 
-    def back(self, x: Tensor, state: State, upper: State) -> tuple[Tensor, State]:
-        """Relevance of x and of the state before, from that of the state behind the step."""
+    def through_gate(self, k: int, x: Tensor, h: Tensor, upper: Tensor) -> Tensor:
+        """Relevance of x from that of a gate of a constant."""
+        a, b, w, _ = self.gate(k, x, h)
+        return shares_of_a_summand(w, x, upper, a, a + b)
+
+    def back(
+        self, x: Tensor, state: State, upper: State, constant: bool
+    ) -> tuple[Tensor, State]:
+        """Relevance of x and of the state before, from that of the state behind the step.
+
+        That of a constant state is nobody's, and zero here.
+        """
         h, memory = state
+        none = (torch.zeros_like(h), torch.zeros_like(h))
         if self.kind == "LSTM":
             i, f = (sum(self.gate(k, x, h)[:2]) for k in range(2))
             a, b, w, u = self.gate(2, x, h)
@@ -97,6 +109,8 @@ class Cell:
             kept, new = f.sigmoid() * memory, i.sigmoid() * g.tanh()
             q = quotient(upper[0] + upper[1], kept + new, EPS)
             from_x = shares_of_a_summand(w, x, new * q, a, g)
+            if constant:
+                return from_x + self.through_gate(1, x, h, kept * q), none
             return from_x, (shares_of_a_summand(u, h, new * q, b, g), kept * q)
         if self.kind == "GRU":
             reset = sum(self.gate(0, x, h)[:2]).sigmoid()
@@ -106,6 +120,10 @@ class Cell:
             new, kept = (1 - update) * before.tanh(), update * h
             q = quotient(upper[0], new + kept, EPS)
             from_x = shares_of_a_summand(w, x, new * q, p, before)
+            if constant:
+                from_x = from_x + self.through_gate(1, x, h, kept * q)
+                opened = reset * hidden * quotient(new * q, before, EPS)
+                return from_x + self.through_gate(0, x, h, opened), none
             from_h = shares_of_a_summand(u, h, new * q, hidden, before, reset)
             return from_x, (from_h + kept * q, upper[1])
         a, b, w, u = self.gate(0, x, h)
@@ -162,9 +180,9 @@ def run(layer: nn.RNNBase | nn.RNNCellBase, xs: list[Tensor], initial: list[Stat
 
 
 def run_back(
-    forward: Run, r_out: list[Tensor], r_last: list[State]
+    forward: Run, r_out: list[Tensor], r_last: list[State], constant: bool = True
 ) -> tuple[list[Tensor], list[State]]:
-    """Relevance of the sequence and of the initial states."""
+    """Relevance of the sequence and of the initial states, which may be constants."""
     r_initial: list[Any] = [None] * len(forward.cells)
     d_count = forward.directions
     for start in reversed(range(0, len(forward.cells), d_count)):
@@ -177,7 +195,9 @@ def run_back(
             for step in reversed(range(len(xs))):
                 own = r_out[order[step]].chunk(d_count)[d]
                 upper = (upper[0] + own, upper[1])
-                r_x, upper = forward.cells[k].back(xs[order[step]], forward.states[k][step], upper)
+                r_x, upper = forward.cells[k].back(
+                    xs[order[step]], forward.states[k][step], upper, constant and step == 0
+                )
                 found[order[step]] = found[order[step]] + r_x
             r_initial[k] = upper
         r_out = found
@@ -333,7 +353,7 @@ def test_initial_states_that_come_from_the_input(
     for sample, words, r in zip(x, model.words(x), upper, strict=True):
         encoder = run(model.encoder, list(sample), nothing(layers))
         decoder = run(model.decoder, list(words), encoder.finals)
-        r_words, r_states = run_back(decoder, list(r), nothing(layers))
+        r_words, r_states = run_back(decoder, list(r), nothing(layers), constant=False)
         unread = [torch.zeros(4, dtype=x.dtype)] * 4
         found = torch.stack(run_back(encoder, unread, r_states)[0])
         if reads_again:
@@ -410,9 +430,9 @@ def test_a_cell_that_reads_its_own_output() -> None:
         ((zero, _),) = nothing(1)
         h, _ = own.forward(sample, (zero, zero))
         word = out.weight.detach() @ h + out.bias.detach()
-        r_word, (r_h, _) = own.back(word, (h, zero), (r, zero))
+        r_word, (r_h, _) = own.back(word, (h, zero), (r, zero), False)
         r_h = r_h + shares(out.weight.detach(), h, r_word, word)
-        expected.append(own.back(sample, (zero, zero), (r_h, zero))[0])
+        expected.append(own.back(sample, (zero, zero), (r_h, zero), True)[0])
     assert_close(explain(model, x, upper, composite), torch.stack(expected))
 
 
@@ -420,29 +440,38 @@ def test_a_cell_that_reads_its_own_output() -> None:
 
 
 class WrittenOut(nn.Module):
-    """Two layers step by step in F.linear, sums, gates and tanh, or as one call, and a head."""
+    """Two layers step by step in F.linear, sums, gates and tanh, or as one call, and a head.
 
-    def __init__(self, kind: str, by_hand: bool) -> None:
+    The initial states are parameters, or zero as by default.
+    """
+
+    def __init__(self, kind: str, by_hand: bool, learned: bool) -> None:
         super().__init__()
         self.layer = getattr(nn, kind)(3, 4, 2, batch_first=True)
         self.head = nn.Linear(4, 2)
         self.kind, self.by_hand = kind, by_hand
-        if kind == "GRU":  # a gate times the bias of a constant state would be no gate
-            for k in range(2):
-                nn.init.zeros_(getattr(self.layer, f"bias_hh_l{k}"))
+        self.starts = nn.Parameter(torch.randn(2, 2, 4)) if learned else None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.by_hand:
-            return self.head(self.layer(x)[0][:, -1])
+            return self.head(self.layer(x, self.given(len(x)))[0][:, -1])
         steps = list(x.unbind(1))
         for k in range(2):
             state = (x.new_zeros(x.shape[0], 4),) * 2
+            if self.starts is not None:
+                state = tuple(each.expand(x.shape[0], -1) for each in self.starts[:, k])
             outputs = []
             for each in steps:
                 state = self.step(k, each, state)
                 outputs.append(state[0])
             steps = outputs
         return self.head(steps[-1])
+
+    def given(self, samples: int) -> Any:
+        if self.starts is None:
+            return None
+        h, c = (each.unsqueeze(1).expand(-1, samples, -1).contiguous() for each in self.starts)
+        return (h, c) if self.kind == "LSTM" else h
 
     def step(self, k: int, x: Tensor, state: State) -> State:
         h, c = state
@@ -471,11 +500,12 @@ EVERY: dict[str, Any] = {name: name for name in PRESETS if name != "epsilon_gamm
 
 
 @pytest.mark.parametrize("composite", EVERY)
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-def test_written_out(kind: str, composite: str) -> None:
+def test_written_out(kind: str, learned: bool, composite: str) -> None:
     """The maps have the rule of linear layers, the first ones too; the head is no first layer."""
-    model = seeded(lambda: WrittenOut(kind, False))
-    twin, x = seeded(lambda: WrittenOut(kind, True)), numbers(2, 3, 3)
+    model = seeded(lambda: WrittenOut(kind, False, learned))
+    twin, x = seeded(lambda: WrittenOut(kind, True, learned)), numbers(2, 3, 3)
     expected = LRPFx(twin, EVERY[composite]).attribute(x, 1)
     assert_close(LRPFx(model, EVERY[composite]).attribute(x, 1), expected)
     gradient = LRPFx(model, EVERY[composite], propagation="gradient")

@@ -3,7 +3,8 @@
 The layers are run once more, step by step, and relevance goes back through the unrolled cells, down
 to the initial states where those come from the inputs, as a decoder's do. Every part has the rule
 that it has in a cell that is written out: the maps ``W_ih x + b_ih`` and ``W_hh h + b_hh`` that of a
-linear layer, the sums that of an addition.
+linear layer, the sums that of an addition. A gate of a constant, as of an initial state that does not
+come from the inputs, is an activation times a number: it passes the relevance of the product on.
 
     LSTM: c' = f c + i g, h' = o tanh(c')           R → c' → (f c, i g); i g → g → (x, h)
     GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (p, r u) → (x, h)
@@ -94,6 +95,13 @@ class Back:
         if self.taken is not None:
             self.taken.update(together(self.taken, taken))
 
+    def of_sum(
+        self, relevance: Tensor, x: Step, h: Tensor, w: Weights
+    ) -> tuple[Tensor, Tensor]:
+        """The relevance of x and of h from that of a function of ``W_ih x + b_ih + W_hh h + b_hh``."""
+        r_x, r_h = self.split(relevance, w.input_part(x.value), w.hidden_part(h))
+        return self.of_input(r_x, x, w), self.of_hidden(r_h, h, w)
+
     def of_input(self, relevance: Tensor, x: Step, w: Weights) -> Tensor:
         """The relevance of x from that of ``W_ih x + b_ih``."""
         bounds = {} if x.low is None else {"low": x.low, "high": x.high}
@@ -118,15 +126,17 @@ def lstm_step(x: Tensor, state: State, w: Weights) -> State:
 
 
 def lstm_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back
+    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
     h, c = state
     i, f, g, _ = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
     r_kept, r_new = back.split(relevance[0] + relevance[1], f.sigmoid() * c, i.sigmoid() * g.tanh())
-    signal = w.of_gate(2, 4)
-    r_x, r_h = back.split(r_new, signal.input_part(x.value), signal.hidden_part(h))
-    return back.of_input(r_x, x, signal), (back.of_hidden(r_h, h, signal), r_kept)
+    r_x, r_h = back.of_sum(r_new, x, h, w.of_gate(2, 4))
+    if constant[1]:
+        kept_x, kept_h = back.of_sum(r_kept, x, h, w.of_gate(1, 4))
+        r_x, r_h, r_kept = r_x + kept_x, r_h + kept_h, torch.zeros_like(r_kept)
+    return r_x, (r_h, r_kept)
 
 
 def gru_step(x: Tensor, state: State, w: Weights) -> State:
@@ -139,7 +149,7 @@ def gru_step(x: Tensor, state: State, w: Weights) -> State:
 
 
 def gru_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back
+    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
     (h,) = state
@@ -150,7 +160,12 @@ def gru_back(
     r_new, r_kept = back.split(relevance[0], (1 - z) * (p + reset * u).tanh(), z * h)
     r_input, r_hidden = back.split(r_new, p, reset * u)
     signal = w.of_gate(2, 3)
-    return back.of_input(r_input, x, signal), (back.of_hidden(r_hidden, h, signal) + r_kept,)
+    r_x = back.of_input(r_input, x, signal)
+    if constant[0]:
+        reset_x, reset_h = back.of_sum(r_hidden, x, h, w.of_gate(0, 3))
+        kept_x, kept_h = back.of_sum(r_kept, x, h, w.of_gate(1, 3))
+        return r_x + reset_x + kept_x, (reset_h + kept_h,)
+    return r_x, (back.of_hidden(r_hidden, h, signal) + r_kept,)
 
 
 def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State, Weights], State]:
@@ -159,20 +174,25 @@ def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State,
 
 
 def rnn_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back
+    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
 ) -> tuple[Tensor, State]:
     """Relevance of x and of the state before, from that of the state after."""
-    (h,) = state
-    r_input, r_hidden = back.split(relevance[0], w.input_part(x.value), w.hidden_part(h))
-    return back.of_input(r_input, x, w), (back.of_hidden(r_hidden, h, w),)
+    r_x, r_h = back.of_sum(relevance[0], x, state[0], w)
+    return r_x, (r_h,)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A kind of cell: one step forward, one step back, and how many state tensors it has."""
+    """A kind of cell.
+
+    Args:
+        step: one step forward.
+        back: one step back; its last operand says which of the states before the step are constants.
+        states: how many state tensors it has.
+    """
 
     step: Callable[[Tensor, State, Weights], State]
-    back: Callable[[State, Step, State, Weights, Back], tuple[Tensor, State]]
+    back: Callable[[State, Step, State, Weights, Back, Sequence[bool]], tuple[Tensor, State]]
     states: int
 
 
@@ -356,9 +376,10 @@ class RecurrentRelevance(RelevanceNode):
         sequences = [_in_order(each, direction) for each in inputs if each is not None]
         xs = [Step(*each) for each in zip(*sequences, strict=True)]
         rs = _in_order(relevance, direction)
-        for x, r, state in zip(xs[::-1], rs[::-1], states[::-1], strict=True):
+        for t, (x, r, state) in reversed(list(enumerate(zip(xs, rs, states, strict=True)))):
+            constant = [t == 0 and not wanted for wanted in self.wanted[1:]]
             arriving = (arriving[0] + r, *arriving[1:])
-            share, arriving = self.cell.back(arriving, x, state, weights, back)
+            share, arriving = self.cell.back(arriving, x, state, weights, back, constant)
             shares.append(share)
         return torch.stack(shares if direction else shares[::-1]), arriving
 
