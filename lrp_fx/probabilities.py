@@ -17,7 +17,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, aten, name_of
-from lrp_fx.canonize.graphs import call_like
+from lrp_fx.canonize.graphs import Shapes, call_like
 from lrp_fx.literals import affine, equal_calls, literal
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.saturation import is_sum_of
@@ -170,6 +170,7 @@ class _Reader:
     def __init__(self, result: fx.Node) -> None:
         self.found: dict[fx.Node, _Final] = {}
         self._first = equal_calls(result.graph)
+        self._shapes = Shapes(result.graph.owning_module)  # type: ignore[arg-type]
         read: set[fx.Node] = set()
         waiting = [result]
         while waiting:
@@ -224,7 +225,7 @@ class _Reader:
         if outer is not node:
             return _Final(node, (node, str(outer.target)), at_zero, at_one, tuple(names))
         if name_of(node) in _SOFTMAXES:
-            softmax = (logits, arguments(node)["dim"])
+            softmax = (logits, self._from_the_first(node, arguments(node)["dim"]))
             is_log = name_of(node) in _LOGARITHMS
             return _Final(node, softmax, at_zero, at_one, tuple(names), softmax, 1.0, is_log)
         form = affine(logits)
@@ -243,8 +244,15 @@ class _Reader:
         assert isinstance(split, fx.Node)
         rest = fx.map_arg((split.args[1:], split.kwargs, node.args[1:]), lambda n: self._first[n])
         is_part = name_of(split) in _SPLITS or name_of(split) in _SELECTIONS
-        dim = arguments(split)["dim"] if is_part else None
+        dim = self._from_the_first(split.args[0], arguments(split)["dim"]) if is_part else None
         return ((name_of(split), dim, str(rest)),)
+
+    def _from_the_first(self, value: Any, dim: Any) -> Any:
+        """A dimension of a value, counted from the first one, if its shape can be told."""
+        if not isinstance(dim, int) or dim >= 0:
+            return dim
+        known = self._shapes(value)
+        return dim if known is None else dim % known.dim()
 
     def _share(self, node: fx.Node, value: fx.Node, divisor: fx.Node) -> _Final | None:
         """Probabilities of a softmax by their sum: those of a softmax over what is left of it."""

@@ -455,8 +455,23 @@ LAYER_NORM.also(
         "group norm": lambda m, x: F.group_norm(
             x.reshape(-1, x.shape[-1]), 1, m.weight, m.bias, m.eps
         ).reshape(x.shape),
+        "multiplied out": lambda m, x: (
+            (x * _inverse(m, x) - x.mean(-1, True) * _inverse(m, x)) * m.weight + m.bias
+        ),
+        "divided one by one": lambda m, x: (
+            (x / _inverse(m, x).reciprocal() - x.mean(-1, True) / _inverse(m, x).reciprocal())
+            * m.weight
+            + m.bias
+        ),
+        "scale and shift": lambda m, x: (
+            lambda scale: x * scale + (m.bias - x.mean(-1, keepdim=True) * scale)
+        )(m.weight * _inverse(m, x)),
     },
 )
+
+
+def _inverse(m: nn.LayerNorm, x: Tensor) -> Tensor:
+    return torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + m.eps)
 
 
 def _rsqrt_norm(m: nn.LayerNorm, centred: Tensor) -> Tensor:
@@ -638,6 +653,16 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], dict[str, Callable[[Tensor], Tenso
             "torch.tanh": torch.tanh,
             "in place": lambda x: x.clone().tanh_(),
             "2 sigmoid(2x) - 1": lambda x: 2 * torch.sigmoid(2 * x) - 1,
+            "-tanh(-x)": lambda x: -torch.tanh(-x),
+            "-2 tanh(-x) / 2": lambda x: -2 * (x * -1).tanh() / 2,
+        },
+    ),
+    "log-sigmoid": (
+        nn.LogSigmoid,
+        {
+            "F.logsigmoid": F.logsigmoid,
+            "-softplus(-x)": lambda x: -F.softplus(-x),
+            "softplus times -1": lambda x: F.softplus(x * -1) * -1,
         },
     ),
     "leaky ReLU": (
@@ -663,7 +688,11 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], dict[str, Callable[[Tensor], Tenso
     ),
     "softsign": (
         nn.Softsign,
-        {"F.softsign": F.softsign, "x / (1 + |x|)": lambda x: x / (1 + x.abs())},
+        {
+            "F.softsign": F.softsign,
+            "x / (1 + |x|)": lambda x: x / (1 + x.abs()),
+            "-softsign(-x)": lambda x: -F.softsign(-x),
+        },
     ),
 }
 for _name, (_module, _forms) in ACTIVATIONS.items():
@@ -1066,6 +1095,34 @@ for _space in ("vector", "tokens", "image"):
     meaning(f"difference in {_space}", _space, _nothing, lambda m, a, b: a - b, operands=2).also(
         SUM, **{k: lambda m, a, b, f=f: f(a, b) for k, f in DIFFERENCES.items()}
     )
+GROWTH = meaning(
+    "a sum with a function less its value at rest",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), b=nn.Linear(d, d)),
+    lambda m, x: m.b(x).relu() + m.a(x).expm1(),
+)
+GROWTH.also(
+    SUM,
+    **{
+        "beside its function": lambda m, x: m.b(x).relu() + (m.a(x).exp() - 1),
+        "at the end": lambda m, x: m.b(x).relu() + m.a(x).exp() - 1,
+        "at the beginning": lambda m, x: (-1 + m.b(x).relu()) + torch.exp(m.a(x)),
+        "twice": lambda m, x: torch.relu(m.b(x)) - (2 - (m.a(x).expm1() + 1) - 1),
+    },
+)
+ODD = meaning(
+    "a residual tanh",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), b=nn.Linear(d, d)),
+    lambda m, x: m.b(x) + m.a(x).tanh(),
+)
+ODD.also(
+    SUM,
+    **{
+        "less that of the negative": lambda m, x: m.b(x) - torch.tanh(-m.a(x)),
+        "by a sigmoid, the number last": lambda m, x: m.b(x) + 2 * (2 * m.a(x)).sigmoid() - 1,
+    },
+)
 CROSS = meaning(
     "weighted sum times its own value",
     "features",
@@ -1321,6 +1378,13 @@ def _attention(d: int) -> nn.Module:
     return nn.MultiheadAttention(d, HEADS, batch_first=True)
 
 
+def _value_by_value(weights: Tensor, v: Tensor) -> Tensor:
+    total = weights[..., :1] * v[..., :1, :]
+    for j in range(1, TOKENS):
+        total = total + weights.narrow(-1, j, 1) * v[..., j : j + 1, :]
+    return total
+
+
 ATTEND = meaning("attention", "tokens", _attention, lambda m, x: m(x, x, x, need_weights=False)[0])
 ATTEND.also(
     ATTENTION,
@@ -1365,6 +1429,9 @@ ATTEND.also(
             lambda q, k, v: (
                 (k.unsqueeze(-3) * q.unsqueeze(-2)).sum(-1).mul(_scale(q)).softmax(-1) @ v
             )
+        ),
+        "value by value": _by_heads(
+            lambda q, k, v: _value_by_value(((q @ k.mT) * _scale(q)).softmax(-1), v)
         ),
         "dropout between": _by_heads(
             lambda q, k, v: F.dropout(((q @ k.mT) * _scale(q)).softmax(-1), 0.1, False) @ v
@@ -1427,6 +1494,19 @@ CAUSAL.also(
         ),
         "where": _by_heads(
             lambda q, k, v: torch.where(HIDDEN, -math.inf, (q @ k.mT) * _scale(q)).softmax(-1) @ v
+        ),
+        "exponentials masked": _by_heads(
+            lambda q, k, v: (
+                (lambda e: e / e.sum(-1, keepdim=True))(
+                    ((q @ k.mT) * _scale(q)).exp().masked_fill(HIDDEN, 0)
+                )
+                @ v
+            )
+        ),
+        "exponentials masked, divided behind": _by_heads(
+            lambda q, k, v: (lambda e: (e @ v) / e.sum(-1, keepdim=True))(
+                torch.where(~HIDDEN, ((q @ k.mT) * _scale(q)).exp(), 0.0)
+            )
         ),
         "large number by where": _by_heads(
             lambda q, k, v: torch.where(~HIDDEN, (q @ k.mT) * _scale(q), -1e9).softmax(-1) @ v
@@ -1599,6 +1679,8 @@ SOFTMAX_END.also(
         "by its sum": lambda m, z: m(z) / m(z).sum(1, keepdim=True),
         "cast": lambda m, z: m(z).double(),
         "views behind": lambda m, z: m(z).unsqueeze(-1).transpose(1, 2).flatten(1),
+        "padded and cut": lambda m, z: F.pad(m(z), (1, 2))[:, 1:-2],
+        "padded twice and cut": lambda m, z: F.pad(m(z), (0, 1, 1, 1), value=0.5)[1:-1, :CLASSES],
         "one by one": lambda m, z: torch.stack([m(z)[:, i] for i in range(CLASSES)], 1),
         "contiguous": lambda m, z: m(z).t().t().contiguous(),
         "reshaped": lambda m, z: z.reshape(-1, 1, CLASSES).softmax(-1).reshape(-1, CLASSES),
@@ -1623,6 +1705,7 @@ LOG_RATIOS.also(
         "log p - log q": lambda m, z: z.softmax(1).log() - z.softmax(1).log().narrow(1, 0, 1),
         "log(p / q)": lambda m, z: (z.softmax(1) / z.softmax(1)[:, :1]).log(),
         "added": lambda m, z: -F.log_softmax(z, 1)[:, :1] + F.log_softmax(z, 1),
+        "from the last dimension": lambda m, z: z.softmax(-1).log() - z.softmax(-1)[:, :1].log(),
         "one by one": lambda m, z: torch.stack(
             [z.log_softmax(1)[:, i] - z.log_softmax(1)[:, 0] for i in range(CLASSES)], 1
         ),

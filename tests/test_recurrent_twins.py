@@ -93,9 +93,7 @@ class Cell:
         a, b, w, _ = self.gate(k, x, h)
         return shares_of_a_summand(w, x, upper, a, a + b)
 
-    def back(
-        self, x: Tensor, state: State, upper: State, constant: bool
-    ) -> tuple[Tensor, State]:
+    def back(self, x: Tensor, state: State, upper: State, constant: bool) -> tuple[Tensor, State]:
         """Relevance of x and of the state before, from that of the state behind the step.
 
         That of a constant state is nobody's, and zero here.

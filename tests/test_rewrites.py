@@ -21,11 +21,11 @@ from spellings import EXCEPT_ZERO, MEANINGS
 EXACT = 1e-9
 """Of max |R| in float64 under ε = 0: the same sums in another order, behind up to ten quotients."""
 
-STABILIZED = 1e-7
+STABILIZED = 1e-6
 """Of max |R|, under presets with ε = 1e-10. Each place where a spelling has a denominator and another
-has none keeps up to ε R / z, and R / z is up to a thousand times max |R| behind small sums."""
+has none keeps up to ε R / z, and behind small sums R / z comes to thousands of max |R|."""
 
-DEFAULT = 1e-3
+DEFAULT = 1e-2
 """Of max |R|, under the default as it is, with ε = 1e-6: by the same account."""
 
 OTHERS = [name for name in PRESETS if name != "zero"]

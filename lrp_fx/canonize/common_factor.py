@@ -1,13 +1,13 @@
-"""A value that is added to its own products: ``y + y g`` as ``y (1 + g)``.
+"""A factor that several terms of a sum share, before a bracket: ``a i - m i`` as ``(a - m) i``.
 
-Residual gates and modulations are written in both ways. What multiplies ``y`` is one factor, of which the
-number is a part, as it is of a layer that yields this factor at once. A gate stays by itself: ``1 + g``
-never closes, and is none.
+So are normalizations written that know their scale before, and residual gates and modulations: of
+``y + y g``, ``y`` is multiplied by one factor, ``1 + g``, of which the number is a part, as it is of a
+layer that yields this factor at once. A gate stays by itself: ``1 + g`` never closes, and is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, reduce
 
@@ -15,134 +15,163 @@ from torch import fx
 
 from lrp_fx.analysis import dynamic_values
 from lrp_fx.aten import arguments, aten, name_of, packet_of
-from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by
-from lrp_fx.literals import affine, is_same, literal
+from lrp_fx.canonize.graphs import call_like, replace_by
+from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
+from lrp_fx.literals import equal_calls, literal
 from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
-
-_SUMS = ("add", "sub", "rsub")
 
 
 @dataclass(frozen=True)
-class _Term:
-    """``scale · value`` in a sum."""
+class _Factor:
+    """A value, or its reciprocal; equal calls have one value."""
+
+    value: fx.Node
+    is_divisor: bool = False
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A term of a sum: a number times factors."""
 
     scale: float
-    value: fx.Node
+    factors: tuple[_Factor, ...]
+
+    def without(self, common: Iterable[_Factor]) -> _Product:
+        """What is left where each of these is taken out once."""
+        left = list(self.factors)
+        for each in common:
+            left.remove(each)
+        return _Product(self.scale, tuple(left))
 
 
 def collect_factors(graph: fx.Graph) -> None:
-    """Rewrite each sum in which a value stands beside its products, in place."""
+    """Rewrite each sum whose terms share factors, in place."""
+    nodes = [node for node in graph.nodes if is_whole(node)]
+    if nodes:
+        collector = _Collector(graph)
+        for node in nodes:
+            collector.collect(node)
 
-    @cache
-    def found() -> dict[fx.Node, Range]:
+
+class _Collector:
+    def __init__(self, graph: fx.Graph) -> None:
+        self.graph = graph
+        self.first = equal_calls(graph)
         inputs = (node for node in graph.nodes if node.op == "placeholder")
-        return ranges(graph.nodes, dynamic_values(graph, inputs).__contains__)
+        self.dynamic = dynamic_values(graph, inputs)
 
-    def is_gate(value: fx.Node) -> bool:
-        return found().get(value, ANYTHING).is_gate
+        @cache
+        def found() -> dict[fx.Node, Range]:
+            return ranges(graph.nodes, self.dynamic.__contains__)
 
-    for node in list(graph.nodes):
-        if _is_sum(node) and not (len(node.users) == 1 and _is_sum(next(iter(node.users)))):
-            terms = _terms(node)
-            if terms is not None and any(name_of(term.value) == "mul" for term in terms):
-                _collect(graph, node, terms, is_gate)
+        self.is_gate: Callable[[fx.Node], bool] = lambda v: found().get(v, ANYTHING).is_gate
 
-
-def _is_sum(node: fx.Node) -> bool:
-    return packet_of(node.target) is not None and name_of(node) in _SUMS
-
-
-def _terms(root: fx.Node) -> list[_Term] | None:
-    """The terms of a sum, whatever its bracketing; None where one of them is a number."""
-    found: list[_Term] = []
-    waiting = [_Term(1.0, root)]
-    while waiting:
-        term = waiting.pop()
-        node = term.value
-        inside = node is root or len(node.users) == 1
-        form = affine(node) if inside and node.op == "call_function" else None
-        if form is not None and form.shift == 0 and form.scale != 0:
-            waiting.append(_Term(term.scale * form.scale, form.operand))
-        elif inside and _is_sum(node):
-            b = arguments(node)
-            alpha = literal(b.get("alpha", 1))
-            pair = b["self"], b["other"]
-            if alpha is None or not all(isinstance(each, fx.Node) for each in pair):
-                if node is root:
-                    return None
-                found.append(term)
-                continue
-            first, second = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[
-                name_of(node)
-            ]
-            waiting.append(_Term(term.scale * second, pair[1]))
-            waiting.append(_Term(term.scale * first, pair[0]))
-        else:
-            found.append(term)
-    return found
-
-
-def _factors(term: _Term) -> tuple[float, list[fx.Node]]:
-    """The number and the factors of a product that nobody else reads."""
-    scale, found, waiting = term.scale, list[fx.Node](), [term.value]
-    while waiting:
-        node = waiting.pop()
-        is_product = name_of(node) == "mul" and packet_of(node.target) is not None
-        if is_product and len(node.users) == 1:
-            for each in (arguments(node)["other"], arguments(node)["self"]):
-                number = literal(each)
-                if number is not None:
-                    scale *= number
-                else:
-                    waiting.append(each)
-        else:
-            found.append(node)
-    return scale, found
-
-
-def _collect(
-    graph: fx.Graph, root: fx.Node, terms: list[_Term], is_gate: Callable[[fx.Node], bool]
-) -> None:
-    products = {term: _factors(term) for term in terms if name_of(term.value) == "mul"}
-    rest = list(terms)
-    with graph.inserting_before(root):
-        for own in terms:
-            if own not in rest or not depends_on_inputs(own.value):
-                continue
-            beside = {
-                term: others
-                for term in rest
-                if term is not own
-                and term in products
-                and (others := _without(products[term][1], own.value))
-                and not all(map(is_gate, others))
-            }
-            if not beside:
-                continue
-            factor: fx.Node | None = None
-            for term, others in beside.items():
-                product = reduce(lambda a, b: call_like(graph, root, aten.mul, a, b), others)
-                scaled = _scaled(graph, root, products[term][0], product)
-                factor = (
-                    scaled if factor is None else call_like(graph, root, aten.add, factor, scaled)
-                )
-                rest.remove(term)
-            one = call_like(graph, root, aten.add, factor, own.scale)
-            value = call_like(graph, root, aten.mul, own.value, one)
-            rest[rest.index(own)] = _Term(1.0, value)
-        if len(rest) == len(terms):
+    def collect(self, root: fx.Node) -> None:
+        """Rewrite one sum, if its terms share factors."""
+        whole = sum_of(root)
+        products = [self._product(term) for term in whole.terms]
+        if not any(len(product.factors) > 1 for product in products):
             return
-        parts = [_scaled(graph, root, term.scale, term.value) for term in rest]
-        total = reduce(lambda a, b: call_like(graph, root, aten.add, a, b), parts)
-    replace_by(root, total)
+        with self.graph.inserting_before(root):
+            collected = self._behind_brackets(root, self._beside_itself(root, products))
+            if len(collected) == len(products):
+                return
+            terms = tuple(Term(each.scale, self._written(root, each)) for each in collected)
+            total = write_sum(self.graph, root, Sum(terms, whole.number))
+        replace_by(root, total)
+
+    def _product(self, term: Term) -> _Product:
+        """The number and the factors of a product that nobody else reads."""
+        scale, found, waiting = term.scale, list[_Factor](), [_Factor(term.value)]
+        while waiting:
+            factor = waiting.pop()
+            node = factor.value
+            is_whole_product = len(node.users) > 1 or packet_of(node.target) is None
+            if is_whole_product or name_of(node) not in ("mul", "div"):
+                found.append(_Factor(self.first.get(node, node), factor.is_divisor))
+                continue
+            b = arguments(node)
+            if b.get("rounding_mode") is not None:
+                found.append(factor)
+                continue
+            for each, divides in ((b["other"], name_of(node) == "div"), (b["self"], False)):
+                divides = divides != factor.is_divisor
+                number = literal(each)
+                if number is None:
+                    waiting.append(_Factor(each, divides))
+                elif number == 0 and divides:
+                    return _Product(term.scale, (_Factor(term.value),))
+                else:
+                    scale = scale / number if divides else scale * number
+        return _Product(scale, tuple(found))
+
+    def _beside_itself(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
+        """``y + y g`` as ``y (1 + g)``."""
+        rest = list(products)
+        for own in products:
+            if own not in rest or len(own.factors) != 1 or not self._moves(own):
+                continue
+            beside = [
+                each
+                for each in rest
+                if each is not own
+                and each.factors.count(own.factors[0]) == 1
+                and self._is_signal(each.without(own.factors))
+            ]
+            if beside:
+                left = [each.without(own.factors) for each in beside]
+                bracket = self._bracket(root, left, own.scale)
+                rest = [each for each in rest if each not in beside]
+                rest[rest.index(own)] = _Product(1.0, (*own.factors, _Factor(bracket)))
+        return rest
+
+    def _behind_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
+        """``a i - m i`` as ``(a - m) i``; a gate weights each of its values by itself."""
+        rest = list(products)
+        for factor in dict.fromkeys(f for product in products for f in product.factors):
+            if factor.value not in self.dynamic or self.is_gate(factor.value):
+                continue
+            sharing = [
+                each
+                for each in rest
+                if factor in each.factors and self._is_signal(each.without([factor]))
+            ]
+            if len(sharing) < 2:
+                continue
+            others = dict.fromkeys(sharing[0].factors)
+            common = [f for f in others if all(f in each.factors for each in sharing)]
+            left = [each.without(common) for each in sharing]
+            if not all(map(self._is_signal, left)):
+                common, left = [factor], [each.without([factor]) for each in sharing]
+            bracket = self._bracket(root, left, 0.0)
+            place = rest.index(sharing[0])
+            rest = [each for each in rest if each not in sharing]
+            rest.insert(place, _Product(1.0, (_Factor(bracket), *common)))
+        return rest
+
+    def _moves(self, product: _Product) -> bool:
+        """Whether a product depends on the inputs, by more than its divisors."""
+        return any(f.value in self.dynamic and not f.is_divisor for f in product.factors)
+
+    def _is_signal(self, product: _Product) -> bool:
+        """Whether it depends on the inputs, and not by gates alone."""
+        return self._moves(product) and not all(self.is_gate(f.value) for f in product.factors)
+
+    def _bracket(self, root: fx.Node, products: list[_Product], number: float) -> fx.Node:
+        """The sum of some products, and a number."""
+        terms = tuple(Term(each.scale, self._written(root, each)) for each in products)
+        bracket = write_sum(self.graph, root, Sum(terms, number))
+        self.dynamic.add(bracket)
+        return bracket
+
+    def _written(self, root: fx.Node, product: _Product) -> fx.Node:
+        """The product of the factors, without the number, as nodes; a lone factor is itself."""
+        over = [f.value for f in product.factors if not f.is_divisor]
+        value = reduce(lambda a, b: call_like(self.graph, root, aten.mul, a, b), over)
+        for each in product.factors:
+            if each.is_divisor:
+                value = call_like(self.graph, root, aten.div, value, each.value)
+        return value
 
 
-def _without(factors: list[fx.Node], value: fx.Node) -> list[fx.Node] | None:
-    """What is left of the factors without one value; None where that is nothing, or holds it again."""
-    left = [factor for factor in factors if not is_same(factor, value)]
-    is_once = len(left) == len(factors) - 1
-    return left if is_once and any(map(depends_on_inputs, left)) else None
-
-
-def _scaled(graph: fx.Graph, origin: fx.Node, scale: float, value: fx.Node) -> fx.Node:
-    return value if scale == 1 else call_like(graph, origin, aten.mul, value, scale)
+__all__ = ["collect_factors"]

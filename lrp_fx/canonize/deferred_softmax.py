@@ -7,8 +7,8 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, aten, name_of, packet_of
-from lrp_fx.canonize.graphs import call_like, replace_by
-from lrp_fx.canonize.spellings import dim_of_sum, without_safety, without_shift
+from lrp_fx.canonize.graphs import call_again, call_like, replace_by
+from lrp_fx.canonize.spellings import dim_of_sum, is_exponential, logits_of, without_safety
 from lrp_fx.literals import affine, is_same
 from lrp_fx.relevance.adjoints import ROUTING
 
@@ -56,7 +56,7 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
         return None
     summed = arguments(total)["self"]
     exponential, placed = _behind_views(summed)
-    if not _is_call(exponential, "exp"):
+    if not is_exponential(exponential):
         return None
     contraction, views = _behind_views(over)
     if _is_call(contraction, "sum"):
@@ -70,12 +70,12 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
     for operand in product.all_input_nodes:
         moved = _views_of(operand, summed)
         if moved is not None:
-            logits = exponential.args[0] if placed else without_shift(exponential.args[0], dim)
+            logits = logits_of(graph, node, exponential, None if placed else dim)
             logits = _moved(graph, placed, logits)
             weights = call_like(graph, node, aten.softmax, logits, dim)
-            new = _again(graph, product, operand, _moved(graph, moved, weights))
+            new = call_again(graph, product, operand, _moved(graph, moved, weights))
             if product is not contraction:
-                new = _again(graph, contraction, product, new)
+                new = call_again(graph, contraction, product, new)
             return _moved(graph, views, new)
     return None
 
@@ -104,13 +104,5 @@ def _views_of(value: fx.Node, source: fx.Node) -> list[fx.Node] | None:
 
 def _moved(graph: fx.Graph, views: list[fx.Node], value: fx.Node) -> fx.Node:
     for view in reversed(views):
-        value = _again(graph, view, view.args[0], value)
+        value = call_again(graph, view, view.args[0], value)
     return value
-
-
-def _again(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
-    """The same call of another operand."""
-    args, kwargs = fx.map_arg((call.args, call.kwargs), lambda n: new if n is old else n)
-    copy = call_like(graph, call, packet_of(call.target), *args)  # type: ignore[arg-type]
-    copy.kwargs = kwargs
-    return copy

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lrp_fx.aten import Packet, name_of
+from lrp_fx.aten import Packet, name_of, packet_of
 from lrp_fx.capture import EXAMPLE, Captured, module_path
 from lrp_fx.sources import with_source
 
@@ -126,6 +126,14 @@ def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> f
     node = graph.call_function(packet, args)
     node.meta = dict(origin.meta)
     return node
+
+
+def call_again(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
+    """The same ATen call of another operand."""
+    args, kwargs = fx.map_arg((call.args, call.kwargs), lambda n: new if n is old else n)
+    copy = call_like(graph, call, packet_of(call.target), *args)  # type: ignore[arg-type]
+    copy.kwargs = kwargs
+    return copy
 
 
 def call_like_getitem(graph: fx.Graph, origin: fx.Node, index: int) -> fx.Node:

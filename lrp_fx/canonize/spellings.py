@@ -14,7 +14,14 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.canonize.graphs import call_like, depends_on_inputs, replace_by
+from lrp_fx.canonize.graphs import (
+    Shapes,
+    call_again,
+    call_like,
+    depends_on_inputs,
+    replace_by,
+)
+from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.contractions import ELLIPSIS
 from lrp_fx.literals import affine, is_same, literal
 
@@ -51,11 +58,33 @@ def _before_spreading(value: Any) -> Any:
     return value
 
 
-def _whole(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A slice from the first to the last entry is the value itself, and no part of it."""
+def _slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A slice from the first to the last entry is the value itself, and so is a pad cut off again."""
     b = arguments(node)
-    is_whole = b["start"] in (0, None) and b["end"] in (None, sys.maxsize) and b["step"] == 1
-    return b["self"] if is_whole else None
+    if b["step"] != 1:
+        return None
+    if b["start"] in (0, None) and b["end"] in (None, sys.maxsize):
+        return b["self"]  # type: ignore[no-any-return]
+    return _unpadded(node, graph) if _is(b["self"], "pad") else None
+
+
+def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The value that was padded, where a slice leaves what it was along its dimension."""
+    b, pad = arguments(node), arguments(node.args[0])  # type: ignore[arg-type]
+    shapes = Shapes(graph.owning_module)  # type: ignore[arg-type]
+    before, after = shapes(pad["self"]), shapes(b["self"])
+    if before is None or after is None:
+        return None
+    dim = b["dim"] % before.dim()
+    place = 2 * (before.dim() - 1 - dim)  # a pad counts from the last dimension
+    added = list(pad["pad"])
+    start, end, _ = slice(b["start"], b["end"]).indices(after.shape[dim])
+    if place >= len(added) or (start, end - start) != (added[place], before.shape[dim]):
+        return None
+    added[place : place + 2] = [0, 0]
+    if not any(added):
+        return pad["self"]  # type: ignore[no-any-return]
+    return call_like(graph, node, aten.pad, pad["self"], added, pad["mode"], pad["value"])
 
 
 # Sigmoids
@@ -100,17 +129,58 @@ def _shift(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
             return log_softmax
     scale, shift, inner = _unwound(node)
     if shift == 0:
+        return _signed(node, graph, scale, inner) or _in_a_sum(node, graph)
+    return _with_number(node, graph, scale, shift, inner) or _in_a_sum(node, graph)
+
+
+def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The same where other terms stand between a function and its number."""
+    whole = sum_of(node) if is_whole(node) else Sum((), 0.0)
+    if len(whole.terms) < 2:
         return None
+    terms, number = list(whole.terms), whole.number
+    for place, term in enumerate(whole.terms):
+        found = _signed(node, graph, term.scale, term.value)
+        if number != 0 and found is None:
+            found = _with_number(node, graph, term.scale, number, term.value)
+            number = number if found is None else 0.0
+        if found is not None:
+            terms[place] = Term(1.0, found)
+    return write_sum(graph, node, Sum(tuple(terms), number)) if terms != [*whole.terms] else None
+
+
+def _with_number(
+    node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
+) -> fx.Node | None:
+    """``scale · inner + shift``, where the two numbers belong to the function between them."""
     if _is(inner, "tanh") and _are(abs(scale), 0.5) and _are(shift, 0.5):
         doubled = _scaled(graph, node, inner.args[0], math.copysign(2.0, scale))
         return call_like(graph, node, aten.sigmoid, doubled)
     if _is(inner, "exp") and _are(scale, -shift):
         return _scaled(graph, node, call_like(graph, node, aten.expm1, inner.args[0]), scale)
+    if _is(inner, "expm1") and _are(scale, shift):
+        return _scaled(graph, node, call_like(graph, node, aten.exp, inner.args[0]), scale)
     if _is(inner, *_ODD) and _are(scale, -2 * shift):
         function, factor = _ODD[name_of(inner)]
         odd = function(graph, node, _scaled(graph, node, inner.args[0], factor))
         return _scaled(graph, node, odd, scale / 2)
     return _clamp(node, graph, scale, shift, inner)
+
+
+def _signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node | None:
+    """``-f(-z)`` as ``f(z)`` of an odd function, and ``-softplus(-z)`` as ``log_sigmoid(z)``."""
+    if scale >= 0 or not _is(inner, "softplus", *_SYMMETRIC):
+        return None
+    if name_of(inner) == "softplus":
+        if literal(arguments(inner)["beta"]) != 1:
+            return None
+        negated = _scaled(graph, node, inner.args[0], -1.0)
+        return _scaled(graph, node, call_like(graph, node, aten.log_sigmoid, negated), -scale)
+    factor, shift, z = _unwound(inner.args[0])
+    if factor >= 0 or shift != 0:
+        return None
+    function = call_again(graph, inner, inner.args[0], _scaled(graph, node, z, -factor))
+    return _scaled(graph, node, function, -scale)
 
 
 def _unwound(value: Any) -> tuple[float, float, Any]:
@@ -143,6 +213,13 @@ _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
     "hardsigmoid": (lambda graph, node, z: call_like(graph, node, aten.hardtanh, z, -1, 1), 1 / 3),
 }
 """``2 f(z) - 1`` as a function of a multiple of z."""
+_SYMMETRIC = frozenset(
+    [
+        *("tanh", "erf", "sin", "sinh", "tan", "asin", "asinh", "atan", "atanh"),
+        *("softsign", "softshrink", "hardshrink", "tanhshrink"),
+    ]
+)
+"""Odd functions: ``f(-z) = -f(z)``."""
 _ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu6": lambda b: (0, 6),
     "hardtanh": lambda b: (b["min_val"], b["max_val"]),
@@ -193,9 +270,8 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
         number = literal(over)
         gate = _sigmoid_of_negative(graph, node, z)
         return call_like(graph, node, aten.mul, gate, over if number is None else number)
-    if not _is(over, "exp"):
+    if not is_exponential(over):
         return None
-    logits = over.args[0]
     under = without_safety(under)
     dim = dim_of_sum(under)
     if dim is None:
@@ -203,9 +279,39 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     summed = arguments(under)["self"]
     if _is(summed, "abs"):
         summed = summed.args[0]
-    if not (summed is over or (_is(summed, "exp") and is_same(summed.args[0], logits))):
+    if not is_same(summed, over):
         return None
-    return call_like(graph, node, aten.softmax, without_shift(logits, dim), dim)
+    return call_like(graph, node, aten.softmax, logits_of(graph, node, over, dim), dim)
+
+
+def is_exponential(value: Any) -> bool:
+    """Whether a value is ``exp(z)``, of which some entries may be zero instead."""
+    return _is(value, "exp") or _masked(value) is not None
+
+
+def _masked(value: Any) -> tuple[str, str] | None:
+    """The arguments of a mask of ``exp(z)``: that, and the zero in the place of some of its entries."""
+    if not _is(value, "masked_fill", "where") or packet_of(value.target) is None:
+        return None
+    b = arguments(value)
+    pairs = (
+        [("self", "value")] if _is(value, "masked_fill") else [("self", "other"), ("other", "self")]
+    )
+    for kept, filled in pairs:
+        if _is(b.get(kept), "exp") and literal(b.get(filled)) == 0:
+            return kept, filled
+    return None
+
+
+def logits_of(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int | None) -> Any:
+    """``z`` of ``exp(z)``, masked likewise, without a shift that a softmax over ``dim`` does not see."""
+    names = _masked(value)
+    if names is None:
+        return value.args[0] if dim is None else without_shift(value.args[0], dim)
+    kept, filled = names
+    b = arguments(value)
+    b |= {kept: logits_of(graph, node, b[kept], dim), filled: -math.inf}
+    return call_like(graph, node, packet_of(value.target), *b.values())  # type: ignore[arg-type]
 
 
 def without_safety(divisor: Any) -> Any:
@@ -491,11 +597,11 @@ def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 _SPELLINGS: dict[str, Rewriting] = {
-    "slice": _whole,
+    "slice": _slice,
     "select": _select,
     "special_expit": _expit,
     "reciprocal": _reciprocal,
-    **dict.fromkeys(["add", "sub", "rsub"], _shift),
+    **dict.fromkeys(["add", "sub", "rsub", "neg"], _shift),
     "mul": _multiplication,
     "div": _division,
     "exp": _exponential,

@@ -15,7 +15,7 @@ from torch import fx
 
 from lrp_fx.aten import name_of
 from lrp_fx.relevance.adjoints import AVERAGING, ROUTING, UPSAMPLES
-from lrp_fx.relevance.cones import REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WINDOWS
+from lrp_fx.relevance.cones import PARTS, REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WINDOWS
 from lrp_fx.relevance.operation import Counts, operation_of
 
 SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
@@ -23,6 +23,7 @@ _MOVES = frozenset(ROUTING) | SPLITS | {"getitem", "cat", "stack", "sort", "neg"
 _SUMS = frozenset(AVERAGING) - UPSAMPLES.keys()
 _WAYS = _MOVES | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
 _SCALED = _MOVES | {"mul", "div"}
+_ADDS = frozenset(["add", "sub", "rsub"])
 _LAYERS = frozenset(["dense", "convolution"])
 
 Dynamic = Callable[[Any], bool]
@@ -74,17 +75,52 @@ def _signals(node: fx.Node, counts: Counts) -> list[Any]:
     return [operand for operand, count in pairs if count]
 
 
-def is_summed(node: fx.Node, dynamic: Dynamic) -> bool:
-    """Whether a product is summed up, views and constant factors aside."""
-    waiting = [node]
+def is_summed(
+    node: fx.Node, dynamic: Dynamic, weighs: Callable[[fx.Node], bool] = lambda node: False
+) -> bool:
+    """Whether a product is summed up, views and constant factors aside, also value by value.
+
+    Args:
+        node: the product.
+        dynamic: whether a value depends on the explained inputs.
+        weighs: whether another product has weights that are another part of the same value.
+    """
+    waiting = [(node, False)]
     while waiting:
-        for reader in waiting.pop().users:
-            if name_of(reader) in _SUMS:
+        current, added = waiting.pop()
+        for reader in current.users:
+            if name_of(reader) in _SUMS and not added:
                 return True
             others = [source for source in reader.all_input_nodes if dynamic(source)]
             if name_of(reader) in _SCALED and len(others) == 1:
-                waiting.append(reader)
+                waiting.append((reader, added))
+            elif name_of(reader) in _ADDS:
+                if any(map(weighs, _terms([v for v in others if v is not current], dynamic))):
+                    return True
+                waiting.append((reader, True))
     return False
 
 
-__all__ = ["SOFTMAXES", "is_summed", "scores_two"]
+def _terms(values: list[fx.Node], dynamic: Dynamic) -> list[fx.Node]:
+    """The products that some values are sums of, views and constant factors aside."""
+    found, waiting = dict[fx.Node, None](), list(values)
+    while waiting:
+        node = waiting.pop()
+        moving = [source for source in node.all_input_nodes if dynamic(source)]
+        if name_of(node) in _ADDS or (name_of(node) in _SCALED and len(moving) == 1):
+            waiting += moving
+        else:
+            found[node] = None
+    return list(found)
+
+
+def whole_of(weights: fx.Node) -> fx.Node | None:
+    """The value of which weights are a part; None where they are no part."""
+    is_part = False
+    while name_of(weights) in _MOVES and weights.all_input_nodes:
+        is_part = is_part or name_of(weights) in PARTS
+        weights = weights.all_input_nodes[0]
+    return weights if is_part else None
+
+
+__all__ = ["SOFTMAXES", "is_summed", "scores_two", "whole_of"]

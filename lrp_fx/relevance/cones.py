@@ -45,9 +45,9 @@ SCALAR_FUNCTIONS = frozenset(
     ]
 )
 SPLITS = frozenset(["split", "split_with_sizes", "chunk", "unbind", "tensor_split", "topk"])
-_PARTS = SPLITS | {"select", "slice", "narrow", "index", "index_select", "gather"}
+PARTS = SPLITS | {"select", "slice", "narrow", "index", "index_select", "gather"}
 """What takes a part of a value: another part is another value."""
-_MOVES = (frozenset(ROUTING) - _PARTS) | frozenset(UPSAMPLES) | {"sort", "cat", "stack"}
+_MOVES = (frozenset(ROUTING) - PARTS) | frozenset(UPSAMPLES) | {"sort", "cat", "stack"}
 _VIEWS = frozenset(
     ["reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "to", "_to_copy"]
 )
@@ -177,7 +177,7 @@ def _is_move(node: fx.Node) -> bool:
 def _is_part(node: fx.Node) -> bool:
     if name_of(node) == "getitem" and node.all_input_nodes:
         return name_of(node.all_input_nodes[0]) in SPLITS
-    return name_of(node) in _PARTS
+    return name_of(node) in PARTS
 
 
 def _is_made(node: fx.Node) -> bool:

@@ -20,7 +20,7 @@ from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.literals import literal
 from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING
-from lrp_fx.relevance.attention import is_summed, scores_two
+from lrp_fx.relevance.attention import is_summed, scores_two, whole_of
 from lrp_fx.relevance.cones import SPLITS, Cones
 from lrp_fx.relevance.operation import Counts, operation_of
 from lrp_fx.relevance.saturation import ANYTHING, is_weighted_sum, is_weighted_sum_of, ranges
@@ -198,7 +198,17 @@ class _Counter:
     def _weights(self, root: fx.Node, leaves: list[_Leaf]) -> list[bool]:
         """Which factors are weights of attention: they are summed up with values."""
         gates = [self._is_gate(leaf.node, leaf.exponent) for leaf in leaves]
-        if not any(gates) or all(gates) or not is_summed(root, self.dynamic):
+        if not any(gates) or all(gates):
+            return [False for _ in leaves]
+        parts = [leaf.node for leaf, gate in zip(leaves, gates, strict=True) if gate]
+        wholes = {whole_of(part) for part in parts} - {None}
+
+        def weighs(other: fx.Node) -> bool:
+            """Whether another product has other parts of the same weights."""
+            bases = [power.base for power in self.operands.get(other, ())]
+            return any(whole_of(base) in wholes and base not in parts for base in bases)
+
+        if not is_summed(root, self.dynamic, weighs):
             return [False for _ in leaves]
         return [gate and self._attends(leaf.node) for gate, leaf in zip(gates, leaves, strict=True)]
 

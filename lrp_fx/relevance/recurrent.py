@@ -95,9 +95,7 @@ class Back:
         if self.taken is not None:
             self.taken.update(together(self.taken, taken))
 
-    def of_sum(
-        self, relevance: Tensor, x: Step, h: Tensor, w: Weights
-    ) -> tuple[Tensor, Tensor]:
+    def of_sum(self, relevance: Tensor, x: Step, h: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
         """The relevance of x and of h from that of a function of ``W_ih x + b_ih + W_hh h + b_hh``."""
         r_x, r_h = self.split(relevance, w.input_part(x.value), w.hidden_part(h))
         return self.of_input(r_x, x, w), self.of_hidden(r_h, h, w)

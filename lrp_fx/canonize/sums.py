@@ -1,0 +1,100 @@
+"""A sum as its terms, whatever its bracketing and the order in which it adds them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+from torch import fx
+
+from lrp_fx.aten import arguments, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import call_like
+from lrp_fx.literals import affine, literal
+
+_SUMS = ("add", "sub", "rsub")
+_STEPS = 4
+"""Numbers in a row that are looked through; nobody writes more of them around one term."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """``scale · value`` in a sum."""
+
+    scale: float
+    value: fx.Node
+
+
+@dataclass(frozen=True)
+class Sum:
+    """``Σ terms + number``."""
+
+    terms: tuple[Term, ...]
+    number: float
+
+
+def is_whole(node: fx.Node) -> bool:
+    """Whether a node is a sum, and no part of a larger one."""
+    if not _is_sum(node):
+        return False
+    for _ in range(_STEPS + 1):
+        if len(node.users) != 1:
+            return True
+        (node,) = node.users
+        if _is_sum(node):
+            return False
+        if node.op != "call_function" or affine(node) is None:
+            return True
+    return True
+
+
+def _is_sum(node: fx.Node) -> bool:
+    return packet_of(node.target) is not None and name_of(node) in _SUMS
+
+
+def sum_of(root: fx.Node) -> Sum:
+    """A sum, and those below it that nobody else reads, as one."""
+    found: list[Term] = []
+    number, waiting = 0.0, [(Term(1.0, root), 0)]
+    while waiting:
+        term, steps = waiting.pop()
+        node = term.value
+        inside = node is root or len(node.users) == 1
+        form = affine(node) if inside and node.op == "call_function" else None
+        pair = _pair(node) if inside and _is_sum(node) else None
+        if form is not None and form.scale != 0 and steps < _STEPS:
+            number += term.scale * form.shift
+            waiting.append((Term(term.scale * form.scale, form.operand), steps + 1))
+        elif pair is not None:
+            waiting += [(Term(term.scale * t.scale, t.value), 0) for t in reversed(pair)]
+        else:
+            found.append(term)
+    return Sum(tuple(found), number)
+
+
+def _pair(node: fx.Node) -> tuple[Term, Term] | None:
+    """The two terms of one addition, None where one of them is no value of the graph."""
+    b = arguments(node)
+    alpha, first, second = literal(b.get("alpha", 1)), b["self"], b["other"]
+    if alpha is None or not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
+        return None
+    scales = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[name_of(node)]
+    return Term(scales[0], first), Term(scales[1], second)
+
+
+def write_sum(graph: fx.Graph, origin: fx.Node, whole: Sum) -> fx.Node:
+    """The nodes that add up the terms from the left, the number last."""
+    parts = [scaled(graph, origin, term.scale, term.value) for term in whole.terms]
+    total = reduce(lambda a, b: call_like(graph, origin, aten.add, a, b), parts)
+    if whole.number == 0:
+        return total
+    return call_like(graph, origin, aten.add, total, _number(whole.number))
+
+
+def scaled(graph: fx.Graph, origin: fx.Node, scale: float, value: fx.Node) -> fx.Node:
+    """``scale · value``, the value itself where that is one."""
+    return value if scale == 1 else call_like(graph, origin, aten.mul, value, _number(scale))
+
+
+def _number(value: float) -> float:
+    """A whole number leaves integers what they are."""
+    return int(value) if value.is_integer() else value
