@@ -128,6 +128,13 @@ SUITES: dict[str, tuple[Target, ...]] = {
                 "'refers' dropped": "no other entry is a number alone, at the end",
                 "'class' dropped": "the other word tells the two kinds of numbers apart",
                 "'definitions' dropped": "the other word tells the two kinds of numbers apart",
+                "'float' dropped": "no other entry is such a text alone",
+                "'complex' dropped": "no other entry is a pair of such texts",
+                "target if number is None else number": "both name the one target",
+                "_visit_identity(value)' dropped: if types.": "its attributes are signed by themselves",
+                "'type(own[n]) in DICTS' dropped": "PyTorch puts nothing else there",
+                "'not is_standard(base)' dropped": "more is looked at, which takes time",
+                "'not is_installed(base)' dropped": "more is looked at, which takes time",
             },
         ),
         Target(

@@ -323,6 +323,7 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
     "numbers": (1, 1.0),
     "real parts": (1 + 1j, 2 + 1j),
     "imaginary parts": (1 + 1j, 1 + 2j),
+    "marks": (object(), object()),
     "bytes": (b"a", b"b"),
     "bytes and texts": (b"a", "a"),
     "byte arrays": (bytearray(b"a"), bytearray(b"b")),
@@ -351,6 +352,19 @@ def test_what_differs_has_another_signature(name: str) -> None:
     assert signature_of(one) == signature_of(one) != one
     assert signature_of(one) != signature_of(other)
     assert signature_of(one).is_complete == (name not in ("inferred tensors", "iterators"))
+
+
+def test_what_is_followed_counts_by_its_name_and_form() -> None:
+    """The inputs: their values change in each call."""
+    one, other = torch.zeros(2), torch.ones(2)
+    assert signature_of(one, followed={id(one): "x"}) == signature_of(
+        other, followed={id(other): "x"}
+    )
+    assert signature_of(one, followed={id(one): "x"}) != signature_of(one, followed={id(one): "y"})
+    wider = torch.ones(3)
+    assert signature_of(one, followed={id(one): "x"}) != signature_of(
+        wider, followed={id(wider): "x"}
+    )
 
 
 class Text(str):
