@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from twins import Apply, assert_close, explain, numbers, quotient, seeded
+from twins import TWIN, Apply, assert_close, explain, numbers, quotient, seeded
 
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox, EpsilonPlus, operation
@@ -32,6 +32,8 @@ VISIBLE = Composite(
     ],
     strict=False,
 )
+SINGLE = 1e-3
+"""Of max |R| in float32: sums of both signs in another order, divided by themselves."""
 CLOSES = 1e-9
 """Of Σ |terms|: the ledger's own promise in float64."""
 
@@ -509,6 +511,33 @@ def test_written_out(kind: str, learned: bool, composite: str) -> None:
     gradient = LRPFx(model, EVERY[composite], propagation="gradient")
     assert_close(gradient.attribute(x, 1), expected)
     assert LRPFx(model, EVERY[composite]).audit(x, 1).closes(CLOSES)
+
+
+class Branching(nn.Module):
+    """A layer behind which Python branches on data, so that its call is recorded."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)[0]
+        return y if y.isfinite().all() else x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", KINDS)
+def test_recorded_layers(name: str, dtype: torch.dtype) -> None:
+    """A recording shows the cells, or one call for each layer and direction: the map is the layer's."""
+    kind, arguments = KINDS[name]
+    layer = recurrent(kind, 3, 4, batch_first=True, **arguments).to(dtype)
+    x, upper = (
+        numbers(2, 4, 3).to(dtype),
+        numbers(2, 4, 4 * (1 + layer.bidirectional), seed=1).to(dtype),
+    )
+    expected = explain(Reads(layer, "batch first", "output"), x, upper, "zero")
+    recorded = explain(Branching(layer), x, upper, "zero")
+    assert_close(recorded, expected, SINGLE if dtype is torch.float32 else TWIN)
 
 
 # What is not described

@@ -51,6 +51,9 @@ _SYNONYMS = {
     "_unsafe_view": aten.reshape,
     "view_copy": aten.reshape,
     "_reshape_alias": aten.reshape,
+    "unsafe_split": aten.split,
+    "unsafe_split_with_sizes": aten.split_with_sizes,
+    "unsafe_chunk": aten.chunk,
     "concat": aten.cat,
     "concatenate": aten.cat,
     "_adaptive_avg_pool2d": aten.adaptive_avg_pool2d,
@@ -269,6 +272,27 @@ def _convolution(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
     node.target, node.args, node.kwargs = packet, tuple(values), {}
 
 
+def _mkldnn_lstm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """One layer of an LSTM in one direction, as recorded graphs name it on a CPU, as an LSTM."""
+    b = arguments(node)
+    count = 4 if b["has_biases"] else 2
+    parameters = [b[f"weight{place}"] for place in range(count)]
+    x = call_like(graph, node, aten.flip, b["input"], [0]) if b["reverse"] else b["input"]
+    states = [call_like(graph, node, aten.unsqueeze, b[name], 0) for name in ("hx_", "cx_")]
+    options = (b["has_biases"], 1, 0.0, False, False, False)  # one layer, time first
+    layer = call_like(graph, node, aten.lstm, x, states, parameters, *options)
+    results = [call_like_getitem(graph, layer, place) for place in range(3)]
+    results[1:] = [call_like(graph, node, aten.squeeze, state, 0) for state in results[1:]]
+    if b["reverse"]:
+        results[0] = call_like(graph, node, aten.flip, results[0], [0])
+    for user in list(node.users):
+        if user.users:
+            replace_by(user, results[user.args[1]])  # type: ignore[index]
+        else:
+            graph.erase_node(user)
+    graph.erase_node(node)
+
+
 def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``padding="same"`` and ``"valid"`` in numbers.
 
@@ -424,6 +448,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "replication_pad2d": _mode_pad("replicate"),
     "replication_pad3d": _mode_pad("replicate"),
     "convolution": _convolution,
+    "mkldnn_rnn_layer": _mkldnn_lstm,
     "_convolution": _convolution,
     "conv1d": _convolution_padding,
     "conv2d": _convolution_padding,
