@@ -18,8 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import prune
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lrp_fx import LRPFx
 from lrp_fx.capture import Arguments
@@ -271,6 +272,32 @@ class Twin(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return 2 * self.dense(a) - self.dense(b).relu()  # type: ignore[no-any-return]
+
+
+class Choosy(nn.Module):
+    """Fails while anything looks at its operations, as code that compiles itself may do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            return self.linear(x)
+        if _get_current_dispatch_mode() is not None:
+            raise RuntimeError("somebody looks")
+        with torch.no_grad():
+            self.linear.bias.add_(1)
+        return self.linear(x) - 1
+
+
+def test_a_model_that_bears_no_dispatch_mode_is_run_on_values_of_its_own() -> None:
+    model = Choosy().double().eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(2, 3, dtype=torch.float64)
+    relevance = LRPFx(model, "zero").attribute(x, 0)
+    assert (relevance - x * state["linear.weight"][0]).abs().max() <= ROUNDING
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
 @ways

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.recording import NotRecordable, record
 from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model
 from lrp_fx.capture.symbolic import NotTraceable, trace
-from lrp_fx.errors import CaptureError
+from lrp_fx.errors import CaptureError, InputError
 
 WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence
@@ -108,7 +109,8 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
             names.add(packet_of(func))
             return func(*args, **(kwargs or {}))
 
-    with Listener():  # type: ignore[no-untyped-call]
+    # a model that compiles itself may not bear the listener
+    with suppress(InputError), Listener():  # type: ignore[no-untyped-call]
         run_model(model, arguments)
     return _PACK in names
 

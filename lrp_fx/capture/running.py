@@ -69,8 +69,8 @@ def isolated(
 ) -> Any:
     """What ``run`` returns for copies of ``model`` and of its arguments, without gradients.
 
-    The copies share the values of all parameters that they hold. If code is about to write to these, the
-    run begins anew on copies with values of their own.
+    The copies share the values of all parameters that they hold. If code is about to write to these, or
+    fails while that is looked for, the run begins anew on copies with values of their own.
     """
     shared: list[Tensor] = []
 
@@ -90,10 +90,13 @@ def isolated(
         try:
             with guard:
                 result = run(model_copy, given)
+            if not guard.hit:
+                return result
         except _Written:
             pass
-        if not guard.hit:
-            return result
+        except Exception as error:  # a model that compiles itself may not bear the guard
+            if lacks_memory(error):
+                raise
         return run(*copies(own_values))
 
 
