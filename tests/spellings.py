@@ -1385,6 +1385,17 @@ def _value_by_value(weights: Tensor, v: Tensor) -> Tensor:
     return total
 
 
+def _shared_heads(attend: Callable[..., Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    """Several heads of queries, and one of keys and values."""
+
+    def write(m: Any, x: Tensor) -> Tensor:
+        q = m.q(x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        k, v = m.k(x).unsqueeze(1), m.v(x).unsqueeze(1)
+        return attend(q, k, v).transpose(1, 2).flatten(2)
+
+    return write
+
+
 ATTEND = meaning("attention", "tokens", _attention, lambda m, x: m(x, x, x, need_weights=False)[0])
 ATTEND.also(
     ATTENTION,
@@ -1462,6 +1473,29 @@ ATTEND.also(
     },
 )
 ATTEND.also(ATTENTION, _in_parts, **{"three linear layers": _parts_attention})
+SHARED_HEADS = meaning(
+    "attention with shared heads",
+    "tokens",
+    lambda d: Parts(q=nn.Linear(d, d), k=nn.Linear(d, d // HEADS), v=nn.Linear(d, d // HEADS)),
+    _shared_heads(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True)),
+)
+SHARED_HEADS.also(
+    ATTENTION,
+    **{
+        "repeated": _shared_heads(
+            lambda q, k, v: F.scaled_dot_product_attention(
+                q, k.repeat_interleave(HEADS, 1), v.repeat_interleave(HEADS, 1)
+            )
+        ),
+        "expanded": _shared_heads(
+            lambda q, k, v: (
+                ((q @ k.expand(-1, HEADS, -1, -1).mT) * _scale(q)).softmax(-1)
+                @ v.expand(-1, HEADS, -1, -1)
+            )
+        ),
+        "broadcast": _shared_heads(lambda q, k, v: (q @ k.mT * _scale(q)).softmax(-1) @ v),
+    },
+)
 HIDDEN = torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1)
 FLOAT_MASK = torch.zeros(TOKENS, TOKENS, dtype=torch.double).masked_fill(HIDDEN, -math.inf)
 CAUSAL = meaning(
