@@ -82,13 +82,19 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
     ),
     "canonize": (
-        Target("lrp_fx/canonize/attention.py", (*CANONICAL, "tests/test_encoder_layers.py")),
+        Target(
+            "lrp_fx/canonize/attention.py",
+            (*CANONICAL, "tests/test_encoder_layers.py"),
+            left_out={"'device' dropped": "it needs another device than the CPU"},
+        ),
         Target("lrp_fx/canonize/recurrent.py", (ONE_MAP, "tests/test_recurrent_twins.py")),
         Target(
             "lrp_fx/canonize/affine.py",
             CANONICAL,
             ("fold_affine", "_stays", "_scale_and_shift", "_units", "_fits"),
         ),
+        Target("lrp_fx/canonize/sums.py", MEANINGS),
+        Target("lrp_fx/canonize/common_factor.py", MEANINGS),
         Target("lrp_fx/canonize/products.py", (*CANONICAL, "tests/test_constant_products.py")),
         Target(
             "lrp_fx/canonize/vocabulary.py",
@@ -109,7 +115,10 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target(
             "lrp_fx/canonize/spellings.py",
             MEANINGS,
-            ("_is_one_plus", "_sigmoid_of_negative", "_shift", "_quotient", "_without_shift"),
+            (
+                *("_is_one_plus", "_sigmoid_of_negative", "_shift", "_with_number", "_in_a_sum"),
+                *("_signed", "_ratio", "_masked", "logits_of", "without_shift", "_unpadded"),
+            ),
         ),
         Target("lrp_fx/probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
     ),
