@@ -24,6 +24,7 @@ from lrp_fx.canonize.graphs import (
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.contractions import ELLIPSIS
 from lrp_fx.literals import affine, is_same, literal
+from lrp_fx.relevance.saturation import is_softsign
 
 Rewriting = Callable[[fx.Node, fx.Graph], "fx.Node | None"]
 _ROUNDING = 1e-12
@@ -169,17 +170,25 @@ def _with_number(
 
 def _signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node | None:
     """``-f(-z)`` as ``f(z)`` of an odd function, and ``-softplus(-z)`` as ``log_sigmoid(z)``."""
-    if scale >= 0 or not _is(inner, "softplus", *_SYMMETRIC):
+    if scale >= 0 or not _is(inner, "softplus", "div", *_SYMMETRIC):
         return None
+    b = arguments(inner)
     if name_of(inner) == "softplus":
-        if literal(arguments(inner)["beta"]) != 1:
+        if literal(b["beta"]) != 1:
             return None
-        negated = _scaled(graph, node, inner.args[0], -1.0)
+        negated = _scaled(graph, node, b["self"], -1.0)
         return _scaled(graph, node, call_like(graph, node, aten.log_sigmoid, negated), -scale)
-    factor, shift, z = _unwound(inner.args[0])
+    factor, shift, z = _unwound(b["self"])
     if factor >= 0 or shift != 0:
         return None
-    function = call_again(graph, inner, inner.args[0], _scaled(graph, node, z, -factor))
+    z = _scaled(graph, node, z, -factor)
+    if name_of(inner) != "div":
+        function = call_again(graph, inner, b["self"], z)
+    elif is_softsign(b["self"], b["other"]):
+        divisor = call_like(graph, node, aten.add, call_like(graph, node, aten.abs, z), 1)
+        function = call_like(graph, node, aten.div, z, divisor)
+    else:
+        return None
     return _scaled(graph, node, function, -scale)
 
 
@@ -216,7 +225,7 @@ _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
 _SYMMETRIC = frozenset(
     [
         *("tanh", "erf", "sin", "sinh", "tan", "asin", "asinh", "atan", "atanh"),
-        *("softsign", "softshrink", "hardshrink", "tanhshrink"),
+        *("softshrink", "hardshrink", "tanhshrink"),
     ]
 )
 """Odd functions: ``f(-z) = -f(z)``."""

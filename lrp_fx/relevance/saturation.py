@@ -243,7 +243,7 @@ def _of_two(
         return Range(min(corners), max(corners), first.rest * second.rest)
     if first.is_half_line and is_sum_of(b, a):
         return _UNIT
-    return _BOTH if _is_softsign(a, b) else ANYTHING
+    return _BOTH if is_softsign(a, b) else ANYTHING
 
 
 def _sign(constant: Any) -> int:
@@ -260,7 +260,7 @@ def _sign(constant: Any) -> int:
     return sign if isinstance(constant, fx.Node) and name_of(constant) in _POSITIVE else 0
 
 
-def _is_softsign(value: Any, divisor: Any) -> bool:
+def is_softsign(value: Any, divisor: Any) -> bool:
     """``x / (1 + |x|)``, which has no operation of its own."""
     form = affine(divisor)
     if form is None or (form.scale, form.shift) != (1, 1) or name_of(form.operand) != "abs":
@@ -339,6 +339,7 @@ __all__ = [
     "ANYTHING",
     "Range",
     "behind_views",
+    "is_softsign",
     "is_sum_of",
     "is_weighted_sum",
     "is_weighted_sum_of",
