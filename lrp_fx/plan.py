@@ -399,7 +399,8 @@ def _places(
         types = tuple(type(module) for module in known)
         ranks = from_input.get(node), from_output.get(node)
         paths = (*others, *paths)
-        return Place(paths, types, name_of(node), operation.kind, node.name, *ranks, convolutions)
+        family = operation.family(node)
+        return Place(paths, types, name_of(node), family, node.name, *ranks, convolutions)
 
     return place_of
 

@@ -86,3 +86,24 @@ def test_reduce_of_scatter_is_refused_in_its_own_words() -> None:
 
     with pytest.raises(UnsupportedOperationError, match="reduce='multiply'"):
         LRPFx(Net(product).double().eval()).attribute(numbers(3, 5), 1)
+
+
+class Accumulating(nn.Module):
+    """Adds up columns by writing to the same place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = (torch.tensor([0, 0, 1, 2]),)
+        zeros = torch.zeros(4, len(x), dtype=x.dtype)
+        return self.last(zeros.index_put(places, self.first(x).T, accumulate=True).T)  # type: ignore[no-any-return]
+
+
+def test_what_is_added_by_writing_has_the_rule_of_sums() -> None:
+    """Under zero it has no ε, and so all relevance arrives."""
+    torch.manual_seed(0)
+    model, x = Accumulating().double(), torch.randn(3, 4, dtype=torch.float64)
+    lrp = LRPFx(model, "zero")
+    assert (lrp.attribute(x, 1).sum(1) - model(x)[:, 1]).abs().max() <= 1e-12

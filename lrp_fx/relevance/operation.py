@@ -120,6 +120,7 @@ class Operation:
         source: formula or paper, for the documentation.
         default_label: the default in words, where it depends on the node.
         of_names: it is described for names alone, which have no size, and not for other values.
+        kind_at: the family where it depends on the node.
     """
 
     name: str
@@ -132,6 +133,11 @@ class Operation:
     source: str = ""
     default_label: str = ""
     of_names: bool = False
+    kind_at: Callable[[fx.Node], str] | None = None
+
+    def family(self, node: fx.Node) -> str:
+        """The family of one call."""
+        return self.kind if self.kind_at is None else self.kind_at(node)
 
     @property
     def default_text(self) -> str:

@@ -326,10 +326,11 @@ PLACING = [
         Operation(
             name=name,
             kind="sum" if name in _ALWAYS else "routing",
+            kind_at=lambda node: "sum" if _adds(node) else "routing",
             operands=operands_of,
             default=_default,
             default_label="Proportional where entries are added; else Route",
-            alternatives=(Proportional, Uniform) if name in _ALWAYS else (),
+            alternatives=(Proportional, Uniform) if name in _SUMS else (),
             write=write_placing,
             source="each entry's relevance to where it came from",
         )
