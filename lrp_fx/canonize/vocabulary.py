@@ -293,6 +293,19 @@ def _mkldnn_lstm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
     graph.erase_node(node)
 
 
+def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """A variance or deviation and a mean in one call, as two."""
+    b = arguments(node)
+    spread = call_like(graph, node, getattr(aten, name_of(node).removesuffix("_mean")), *node.args)
+    spread.kwargs = node.kwargs
+    dims = b.get("dim")
+    mean = (b["self"],) if dims is None else (b["self"], dims, b.get("keepdim", False))
+    results = (spread, call_like(graph, node, aten.mean, *mean))
+    for user in list(node.users):
+        replace_by(user, results[user.args[1]])  # type: ignore[index]
+    graph.erase_node(node)
+
+
 def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``padding="same"`` and ``"valid"`` in numbers.
 
@@ -449,6 +462,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "replication_pad3d": _mode_pad("replicate"),
     "convolution": _convolution,
     "mkldnn_rnn_layer": _mkldnn_lstm,
+    **dict.fromkeys(("var_mean", "std_mean"), _var_mean),
     "_convolution": _convolution,
     "conv1d": _convolution_padding,
     "conv2d": _convolution_padding,
