@@ -19,9 +19,16 @@ from lrp_fx.relevance.cones import PARTS, REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, 
 from lrp_fx.relevance.operation import Counts, operation_of
 
 SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
+_WRITTEN = frozenset(
+    [
+        *("index_put", "scatter", "masked_scatter", "index_copy", "slice_scatter"),
+        *("select_scatter", "diagonal_scatter", "index_fill", "copy"),
+    ]
+)
+"""What writes into a value, such as a mask into scores."""
 _MOVES = frozenset(ROUTING) | SPLITS | {"getitem", "cat", "stack", "sort", "neg"}
 _SUMS = frozenset(AVERAGING) - UPSAMPLES.keys()
-_WAYS = _MOVES | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
+_WAYS = _MOVES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
 _SCALED = _MOVES | {"mul", "div"}
 _ADDS = frozenset(["add", "sub", "rsub"])
 _LAYERS = frozenset(["dense", "convolution"])

@@ -69,6 +69,10 @@ class Cones:
         self._functions: dict[fx.Node, dict[fx.Node, bool | None]] = {}
         self._elements: dict[fx.Node, fx.Node] = {}
         self._operands: dict[fx.Node, list[fx.Node]] = {}
+        self._readers: dict[fx.Node, set[fx.Node]] = {}
+        for node in graph.nodes:
+            readers = self._readers.setdefault(self._first[node], set())
+            readers.update(self._first[reader] for reader in node.users)
         for node in graph.nodes:
             if dynamic(node) and self._first[node] is node:
                 self._elements[node] = self._element(node)
@@ -80,6 +84,10 @@ class Cones:
     def first(self, node: fx.Node) -> fx.Node:
         """Of equal calls, which compute one value, the first."""
         return self._first[node]
+
+    def is_read_once(self, node: fx.Node) -> bool:
+        """Whether one node reads a value; calls that read equal values equally count as one."""
+        return len(self._readers[self._first[node]]) == 1
 
     def sources(self, node: fx.Node) -> Iterator[fx.Node]:
         """The values that a node is made of, entry by entry: of a part also the whole."""

@@ -119,7 +119,7 @@ class _Counter:
         """What lies behind re-arrangements, casts, constant factors and whole powers."""
         value = node
         while True:
-            alone = alone and len(node.users) == 1
+            alone = alone and self.cones.is_read_once(node)
             if self._is_gate(node, 1):  # as a whole, however it is computed
                 return _Power(node, exponent, False, value)
             below = self._step(node)

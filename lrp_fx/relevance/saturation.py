@@ -118,6 +118,8 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
         return _SATURATING[name]
     source = node.args[0] if node.args else None
     argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
+    if name == "pad" and arguments(node)["mode"] == "constant":
+        return _beside([source, arguments(node)["value"] or 0.0], known)
     if name in _KEEPING:
         return argument
     if name in ("sum", "cumsum"):  # the mean times a positive number that nobody knows
@@ -135,9 +137,15 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
         exponent = 2 if name == "square" else bound["exponent"]
         return argument if _keeps(argument, exponent, dynamic) else _power(argument, exponent)
     if name in ("cat", "stack"):
-        return _hull([known.get(each, ANYTHING) for each in bound["tensors"]])
+        return _beside(bound["tensors"], known)
+    if name in _WRITTEN:
+        if bound.get("accumulate") or bound.get("reduce"):
+            return ANYTHING
+        written = bound[_WRITTEN[name] if _WRITTEN[name] in bound else "value"]
+        return _beside([written, bound["self"]], known)
     if name in ("masked_fill", "where"):
-        return _chosen(bound["value" if name == "masked_fill" else "other"], bound["self"], known)
+        other = bound["value" if name == "masked_fill" else "other"]
+        return _beside([other, bound["self"]], known)
     by_numbers = affine(node)
     if by_numbers is not None:
         return _affine(by_numbers, known)
@@ -149,6 +157,11 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     return ANYTHING
 
 
+_WRITTEN = {"scatter": "src", "index_copy": "source", "masked_scatter": "source"} | {
+    **dict.fromkeys(["slice_scatter", "select_scatter", "diagonal_scatter"], "src"),
+    "index_put": "values",
+}
+"""Of what writes into a value, the argument that holds what is written."""
 _POSITIVE = frozenset(["exp", "softplus", "abs", "square", "sigmoid"])
 _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu": lambda b: (0, None),
@@ -208,12 +221,11 @@ def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> 
     return whole if is_known else ANYTHING
 
 
-def _chosen(value: Any, other: Any, known: dict[fx.Node, Range]) -> Range:
-    """Of one value here and another there; a number within the other's ends changes nothing."""
-    both = [(value, literal(value)), (other, literal(other))]
-    found = [known.get(v, ANYTHING) for v, number in both if number is None]
+def _beside(values: list[Any], known: dict[fx.Node, Range]) -> Range:
+    """Of values side by side; a number within the others' ends changes nothing."""
+    found = [known.get(value, ANYTHING) for value in values if literal(value) is None]
     whole = _hull(found) if found else ANYTHING
-    numbers = [number for _, number in both if number is not None]
+    numbers = [number for value in values if (number := literal(value)) is not None]
     return whole if all(whole.low <= number <= whole.high for number in numbers) else ANYTHING
 
 
