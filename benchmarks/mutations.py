@@ -91,7 +91,11 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target(
             "lrp_fx/canonize/affine.py",
             CANONICAL,
-            ("fold_affine", "_stays", "_scale_and_shift", "_units", "_fits"),
+            ("fold_affine", "scale_and_shift", "_units", "fits", "fits_units"),
+            {
+                "weight is None": "then there are no parts either",
+                "_stays(node, parts)": "a number alone changes no map, wherever it stands",
+            },
         ),
         Target("lrp_fx/canonize/sums.py", MEANINGS),
         Target("lrp_fx/canonize/common_factor.py", MEANINGS),
@@ -109,7 +113,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target(
             "lrp_fx/relevance/saturation.py",
             MEANINGS,
-            ("Range", "_SATURATING", "_range", "_clamped", "_power", "_of_two", "_chosen"),
+            ("Range", "_SATURATING", "_range", "_clamped", "_power", "_of_two", "_beside"),
         ),
         Target("lrp_fx/relevance/product.py", MEANINGS),
         Target(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.aten import arguments, name_of, packet_of
@@ -17,6 +18,8 @@ _FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
 _FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "fill_value"} | {
     "scalar_tensor": "s"
 }
+_MADE = {torch.ones: 1.0, torch.zeros: 0.0}
+"""Of a size that is a value of the graph."""
 _SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
 
 _DEPTH = 6
@@ -36,6 +39,8 @@ def literal(value: Any) -> float | None:
     """The number that a value is, also as a tensor that is filled with it; None for any other."""
     while isinstance(value, fx.Node) and value.op == "call_function":
         name = name_of(value)
+        if value.target in _MADE:
+            return _MADE[value.target]
         if name in _FILL:
             return _FILL[name]
         if name in _FILL_ARGUMENT:

@@ -458,6 +458,10 @@ LAYER_NORM.also(
         "multiplied out": lambda m, x: (
             (x * _inverse(m, x) - x.mean(-1, True) * _inverse(m, x)) * m.weight + m.bias
         ),
+        "var_mean": lambda m, x: _of_both(m, x, torch.var_mean(x, -1, correction=0, keepdim=True)),
+        "var_mean, put back": lambda m, x: _of_both(
+            m, x, [v.unsqueeze(-1) for v in torch.var_mean(x, -1, unbiased=False)]
+        ),
         "divided one by one": lambda m, x: (
             (x / _inverse(m, x).reciprocal() - x.mean(-1, True) / _inverse(m, x).reciprocal())
             * m.weight
@@ -468,6 +472,10 @@ LAYER_NORM.also(
         )(m.weight * _inverse(m, x)),
     },
 )
+
+
+def _of_both(m: nn.LayerNorm, x: Tensor, both: Any) -> Tensor:
+    return (x - both[1]) * torch.rsqrt(both[0] + m.eps) * m.weight + m.bias
 
 
 def _inverse(m: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -536,11 +544,22 @@ def _by_groups(m: nn.GroupNorm, x: Tensor) -> Tensor:
     return y.reshape(x.shape) * m.weight.view(1, -1, 1, 1) + m.bias.view(1, -1, 1, 1)
 
 
+def _by_channels(m: nn.GroupNorm, x: Tensor) -> Tensor:
+    groups = x.reshape(x.shape[0], m.num_groups, -1)
+    inverse = torch.rsqrt(groups.var(-1, unbiased=False) + m.eps)
+    size = m.num_channels // m.num_groups
+    scale = inverse.repeat_interleave(size, 1)[:, :, None, None]
+    mean = groups.mean(-1).repeat_interleave(size, 1)[:, :, None, None]
+    y = x * scale - mean * scale
+    return y * m.weight.view(1, -1, 1, 1) + m.bias.view(1, -1, 1, 1)
+
+
 GROUP_NORM.also(
     NORM,
     **{
         "F.group_norm": lambda m, x: F.group_norm(x, 2, m.weight, m.bias, m.eps),
         "by groups": _by_groups,
+        "scale and shift of channels": _by_channels,
         "layer norm of groups": lambda m, x: (
             F.layer_norm(
                 x.reshape(x.shape[0], 2, -1), (m.num_channels // 2 * SIDE * SIDE,), eps=m.eps
@@ -772,6 +791,61 @@ for _name, _make, _table in (
     )
 
 
+BLEND = meaning(
+    "a blend with a constant",
+    "features",
+    lambda d: Parts(z=nn.Linear(d, d), signal=nn.Linear(d, d), rest=nn.Linear(1, d)),
+    lambda m, x: _blended(m, x, lambda z, n, u: (1 - z) * n + z * u),
+)
+
+
+def _blended(m: Any, x: Tensor, write: Callable[..., Tensor]) -> Tensor:
+    return write(torch.sigmoid(m.z(x)), torch.tanh(m.signal(x)), m.rest.bias)
+
+
+BLEND.also(
+    GATE,
+    **{
+        name: lambda m, x, f=f: _blended(m, x, f)
+        for name, f in {
+            "by the difference": lambda z, n, u: n + z * (u - n),
+            "from the constant": lambda z, n, u: u + (1 - z) * (n - u),
+            "less": lambda z, n, u: n - z * (n - u),
+            "lerp": lambda z, n, u: torch.lerp(n, u.expand_as(n), z),
+            "constant first": lambda z, n, u: u * z + n - n * z,
+        }.items()
+    },
+)
+PLACED = meaning(
+    "a gate in some places",
+    "vector",
+    lambda d: Parts(z=nn.Linear(d, d), signal=nn.Linear(d, d)),
+    lambda m, x: F.pad(torch.sigmoid(m.z(x))[:, 1:], (1, 0)) * m.signal(x),
+)
+
+
+def _placed(write: Callable[[Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(torch.sigmoid(m.z(x))) * m.signal(x)
+
+
+PLACED.also(
+    GATE,
+    **{
+        "cat": _placed(lambda g: torch.cat([torch.zeros(g.shape[0], 1).double(), g[:, 1:]], 1)),
+        "mask": _placed(lambda g: g * (torch.arange(g.shape[1]) > 0)),
+        "index_copy": _placed(
+            lambda g: torch.zeros_like(g).index_copy(1, torch.arange(1, g.shape[1]), g[:, 1:])
+        ),
+        "scatter": _placed(
+            lambda g: torch.zeros_like(g).scatter(
+                1, torch.arange(1, g.shape[1]).expand(g.shape[0], -1), g[:, 1:]
+            )
+        ),
+        "slice_scatter": _placed(lambda g: torch.zeros_like(g).slice_scatter(g[:, 1:], 1, 1)),
+    },
+)
+
+
 def _decaying(d: int) -> nn.Module:
     return Parts(z=nn.Linear(d, d), signal=nn.Linear(d, d), rate=shaken(nn.LayerNorm(d)))
 
@@ -951,6 +1025,7 @@ MEANINGS["sum weighted by a softmax"].also(
         "divided behind einsum": _divided_behind(
             lambda e, h: torch.einsum("nto,ntd->nd", e, h) / (e.sum(1) + 1e-12)
         ),
+        "multiplied before": _divided_behind(lambda e, h: (e * h / e.sum(1, keepdim=True)).sum(1)),
         "times one over the sum": _divided_behind(lambda e, h: (e * h).sum(1) * (1 / e.sum(1))),
     },
 )
@@ -1087,7 +1162,26 @@ DIFFERENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "in place": lambda a, b: a.clone().sub_(b),
     "a + b * -1": lambda a, b: a + b * -1,
     "stacked": lambda a, b: torch.stack([a, -b]).sum(0),
+    "taken away twice": lambda a, b: a - 2 * b - (-b),
+    "turned twice": lambda a, b: a - b.neg().neg(),
 }
+LESS = meaning(
+    "a layer less another",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), b=nn.Linear(d, d)),
+    lambda m, x: m.a(x).relu() - m.b(x),
+)
+LESS.also(
+    SUM,
+    **{
+        "the negative added": lambda m, x: m.a(x).relu() + (-m.b(x)),
+        "negative weights": lambda m, x: m.a(x).relu() + F.linear(x, -m.b.weight, -m.b.bias),
+        "the difference turned round": lambda m, x: -(m.b(x) - m.a(x).relu()),
+        "negative weights taken away twice": lambda m, x: (
+            m.a(x).relu() - (-F.linear(x, -m.b.weight, -m.b.bias))
+        ),
+    },
+)
 for _space in ("vector", "tokens", "image"):
     meaning(
         f"sum of three in {_space}", _space, _nothing, lambda m, a, b, c: a + b + c, operands=3
@@ -1107,7 +1201,23 @@ GROWTH.also(
         "beside its function": lambda m, x: m.b(x).relu() + (m.a(x).exp() - 1),
         "at the end": lambda m, x: m.b(x).relu() + m.a(x).exp() - 1,
         "at the beginning": lambda m, x: (-1 + m.b(x).relu()) + torch.exp(m.a(x)),
+        "a tensor": lambda m, x: m.b(x).relu() + m.a(x).exp() - torch.tensor(1.0),
+        "a tensor of ones": lambda m, x: (m.a(x).exp() - torch.ones(x.shape[-1])) + m.b(x).relu(),
         "twice": lambda m, x: torch.relu(m.b(x)) - (2 - (m.a(x).expm1() + 1) - 1),
+    },
+)
+BOTH_GROW = meaning(
+    "a sum of two functions, each less its value at rest",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), b=nn.Linear(d, d)),
+    lambda m, x: x + m.a(x).expm1() + m.b(x).expm1(),
+)
+BOTH_GROW.also(
+    SUM,
+    **{
+        "one number": lambda m, x: m.a(x).exp() + m.b(x).exp() + x - 2,
+        "one by one": lambda m, x: x + m.a(x).exp() - 1 + m.b(x).exp() - 1,
+        "half of twice": lambda m, x: (2 * m.a(x).exp() + 2 * x - 4 + 2 * m.b(x).exp()) / 2,
     },
 )
 ODD = meaning(
@@ -1120,6 +1230,7 @@ ODD.also(
     SUM,
     **{
         "less that of the negative": lambda m, x: m.b(x) - torch.tanh(-m.a(x)),
+        "one less two sigmoids": lambda m, x: m.b(x) + 1 - 2 * torch.sigmoid(-2 * m.a(x)),
         "by a sigmoid, the number last": lambda m, x: m.b(x) + 2 * (2 * m.a(x)).sigmoid() - 1,
     },
 )
@@ -1498,6 +1609,14 @@ SHARED_HEADS.also(
 )
 HIDDEN = torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1)
 FLOAT_MASK = torch.zeros(TOKENS, TOKENS, dtype=torch.double).masked_fill(HIDDEN, -math.inf)
+
+
+def _written(scores: Tensor) -> Tensor:
+    scores = scores.clone()
+    scores[:, :, HIDDEN] = -math.inf
+    return scores
+
+
 CAUSAL = meaning(
     "causal attention",
     "tokens",
@@ -1534,6 +1653,28 @@ CAUSAL.also(
                 (lambda e: e / e.sum(-1, keepdim=True))(
                     ((q @ k.mT) * _scale(q)).exp().masked_fill(HIDDEN, 0)
                 )
+                @ v
+            )
+        ),
+        "scores written": _by_heads(
+            lambda q, k, v: _written((q @ k.mT) * _scale(q)).softmax(-1) @ v
+        ),
+        "exponentials times a mask": _by_heads(
+            lambda q, k, v: (
+                (lambda e: e / e.sum(-1, keepdim=True))(
+                    ((q @ k.mT) * _scale(q)).exp() * (~HIDDEN).double()
+                )
+                @ v
+            )
+        ),
+        "exponentials of a triangle": _by_heads(
+            lambda q, k, v: (lambda e: (e / (e.sum(-1) + 1e-12)[..., None]) @ v)(
+                ((q @ k.mT) * _scale(q)).exp().tril()
+            )
+        ),
+        "a softmax masked and divided again": _by_heads(
+            lambda q, k, v: (
+                F.normalize(((q @ k.mT) * _scale(q)).softmax(-1) * ~HIDDEN, p=1, dim=-1, eps=1e-12)
                 @ v
             )
         ),
@@ -1711,6 +1852,9 @@ SOFTMAX_END.also(
     **{
         "clamped": lambda m, z: m(z).clamp(1e-9, 1),
         "by its sum": lambda m, z: m(z) / m(z).sum(1, keepdim=True),
+        "the sum put back": lambda m, z: z.exp() / z.exp().sum(1)[:, None],
+        "the sum in a column": lambda m, z: z.exp() / z.exp().sum(-1).view(-1, 1),
+        "exp(z - logsumexp(z))": lambda m, z: (z - z.logsumexp(1)[:, None]).exp(),
         "cast": lambda m, z: m(z).double(),
         "views behind": lambda m, z: m(z).unsqueeze(-1).transpose(1, 2).flatten(1),
         "padded and cut": lambda m, z: F.pad(m(z), (1, 2))[:, 1:-2],

@@ -999,5 +999,5 @@ def test_one_of_several_outputs_is_explained_at_its_logits() -> None:
     assert_same(lrp.explained_output(x), model.fc(x)[:, 0].detach())
     text = str(lrp.plan(x))
     assert "the logits behind the model's last operations (squeeze, slice, sigmoid)" in text
-    negated = LRPFx(Ending(lambda z: 1 - torch.sigmoid(z)).double(), "zero").plan(x)
-    assert "the logits, negated, behind" in str(negated)
+    falling = LRPFx(Ending(lambda z: -torch.sigmoid(z)).double(), "zero").plan(x)
+    assert "the logits, negated, behind" in str(falling)

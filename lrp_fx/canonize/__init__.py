@@ -13,7 +13,9 @@ from torch import fx
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.common_factor import collect_factors
 from lrp_fx.canonize.common_norm import divide_before
+from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
+from lrp_fx.canonize.differences import add_negatives
 from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
@@ -58,12 +60,15 @@ def canonize(
     graph = result.module.graph
     write_out(graph)
     one_vocabulary(graph, result.module)
-    collect_factors(graph)
+    name_numbers(graph, result.module, captured.constants)
+    plain_operands(graph, result.module)
     name_products(graph, result.module, explained)
     one_spelling(graph)
+    collect_factors(graph)
     if fold_dense:
         divide_at_once(graph)
     divide_before(graph, result.module)
+    add_negatives(graph)
     remove_unused(graph)
     fold_batch_norm(graph, result.module, dense=fold_dense, kept=frozenset(asked(result)))
     cut_surplus(graph)

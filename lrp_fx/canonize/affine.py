@@ -61,16 +61,18 @@ def fold_affine(
         if any(each in kept or len(each.users) != 1 for each in (linear, *views)):
             continue
         weight = constants(arguments(linear)["weight"])
-        parts = scale_and_shift(graph, node, operand) if weight is not None else None
-        if parts is not None:
-            parts = carried_before(graph, node, parts, views, constants)
-        if weight is None or parts is None:
+        whole = scale_and_shift(graph, node, operand) if weight is not None else None
+        if weight is None or whole is None:
+            continue
+        parts = carried_before(graph, node, whole, views, constants)
+        if parts is None:
             continue
         tensors = [part for part in parts if isinstance(part, fx.Node)]
-        suits = all(fits(each, linear, weight, constants, batched) for each in tensors)
-        if suits and not tensors and _is_negative_factor(node, parts):
+        if not all(fits(each, linear, weight, constants, batched) for each in tensors):
+            continue
+        if not tensors and _is_negative_factor(node, parts):
             node, parts = _sign_apart(graph, node, operand), (-1, 0)
-        if suits and (tensors or not _stays(node, parts)):
+        if tensors or not _stays(node, parts):
             fold_into_previous(
                 graph, node, linear, weight.shape, *parts, constants=constants, views=views
             )

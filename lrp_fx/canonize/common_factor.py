@@ -2,23 +2,31 @@
 
 So are normalizations written that know their scale before, and residual gates and modulations: of
 ``y + y g``, ``y`` is multiplied by one factor, ``1 + g``, of which the number is a part, as it is of a
-layer that yields this factor at once. A gate stays by itself: ``1 + g`` never closes, and is none.
+layer that yields this factor at once. A gate stays by itself: ``1 + g`` never closes, and is none. What
+a gate blends has two factors: ``n + z (h - n)`` is ``(1 - z) n + z h``.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, reduce
+from typing import Any
 
 from torch import fx
 
 from lrp_fx.analysis import dynamic_values
-from lrp_fx.aten import arguments, aten, name_of, packet_of
-from lrp_fx.canonize.graphs import call_like, replace_by
+from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.canonize.graphs import call_like, is_call, replace_by
+from lrp_fx.canonize.spellings import complement_of
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.literals import equal_calls, literal
 from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
+
+_MOST_FACTORS = 12
+"""Longer products, which are recurrences, stay whole: each of their steps would be written anew."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,8 @@ class _Collector:
         if not any(len(product.factors) > 1 for product in products):
             return
         with self.graph.inserting_before(root):
-            collected = self._behind_brackets(root, self._beside_itself(root, products))
-            if len(collected) == len(products):
+            collected = self._before_brackets(root, _merged(self._blended(root, products)))
+            if collected == products:
                 return
             terms = tuple(Term(each.scale, self._written(root, each)) for each in collected)
             total = write_sum(self.graph, root, Sum(terms, whole.number))
@@ -86,68 +94,89 @@ class _Collector:
         while waiting:
             factor = waiting.pop()
             node = factor.value
-            is_whole_product = len(node.users) > 1 or packet_of(node.target) is None
-            if is_whole_product or name_of(node) not in ("mul", "div"):
-                found.append(_Factor(self.first.get(node, node), factor.is_divisor))
+            power = _power(node)
+            if power is not None:
+                base, exponent = power
+                waiting += [_Factor(base, factor.is_divisor)] * exponent
                 continue
-            b = arguments(node)
-            if b.get("rounding_mode") is not None:
-                found.append(factor)
+            b: dict[str, Any] = arguments(node) if is_call(node, "mul", "div") else {}
+            if not b or b.get("rounding_mode") is not None:
+                found.append(_Factor(self.first.get(node, node), factor.is_divisor))
                 continue
             for each, divides in ((b["other"], name_of(node) == "div"), (b["self"], False)):
                 divides = divides != factor.is_divisor
                 number = literal(each)
                 if number is None:
                     waiting.append(_Factor(each, divides))
-                elif number == 0 and divides:
+                elif number == 0:
                     return _Product(term.scale, (_Factor(term.value),))
                 else:
                     scale = scale / number if divides else scale * number
+            if len(found) + len(waiting) > _MOST_FACTORS:
+                return _Product(term.scale, (_Factor(term.value),))
         return _Product(scale, tuple(found))
 
-    def _beside_itself(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """``y + y g`` as ``y (1 + g)``."""
+    def _blended(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
+        """``n + z (h - n)`` as ``(1 - z) n + z h`` of a gate ``z``."""
         rest = list(products)
-        for own in products:
-            if own not in rest or len(own.factors) != 1 or not self._moves(own):
+        for product in products:
+            gates = tuple(f for f in product.factors if self.is_gate(f.value))
+            others = [f for f in product.factors if f not in gates]
+            if not gates or len(others) != 1 or others[0].is_divisor:
                 continue
-            beside = [
-                each
-                for each in rest
-                if each is not own
-                and each.factors.count(own.factors[0]) == 1
-                and self._is_signal(each.without(own.factors))
-            ]
-            if beside:
-                left = [each.without(own.factors) for each in beside]
-                bracket = self._bracket(root, left, own.scale)
-                rest = [each for each in rest if each not in beside]
-                rest[rest.index(own)] = _Product(1.0, (*own.factors, _Factor(bracket)))
+            inside = sum_of(others[0].value)
+            for own in rest:
+                met = [t for t in inside.terms if own.factors == (self._factor(t.value),)]
+                if len(inside.terms) < 2 or len(met) != 1 or inside.number != 0:
+                    continue
+                scale = product.scale * met[0].scale
+                if own.scale + scale != 0:
+                    continue
+                gate = self._written(root, _Product(1.0, gates))
+                closing = complement_of(self.graph, root, gate) if own.scale == 1 else None
+                if closing is None:
+                    closing = write_sum(self.graph, root, Sum((Term(scale, gate),), own.scale))
+                left = tuple(term for term in inside.terms if term not in met)
+                kept = write_sum(self.graph, root, Sum(left, 0.0))
+                self.dynamic.add(closing)
+                if any(term.value in self.dynamic for term in left):
+                    self.dynamic.add(kept)
+                rest[rest.index(own)] = _Product(1.0, (*own.factors, _Factor(closing)))
+                rest[rest.index(product)] = _Product(product.scale, (*gates, _Factor(kept)))
+                break
         return rest
 
-    def _behind_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """``a i - m i`` as ``(a - m) i``; a gate weights each of its values by itself."""
+    def _factor(self, value: fx.Node) -> _Factor:
+        return _Factor(self.first.get(value, value))
+
+    def _before_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
+        """``y + y g`` as ``y (1 + g)``, ``a i - m i`` as ``(a - m) i``; a gate stays by itself."""
         rest = list(products)
-        for factor in dict.fromkeys(f for product in products for f in product.factors):
+        counts = Counter(f for product in products for f in set(product.factors))
+        for factor, _ in counts.most_common():
             if factor.value not in self.dynamic or self.is_gate(factor.value):
                 continue
             sharing = [
                 each
                 for each in rest
-                if factor in each.factors and self._is_signal(each.without([factor]))
+                if factor in each.factors and self._may_be_inside(each.without([factor]))
             ]
-            if len(sharing) < 2:
-                continue
-            others = dict.fromkeys(sharing[0].factors)
-            common = [f for f in others if all(f in each.factors for each in sharing)]
+            common = _shared(sharing)
             left = [each.without(common) for each in sharing]
-            if not all(map(self._is_signal, left)):
-                common, left = [factor], [each.without([factor]) for each in sharing]
-            bracket = self._bracket(root, left, 0.0)
+            if not all(map(self._may_be_inside, left)):
+                common, left = (factor,), [each.without([factor]) for each in sharing]
+            if len(sharing) < 2 or not any(map(self._is_signal, left)):
+                continue
+            bracket = self._bracket(root, left)
             place = rest.index(sharing[0])
             rest = [each for each in rest if each not in sharing]
             rest.insert(place, _Product(1.0, (_Factor(bracket), *common)))
         return rest
+
+    def _may_be_inside(self, product: _Product) -> bool:
+        """Whether a bracket may hold a product: a constant or a signal."""
+        is_constant = not any(f.value in self.dynamic for f in product.factors)
+        return is_constant or self._is_signal(product)
 
     def _moves(self, product: _Product) -> bool:
         """Whether a product depends on the inputs, by more than its divisors."""
@@ -157,9 +186,10 @@ class _Collector:
         """Whether it depends on the inputs, and not by gates alone."""
         return self._moves(product) and not all(self.is_gate(f.value) for f in product.factors)
 
-    def _bracket(self, root: fx.Node, products: list[_Product], number: float) -> fx.Node:
-        """The sum of some products, and a number."""
-        terms = tuple(Term(each.scale, self._written(root, each)) for each in products)
+    def _bracket(self, root: fx.Node, products: list[_Product]) -> fx.Node:
+        """The sum of some products; of those without a factor the number is left."""
+        terms = tuple(Term(p.scale, self._written(root, p)) for p in products if p.factors)
+        number = math.fsum(p.scale for p in products if not p.factors)
         bracket = write_sum(self.graph, root, Sum(terms, number))
         self.dynamic.add(bracket)
         return bracket
@@ -172,6 +202,37 @@ class _Collector:
             if each.is_divisor:
                 value = call_like(self.graph, root, aten.div, value, each.value)
         return value
+
+
+def _power(node: fx.Node) -> tuple[fx.Node, int] | None:
+    """The base and the exponent of a small whole power."""
+    if not is_call(node, "square", "pow"):
+        return None
+    b = arguments(node)
+    exponent = 2.0 if is_call(node, "square") else literal(b["exponent"])
+    base: object = b["self"]
+    if exponent not in (2.0, 3.0, 4.0) or not isinstance(base, fx.Node):
+        return None
+    return base, int(exponent)
+
+
+def _merged(products: list[_Product]) -> list[_Product]:
+    """Products of the same factors as one; without those that cancel."""
+    scales: dict[frozenset[tuple[_Factor, int]], float] = {}
+    first: dict[frozenset[tuple[_Factor, int]], _Product] = {}
+    for each in products:
+        key = frozenset(Counter(each.factors).items())
+        scales[key] = scales.get(key, 0.0) + each.scale
+        first.setdefault(key, each)
+    found = [replace(first[key], scale=scale) for key, scale in scales.items() if scale != 0]
+    return found if found and len(found) < len(products) else products
+
+
+def _shared(products: list[_Product]) -> tuple[_Factor, ...]:
+    """The factors that all have, each as often as all have it."""
+    counts = [Counter(each.factors) for each in products]
+    common = reduce(lambda a, b: a & b, counts) if counts else Counter[_Factor]()
+    return tuple(common.elements())
 
 
 __all__ = ["collect_factors"]

@@ -6,9 +6,15 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, aten, name_of, packet_of
-from lrp_fx.canonize.graphs import call_again, call_like, replace_by
-from lrp_fx.canonize.spellings import dim_of_sum, is_exponential, logits_of, without_safety
+from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.canonize.graphs import call_again, call_like, is_call, replace_by
+from lrp_fx.canonize.softmaxes import (
+    dim_of_sum,
+    is_exponential,
+    logits_of,
+    softmax_of,
+    without_safety,
+)
 from lrp_fx.literals import affine, is_same
 from lrp_fx.relevance.adjoints import ROUTING
 
@@ -44,26 +50,28 @@ def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
     for over, under in ((first, second), (second, first)):
         form = affine(under)
         one = form.operand if form is not None and (form.scale, form.shift) == (1, 0) else under
-        if _is_call(one, "reciprocal"):
+        if is_call(one, "reciprocal"):
             found.append((over, one.args[0]))  # type: ignore[arg-type]
     return found
 
 
 def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> fx.Node | None:
-    total = without_safety(_behind_views(without_safety(under))[0])
+    moved_total = _behind_views(without_safety(under))[0]
+    total = without_safety(moved_total)
+    is_safe = total is not moved_total or without_safety(under) is not under
     dim = dim_of_sum(total, kept=False)
     if dim is None:
         return None
     summed = arguments(total)["self"]
     exponential, placed = _behind_views(summed)
-    if not is_exponential(exponential):
+    if not is_exponential(exponential, None if placed else dim):
         return None
     contraction, views = _behind_views(over)
-    if _is_call(contraction, "sum"):
+    if is_call(contraction, "sum"):
         product = arguments(contraction)["self"]
-        if not _is_call(product, "mul"):
+        if not is_call(product, "mul"):
             return None
-    elif _is_call(contraction, *_CONTRACTIONS):
+    elif is_call(contraction, *_CONTRACTIONS, "mul"):
         product = contraction
     else:
         return None
@@ -72,17 +80,12 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
         if moved is not None:
             logits = logits_of(graph, node, exponential, None if placed else dim)
             logits = _moved(graph, placed, logits)
-            weights = call_like(graph, node, aten.softmax, logits, dim)
+            weights = call_like(graph, node, softmax_of(exponential, is_safe=is_safe), logits, dim)
             new = call_again(graph, product, operand, _moved(graph, moved, weights))
             if product is not contraction:
                 new = call_again(graph, contraction, product, new)
             return _moved(graph, views, new)
     return None
-
-
-def _is_call(value: Any, *names: str) -> bool:
-    is_call = isinstance(value, fx.Node) and packet_of(value.target) is not None
-    return is_call and name_of(value) in names
 
 
 def _behind_views(value: Any) -> tuple[Any, list[fx.Node]]:

@@ -121,6 +121,18 @@ def depends_on_inputs(node: fx.Node) -> bool:
     return False
 
 
+def is_call(value: Any, *names: str) -> bool:
+    """Whether a value is a call of one of these operations."""
+    return isinstance(value, fx.Node) and name_of(value) in names
+
+
+def before_spreading(value: Any) -> Any:
+    """The value that was spread to the shape of another."""
+    while is_call(value, "expand", "expand_as"):
+        value = value.args[0]
+    return value
+
+
 def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> fx.Node:
     """A new ATen call that says it comes from where ``origin`` comes from."""
     node = graph.call_function(packet, args)

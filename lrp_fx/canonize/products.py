@@ -19,6 +19,7 @@ from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
 from lrp_fx.canonize.graphs import Shapes, replace_by, shape_of
 from lrp_fx.canonize.pen import Pen
+from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
 
 
@@ -81,6 +82,8 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     b = arguments(node)
     first, second = list(arguments(b["self"]).values())[:2]
     if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
+        return None
+    if is_exponential(b["self"], None):  # what a softmax is divided by
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
     values, constant = Shapes(pen.module)(data), Shapes(pen.module)(weight)

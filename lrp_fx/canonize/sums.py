@@ -18,10 +18,21 @@ _STEPS = 4
 
 @dataclass(frozen=True)
 class Term:
-    """``scale · value`` in a sum."""
+    """``scale · value`` in a sum.
+
+    Args:
+        scale: the number.
+        value: the value.
+        is_turned: whether the sum takes it away, or its negative, so that a sign stands before it.
+    """
 
     scale: float
     value: fx.Node
+    is_turned: bool = False
+
+    def times(self, scale: float, value: fx.Node) -> Term:
+        """``scale · value`` in the place of the value."""
+        return Term(self.scale * scale, value, self.is_turned or scale < 0)
 
 
 @dataclass(frozen=True)
@@ -33,18 +44,15 @@ class Sum:
 
 
 def is_whole(node: fx.Node) -> bool:
-    """Whether a node is a sum, and no part of a larger one."""
-    if not _is_sum(node):
+    """Whether a node is a sum, also with a number around it, and no part of a larger one."""
+    if not _continues(node):
         return False
-    for _ in range(_STEPS + 1):
-        if len(node.users) != 1:
-            return True
-        (node,) = node.users
-        if _is_sum(node):
-            return False
-        if node.op != "call_function" or affine(node) is None:
-            return True
-    return True
+    return len(node.users) != 1 or not _continues(next(iter(node.users)))
+
+
+def _continues(node: fx.Node) -> bool:
+    """Whether a node adds values, or scales or shifts one by a number."""
+    return _is_sum(node) or (node.op == "call_function" and affine(node) is not None)
 
 
 def _is_sum(node: fx.Node) -> bool:
@@ -63,9 +71,9 @@ def sum_of(root: fx.Node) -> Sum:
         pair = _pair(node) if inside and _is_sum(node) else None
         if form is not None and form.scale != 0 and steps < _STEPS:
             number += term.scale * form.shift
-            waiting.append((Term(term.scale * form.scale, form.operand), steps + 1))
+            waiting.append((term.times(form.scale, form.operand), steps + 1))
         elif pair is not None:
-            waiting += [(Term(term.scale * t.scale, t.value), 0) for t in reversed(pair)]
+            waiting += [(term.times(t.scale, t.value), 0) for t in reversed(pair)]
         else:
             found.append(term)
     return Sum(tuple(found), number)

@@ -1,0 +1,138 @@
+"""Constant operands in one form: a number where all entries are one, not spread, of the other's type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.analysis import dynamic_values
+from lrp_fx.aten import arguments, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import Shapes, call_like, is_call, replace_by
+from lrp_fx.literals import literal
+
+_BROADCASTS = frozenset(
+    ["add", "sub", "rsub", "mul", "div", "pow", "minimum", "maximum", "where", "lerp"]
+)
+_MOST = 1 << 16
+"""Entries that are compared; a larger constant is a table or a mask."""
+
+
+def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str, Tensor]) -> None:
+    """Write a constant that the model's code makes, and whose entries are all one number, as ``full``.
+
+    Args:
+        graph: the graph to edit.
+        module: holds its parameters.
+        constants: those that are not the model's.
+    """
+    found = [
+        (node, number)
+        for node in graph.nodes
+        if node.op == "get_attr" and str(node.target) in constants
+        if (number := _number(constants[str(node.target)])) is not None
+    ]
+    if not found:
+        return
+    shapes = Shapes(module)
+    for node, number in found:
+        value = constants[str(node.target)]
+        if value.dim() and not all(_takes_number(reader, node, shapes) for reader in node.users):
+            continue
+        with graph.inserting_before(node):
+            full = call_like(graph, node, aten.full, list(value.shape), number)
+            full.kwargs = {"dtype": value.dtype, "device": value.device}
+        replace_by(node, full)
+
+
+def _number(value: Tensor) -> float | None:
+    if type(value) is not Tensor or value.layout != torch.strided or value.is_complex():
+        return None
+    if not 0 < value.numel() <= _MOST or value.device.type == "meta":
+        return None
+    first = value.reshape(-1)[0]
+    return first.item() if bool((value == first).all()) else None
+
+
+def _takes_number(reader: fx.Node, constant: fx.Node, shapes: Shapes) -> bool:
+    """Whether a reader yields the same shape and type with a number in the constant's place."""
+    if name_of(reader) not in _BROADCASTS:
+        return True
+    result = shapes(reader)
+    others = [shapes(source) for source in reader.all_input_nodes if source is not constant]
+    return result is not None and any(
+        other is not None and (other.shape, other.dtype) == (result.shape, result.dtype)
+        for other in others
+    )
+
+
+_AFFINE = frozenset(["add", "sub", "rsub", "mul", "div"])
+_SPREADS = ("expand", "expand_as", "repeat")
+
+
+def plain_operands(graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Let what scales or shifts a value be as it was before it was spread, and of the value's type.
+
+    Args:
+        graph: the graph to edit.
+        module: holds its parameters.
+    """
+    inputs = (node for node in graph.nodes if node.op == "placeholder")
+    dynamic, shapes = dynamic_values(graph, inputs), Shapes(module)
+    for node in list(graph.nodes):
+        if packet_of(node.target) is None or name_of(node) not in _AFFINE:
+            continue
+        b = arguments(node)
+        for value, constant in ((b["self"], b["other"]), (b["other"], b["self"])):
+            if value not in dynamic or constant in dynamic or not isinstance(constant, fx.Node):
+                continue
+            if _with_number(node, value, constant, shapes):
+                continue
+            plain = _unspread(node, value, constant, shapes)
+            kind, own = shapes(value), shapes(plain)
+            if kind is not None and own is not None and _differs(own, kind):
+                with graph.inserting_before(node):
+                    plain = call_like(graph, node, aten.to, plain, kind.dtype)
+            if plain is not constant:
+                node.replace_input_with(constant, plain)
+
+
+def _with_number(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shapes) -> bool:
+    """Write a number for a constant that is one all over, if the result stays what it is.
+
+    A constant that is zero, as a recurrence's first state, is left: its sums are sums.
+    """
+    number, b = literal(constant), arguments(node)
+    whole, own = shapes(node), shapes(value)
+    if not number or whole is None or own is None or b.get("alpha", 1) != 1:
+        return False
+    is_first = b["self"] is value
+    if (whole.shape, whole.dtype) != (own.shape, own.dtype) or b.get("rounding_mode") is not None:
+        return False
+    if not is_first and name_of(node) in ("div", "rsub"):
+        return False
+    if not is_first and name_of(node) == "sub":
+        node.target = aten.rsub
+    node.args, node.kwargs = (value, int(number) if number.is_integer() else number), {}
+    return True
+
+
+def _unspread(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shapes) -> fx.Node:
+    """The constant before it was spread, where the value has the result's shape in any case."""
+    while is_call(constant, *_SPREADS):
+        source = constant.args[0]
+        assert isinstance(source, fx.Node)
+        result, other, before, after = map(shapes.shape_of, (node, value, source, constant))
+        if result is None or other != result or before is None or after is None:
+            break
+        ranked = (*[1] * (len(after) - len(before)), *before)
+        if any(own not in (1, size) for own, size in zip(ranked, after, strict=True)):
+            break
+        constant = source
+    return constant
+
+
+def _differs(constant: Tensor, value: Tensor) -> bool:
+    """Whether a constant is made of whole numbers or truths, and the value is not."""
+    return value.is_floating_point() and not (constant.is_floating_point() or constant.is_complex())

@@ -1,0 +1,132 @@
+"""Dot products of two activations, spelled by other operations: a product, and its sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.aten import arguments, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import call_like, depends_on_inputs, is_call
+from lrp_fx.contractions import ELLIPSIS
+
+
+def _sum_of_product(
+    node: fx.Node, graph: fx.Graph, first: fx.Node, second: fx.Node, dim: Any, keepdim: bool = False
+) -> fx.Node | None:
+    if not (depends_on_inputs(first) and depends_on_inputs(second)):
+        return None
+    product = call_like(graph, node, aten.mul, first, second)
+    return call_like(graph, node, aten.sum, product, [dim], keepdim)
+
+
+def _dot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    first, second, *_ = arguments(node).values()
+    return _sum_of_product(node, graph, first, second, -1)
+
+
+def _vecdot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    first, second, dim = arguments(node).values()
+    return _sum_of_product(node, graph, first, second, dim)
+
+
+def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The matrix product of a single row and a single column."""
+    first, second = list(arguments(node).values())[:2]
+    ranked = name_of(node) == "bmm" or all(
+        is_call(_untransposed(each), "unsqueeze") for each in (first, second)
+    )
+    if not (_has_single(first, -2, ranked) and _has_single(second, -1, ranked)):
+        return None
+    if name_of(node) == "bmm":
+        vector = call_like(graph, node, aten.squeeze, first, 1)
+        other = call_like(graph, node, aten.squeeze, second, 2)
+        dot = _sum_of_product(node, graph, vector, other, -1)
+        for dim in (1, 2) if dot is not None else ():
+            dot = call_like(graph, node, aten.unsqueeze, dot, dim)
+        return dot
+    row = call_like(graph, node, aten.transpose, second, -2, -1)
+    return _sum_of_product(node, graph, first, row, -1, keepdim=True)
+
+
+def _untransposed(value: Any) -> Any:
+    while is_call(value, "mT", "transpose"):
+        value = value.args[0]
+    return value
+
+
+def _has_single(value: Any, dim: int, ranked: bool) -> bool:
+    """Whether a value has one entry along its last dimension but one, −2, or its last, −1.
+
+    Args:
+        value: a matrix, or a batch of them.
+        dim: the dimension.
+        ranked: whether the value has three dimensions.
+    """
+    if not isinstance(value, fx.Node) or packet_of(value.target) is None:
+        return False
+    places = {dim, dim + 3} if ranked else {dim}
+    bound = arguments(value)
+    if name_of(value) == "unsqueeze":
+        return bound["dim"] in places
+    if name_of(value) == "reshape":
+        sizes = bound["shape"]
+        return isinstance(sizes, (list, tuple)) and len(sizes) >= 2 and sizes[dim] == 1
+    swaps = name_of(value) == "mT" or (
+        name_of(value) == "transpose"
+        and {bound["dim0"], bound["dim1"]} in ({-1, -2}, *([{1, 2}, {1, -1}, {-2, 2}] * ranked))
+    )
+    return swaps and _has_single(value.args[0], -3 - dim, ranked)
+
+
+def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """An einsum of two values without a matrix product in it: a product, and a sum over indices.
+
+    An ellipsis counts as an index where it stands first: what is behind it is counted from the end.
+    """
+    b = arguments(node)
+    equation, tensors = b["equation"].replace(" ", ""), b["tensors"]
+    if len(tensors) != 2 or "->" not in equation:
+        return None
+    inputs, output = equation.replace(ELLIPSIS, ".").split("->")
+    names = inputs.split(",")
+    if any(len(set(each)) != len(each) or each.find(".") > 0 for each in (*names, output)):
+        return None
+    shared = set(names[0]) & set(names[1])
+    single = set(names[0]) ^ set(names[1])
+    contracted = [index for index in names[0] if index in shared and index not in output]
+    if not single <= set(output) or (single and contracted) or "." in contracted:
+        return None
+    if not all(depends_on_inputs(tensor) for tensor in tensors):
+        return None
+    order = [*output, *contracted]
+    factors = [_in_order(graph, node, *pair, order) for pair in zip(tensors, names, strict=True)]
+    product = call_like(graph, node, aten.mul, *factors)
+    if not contracted:
+        return product
+    return call_like(graph, node, aten.sum, product, list(range(-len(contracted), 0)))
+
+
+def _in_order(
+    graph: fx.Graph, origin: fx.Node, value: fx.Node, names: str, order: list[str]
+) -> fx.Node:
+    """A tensor with its dimensions in this order, and single ones where it has none."""
+    named = [index for index in order if index in names and index != "."]
+    source = [names.index(index) - len(names) for index in named]
+    if source != sorted(source):
+        last = list(range(-len(named), 0))
+        value = call_like(graph, origin, aten.movedim, value, source, last)
+    for place, index in enumerate(reversed(order)):
+        if index not in names and index != ".":
+            value = call_like(graph, origin, aten.unsqueeze, value, -1 - place)
+    return value
+
+
+DOT_PRODUCTS: dict[str, Callable[[fx.Node, fx.Graph], fx.Node | None]] = {
+    **dict.fromkeys(["dot", "vdot"], _dot),
+    "linalg_vecdot": _vecdot,
+    **dict.fromkeys(["matmul", "bmm", "mm"], _row_by_column),
+    "einsum": _einsum,
+}
+"""Of each operation, what writes it as a product of entries where it is one."""

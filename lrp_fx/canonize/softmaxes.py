@@ -1,0 +1,284 @@
+"""A softmax by its exponentials, whatever is masked, shifted or kept from zero in them: the softmax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import (
+    Shapes,
+    before_spreading,
+    call_like,
+    depends_on_inputs,
+    is_call,
+)
+from lrp_fx.literals import affine, is_same, literal
+
+_SAFETY = 1e-9
+"""No sum of exponentials comes so near to zero, unless all of their arguments are below -20."""
+_SOFTMAXES = ("softmax", "_softmax")
+_CASTS = ("to", "_to_copy")
+
+
+def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
+    """``exp(z) / sum(exp(z))`` as ``softmax(z)``, also of masked exponentials."""
+    total = without_safety(under)
+    dim = dim_of_sum(total)
+    if dim is None or not is_exponential(over, dim):
+        return None
+    summed = arguments(total)["self"]
+    if is_call(summed, "abs"):
+        summed = summed.args[0]
+    if not is_same(summed, over):
+        return None
+    logits = logits_of(graph, node, over, dim)
+    return call_like(graph, node, softmax_of(over, is_safe=total is not under), logits, dim)
+
+
+def softmax_of(value: fx.Node, *, is_safe: bool) -> Packet:
+    """Which softmax a quotient is: behind a safe divisor, rows that are masked as a whole are zero."""
+    return aten._safe_softmax if is_safe and not is_call(value, "exp") else aten.softmax
+
+
+def is_exponential(value: Any, dim: int | None) -> bool:
+    """Whether a value is ``exp(z)``, with zeros in the place of some entries, or times ``exp(c)``.
+
+    A softmax over the dimension is one too, up to a factor, where it is divided by its sum.
+    """
+    if is_call(value, *_SOFTMAXES):
+        return dim is None or bool(arguments(value)["dim"] == dim)
+    masked = _masked(value)
+    return is_call(value, "exp") or (masked is not None and is_exponential(masked.value, dim))
+
+
+def logits_of(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int | None) -> Any:
+    """``z`` of such a value, without a shift that a softmax over ``dim`` does not see."""
+    masked = _masked(value)
+    if masked is not None:
+        return masked.write(graph, node, logits_of(graph, node, masked.value, dim))
+    return value.args[0] if dim is None else without_shift(value.args[0], dim)
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """Exponentials behind a mask or a prior.
+
+    Args:
+        value: the exponentials.
+        write: the mask or the prior of their arguments.
+    """
+
+    value: fx.Node
+    write: Callable[[fx.Graph, fx.Node, Any], fx.Node]
+
+
+def _masked(value: Any) -> _Masked | None:
+    if not is_call(value, "masked_fill", "where", "tril", "triu", "mul"):
+        return None
+    b = arguments(value)
+    if is_call(value, "masked_fill"):
+        return _Masked(b["self"], _Hidden(b["mask"])) if literal(b["value"]) == 0 else None
+    if is_call(value, "tril", "triu"):
+        return _Masked(b["self"], _OutsideOf(value))
+    first, second = b["self"], b["other"]
+    if is_call(value, "where"):
+        if literal(second) == 0 and isinstance(first, fx.Node):
+            return _Masked(first, _Hidden(b["condition"], negated=True))
+        return _Masked(second, _Hidden(b["condition"])) if literal(first) == 0 else None
+    for kept, weight in ((first, second), (second, first)):
+        if isinstance(weight, fx.Node) and isinstance(kept, fx.Node):
+            if _is_mask(weight):
+                return _Masked(kept, _Hidden(weight, negated=True))
+            if is_call(weight, "exp") and not depends_on_inputs(weight):
+                return _Masked(kept, _Prior(weight.args[0]))
+    return None
+
+
+def _is_mask(value: fx.Node) -> bool:
+    """Whether a value is true or false at each place, in whatever type."""
+    while is_call(value, *_CASTS, "expand", "expand_as", "unsqueeze", "squeeze", "reshape"):
+        value = value.args[0]  # type: ignore[assignment]
+    known = Shapes(value.graph.owning_module)(value)  # type: ignore[arg-type]
+    return known is not None and known.dtype == torch.bool
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """``-inf`` where a mask is true, or where it is not."""
+
+    mask: fx.Node
+    negated: bool = False
+
+    def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
+        mask = call_like(graph, node, aten.eq, self.mask, 0) if self.negated else self.mask
+        return call_like(graph, node, aten.masked_fill, z, mask, -math.inf)
+
+
+@dataclass(frozen=True)
+class _OutsideOf:
+    """``-inf`` where ``tril`` or ``triu`` writes zeros."""
+
+    triangle: fx.Node
+
+    def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
+        ones = call_like(graph, node, aten.ones_like, z)
+        ones.kwargs = {"dtype": torch.bool}
+        packet = packet_of(self.triangle.target)
+        kept = call_like(graph, node, packet, ones, *self.triangle.args[1:])  # type: ignore[arg-type]
+        kept.kwargs = self.triangle.kwargs
+        return _Hidden(kept, negated=True)(graph, node, z)
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """``z + c``."""
+
+    exponent: Any
+
+    def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
+        return call_like(graph, node, aten.add, z, self.exponent)
+
+
+def without_safety(divisor: Any) -> Any:
+    """A divisor without what keeps it from zero, and not spread to another's shape."""
+    divisor = before_spreading(divisor)
+    if is_call(divisor, "clamp", "clamp_min", "maximum"):
+        bound = arguments(divisor)
+        least = literal(bound["other" if is_call(divisor, "maximum") else "min"])
+        is_safety = least is not None and least <= _SAFETY and bound.get("max") is None
+        return before_spreading(bound["self"]) if is_safety else divisor
+    replaced = _without_zeros(divisor)
+    if replaced is not None:
+        return replaced
+    form = affine(divisor) if isinstance(divisor, fx.Node) else None
+    if form is not None and form.scale == 1 and 0 <= form.shift <= _SAFETY:
+        return before_spreading(form.operand)
+    return divisor
+
+
+def _without_zeros(divisor: Any) -> fx.Node | None:
+    """``d`` of ``where(d == 0, 1, d)``, ``d.masked_fill(d == 0, 1)`` and ``d + (d == 0)``."""
+    if not is_call(divisor, "where", "masked_fill", "add"):
+        return None
+    b = arguments(divisor)
+    condition: Any = b.get("condition", b.get("mask", b.get("other")))
+    while is_call(condition, *_CASTS):
+        condition = condition.args[0]
+    if not is_call(condition, "eq") or literal(arguments(condition)["other"]) != 0:
+        return None
+    total: fx.Node = arguments(condition)["self"]
+    kept = b["other" if is_call(divisor, "where") else "self"]
+    return total if is_same(kept, total) else None
+
+
+def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
+    """The one dimension of a sum, also one of absolute values as a norm.
+
+    Args:
+        value: may be such a sum.
+        kept: only one that is kept, with size one.
+    """
+    if is_call(value, "norm", "linalg_vector_norm"):
+        bound = arguments(value)
+        is_sum = literal(bound.get("p", bound.get("ord"))) == 1
+    else:
+        is_sum = is_call(value, "sum")
+    return _reduced_dim(value, kept) if is_sum else None
+
+
+def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``exp`` of a log-softmax or of a log-sigmoid."""
+    source: Any = node.args[0]
+    if is_call(source, "log_sigmoid"):
+        return call_like(graph, node, aten.sigmoid, source.args[0])
+    if is_call(source, "log_softmax", "_log_softmax"):
+        b = arguments(source)
+        new = call_like(graph, node, aten.softmax, without_shift(b["self"], b["dim"]), b["dim"])
+        new.kwargs = {"dtype": b["dtype"]} if b.get("dtype") is not None else {}
+        return new
+    return None
+
+
+def plain_softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``softmax(z - max(z))`` is ``softmax(z)``; over ``z`` and zero it is two sigmoids."""
+    b = arguments(node)
+    node.args = (without_shift(node.args[0], b["dim"]), *node.args[1:])
+    logits: Any = node.args[0]
+    if not is_call(logits, "stack") or arguments(logits)["dim"] != b["dim"] or b.get("dtype"):
+        return None
+    pair = list(arguments(logits)["tensors"])
+    if len(pair) != 2 or [literal(each) for each in pair].count(0) != 1:
+        return None
+    is_log = name_of(node) in ("log_softmax", "_log_softmax")
+    function = aten.log_sigmoid if is_log else aten.sigmoid
+    place = 0 if literal(pair[1]) == 0 else 1
+    negated = call_like(graph, node, aten.neg, pair[place])
+    pair[1 - place] = call_like(graph, node, function, negated)
+    pair[place] = call_like(graph, node, function, pair[place])
+    return call_like(graph, node, aten.stack, pair, b["dim"])
+
+
+def log_softmax_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
+    """``z - logsumexp(z)`` as ``log_softmax(z)``."""
+    summed, dim = _logsumexp(total)
+    if dim is None or not is_same(summed, logits):
+        return None
+    return call_like(graph, node, aten.log_softmax, without_shift(logits, dim), dim)
+
+
+def _logsumexp(total: Any) -> tuple[Any, int | None]:
+    """``z`` and the one dimension of ``logsumexp(z)``, also where its exponentials are written out.
+
+    ``max(z) + log(sum(exp(z - max(z))))`` is that of ``z``.
+    """
+    total = before_spreading(total)
+    if is_call(total, "logsumexp"):
+        return arguments(total)["self"], _kept_dim(total)
+    if is_call(total, "log"):
+        sum_of = without_safety(total.args[0])
+        exponentials: Any = arguments(sum_of)["self"] if is_call(sum_of, "sum") else None
+        if is_call(exponentials, "exp"):
+            return exponentials.args[0], _kept_dim(sum_of)
+    if is_call(total, "add") and arguments(total)["alpha"] == 1:
+        pair = arguments(total)["self"], arguments(total)["other"]
+        for shift, rest in (pair, pair[::-1]):
+            shifted, dim = _logsumexp(rest)
+            if dim is not None and is_call(shifted, "sub"):
+                b = arguments(shifted)
+                if is_same(before_spreading(b["other"]), before_spreading(shift)):
+                    return b["self"], dim
+    return None, None
+
+
+def without_shift(logits: Any, dim: Any) -> Any:
+    """``z`` of ``z - max(z)`` along a dimension, which the softmax over it does not see."""
+    while is_call(logits, "sub"):
+        b = arguments(logits)
+        shift = before_spreading(b["other"])
+        if is_call(shift, "getitem"):
+            shift = shift.args[0]
+        if not is_call(shift, "amax", "max", "logsumexp", "mean", "amin"):
+            break
+        bound = arguments(shift)
+        if not is_same(bound["self"], b["self"]) or _kept_dim(shift) != dim:
+            break
+        logits = b["self"]
+    return logits
+
+
+def _kept_dim(node: fx.Node) -> int | None:
+    """The one dimension over which a value is reduced, and kept."""
+    return _reduced_dim(node, True)
+
+
+def _reduced_dim(node: fx.Node, kept: bool) -> int | None:
+    bound = arguments(node)
+    dims = as_tuple(bound.get("dim"), 1)
+    is_one = len(dims) == 1 and isinstance(dims[0], int)
+    return dims[0] if is_one and (bound.get("keepdim") or not kept) else None
