@@ -1234,6 +1234,64 @@ ODD.also(
         "by a sigmoid, the number last": lambda m, x: m.b(x) + 2 * (2 * m.a(x)).sigmoid() - 1,
     },
 )
+SHARED: dict[str, tuple[Callable[..., Tensor], dict[str, Callable[..., Tensor]]]] = {
+    "a product and one more factor": (
+        lambda a, b, c, u: a * b * (c + 1),
+        {
+            "multiplied out": lambda a, b, c, u: a * b * c + a * b,
+            "the sum first": lambda a, b, c, u: (1 + c) * a * b,
+        },
+    ),
+    "a factor of a constant and a value": (
+        lambda a, b, c, u: b * (u + a) + 1 / (2 + c.square()),
+        {
+            "multiplied out": lambda a, b, c, u: b * u + b * a + 1 / (2 + c**2),
+            "by a quotient": lambda a, b, c, u: a * b + (2 + c * c).reciprocal() + b / (1 / u),
+        },
+    ),
+    "a modulation": (
+        lambda a, b, c, u: (a * b).relu() + a * (1 + b),
+        {
+            "one product": lambda a, b, c, u: (lambda p: p.relu() + a + p)(a * b),
+            "two products": lambda a, b, c, u: (a * b).relu() + a + b * a,
+            "with what cancels": lambda a, b, c, u: (a * b).relu() + a + 2 * a * b - b * a,
+        },
+    ),
+    "a square and a product": (
+        lambda a, b, c, u: a.square() * b + a * b * c,
+        {
+            "a a": lambda a, b, c, u: a * a * b + a * b * c,
+            "factored": lambda a, b, c, u: a * b * (c + a),
+        },
+    ),
+    "a common divisor": (
+        lambda a, b, c, u: (a + b) / (1 + c.abs()),
+        {"one by one": lambda a, b, c, u: a / (1 + c.abs()) + b / (1 + c.abs())},
+    ),
+    "a normed product": (
+        lambda a, b, c, u: (lambda y: y * (y.square().mean(-1, True) + 1e-6).rsqrt())(a * b),
+        {
+            "computed twice": lambda a, b, c, u: (
+                (a * b) * torch.rsqrt((a * b).pow(2).mean(-1, keepdim=True) + 1e-6)
+            )
+        },
+    ),
+}
+
+
+def _of_three(write: Callable[..., Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(m.a(x), m.b(x), m.c(x), m.u.bias)
+
+
+for _name, (_first, _others) in SHARED.items():
+    meaning(
+        _name,
+        "features",
+        lambda d: Parts(
+            a=nn.Linear(d, d), b=nn.Linear(d, d), c=nn.Linear(d, d), u=shaken(nn.LayerNorm(d))
+        ),
+        _of_three(_first),
+    ).also(PRODUCT, **{k: _of_three(f) for k, f in _others.items()})
 CROSS = meaning(
     "weighted sum times its own value",
     "features",

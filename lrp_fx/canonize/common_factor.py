@@ -152,7 +152,7 @@ class _Collector:
     def _before_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
         """``y + y g`` as ``y (1 + g)``, ``a i - m i`` as ``(a - m) i``; a gate stays by itself."""
         rest = list(products)
-        counts = Counter(f for product in products for f in set(product.factors))
+        counts = Counter(f for product in products for f in dict.fromkeys(product.factors))
         for factor, _ in counts.most_common():
             if factor.value not in self.dynamic or self.is_gate(factor.value):
                 continue
@@ -197,11 +197,11 @@ class _Collector:
     def _written(self, root: fx.Node, product: _Product) -> fx.Node:
         """The product of the factors, without the number, as nodes; a lone factor is itself."""
         over = [f.value for f in product.factors if not f.is_divisor]
+        under = [f.value for f in product.factors if f.is_divisor]
+        if not over:
+            over = [call_like(self.graph, root, aten.reciprocal, under.pop(0))]
         value = reduce(lambda a, b: call_like(self.graph, root, aten.mul, a, b), over)
-        for each in product.factors:
-            if each.is_divisor:
-                value = call_like(self.graph, root, aten.div, value, each.value)
-        return value
+        return reduce(lambda a, b: call_like(self.graph, root, aten.div, a, b), under, value)
 
 
 def _power(node: fx.Node) -> tuple[fx.Node, int] | None:
