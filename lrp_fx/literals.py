@@ -53,15 +53,17 @@ def literal(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def affine(node: fx.Node) -> Affine | None:
-    """The affine map of one operand that a node computes by numbers, None if it computes another."""
+def affine(node: Any) -> Affine | None:
+    """The affine map of one operand that a node computes by numbers, None of anything else."""
+    if not isinstance(node, fx.Node):
+        return None
     name = name_of(node)
     if packet_of(node.target) is None or name not in ("add", "sub", "rsub", "mul", "div", "neg"):
         return None
     b = arguments(node)
     first = b["self"]
     if name == "neg":
-        return Affine(first, -1.0, 0.0)
+        return Affine(first, -1.0, 0.0) if isinstance(first, fx.Node) else None
     second, alpha = b["other"], b.get("alpha", 1)
     if b.get("rounding_mode") is not None or literal(alpha) is None:
         return None

@@ -156,7 +156,7 @@ def without_safety(divisor: Any) -> Any:
     replaced = _without_zeros(divisor)
     if replaced is not None:
         return replaced
-    form = affine(divisor) if isinstance(divisor, fx.Node) else None
+    form = affine(divisor)
     if form is not None and form.scale == 1 and 0 <= form.shift <= _SAFETY:
         return before_spreading(form.operand)
     return divisor

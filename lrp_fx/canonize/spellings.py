@@ -158,7 +158,7 @@ def _expit(node: fx.Node, graph: fx.Graph) -> fx.Node:
 
 def _is_one_plus(value: Any) -> fx.Node | None:
     """``z`` of ``1 + exp(z)``."""
-    form = affine(value) if isinstance(value, fx.Node) else None
+    form = affine(value)
     if form is None or (form.scale, form.shift) != (1, 1) or not is_call(form.operand, "exp"):
         return None
     return form.operand.args[0]  # type: ignore[return-value]
@@ -294,7 +294,7 @@ def _unwound(value: Any) -> tuple[float, float, Any]:
     """A value as ``scale · inner + shift`` with numbers."""
     scale, shift = 1.0, 0.0
     for _ in range(_STEPS):
-        form = affine(value) if isinstance(value, fx.Node) else None
+        form = affine(value)
         if form is None:
             break
         scale, shift, value = scale * form.scale, scale * form.shift + shift, form.operand
@@ -313,6 +313,8 @@ def _scaled(graph: fx.Graph, node: fx.Node, value: Any, factor: float) -> fx.Nod
         return inner  # type: ignore[no-any-return]
     if shift == 0 and factor < 0 and scale < 0:
         value, factor = inner, scale * factor
+    if factor == -1:
+        return call_like(graph, node, aten.neg, value)
     same: fx.Node = value
     return same if factor == 1 else call_like(graph, node, aten.mul, value, factor)
 
@@ -399,7 +401,7 @@ def _logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``log(1 + z)`` as ``log1p(z)``: the one is part of the function; ``log1p(exp(z))`` is softplus."""
     inner: Any = node.args[0]
     if name_of(node) == "log":
-        form = affine(inner) if isinstance(inner, fx.Node) else None
+        form = affine(inner)
         if form is None or (form.scale, form.shift) != (1, 1):
             return None
         inner = form.operand
