@@ -24,6 +24,8 @@ _SAFETY = 1e-9
 """No sum of exponentials comes so near to zero, unless all of their arguments are below -20."""
 _SOFTMAXES = ("softmax", "_softmax")
 _CASTS = ("to", "_to_copy")
+_DEPTH = 3
+"""Masks and priors around one another; nobody writes more of them."""
 
 
 def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
@@ -46,15 +48,22 @@ def softmax_of(value: fx.Node, *, is_safe: bool) -> Packet:
     return aten._safe_softmax if is_safe and not is_call(value, "exp") else aten.softmax
 
 
-def is_exponential(value: Any, dim: int | None) -> bool:
+def is_exponential(value: Any, dim: int | None, depth: int = _DEPTH) -> bool:
     """Whether a value is ``exp(z)``, with zeros in the place of some entries, or times ``exp(c)``.
 
-    A softmax over the dimension is one too, up to a factor, where it is divided by its sum.
+    A softmax is one too, up to a factor, where it is divided by its sum.
+
+    Args:
+        value: the value.
+        dim: the dimension of a softmax; None for any.
+        depth: how many masks and priors may lie around the exponentials.
     """
     if is_call(value, *_SOFTMAXES):
         return dim is None or bool(arguments(value)["dim"] == dim)
-    masked = _masked(value)
-    return is_call(value, "exp") or (masked is not None and is_exponential(masked.value, dim))
+    masked = _masked(value, depth)
+    return is_call(value, "exp") or (
+        masked is not None and is_exponential(masked.value, dim, depth - 1)
+    )
 
 
 def logits_of(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int | None) -> Any:
@@ -78,8 +87,8 @@ class _Masked:
     write: Callable[[fx.Graph, fx.Node, Any], fx.Node]
 
 
-def _masked(value: Any) -> _Masked | None:
-    if not is_call(value, "masked_fill", "where", "tril", "triu", "mul"):
+def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
+    if not depth or not is_call(value, "masked_fill", "where", "tril", "triu", "mul"):
         return None
     b = arguments(value)
     if is_call(value, "masked_fill"):
@@ -92,7 +101,7 @@ def _masked(value: Any) -> _Masked | None:
             return _Masked(first, _Hidden(b["condition"], negated=True))
         return _Masked(second, _Hidden(b["condition"])) if literal(first) == 0 else None
     for kept, weight in ((first, second), (second, first)):
-        if isinstance(weight, fx.Node) and isinstance(kept, fx.Node):
+        if isinstance(weight, fx.Node) and is_exponential(kept, None, depth - 1):
             if _is_mask(weight):
                 return _Masked(kept, _Hidden(weight, negated=True))
             if is_call(weight, "exp") and not depends_on_inputs(weight):
