@@ -293,6 +293,15 @@ def _mkldnn_lstm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
     graph.erase_node(node)
 
 
+def _alpha(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``a + alpha · b`` with a factor that is a value of the graph, such as a size: a product."""
+    b = arguments(node)
+    if isinstance(b.get("alpha"), fx.Node):
+        place = "self" if name_of(node) == "rsub" else "other"
+        b |= {place: call_like(graph, node, aten.mul, b[place], b["alpha"]), "alpha": 1}
+        node.args, node.kwargs = (b["self"], b["other"]), {}
+
+
 def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """A variance or deviation and a mean in one call, as two."""
     b = arguments(node)
@@ -462,6 +471,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "replication_pad3d": _mode_pad("replicate"),
     "convolution": _convolution,
     "mkldnn_rnn_layer": _mkldnn_lstm,
+    **dict.fromkeys(("add", "sub", "rsub"), _alpha),
     **dict.fromkeys(("var_mean", "std_mean"), _var_mean),
     "_convolution": _convolution,
     "conv1d": _convolution_padding,
