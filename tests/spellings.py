@@ -1206,6 +1206,20 @@ GROWTH.also(
         "twice": lambda m, x: torch.relu(m.b(x)) - (2 - (m.a(x).expm1() + 1) - 1),
     },
 )
+COMPLEMENT = meaning(
+    "a residual complement",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), b=nn.Linear(d, d)),
+    lambda m, x: m.b(x) + torch.sigmoid(-m.a(x)),
+)
+COMPLEMENT.also(
+    SUM,
+    **{
+        "one less": lambda m, x: m.b(x) + (1 - torch.sigmoid(m.a(x))),
+        "one at the beginning": lambda m, x: 1 + m.b(x) - m.a(x).sigmoid(),
+        "twice": lambda m, x: m.b(x) - ((1 - (1 - m.a(x).sigmoid())) - 1),
+    },
+)
 BOTH_GROW = meaning(
     "a sum of two functions, each less its value at rest",
     "features",
@@ -1230,6 +1244,9 @@ ODD.also(
     SUM,
     **{
         "less that of the negative": lambda m, x: m.b(x) - torch.tanh(-m.a(x)),
+        "half the difference of sigmoids": lambda m, x: (
+            m.b(x) + (2 * m.a(x)).sigmoid() * 2 - 0.5 - 0.5
+        ),
         "one less two sigmoids": lambda m, x: m.b(x) + 1 - 2 * torch.sigmoid(-2 * m.a(x)),
         "by a sigmoid, the number last": lambda m, x: m.b(x) + 2 * (2 * m.a(x)).sigmoid() - 1,
     },

@@ -204,8 +204,8 @@ def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     needed = [_needed(term.scale, term.value) for term in whole.terms]
     if not _are(math.fsum(needed), whole.number):  # of several functions each has its own
-        one = next((place for place, each in enumerate(needed) if _are(each, whole.number)), None)
-        needed = [each if place == one else 0.0 for place, each in enumerate(needed)]
+        one = _taker(whole, needed)
+        needed = [whole.number if place == one else 0.0 for place in range(len(needed))]
     terms, number = list(whole.terms), whole.number
     for place, (term, own) in enumerate(zip(whole.terms, needed, strict=True)):
         found = _signed(node, graph, term.scale, term.value)
@@ -217,6 +217,17 @@ def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if terms == [*whole.terms]:
         return None
     return write_sum(graph, node, Sum(tuple(terms), 0.0 if _are(number + 1, 1) else number))
+
+
+def _taker(whole: Sum, needed: list[float]) -> int | None:
+    """The place of the one function that takes the number of a sum, also as ``1 - sigmoid(z)``."""
+    for place, each in enumerate(needed):
+        if _are(each, whole.number):
+            return place
+    for place, term in enumerate(whole.terms):
+        if is_call(term.value, *_ODD) and _are(-term.scale, whole.number):
+            return place
+    return None
 
 
 def _needed(scale: float, inner: Any) -> float:
@@ -244,8 +255,6 @@ def _with_number(
         return call_like(graph, node, aten.sigmoid, doubled)
     if is_call(inner, "exp") and _are(scale, -shift):
         return _scaled(graph, node, call_like(graph, node, aten.expm1, inner.args[0]), scale)
-    if scale < 0 and _are(scale, -shift) and (opposite := complement_of(graph, node, inner)):
-        return _scaled(graph, node, opposite, shift)
     if is_call(inner, "expm1") and _are(scale, shift):
         return _scaled(graph, node, call_like(graph, node, aten.exp, inner.args[0]), scale)
     if is_call(inner, *_ODD) and _are(scale, -2 * shift):
@@ -254,6 +263,13 @@ def _with_number(
             graph, node, _scaled(graph, node, inner.args[0], math.copysign(factor, scale))
         )
         return _scaled(graph, node, odd, abs(scale) / 2)
+    is_complement = _are(scale, -shift)
+    if (is_complement or scale < 0) and (opposite := complement_of(graph, node, inner)):
+        if is_complement:
+            return _scaled(graph, node, opposite, shift)
+        return call_like(
+            graph, node, aten.add, _scaled(graph, node, opposite, -scale), shift + scale
+        )
     return _clamp(node, graph, scale, shift, inner)
 
 
