@@ -336,7 +336,7 @@ KEPT_APART: dict[str, Function] = {
     "z + 1": lambda z: z + 1,
     "tanh + 1": lambda z: torch.tanh(z) + 1,
     "2 sigmoid - 0.9": lambda z: 2 * torch.sigmoid(z) - 0.9,
-    "hardsigmoid - 1": lambda z: F.hardsigmoid(z) - 1,
+    "hardsigmoid - 0.9": lambda z: F.hardsigmoid(z) - 0.9,
     "exp - 2": lambda z: torch.exp(z) - 2,
     "relu6(z + 3) - 1": lambda z: F.relu6(z + 3) - 1,
     "clamp of one end": lambda z: (z + 1).clamp(min=0) - 1,
