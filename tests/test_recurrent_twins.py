@@ -499,8 +499,10 @@ EVERY: dict[str, Any] = {name: name for name in PRESETS if name != "epsilon_gamm
 }
 
 
-@pytest.mark.parametrize("composite", EVERY)
-@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize(
+    ("composite", "learned"),
+    [*((name, False) for name in EVERY), *((name, True) for name in ("zero", "a visible ε"))],
+)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_written_out(kind: str, learned: bool, composite: str) -> None:
     """The maps have the rule of linear layers, the first ones too; the head is no first layer."""
