@@ -53,6 +53,11 @@ def literal(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
+def without_point(number: float) -> float:
+    """The same number, an integer where it is whole: that leaves integers what they are."""
+    return int(number) if number.is_integer() else number
+
+
 def affine(node: Any) -> Affine | None:
     """The affine map of one operand that a node computes by numbers, None of anything else."""
     if not isinstance(node, fx.Node):

@@ -101,7 +101,7 @@ class _Collector:
                 continue
             b: dict[str, Any] = arguments(node) if is_call(node, "mul", "div") else {}
             if not b or b.get("rounding_mode") is not None:
-                found.append(_Factor(self.first.get(node, node), factor.is_divisor))
+                found.append(self._factor(node, factor.is_divisor))
                 continue
             for each, divides in ((b["other"], name_of(node) == "div"), (b["self"], False)):
                 divides = divides != factor.is_divisor
@@ -146,8 +146,8 @@ class _Collector:
                 break
         return rest
 
-    def _factor(self, value: fx.Node) -> _Factor:
-        return _Factor(self.first.get(value, value))
+    def _factor(self, value: fx.Node, is_divisor: bool = False) -> _Factor:
+        return _Factor(self.first.get(value, value), is_divisor)
 
     def _before_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
         """``y + y g`` as ``y (1 + g)``, ``a i - m i`` as ``(a - m) i``; a gate stays by itself."""

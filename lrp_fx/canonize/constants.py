@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from lrp_fx.analysis import dynamic_values
 from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import Shapes, call_like, is_call, replace_by
-from lrp_fx.literals import literal
+from lrp_fx.literals import literal, without_point
 
 _BROADCASTS = frozenset(
     ["add", "sub", "rsub", "mul", "div", "pow", "minimum", "maximum", "where", "lerp"]
@@ -90,10 +90,10 @@ def plain_operands(graph: fx.Graph, module: fx.GraphModule) -> None:
             if _with_number(node, value, constant, shapes):
                 continue
             plain = _unspread(node, value, constant, shapes)
-            kind, own = shapes(value), shapes(plain)
-            if kind is not None and own is not None and _differs(own, kind):
+            kind = _other_type(plain, value, shapes)
+            if kind is not None:
                 with graph.inserting_before(node):
-                    plain = call_like(graph, node, aten.to, plain, kind.dtype)
+                    plain = call_like(graph, node, aten.to, plain, kind)
             if plain is not constant:
                 node.replace_input_with(constant, plain)
 
@@ -104,8 +104,10 @@ def _with_number(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shape
     A constant that is zero, as a recurrence's first state, is left: its sums are sums.
     """
     number, b = literal(constant), arguments(node)
+    if not number or b.get("alpha", 1) != 1:
+        return False
     whole, own = shapes(node), shapes(value)
-    if not number or whole is None or own is None or b.get("alpha", 1) != 1:
+    if whole is None or own is None:
         return False
     is_first = b["self"] is value
     if (whole.shape, whole.dtype) != (own.shape, own.dtype) or b.get("rounding_mode") is not None:
@@ -114,7 +116,7 @@ def _with_number(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shape
         return False
     if not is_first and name_of(node) == "sub":
         node.target = aten.rsub
-    node.args, node.kwargs = (value, int(number) if number.is_integer() else number), {}
+    node.args, node.kwargs = (value, without_point(number)), {}
     return True
 
 
@@ -133,6 +135,10 @@ def _unspread(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shapes) 
     return constant
 
 
-def _differs(constant: Tensor, value: Tensor) -> bool:
-    """Whether a constant is made of whole numbers or truths, and the value is not."""
-    return value.is_floating_point() and not (constant.is_floating_point() or constant.is_complex())
+def _other_type(constant: fx.Node, value: fx.Node, shapes: Shapes) -> torch.dtype | None:
+    """The value's type where the constant is made of whole numbers or truths, and the value is not."""
+    own = shapes(constant)
+    if own is None or own.is_floating_point() or own.is_complex():
+        return None
+    known = shapes(value)
+    return known.dtype if known is not None and known.is_floating_point() else None

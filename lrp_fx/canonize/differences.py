@@ -22,8 +22,9 @@ def add_negatives(graph: fx.Graph) -> None:
     """Write sums of which a layer's output is taken away with its negative, in place."""
     for node in [each for each in graph.nodes if is_whole(each)]:
         whole = sum_of(node)
-        moving = [term for term in whole.terms if depends_on_inputs(term.value)]
-        if len(moving) > 1 and any(t.is_turned and _is_layer(t.value) for t in moving):
+        turned = [term for term in whole.terms if term.is_turned and _is_layer(term.value)]
+        moves = (depends_on_inputs(term.value) for term in whole.terms)
+        if any(depends_on_inputs(term.value) for term in turned) and sum(moves) > 1:
             with graph.inserting_before(node):
                 total = write_sum(graph, node, whole)
             replace_by(node, total)

@@ -166,10 +166,7 @@ def _is_one_plus(value: Any) -> fx.Node | None:
 
 def _sigmoid_of_negative(graph: fx.Graph, node: fx.Node, z: fx.Node) -> fx.Node:
     """``sigmoid(-z)``, of which ``-z`` is often there already."""
-    form = affine(z)
-    if form is not None and (form.scale, form.shift) == (-1, 0):
-        return call_like(graph, node, aten.sigmoid, form.operand)
-    return call_like(graph, node, aten.sigmoid, call_like(graph, node, aten.neg, z))
+    return call_like(graph, node, aten.sigmoid, _scaled(graph, node, z, -1.0))
 
 
 def _reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -193,8 +190,10 @@ def _shift(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
             return log_softmax
     scale, shift, inner = _unwound(node)
     if shift == 0:
-        return _signed(node, graph, scale, inner) or _in_a_sum(node, graph)
-    return _with_number(node, graph, scale, shift, inner) or _in_a_sum(node, graph)
+        found = _signed(node, graph, scale, inner)
+    else:
+        found = _with_number(node, graph, scale, shift, inner)
+    return found or _in_a_sum(node, graph)
 
 
 def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:

@@ -9,7 +9,7 @@ from torch import fx
 
 from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import call_like
-from lrp_fx.literals import affine, literal
+from lrp_fx.literals import affine, literal, without_point
 
 _SUMS = ("add", "sub", "rsub")
 _STEPS = 4
@@ -95,14 +95,9 @@ def write_sum(graph: fx.Graph, origin: fx.Node, whole: Sum) -> fx.Node:
     total = reduce(lambda a, b: call_like(graph, origin, aten.add, a, b), parts)
     if whole.number == 0:
         return total
-    return call_like(graph, origin, aten.add, total, _number(whole.number))
+    return call_like(graph, origin, aten.add, total, without_point(whole.number))
 
 
 def scaled(graph: fx.Graph, origin: fx.Node, scale: float, value: fx.Node) -> fx.Node:
     """``scale · value``, the value itself where that is one."""
-    return value if scale == 1 else call_like(graph, origin, aten.mul, value, _number(scale))
-
-
-def _number(value: float) -> float:
-    """A whole number leaves integers what they are."""
-    return int(value) if value.is_integer() else value
+    return value if scale == 1 else call_like(graph, origin, aten.mul, value, without_point(scale))
