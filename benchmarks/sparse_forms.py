@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx.aten import as_tuple
+from lrp_fx.graph.calls import as_tuple
 from lrp_fx.relevance import LinearRelevance, sparse
 from lrp_fx.stabilizer import Stabilizer
 

@@ -9,80 +9,17 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.graph.calls import arguments, name_of, packet_of
+from lrp_fx.graph.operations import ARITHMETIC, row_of
 from lrp_fx.relevance import has_weights, operation_of
-from lrp_fx.relevance.adjoints import AVERAGING, ROUTING
 from lrp_fx.relevance.attention import SOFTMAXES
 from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.factors import count_factors
 from lrp_fx.relevance.operation import Counts
 
-_SIZES = frozenset(["sym_size", "sym_numel", "sym_stride", "size", "numel", "dim"])
-_NONNEGATIVE = frozenset(
-    [
-        "relu",
-        "relu6",
-        "sigmoid",
-        "hardsigmoid",
-        "softmax",
-        "_softmax",
-        "_safe_softmax",
-        "exp",
-        "abs",
-        "square",
-        "sqrt",
-    ]
-)
-_MOVES = frozenset(ROUTING) | frozenset(
-    [
-        "cat",
-        "stack",
-        "split",
-        "split_with_sizes",
-        "chunk",
-        "unbind",
-        "tensor_split",
-        "getitem",
-        "where",
-    ]
-)
-_KEEP_SIGN = (
-    (frozenset(AVERAGING) - {"upsample_bicubic2d"})
-    | (_MOVES - {"pad"})
-    | frozenset(["max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"])
-    | frozenset(
-        [
-            *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
-            *("amax", "max", "amin", "min"),
-        ]
-    )
-)
-_MASKS = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"]) | frozenset(
-    [
-        *("logical_and", "logical_or", "logical_not", "logical_xor"),
-        *("isin", "isclose", "any", "all", "equal"),
-    ]
-)
-"""Comparisons, and what is made of them: masks, which carry no relevance."""
-_PLACES = frozenset(["argmax", "argmin", "argsort", "nonzero", "bincount", "histc"])
-"""Where values are, and how many: these carry no relevance either."""
-_FILLED = frozenset(["ones_like", "zeros_like", "full_like", "empty_like"]) | frozenset(
-    [
-        *("new_ones", "new_zeros", "new_full", "new_empty"),
-        *("arange", "linspace", "full", "zeros", "ones", "empty", "eye", "scalar_tensor"),
-    ]
-)
-"""Tensors of which a value says the shape at most."""
 _SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
 """Operations that read the shape or the type of a second tensor alone."""
-_WITH_PLACES = frozenset(
-    ["topk", "sort", "max", "min", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin"]
-    + [f"{kind}{dims}d" for kind in ("adaptive_max_pool",) for dims in (1, 2, 3)]
-    + [f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)]
-)
-"""Operations that yield values and then the values' places."""
-_BINARY = frozenset(["add", "sub", "rsub", "mul", "div"])
-AFFINE = _BINARY | {"neg", "batch_norm"}
+AFFINE = ARITHMETIC | {"neg", "batch_norm"}
 """Operations that are affine in their first operand where the others are constants."""
 
 
@@ -176,7 +113,7 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
         sources = node.all_input_nodes
         if sources and all(source in constant for source in sources):
             constant.add(node)
-        if is_size(node) or name_of(node) in _FILLED:
+        if is_size(node) or row_of(node).says == "shapes":
             continue
         begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table are like an input
         if begins or any(source in dependent for source in sources):
@@ -205,9 +142,9 @@ def _dynamic(
     dynamic: set[fx.Node] = set(inputs)
     places: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op != "call_function" or is_size(node) or name_of(node) in _FILLED:
+        if node.op != "call_function" or is_size(node) or row_of(node).says == "shapes":
             continue
-        if name_of(node) in _PLACES or node in undescribed or _is_part_with_places(node):
+        if row_of(node).says == "places" or node in undescribed or _is_part_with_places(node):
             if not dynamic.isdisjoint(node.all_input_nodes):
                 places.add(node)
         elif not _is_mask(node) and not dynamic.isdisjoint(_moving(node)):
@@ -239,14 +176,16 @@ def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
 
 def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
     """Whether a node compares names or values of the input, or writes at places that they say."""
-    if node.op != "call_function" or node in dynamic or name_of(node) in (*_FILLED, *_SHAPED):
+    if node.op != "call_function" or node in dynamic or name_of(node) in _SHAPED:
+        return False
+    if row_of(node).says == "shapes":
         return False
     return not (is_size(node) or names.isdisjoint(node.all_input_nodes))
 
 
 def _is_mask(node: fx.Node) -> bool:
     """Whether a node yields a mask: a comparison, or a cast to booleans."""
-    if name_of(node) in _MASKS:
+    if row_of(node).says == "masks":
         return True
     is_cast = name_of(node) in ("to", "_to_copy")
     return is_cast and torch.bool in (*node.args, *node.kwargs.values())
@@ -258,7 +197,8 @@ def _is_part_with_places(node: fx.Node) -> bool:
 
 def is_place(part: fx.Node) -> bool:
     """Whether one of several results is not values but their places, as of ``max(dim)``."""
-    return name_of(part.all_input_nodes[0]) in _WITH_PLACES and bool(part.args[1] == 1)
+    has_places = row_of(part.all_input_nodes[0]).results == "values and places"
+    return has_places and bool(part.args[1] == 1)
 
 
 def _moving(node: fx.Node) -> list[fx.Node]:
@@ -273,7 +213,7 @@ def _moving(node: fx.Node) -> list[fx.Node]:
 def is_size(node: fx.Node) -> bool:
     """Whether a node yields a size or a number rather than a tensor."""
     if packet_of(node.target) is not None:
-        return name_of(node) in _SIZES
+        return row_of(node).says == "sizes"
     if name_of(node) == "getattr":
         return True
     sources = node.all_input_nodes
@@ -288,8 +228,8 @@ def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set
     if not all(source in preprocessing for source in moving):
         return False
     if name_of(node) not in AFFINE:
-        return name_of(node) in _MOVES
-    if name_of(node) not in _BINARY:
+        return row_of(node).arranges or name_of(node) in ("getitem", "where")
+    if name_of(node) not in ARITHMETIC:
         return True
     bound = arguments(node)
     a, b = bound["self"], bound["other"]
@@ -298,9 +238,10 @@ def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set
 
 def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     name = name_of(node)
-    if name in _NONNEGATIVE:
+    row = row_of(node)
+    if row.is_nonnegative:
         return True
-    if name in _KEEP_SIGN:
+    if row.keeps_sign or name in ("getitem", "where"):
         return _numbers_at_least_zero(node) and all(
             source in known
             for source in node.all_input_nodes

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import Captured
+from lrp_fx.graph.walks import needed_by
 from lrp_fx.optimize import (
     lay_out_weights,
     overwrite_relevance,
@@ -110,13 +111,8 @@ def _module_of(
 ) -> fx.GraphModule:
     """What computes these nodes, which depend on parameters alone."""
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-    needed = set(wanted)
-    for node in reversed(captured.module.graph.nodes):
-        if node in needed:
-            needed.update(node.all_input_nodes)
-    for node in captured.module.graph.nodes:
-        if node in needed:
-            copies[node] = graph.node_copy(node, lambda n: copies[n])
+    for node in needed_by(captured.module.graph, wanted):
+        copies[node] = graph.node_copy(node, lambda n: copies[n])
     results = [copies[node] for node in wanted]
     if channels_last:
         results = [graph.call_function(preferred_layout, (each,)) for each in results]

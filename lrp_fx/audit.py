@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_flatten
 
-from lrp_fx.aten import name_of
 from lrp_fx.batches import Alone, apart
 from lrp_fx.checks import all_finite, check_number, is_int
 from lrp_fx.errors import OptionError
-from lrp_fx.evaluation import divided, evaluated
+from lrp_fx.evaluation import run_nodes
+from lrp_fx.graph.calls import name_of
+from lrp_fx.graph.walks import split_by_dependence
 from lrp_fx.plan import Step
 from lrp_fx.program import Program, check_batch, per_sample
 from lrp_fx.relevance import CAUSES, Cause, EdgeRelevance, RelevanceNode
@@ -300,15 +301,15 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
     module = program.lrp.module
     start = program.lrp.start
     steps = {step.node.name: step for step in program.plan.steps}
-    before, after = divided(module.graph, start)
+    before, after = split_by_dependence(module.graph, [start])
     with torch.no_grad():
-        known = evaluated(fx.Interpreter(module), [*before, start], (*tensors, target), keep=after)
+        known = run_nodes(fx.Interpreter(module), [*before, start], (*tensors, target), keep=after)
         begun = known[start]
         check_batch(begun, tensors[0])
         bookings, relevance, dtypes = [], [], set[torch.dtype]()
         for alone in apart(begun):
             books = _Books(module)
-            values = evaluated(books, after[1:], (), {**known, start: alone})
+            values = run_nodes(books, after[1:], (), {**known, start: alone})
             results = values[after[-1]][0]
             if not all(map(all_finite, results)):
                 raise program.first_non_finite(tensors, target)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.evaluation import Runner, evaluated, leading_to
+from lrp_fx.evaluation import Runner, leading_to, run_nodes
 from lrp_fx.filters import TopKFilter
 from lrp_fx.plan import Plan
 
@@ -86,7 +86,7 @@ def _is_in_front(
         runner = _Leading(module, live, filtered)
         try:
             with torch.no_grad():
-                evaluated(runner, nodes, values)
+                run_nodes(runner, nodes, values)
         except Exception:  # whatever is raised about sizes that do not fit
             return None
         found.add(runner.found == {size})

@@ -17,8 +17,9 @@ from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.explainer import View, check_inputs
 from lrp_fx.explaining import formed
+from lrp_fx.graph.walks import ancestors
 from lrp_fx.hooks import check_dim
-from lrp_fx.layers import Layer, ancestors, as_layers, layer_name
+from lrp_fx.layers import Layer, as_layers, layer_name
 from lrp_fx.options import check_names
 from lrp_fx.program import Explanation, Program, check_batch
 from lrp_fx.start import Target, Together

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from lrp_fx.graph.walks import ancestors, in_order
 from lrp_fx.relevance import RelevanceNode
 
 
@@ -39,25 +40,10 @@ class Runner(fx.Interpreter):
         return node(*args, **kwargs)
 
 
-def divided(graph: fx.Graph, *nodes: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
-    """The nodes that depend on none of ``nodes``, and the others, themselves among them; in order."""
-    free: list[fx.Node] = []
-    bound: dict[fx.Node, None] = {}
-    for each in graph.nodes:
-        if each in nodes or not bound.keys().isdisjoint(each.all_input_nodes):
-            bound[each] = None
-        else:
-            free.append(each)
-    return free, list(bound)
-
-
 def leading_to(graph: fx.Graph, wanted: Iterable[fx.Node]) -> list[fx.Node]:
     """The nodes that some depend on, these, and all placeholders, whose values come in order."""
-    needed = set(wanted)
-    for node in reversed(graph.nodes):
-        if node in needed:
-            needed.update(node.all_input_nodes)
-    return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
+    placeholders = (node for node in graph.nodes if node.op == "placeholder")
+    return in_order(graph, [*ancestors(*wanted), *placeholders])
 
 
 def unshared(known: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
@@ -65,7 +51,7 @@ def unshared(known: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
     return {node: list(v) if isinstance(v, list) else v for node, v in known.items()}
 
 
-def evaluated(
+def run_nodes(
     interpreter: fx.Interpreter,
     nodes: Sequence[fx.Node],
     arguments: Sequence[Any],
@@ -80,7 +66,7 @@ def evaluated(
         nodes: in the graph's order.
         arguments: the values of the placeholders among them, in order.
         known: the values of other nodes, which these read.
-        keep: nodes that are to be evaluated later: what they read is kept, and so is the last value.
+        keep: nodes that are to be run_nodes later: what they read is kept, and so is the last value.
     """
     interpreter.args_iter = iter(arguments)
     interpreter.env = values = dict(known or {})

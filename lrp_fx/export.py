@@ -11,12 +11,12 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from lrp_fx.assembly import LRPGraph
-from lrp_fx.aten import aten
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import REORDERED, Arguments, reproduces
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.exporting import first_line, samples
 from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.graph.calls import aten
 from lrp_fx.optimize import NO_COMPILER, has_compiler
 from lrp_fx.portable import PORTABLE
 from lrp_fx.program import Program, check_batch

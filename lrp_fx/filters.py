@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import aten
 from lrp_fx.errors import OptionError
+from lrp_fx.graph.calls import aten
 from lrp_fx.relevance import EdgeRelevance
 
 

@@ -12,6 +12,7 @@ from lrp_fx.analysis import is_place, is_size
 from lrp_fx.capture import Call, Captured
 from lrp_fx.checks import entries
 from lrp_fx.errors import InputError
+from lrp_fx.graph.walks import ancestors
 
 Layer = nn.Module | str
 
@@ -73,16 +74,6 @@ def layer_name(model: nn.Module, layer: Layer) -> str:
         return layer
     paths = (path for path, module in model.named_modules() if module is layer)
     return next(paths, type(layer).__name__)
-
-
-def ancestors(node: fx.Node) -> set[fx.Node]:
-    """All nodes on which ``node`` depends, itself included."""
-    found, waiting = {node}, [node]
-    while waiting:
-        more = set(waiting.pop().all_input_nodes) - found
-        found |= more
-        waiting.extend(more)
-    return found
 
 
 def _named(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.graph.calls import arguments, name_of, packet_of
 
 _FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
     "zeros_like": 0.0,

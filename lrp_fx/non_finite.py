@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import name_of
 from lrp_fx.checks import all_finite
 from lrp_fx.errors import InputError, LRPError, NonFiniteError
 from lrp_fx.evaluation import Runner, leading_to
+from lrp_fx.graph.calls import name_of
 
 SHOWN = 8  # samples that a message names
 

@@ -10,13 +10,13 @@ from typing import Any, Literal
 from torch import fx, nn
 
 from lrp_fx.analysis import Analysis, analyse, is_size, linear_ranks
-from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.capture import Captured, Way, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
 from lrp_fx.errors import InputError, UnsupportedOperationError
+from lrp_fx.graph.calls import arguments, name_of, packet_of
+from lrp_fx.graph.walks import ancestors, descendants
 from lrp_fx.hooks import Hook, MaskRelevance
-from lrp_fx.layers import ancestors
 from lrp_fx.relevance import UNKNOWN, Operation, is_linear, operation_of
 from lrp_fx.relevance.embedding import looked_up
 from lrp_fx.relevance.spreading import JOINS
@@ -150,7 +150,7 @@ def make_plan(
     ranks = linear_ranks(
         reversed(everything), lambda n: _default_receivers(n, facts, facts.dynamic)
     )
-    wanted = _above(graph, stops)
+    wanted = descendants(graph, stops)
     place_of = _places(model, *ranks)
     places = {node: place_of(node) for node in everything if not _is_part(node)}
     used: set[int] = set()
@@ -268,7 +268,7 @@ def _notes_on_places(explained: fx.Node, facts: Analysis) -> list[str]:
 
 def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
     """The error for a value that no relevance leads from to the inputs: where that ends."""
-    below = ancestors(explained) | {explained}
+    below = ancestors(explained)
     ends = [
         node
         for node in explained.graph.nodes
@@ -339,15 +339,6 @@ def _reached(
             reached.append(node)
             live.update(_default_receivers(node, facts, wanted))
     return reached
-
-
-def _above(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
-    """The nodes that depend on a source, the sources included."""
-    found = set(sources)
-    for node in graph.nodes:
-        if any(source in found for source in node.all_input_nodes):
-            found.add(node)
-    return found
 
 
 def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown, facts: Analysis) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import as_tuple, aten
+from lrp_fx.graph.calls import as_tuple, aten
 
 
 def _convolution_backward(

@@ -16,20 +16,21 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, aten, name_of
 from lrp_fx.canonize.graphs import Shapes, call_like
+from lrp_fx.graph.calls import arguments, aten, name_of
+from lrp_fx.graph.operations import names_where
 from lrp_fx.literals import affine, equal_calls, literal
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.saturation import is_sum_of
 
-_SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax"])
-_LOGARITHMS = frozenset(["log_softmax", "_log_softmax", "log_sigmoid"])
+_SOFTMAXES = names_where(lambda row: row.normalizes)
+_LOGARITHMS = names_where(lambda row: row.high == 0)
 _FINAL = _SOFTMAXES | {"sigmoid", "log_sigmoid"}
-_SPLITS = frozenset(["split", "split_with_sizes", "chunk", "unbind", "tensor_split"])
+_SPLITS = names_where(lambda row: row.results == "pieces")
 _MOVES = (frozenset(ROUTING) - {"pad", "im2col", "unfold"}) | _SPLITS | {"getitem"}
 _SELECTIONS = frozenset(["select", "slice", "narrow", "index_select"])
 _JOINS = frozenset(["cat", "stack"])
-_MASKS = frozenset(["masked_fill", "where"])
+_MASKS = names_where(lambda row: row.choice == "mask")
 _CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
 _KEY = "logits_of"
 _NEARLY_ZERO = 1e-2

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import aten
+from lrp_fx.graph.calls import aten
 
 FEW_ROWS = 4
 """Below that a product is bound by reading the weight, which BLAS does as fast."""

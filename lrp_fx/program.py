@@ -17,7 +17,8 @@ from lrp_fx.capture import ModelState
 from lrp_fx.capture.traces import Memory, has_version, traces_of
 from lrp_fx.checks import all_finite
 from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
-from lrp_fx.evaluation import Runner, divided, evaluated, leading_to, unshared
+from lrp_fx.evaluation import Runner, leading_to, run_nodes, unshared
+from lrp_fx.graph.walks import split_by_dependence
 from lrp_fx.non_finite import first_non_finite
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import LinearRelevance
@@ -186,7 +187,7 @@ class Program:
         assert isinstance(output, fx.Node)
         nodes = leading_to(self.lrp.module.graph, [output])
         with torch.no_grad():
-            value = evaluated(Runner(self.lrp.module), nodes, tensors, keep=[start])[output]
+            value = run_nodes(Runner(self.lrp.module), nodes, tensors, keep=[start])[output]
         assert isinstance(value, Tensor)
         return value
 
@@ -216,16 +217,16 @@ class Program:
         else:
             self.follow_model()
         module = self.lrp.module
-        shared, rest = divided(module.graph, *self._placeholders[len(tensors) :])
+        shared, rest = split_by_dependence(module.graph, self._placeholders[len(tensors) :])
         runs_apart = self._runs_apart(tensors)
         with torch.set_grad_enabled(create_graph):
-            known = evaluated(Runner(module, live), shared, tensors, keep=rest)
+            known = run_nodes(Runner(module, live), shared, tensors, keep=rest)
 
         def one(run: tuple[Any, ...]) -> _Result:
             with torch.set_grad_enabled(create_graph):
                 if runs_apart:
                     return self._run_apart(known, rest, run, tensors, live)
-                values = evaluated(Runner(module, live), rest, run, unshared(known))
+                values = run_nodes(Runner(module, live), rest, run, unshared(known))
                 return values[rest[-1]]  # type: ignore[no-any-return]
 
         runs = list(runs)
@@ -258,7 +259,9 @@ class Program:
         check_batch(output, tensors[0])
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
-        of_sample = divided(self.lrp.module.graph, *self._placeholders[: len(tensors)])[1]
+        of_sample = split_by_dependence(self.lrp.module.graph, self._placeholders[: len(tensors)])[
+            1
+        ]
         stacked = Stacked(self.lrp.module, start, after, known, of_sample)
         shapes = tuple(tensor.shape for tensor in tensors)
         if shapes not in self._stacks:
@@ -268,7 +271,7 @@ class Program:
         for place in range(0, len(runs), size):
             with torch.no_grad():
                 starts = [
-                    evaluated(Runner(self.lrp.module), before, run, unshared(known), keep=after)
+                    run_nodes(Runner(self.lrp.module), before, run, unshared(known), keep=after)
                     for run in runs[place : place + size]
                 ]
                 begun = torch.cat([values[start] for values in starts])
@@ -296,12 +299,12 @@ class Program:
         module, start = self.lrp.module, self.lrp.start
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
-        known = evaluated(Runner(module, live), before, run, unshared(known), keep=after)
+        known = run_nodes(Runner(module, live), before, run, unshared(known), keep=after)
         begun = known[start]
         check_batch(begun, tensors[0])
         total: tuple[Tensor, ...] = ()
         for alone in apart(begun):
-            values = evaluated(Alone(module, live), after, (), unshared({**known, start: alone}))
+            values = run_nodes(Alone(module, live), after, (), unshared({**known, start: alone}))
             relevance, output, _ = values[after[-1]]
             # where one sample has relevance all others have none, whatever the layout
             total = tuple(map(torch.add, total, relevance)) if total else relevance
@@ -366,7 +369,7 @@ class Program:
             # older versions of torch would go on with casts that were made without gradients
             torch.clear_autocast_cache()
             nodes = list(self.lrp.constants.graph.nodes)
-            values = evaluated(Runner(self.lrp.constants, live), nodes, ())[nodes[-1]]
+            values = run_nodes(Runner(self.lrp.constants, live), nodes, ())[nodes[-1]]
         return {**live, **dict(zip(names, values, strict=True))}
 
     def first_non_finite(

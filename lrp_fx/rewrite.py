@@ -17,14 +17,14 @@ from torch import fx, nn
 
 from lrp_fx.analysis import AFFINE
 from lrp_fx.assembly import LRPGraph, assembled
-from lrp_fx.aten import aten, name_of
 from lrp_fx.canonize.graphs import remove_unused
 from lrp_fx.capture import Captured
 from lrp_fx.contractions import PRODUCT, product
 from lrp_fx.errors import CompositeError
 from lrp_fx.filters import TopKFilter
+from lrp_fx.graph.calls import aten, name_of
+from lrp_fx.graph.walks import ancestors, needed_by
 from lrp_fx.hooks import BypassRelevance, HookRelevance
-from lrp_fx.layers import ancestors
 from lrp_fx.optimize import (
     NOTHING,
     Optimizations,
@@ -217,15 +217,12 @@ class _Writer:
 
     def _needed(self) -> list[fx.Node]:
         """The nodes that depend on inputs and on which the explained output depends, in order."""
-        needed = {self.plan.explained, *self.plan.sources}
-        for node in reversed(self.captured.module.graph.nodes):
-            if node in needed:
-                needed.update(node.all_input_nodes)
+        wanted = (self.plan.explained, *self.plan.sources)
         constant = self.plan.facts.constant
         return [
             node
-            for node in self.captured.module.graph.nodes
-            if node in needed and node.op == "call_function" and node not in constant
+            for node in needed_by(self.captured.module.graph, wanted)
+            if node.op == "call_function" and node not in constant
         ]
 
     # what the sites ask for

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.evaluation import Runner, evaluated, unshared
+from lrp_fx.evaluation import Runner, run_nodes, unshared
 
 FITS = {"cpu": 2**24}
 """So many bytes may the largest value of all targets have, by the type of device."""
@@ -46,7 +46,7 @@ class Stacked:
             node: _expanded(value, len(starts)) if node in self.of_sample else value
             for node, value in self.known.items()
         }
-        values = evaluated(
+        values = run_nodes(
             Runner(self.module), self.nodes, (), unshared({**known, self.start: starts})
         )
         relevance: tuple[Tensor, ...] = values[self.nodes[-1]][0]

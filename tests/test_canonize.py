@@ -17,10 +17,10 @@ from torchvision.ops import StochasticDepth
 
 from lrp_fx import LayerLRPFx, LRPFx
 from lrp_fx.analysis import analyse
-from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import Arguments, Captured, read, run_model
 from lrp_fx.composites import EpsilonPlus, compat
+from lrp_fx.graph.calls import name_of
 
 FOLDED = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Of max |output|: a fold changes the order of a few hundred products, each rounded to 6e-8 (float32)

@@ -30,7 +30,6 @@ from torchvision.models import resnet18
 
 from lrp_fx import LRPFx
 from lrp_fx.analysis import analyse
-from lrp_fx.aten import name_of
 from lrp_fx.canonize import canonize
 from lrp_fx.capture import Arguments, Captured, module_path, read, run_model
 from lrp_fx.capture.members import named_tensors, walk
@@ -41,6 +40,7 @@ from lrp_fx.errors import (
     OptionError,
     UnsupportedOperationError,
 )
+from lrp_fx.graph.calls import name_of
 
 STABILIZED = 1e-3
 """Of max |R|: what ε = 1e-6 takes, beside sums that are 1e-3 and more on the fixed seeds."""

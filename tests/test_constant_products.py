@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from twins import assert_close, numbers, seeded
 
 from lrp_fx import LRPFx, rules
-from lrp_fx.aten import name_of
 from lrp_fx.composites import Composite, Uniform, dense, first
 from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.graph.calls import name_of
 
 CLOSES = 1e-9
 """Of Σ |terms|: the ledger's own promise in float64."""

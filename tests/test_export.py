@@ -18,9 +18,9 @@ from models import distance, numbers
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx, composites, export, zoo
-from lrp_fx.aten import aten
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.export import NO_COMPILER, NO_PACKAGES, save
+from lrp_fx.graph.calls import aten
 from lrp_fx.portable import PORTABLE
 
 SAME = 1e-12

@@ -17,8 +17,8 @@ from twins import assert_close
 
 from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations, stacked
 from lrp_fx.errors import TargetError
-from lrp_fx.evaluation import divided
 from lrp_fx.explainer import View
+from lrp_fx.graph.walks import split_by_dependence
 
 SOME = ["residual", "unet", "squeeze-excitation", "two inputs", "dict"]
 
@@ -207,7 +207,7 @@ def test_what_targets_share_is_computed_once() -> None:
     lrp.attribute(network.inputs(), 0)
     graph = lrp.graph
     (target,) = (node for node in graph.nodes if node.name == "target")
-    shared, rest = divided(graph, target)
+    shared, rest = split_by_dependence(graph, [target])
     kinds = {
         part: [str(node.name) for node in nodes if "denominators" in node.name]
         for part, nodes in (("shared", shared), ("rest", rest))

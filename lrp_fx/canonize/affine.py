@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import Constants, Shapes, call_like, replace_by
 from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
+from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
 
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import fx
 
-from lrp_fx.aten import arguments, aten, name_of
 from lrp_fx.canonize.affine import (
     LINEAR,
     Factor,
@@ -19,10 +18,12 @@ from lrp_fx.canonize.affine import (
     fold_into_previous,
 )
 from lrp_fx.canonize.forward import TAKING, fold_forward, what_stays
-from lrp_fx.canonize.graphs import Constants, Shapes, call_like, depends_on_inputs
+from lrp_fx.canonize.graphs import Constants, Shapes, call_like
 from lrp_fx.canonize.padding import fold_padding
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
+from lrp_fx.graph.calls import arguments, aten, name_of
+from lrp_fx.graph.walks import depends_on_inputs
 
 
 def fold_batch_norm(

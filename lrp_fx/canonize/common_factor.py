@@ -18,10 +18,10 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.analysis import dynamic_values
-from lrp_fx.aten import arguments, aten, name_of
 from lrp_fx.canonize.graphs import call_like, is_call, replace_by
 from lrp_fx.canonize.spellings import complement_of
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
+from lrp_fx.graph.calls import arguments, aten, name_of
 from lrp_fx.literals import equal_calls, literal
 from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
 

@@ -12,11 +12,11 @@ import torch
 from torch import fx
 
 from lrp_fx.analysis import dynamic_values
-from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.affine import CONVOLUTIONS
 from lrp_fx.canonize.graphs import Shapes, replace_by
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT
+from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
 from lrp_fx.relevance.cones import REDUCTIONS, Cones
 from lrp_fx.relevance.saturation import behind_views
 

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.analysis import dynamic_values
-from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import Shapes, call_like, is_call, replace_by
+from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
+from lrp_fx.graph.operations import ARITHMETIC, row_of
 from lrp_fx.literals import literal, without_point
 
-_BROADCASTS = frozenset(
-    ["add", "sub", "rsub", "mul", "div", "pow", "minimum", "maximum", "where", "lerp"]
-)
 _MOST = 1 << 16
 """Entries that are compared; a larger constant is a table or a mask."""
 
@@ -57,7 +55,7 @@ def _number(value: Tensor) -> float | None:
 
 def _takes_number(reader: fx.Node, constant: fx.Node, shapes: Shapes) -> bool:
     """Whether a reader yields the same shape and type with a number in the constant's place."""
-    if name_of(reader) not in _BROADCASTS:
+    if not row_of(reader).entrywise:
         return True
     result = shapes(reader)
     others = [shapes(source) for source in reader.all_input_nodes if source is not constant]
@@ -67,7 +65,6 @@ def _takes_number(reader: fx.Node, constant: fx.Node, shapes: Shapes) -> bool:
     )
 
 
-_AFFINE = frozenset(["add", "sub", "rsub", "mul", "div"])
 _SPREADS = ("expand", "expand_as", "repeat")
 
 
@@ -81,7 +78,7 @@ def plain_operands(graph: fx.Graph, module: fx.GraphModule) -> None:
     inputs = (node for node in graph.nodes if node.op == "placeholder")
     dynamic, shapes = dynamic_values(graph, inputs), Shapes(module)
     for node in list(graph.nodes):
-        if packet_of(node.target) is None or name_of(node) not in _AFFINE:
+        if packet_of(node.target) is None or name_of(node) not in ARITHMETIC:
             continue
         b = arguments(node)
         for value, constant in ((b["self"], b["other"]), (b["other"], b["self"])):

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import aten
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.capture import where
 from lrp_fx.contractions import ELLIPSIS, PRODUCT
 from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.graph.calls import aten
 
 
 @dataclass(frozen=True)

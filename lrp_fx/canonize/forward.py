@@ -14,7 +14,6 @@ from functools import cache
 from torch import fx
 
 from lrp_fx.analysis import analyse
-from lrp_fx.aten import arguments, as_tuple, aten, name_of
 from lrp_fx.canonize.affine import (
     AFFINE,
     BEHIND,
@@ -25,7 +24,9 @@ from lrp_fx.canonize.affine import (
     scale_and_shift,
     set_parameters,
 )
-from lrp_fx.canonize.graphs import Constants, Shapes, call_like, depends_on_inputs
+from lrp_fx.canonize.graphs import Constants, Shapes, call_like
+from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of
+from lrp_fx.graph.walks import depends_on_inputs
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.cones import Cones
 

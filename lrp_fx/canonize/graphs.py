@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lrp_fx.aten import Packet, name_of, packet_of
 from lrp_fx.capture import EXAMPLE, Captured, module_path
+from lrp_fx.graph.calls import Packet, name_of, packet_of
 from lrp_fx.sources import with_source
 
 
@@ -106,19 +106,6 @@ class Shapes(Constants):
             return super()._computed(node)
         args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), self._known.__getitem__)
         return self._called(node, args, {**kwargs, "device": "meta"})
-
-
-def depends_on_inputs(node: fx.Node) -> bool:
-    """Whether a value is computed from the model's inputs, not from parameters alone."""
-    seen, waiting = {node}, [node]
-    while waiting:
-        current = waiting.pop()
-        if current.op == "placeholder":
-            return True
-        more = set(current.all_input_nodes) - seen
-        seen |= more
-        waiting.extend(more)
-    return False
 
 
 def is_call(value: Any, *names: str) -> bool:

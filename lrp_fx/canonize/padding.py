@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import fx
 
-from lrp_fx.aten import arguments, as_tuple, name_of
 from lrp_fx.canonize.affine import CONVOLUTIONS
+from lrp_fx.graph.calls import arguments, as_tuple, name_of
 from lrp_fx.literals import literal
 
 

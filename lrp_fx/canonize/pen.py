@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import Packet
 from lrp_fx.canonize.graphs import call_like
+from lrp_fx.graph.calls import Packet
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ import torch
 from torch import fx
 
 from lrp_fx.analysis import dynamic_values
-from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
 from lrp_fx.canonize.graphs import Shapes, replace_by, shape_of
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
+from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
 
 
 def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None = None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import fx
 
-from lrp_fx.aten import arguments, aten, name_of
 from lrp_fx.canonize.graphs import call_like, call_like_getitem, replace_by
+from lrp_fx.graph.calls import arguments, aten, name_of
 
 
 def one_step(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:

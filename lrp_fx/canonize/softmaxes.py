@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.aten import Packet, arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import (
     Shapes,
     before_spreading,
     call_like,
-    depends_on_inputs,
     is_call,
 )
+from lrp_fx.graph.calls import Packet, arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.graph.walks import depends_on_inputs
 from lrp_fx.literals import affine, is_same, literal
 
 _SAFETY = 1e-9

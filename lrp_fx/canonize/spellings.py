@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.canonize.dot_products import DOT_PRODUCTS
 from lrp_fx.canonize.graphs import (
     Shapes,
@@ -30,6 +29,8 @@ from lrp_fx.canonize.softmaxes import (
     softmax_ratio,
 )
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
+from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.graph.operations import names_where
 from lrp_fx.literals import affine, is_same, literal
 from lrp_fx.relevance.saturation import is_softsign
 
@@ -103,15 +104,8 @@ def _select(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return None
 
 
-_REDUCTIONS = frozenset(
-    ["sum", "mean", "amax", "amin", "logsumexp", "norm", "linalg_vector_norm", "var", "std", "prod"]
-)
-_ONE_BY_ONE = frozenset(
-    [
-        *("log", "exp", "sqrt", "rsqrt", "reciprocal", "square", "pow", "clamp", "clamp_min"),
-        *("add", "sub", "rsub", "mul", "div", "neg"),
-    ]
-)
+_REDUCTIONS = names_where(lambda row: row.reduction == "dims" and not row.results)
+_ONE_BY_ONE = names_where(lambda row: row.entrywise and not (row.says or row.fills))
 
 
 def _kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -339,7 +333,7 @@ _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
     "hardsigmoid": (lambda graph, node, z: call_like(graph, node, aten.hardtanh, z, -1, 1), 1 / 3),
 }
 """``2 f(z) - 1`` as a function of a multiple of z."""
-_SYMMETRIC = frozenset(["tanh", "erf", "sin", "softshrink", "hardshrink", "tanhshrink"])
+_SYMMETRIC = names_where(lambda row: row.odd) - {"neg"}
 """Odd functions: ``f(-z) = -f(z)``."""
 _ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu6": lambda b: (0, 6),

@@ -7,8 +7,8 @@ from functools import reduce
 
 from torch import fx
 
-from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.canonize.graphs import call_like
+from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
 from lrp_fx.literals import affine, literal, without_point
 
 _SUMS = ("add", "sub", "rsub")

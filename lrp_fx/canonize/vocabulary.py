@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.aten import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
 from lrp_fx.canonize.attention import take_apart
 from lrp_fx.canonize.graphs import Shapes, call_like, call_like_getitem, replace_by, shape_of
 from lrp_fx.canonize.recurrent import one_step
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
+from lrp_fx.graph.calls import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
 
 _IDENTITIES = frozenset(
     [

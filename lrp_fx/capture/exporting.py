@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import TreeSpec
 
-from lrp_fx.aten import Packet, aten, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copying import Hooks, copied_arguments, copied_call
 from lrp_fx.capture.exclusive import exporting
@@ -18,6 +17,7 @@ from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.running import cloned
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import lacks_memory
+from lrp_fx.graph.calls import Packet, aten, packet_of
 from lrp_fx.sources import with_source
 
 PREFIX = "model"

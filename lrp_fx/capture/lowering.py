@@ -6,7 +6,6 @@ the end holds the exceptions: other argument order, variadic sizes, flags that A
 
 from __future__ import annotations
 
-import functools
 import inspect
 import operator
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from lrp_fx.aten import Packet, aten, bind
+from lrp_fx.graph.calls import Packet, aten, bind
 
 Lowering = Callable[..., Any]
 
@@ -486,41 +485,3 @@ _EXCEPTIONS: dict[Any, Lowering] = {
     "roll": _roll,
     torch.roll: _roll,
 }
-
-VIEWS = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "permute",
-        "transpose",
-        "t",
-        "expand",
-        "slice",
-        "select",
-        "squeeze",
-        "unsqueeze",
-        "chunk",
-        "split",
-        "unbind",
-        "contiguous",
-        "to",
-        "detach",
-        "alias",
-        "view_as",
-        "unflatten",
-        "narrow",
-        "movedim",
-        "mT",
-        "diagonal",
-        "unfold",
-        "expand_as",
-    ]
-)
-"""Operations whose result may share memory with their input."""
-
-
-@functools.cache
-def is_view(packet: Packet) -> bool:
-    """Whether the operation's result may share memory with its input."""
-    return str(packet.__name__) in VIEWS

@@ -19,12 +19,13 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils._pytree import tree_flatten
 
-from lrp_fx.aten import Packet, aten, overloads_of, packet_of
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
 from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.exclusive import alone
-from lrp_fx.capture.lowering import Emitter, NotLowered, is_view, lower
+from lrp_fx.capture.lowering import Emitter, NotLowered, lower
 from lrp_fx.errors import LRPError
+from lrp_fx.graph.calls import Packet, aten, overloads_of, packet_of
+from lrp_fx.graph.operations import shares_memory
 from lrp_fx.sources import with_source
 
 _BATCH_NORM = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
@@ -229,7 +230,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
             raise NotTraceable(f"{packet} writes to its arguments")
         result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
-        if is_view(packet) and isinstance(source, TensorProxy):
+        if shares_memory(packet) and isinstance(source, TensorProxy):
             result.aliases = source.aliases
             result.aliases[id(result)] = result
         return result

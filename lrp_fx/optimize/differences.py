@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from lrp_fx.aten import arguments, name_of
+from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.optimize.overwriting import FRESH, readers
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.rules import Proportional

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lrp_fx.aten import as_tuple, aten, name_of
+from lrp_fx.graph.calls import as_tuple, aten, name_of
 from lrp_fx.products import by_onednn, linear, takes_onednn
 from lrp_fx.relevance import LinearRelevance
 from lrp_fx.relevance.weighted import ADJOINTS

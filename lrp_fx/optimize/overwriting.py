@@ -9,37 +9,26 @@ import operator
 
 from torch import fx
 
-from lrp_fx.aten import Packet, aten, name_of, packet_of
+from lrp_fx.graph.calls import name_of, packet_of
+from lrp_fx.graph.operations import in_place_form, names_where
 from lrp_fx.relevance import RelevanceNode
+from lrp_fx.relevance.activation import ACTIVATIONS
 
-_OVERWRITING: dict[str, Packet] = {
-    name: getattr(aten, f"{name}_")
-    for name in (
-        *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "selu", "celu"),
-        *("silu", "mish", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu"),
-    )
-}
-"""Activations and the form of each that overwrites its operand."""
-FRESH = frozenset(
-    [
-        *("linear", "add", "sub", "mul", "batch_norm", "layer_norm", "group_norm", "cat"),
-        *(f"conv{dims}d" for dims in (1, 2, 3)),
-        *(f"conv_transpose{dims}d" for dims in (1, 2, 3)),
-    ]
-)
-"""Operations whose result shares memory with nothing."""
+FRESH = names_where(lambda row: row.fresh and not row.kept and not row.says)
+"""Operations whose result shares memory with nothing, and which autograd does not keep."""
 
 
 def activate_in_place(graph: fx.Graph) -> None:
     """Let activations overwrite what they alone read."""
     for node in graph.nodes:
-        if node.op != "call_function" or name_of(node) not in _OVERWRITING:
+        in_place = in_place_form(name_of(node))
+        if name_of(node) not in ACTIVATIONS or in_place is None:
             continue
         operand = node.args[0]
         if not isinstance(operand, fx.Node) or name_of(operand) not in FRESH:
             continue
         if packet_of(node.target) is not None and readers(operand) == {node}:
-            node.target = _OVERWRITING[name_of(node)]
+            node.target = in_place
 
 
 def overwrite_relevance(module: fx.GraphModule) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import fx
 
-from lrp_fx.aten import name_of
+from lrp_fx.graph.calls import name_of
+from lrp_fx.graph.operations import row_of
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy
 from lrp_fx.relevance.embedding import looked_up
@@ -23,15 +24,6 @@ from lrp_fx.rules import (
     Winner,
 )
 from lrp_fx.start import Start
-
-_ZERO_AT_ZERO = frozenset(
-    [
-        *("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel", "elu", "selu", "celu"),
-        *("gelu", "silu", "mish", "hardswish", "tanh", "softsign", "tanhshrink"),
-        *("hardshrink", "softshrink"),
-        *("neg", "abs", "square", "sqrt", "expm1", "log1p", "sin", "erf"),
-    ]
-)
 
 
 def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.Node]:
@@ -82,5 +74,5 @@ def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> boo
     if isinstance(rule, (Proportional, ByMagnitude, SoftmaxTaylor)):
         return True
     if isinstance(rule, Pass):
-        return vanishes and name_of(step.node) in _ZERO_AT_ZERO
+        return vanishes and row_of(step.node).is_zero_at_zero
     return vanishes and isinstance(rule, (Winner, Route))

@@ -24,8 +24,8 @@ ACTIVATIONS = (
         "mish",
         "hardswish",
     ),
-    *("tanh", "sigmoid", "hardsigmoid", "log_sigmoid", "softplus", "softsign"),
-    *("hardshrink", "softshrink", "tanhshrink"),
+    *("tanh", "sigmoid", "hardsigmoid", "log_sigmoid", "softplus"),
+    *("hardshrink", "softshrink"),
 )
 FUNCTIONS = (
     *("neg", "abs", "square", "pow", "sqrt", "rsqrt", "reciprocal"),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import as_tuple, aten
+from lrp_fx.graph.calls import as_tuple, aten
 from lrp_fx.portable import PORTABLE
 from lrp_fx.relevance.engines import sum_to
 

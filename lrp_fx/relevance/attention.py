@@ -13,21 +13,16 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import name_of
-from lrp_fx.relevance.adjoints import AVERAGING, ROUTING, UPSAMPLES
+from lrp_fx.graph.calls import name_of
+from lrp_fx.graph.operations import names_where
 from lrp_fx.relevance.cones import PARTS, REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WINDOWS
 from lrp_fx.relevance.operation import Counts, operation_of
 
-SOFTMAXES = frozenset(["softmax", "_softmax", "_safe_softmax"])
-_WRITTEN = frozenset(
-    [
-        *("index_put", "scatter", "masked_scatter", "index_copy", "slice_scatter"),
-        *("select_scatter", "diagonal_scatter", "index_fill", "copy"),
-    ]
-)
+SOFTMAXES = names_where(lambda row: row.normalizes and row.is_nonnegative)
+_WRITTEN = names_where(lambda row: row.writes)
 """What writes into a value, such as a mask into scores."""
-_MOVES = frozenset(ROUTING) | SPLITS | {"getitem", "cat", "stack", "sort", "neg"}
-_SUMS = frozenset(AVERAGING) - UPSAMPLES.keys()
+_MOVES = names_where(lambda row: row.arranges) | SPLITS | {"getitem", "sort", "neg"}
+_SUMS = names_where(lambda row: row.sums and not row.resizes)
 _WAYS = _MOVES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
 _SCALED = _MOVES | {"mul", "div"}
 _ADDS = frozenset(["add", "sub", "rsub"])

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments, name_of
 from lrp_fx.contractions import einsum_adjoint, matmul_adjoint
+from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_operand

@@ -12,42 +12,21 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, as_tuple, name_of, packet_of
+from lrp_fx.graph.calls import arguments, as_tuple, name_of, packet_of
+from lrp_fx.graph.operations import names_where
 from lrp_fx.literals import equal_calls, literal
-from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
-from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
 from lrp_fx.relevance.operation import operation_of
 
-REDUCTIONS = frozenset(
-    [
-        *("mean", "sum", "amax", "amin", "max", "min", "median", "var", "std"),
-        *("var_mean", "std_mean", "norm", "linalg_vector_norm", "prod", "logsumexp"),
-        *("nansum", "nanmean", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"),
-    ]
-)
-WINDOWS = frozenset(
-    [
-        *(f"{kind}{dims}d" for kind in ("avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
-        *(f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)),
-        *(f"adaptive_max_pool{dims}d" for dims in (1, 2, 3)),
-    ]
-)
+REDUCTIONS = names_where(lambda row: row.reduction in ("dims", "running"))
+WINDOWS = names_where(lambda row: row.reduction == "windows")
 """Reductions over windows, which leave the batch alone."""
-_SEVERAL = frozenset(
-    ["var_mean", "std_mean", "max", "min", "median", "cummax", "cummin"]
-    + [name for name in WINDOWS if "max_pool" in name]
-)
+_SEVERAL = names_where(lambda row: row.reduction and row.results)
 """Reductions that return several values: those are taken out as parts."""
-SCALAR_FUNCTIONS = frozenset(
-    [
-        *("add", "sub", "rsub", "mul", "div", "minimum", "maximum", "where", "masked_fill", "sign"),
-        *(ACTIVATIONS + FUNCTIONS),
-    ]
-)
-SPLITS = frozenset(["split", "split_with_sizes", "chunk", "unbind", "tensor_split", "topk"])
-PARTS = SPLITS | {"select", "slice", "narrow", "index", "index_select", "gather"}
+SCALAR_FUNCTIONS = names_where(lambda row: row.entrywise and not row.says)
+SPLITS = names_where(lambda row: row.results == "pieces") | {"topk"}
+PARTS = SPLITS | names_where(lambda row: row.takes_part)
 """What takes a part of a value: another part is another value."""
-_MOVES = (frozenset(ROUTING) - PARTS) | frozenset(UPSAMPLES) | {"sort", "cat", "stack"}
+_MOVES = names_where(lambda row: row.arranges or row.resizes) - PARTS | {"sort"}
 _VIEWS = frozenset(
     ["reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "to", "_to_copy"]
 )

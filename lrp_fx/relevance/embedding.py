@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments, aten, name_of, packet_of
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
 from lrp_fx.relevance.activation import write_pass
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.engines import sum_to

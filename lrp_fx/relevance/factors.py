@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, name_of, packet_of
+from lrp_fx.graph.calls import arguments, name_of, packet_of
 from lrp_fx.literals import literal
 from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
 from lrp_fx.relevance.adjoints import ROUTING

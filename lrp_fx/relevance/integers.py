@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, aten, name_of
+from lrp_fx.graph.calls import arguments, aten, name_of
 from lrp_fx.relevance.adjoints import AVERAGING
 from lrp_fx.relevance.operation import (
     Facts,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import Packet, arguments, name_of, packet_of
 from lrp_fx.contractions import product
 from lrp_fx.errors import InputError
+from lrp_fx.graph.calls import Packet, arguments, name_of, packet_of
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.linear import Denominators, LinearRelevance
 from lrp_fx.relevance.node import RelevanceNode

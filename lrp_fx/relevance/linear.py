@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import Packet
 from lrp_fx.contractions import product
+from lrp_fx.graph.calls import Packet
 from lrp_fx.relevance import sparse
 from lrp_fx.relevance.branches import Operands, Term, added, masked_by, simplified
 from lrp_fx.relevance.engines import Engine, linearize

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments, name_of
+from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode

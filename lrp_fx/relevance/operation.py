@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import fx, nn
 
-from lrp_fx.aten import arguments, name_of
+from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.relevance.engines import Engine
 from lrp_fx.rules import Rule
 

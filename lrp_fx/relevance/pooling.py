@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import Packet, as_tuple, aten, name_of, packet_of
 from lrp_fx.errors import CompositeError
+from lrp_fx.graph.calls import Packet, as_tuple, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.node import RelevanceNode

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import aten, name_of
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
+from lrp_fx.graph.calls import aten, name_of
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.relevance.engines import Engine
 from lrp_fx.relevance.linear import BiasPolicy, LinearRelevance

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import Packet, arguments, aten, name_of, packet_of
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.graph.calls import Packet, arguments, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
 from lrp_fx.relevance.engines import Engine, pull, sum_to
 from lrp_fx.relevance.node import RelevanceNode

@@ -17,10 +17,11 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.aten import arguments, name_of, packet_of
 from lrp_fx.contractions import PRODUCT
+from lrp_fx.graph.calls import arguments, name_of, packet_of
+from lrp_fx.graph.operations import Row, row_of
 from lrp_fx.literals import Affine, affine, is_same, literal
-from lrp_fx.relevance.adjoints import ROUTING, UPSAMPLES
+from lrp_fx.relevance.adjoints import ROUTING
 
 _TOUCHES = 1e-6
 """An end so near to zero, in widths of the range, is zero: products of literals are rounded."""
@@ -69,31 +70,11 @@ class Range:
 ANYTHING = Range(-math.inf, math.inf, 0.0)
 _UNIT = Range(0.0, 1.0, 0.5)
 _BOTH = Range(-1.0, 1.0, 0.0)
-_SATURATING = {
-    **dict.fromkeys(["sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"], _UNIT),
-    **dict.fromkeys(["tanh", "erf"], _BOTH),
-    **dict.fromkeys(["log_sigmoid", "log_softmax", "_log_softmax"], Range(-math.inf, 0, -1.0)),
-    "softplus": Range(0.0, math.inf, 1.0),
-    "elu": Range(-1.0, math.inf, 0.0),
-}
-"""Whatever their argument is."""
 _MONOTONE: dict[str, Callable[[float], float]] = {
     "exp": lambda x: math.exp(x) if x < 700 else math.inf,
     "expm1": lambda x: math.expm1(x) if x < 700 else math.inf,
     "sqrt": lambda x: math.sqrt(x) if x >= 0 else math.nan,
 }
-_KEEPING = frozenset(
-    [
-        *ROUTING,
-        *(UPSAMPLES.keys() - {"upsample_bicubic2d"}),
-        *("mean", "amax", "amin", "max", "min", "topk", "sort"),
-        *("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem"),
-        *(f"{kind}{dims}d" for kind in ("avg_pool", "adaptive_avg_pool") for dims in (1, 2, 3)),
-        *(f"max_pool{dims}d_with_indices" for dims in (1, 2, 3)),
-        *(f"adaptive_max_pool{dims}d" for dims in (1, 2, 3)),
-    ]
-)
-"""Values are moved, or averaged with others of the same range."""
 
 
 def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.Node, Range]:
@@ -113,14 +94,18 @@ def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.
 
 
 def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]) -> Range:
-    name = name_of(node)
-    if name in _SATURATING:
-        return _SATURATING[name]
+    name, row = name_of(node), row_of(node)
+    if name not in (*_CLAMPS, *_MONOTONE) and _saturates(row):
+        return Range(row.low, row.high, 0.5 if row.rest is None else row.rest)
     source = node.args[0] if node.args else None
     argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
     if name == "pad" and arguments(node)["mode"] == "constant":
         return _beside([source, arguments(node)["value"] or 0.0], known)
-    if name in _KEEPING:
+    if row.fills == "zeros":
+        return _beside([source, 0.0], known)
+    if name in ("cat", "stack"):
+        return _beside(arguments(node)["tensors"], known)
+    if row.inside or name in ("pad", "getitem"):
         return argument
     if name in ("sum", "cumsum"):  # the mean times a positive number that nobody knows
         return argument if argument.is_half_line else ANYTHING
@@ -136,14 +121,14 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     if name in ("square", "pow"):
         exponent = 2 if name == "square" else bound["exponent"]
         return argument if _keeps(argument, exponent, dynamic) else _power(argument, exponent)
-    if name in ("cat", "stack"):
-        return _beside(bound["tensors"], known)
-    if name in _WRITTEN:
+    if name == "elu":
+        return Range(-bound["alpha"] * bound["scale"], math.inf, 0.0)
+    if row.writes:
         if bound.get("accumulate") or bound.get("reduce"):
             return ANYTHING
-        written = bound[_WRITTEN[name] if _WRITTEN[name] in bound else "value"]
+        written = bound[row.writes if row.writes in bound else "value"]
         return _beside([written, bound["self"]], known)
-    if name in ("masked_fill", "where"):
+    if row.choice == "mask":
         other = bound["value" if name == "masked_fill" else "other"]
         return _beside([other, bound["self"]], known)
     by_numbers = affine(node)
@@ -157,11 +142,6 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     return ANYTHING
 
 
-_WRITTEN = {"scatter": "src", "index_copy": "source", "masked_scatter": "source"} | {
-    **dict.fromkeys(["slice_scatter", "select_scatter", "diagonal_scatter"], "src"),
-    "index_put": "values",
-}
-"""Of what writes into a value, the argument that holds what is written."""
 _POSITIVE = frozenset(["exp", "softplus", "abs", "square", "sigmoid"])
 _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu": lambda b: (0, None),
@@ -171,6 +151,12 @@ _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "clamp_min": lambda b: (b["min"], None),
     "clamp_max": lambda b: (None, b["max"]),
 }
+
+
+def _saturates(row: Row) -> bool:
+    """Whether an operation has an end whatever its operand, which it nears only from afar."""
+    has_end = math.isfinite(row.low) or math.isfinite(row.high)
+    return has_end and (row.normalizes or row.trend == "rises")
 
 
 def _clamped(argument: Range, low: Any, high: Any) -> Range:

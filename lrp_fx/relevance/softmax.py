@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.aten import arguments
+from lrp_fx.graph.calls import arguments
+from lrp_fx.graph.operations import names_where
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first
 from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Nothing, Rule, SoftmaxTaylor
 from lrp_fx.stabilizer import may_write
 
-NAMES = ("softmax", "_softmax", "_safe_softmax")
+NAMES = sorted(names_where(lambda row: row.normalizes and row.is_nonnegative))
 
 
 class SoftmaxRelevance(RelevanceNode):

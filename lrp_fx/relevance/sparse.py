@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx.aten import as_tuple
+from lrp_fx.graph.calls import as_tuple
 from lrp_fx.products import linear
 from lrp_fx.relevance.branches import added, masked_by
 from lrp_fx.rules import Branch, Group

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from lrp_fx.aten import Packet, arguments, name_of, overloads_of, packet_of
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
+from lrp_fx.graph.calls import Packet, arguments, name_of, overloads_of, packet_of
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.aten import as_tuple, aten
 from lrp_fx.contractions import product_adjoint
+from lrp_fx.graph.calls import as_tuple, aten
 
 
 def _linear_adjoint(q: Tensor, x: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""The ground: what every stage knows of graphs and of ATen operations."""

@@ -1,0 +1,328 @@
+"""What the library knows of ATen operations, whatever their rule: one row for each.
+
+A cell says what holds for every argument of an operation. The tests derive each cell from torch on random
+numbers. What torch itself tells is asked for, not listed: :func:`shares_memory`, :func:`in_place_form`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import fx
+
+from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of
+
+Trend = Literal["rises", "falls"]
+Reduction = Literal["dims", "windows", "running"]
+Results = Literal["pieces", "values and places", "values"]
+Says = Literal["masks", "places", "shapes", "sizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one operation does with the values of its operands.
+
+    Args:
+        name: ATen's name of it.
+        entrywise: an entry of the result depends on the entries of the operands at its own place only.
+        low: no entry of the result is smaller.
+        high: no entry of the result is larger.
+        rest: the result where the operand is zero; None where that depends on other arguments.
+        trend: of a function of one number, whether it rises or falls on all of its domain; None for
+            neither.
+        odd: ``f(-x) = -f(x)``.
+        normalizes: the entries along a dimension sum to one, or their exponentials do.
+        moves: each entry of the result is one of an operand's, or a constant that fills.
+        fills: what may stand beside the operand's entries: zeros, or a number that is given.
+        takes_part: entries of the operand are left out, unless the arguments name all.
+        sums: each entry of the result is a sum of the operand's, with constant weights: positive ones,
+            or of both signs.
+        resizes: a smaller or larger image of the same values.
+        inside: each entry of the result lies between the smallest and the largest of the operand's.
+        reduction: entries along dimensions become one, or those of a window; ``"running"`` where all
+            entries up to a place become the one at this place.
+        results: several results: pieces of the operand, values and their places, or several values.
+        says: what the result says of values: a mask (``"masks"``), where they are or how many
+            (``"places"``), only their shape (``"shapes"``), or a size (``"sizes"``).
+        choice: what chooses between entries: a mask, or their values.
+        writes: the argument whose entries are written into a copy of the first one.
+        fresh: the result never shares memory with an operand.
+        kept: autograd keeps the result, which may then not be overwritten.
+        since: the version of torch that has the operation first, where older ones lack it.
+    """
+
+    name: str
+    entrywise: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    rest: float | None = None
+    trend: Trend | None = None
+    odd: bool = False
+    normalizes: bool = False
+    moves: bool = False
+    fills: Literal["zeros", "given"] | None = None
+    takes_part: bool = False
+    sums: Literal["positive", "signed"] | None = None
+    resizes: bool = False
+    inside: bool = False
+    reduction: Reduction | None = None
+    results: Results | None = None
+    says: Says | None = None
+    choice: Literal["mask", "value"] | None = None
+    writes: str | None = None
+    fresh: bool = False
+    kept: bool = False
+    since: str = ""
+
+    @property
+    def is_nonnegative(self) -> bool:
+        """Whether no entry of the result is negative."""
+        return self.low >= 0
+
+    @property
+    def is_zero_at_zero(self) -> bool:
+        """Whether the result is zero where the operand is."""
+        return self.rest == 0
+
+    @property
+    def keeps_sign(self) -> bool:
+        """Whether the result has no negative entries where the operand has none."""
+        return self.inside or self.sums == "positive" or self.fills == "zeros"
+
+    @property
+    def arranges(self) -> bool:
+        """Whether entries move to places that do not depend on their values."""
+        return self.moves and not (self.choice or self.writes or self.resizes)
+
+
+def _rows(names: str, **cells: Any) -> list[Row]:
+    """Rows that are the same but for the name."""
+    return [Row(name=name, **cells) for name in names.split()]
+
+
+def _function(name: str, **cells: Any) -> Row:
+    """A function of one number."""
+    return Row(name=name, **{"entrywise": True, "fresh": True, **cells})
+
+
+def _dims(names: str) -> str:
+    """Names with ``*`` for the number of dimensions, each for one, two and three."""
+    return " ".join(name.replace("*", str(n)) for name in names.split() for n in (1, 2, 3))
+
+
+_INF = math.inf
+FUNCTIONS = (
+    _function("relu", low=0, rest=0, trend="rises", kept=True),
+    _function("relu6", low=0, high=6, rest=0, trend="rises"),
+    _function("hardtanh", trend="rises"),
+    _function("clamp", trend="rises"),
+    _function("clamp_min", trend="rises"),
+    _function("clamp_max", trend="rises"),
+    _function("threshold"),
+    _function("leaky_relu", rest=0),
+    _function("prelu", rest=0),
+    _function("_prelu_kernel", rest=0),
+    _function("rrelu", rest=0),
+    _function("elu", rest=0),
+    _function("selu", low=-1.76, rest=0, trend="rises"),
+    _function("celu", rest=0, trend="rises"),
+    _function("gelu", low=-0.171, rest=0),
+    _function("silu", low=-0.279, rest=0),
+    _function("mish", low=-0.309, rest=0),
+    _function("hardswish", low=-0.375, rest=0),
+    _function("tanh", low=-1, high=1, rest=0, trend="rises", odd=True, kept=True),
+    _function("sigmoid", low=0, high=1, rest=0.5, trend="rises", kept=True),
+    _function("hardsigmoid", low=0, high=1, rest=0.5, trend="rises"),
+    _function("log_sigmoid", high=0, rest=-math.log(2), trend="rises"),
+    _function("softplus", low=0, trend="rises"),
+    _function("hardshrink", rest=0, trend="rises", odd=True),
+    _function("softshrink", rest=0, trend="rises", odd=True),
+    _function("neg", rest=0, trend="falls", odd=True),
+    _function("abs", low=0, rest=0),
+    _function("square", low=0, rest=0),
+    _function("sqrt", low=0, rest=0, trend="rises", kept=True),
+    _function("rsqrt", low=0, rest=_INF, trend="falls", kept=True),
+    _function("reciprocal", rest=_INF, odd=True, kept=True),
+    _function("exp", low=0, rest=1, trend="rises", kept=True),
+    _function("exp2", low=0, rest=1, trend="rises", kept=True),
+    _function("expm1", low=-1, rest=0, trend="rises", kept=True),
+    _function("log", rest=-_INF, trend="rises"),
+    _function("log2", rest=-_INF, trend="rises"),
+    _function("log10", rest=-_INF, trend="rises"),
+    _function("log1p", rest=0, trend="rises"),
+    _function("logit", rest=-_INF, trend="rises"),
+    _function("sin", low=-1, high=1, rest=0, odd=True),
+    _function("cos", low=-1, high=1, rest=1),
+    _function("erf", low=-1, high=1, rest=0, trend="rises", odd=True),
+    _function("sign", low=-1, high=1, rest=0, trend="rises", odd=True),
+    _function("floor", rest=0, trend="rises"),
+    _function("ceil", rest=0, trend="rises"),
+    _function("round", rest=0, trend="rises", odd=True),
+    _function("trunc", rest=0, trend="rises", odd=True),
+    _function("fix", rest=0, trend="rises", odd=True),
+    _function("frac", low=-1, high=1, rest=0, odd=True),
+    _function("nan_to_num"),
+    _function("bitwise_not", rest=-1),
+)
+"""Functions of one number, entry by entry."""
+_CHOSEN = {"moves": True, "choice": "value"}
+_OF_TWO = [
+    *_rows("add sub rsub mul div", entrywise=True, fresh=True),
+    *_rows("minimum maximum fmin fmax", entrywise=True, **_CHOSEN, fresh=True),
+    Row(name="pow", entrywise=True, fresh=True, kept=True),
+    *_rows("remainder fmod floor_divide gcd lcm", entrywise=True, fresh=True),
+    *_rows("bitwise_and bitwise_or bitwise_xor", entrywise=True, fresh=True),
+    *_rows("bitwise_left_shift bitwise_right_shift", entrywise=True, fresh=True),
+]
+_CONDITIONAL = [
+    Row(name="where", entrywise=True, moves=True, choice="mask", fresh=True),
+    Row(name="masked_fill", entrywise=True, moves=True, fills="given", choice="mask", fresh=True),
+]
+_NORMAL = {"normalizes": True, "fresh": True, "kept": True}
+_NORMALIZED = [
+    *_rows("softmax _softmax _safe_softmax", low=0, high=1, **_NORMAL),
+    *_rows("log_softmax _log_softmax", high=0, **_NORMAL),
+]
+_ARRANGED = {"moves": True, "inside": True}
+_ARRANGEMENTS = [
+    *_rows("to", **_ARRANGED, entrywise=True),
+    *_rows("reshape flatten unflatten squeeze unsqueeze", **_ARRANGED),
+    *_rows("permute transpose t numpy_T mT movedim expand expand_as", **_ARRANGED),
+    *_rows("_to_copy", **_ARRANGED, entrywise=True, fresh=True),
+    *_rows("repeat tile repeat_interleave flip roll", **_ARRANGED, fresh=True),
+    *_rows("rot90 fliplr flipud channel_shuffle", **_ARRANGED, fresh=True),
+    *_rows("pixel_shuffle pixel_unshuffle", **_ARRANGED, fresh=True),
+    Row(name="unfold", **_ARRANGED),
+    *_rows("select slice narrow diagonal", **_ARRANGED, takes_part=True),
+    *_rows("index index_select gather", **_ARRANGED, takes_part=True, fresh=True),
+    *_rows("take take_along_dim masked_select", **_ARRANGED, takes_part=True, fresh=True),
+    Row(name="pad", moves=True, fills="given", fresh=True),
+    *_rows("tril triu", entrywise=True, moves=True, fills="zeros", takes_part=True, fresh=True),
+    *_rows("im2col diag_embed diagflat block_diag", moves=True, fills="zeros", fresh=True),
+    Row(name="diag", moves=True, fills="zeros", takes_part=True, fresh=True),
+    *_rows("broadcast_tensors meshgrid", **_ARRANGED, results="values"),
+    *_rows("cartesian_prod combinations", **_ARRANGED, fresh=True),
+    *_rows("cat stack", **_ARRANGED, fresh=True),
+    *_rows("split split_with_sizes chunk", **_ARRANGED, results="pieces"),
+    *_rows("unbind tensor_split", **_ARRANGED, results="pieces"),
+]
+_WRITINGS = [
+    Row(name="index_put", moves=True, writes="values", fresh=True),
+    Row(name="index_fill", moves=True, writes="value", fills="given", fresh=True),
+    *_rows("scatter slice_scatter select_scatter", moves=True, writes="src", fresh=True),
+    *_rows("diagonal_scatter", moves=True, writes="src", fresh=True),
+    *_rows("index_copy masked_scatter put", moves=True, writes="source", fresh=True),
+]
+_RESIZED = {"sums": "positive", "resizes": True, "fresh": True}
+_SUMS = [
+    Row(name="mean", sums="positive", inside=True, reduction="dims", fresh=True),
+    Row(name="sum", sums="positive", reduction="dims", fresh=True),
+    Row(name="nanmean", sums="positive", inside=True, reduction="dims", fresh=True),
+    Row(name="nansum", sums="positive", reduction="dims", fresh=True),
+    Row(name="cumsum", sums="positive", reduction="running", fresh=True),
+    Row(name="col2im", sums="positive", fresh=True),
+    *_rows(
+        _dims("avg_pool*d adaptive_avg_pool*d"),
+        **{"sums": "positive", "inside": True, "reduction": "windows", "fresh": True},
+    ),
+    *_rows(_dims("upsample_nearest*d"), moves=True, **_RESIZED, inside=True),
+    *_rows("upsample_linear1d upsample_bilinear2d upsample_trilinear3d", **_RESIZED, inside=True),
+    Row(name="upsample_bicubic2d", sums="signed", resizes=True, fresh=True),
+]
+_WITH_PLACES = {**_CHOSEN, "inside": True, "results": "values and places", "fresh": True}
+_CHOICES = [
+    *_rows("amax amin", **_CHOSEN, inside=True, reduction="dims", fresh=True, kept=True),
+    *_rows("max min median nanmedian kthvalue mode", **_WITH_PLACES, reduction="dims"),
+    *_rows("cummax cummin", **_WITH_PLACES, reduction="running"),
+    *_rows(_dims("max_pool*d_with_indices"), **_WITH_PLACES, reduction="windows"),
+    *_rows(_dims("adaptive_max_pool*d"), **_WITH_PLACES, reduction="windows"),
+    Row(name="sort", **_WITH_PLACES),
+    Row(name="topk", **_WITH_PLACES, takes_part=True),
+]
+_STATISTICS = [
+    Row(name="var", low=0, reduction="dims", fresh=True),
+    *_rows("std norm linalg_vector_norm", low=0, reduction="dims", fresh=True, kept=True),
+    *_rows("prod logsumexp", reduction="dims", fresh=True, kept=True),
+    *_rows("cumprod logcumsumexp", reduction="running", fresh=True, kept=True),
+    Row(name="var_mean", reduction="dims", fresh=True, results="values"),
+    Row(name="std_mean", reduction="dims", fresh=True, results="values", kept=True),
+]
+_LAYERS = [
+    *_rows("linear batch_norm layer_norm group_norm", fresh=True),
+    *_rows(_dims("conv*d conv_transpose*d"), fresh=True),
+]
+_SAYINGS = [
+    *_rows("eq ne lt le gt ge isnan isinf isfinite", says="masks", entrywise=True, fresh=True),
+    *_rows("logical_and logical_or logical_not", says="masks", entrywise=True, fresh=True),
+    *_rows("logical_xor isin isclose", says="masks", entrywise=True, fresh=True),
+    *_rows("any all equal", says="masks", fresh=True),
+    *_rows("argmax argmin argsort nonzero bincount histc", says="places", fresh=True),
+    *_rows("ones_like zeros_like full_like empty_like", says="shapes", fresh=True),
+    *_rows("new_ones new_zeros new_full new_empty", says="shapes", fresh=True),
+    *_rows("arange linspace full zeros ones empty eye scalar_tensor", says="shapes", fresh=True),
+    *_rows("sym_size sym_numel sym_stride size numel dim", says="sizes"),
+]
+ROWS: tuple[Row, ...] = (
+    *(*FUNCTIONS, *_OF_TWO, *_CONDITIONAL, *_NORMALIZED, *_ARRANGEMENTS, *_WRITINGS),
+    *(*_SUMS, *_CHOICES, *_STATISTICS, *_LAYERS, *_SAYINGS),
+)
+"""All of them."""
+ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div"])
+"""Affine in one operand where the other is constant; division in the first."""
+
+_NOTHING = Row(name="")
+
+
+def rows_by_name(rows: Iterable[Row]) -> dict[str, Row]:
+    """The table.
+
+    Raises:
+        ValueError: for a name that stands there twice, or that this version of torch lacks without
+            the row saying since when it is there.
+    """
+    table: dict[str, Row] = {}
+    for row in rows:
+        if row.name in table:
+            raise ValueError(f"two rows are named {row.name}")
+        if not (row.since or hasattr(aten, row.name)):
+            raise ValueError(f"torch {torch.__version__} has no operation '{row.name}'")
+        table[row.name] = row
+    return table
+
+
+_TABLE = rows_by_name(ROWS)
+
+
+def row_of(node: Any) -> Row:
+    """The row of the operation that a node calls; one that says nothing where there is none."""
+    return _TABLE.get(name_of(node), _NOTHING) if isinstance(node, fx.Node) else _NOTHING
+
+
+def names_where(holds: Callable[[Row], object]) -> frozenset[str]:
+    """The names of the operations of which something holds."""
+    return frozenset(row.name for row in ROWS if holds(row))
+
+
+@cache
+def shares_memory(packet: Packet) -> bool:
+    """Whether the result may share memory with an operand, as the schema says or the row.
+
+    Of operations that torch composes, some schemas do not say so.
+    """
+    schemas = [getattr(packet, overload)._schema for overload in overloads_of(packet)]
+    aliases = [result.alias_info for schema in schemas for result in schema.returns]
+    row = _TABLE.get(str(packet.__name__))
+    return any(each is not None and not each.is_write for each in aliases) or (
+        row is not None and row.says is None and not row.fresh
+    )
+
+
+@cache
+def in_place_form(name: str) -> Packet | None:
+    """The operation that overwrites its first operand with the result, if there is one."""
+    return getattr(aten, f"{name}_", None)

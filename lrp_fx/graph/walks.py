@@ -1,0 +1,52 @@
+"""Walks along a graph: what a value depends on, and what depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import fx
+
+
+def ancestors(*nodes: fx.Node) -> set[fx.Node]:
+    """All nodes on which some depend, these included."""
+    found, waiting = set(nodes), list(nodes)
+    while waiting:
+        more = set(waiting.pop().all_input_nodes) - found
+        found |= more
+        waiting.extend(more)
+    return found
+
+
+def in_order(graph: fx.Graph, nodes: Iterable[fx.Node]) -> list[fx.Node]:
+    """These nodes of a graph, in its order."""
+    members = set(nodes)
+    return [node for node in graph.nodes if node in members]
+
+
+def needed_by(graph: fx.Graph, wanted: Iterable[fx.Node]) -> list[fx.Node]:
+    """The nodes that some depend on, these included, in the graph's order."""
+    return in_order(graph, ancestors(*wanted))
+
+
+def split_by_dependence(
+    graph: fx.Graph, sources: Iterable[fx.Node]
+) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The nodes that depend on no source, and the others, the sources among them; in order."""
+    free: list[fx.Node] = []
+    bound = dict.fromkeys(sources)
+    for node in graph.nodes:
+        if node not in bound and bound.keys().isdisjoint(node.all_input_nodes):
+            free.append(node)
+        else:
+            bound[node] = None
+    return free, in_order(graph, bound)
+
+
+def descendants(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
+    """All nodes that depend on a source, the sources included."""
+    return set(split_by_dependence(graph, sources)[1])
+
+
+def depends_on_inputs(node: fx.Node) -> bool:
+    """Whether a value is computed from the model's inputs, not from parameters alone."""
+    return any(each.op == "placeholder" for each in ancestors(node))
