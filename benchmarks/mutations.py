@@ -65,9 +65,11 @@ class Target:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-ONE_MAP = "tests/test_rewrites.py"
-CANONICAL = ("tests/test_canonize.py", ONE_MAP)
-MEANINGS = ("tests/test_meanings.py", "tests/test_norms_and_products.py", ONE_MAP)
+MEANINGS = (
+    *("tests/test_meanings.py", "tests/test_norms_and_products.py", "tests/test_rewrites.py"),
+    *("tests/test_canonize.py", "tests/test_constant_products.py", "tests/test_capture.py"),
+    *("tests/test_pairs.py", "tests/test_encoder_layers.py", "tests/test_recurrent_twins.py"),
+)
 SEEN = ("tests/test_signature.py",)
 FOLLOWED = (
     *("tests/test_traces.py", *SEEN, "tests/test_model_state.py"),
@@ -84,13 +86,13 @@ SUITES: dict[str, tuple[Target, ...]] = {
     "canonize": (
         Target(
             "lrp_fx/canonize/attention.py",
-            (*CANONICAL, "tests/test_encoder_layers.py"),
+            MEANINGS,
             left_out={"'device' dropped": "it needs another device than the CPU"},
         ),
-        Target("lrp_fx/canonize/recurrent.py", (ONE_MAP, "tests/test_recurrent_twins.py")),
+        Target("lrp_fx/canonize/recurrent.py", MEANINGS),
         Target(
             "lrp_fx/canonize/affine.py",
-            CANONICAL,
+            MEANINGS,
             ("fold_affine", "scale_and_shift", "_units", "fits", "fits_units"),
             {
                 "weight is None": "then there are no parts either",
@@ -99,10 +101,10 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
         Target("lrp_fx/canonize/sums.py", MEANINGS),
         Target("lrp_fx/canonize/common_factor.py", MEANINGS),
-        Target("lrp_fx/canonize/products.py", (*CANONICAL, "tests/test_constant_products.py")),
+        Target("lrp_fx/canonize/products.py", MEANINGS),
         Target(
             "lrp_fx/canonize/vocabulary.py",
-            (*CANONICAL, "tests/test_capture.py"),
+            MEANINGS,
             (
                 *("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill"),
                 *("_convolution", "_convolution_padding", "_addmm", "_baddbmm", "_instance_norm"),
@@ -113,7 +115,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target(
             "lrp_fx/relevance/saturation.py",
             MEANINGS,
-            ("Range", "_SATURATING", "_range", "_clamped", "_power", "_of_two", "_beside"),
+            ("Range", "_saturates", "_range", "_clamped", "_power", "_of_two", "_beside"),
         ),
         Target("lrp_fx/relevance/product.py", MEANINGS),
         Target(
@@ -121,7 +123,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             MEANINGS,
             (
                 *("_is_one_plus", "_sigmoid_of_negative", "_shift", "_with_number", "_in_a_sum"),
-                *("_signed", "_ratio", "_masked", "logits_of", "without_shift", "_unpadded"),
+                *("signed", "_ratio", "_masked", "logits_of", "without_shift", "_unpadded"),
             ),
         ),
         Target("lrp_fx/probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
@@ -447,6 +449,12 @@ class Suite:
         self.functions, self.seconds = json.loads(self.found.read_text())
         self.caught: Counter[str] = Counter()
 
+    def at(self, root: Path) -> Suite:
+        """The same tests on another copy of the package."""
+        other = copy.copy(self)
+        other.root, other.found, other.caught = root, root / "found", Counter()
+        return other
+
     def catches(self, file: str, changed: int | None) -> str:
         """How a test fails on the package in ``root``: it fails, or never ends; empty for neither.
 
@@ -492,21 +500,62 @@ class Suite:
         return os.waitpid(child, 0)[1] == 0
 
 
-def missed_in(tests: Suite, target: Target, suite: str) -> tuple[list[str], int]:
-    """The mutants of a file that pass, and how many there are."""
-    file = tests.root / target.file
-    source = file.read_text()
-    missed, count = [], 0
+@dataclass(frozen=True)
+class Mutant:
+    """A file with one fault.
+
+    Args:
+        file: its path.
+        words: what was changed.
+        changed: the line of the function that is changed, None outside of one.
+        source: the changed file.
+    """
+
+    file: str
+    words: str
+    changed: int | None
+    source: str
+
+
+def mutants_of(root: Path, suite: str, target: Target) -> Iterator[Mutant]:
+    """The mutants of a target that a test can show."""
+    source = (root / target.file).read_text()
     for words, changed, mutant in mutants(source, FAULTS[suite], target.definitions):
-        if any(each in words for each in target.left_out):
-            continue
-        file.write_text(mutant)
-        how = tests.catches(target.file, changed)
-        print(how or "MISSED", target.file, words, flush=True)
-        missed += [] if how else [f"{target.file} {words}"]
-        count += 1
-    file.write_text(source)
-    return missed, count
+        if not any(each in words for each in target.left_out):
+            yield Mutant(target.file, words, changed, mutant)
+
+
+def missed_in(tests: Suite, many: Sequence[Mutant], jobs: int) -> list[str]:
+    """What tests miss; several processes try the mutants, each in a copy of its own."""
+    children: dict[int, Path] = {}
+    for job in range(jobs):
+        root = tests.root.parent / f"job{job}"
+        child = os.fork()
+        if child == 0:
+            shutil.copytree(tests.root, root, dirs_exist_ok=True)
+            missed = _missed_by_one(tests.at(root), many[job::jobs])
+            (root / "missed").write_text(json.dumps(missed))
+            os._exit(0)
+        children[child] = root
+    found: list[str] = []
+    for child, root in children.items():
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"a process that tried mutants ended with an error, in {root}")
+        found += json.loads((root / "missed").read_text())
+    return found
+
+
+def _missed_by_one(tests: Suite, many: Sequence[Mutant]) -> list[str]:
+    missed = []
+    for mutant in many:
+        file = tests.root / mutant.file
+        source = file.read_text()
+        file.write_text(mutant.source)
+        how = tests.catches(mutant.file, mutant.changed)
+        file.write_text(source)
+        print(how or "MISSED", mutant.file, mutant.words, flush=True)
+        missed += [] if how else [f"{mutant.file} {mutant.words}"]
+    return missed
 
 
 def main() -> int:
@@ -514,27 +563,28 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", help="one kind of fault, or one file: a part of its path"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="how many processes try mutants")
     options = parser.parse_args()
     missed: list[str] = []
     total = 0
+    wanted = [
+        (suite, target)
+        for suite, targets in SUITES.items()
+        for target in targets
+        if options.only in (suite, "") or options.only in target.file
+    ]
     with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
+        root = Path(directory) / "all"
         for name in ("lrp_fx", "tests"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", root)
-        wanted = [
-            (suite, target)
-            for suite, targets in SUITES.items()
-            for target in targets
-            if options.only in (suite, "") or options.only in target.file
-        ]
         for tests in dict.fromkeys(target.tests for _, target in wanted):
             served = [(suite, target) for suite, target in wanted if target.tests == tests]
+            many = [each for suite, target in served for each in mutants_of(root, suite, target)]
             noted = Suite(root, tests, list(dict.fromkeys(target.file for _, target in served)))
-            for suite, target in served:
-                more, count = missed_in(noted, target, suite)
-                missed, total = [*missed, *more], total + count
+            missed += missed_in(noted, many, options.jobs)
+            total += len(many)
     for each in missed:
         print("MISSED", each)
     print(f"{total - len(missed)} of {total} faults are caught")
