@@ -29,6 +29,24 @@ FUTURE = torch.ones(T, T, dtype=torch.bool).triu(1)
 PADDED = torch.arange(T) >= torch.tensor([[3], [4]])
 
 
+def test_shared_heads_are_written_out() -> None:
+    """Else the graph would not compute the model, and be read in another way."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.kv = nn.Linear(D, D), nn.Linear(D, D)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q = self.q(x).unflatten(-1, (4, -1)).transpose(1, 2)
+            k, v = self.kv(x).unflatten(-1, (2, 2, -1)).transpose(1, 3).unbind(2)
+            y = nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+            return y.flatten(1)
+
+    plan = LRPFx(Shared().double().eval()).plan(numbers(N, T, D))
+    assert plan.way == "symbolic"
+
+
 def additive(mask: Tensor) -> Tensor:
     """A boolean mask in floats."""
     return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(mask, -math.inf)

@@ -945,7 +945,9 @@ MAYBE_NEGATIVE: dict[str, twins.Function] = {
     "where else a number": lambda x: torch.where(MASK, x.relu(), -1.0),
     "masked_fill": lambda x: x.relu().masked_fill(MASK, -1.0),
     "pad with a value": lambda x: F.pad(x.relu(), (0, 1), value=-2.0)[:, :, 1:],
-    "add a negative number": lambda x: (x.relu() - 0.5).flip(-1),  # else it is part of the layer
+    "add a negative number": lambda x: torch.cat(  # else it is part of the layer
+        [x.relu()[:, :1] - 0.5, x.relu()[:, 1:] - 0.5], 1
+    ),
     "add with a negative factor": lambda x: torch.add(x.relu(), x.sigmoid(), alpha=-1),
     "times a negative number": lambda x: x.relu() * -1,
     "divided by a negative number": lambda x: x.relu() / -2,

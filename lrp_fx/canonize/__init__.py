@@ -16,7 +16,7 @@ from lrp_fx.canonize.common_norm import divide_before
 from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
-from lrp_fx.canonize.graphs import copied, name_after_modules, remove_unused
+from lrp_fx.canonize.graphs import copied, forget_shapes, name_after_modules, remove_unused
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
@@ -64,6 +64,7 @@ def canonize(
     plain_operands(graph, result.module)
     name_products(graph, result.module, explained)
     one_spelling(graph)
+    remove_unused(graph)
     collect_factors(graph)
     if fold_dense:
         divide_at_once(graph)
@@ -72,6 +73,7 @@ def canonize(
     remove_unused(graph)
     fold_batch_norm(graph, result.module, dense=fold_dense, kept=frozenset(asked(result)))
     cut_surplus(graph)
+    forget_shapes(result.module)
     remove_unused(graph)
     name_after_modules(graph)
     graph.lint()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.canonize.graphs import Constants, Shapes, call_like, replace_by
+from lrp_fx.canonize.graphs import Constants, call_like, replace_by, shapes_of
 from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
 from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
 
@@ -166,7 +166,7 @@ def _before_reshape(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
     """A constant before dimensions are split or joined: with one value for each entry of a group."""
-    shapes = Shapes(constants.module)
+    shapes = shapes_of(constants.module)
     inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
     if inner is None or outer is None:
         return None
@@ -177,11 +177,13 @@ def carried_behind(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
     """The scale or shift of what a view returns, for that of what it reads; None if unknown."""
-    shapes = Shapes(constants.module)
+    shapes = shapes_of(constants.module)
     inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
     value = constants(constant)
     if inner is None or outer is None or value is None or value.dim() > len(inner):
         return None
+    if name_of(view) in ARRANGED:
+        return _before_arrangement(graph, view, constant, constants)
     if name_of(view) in _REGROUPING:
         return _regrouped(graph, view, constant, constants, inner, outer)
     sizes = [*[1] * (len(inner) - value.dim()), *value.shape]
@@ -191,8 +193,10 @@ def carried_behind(
     return moved
 
 
+ARRANGED = ("flip", "roll", "slice", "index_select", *(f"upsample_nearest{n}d" for n in (1, 2, 3)))
+"""Operations that keep the dimensions, and along some of them move, repeat or leave out entries."""
 _REGROUPING = frozenset({"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
-BEHIND = _REGROUPING | {"transpose", "permute", "mT", "t", "numpy_T"}
+BEHIND = _REGROUPING | {*ARRANGED, "transpose", "permute", "mT", "t", "numpy_T"}
 """Views through which :func:`carried_behind` carries a constant."""
 
 
@@ -235,7 +239,30 @@ def _groups(inner: Sequence[int], outer: Sequence[int]) -> list[tuple[list[int],
     return [*groups, ones] if rest or others else groups
 
 
+def _before_arrangement(
+    graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
+) -> fx.Node | None:
+    """A constant before entries are moved along dimensions in which it has one value for all."""
+    shape = shapes_of(constants.module).shape_of(view.args[0])
+    value, dims = constants(constant), arranged_dims(view)
+    if shape is None or value is None or dims is None or value.dim() > len(shape):
+        return None
+    own = (*[1] * (len(shape) - value.dim()), *value.shape)
+    return constant if all(own[dim] == 1 for dim in dims) else None
+
+
+def arranged_dims(view: fx.Node) -> tuple[int, ...] | None:
+    """The dimensions along which an operation moves, repeats or leaves out entries; None if unknown."""
+    b, name = arguments(view), name_of(view)
+    if name.startswith("upsample_nearest"):
+        return tuple(range(-int(name[-2]), 0))
+    dims = b.get("dims", b.get("dim"))
+    listed = tuple(dims) if isinstance(dims, (list, tuple)) else (dims,)
+    return listed if listed and all(isinstance(dim, int) for dim in listed) else None
+
+
 _BEFORE = {
+    **dict.fromkeys(ARRANGED, _before_arrangement),
     **dict.fromkeys(("reshape", "flatten", "unflatten"), _before_reshape),
     "select": _before_removal,
     "squeeze": _before_removal,

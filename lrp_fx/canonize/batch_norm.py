@@ -6,6 +6,8 @@ folded weights are nodes of the graph computed from the parameters, so they foll
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import fx
 
 from lrp_fx.canonize.affine import (
@@ -18,7 +20,7 @@ from lrp_fx.canonize.affine import (
     fold_into_previous,
 )
 from lrp_fx.canonize.forward import TAKING, fold_forward, what_stays
-from lrp_fx.canonize.graphs import Constants, Shapes, call_like
+from lrp_fx.canonize.graphs import Constants, call_like, is_call, replace_by, shapes_of
 from lrp_fx.canonize.padding import fold_padding
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
@@ -49,6 +51,7 @@ def fold_batch_norm(
     Raises:
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
     """
+    norm_each_part(graph, module, kept)
     constants, stays = Constants(module), what_stays(graph)
     for node in list(graph.nodes):
         fold_padding(node, kept)
@@ -58,6 +61,50 @@ def fold_batch_norm(
             _fold_backward(graph, constants, node, dense=dense, kept=kept)
         else:  # a norm of weights (weight standardization) is a constant like any other
             fold_affine(graph, constants, node, batched=dense, kept=kept)
+
+
+def norm_each_part(graph: fx.Graph, module: fx.GraphModule, kept: frozenset[fx.Node]) -> None:
+    """Write the batch norm of joined values as the norms of each, where all can be folded, in place."""
+    shapes = shapes_of(module)
+    for norm in list(graph.nodes):
+        joined: Any = arguments(norm)["input"] if name_of(norm) == "batch_norm" else None
+        if not is_call(joined, "cat") or len(joined.users) != 1 or arguments(norm)["training"]:
+            continue
+        if norm in kept or joined in kept:
+            continue
+        parts = arguments(joined)["tensors"]
+        if not all(map(_may_fold, parts)):
+            continue
+        whole, sizes = shapes.shape_of(joined), [shapes.shape_of(part) for part in parts]
+        if whole is None or None in sizes:
+            continue
+        by_channels = arguments(joined)["dim"] % len(whole) == 1
+        first, normed = 0, []
+        for part, size in zip(parts, sizes, strict=True):
+            channels = (first, first + size[1]) if by_channels and size is not None else None
+            normed.append(_norm_of(graph, norm, part, channels))
+            first += size[1] if size is not None else 0
+        with graph.inserting_before(norm):
+            replace_by(norm, call_like(graph, joined, aten.cat, normed, arguments(joined)["dim"]))
+        graph.erase_node(joined)
+
+
+def _may_fold(value: fx.Node) -> bool:
+    before, views = before_views(value)
+    return name_of(before) in LINEAR and all(len(each.users) == 1 for each in (before, *views))
+
+
+def _norm_of(
+    graph: fx.Graph, norm: fx.Node, part: fx.Node, channels: tuple[int, int] | None
+) -> fx.Node:
+    """The same norm of one part; of these channels where it has its own."""
+    b = arguments(norm)
+    b["input"] = part
+    with graph.inserting_before(norm):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            if channels is not None and b[name] is not None:
+                b[name] = call_like(graph, norm, aten.slice, b[name], 0, *channels)
+        return call_like(graph, norm, aten.batch_norm, *b.values())
 
 
 def _fold_backward(
@@ -99,7 +146,7 @@ def _behind_views(
     dense: bool,
 ) -> tuple[Factor, Factor] | None:
     """The scale and shift of a linear operation, for those of a norm behind views of its values."""
-    values = Shapes(constants.module).shape_of(views[-1])
+    values = shapes_of(constants.module).shape_of(views[-1])
     weight = constants(arguments(linear)["weight"])
     if values is None or weight is None:
         return None

@@ -19,10 +19,10 @@ from torch import fx
 
 from lrp_fx.analysis import dynamic_values
 from lrp_fx.canonize.graphs import call_like, is_call, replace_by
-from lrp_fx.canonize.spellings import complement_of
+from lrp_fx.canonize.spellings import complement_of, is_opposite, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph.calls import arguments, aten, name_of
-from lrp_fx.literals import equal_calls, literal
+from lrp_fx.literals import affine, equal_calls, literal
 from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
 
 _MOST_FACTORS = 12
@@ -81,7 +81,8 @@ class _Collector:
         if not any(len(product.factors) > 1 for product in products):
             return
         with self.graph.inserting_before(root):
-            collected = self._before_brackets(root, _merged(self._blended(root, products)))
+            blended = self._closed(root, self._blended(root, products))
+            collected = self._before_brackets(root, _merged(blended))
             if collected == products:
                 return
             terms = tuple(Term(each.scale, self._written(root, each)) for each in collected)
@@ -94,6 +95,11 @@ class _Collector:
         while waiting:
             factor = waiting.pop()
             node = factor.value
+            form = affine(node)
+            if form is not None and form.shift == 0 and form.scale != 0:
+                scale = scale / form.scale if factor.is_divisor else scale * form.scale
+                waiting.append(_Factor(form.operand, factor.is_divisor))
+                continue
             power = _power(node)
             if power is not None:
                 base, exponent = power
@@ -126,7 +132,7 @@ class _Collector:
                 continue
             inside = sum_of(others[0].value)
             for own in rest:
-                met = [t for t in inside.terms if own.factors == (self._factor(t.value),)]
+                met = [met for t in inside.terms if (met := self._as_in(own, t)) is not None]
                 if len(inside.terms) < 2 or len(met) != 1 or inside.number != 0:
                     continue
                 scale = product.scale * met[0].scale
@@ -136,13 +142,49 @@ class _Collector:
                 closing = complement_of(self.graph, root, gate) if own.scale == 1 else None
                 if closing is None:
                     closing = write_sum(self.graph, root, Sum((Term(scale, gate),), own.scale))
-                left = tuple(term for term in inside.terms if term not in met)
+                left = tuple(t for t in inside.terms if self._as_in(own, t) is None)
+                sign = -1.0 if all(term.scale < 0 for term in left) else 1.0
+                left = tuple(replace(term, scale=sign * term.scale) for term in left)
                 kept = write_sum(self.graph, root, Sum(left, 0.0))
                 self.dynamic.add(closing)
                 if any(term.value in self.dynamic for term in left):
                     self.dynamic.add(kept)
                 rest[rest.index(own)] = _Product(1.0, (*own.factors, _Factor(closing)))
-                rest[rest.index(product)] = _Product(product.scale, (*gates, _Factor(kept)))
+                scale = sign * product.scale
+                other = signed(root, self.graph, scale, kept)
+                kept, scale = (kept, scale) if other is None else (other, 1.0)
+                rest[rest.index(product)] = _Product(scale, (*gates, _Factor(kept)))
+                break
+        return rest
+
+    def _as_in(self, own: _Product, term: Term) -> Term | None:
+        """A term of the one factor of a product, or of its negative; None for any other."""
+        if len(own.factors) != 1 or own.factors[0].is_divisor:
+            return None
+        if self._factor(term.value) == own.factors[0]:
+            return term
+        is_negative = is_opposite(term.value, own.factors[0].value)
+        return replace(term, scale=-term.scale) if is_negative else None
+
+    def _closed(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
+        """``k - k z`` as ``k (1 - z)`` of a gate ``z`` and a constant ``k``."""
+        rest = list(products)
+        for product in products:
+            gates = tuple(f for f in product.factors if self.is_gate(f.value))
+            constants = Counter(f for f in product.factors if f not in gates)
+            if not gates or any(f.value in self.dynamic for f in constants):
+                continue
+            for own in rest:
+                if Counter(own.factors) != constants or own.scale + product.scale != 0:
+                    continue
+                gate = self._written(root, _Product(1.0, gates))
+                closing = complement_of(self.graph, root, gate)
+                if closing is None:
+                    closing = write_sum(self.graph, root, Sum((Term(-1.0, gate),), 1.0))
+                self.dynamic.add(closing)
+                closed = _Product(own.scale, (*own.factors, _Factor(closing)))
+                rest[rest.index(product)] = closed
+                rest.remove(own)
                 break
         return rest
 

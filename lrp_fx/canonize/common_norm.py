@@ -13,7 +13,7 @@ from torch import fx
 
 from lrp_fx.analysis import dynamic_values
 from lrp_fx.canonize.affine import CONVOLUTIONS
-from lrp_fx.canonize.graphs import Shapes, replace_by
+from lrp_fx.canonize.graphs import Shapes, replace_by, shapes_of
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT
 from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
@@ -29,7 +29,7 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
     if not (names & REDUCTIONS and names & _MAPS and names & {"mul", "div"}):
         return
     dynamic = dynamic_values(graph, (n for n in graph.nodes if n.op == "placeholder"))
-    cones, shapes = Cones(graph, dynamic.__contains__), Shapes(module)
+    cones, shapes = Cones(graph, dynamic.__contains__), shapes_of(module)
     for node in list(graph.nodes):
         if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
             continue

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.analysis import dynamic_values
-from lrp_fx.canonize.graphs import Shapes, call_like, is_call, replace_by
+from lrp_fx.canonize.graphs import Shapes, call_like, is_call, replace_by, shapes_of
 from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
 from lrp_fx.graph.operations import ARITHMETIC, row_of
 from lrp_fx.literals import literal, without_point
 
 _MOST = 1 << 16
 """Entries that are compared; a larger constant is a table or a mask."""
+
+
+TRUTHS = "truths"
+"""Of a constant that the model's code makes, whether it holds zeros and ones alone: a mask."""
 
 
 def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str, Tensor]) -> None:
@@ -25,15 +29,17 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
         module: holds its parameters.
         constants: those that are not the model's.
     """
+    made = [n for n in graph.nodes if n.op == "get_attr" and str(n.target) in constants]
+    for node in made:
+        node.meta[TRUTHS] = _is_truths(constants[str(node.target)])
     found = [
         (node, number)
-        for node in graph.nodes
-        if node.op == "get_attr" and str(node.target) in constants
+        for node in made
         if (number := _number(constants[str(node.target)])) is not None
     ]
     if not found:
         return
-    shapes = Shapes(module)
+    shapes = shapes_of(module)
     for node, number in found:
         value = constants[str(node.target)]
         if value.dim() and not all(_takes_number(reader, node, shapes) for reader in node.users):
@@ -42,6 +48,15 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
             full = call_like(graph, node, aten.full, list(value.shape), number)
             full.kwargs = {"dtype": value.dtype, "device": value.device}
         replace_by(node, full)
+
+
+def _is_truths(value: Tensor) -> bool:
+    """Whether all entries of a tensor are zero or one."""
+    if type(value) is not Tensor or value.layout != torch.strided or value.is_complex():
+        return False
+    if not 0 < value.numel() <= _MOST or value.device.type == "meta":
+        return False
+    return bool(((value == 0) | (value == 1)).all())
 
 
 def _number(value: Tensor) -> float | None:
@@ -76,7 +91,7 @@ def plain_operands(graph: fx.Graph, module: fx.GraphModule) -> None:
         module: holds its parameters.
     """
     inputs = (node for node in graph.nodes if node.op == "placeholder")
-    dynamic, shapes = dynamic_values(graph, inputs), Shapes(module)
+    dynamic, shapes = dynamic_values(graph, inputs), shapes_of(module)
     for node in list(graph.nodes):
         if packet_of(node.target) is None or name_of(node) not in ARITHMETIC:
             continue

@@ -33,8 +33,14 @@ def _vecdot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The matrix product of a single row and a single column."""
+    """The matrix product of a single row and a single column, or with a diagonal matrix."""
     first, second = list(arguments(node).values())[:2]
+    if is_call(first, "diag_embed") and _is_plain_diagonal(first):
+        column = call_like(graph, node, aten.unsqueeze, first.args[0], -1)
+        return call_like(graph, node, aten.mul, column, second)
+    if is_call(second, "diag_embed") and _is_plain_diagonal(second):
+        row = call_like(graph, node, aten.unsqueeze, second.args[0], -2)
+        return call_like(graph, node, aten.mul, first, row)
     ranked = name_of(node) == "bmm" or all(
         is_call(_untransposed(each), "unsqueeze") for each in (first, second)
     )
@@ -49,6 +55,12 @@ def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return dot
     row = call_like(graph, node, aten.transpose, second, -2, -1)
     return _sum_of_product(node, graph, first, row, -1, keepdim=True)
+
+
+def _is_plain_diagonal(matrix: fx.Node) -> bool:
+    """Whether entries stand on the main diagonal of the last two dimensions."""
+    b = arguments(matrix)
+    return (b["offset"], b["dim1"], b["dim2"]) == (0, -2, -1)
 
 
 def _untransposed(value: Any) -> Any:

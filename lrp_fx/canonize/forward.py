@@ -24,7 +24,7 @@ from lrp_fx.canonize.affine import (
     scale_and_shift,
     set_parameters,
 )
-from lrp_fx.canonize.graphs import Constants, Shapes, call_like
+from lrp_fx.canonize.graphs import Constants, call_like, shapes_of
 from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of
 from lrp_fx.graph.walks import depends_on_inputs
 from lrp_fx.relevance.adjoints import ROUTING
@@ -132,7 +132,7 @@ def _behind(
     graph: fx.Graph, constants: Constants, step: fx.Node, parts: Parts | None, views: list[fx.Node]
 ) -> Parts | None:
     """The scale and shift of a step as they look behind views of its value."""
-    values = Shapes(constants.module).shape_of(step)
+    values = shapes_of(constants.module).shape_of(step)
     found: list[Factor] = []
     for part in parts or ():
         carried: Factor | None = part

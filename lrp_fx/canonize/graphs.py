@@ -108,6 +108,20 @@ class Shapes(Constants):
         return self._called(node, args, {**kwargs, "device": "meta"})
 
 
+_SHAPES = "shapes"
+
+
+def shapes_of(module: fx.GraphModule | None) -> Shapes:
+    """The shapes of the values of a module's graph; each is computed once while it is edited."""
+    assert module is not None
+    return module.meta.setdefault(_SHAPES, Shapes(module))  # type: ignore[no-any-return]
+
+
+def forget_shapes(module: fx.GraphModule) -> None:
+    """Let nothing hold the graph's nodes any longer."""
+    module.meta.pop(_SHAPES, None)
+
+
 def is_call(value: Any, *names: str) -> bool:
     """Whether a value is a call of one of these operations."""
     return isinstance(value, fx.Node) and name_of(value) in names

@@ -16,11 +16,12 @@ from torch import fx
 
 from lrp_fx.analysis import dynamic_values
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
-from lrp_fx.canonize.graphs import Shapes, replace_by, shape_of
+from lrp_fx.canonize.graphs import replace_by, shape_of, shapes_of
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
 from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
+from lrp_fx.literals import literal
 
 
 def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None = None) -> None:
@@ -86,7 +87,7 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if is_exponential(b["self"], None):  # what a softmax is divided by
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
-    values, constant = Shapes(pen.module)(data), Shapes(pen.module)(weight)
+    values, constant = shapes_of(pen.module)(data), shapes_of(pen.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
     if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
         return None
@@ -125,6 +126,11 @@ def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
         first, second = (v if pen.moves(v) else _of_each(v, pen.module) for v in (first, second))
     if pen.moves(second):
         return pen(PRODUCT, second, first, None, ON_THE_LEFT)
+    number = literal(second)
+    if number is not None and name_of(node) != "bmm":
+        made = shapes_of(pen.module).shape_of(second)
+        if made is not None and len(made) == 2 and made[1] == 1:  # a sum, written as a product
+            return pen(aten.mul, pen(aten.sum, first, [-1], True), number)
     shape = shape_of(second, pen.module)
     if shape is not None and len(shape) == 2:
         return pen(aten.linear, first, pen(aten.t, second))

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from lrp_fx.canonize.constants import TRUTHS
 from lrp_fx.canonize.graphs import (
-    Shapes,
     before_spreading,
     call_like,
     is_call,
+    shapes_of,
 )
 from lrp_fx.graph.calls import Packet, arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.graph.walks import depends_on_inputs
@@ -31,6 +32,10 @@ _DEPTH = 3
 def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
     """``exp(z) / sum(exp(z))`` as ``softmax(z)``, also of masked exponentials."""
     total = without_safety(under)
+    more = affine(before_spreading(under))
+    number = 0.0
+    if dim_of_sum(total) is None and more is not None and more.scale == 1 and more.shift > 0:
+        total, number = more.operand, more.shift
     dim = dim_of_sum(total)
     if dim is None or not is_exponential(over, dim):
         return None
@@ -39,8 +44,28 @@ def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.N
         summed = summed.args[0]
     if not is_same(summed, over):
         return None
+    if number:
+        return _with_one_more(node, graph, over, dim, number)
     logits = logits_of(graph, node, over, dim)
     return call_like(graph, node, softmax_of(over, is_safe=total is not under), logits, dim)
+
+
+def _with_one_more(
+    node: fx.Node, graph: fx.Graph, value: fx.Node, dim: int, number: float
+) -> fx.Node | None:
+    """``exp(z) / (n + sum(exp(z)))`` as a softmax over ``z`` and ``log n``, without the last entry."""
+    shape = shapes_of(graph.owning_module).shape_of(value)
+    if shape is None or dim % len(shape) != len(shape) - 1 or not is_call(value, "exp"):
+        return None
+    more = call_like(graph, node, aten.pad, value.args[0], [0, 1], "constant", math.log(number))
+    weights = call_like(graph, node, aten.softmax, more, -1)
+    return call_like(graph, node, aten.slice, weights, -1, 0, -1, 1)
+
+
+def is_sum_of_exponentials(divisor: Any) -> bool:
+    """Whether a divisor is a sum that a softmax is divided by."""
+    total = without_safety(divisor)
+    return dim_of_sum(total) is not None and is_exponential(arguments(total)["self"], None)
 
 
 def softmax_of(value: fx.Node, *, is_safe: bool) -> Packet:
@@ -111,10 +136,18 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
 
 def _is_mask(value: fx.Node) -> bool:
     """Whether a value is true or false at each place, in whatever type."""
-    while is_call(value, *_CASTS, "expand", "expand_as", "unsqueeze", "squeeze", "reshape"):
+    shapes = shapes_of(value.graph.owning_module)
+    while True:
+        known = shapes(value)
+        if known is not None and known.dtype == torch.bool:
+            return True
+        if is_call(value, "tril", "triu"):
+            return literal(value.args[0]) == 1
+        if value.meta.get(TRUTHS):
+            return True
+        if not is_call(value, *_CASTS, "expand", "expand_as", "unsqueeze", "squeeze", "reshape"):
+            return False
         value = value.args[0]  # type: ignore[assignment]
-    known = Shapes(value.graph.owning_module)(value)  # type: ignore[arg-type]
-    return known is not None and known.dtype == torch.bool
 
 
 @dataclass(frozen=True)
@@ -202,8 +235,16 @@ def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
 
 
 def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``exp`` of a log-softmax or of a log-sigmoid."""
+    """``exp`` of a log-softmax or of a log-sigmoid; of ``logsumexp(z)`` the sum of ``exp(z)``."""
     source: Any = node.args[0]
+    form = affine(source)
+    is_negative = form is not None and (form.scale, form.shift) == (-1, 0)
+    logarithm = form.operand if form is not None and is_negative else source
+    if is_call(logarithm, "logsumexp"):
+        b = arguments(logarithm)
+        exponentials = call_like(graph, node, aten.exp, b["self"])
+        total = call_like(graph, node, aten.sum, exponentials, b["dim"], b["keepdim"])
+        return call_like(graph, node, aten.reciprocal, total) if is_negative else total
     if is_call(source, "log_sigmoid"):
         return call_like(graph, node, aten.sigmoid, source.args[0])
     if is_call(source, "log_softmax", "_log_softmax"):

@@ -6,6 +6,7 @@ rule of what it is, and not of what it is spelled with.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -21,16 +22,18 @@ from lrp_fx.canonize.graphs import (
     call_like,
     is_call,
     replace_by,
+    shapes_of,
 )
 from lrp_fx.canonize.softmaxes import (
     exponential_of,
+    is_sum_of_exponentials,
     log_softmax_of,
     plain_softmax,
     softmax_ratio,
 )
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.graph.operations import names_where
+from lrp_fx.graph.operations import names_where, row_of
 from lrp_fx.literals import affine, is_same, literal
 from lrp_fx.relevance.saturation import is_softsign
 
@@ -61,13 +64,54 @@ def _slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     if b["start"] in (0, None) and b["end"] in (None, sys.maxsize):
         return b["self"]  # type: ignore[no-any-return]
-    return _unpadded(node, graph) if is_call(b["self"], "pad") else None
+    if is_call(b["self"], "pad"):
+        return _unpadded(node, graph)
+    return _columns(node, graph) if is_call(b["self"], *_MATRIX_PRODUCTS) else None
+
+
+_MATRIX_PRODUCTS = ("matmul", "mm", "bmm")
+
+
+def _columns(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """Some columns of a product whose second factor was padded by columns: the product with these.
+
+    So are the numerator and the divisor of an attention computed at once, ``a @ [v, 1]``.
+    """
+    product: Any = node.args[0]
+    first, second, *_ = arguments(product).values()
+    shapes = shapes_of(graph.owning_module)
+    whole, columns = shapes.shape_of(product), shapes.shape_of(second)
+    if whole is None or columns is None or arguments(node)["dim"] % len(whole) != len(whole) - 1:
+        return None
+    part = call_again(graph, node, product, second)
+    part.args = (second, -1, *part.args[2:])
+    found = _columns(part, graph) if is_call(second, *_MATRIX_PRODUCTS) else None
+    if is_call(second, "pad"):
+        found = _unpadded(part, graph)
+        number = _added(part, shapes) if found is None else None
+        if number is not None:
+            total = call_like(graph, node, aten.sum, first, [-1], True)
+            graph.erase_node(part)
+            return _scaled(graph, node, total, number)
+    graph.erase_node(part)
+    return None if found is None else call_again(graph, product, second, found)
+
+
+def _added(part: fx.Node, shapes: Shapes) -> float | None:
+    """The number with which the one last column that a slice takes was padded."""
+    b, pad = arguments(part), arguments(part.args[0])  # type: ignore[arg-type]
+    before, after = shapes.shape_of(pad["self"]), shapes.shape_of(b["self"])
+    if before is None or after is None or list(pad["pad"]) != [0, 1] or pad["mode"] != "constant":
+        return None
+    start, end, _ = slice(b["start"], b["end"]).indices(after[-1])
+    is_last = (start, end) == (before[-1], after[-1])
+    return float(pad["value"] or 0) if is_last else None
 
 
 def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """The value that was padded, where a slice leaves what it was along its dimension."""
     b, pad = arguments(node), arguments(node.args[0])  # type: ignore[arg-type]
-    shapes = Shapes(graph.owning_module)  # type: ignore[arg-type]
+    shapes = shapes_of(graph.owning_module)
     before, after = shapes(pad["self"]), shapes(b["self"])
     if before is None or after is None:
         return None
@@ -86,9 +130,13 @@ def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _select(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The one entry of a dimension that was just added: the value before."""
+    """The one entry of a dimension: that without it, or the value before it was added."""
     bound = arguments(node)
     value, dim = bound["self"], bound["dim"]
+    if dim != 0:
+        shape = shapes_of(graph.owning_module).shape_of(value)
+        if shape is not None and shape[dim] == 1 and dim % len(shape) != 0:
+            return call_like(graph, node, aten.squeeze, value, dim)
     outer: list[int] = []
     while is_call(value, "unsqueeze"):
         inner: fx.Node = arguments(value)["self"]
@@ -136,7 +184,7 @@ def _puts_back(node: fx.Node, before: Any, dim: int, graph: fx.Graph) -> bool:
     added = arguments(node).get("dim")
     if added is not None and (added < 0) == (dim < 0):
         return bool(added == dim)
-    shapes = Shapes(graph.owning_module)  # type: ignore[arg-type]
+    shapes = shapes_of(graph.owning_module)
     whole, shape = shapes.shape_of(before), shapes.shape_of(node)
     if whole is None or shape is None:
         return False
@@ -175,19 +223,28 @@ def _shift(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     ``(1 ± tanh(z)) / 2`` is ``sigmoid(±2 z)``. Numbers that bring the value at rest to zero make a
     function of what they surround: ``2 sigmoid(2 z) - 1`` is ``tanh(z)``, and takes no relevance.
     """
-    if name_of(node) == "sub":
-        b = arguments(node)
-        log_softmax = (
-            log_softmax_of(node, graph, b["self"], b["other"]) if b["alpha"] == 1 else None
-        )
-        if log_softmax is not None:
-            return log_softmax
+    if name_of(node) == "sub" and arguments(node)["alpha"] == 1:
+        first, second, *_ = arguments(node).values()
+        logarithm = log_softmax_of(node, graph, first, second)
+        logarithm = logarithm or _log_sigmoid(node, graph, first, second)
+        if logarithm is not None:
+            return logarithm
     scale, shift, inner = _unwound(node)
     if shift == 0:
-        found = _signed(node, graph, scale, inner)
+        found = signed(node, graph, scale, inner)
     else:
         found = _with_number(node, graph, scale, shift, inner)
     return found or _in_a_sum(node, graph)
+
+
+def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.Node | None:
+    """``z - softplus(z)`` as ``log_sigmoid(z)``, and ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``."""
+    if is_call(second, "softplus") and literal(arguments(second)["beta"]) == 1:
+        if is_same(second.args[0], first):
+            return call_like(graph, node, aten.log_sigmoid, first)
+    elif is_call(first, "log_sigmoid") and is_same(first.args[0], second):
+        return call_like(graph, node, aten.log_sigmoid, _scaled(graph, node, second, -1.0))
+    return None
 
 
 def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -201,7 +258,7 @@ def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         needed = [whole.number if place == one else 0.0 for place in range(len(needed))]
     terms, number = list(whole.terms), whole.number
     for place, (term, own) in enumerate(zip(whole.terms, needed, strict=True)):
-        found = _signed(node, graph, term.scale, term.value)
+        found = signed(node, graph, term.scale, term.value)
         if found is None and own != 0 and whole.number != 0:
             found = _with_number(node, graph, term.scale, own, term.value)
             number -= 0.0 if found is None else own
@@ -273,11 +330,28 @@ def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
     return call_again(graph, gate, gate.args[0], _scaled(graph, node, gate.args[0], -1.0))
 
 
-def _signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node | None:
+def is_opposite(first: fx.Node, second: fx.Node) -> bool:
+    """Whether two values are ``f(-z)`` and ``f(z)`` of an odd function."""
+    if name_of(first) != name_of(second) or name_of(first) not in _SYMMETRIC:
+        return False
+    if not is_same(first.args[1:], second.args[1:]):
+        return False
+    scales = [_unwound(each.args[0]) for each in (first, second)]
+    (one, shift, z), (other, offset, w) = scales
+    return _are(one, -other) and (shift, offset) == (0, 0) and is_same(z, w)
+
+
+def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node | None:
     """``-f(z)`` as ``f(-z)`` of an odd function, and ``-softplus(-z)`` as ``log_sigmoid(z)``.
 
-    The sign belongs to the argument, where it may meet another, or the weights of a layer.
+    The sign belongs to the argument, where it may meet another, or the weights of a layer; also
+    where views of the function's value lie between.
     """
+    if scale < 0 and row_of(inner).arranges and not row_of(inner).results:
+        below = signed(node, graph, -1.0, inner.args[0]) if len(inner.users) == 1 else None
+        if below is None or len(inner.all_input_nodes) != 1:
+            return None
+        return _scaled(graph, node, call_again(graph, inner, inner.args[0], below), -scale)
     if scale >= 0 or not is_call(inner, "softplus", "div", *_SYMMETRIC):
         return None
     b = arguments(inner)
@@ -383,15 +457,27 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     z = _is_one_plus(before_spreading(under))
     scale, shift, inner = _unwound(over)
     if z is not None and shift == 0 and is_call(inner, "expm1") and is_same(inner.args[0], z):
-        tanh = call_like(graph, node, aten.tanh, _scaled(graph, node, z, 0.5))
-        return _scaled(graph, node, tanh, scale)
+        tanh = call_like(graph, node, aten.tanh, _scaled(graph, node, z, math.copysign(0.5, scale)))
+        return _scaled(graph, node, tanh, abs(scale))
+    if z is not None and is_call(over, "exp") and is_same(z, over.args[0]):
+        return call_like(graph, node, aten.sigmoid, z)
+    if is_call(over, "mul") and (z is not None or is_sum_of_exponentials(under)):
+        for factor, rest in itertools.permutations((over.args[0], over.args[1])):
+            ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
+            if ratio is not None:
+                return call_like(graph, node, aten.mul, ratio, rest)
     if z is not None:
-        if is_call(over, "exp") and is_same(z, over.args[0]):
-            return call_like(graph, node, aten.sigmoid, z)
         number = literal(over)
         gate = _sigmoid_of_negative(graph, node, z)
         return call_like(graph, node, aten.mul, gate, over if number is None else number)
     return softmax_ratio(node, graph, over, under)
+
+
+def _is_exponential_product(value: Any) -> bool:
+    """Whether a value is an exponential, or a product of one that nobody else reads."""
+    if is_call(value, "mul") and len(value.users) == 1:
+        return any(map(_is_exponential_product, value.args[:2]))
+    return is_call(value, "exp")
 
 
 def _multiplication(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -423,7 +509,81 @@ def _division(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return _quotient(node, graph) or _shift(node, graph)
 
 
+def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``nan_to_num`` of a bounded function; of a softmax it is about rows that are masked as a whole."""
+    b = arguments(node)
+    source, row = b["self"], row_of(b["self"])
+    if b["nan"] not in (None, 0) or not math.isfinite(row.high - row.low):
+        return None
+    if row.normalizes:
+        return call_like(graph, node, aten._safe_softmax, *source.args[:2])
+    return source  # type: ignore[no-any-return]
+
+
+def _root(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The root of a product of two sums of squares, as the product of their roots."""
+    product: Any = node.args[0]
+    if not is_call(product, "mul") or len(product.users) != 1:
+        return None
+    factors = arguments(product)["self"], arguments(product)["other"]
+    if not all(map(_is_sum_of_squares, factors)):
+        return None
+    roots = [call_again(graph, node, product, factor) for factor in factors]
+    return call_like(graph, node, aten.mul, *roots)
+
+
+def _is_sum_of_squares(value: Any) -> bool:
+    while row_of(value).arranges or is_call(value, "sum", "mean", "clamp_min"):
+        value = value.args[0]
+    return is_call(value, "square") or (is_call(value, "mul") and value.args[0] is value.args[1])
+
+
+def _least(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``amin(-x)`` as ``-amax(x)``, and the other way round."""
+    scale, shift, inner = _unwound(node.args[0])
+    if shift != 0 or scale >= 0:
+        return None
+    packet = aten.amax if name_of(node) == "amin" else aten.amin
+    return _scaled(graph, node, call_like(graph, node, packet, inner, *node.args[1:]), scale)
+
+
+def _joined(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """All pieces of a value joined as they were: the value."""
+    b = arguments(node)
+    pieces: list[Any] = b["tensors"]
+    wholes = {each.args[0] if is_call(each, "getitem") else None for each in pieces}
+    if len(wholes) != 1 or [each.args[1] for each in pieces if each.args[1:]] != [
+        *range(len(pieces))
+    ]:
+        return None
+    split: Any = wholes.pop()
+    if row_of(split).results != "pieces" or is_call(split, "unbind"):
+        return None
+    shapes = shapes_of(graph.owning_module)
+    source: Any = split.args[0]
+    whole, own = shapes.shape_of(node), shapes.shape_of(source)
+    if whole is None or whole != own:
+        return None
+    same = arguments(split)["dim"] % len(whole) == b["dim"] % len(whole)
+    return source if same else None
+
+
+def _unbind(node: fx.Node, graph: fx.Graph) -> None:
+    """The one entry of a dimension, among the pieces along it: the value without the dimension."""
+    b = arguments(node)
+    shape = shapes_of(graph.owning_module).shape_of(b["self"])
+    if shape is not None and shape[b["dim"]] == 1 and b["dim"] % len(shape) != 0:
+        entry = call_like(graph, node, aten.squeeze, b["self"], b["dim"])
+        for user in [user for user in node.users if is_call(user, "getitem")]:
+            replace_by(user, entry)
+
+
 _SPELLINGS: dict[str, Rewriting] = {
+    "unbind": _unbind,
+    "cat": _joined,
+    "nan_to_num": _finite,
+    **dict.fromkeys(["sqrt", "rsqrt"], _root),
+    **dict.fromkeys(["amin", "amax"], _least),
     "slice": _slice,
     "select": _select,
     **dict.fromkeys(["unsqueeze", "reshape"], _kept),

@@ -12,7 +12,14 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.attention import take_apart
-from lrp_fx.canonize.graphs import Shapes, call_like, call_like_getitem, replace_by, shape_of
+from lrp_fx.canonize.graphs import (
+    call_like,
+    call_like_getitem,
+    is_call,
+    replace_by,
+    shape_of,
+    shapes_of,
+)
 from lrp_fx.canonize.recurrent import one_step
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
@@ -173,7 +180,7 @@ def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], N
 
 
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``c ** x`` as ``exp(x · log c)``: the relevance of a power goes to its base.
+    """``c ** x`` as ``exp(x · log c)``, also of ``c = exp(z)``: else relevance would go to the base.
 
     Of whole numbers that would be another value, rounded.
     """
@@ -181,11 +188,19 @@ def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     if isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
         scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
         replace_by(node, call_like(graph, node, aten.exp, scaled))
+    elif is_call(base, "exp"):
+        scaled = call_like(graph, node, aten.mul, base.args[0], exponent)
+        replace_by(node, call_like(graph, node, aten.exp, scaled))
+
+
+def _exp2(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    scaled = call_like(graph, node, aten.mul, node.args[0], math.log(2))
+    replace_by(node, call_like(graph, node, aten.exp, scaled))
 
 
 def _is_whole(value: fx.Node, module: fx.GraphModule) -> bool:
     """Whether a value is known to hold whole numbers."""
-    known = Shapes(module)(value)
+    known = shapes_of(module)(value)
     return known is not None and not (known.is_floating_point() or known.is_complex())
 
 
@@ -420,6 +435,57 @@ def _type_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     replace_by(node, call_like(graph, node, aten.to, value, dtype))
 
 
+def _view_as_complex(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Made of its parts: the view needs a layout that a graph without copies may not have."""
+    parts = [call_like(graph, node, aten.select, node.args[0], -1, place) for place in (0, 1)]
+    replace_by(node, call_like(graph, node, aten.complex, *parts))
+
+
+def _narrow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """A part of known length as a slice."""
+    b = arguments(node)
+    start, length = b["start"], b["length"]
+    if isinstance(start, int) and isinstance(length, int) and start >= 0:
+        part = (b["self"], b["dim"], start, start + length, 1)
+        replace_by(node, call_like(graph, node, aten.slice, *part))
+
+
+def _linalg_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """The norm of vectors, where it is no norm of matrices."""
+    b = arguments(node)
+    order = 2 if b["ord"] is None else b["ord"]
+    dims = b["dim"] if b["dim"] is None else as_tuple(b["dim"], 1)
+    if isinstance(order, str) or (b["ord"] is not None and (dims is None or len(dims) != 1)):
+        return
+    listed = None if dims is None else list(dims)
+    norm = call_like(graph, node, aten.linalg_vector_norm, b["self"], order, listed, b["keepdim"])
+    norm.kwargs = {"dtype": b["dtype"]} if b["dtype"] is not None else {}
+    replace_by(node, norm)
+
+
+def _special_softmax(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
+    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+        replace_by(node, call_like(graph, node, packet, *arguments(node).values()))
+
+    return rewrite
+
+
+def _addcdiv(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    quotient = call_like(graph, node, aten.div, b["tensor1"], b["tensor2"])
+    new = call_like(graph, node, aten.add, b["self"], quotient)
+    new.kwargs = {"alpha": b["value"]}
+    replace_by(node, new)
+
+
+def _addmv(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    b = arguments(node)
+    product = call_like(graph, node, aten.mv, b["mat"], b["vec"])
+    product = call_like(graph, node, aten.mul, product, b["alpha"])
+    other = call_like(graph, node, aten.mul, b["self"], b["beta"])
+    replace_by(node, call_like(graph, node, aten.add, other, product))
+
+
 def _addcmul(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
     product = call_like(graph, node, aten.mul, b["tensor1"], b["tensor2"])
@@ -456,6 +522,12 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "min": _extremum(aten.minimum),
     "pow": _pow,
     "diff": _diff,
+    "exp2": _exp2,
+    "narrow": _narrow,
+    "view_as_complex": _view_as_complex,
+    "linalg_norm": _linalg_norm,
+    "special_softmax": _special_softmax(aten.softmax),
+    "special_log_softmax": _special_softmax(aten.log_softmax),
     "max_pool1d": _max_pool,
     "max_pool2d": _max_pool,
     "max_pool3d": _max_pool,
@@ -486,6 +558,8 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "native_group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "addcmul": _addcmul,
+    "addcdiv": _addcdiv,
+    "addmv": _addmv,
     "baddbmm": _baddbmm,
     "glu": _glu,
     "scaled_dot_product_attention": take_apart,

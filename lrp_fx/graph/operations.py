@@ -170,7 +170,7 @@ FUNCTIONS = (
     _function("bitwise_not", rest=-1),
 )
 """Functions of one number, entry by entry."""
-_CHOSEN = {"moves": True, "choice": "value"}
+_CHOSEN: dict[str, Any] = {"moves": True, "choice": "value"}
 _OF_TWO = [
     *_rows("add sub rsub mul div", entrywise=True, fresh=True),
     *_rows("minimum maximum fmin fmax", entrywise=True, **_CHOSEN, fresh=True),
@@ -183,12 +183,12 @@ _CONDITIONAL = [
     Row(name="where", entrywise=True, moves=True, choice="mask", fresh=True),
     Row(name="masked_fill", entrywise=True, moves=True, fills="given", choice="mask", fresh=True),
 ]
-_NORMAL = {"normalizes": True, "fresh": True, "kept": True}
+_NORMAL: dict[str, Any] = {"normalizes": True, "fresh": True, "kept": True}
 _NORMALIZED = [
     *_rows("softmax _softmax _safe_softmax", low=0, high=1, **_NORMAL),
     *_rows("log_softmax _log_softmax", high=0, **_NORMAL),
 ]
-_ARRANGED = {"moves": True, "inside": True}
+_ARRANGED: dict[str, Any] = {"moves": True, "inside": True}
 _ARRANGEMENTS = [
     *_rows("to", **_ARRANGED, entrywise=True),
     *_rows("reshape flatten unflatten squeeze unsqueeze", **_ARRANGED),
@@ -218,7 +218,7 @@ _WRITINGS = [
     *_rows("diagonal_scatter", moves=True, writes="src", fresh=True),
     *_rows("index_copy masked_scatter put", moves=True, writes="source", fresh=True),
 ]
-_RESIZED = {"sums": "positive", "resizes": True, "fresh": True}
+_RESIZED: dict[str, Any] = {"sums": "positive", "resizes": True, "fresh": True}
 _SUMS = [
     Row(name="mean", sums="positive", inside=True, reduction="dims", fresh=True),
     Row(name="sum", sums="positive", reduction="dims", fresh=True),
@@ -234,7 +234,12 @@ _SUMS = [
     *_rows("upsample_linear1d upsample_bilinear2d upsample_trilinear3d", **_RESIZED, inside=True),
     Row(name="upsample_bicubic2d", sums="signed", resizes=True, fresh=True),
 ]
-_WITH_PLACES = {**_CHOSEN, "inside": True, "results": "values and places", "fresh": True}
+_WITH_PLACES: dict[str, Any] = {
+    **_CHOSEN,
+    "inside": True,
+    "results": "values and places",
+    "fresh": True,
+}
 _CHOICES = [
     *_rows("amax amin", **_CHOSEN, inside=True, reduction="dims", fresh=True, kept=True),
     *_rows("max min median nanmedian kthvalue mode", **_WITH_PLACES, reduction="dims"),
@@ -272,6 +277,8 @@ ROWS: tuple[Row, ...] = (
     *(*_SUMS, *_CHOICES, *_STATISTICS, *_LAYERS, *_SAYINGS),
 )
 """All of them."""
+LAYERS = frozenset(row.name for row in _LAYERS)
+"""Operations with weights, and norms."""
 ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div"])
 """Affine in one operand where the other is constant; division in the first."""
 

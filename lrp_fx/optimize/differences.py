@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from lrp_fx.graph.calls import arguments, name_of
+from lrp_fx.graph.operations import LAYERS
+from lrp_fx.graph.walks import ancestors
 from lrp_fx.optimize.overwriting import FRESH, readers
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.rules import Proportional
@@ -45,9 +47,15 @@ def take_differences(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
             values = [summand[0] for summand in summands]
             for a, b in (values, values[::-1]):
                 addition = _addition_that_alone_reads(a, b, call)
-                if addition is not None and isinstance(y, fx.Node):
+                if addition is not None and isinstance(y, fx.Node) and _is_finite(b):
                     _take_difference(graph, call, addition, a, b, y)
                     break
+
+
+def _is_finite(value: fx.Node) -> bool:
+    """Whether a layer made a value; what no layer made may be a mask, and infinite."""
+    made = {name_of(node) for node in ancestors(value)}
+    return not made.isdisjoint(LAYERS | {"embedding"})
 
 
 def _addition_that_alone_reads(a: Any, b: Any, call: fx.Node) -> fx.Node | None:
