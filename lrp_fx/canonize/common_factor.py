@@ -169,13 +169,16 @@ class _Collector:
     def _closed(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
         """``k - k z`` as ``k (1 - z)`` of a gate ``z`` and a constant ``k``."""
         rest = list(products)
-        for product in products:
+        constant = [p for p in products if not any(f.value in self.dynamic for f in p.factors)]
+        for product in products if constant else ():
             gates = tuple(f for f in product.factors if self.is_gate(f.value))
-            constants = Counter(f for f in product.factors if f not in gates)
-            if not gates or any(f.value in self.dynamic for f in constants):
+            others = Counter(f for f in product.factors if f not in gates)
+            if not gates:
                 continue
-            for own in rest:
-                if Counter(own.factors) != constants or own.scale + product.scale != 0:
+            for own in constant:
+                if own.scale + product.scale != 0 or Counter(own.factors) != others:
+                    continue
+                if own not in rest:  # it closed another
                     continue
                 gate = self._written(root, _Product(1.0, gates))
                 closing = complement_of(self.graph, root, gate)

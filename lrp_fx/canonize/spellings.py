@@ -72,7 +72,7 @@ def _slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 _MATRIX_PRODUCTS = ("matmul", "mm", "bmm")
 
 
-def _columns(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+def _columns(node: fx.Node, graph: fx.Graph, depth: int = _STEPS) -> fx.Node | None:
     """Some columns of a product whose second factor was padded by columns: the product with these.
 
     So are the numerator and the divisor of an attention computed at once, ``a @ [v, 1]``.
@@ -85,7 +85,8 @@ def _columns(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     part = call_again(graph, node, product, second)
     part.args = (second, -1, *part.args[2:])
-    found = _columns(part, graph) if is_call(second, *_MATRIX_PRODUCTS) else None
+    is_product = depth and is_call(second, *_MATRIX_PRODUCTS)
+    found = _columns(part, graph, depth - 1) if is_product else None
     if is_call(second, "pad"):
         found = _unpadded(part, graph)
         number = _added(part, shapes) if found is None else None
@@ -330,6 +331,16 @@ def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
     return call_again(graph, gate, gate.args[0], _scaled(graph, node, gate.args[0], -1.0))
 
 
+def _is_view_of_one(value: Any) -> bool:
+    """Whether a value moves the entries of one other, and is read once."""
+    row = row_of(value)
+    if not row.arranges or row.results:
+        return False
+    return len(value.users) == len(value.all_input_nodes) == 1 and isinstance(
+        value.args[0], fx.Node
+    )
+
+
 def is_opposite(first: fx.Node, second: fx.Node) -> bool:
     """Whether two values are ``f(-z)`` and ``f(z)`` of an odd function."""
     if name_of(first) != name_of(second) or name_of(first) not in _SYMMETRIC:
@@ -347,11 +358,17 @@ def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node 
     The sign belongs to the argument, where it may meet another, or the weights of a layer; also
     where views of the function's value lie between.
     """
-    if scale < 0 and row_of(inner).arranges and not row_of(inner).results:
-        below = signed(node, graph, -1.0, inner.args[0]) if len(inner.users) == 1 else None
-        if below is None or len(inner.all_input_nodes) != 1:
+    views: list[fx.Node] = []
+    while scale < 0 and _is_view_of_one(inner):
+        views.append(inner)
+        inner = inner.args[0]
+    if views:
+        below = signed(node, graph, -1.0, inner)
+        if below is None:
             return None
-        return _scaled(graph, node, call_again(graph, inner, inner.args[0], below), -scale)
+        for view in reversed(views):
+            below = call_again(graph, view, view.args[0], below)
+        return _scaled(graph, node, below, -scale)
     if scale >= 0 or not is_call(inner, "softplus", "div", *_SYMMETRIC):
         return None
     b = arguments(inner)
@@ -473,10 +490,10 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     return softmax_ratio(node, graph, over, under)
 
 
-def _is_exponential_product(value: Any) -> bool:
-    """Whether a value is an exponential, or a product of one that nobody else reads."""
-    if is_call(value, "mul") and len(value.users) == 1:
-        return any(map(_is_exponential_product, value.args[:2]))
+def _is_exponential_product(value: Any, depth: int = _STEPS) -> bool:
+    """Whether a value is an exponential, or a short product of one that nobody else reads."""
+    if depth and is_call(value, "mul") and len(value.users) == 1:
+        return any(_is_exponential_product(each, depth - 1) for each in value.args[:2])
     return is_call(value, "exp")
 
 

@@ -14,11 +14,14 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.graph.operations import LAYERS
-from lrp_fx.graph.walks import ancestors
+from lrp_fx.graph.walks import descendants
 from lrp_fx.optimize.overwriting import FRESH, readers
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.rules import Proportional
 from lrp_fx.stabilizer import may_write
+
+_LAYERS = LAYERS | {"embedding"}
+"""What no layer made may be a mask, and infinite: nothing is recovered from its sum."""
 
 
 def summed(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -40,6 +43,7 @@ def take_differences(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         graph: an LRP graph.
         modules: its relevance nodes, by path.
     """
+    made_by_layers = descendants(graph, (n for n in graph.nodes if name_of(n) in _LAYERS))
     for call in [node for node in graph.nodes if node.op == "call_module"]:
         node = modules[str(call.target)]
         if isinstance(node, AdditionRelevance) and isinstance(node.rule, Proportional):
@@ -47,15 +51,9 @@ def take_differences(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
             values = [summand[0] for summand in summands]
             for a, b in (values, values[::-1]):
                 addition = _addition_that_alone_reads(a, b, call)
-                if addition is not None and isinstance(y, fx.Node) and _is_finite(b):
+                if addition is not None and isinstance(y, fx.Node) and b in made_by_layers:
                     _take_difference(graph, call, addition, a, b, y)
                     break
-
-
-def _is_finite(value: fx.Node) -> bool:
-    """Whether a layer made a value; what no layer made may be a mask, and infinite."""
-    made = {name_of(node) for node in ancestors(value)}
-    return not made.isdisjoint(LAYERS | {"embedding"})
 
 
 def _addition_that_alone_reads(a: Any, b: Any, call: fx.Node) -> fx.Node | None:
