@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_flatten
 
 from lrp_fx.batches import Alone, apart
 from lrp_fx.checks import all_finite, check_number, is_int
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluation import run_nodes
 from lrp_fx.graph.calls import name_of
+from lrp_fx.graph.private_torch import tree_flatten
 from lrp_fx.graph.walks import split_by_dependence
 from lrp_fx.plan import Step
 from lrp_fx.program import Program, check_batch, per_sample

@@ -13,6 +13,8 @@ from string import ascii_letters
 import torch
 from torch import Tensor
 
+from lrp_fx.graph.private_torch import OpOverloadPacket
+
 ON_THE_RIGHT, ON_THE_LEFT = "input @ weight", "weight @ input"
 ELLIPSIS = "..."
 
@@ -49,7 +51,7 @@ torch.library.define(
     "lrp_fx::product", "(Tensor input, Tensor weight, Tensor? bias, str form) -> Tensor"
 )
 torch.library.impl("lrp_fx::product", "CompositeImplicitAutograd", product)
-PRODUCT: torch._ops.OpOverloadPacket = torch.ops.lrp_fx.product
+PRODUCT: OpOverloadPacket = torch.ops.lrp_fx.product
 
 
 def matmul_adjoint(q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:

@@ -17,7 +17,8 @@ from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.exporting import first_line, samples
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.graph.calls import aten
-from lrp_fx.optimize import NO_COMPILER, has_compiler
+from lrp_fx.graph.private_torch import compile_and_package, has_compiler
+from lrp_fx.optimize import NO_COMPILER
 from lrp_fx.portable import PORTABLE
 from lrp_fx.program import Program, check_batch
 from lrp_fx.relevance.unknown import VjpRelevance
@@ -195,10 +196,8 @@ def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype])
 
 
 def _compile(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
-    from torch._inductor import aoti_compile_and_package
-
     try:
-        aoti_compile_and_package(program, package_path=os.fspath(path))
+        compile_and_package(program, os.fspath(path))
     except Exception as error:
         raise CaptureError(f"the explainer cannot be compiled: {_reason(error)}") from error
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx
-from torch.utils._pytree import tree_unflatten
 
 from lrp_fx.capture import Captured
 from lrp_fx.checks import is_int
 from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.graph.private_torch import tree_unflatten
 
 OutputKey = int | str | tuple[int | str, ...]
 """An index or a key of the model's output; a tuple of them goes down step by step."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.graph.calls import as_tuple, aten
+from lrp_fx.graph.private_torch import OpOverload
 
 
 def _convolution_backward(
@@ -180,7 +181,7 @@ def _upsample_backward(name: str, dims: int, aligned: bool) -> Callable[..., Ten
     return backward
 
 
-PORTABLE: dict[torch._ops.OpOverload, Callable[..., Any]] = {
+PORTABLE: dict[OpOverload, Callable[..., Any]] = {
     aten.convolution_backward.default: _convolution_backward,
     aten.max_pool2d_with_indices_backward.default: _max_pool_backward(2),
     aten.max_pool3d_with_indices_backward.default: _max_pool_backward(3),

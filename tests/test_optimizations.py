@@ -25,7 +25,8 @@ from lrp_fx import (
     rules,
 )
 from lrp_fx.errors import OptionError, TargetError
-from lrp_fx.optimize import NOTHING, compiling, has_compiler
+from lrp_fx.graph.private_torch import has_compiler
+from lrp_fx.optimize import NOTHING, compiling
 from lrp_fx.optimize.differences import recovered
 from lrp_fx.relevance import LinearRelevance
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from lrp_fx.capture.signature import Signature, signature_of
 from lrp_fx.capture.traces import form_of
+from lrp_fx.graph.private_torch import TreeSpec, tree_flatten, tree_unflatten
 
 EXAMPLE = "example"
 """Under which name a placeholder keeps an argument without its data, where there was one."""

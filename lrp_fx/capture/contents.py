@@ -22,6 +22,8 @@ import numpy
 import torch
 from torch import fx
 
+from lrp_fx.graph.private_torch import OpOverload, OpOverloadPacket
+
 LARGEST_ARRAY = 2**18
 """Arrays of so many bytes are compared by content; larger ones count as what cannot be signed."""
 
@@ -96,7 +98,7 @@ IDENTICAL = frozenset(
         *(types.MemberDescriptorType, types.GetSetDescriptorType, types.UnionType, _LOCK),
         *(type(threading.RLock()), _FIELD, logging.Logger, re.Pattern, numpy.dtype, numpy.ufunc),
         *(torch.dtype, torch.layout, torch.memory_format, torch.Stream, torch.finfo, torch.iinfo),
-        *(torch._ops.OpOverload, torch._ops.OpOverloadPacket, fx.Graph),
+        *(OpOverload, OpOverloadPacket, fx.Graph),
         *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
     }
 )

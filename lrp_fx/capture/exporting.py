@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import TreeSpec
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copying import Hooks, copied_arguments, copied_call
@@ -18,6 +17,13 @@ from lrp_fx.capture.running import cloned
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph.calls import Packet, aten, packet_of
+from lrp_fx.graph.private_torch import (
+    HigherOrderOperator,
+    OpOverload,
+    TreeSpec,
+    is_of_functorch,
+    schema_of,
+)
 from lrp_fx.sources import with_source
 
 PREFIX = "model"
@@ -125,7 +131,7 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):
                     program = program.run_decompositions({})
-                if any(map(_maps, program.graph.nodes)):
+                if any(is_of_functorch(node.target) for node in program.graph.nodes):
                     program = None
                     raise NotExportable("torch.export keeps regions of torch.vmap as they are")
                 break
@@ -147,17 +153,12 @@ def _is_functional(graph: fx.Graph) -> bool:
     with autocast, and those of ``torch.vmap``; it takes longer than the export itself.
     """
     return all(
-        not node.target._schema.is_mutable
-        if isinstance(node.target, torch._ops.OpOverload)
-        else not (isinstance(node.target, torch._ops.HigherOrderOperator) or _maps(node))
+        not schema_of(node.target).is_mutable
+        if isinstance(node.target, OpOverload)
+        else not (isinstance(node.target, HigherOrderOperator) or is_of_functorch(node.target))
         for node in graph.nodes
         if node.op == "call_function"
     )
-
-
-def _maps(node: fx.Node) -> bool:
-    """Whether a call begins or ends a region of ``torch.vmap``, which canonization would tear apart."""
-    return str(getattr(node.target, "__module__", "")).startswith("torch._functorch")
 
 
 def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from lrp_fx.graph.calls import Packet, aten, bind
+from lrp_fx.graph.private_torch import torch_assert
 
 Lowering = Callable[..., Any]
 
@@ -445,7 +446,7 @@ _EXCEPTIONS: dict[Any, Lowering] = {
     F.log_softmax: _softmax(aten.log_softmax),
     torch.einsum: _einsum,
     F.scaled_dot_product_attention: _attention,
-    torch._assert: _nothing,
+    torch_assert: _nothing,
     F.adaptive_avg_pool2d: _adaptive(aten.adaptive_avg_pool2d, 2),
     F.adaptive_avg_pool3d: _adaptive(aten.adaptive_avg_pool3d, 3),
     F.adaptive_max_pool1d: _adaptive_max(aten.adaptive_max_pool1d, 1),

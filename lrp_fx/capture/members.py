@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lrp_fx.graph.private_torch import members_of
+
 INTERNAL = frozenset(vars(nn.Module()))
 """The attributes that every module has."""
 
@@ -23,7 +25,9 @@ def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
         known.add(module)
         found.append((path, module))
         prefix = f"{path}." if path else ""
-        waiting += [(prefix + name, child) for name, child in reversed(module._modules.items())]
+        waiting += [
+            (prefix + name, child) for name, child in reversed(members_of(module)[2].items())
+        ]
     return found
 
 
@@ -42,10 +46,9 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
                 known.add(id(value))
                 named[prefix + name] = value
 
-    for prefix, module in modules:
-        note(prefix, module._parameters.items())
-    for prefix, module in modules:
-        note(prefix, module._buffers.items())
+    for kind in (0, 1):
+        for prefix, module in modules:
+            note(prefix, members_of(module)[kind].items())
     for prefix, module in modules:
         own = ((name, v) for name, v in vars(module).items() if name not in INTERNAL)
         note(prefix, (each for each in own if isinstance(each[1], Tensor)))

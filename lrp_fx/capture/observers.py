@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules import module as _module
-from torch.utils._pytree import tree_flatten
 
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.copying import FORWARD_HOOKS, Hooks
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.running import SAME_KERNELS, close, isolated, run_model
 from lrp_fx.errors import InputError
+from lrp_fx.graph.private_torch import global_hooks, members_of, tree_flatten, version_of
 
 
 def forward_hooks(model: nn.Module) -> Hooks:
@@ -29,7 +28,7 @@ def forward_hooks(model: nn.Module) -> Hooks:
 
 def has_global_hooks() -> bool:
     """Whether there are forward hooks of all modules, whose state nothing here looks at."""
-    return bool(_module._global_forward_hooks or _module._global_forward_pre_hooks)
+    return any(global_hooks())
 
 
 def assumed_observers(model: nn.Module) -> Hooks:
@@ -100,7 +99,7 @@ def _state(module: nn.Module, given: Any, before: bool) -> list[tuple[Any, int |
     """What a hook may write to: leaves and their versions."""
     leaves = tree_flatten(given)[0]
     if before:
-        holders = (vars(module), module._parameters, module._buffers)
+        holders = (vars(module), *members_of(module)[:2])
         leaves += [v for held in holders for v in held.values() if isinstance(v, Tensor)]
     return [(leaf, _version(leaf)) for leaf in leaves]
 
@@ -114,7 +113,7 @@ def _same(one: list[tuple[Any, int | None]], other: list[tuple[Any, int | None]]
 def _version(leaf: Any) -> int | None:
     if not isinstance(leaf, Tensor) or leaf.is_inference():
         return None
-    return leaf._version
+    return version_of(leaf)
 
 
 def _others(arguments: Arguments) -> tuple[Tensor, ...]:

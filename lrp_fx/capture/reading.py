@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.capture.captured import EXAMPLE, Arguments, Call, Captured, where
 from lrp_fx.capture.exporting import NotExportable, export
@@ -22,6 +21,7 @@ from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_mo
 from lrp_fx.capture.symbolic import NotTraceable, trace
 from lrp_fx.errors import CaptureError, InputError
 from lrp_fx.graph.calls import name_of, packet_of
+from lrp_fx.graph.private_torch import TorchDispatchMode
 
 WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence

@@ -13,7 +13,6 @@ import torch
 from torch import fx, nn
 from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import TreeSpec
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.copying import Hooks, copied_call, held_tensors
@@ -21,6 +20,7 @@ from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.exporting import PREFIX, as_captured
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.errors import lacks_memory
+from lrp_fx.graph.private_torch import TreeSpec
 from lrp_fx.sources import with_source
 
 

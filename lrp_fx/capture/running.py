@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx.capture.captured import Arguments, flattened
 from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
+from lrp_fx.graph.private_torch import OpOverload, TorchDispatchMode, schema_of
 
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
@@ -38,8 +38,8 @@ class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if isinstance(func, torch._ops.OpOverload) and func._schema.is_mutable:
-            for position, argument in enumerate(func._schema.arguments):
+        if isinstance(func, OpOverload) and schema_of(func).is_mutable:
+            for position, argument in enumerate(schema_of(func).arguments):
                 if argument.alias_info is None or not argument.alias_info.is_write:
                     continue
                 inside = position < len(args)

@@ -50,6 +50,7 @@ from lrp_fx.capture.watch import (
     ids_of_function,
     ids_of_mapping,
 )
+from lrp_fx.graph.private_torch import version_of
 
 MOST_VALUES = 200_000
 """A signature ends after so many values, and is not complete then."""
@@ -229,7 +230,7 @@ class Walk:
         self.watch.tensors.append(tensor)
         content = tuple(Memory([tensor]).look())
         if has_version(tensor):
-            self._add("value", (id(tensor), tensor._version, form_of(tensor), content), parts)
+            self._add("value", (id(tensor), version_of(tensor), form_of(tensor), content), parts)
         else:
             self._is_complete = False
             self._add("value", (id(tensor), form_of(tensor), content), parts)

@@ -16,8 +16,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
-from torch.utils._pytree import tree_flatten
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
 from lrp_fx.capture.copying import Hooks, copied_call
@@ -26,10 +24,11 @@ from lrp_fx.capture.lowering import Emitter, NotLowered, lower
 from lrp_fx.errors import LRPError
 from lrp_fx.graph.calls import Packet, aten, overloads_of, packet_of
 from lrp_fx.graph.operations import shares_memory
+from lrp_fx.graph.private_torch import BatchNorm, NormBase, schema_of, tree_flatten
 from lrp_fx.sources import with_source
 
-_BATCH_NORM = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
-_OPAQUE = (_NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_BATCH_NORM = (BatchNorm.forward, nn.SyncBatchNorm.forward)
+_OPAQUE = (NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _STATIC_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad"})
 _STATIC_METHODS = frozenset(
     {"size", "dim", "numel", "stride", "is_floating_point", "is_contiguous"}
@@ -135,7 +134,7 @@ def results_of(node: fx.Node) -> tuple[str, ...]:
         return ()
     if packet in (aten.max, aten.min):
         return ("values", "indices") if node.args[1:] or node.kwargs else ()
-    returns = getattr(packet, overloads_of(packet)[0])._schema.returns
+    returns = schema_of(getattr(packet, overloads_of(packet)[0])).returns
     if len(returns) > 1:
         return tuple(result.name for result in returns)
     return ("list",) if str(returns[0].type).startswith("List") else ()
@@ -144,7 +143,7 @@ def results_of(node: fx.Node) -> tuple[str, ...]:
 @functools.cache
 def _only_writes(packet: Packet) -> bool:
     """Whether an operation has no form that leaves its arguments as they are."""
-    return all(getattr(packet, name)._schema.is_mutable for name in overloads_of(packet))
+    return all(schema_of(getattr(packet, name)).is_mutable for name in overloads_of(packet))
 
 
 class SymbolicTracer(fx.proxy.TracerBase):
@@ -303,15 +302,15 @@ class SymbolicTracer(fx.proxy.TracerBase):
         self.call_counts[path] = count + 1
         self.calls.append((path, count))
         try:
-            if isinstance(module, _BatchNorm) and type(module).forward in _BATCH_NORM:
+            if isinstance(module, BatchNorm) and type(module).forward in _BATCH_NORM:
                 return self._batch_norm(module, *args, **kwargs)
-            if isinstance(module, _OPAQUE) and not isinstance(module, _BatchNorm):
+            if isinstance(module, _OPAQUE) and not isinstance(module, BatchNorm):
                 raise NotTraceable(f"{type(module).__name__} has to be seen with values")
             return forward(*args, **kwargs)
         finally:
             self.calls.pop()
 
-    def _batch_norm(self, module: _BatchNorm, input: Any) -> Any:
+    def _batch_norm(self, module: BatchNorm, input: Any) -> Any:
         # Its own forward asks for the number of dimensions, which nobody knows here.
         batch_statistics = module.running_mean is None and module.running_var is None
         return self._call(

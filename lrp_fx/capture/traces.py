@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lrp_fx.graph.private_torch import version_of
+
 WHOLE = 16 * 1024
 """Tensors of so many bytes are compared whole."""
 PLACES = 64
@@ -30,7 +32,7 @@ def trace_of(tensor: Tensor | None) -> _Form | None:
     """What changes when a tensor is replaced, moved, cast or written to, as far as PyTorch counts."""
     if tensor is None:
         return None
-    version = tensor._version if has_version(tensor) else None
+    version = version_of(tensor) if has_version(tensor) else None
     place = tensor.data_ptr() if tensor.layout == torch.strided else 0  # sparse ones have several
     return id(tensor), place, version, tensor.dtype, tensor.device
 
@@ -45,9 +47,8 @@ def traces_of(tensors: Sequence[Tensor | None]) -> _Form:
 
 
 _data_ptr = Tensor.data_ptr
-_version = Tensor._version.__get__  # type: ignore[attr-defined]
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
-_TRACE: tuple[Callable[[Any], Any], ...] = (id, _data_ptr, _version, _dtype)
+_TRACE: tuple[Callable[[Any], Any], ...] = (id, _data_ptr, version_of, _dtype)
 
 
 def form_of(tensor: Tensor) -> _Form:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrp_fx.capture.contents import content_of, copy_of_proxied, dict_of, mro_of, slot_of, target_of
 from lrp_fx.capture.traces import Memory, form_of, trace_of
+from lrp_fx.graph.private_torch import global_hooks
 
 
 class Watch:
@@ -132,5 +133,4 @@ CHANGES: dict[type, Callable[[Any], Any]] = {
 _stride = Tensor.stride
 _dtype, _shape = Tensor.dtype.__get__, Tensor.shape.__get__  # type: ignore[attr-defined]
 _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
-_EVERYWHERE: Mapping[int, Any] = nn.modules.module._global_forward_hooks
-_BEFORE_EVERYWHERE: Mapping[int, Any] = nn.modules.module._global_forward_pre_hooks
+_EVERYWHERE, _BEFORE_EVERYWHERE = global_hooks()

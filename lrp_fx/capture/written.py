@@ -22,6 +22,7 @@ from lrp_fx.capture.functions import (
 )
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.origin import class_of_user, of_user
+from lrp_fx.graph.private_torch import OpOverloadPacket
 
 ATOMIC = frozenset(
     {
@@ -34,7 +35,7 @@ ATOMIC = frozenset(
 SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
 """What a model and its copy have in common."""
 CACHED = functools._lru_cache_wrapper
-_PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, torch._ops.OpOverloadPacket)
+_PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, OpOverloadPacket)
 """What globals and classes often hold and nobody writes to."""
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import fx
 
-Packet = torch._ops.OpOverloadPacket
+from lrp_fx.graph.private_torch import OpOverload, OpOverloadPacket, schema_of
+
+Packet = OpOverloadPacket
 aten = torch.ops.aten
 
 
 def packet_of(target: Any) -> Packet | None:
     """The overload packet of an ATen call's target, None for anything else."""
-    if isinstance(target, torch._ops.OpOverload):
+    if isinstance(target, OpOverload):
         target = target.overloadpacket
     return target if isinstance(target, Packet) else None
 
@@ -45,7 +47,7 @@ def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str],
     """Of each overload that returns a fresh value: (name, keyword-only, required, default, type)."""
     overloads = []
     for overload in overloads_of(packet):
-        schema = getattr(packet, overload)._schema
+        schema = schema_of(getattr(packet, overload))
         if any(argument.is_out for argument in schema.arguments):
             continue
         overloads.append(

@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of
+from lrp_fx.graph.private_torch import schema_of
 
 Trend = Literal["rises", "falls"]
 Reduction = Literal["dims", "windows", "running"]
@@ -321,7 +322,7 @@ def shares_memory(packet: Packet) -> bool:
 
     Of operations that torch composes, some schemas do not say so.
     """
-    schemas = [getattr(packet, overload)._schema for overload in overloads_of(packet)]
+    schemas = [schema_of(getattr(packet, overload)) for overload in overloads_of(packet)]
     aliases = [result.alias_info for schema in schemas for result in schema.returns]
     row = _TABLE.get(str(packet.__name__))
     return any(each is not None and not each.is_write for each in aliases) or (

@@ -5,7 +5,7 @@ Each optimization is a pass over a graph, in a file of its own, and can be switc
 
 from __future__ import annotations
 
-from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled, has_compiler
+from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled
 from lrp_fx.optimize.differences import take_differences
 from lrp_fx.optimize.kernels import take_kernels
 from lrp_fx.optimize.layout import lay_out_weights, preferred_layout
@@ -21,7 +21,6 @@ __all__ = [
     "activate_in_place",
     "check_compiler",
     "compiled",
-    "has_compiler",
     "lay_out_weights",
     "overwrite_relevance",
     "preferred_layout",

@@ -10,22 +10,12 @@ from torch import Tensor, fx
 
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.errors import OptionError
+from lrp_fx.graph.private_torch import has_compiler, not_compiled
 
 NO_COMPILER = (
     "{what} needs a C++ compiler, and none was found: install g++ or clang, or name one in the "
     "environment variable CXX"
 )
-
-
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler that torch can use."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        return bool(get_cpp_compiler())
-    except InvalidCxxCompiler:
-        return False
 
 
 def check_compiler() -> None:
@@ -55,7 +45,7 @@ def compiled(module: fx.GraphModule) -> Callable[..., Any]:
                 result = function(*args)
             known.add(forms)
             return result
-        except torch._dynamo.exc.Unsupported as error:
+        except not_compiled() as error:
             reason = str(error).strip().partition("\n")[0]
             raise OptionError(
                 f"compile() cannot follow a part of this explainer ({reason}); hooks and callable starts "

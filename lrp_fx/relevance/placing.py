@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.graph.calls import Packet, arguments, aten, name_of, packet_of
+from lrp_fx.graph.private_torch import tree_flatten, tree_unflatten
 from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.node import RelevanceNode

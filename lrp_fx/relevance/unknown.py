@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.graph.calls import Packet, arguments, name_of, overloads_of, packet_of
+from lrp_fx.graph.private_torch import schema_of, tree_flatten, tree_unflatten
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always
 from lrp_fx.relevance.taken import Taken, by_stabilizer, together
@@ -41,7 +41,7 @@ class VjpRelevance(RelevanceNode):
     def __init__(self, packet: Packet, rule: Epsilon, place: str) -> None:
         super().__init__()
         self.packet, self.rule, self.place = packet, rule, place
-        schemas = (getattr(packet, name)._schema for name in overloads_of(packet))
+        schemas = (schema_of(getattr(packet, name)) for name in overloads_of(packet))
         self.writes = any(s.is_mutable and not any(a.is_out for a in s.arguments) for s in schemas)
 
     def extra_repr(self) -> str:
