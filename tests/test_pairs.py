@@ -206,6 +206,11 @@ PAIRS: Pairs = {
         _attending(lambda z: F.pad(z, (0, 1)).softmax(-1)[..., :-1]),
         _attending(lambda z: z.exp() / (1 + z.exp().sum(-1, keepdim=True))),
     ),
+    "softmax of another type without NaN": (
+        SENTENCE,
+        _attending(lambda z: z.float().softmax(-1, dtype=torch.float64)),
+        _attending(lambda z: z.float().softmax(-1, dtype=torch.float64).nan_to_num(0.0)),
+    ),
     "special softmax": (SENTENCE, SOFTMAX, _attending(lambda z: torch.special.softmax(z, -1))),
     "mask in numbers": (SENTENCE, HIDDEN, _attending(lambda z: _share(z.exp() * _lower()))),
     "mask cast to truths": (

@@ -533,7 +533,10 @@ def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if b["nan"] not in (None, 0) or not math.isfinite(row.high - row.low):
         return None
     if row.normalizes:
-        return call_like(graph, node, aten._safe_softmax, *source.args[:2])
+        of_source = arguments(source)
+        safe = call_like(graph, node, aten._safe_softmax, of_source["self"], of_source["dim"])
+        safe.kwargs = {} if of_source.get("dtype") is None else {"dtype": of_source["dtype"]}
+        return safe
     return source  # type: ignore[no-any-return]
 
 
