@@ -334,11 +334,6 @@ PAIRS: Pairs = {
         lambda m, x: m.a(x).relu() - m.h(x).tanh(),
         lambda m, x: m.a(x).relu() - m.h(x).view(-1, 2, 4).tanh().view(-1, SIZE),
     ),
-    "log-sigmoid as a difference": (
-        ROW,
-        lambda m, x: F.logsigmoid(m.a(x)),
-        lambda m, x: m.a(x) - F.softplus(m.a(x)),
-    ),
     "tanh by exponentials": (ROW, lambda m, x: m.a(x).tanh(), _tanh_written_out),
     "addcdiv": (
         ROW,

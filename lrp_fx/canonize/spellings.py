@@ -239,7 +239,12 @@ def _shift(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.Node | None:
-    """``z - softplus(z)`` as ``log_sigmoid(z)``, and ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``."""
+    """``z - softplus(z)`` as ``log_sigmoid(z)``, and ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``.
+
+    Only where exponentials read it: they are sigmoids.
+    """
+    if not all(is_call(user, "exp") for user in node.users):
+        return None
     if is_call(second, "softplus") and literal(arguments(second)["beta"]) == 1:
         if is_same(second.args[0], first):
             return call_like(graph, node, aten.log_sigmoid, first)
