@@ -244,14 +244,14 @@ def _before_arrangement(
 ) -> fx.Node | None:
     """A constant before entries are moved along dimensions in which it has one value for all."""
     shape = shapes_of(constants.module).shape_of(view.args[0])
-    value, dims = constants(constant), arranged_dims(view)
+    value, dims = constants(constant), _arranged_dims(view)
     if shape is None or value is None or dims is None or value.dim() > len(shape):
         return None
     own = (*[1] * (len(shape) - value.dim()), *value.shape)
     return constant if all(own[dim] == 1 for dim in dims) else None
 
 
-def arranged_dims(view: fx.Node) -> tuple[int, ...] | None:
+def _arranged_dims(view: fx.Node) -> tuple[int, ...] | None:
     """The dimensions along which an operation moves, repeats or leaves out entries; None if unknown."""
     b, name = arguments(view), name_of(view)
     if name.startswith("upsample_nearest"):

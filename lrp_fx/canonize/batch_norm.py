@@ -51,7 +51,7 @@ def fold_batch_norm(
     Raises:
         CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
     """
-    norm_each_part(graph, module, kept)
+    _norm_each_part(graph, module, kept)
     constants, stays = Constants(module), what_stays(graph)
     for node in list(graph.nodes):
         fold_padding(node, kept)
@@ -63,7 +63,7 @@ def fold_batch_norm(
             fold_affine(graph, constants, node, batched=dense, kept=kept)
 
 
-def norm_each_part(graph: fx.Graph, module: fx.GraphModule, kept: frozenset[fx.Node]) -> None:
+def _norm_each_part(graph: fx.Graph, module: fx.GraphModule, kept: frozenset[fx.Node]) -> None:
     """Write the batch norm of joined values as the norms of each, where all can be folded, in place."""
     shapes = shapes_of(module)
     for norm in list(graph.nodes):

@@ -52,17 +52,18 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
 
 def _is_truths(value: Tensor) -> bool:
     """Whether all entries of a tensor are zero or one."""
+    return _is_readable(value) and bool(((value == 0) | (value == 1)).all())
+
+
+def _is_readable(value: Tensor) -> bool:
+    """Whether a tensor holds real numbers, and few enough to look at all of them."""
     if type(value) is not Tensor or value.layout != torch.strided or value.is_complex():
         return False
-    if not 0 < value.numel() <= _MOST or value.device.type == "meta":
-        return False
-    return bool(((value == 0) | (value == 1)).all())
+    return 0 < value.numel() <= _MOST and value.device.type != "meta"
 
 
 def _number(value: Tensor) -> float | None:
-    if type(value) is not Tensor or value.layout != torch.strided or value.is_complex():
-        return None
-    if not 0 < value.numel() <= _MOST or value.device.type == "meta":
+    if not _is_readable(value):
         return None
     first = value.reshape(-1)[0]
     return first.item() if bool((value == first).all()) else None

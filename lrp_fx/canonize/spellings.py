@@ -130,14 +130,24 @@ def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return call_like(graph, node, aten.pad, pad["self"], added, pad["mode"], pad["value"])
 
 
+def _only_entry(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A value without the dimension along which it has one entry, but the batch; else None."""
+    b = arguments(node)
+    if b["dim"] == 0:
+        return None
+    shape = shapes_of(graph.owning_module).shape_of(b["self"])
+    if shape is None or shape[b["dim"]] != 1 or b["dim"] % len(shape) == 0:
+        return None
+    return call_like(graph, node, aten.squeeze, b["self"], b["dim"])
+
+
 def _select(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """The one entry of a dimension: that without it, or the value before it was added."""
     bound = arguments(node)
     value, dim = bound["self"], bound["dim"]
-    if dim != 0:
-        shape = shapes_of(graph.owning_module).shape_of(value)
-        if shape is not None and shape[dim] == 1 and dim % len(shape) != 0:
-            return call_like(graph, node, aten.squeeze, value, dim)
+    only = _only_entry(node, graph)
+    if only is not None:
+        return only
     outer: list[int] = []
     while is_call(value, "unsqueeze"):
         inner: fx.Node = arguments(value)["self"]
@@ -595,12 +605,10 @@ def _joined(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 def _unbind(node: fx.Node, graph: fx.Graph) -> None:
     """The one entry of a dimension, among the pieces along it: the value without the dimension."""
-    b = arguments(node)
-    shape = shapes_of(graph.owning_module).shape_of(b["self"])
-    if shape is not None and shape[b["dim"]] == 1 and b["dim"] % len(shape) != 0:
-        entry = call_like(graph, node, aten.squeeze, b["self"], b["dim"])
-        for user in [user for user in node.users if is_call(user, "getitem")]:
-            replace_by(user, entry)
+    only = _only_entry(node, graph)
+    for user in [user for user in node.users if is_call(user, "getitem")]:
+        if only is not None:
+            replace_by(user, only)
 
 
 _SPELLINGS: dict[str, Rewriting] = {

@@ -378,7 +378,12 @@ def _addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
         weight = call_like(graph, node, aten.t, b["mat2"])
         replace_by(node, call_like(graph, node, aten.linear, b["mat1"], weight, b["self"]))
         return
-    product = call_like(graph, node, aten.mm, b["mat1"], b["mat2"])
+    _add_scaled(node, graph, call_like(graph, node, aten.mm, b["mat1"], b["mat2"]))
+
+
+def _add_scaled(node: fx.Node, graph: fx.Graph, product: fx.Node) -> None:
+    """``beta · self + alpha · product``."""
+    b = arguments(node)
     scaled = call_like(graph, node, aten.mul, product, b["alpha"])
     other = call_like(graph, node, aten.mul, b["self"], b["beta"])
     replace_by(node, call_like(graph, node, aten.add, other, scaled))
@@ -470,39 +475,31 @@ def _special_softmax(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphMod
     return rewrite
 
 
-def _addcdiv(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    quotient = call_like(graph, node, aten.div, b["tensor1"], b["tensor2"])
-    new = call_like(graph, node, aten.add, b["self"], quotient)
-    new.kwargs = {"alpha": b["value"]}
-    replace_by(node, new)
-
-
 def _addmv(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
-    product = call_like(graph, node, aten.mv, b["mat"], b["vec"])
-    product = call_like(graph, node, aten.mul, product, b["alpha"])
-    other = call_like(graph, node, aten.mul, b["self"], b["beta"])
-    replace_by(node, call_like(graph, node, aten.add, other, product))
+    _add_scaled(node, graph, call_like(graph, node, aten.mv, b["mat"], b["vec"]))
 
 
-def _addcmul(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    product = call_like(graph, node, aten.mul, b["tensor1"], b["tensor2"])
-    new = call_like(graph, node, aten.add, b["self"], product)
-    new.kwargs = {"alpha": b["value"]}
-    replace_by(node, new)
+def _added(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
+    """A value, and a product or quotient of two others times a number: ``addcmul``, ``addcdiv``."""
+
+    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+        b = arguments(node)
+        term = call_like(graph, node, packet, b["tensor1"], b["tensor2"])
+        new = call_like(graph, node, aten.add, b["self"], term)
+        new.kwargs = {"alpha": b["value"]}
+        replace_by(node, new)
+
+    return rewrite
 
 
 def _baddbmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
     product = call_like(graph, node, aten.bmm, b["batch1"], b["batch2"])
-    product = call_like(graph, node, aten.mul, product, b["alpha"])
     if b["beta"] == 0:
-        replace_by(node, product)
-        return
-    other = call_like(graph, node, aten.mul, b["self"], b["beta"])
-    replace_by(node, call_like(graph, node, aten.add, other, product))
+        replace_by(node, call_like(graph, node, aten.mul, product, b["alpha"]))
+    else:
+        _add_scaled(node, graph, product)
 
 
 def _glu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -557,8 +554,8 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "_fused_rms_norm": _rms_norm,
     "native_group_norm": _group_norm,
     "instance_norm": _instance_norm,
-    "addcmul": _addcmul,
-    "addcdiv": _addcdiv,
+    "addcmul": _added(aten.mul),
+    "addcdiv": _added(aten.div),
     "addmv": _addmv,
     "baddbmm": _baddbmm,
     "glu": _glu,

@@ -75,11 +75,6 @@ def not_compiled() -> type[Exception]:
     return torch._dynamo.exc.Unsupported
 
 
-def leaves_of(structure: Any) -> list[Any]:
-    """The leaves of nested lists, tuples and dictionaries, in order."""
-    return tree_flatten(structure)[0]
-
-
 __all__ = [
     "SEEN",
     "BatchNorm",
@@ -93,7 +88,6 @@ __all__ = [
     "global_hooks",
     "has_compiler",
     "is_of_functorch",
-    "leaves_of",
     "members_of",
     "not_compiled",
     "schema_of",
