@@ -122,6 +122,18 @@ class Explainer:
         self.__dict__ |= vars(Explainer(model, options))
         self.hooks, self.compiles = hooks, compiles
 
+    def with_composite(self, composite: Composite | str | None) -> Explainer:
+        """An explainer for another composite; it begins with what this one has read of the model."""
+        other = Explainer(self.model, replace(self.options, composite=composite))
+        with self._lock:
+            other._state, other._branching = self._state, set(self._branching)
+            other._readings = {
+                structure: [replace(reading, programs={}, together={}) for reading in readings]
+                for structure, readings in self._readings.items()
+            }
+            other.hooks, other.compiles = self.hooks.copy(), self.compiles
+        return other
+
     def compile(self) -> None:
         """Compile every program, those that are there already too, at its next call.
 

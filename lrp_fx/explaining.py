@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from lrp_fx.boundary import documented
 from lrp_fx.capture import Arguments
 from lrp_fx.checks import check_callable
+from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
 from lrp_fx.explainer import Explainer, View, check_inputs, not_tokens
@@ -50,6 +52,22 @@ class Explaining:
     def refresh(self) -> None:
         """Read the model anew at the next call; for changes that cannot be noticed, see the guide."""
         self._explainer.refresh()
+
+    @documented
+    def with_composite(self, composite: Composite | str | None) -> Self:
+        """The same attribution under another composite, all other options and hooks as they are.
+
+        It begins with what this one has read of the model: to compare composites, read once.
+
+        Args:
+            composite: a composite, the name of a preset, or None for the default.
+
+        Raises:
+            CompositeError: for an unknown composite.
+        """
+        other = copy(self)
+        other._explainer = self._explainer.with_composite(composite)
+        return other
 
     def _explain(
         self,

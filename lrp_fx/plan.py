@@ -377,7 +377,7 @@ def _places(
     names: dict[int, list[str]] = {}
     for path, module in modules.items():
         names.setdefault(id(module), []).append(path)
-    convolutions = sum(name_of(node).startswith("conv") for node in from_input)
+    convolutions = len({node.args[0] for node in from_input if name_of(node).startswith("conv")})
 
     def place_of(node: fx.Node) -> Place:
         operation = operation_of(node) or UNKNOWN

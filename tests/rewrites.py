@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from spellings import CLASSES, IDENTITIES, MEANINGS, SIDE, TOKENS, Meaning, Size
@@ -180,6 +180,9 @@ def random_program(draw: random.Random, seed: int) -> Program:
     spaces, steps = [space], list[Step]()
 
     def add(name: str, reads: tuple[int, ...]) -> None:
+        if name == "global mean" and MEANINGS[steps[-1].meaning].result == "image":
+            add("GELU of image", reads)  # the mean of a normed image is a constant
+            reads = (len(spaces) - 1,)
         steps.append(Step(name, reads, "linear" if name == "head" else MEANINGS[name].first))
         spaces.append(result_space(steps[-1], spaces))
 
@@ -314,11 +317,15 @@ def every_case() -> Iterator[tuple[str, Case]]:
 Explain = Callable[[nn.Module, Tensor], Tensor]
 
 
-def explained(preset: str) -> Explain:
-    """The library's maps under a preset made sharp; the default, which LRPFx chooses, as it is."""
+def composite_of(preset: str) -> Composite | None:
+    """A preset made sharp; None for the default, which LRPFx chooses."""
     composite = PRESETS[preset]()
-    composite = composite and sharp(composite)
-    return lambda model, x: LRPFx(model, composite).attribute(x, TARGET)
+    return composite and sharp(composite)
+
+
+def explained(preset: str) -> Explain:
+    """The library's maps under a preset."""
+    return lambda model, x: LRPFx(model, composite_of(preset)).attribute(x, TARGET)
 
 
 SAME_FUNCTION = 1e-10
@@ -333,10 +340,19 @@ def same_function(case: Case, preset: str = "zero") -> bool:
     return a.shape == b.shape and bool((a - b).abs().max() <= SAME_FUNCTION * a.abs().max())
 
 
+@lru_cache(maxsize=16)
+def attribution_of(program: Program) -> LRPFx:
+    """An attribution of a program's network that has read it."""
+    lrp = LRPFx(Network(program), composite_of("zero"))
+    lrp.attribute(program.input(), TARGET)
+    return lrp
+
+
 @cache
 def map_of(program: Program, preset: str) -> Tensor:
     """The library's map of a program, made once."""
-    return explained(preset)(Network(program), program.input())
+    lrp = attribution_of(program).with_composite(composite_of(preset))
+    return lrp.attribute(program.input(), TARGET)
 
 
 def deviation(case: Case, preset: str) -> float:

@@ -31,7 +31,13 @@ from torch import Tensor, nn
 
 from lrp_fx import Composite, LayerLRPFx, LRPFx, NeuronLRPFx, rules
 from lrp_fx.composites import anything, compat
-from lrp_fx.errors import InputError, LRPError, TargetError, UnsupportedOperationError
+from lrp_fx.errors import (
+    CompositeError,
+    InputError,
+    LRPError,
+    TargetError,
+    UnsupportedOperationError,
+)
 
 ROUNDING = 1e-10
 """Of max |R| in float64: two ways through the same sums, whose order (and so whose rounding) differs."""
@@ -1260,3 +1266,49 @@ def test_neuron_selectors_are_checked_like_targets() -> None:
         neuron.attribute(numbers(2, 2, 8, 8), 5)
     relevance = neuron.attribute((numbers(2, 2, 8, 8),), 1)
     assert isinstance(relevance, tuple)
+
+
+# --- another composite ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [None, "zero", "epsilon_plus_flat", "attn_lrp"])
+def test_another_composite_gives_the_map_of_a_new_attribution(name: str | None) -> None:
+    model, x = cnn(), numbers(2, 2, 8, 8)
+    first = LRPFx(model, "z_plus", top_k=0.5)
+    before = first.attribute(x, 1)
+    other = first.with_composite(name)
+    assert torch.equal(other.attribute(x, 1), LRPFx(model, name, top_k=0.5).attribute(x, 1))
+    assert torch.equal(first.attribute(x, 1), before)
+    layer = LayerLRPFx(model, model.conv1, "z_plus")
+    layer.attribute(x, 1)
+    expected = LayerLRPFx(model, model.conv1, name).attribute(x, 1)
+    assert torch.equal(layer.with_composite(name).attribute(x, 1), expected)
+
+
+def test_another_composite_does_not_read_again_unless_the_model_changed() -> None:
+    model, x = cnn(), numbers(2, 2, 8, 8)
+    first = LRPFx(model, "z_plus")
+    first.attribute(x, 1)
+    ((reading,),) = first._explainer._readings.values()
+    other = first.with_composite("epsilon")
+    other.attribute(x, 1)
+    ((same,),) = other._explainer._readings.values()
+    assert same.canonical is reading.canonical
+    assert same.programs is not reading.programs
+    model.conv1 = nn.Conv2d(2, 4, 3, padding=1).double()
+    assert torch.equal(other.attribute(x, 1), LRPFx(model, "epsilon").attribute(x, 1))
+
+
+def test_another_composite_keeps_the_hooks_of_its_time() -> None:
+    model, x = cnn(), numbers(2, 2, 8, 8)
+    first = LRPFx(model, "zero")
+    handle = first.register_relevance_hook("conv1", lambda relevance, where: 2 * relevance)
+    other = first.with_composite("epsilon")
+    handle.remove()
+    assert torch.equal(other.attribute(x, 1), 2 * LRPFx(model, "epsilon").attribute(x, 1))
+    assert torch.equal(first.attribute(x, 1), LRPFx(model, "zero").attribute(x, 1))
+
+
+def test_an_unknown_other_composite_is_an_error() -> None:
+    with pytest.raises(CompositeError, match="epsilon"):
+        LRPFx(cnn()).with_composite("epsilom")

@@ -23,7 +23,8 @@ class Place:
         name: the node's name in the graph.
         from_input: for linear operations, how many others come before it on the way of the relevance.
         from_output: how many come after it.
-        convolutions: how many convolutions the relevance meets in all.
+        convolutions: how many values are read by convolutions that the relevance meets; two side by side
+            read one.
     """
 
     paths: tuple[str, ...]

@@ -57,15 +57,20 @@ def scores_two(
             return True
         operation = operation_of(node)
         if node in counts:
-            sources = _signals(node, counts[node])
+            sources = [] if layered else _signals(node, counts[node])
         elif operation is not None and operation.kind in _LAYERS:
             sources = [] if layered else operation.operands(node)
             layered = True
-        elif name_of(node) in (_SCALED if layered else _WAYS):
+        elif operation is not None and operation.kind == "normalization":
+            sources = [] if layered else operation.operands(node)
+        elif name_of(node) in (_SCALED | _ADDS if layered else _WAYS):
             sources = node.all_input_nodes
         else:
             sources = []
-        waiting += [(source, layered) for source in sources if dynamic(source)]
+        moving = [source for source in sources if dynamic(source)]
+        if layered and name_of(node) in _ADDS and len(moving) > 1:
+            continue  # a constant is a part of the layer's bias; another value is not
+        waiting += [(source, layered) for source in moving]
     return False
 
 

@@ -196,7 +196,10 @@ class _Counter:
         self.counts[node] = Counts(tuple(map(int, signals)), (1, 1), tuple(map(int, values)))
 
     def _weights(self, root: fx.Node, leaves: list[_Leaf]) -> list[bool]:
-        """Which factors are weights of attention: they are summed up with values."""
+        """Which factors are weights of attention: they are summed up with values.
+
+        A gate that is a scalar function of the value beside it, ``u · g(u)``, is its activation.
+        """
         gates = [self._is_gate(leaf.node, leaf.exponent) for leaf in leaves]
         if not any(gates) or all(gates):
             return [False for _ in leaves]
@@ -210,7 +213,13 @@ class _Counter:
 
         if not is_summed(root, self.dynamic, weighs):
             return [False for _ in leaves]
-        return [gate and self._attends(leaf.node) for gate, leaf in zip(gates, leaves, strict=True)]
+        others = {leaf.value for gate, leaf in zip(gates, leaves, strict=True) if not gate}
+        return [
+            gate
+            and self._attends(leaf.node)
+            and not any(self._follows(leaf.node, v) for v in others)
+            for gate, leaf in zip(gates, leaves, strict=True)
+        ]
 
     def _attends(self, gate: fx.Node) -> bool:
         """Whether a gate's argument is made of a product of two activations."""
