@@ -63,6 +63,13 @@ def _rms(y: Tensor) -> Tensor:
     return y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)
 
 
+def _local_response(y: Tensor) -> Tensor:
+    squares = y.square()
+    padded = F.pad(squares, (0, 0, 0, 0, 1, 1))
+    sums = padded[:, :-2] + squares + padded[:, 2:]
+    return y / (1 + 0.1 * sums / 3) ** 0.75
+
+
 def _hardswish(y: Tensor) -> Tensor:
     return y * F.relu6(y + 3) / 6
 
@@ -368,6 +375,11 @@ PAIRS: Pairs = {
         SENTENCE,
         lambda m, x: F.hardswish(m.a(x) * m.z(x)).mean(1),
         lambda m, x: _hardswish(m.a(x) * m.z(x)).mean(1),
+    ),
+    "local response norm by slices, the middle one not padded": (
+        IMAGE,
+        lambda m, x: F.local_response_norm(m.first(x), 3, alpha=0.1),
+        lambda m, x: _local_response(m.first(x)),
     ),
     "addcdiv": (
         ROW,

@@ -124,10 +124,13 @@ class Cones:
         return found[node]
 
     def _window(self, node: fx.Node) -> fx.Node | None:
-        """The padded value of which a node sums shifted slices: a window, without an operation."""
+        """The padded value of which a node sums shifted slices: a window, without an operation.
+
+        The slice that is not shifted may be the value before it was padded.
+        """
         if name_of(node) not in ("add", "sum", "mean"):
             return None
-        slices, waiting = set(), list(self._moving(node))
+        slices, others, waiting = set[fx.Node](), set[fx.Node](), list(self._moving(node))
         while waiting:
             current = waiting.pop()
             if name_of(current) in ("add", "stack", "unsqueeze"):
@@ -135,11 +138,12 @@ class Cones:
             elif name_of(current) in ("slice", "narrow") and arguments(current)["dim"] != 0:
                 slices.add(current)
             else:
-                return None
+                others.add(current)
         wholes = {self._first[each.all_input_nodes[0]] for each in slices}
         (whole,) = wholes if len(wholes) == 1 else (None,)
-        is_window = len(slices) > 1 and whole is not None and name_of(whole) == "pad"
-        return whole if is_window else None
+        if whole is None or name_of(whole) != "pad" or len(slices) + len(others) < 2:
+            return None
+        return whole if others <= set(self._moving(whole)) else None
 
     def _moving(self, node: fx.Node) -> list[fx.Node]:
         """The operands that hold values made of the inputs, not indices, shapes or constants."""
