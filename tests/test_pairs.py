@@ -63,6 +63,11 @@ def _rms(y: Tensor) -> Tensor:
     return y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)
 
 
+def _turned(m: Parts, c: Tensor, before: bool) -> Tensor:
+    size = c.norm(dim=-1, keepdim=True)
+    return F.linear(c / size, m.h.weight) if before else F.linear(c, m.h.weight) / size
+
+
 def _local_response(y: Tensor) -> Tensor:
     squares = y.square()
     padded = F.pad(squares, (0, 0, 0, 0, 1, 1))
@@ -380,6 +385,11 @@ PAIRS: Pairs = {
         IMAGE,
         lambda m, x: F.local_response_norm(m.first(x), 3, alpha=0.1),
         lambda m, x: _local_response(m.first(x)),
+    ),
+    "two maps, each divided by the norm of what it reads": (
+        ROW,
+        lambda m, x: _turned(m, _turned(m, m.a(x), True), True),
+        lambda m, x: _turned(m, _turned(m, m.a(x), False), False),
     ),
     "addcdiv": (
         ROW,

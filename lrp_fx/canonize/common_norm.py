@@ -57,6 +57,7 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
                     value = _again(pen, step, *args)
                 value = _by_constants(pen, value, constants, name_of(node) == "div")
             replace_by(node, value)
+            cones = Cones(graph, dynamic.__contains__)  # knows the nodes that were there
             break
 
 
