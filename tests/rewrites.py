@@ -66,6 +66,7 @@ TO_VECTOR = {
 ENDS = [name for name, each in MEANINGS.items() if each.space == "logits"]
 NO_PROBABILITIES = ("where", "masked_fill", "padded")
 """Identities whose numbers are no probabilities on the way: behind final ones the result is explained."""
+PRODUCTS = ("gates", "products re-associated, commuted")
 TARGET = 1
 
 
@@ -191,7 +192,10 @@ def random_program(draw: random.Random, seed: int) -> Program:
         last = len(spaces) - 1
         same = [i for i in range(1, last) if spaces[i] == spaces[last]]
         kinds: dict[str, list[str]] = {}
+        of_product = MEANINGS[steps[-1].meaning].kind in PRODUCTS
         for name, each in MEANINGS.items():
+            if of_product and name == "experts":
+                continue  # a softmax of scores is attention, and a sigmoid of their difference is none
             if fits(each, spaces[last]) and each.operands <= 1 + len(same):
                 kinds.setdefault(each.kind, []).append(name)
         name = draw.choice(kinds[draw.choice(list(kinds))])

@@ -68,6 +68,12 @@ def _turned(m: Parts, c: Tensor, before: bool) -> Tensor:
     return F.linear(c / size, m.h.weight) if before else F.linear(c, m.h.weight) / size
 
 
+def _normed_and_gated(m: Parts, x: Tensor) -> list[Tensor]:
+    value = m.a(x) * m.z(x).sigmoid()
+    normed = value / value.norm(dim=-1, keepdim=True)
+    return [normed * m.h(x).sigmoid(), normed, value]
+
+
 def _local_response(y: Tensor) -> Tensor:
     squares = y.square()
     padded = F.pad(squares, (0, 0, 0, 0, 1, 1))
@@ -390,6 +396,11 @@ PAIRS: Pairs = {
         ROW,
         lambda m, x: _turned(m, _turned(m, m.a(x), True), True),
         lambda m, x: _turned(m, _turned(m, m.a(x), False), False),
+    ),
+    "a normed value, gated and not, and the value": (
+        ROW,
+        lambda m, x: sum(_normed_and_gated(m, x)),  # type: ignore[arg-type, return-value]
+        lambda m, x: torch.stack(_normed_and_gated(m, x), -1).mean(-1) * 3,
     ),
     "addcdiv": (
         ROW,

@@ -23,6 +23,7 @@ from lrp_fx.canonize.spellings import complement_of, is_opposite, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph.calls import arguments, aten, name_of
 from lrp_fx.literals import affine, equal_calls, literal
+from lrp_fx.relevance.cones import Cones
 from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
 
 _MOST_FACTORS = 12
@@ -68,6 +69,8 @@ class _Collector:
         inputs = (node for node in graph.nodes if node.op == "placeholder")
         self.dynamic = dynamic_values(graph, inputs)
 
+        self.cones: Callable[[], Cones] = cache(lambda: Cones(graph, self.dynamic.__contains__))
+
         @cache
         def found() -> dict[fx.Node, Range]:
             return ranges(graph.nodes, self.dynamic.__contains__)
@@ -109,8 +112,15 @@ class _Collector:
             if not b or b.get("rounding_mode") is not None:
                 found.append(self._factor(node, factor.is_divisor))
                 continue
-            for each, divides in ((b["other"], name_of(node) == "div"), (b["self"], False)):
+            first, second = b["self"], b["other"]
+            for each, other, divides in (
+                (second, first, name_of(node) == "div"),
+                (first, second, False),
+            ):
                 divides = divides != factor.is_divisor
+                if self._is_normed(each, other):  # the statistic is one of the whole
+                    found.append(self._factor(each, divides))
+                    continue
                 number = literal(each)
                 if number is None:
                     waiting.append(_Factor(each, divides))
@@ -212,11 +222,39 @@ class _Collector:
                 common, left = (factor,), [each.without([factor]) for each in sharing]
             if len(sharing) < 2 or not any(map(self._is_signal, left)):
                 continue
+            if self._takes_norm_apart(common, left):
+                continue
             bracket = self._bracket(root, left)
             place = rest.index(sharing[0])
             rest = [each for each in rest if each not in sharing]
             rest.insert(place, _Product(1.0, (_Factor(bracket), *common)))
         return rest
+
+    def _is_normed(self, value: Any, other: Any) -> bool:
+        """Whether the second operand of a product is a statistic of the first."""
+        if not isinstance(value, fx.Node) or not isinstance(other, fx.Node):
+            return False
+        return self._is_statistic(_Factor(other), _Factor(value))
+
+    def _takes_norm_apart(self, common: Iterable[_Factor], left: Iterable[_Product]) -> bool:
+        """Whether a value and its statistic would part: one before the bracket, one inside.
+
+        The mean that a norm takes off may be inside, with the value: ``(a - m) i``.
+        """
+        for product in left:
+            moving = [f for f in product.factors if f.value in self.dynamic]
+            for inside in moving:
+                for outside in common:
+                    if self._is_statistic(inside, outside):
+                        return True
+                    if len(moving) > 1 and self._is_statistic(outside, inside):
+                        return True
+        return False
+
+    def _is_statistic(self, factor: _Factor, other: _Factor) -> bool:
+        """Whether a factor is a statistic of another."""
+        cones, value, source = self.cones(), factor.value, other.value
+        return cones.knows(value) and cones.knows(source) and cones.reduces(value, source)
 
     def _may_be_inside(self, product: _Product) -> bool:
         """Whether a bracket may hold a product: a constant or a signal."""

@@ -7,11 +7,13 @@ from functools import reduce
 
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_like
-from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
+from lrp_fx.canonize.graphs import call_like, is_call
+from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
 from lrp_fx.literals import affine, literal, without_point
 
 _SUMS = ("add", "sub", "rsub")
+_STACKED = 12
+"""Longer stacks are sequences: each of their sums would be written anew."""
 _STEPS = 4
 """Numbers in a row that are looked through; nobody writes more of them around one term."""
 
@@ -56,7 +58,25 @@ def _continues(node: fx.Node) -> bool:
 
 
 def _is_sum(node: fx.Node) -> bool:
-    return packet_of(node.target) is not None and name_of(node) in _SUMS
+    if packet_of(node.target) is None:
+        return False
+    return name_of(node) in _SUMS or _stacked(node) is not None
+
+
+def _stacked(node: fx.Node) -> list[fx.Node] | None:
+    """The values that a node sums up or averages along the dimension in which it stacked them."""
+    if name_of(node) not in ("sum", "mean"):
+        return None
+    b = arguments(node)
+    stack, dims = b["self"], as_tuple(b.get("dim"), 1)
+    if b.get("keepdim") or b.get("dtype") is not None or len(dims) != 1:
+        return None
+    if not is_call(stack, "stack") or len(stack.users) != 1:
+        return None
+    of_stack = arguments(stack)
+    values = of_stack["tensors"]
+    is_plain = dims[0] == of_stack.get("dim", 0) and len(values) <= _STACKED
+    return list(values) if is_plain else None
 
 
 def sum_of(root: fx.Node) -> Sum:
@@ -68,7 +88,7 @@ def sum_of(root: fx.Node) -> Sum:
         node = term.value
         inside = node is root or len(node.users) == 1
         form = affine(node) if inside and node.op == "call_function" else None
-        pair = _pair(node) if inside and _is_sum(node) else None
+        pair = _terms(node) if inside and _is_sum(node) else None
         if form is not None and form.scale != 0 and steps < _STEPS:
             number += term.scale * form.shift
             waiting.append((term.times(form.scale, form.operand), steps + 1))
@@ -79,8 +99,12 @@ def sum_of(root: fx.Node) -> Sum:
     return Sum(tuple(found), number)
 
 
-def _pair(node: fx.Node) -> tuple[Term, Term] | None:
-    """The two terms of one addition, None where one of them is no value of the graph."""
+def _terms(node: fx.Node) -> tuple[Term, ...] | None:
+    """The terms of one addition, None where one of them is no value of the graph."""
+    stacked = _stacked(node)
+    if stacked is not None:
+        scale = 1 / len(stacked) if name_of(node) == "mean" else 1.0
+        return tuple(Term(scale, value) for value in stacked)
     b = arguments(node)
     alpha, first, second = literal(b.get("alpha", 1)), b["self"], b["other"]
     if alpha is None or not isinstance(first, fx.Node) or not isinstance(second, fx.Node):

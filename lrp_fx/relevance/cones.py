@@ -60,6 +60,10 @@ class Cones:
         """Whether ``value`` is a scalar function of ``other`` alone."""
         return self._walk(value, other, self._functions, _is_function) is not None
 
+    def knows(self, node: fx.Node) -> bool:
+        """Whether the node was in the graph when the cones were made."""
+        return node in self._first
+
     def first(self, node: fx.Node) -> fx.Node:
         """Of equal calls, which compute one value, the first."""
         return self._first[node]
