@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,8 @@ from torch import Tensor, fx, nn
 from lrp_fx.canonize.graphs import tensor_at
 from lrp_fx.capture import Captured
 from lrp_fx.graph.walks import needed_by
-from lrp_fx.optimize import (
-    lay_out_weights,
-    overwrite_relevance,
-    preferred_layout,
-    take_differences,
-    take_kernels,
-)
-from lrp_fx.relevance import LinearRelevance
+from lrp_fx.optimize import Draft
+from lrp_fx.rules import Part, part_of
 from lrp_fx.sources import with_source
 
 
@@ -33,11 +27,10 @@ class LRPGraph:
             source, the explained output, the relevance that was started with).
         start: the node of it that the relevance starts with.
         constants: computes, from parameters alone, what the LRP graph reads under ``constants.*``
-            (folded weights, tables); its outputs are in the order of ``constant_names``.
+            (modified and folded weights, tables); its outputs are in the order of ``constant_names``.
         constant_names: the attributes of ``module`` that hold them.
         parameters: the attributes of both that are tensors, the model's own and those of ``made``.
         made: tensors that the model's code made or hides, which have no path in the model.
-        prepared: relevance nodes with modified weights, and the attribute that holds the weight.
     """
 
     module: fx.GraphModule
@@ -46,92 +39,92 @@ class LRPGraph:
     constant_names: tuple[str, ...]
     parameters: tuple[str, ...]
     made: Mapping[str, Tensor]
-    prepared: Mapping[str, str]
 
 
-def assembled(
-    captured: Captured,
-    graph: fx.Graph,
-    modules: Mapping[str, nn.Module],
-    constants: Mapping[fx.Node, str],
-    start: fx.Node,
-    *,
-    in_place: bool,
-    kernels: bool,
-    channels_last: bool,
-    prepares: bool,
-) -> LRPGraph:
-    """Make the module of a written graph.
+class Constants:
+    """What an LRP graph reads that depends on parameters alone, and the graph that computes it.
+
+    Args:
+        source: the canonical graph.
+        path: the name under which computed constants are kept.
+    """
+
+    def __init__(self, source: fx.Graph, path: str) -> None:
+        self.source, self.path = source, path
+        self.graph = fx.Graph()
+        self.names: tuple[str, ...] = ()
+        """The paths of what the graph computes, in the order of its results."""
+        self.read: set[str] = set()
+        """The paths of parameters that the LRP graph reads itself."""
+        self._wanted: dict[str, tuple[fx.Node, Part | None]] = {}
+
+    def path_of(self, node: fx.Node) -> str:
+        """The path of a canonical node's value: the parameter's own, or that of a computed constant."""
+        path = str(node.target) if node.op == "get_attr" else f"{self.path}.{node.name}"
+        self._wanted[path] = (node, None)
+        return path
+
+    def path_of_part(self, weight: fx.Node, part: Part, name: str) -> str:
+        """The path of a part of a weight."""
+        path = f"{self.path}.{name}"
+        while path in self._wanted:  # another γ
+            path += "_"
+        self._wanted[path] = (weight, part)
+        return path
+
+    def keep(self, read: Collection[str]) -> None:
+        """Write the graph that computes those of these paths that are computed."""
+        used = {path: wanted for path, wanted in self._wanted.items() if path in read}
+        computed = {
+            path: (node, part)
+            for path, (node, part) in used.items()
+            if part is not None or node.op != "get_attr"
+        }
+        self.names, self.read = tuple(computed), used.keys() - computed.keys()
+        copies = dict[fx.Node, fx.Node]()
+        for node in needed_by(self.source, (node for node, _ in computed.values())):
+            copies[node] = self.graph.node_copy(node, lambda n: copies[n])
+        results = [
+            copies[node]
+            if part is None
+            else self.graph.call_function(
+                part_of, (copies[node], part.positive, part.negative, part.power)
+            )
+            for node, part in computed.values()
+        ]
+        self.graph.output(tuple(results))
+
+    def parameters(self) -> set[str]:
+        """The paths of the parameters that the graph reads."""
+        return {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
+
+
+def assembled(captured: Captured, draft: Draft, constants: Constants) -> LRPGraph:
+    """Make the modules of a written graph and of its constants.
 
     Args:
         captured: the canonical graph.
-        graph: the LRP graph.
-        modules: the relevance nodes that were written, by path.
-        constants: the canonical nodes that depend on parameters alone, and the paths that they are read
-            under.
-        start: the node of the LRP graph that the relevance starts with.
-        in_place: relevance is overwritten where nobody reads it again.
-        kernels: dense layers and 1×1 convolutions take the fastest kernels.
-        channels_last: weights that are computed are kept in the layout of the images.
-        prepares: modified weights are kept.
+        draft: the LRP graph.
+        constants: what it reads that depends on parameters alone.
     """
-    if in_place:
-        take_differences(graph, modules)
-    if kernels:
-        take_kernels(graph, modules.values())
-    if channels_last:
-        lay_out_weights(modules.values())
-    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    used = {node: path for node, path in constants.items() if path in read}
-    computed = {node: path for node, path in used.items() if node.op != "get_attr"}
-    parameters = {path for node, path in used.items() if node.op == "get_attr"}
+    graph, modules = draft.graph, draft.modules
+    called = {str(node.target) for node in graph.find_nodes(op="call_module")}
     root: dict[str, Any] = {path: modules[path] for path in modules if path in called}
-    root.update({path: tensor_at(captured.module, path) for path in parameters})
-    root.update({path: torch.empty(0, device="cpu") for path in computed.values()})
+    root |= _tensors(captured, constants.read)
+    root |= {path: torch.empty(0, device="cpu") for path in constants.names}
     module = with_source(fx.GraphModule(root, graph, class_name="LRP"))
     module.graph.lint()
-    if in_place:
-        overwrite_relevance(module)
-    computing = _module_of(captured, computed, channels_last)
-    inputs = {str(n.target) for n in computing.graph.nodes if n.op == "get_attr"}
+    inputs = constants.parameters()
+    computing = fx.GraphModule(_tensors(captured, inputs), constants.graph, class_name="Constants")
     return LRPGraph(
         module,
-        start,
-        computing,
-        tuple(computed.values()),
-        tuple(sorted(parameters | inputs)),
+        draft.start,
+        with_source(computing),
+        constants.names,
+        tuple(sorted(constants.read | inputs)),
         captured.constants,
-        _prepared(graph, modules) if prepares else {},
     )
 
 
-def _module_of(
-    captured: Captured, wanted: Iterable[fx.Node], channels_last: bool
-) -> fx.GraphModule:
-    """What computes these nodes, which depend on parameters alone."""
-    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-    for node in needed_by(captured.module.graph, wanted):
-        copies[node] = graph.node_copy(node, lambda n: copies[n])
-    results = [copies[node] for node in wanted]
-    if channels_last:
-        results = [graph.call_function(preferred_layout, (each,)) for each in results]
-    graph.output(tuple(results))
-    tensors = {
-        str(node.target): tensor_at(captured.module, str(node.target))
-        for node in graph.nodes
-        if node.op == "get_attr"
-    }
-    return with_source(fx.GraphModule(tensors, graph, class_name="Constants"))
-
-
-def _prepared(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """The relevance nodes whose weight is a constant, and where that is."""
-    prepared = {}
-    for node in graph.nodes:
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, LinearRelevance) and module.parts:
-            weight = node.args[3]
-            if isinstance(weight, fx.Node) and weight.op == "get_attr":
-                prepared[str(node.target)] = str(weight.target)
-    return prepared
+def _tensors(captured: Captured, paths: Collection[str]) -> dict[str, Tensor]:
+    return {path: tensor_at(captured.module, path) for path in paths}

@@ -21,7 +21,6 @@ from lrp_fx.plan import Step
 from lrp_fx.program import Program, check_batch, per_sample
 from lrp_fx.relevance import CAUSES, Cause, EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.auxiliary import BoundRelevance
-from lrp_fx.relevance.linear import Denominators
 from lrp_fx.start import Target
 from lrp_fx.tables import columns
 
@@ -341,6 +340,8 @@ class _Books(Alone):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.found: dict[str, _Booking] = {}
+        self.opened: dict[fx.Node, _Booking] = {}
+        """Of operations that have several nodes, until the last of them has run."""
         self.dtypes: set[torch.dtype] = set()
         """Of the relevance and of the values beside it, which are coarser under autocast."""
 
@@ -349,20 +350,31 @@ class _Books(Alone):
         if n.op != "call_module":
             return result
         node = self.fetch_attr(str(n.target))
-        if isinstance(node, RelevanceNode) and not isinstance(node, (BoundRelevance, Denominators)):
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
-            leaves = (*tree_flatten((args, kwargs))[0], *tree_flatten(result)[0])
-            self.dtypes |= {leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)}
-            arrived, passed = _tensors(args[0]), _tensors(result)
-            came, went = _total(arrived), _total(passed)
-            taken = {
-                cause: float(amount) for cause, amount in node.account(*args, **kwargs).items()
-            }
-            if isinstance(node, EdgeRelevance):
-                taken = {"filter": came - went}
-            sizes = (_total(map(torch.abs, tensors)) for tensors in (arrived, passed))
-            self.found[n.name] = _Booking(n, came, went, taken, *sizes)
+        if isinstance(node, RelevanceNode) and node.books != "nothing":
+            self._book(n, node, result)
         return result
+
+    def _book(self, n: fx.Node, node: RelevanceNode, result: Any) -> None:
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        leaves = (*tree_flatten((args, kwargs))[0], *tree_flatten(result)[0])
+        self.dtypes |= {leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)}
+        arrived, passed = _tensors(args[0]), _tensors(result)
+        came, went = _total(arrived), _total(passed)
+        taken = {cause: float(amount) for cause, amount in node.account(*args, **kwargs).items()}
+        if isinstance(node, EdgeRelevance):
+            taken = {"filter": came - went}
+        sizes = (_total(map(torch.abs, tensors)) for tensors in (arrived, passed))
+        booking = _Booking(n, came, went, taken, *sizes)
+        if node.books == "departure":
+            first = self.opened.pop(n.all_input_nodes[0])
+            taken = {cause: first.taken.get(cause, 0.0) + taken.get(cause, 0.0) for cause in CAUSES}
+            booking = replace(
+                booking, arrived=first.arrived, magnitude_in=first.magnitude_in, taken=taken
+            )
+        if node.books == "arrival":
+            self.opened[n] = booking
+        else:
+            self.found[n.name] = booking
 
 
 def _entry(steps: dict[str, Step], module: fx.GraphModule, bookings: Sequence[_Booking]) -> Entry:

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, fx
 
 from lrp_fx.graph.walks import ancestors, in_order
-from lrp_fx.relevance import RelevanceNode
 
 
 class Runner(fx.Interpreter):
@@ -32,23 +31,11 @@ class Runner(fx.Interpreter):
             return super().get_attr(target, args, kwargs)
         return self.live[target]
 
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """What the relevance node returns."""
-        node = self.fetch_attr(target)
-        if self.live is not None and isinstance(node, RelevanceNode):
-            node = node.unprepared()
-        return node(*args, **kwargs)
-
 
 def leading_to(graph: fx.Graph, wanted: Iterable[fx.Node]) -> list[fx.Node]:
     """The nodes that some depend on, these, and all placeholders, whose values come in order."""
     placeholders = (node for node in graph.nodes if node.op == "placeholder")
     return in_order(graph, [*ancestors(*wanted), *placeholders])
-
-
-def unshared(known: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """The same values in lists of their own, since a run takes denominators out of them as it goes."""
-    return {node: list(v) if isinstance(v, list) else v for node, v in known.items()}
 
 
 def run_nodes(

@@ -17,11 +17,10 @@ from lrp_fx.capture import ModelState
 from lrp_fx.capture.traces import Memory, has_version, traces_of
 from lrp_fx.checks import all_finite
 from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
-from lrp_fx.evaluation import Runner, leading_to, run_nodes, unshared
+from lrp_fx.evaluation import Runner, leading_to, run_nodes
 from lrp_fx.graph.walks import split_by_dependence
 from lrp_fx.non_finite import first_non_finite
 from lrp_fx.plan import Plan
-from lrp_fx.relevance import LinearRelevance
 from lrp_fx.stacked import Stacked
 from lrp_fx.start import Places, Selected, StartRelevance, Target, target_places
 
@@ -99,7 +98,7 @@ class Program:
         self._memory, self._seen = Memory([]), list[bytes]()
         self._lock = threading.Lock()
         computing = (str(n.target) for n in lrp.constants.graph.nodes if n.op == "get_attr")
-        self._sources = frozenset((*computing, *lrp.prepared.values())) & set(lrp.parameters)
+        self._sources = frozenset(computing) & set(lrp.parameters)
         """Tensors that something is computed from and kept."""
 
     def refresh(self) -> None:
@@ -226,7 +225,7 @@ class Program:
             with torch.set_grad_enabled(create_graph):
                 if runs_apart:
                     return self._run_apart(known, rest, run, tensors, live)
-                values = run_nodes(Runner(module, live), rest, run, unshared(known))
+                values = run_nodes(Runner(module, live), rest, run, known)
                 return values[rest[-1]]  # type: ignore[no-any-return]
 
         runs = list(runs)
@@ -271,7 +270,7 @@ class Program:
         for place in range(0, len(runs), size):
             with torch.no_grad():
                 starts = [
-                    run_nodes(Runner(self.lrp.module), before, run, unshared(known), keep=after)
+                    run_nodes(Runner(self.lrp.module), before, run, known, keep=after)
                     for run in runs[place : place + size]
                 ]
                 begun = torch.cat([values[start] for values in starts])
@@ -299,12 +298,12 @@ class Program:
         module, start = self.lrp.module, self.lrp.start
         first = rest.index(start) + 1
         before, after = rest[:first], rest[first:]
-        known = run_nodes(Runner(module, live), before, run, unshared(known), keep=after)
+        known = run_nodes(Runner(module, live), before, run, known, keep=after)
         begun = known[start]
         check_batch(begun, tensors[0])
         total: tuple[Tensor, ...] = ()
         for alone in apart(begun):
-            values = run_nodes(Alone(module, live), after, (), unshared({**known, start: alone}))
+            values = run_nodes(Alone(module, live), after, (), {**known, start: alone})
             relevance, output, _ = values[after[-1]]
             # where one sample has relevance all others have none, whatever the layout
             total = tuple(map(torch.add, total, relevance)) if total else relevance
@@ -332,10 +331,6 @@ class Program:
                 values = self.lrp.constants.forward()
                 for name, value in zip(self.lrp.constant_names, values, strict=True):
                     _put(self.lrp.module, name, value)
-                for name, weight in self.lrp.prepared.items():
-                    node = self.lrp.module.get_submodule(name)
-                    assert isinstance(node, LinearRelevance)
-                    node.prepare(_get(self.lrp.module, weight))
             is_counted = all(has_version(live[path]) for path in self._sources if path in live)
             self._memory, self._seen = memory, seen
             self._fingerprint = fingerprint if is_counted else None
@@ -409,8 +404,3 @@ def _put(module: nn.Module, path: str, value: Tensor) -> None:
     if name not in kept:
         delattr(owner, name)
     kept[name] = value  # where it was there before, in one step: another thread may be reading
-
-
-def _get(module: nn.Module, path: str) -> Tensor:
-    prefix, _, name = path.rpartition(".")
-    return getattr(module.get_submodule(prefix), name)  # type: ignore[no-any-return]

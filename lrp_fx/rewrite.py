@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from lrp_fx.analysis import AFFINE
-from lrp_fx.assembly import LRPGraph, assembled
+from lrp_fx.assembly import Constants, LRPGraph, assembled
 from lrp_fx.canonize.graphs import remove_unused
 from lrp_fx.capture import Captured
 from lrp_fx.contractions import PRODUCT, product
@@ -25,19 +25,13 @@ from lrp_fx.filters import TopKFilter
 from lrp_fx.graph.calls import aten, name_of
 from lrp_fx.graph.walks import ancestors, needed_by
 from lrp_fx.hooks import BypassRelevance, HookRelevance
-from lrp_fx.optimize import (
-    NOTHING,
-    Optimizations,
-    activate_in_place,
-    preferred_layout,
-    recompute,
-    stand_ins,
-)
+from lrp_fx.optimize import NOTHING, Draft, Optimizations, stand_ins
+from lrp_fx.optimize import optimize as run_passes
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Engine, Facts, RelevanceNode
 from lrp_fx.relevance.auxiliary import BoundRelevance, KeepRelevance
 from lrp_fx.relevance.embedding import looked_up
-from lrp_fx.rules import Rule
+from lrp_fx.rules import FULL, MINUS, ONES, PLUS, SQUARE, Part, Rule, part_of
 from lrp_fx.start import Start, StartRelevance
 
 Memory = Literal["keep", "recompute"]
@@ -70,10 +64,18 @@ def rewrite(
         memory: keep the activations, or compute most of them again.
         precision: the dtype of the relevance pass, None for that of the activations.
     """
-    writer = _Writer(captured, plan, bias, engine, audited, optimize, precision)
-    return writer.write(start, memory)
+    found: dict[fx.Node, fx.Node] = {}
+    if optimize.stand_ins:
+        found = stand_ins(plan, start, bias)
+    keeps = memory == "keep"
+    writer = _Writer(captured, plan, bias, engine, audited, found, precision, keeps)
+    draft, constants = writer.write(start)
+    run_passes(draft, {*optimize.passes, *([] if keeps else ["recompute"])})
+    return assembled(captured, draft, constants)
 
 
+_WORDS = {PLUS: "plus", MINUS: "minus", SQUARE: "square", ONES: "ones"}
+"""How parts of weights are called."""
 _OF_VALUES = (StartRelevance, BoundRelevance)
 """Relevance nodes that only read forward values, in whose dtype they work."""
 
@@ -90,8 +92,7 @@ class _Site:
     parts: dict[int, fx.Node]
     facts: Facts
     engine: Engine
-    bias: str
-    filtered: bool
+    bias: BiasPolicy
 
     def receives(self, operand: Any) -> bool:
         return isinstance(operand, fx.Node) and operand in self.receivers
@@ -101,6 +102,9 @@ class _Site:
 
     def shape(self, node: fx.Node) -> fx.Node:
         return self.writer.shape(node)
+
+    def modified(self, weight: fx.Node, part: Part) -> fx.Node:
+        return self.writer.modified(weight, part)
 
     def item(self, node: fx.Node, index: int) -> fx.Node:
         return self.writer.item(node, index)
@@ -145,12 +149,12 @@ class _Writer:
         bias: BiasPolicy,
         engine: Engine,
         audited: bool,
-        optimize: Optimizations,
+        stand_ins: dict[fx.Node, fx.Node],
         precision: torch.dtype | None,
+        keeps: bool,
     ) -> None:
-        self.captured, self.plan, self.optimize = captured, plan, optimize
-        self.precision = precision
-        self.stand_ins: dict[fx.Node, fx.Node] = {}
+        self.captured, self.plan = captured, plan
+        self.precision, self.stand_ins, self.keeps = precision, stand_ins, keeps
         self.bias, self.engine, self.audited = bias, engine, audited
         self.kept: list[fx.Node] = []
         self.channels: dict[fx.Node, fx.Node] = {}
@@ -159,26 +163,20 @@ class _Writer:
         self.modules: dict[str, nn.Module] = {}
         self.values: dict[fx.Node, fx.Node] = {}
         self.shapes: dict[fx.Node, fx.Node] = {}
-        self.constants: dict[fx.Node, str] = {}
+        self.parts: dict[tuple[fx.Node, Part], fx.Node] = {}
         self.bound_nodes: dict[tuple[fx.Node, int, int], tuple[fx.Node, fx.Node]] = {}
         self.start: fx.Node
         taken = {str(n.target) for n in captured.module.graph.nodes if n.op == "get_attr"}
-        self.constants_path = _free(CONSTANTS, taken)
+        self.constants = Constants(captured.module.graph, _free(CONSTANTS, taken))
         self.relevance_path = _free(RELEVANCE, taken)
 
-    def write(self, start: Start, memory: Memory) -> LRPGraph:
-        """The whole graph."""
-        if self.optimize.stand_ins:
-            self.stand_ins = stand_ins(self.plan, start, self.bias)
+    def write(self, start: Start) -> tuple[Draft, Constants]:
+        """The whole graph, and what it reads of parameters."""
         for node in self.captured.placeholders():
             self.values[node] = self.graph.placeholder(node.name)
         target = self.graph.placeholder("target", default_value=None)
         for i, node in enumerate(self.plan.masks):
             self.channels[node] = self.graph.placeholder(f"channels_{i}", default_value=None)
-        channels_last = self.optimize.channels_last and self._has_images()
-        if channels_last:
-            for node in self.captured.placeholders():
-                self.values[node] = self.graph.call_function(preferred_layout, (self.values[node],))
         for node in self._needed():
             copy = self.graph.node_copy(node, self.forward)
             copy.meta = dict(node.meta)
@@ -191,29 +189,10 @@ class _Writer:
         )
         results = self._relevance_nodes()
         self.graph.output((tuple(results), output, self.start, *self.kept))
-        if memory == "recompute":
-            recompute(self.graph, self.start)
         remove_unused(self.graph)
-        if self.optimize.in_place:
-            activate_in_place(self.graph)
-        return assembled(
-            self.captured,
-            self.graph,
-            self.modules,
-            self.constants,
-            self.start,
-            in_place=self.optimize.in_place,
-            kernels=self.optimize.kernels,
-            channels_last=channels_last,
-            prepares=memory == "keep",
-        )
-
-    def _has_images(self) -> bool:
-        """Whether there are convolutions of images."""
-        return any(
-            name_of(node) in ("conv2d", "conv_transpose2d")
-            for node in self.captured.module.graph.nodes
-        )
+        self.constants.keep({str(n.target) for n in self.graph.find_nodes(op="get_attr")})
+        draft = Draft(self.graph, self.modules, self.start, target, self.constants.graph)
+        return draft, self.constants
 
     def _needed(self) -> list[fx.Node]:
         """The nodes that depend on inputs and on which the explained output depends, in order."""
@@ -231,12 +210,28 @@ class _Writer:
         """The node of the LRP graph that holds a node's forward value."""
         if node not in self.values:
             assert node in self.plan.facts.constant, node
-            is_parameter = node.op == "get_attr"
-            path = str(node.target) if is_parameter else f"{self.constants_path}.{node.name}"
-            self.constants[node] = path
-            with self.graph.inserting_before(self._first_call()):
-                self.values[node] = self.graph.create_node("get_attr", path, name=node.name)
+            self.values[node] = self._read(self.constants.path_of(node), node.name)
         return self.values[node]
+
+    def modified(self, weight: fx.Node, part: Part) -> fx.Node:
+        """A part of a weight, such as W⁺."""
+        if part == FULL:
+            return self.forward(weight)
+        key = (weight, part)
+        if key not in self.parts:
+            name = f"{weight.name}_{_WORDS.get(part, 'part')}"
+            if self.keeps and weight in self.plan.facts.constant:
+                self.parts[key] = self._read(self.constants.path_of_part(weight, part, name), name)
+            else:
+                form = (part.positive, part.negative, part.power)
+                self.parts[key] = self.graph.create_node(
+                    "call_function", part_of, (self.forward(weight), *form), name=name
+                )
+        return self.parts[key]
+
+    def _read(self, path: str, name: str) -> fx.Node:
+        with self.graph.inserting_before(self._first_call()):
+            return self.graph.create_node("get_attr", path, name=name)
 
     def _first_call(self) -> fx.Node | None:
         return next((n for n in self.graph.nodes if n.op not in ("placeholder", "get_attr")), None)
@@ -413,7 +408,6 @@ class _Writer:
             self.plan.facts,
             self.engine,
             self.bias,
-            self.optimize.sparse and step.top_k is not None,
         )
         for operand, contributions in step.operation.write(site).items():
             if operand in step.receivers:

@@ -30,6 +30,21 @@ from lrp_fx.errors import OptionError
 from lrp_fx.stabilizer import DEFAULT_STABILIZER, Stabilizer
 
 
+def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> Tensor:
+    """``positive · (v⁺)^power + negative · (v⁻)^power``, of the shape of ``value``; ones for power 0."""
+    if power == 0:
+        return torch.ones_like(value)
+    if power == 2:
+        value = value.square()
+    if positive == negative:
+        return value if positive == 1 else value * positive
+    if negative == 0 and positive == 1:
+        return value.clamp(min=0)
+    if positive == 0 and negative == 1:
+        return value.clamp(max=0)
+    return value.clamp(min=0) * positive + value.clamp(max=0) * negative
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of a tensor: ``positive · (v⁺)^power + negative · (v⁻)^power``; ones for power 0."""
@@ -40,17 +55,7 @@ class Part:
 
     def of(self, value: Tensor) -> Tensor:
         """The part of ``value``, of its shape."""
-        if self.power == 0:
-            return torch.ones_like(value)
-        if self.power == 2:
-            value = value.square()
-        if self.positive == self.negative:
-            return value if self.positive == 1 else value * self.positive
-        if self.negative == 0 and self.positive == 1:
-            return value.clamp(min=0)
-        if self.positive == 0 and self.negative == 1:
-            return value.clamp(max=0)
-        return value.clamp(min=0) * self.positive + value.clamp(max=0) * self.negative
+        return part_of(value, self.positive, self.negative, self.power)
 
     @property
     def vanishes(self) -> bool:

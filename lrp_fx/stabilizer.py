@@ -61,6 +61,15 @@ class Stabilizer:
         """What is added to a positive ``z`` of this dtype."""
         return max(self.eps, torch.finfo(dtype).tiny) if self.eps else 0.0
 
+    def added_to(self, denominator: Tensor) -> Tensor:
+        """``S(z) − z`` from ``S(z)``, of its shape or a single number."""
+        eps = denominator.new_full((), self.shift(denominator.dtype))
+        return torch.copysign(eps, denominator) if self.signed else eps
+
+    def is_of_zero(self, denominator: Tensor) -> Tensor:
+        """Where ``z`` was exactly zero, from ``S(z)``, of its shape."""
+        return denominator == self.added_to(denominator)
+
     def quotient(
         self,
         relevance: Tensor,

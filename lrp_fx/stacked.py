@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.evaluation import Runner, run_nodes, unshared
+from lrp_fx.evaluation import Runner, run_nodes
 
 FITS = {"cpu": 2**24}
 """So many bytes may the largest value of all targets have, by the type of device."""
@@ -47,7 +47,7 @@ class Stacked:
             for node, value in self.known.items()
         }
         values = run_nodes(
-            Runner(self.module), self.nodes, (), unshared({**known, self.start: starts})
+            Runner(self.module), self.nodes, (), {**known, self.start: starts}
         )
         relevance: tuple[Tensor, ...] = values[self.nodes[-1]][0]
         return relevance

@@ -7,14 +7,14 @@ be stood in for by a ReLU's output: where the two differ there is no relevance t
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.graph.operations import LAYERS
 from lrp_fx.graph.walks import descendants
+from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.overwriting import FRESH, readers
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.rules import Proportional
@@ -36,13 +36,9 @@ def recovered(a: Tensor | None, y: Tensor, b: Tensor) -> Tensor:
     return y - b if a is None else a
 
 
-def take_differences(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
-    """Let residual additions overwrite a summand that only their relevance reads again.
-
-    Args:
-        graph: an LRP graph.
-        modules: its relevance nodes, by path.
-    """
+def take_differences(draft: Draft) -> None:
+    """Let residual additions overwrite a summand that only their relevance reads again."""
+    graph, modules = draft.graph, draft.modules
     made_by_layers = descendants(graph, (n for n in graph.nodes if name_of(n) in _LAYERS))
     for call in [node for node in graph.nodes if node.op == "call_module"]:
         node = modules[str(call.target)]

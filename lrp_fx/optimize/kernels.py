@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from lrp_fx.graph.calls import as_tuple, aten, name_of
+from lrp_fx.optimize.draft import Draft
 from lrp_fx.products import by_onednn, linear, takes_onednn
-from lrp_fx.relevance import LinearRelevance
+from lrp_fx.relevance.linear import Step
 from lrp_fx.relevance.weighted import ADJOINTS
 
 
@@ -42,16 +44,17 @@ _KERNELS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 }
 
 
-def take_kernels(graph: fx.Graph, modules: Iterable[nn.Module]) -> None:
+def take_kernels(draft: Draft) -> None:
     """Let the forward nodes of a graph and its relevance nodes of the direct engine use these kernels."""
-    for node in graph.nodes:
+    for node in draft.graph.nodes:
         if node.op == "call_function" and node.target in _TARGETS:
             node.target, _ = _KERNELS[name_of(node)]
-    for module in modules:
-        if isinstance(module, LinearRelevance) and module.engine == "direct":
-            module.kernel, module.adjoint = _KERNELS.get(
-                module.name, (module.kernel, module.adjoint)
-            )
+    for path, module in draft.modules.items():
+        if isinstance(module, Step) and module.formula.name in _KERNELS:
+            kernel, adjoint = _KERNELS[module.formula.name]
+            if module.engine == "direct":
+                formula = replace(module.formula, kernel=kernel, adjoint=adjoint)
+                draft.modules[path] = module.with_formula(formula)
 
 
 _TARGETS = {

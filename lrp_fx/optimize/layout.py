@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lrp_fx.graph.calls import name_of
+from lrp_fx.optimize.draft import Draft
 from lrp_fx.products import HAS_ONEDNN
-from lrp_fx.relevance import LinearRelevance
 
 _DTYPES = (torch.float32, torch.bfloat16)
 """Those that oneDNN has kernels for; other dtypes take kernels that know one layout only."""
@@ -27,8 +26,19 @@ def preferred_layout(value: Tensor) -> Tensor:
     return value.contiguous(memory_format=torch.channels_last) if prefers else value
 
 
-def lay_out_weights(modules: Iterable[nn.Module]) -> None:
-    """Let relevance nodes of convolutions keep their modified weights in the layout of the images."""
-    for module in modules:
-        if isinstance(module, LinearRelevance) and module.name == "conv2d":
-            module.layout = preferred_layout
+def prefer_layout(draft: Draft) -> None:
+    """Bring inputs and computed weights into that layout, where there are convolutions of images."""
+    graph = draft.graph
+    if not any(name_of(node) in ("conv2d", "conv_transpose2d") for node in graph.nodes):
+        return
+    placeholders = graph.find_nodes(op="placeholder")
+    for node in placeholders[: placeholders.index(draft.target)]:
+        readers = list(node.users)
+        with graph.inserting_after(placeholders[-1]):
+            laid_out = graph.call_function(preferred_layout, (node,))
+        for reader in readers:
+            reader.replace_input_with(node, laid_out)
+    (result,) = draft.constants.find_nodes(op="output")
+    with draft.constants.inserting_before(result):
+        values = [draft.constants.call_function(preferred_layout, (v,)) for v in result.args[0]]
+    result.args = (tuple(values),)

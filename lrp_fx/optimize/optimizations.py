@@ -38,6 +38,11 @@ class Optimizations:
         for field in fields(self):
             check_flag(field.name, getattr(self, field.name))
 
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of those that are on."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name))
+
 
 NOTHING = Optimizations(**{field.name: False for field in fields(Optimizations)})
 """The LRP graph as it is written."""

@@ -11,6 +11,7 @@ from torch import fx
 
 from lrp_fx.graph.calls import name_of, packet_of
 from lrp_fx.graph.operations import in_place_form, names_where
+from lrp_fx.optimize.draft import Draft
 from lrp_fx.relevance import RelevanceNode
 from lrp_fx.relevance.activation import ACTIVATIONS
 
@@ -18,9 +19,9 @@ FRESH = names_where(lambda row: row.fresh and not row.kept and not row.says)
 """Operations whose result shares memory with nothing, and which autograd does not keep."""
 
 
-def activate_in_place(graph: fx.Graph) -> None:
+def activate_in_place(draft: Draft) -> None:
     """Let activations overwrite what they alone read."""
-    for node in graph.nodes:
+    for node in draft.graph.nodes:
         in_place = in_place_form(name_of(node))
         if name_of(node) not in ACTIVATIONS or in_place is None:
             continue
@@ -31,15 +32,19 @@ def activate_in_place(graph: fx.Graph) -> None:
             node.target = in_place
 
 
-def overwrite_relevance(module: fx.GraphModule) -> None:
+def overwrite_relevance(draft: Draft) -> None:
     """Tell relevance nodes which of them alone read the relevance that comes in."""
-    for node in module.graph.nodes:
+    for node in draft.graph.nodes:
         if node.op == "call_module":
-            relevance_node = module.get_submodule(str(node.target))
-            assert isinstance(relevance_node, RelevanceNode)
             relevance = node.args[0] if node.args else None
-            if isinstance(relevance, fx.Node) and _is_owned(relevance, module):
-                relevance_node.overwrites = True
+            if isinstance(relevance, fx.Node) and _is_owned(relevance, draft):
+                _relevance_node(node, draft).overwrites = True
+
+
+def _relevance_node(call: fx.Node, draft: Draft) -> RelevanceNode:
+    found = draft.modules[str(call.target)]
+    assert isinstance(found, RelevanceNode)
+    return found
 
 
 def readers(node: fx.Node) -> set[fx.Node]:
@@ -47,7 +52,7 @@ def readers(node: fx.Node) -> set[fx.Node]:
     return {user for user in node.users if user.target is not getattr}
 
 
-def _is_owned(relevance: fx.Node, module: fx.GraphModule) -> bool:
+def _is_owned(relevance: fx.Node, draft: Draft) -> bool:
     """Whether a value has one reader, and shares memory with nothing that has another.
 
     The results of a relevance node are new, or parts of what it alone reads.
@@ -62,8 +67,7 @@ def _is_owned(relevance: fx.Node, module: fx.GraphModule) -> bool:
                 return False
         if not isinstance(call, fx.Node) or call.op != "call_module":
             return False
-        relevance_node = module.get_submodule(str(call.target))
-        assert isinstance(relevance_node, RelevanceNode)
+        relevance_node = _relevance_node(call, draft)
         if relevance_node.result == "new":
             return True
         below = call.args[0]

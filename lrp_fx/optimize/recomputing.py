@@ -10,14 +10,12 @@ import math
 
 from torch import fx
 
+from lrp_fx.optimize.draft import Draft
 
-def recompute(graph: fx.Graph, start: fx.Node) -> None:
-    """Rewrite an LRP graph so that it keeps the values at cuts only.
 
-    Args:
-        graph: forward nodes, then ``start``, then relevance nodes.
-        start: the first node of the relevance pass.
-    """
+def recompute(draft: Draft) -> None:
+    """Keep the values at cuts only."""
+    graph, start = draft.graph, draft.start
     nodes = list(graph.nodes)
     forward = [node for node in nodes[: nodes.index(start)] if _holds_memory(node)]
     segment = _segments(forward)

@@ -20,9 +20,11 @@ from lrp_fx.relevance import (
 )
 from lrp_fx.relevance.engines import ENGINES, Engine
 from lrp_fx.relevance.layers import has_weights, is_linear
-from lrp_fx.relevance.linear import BIAS_POLICIES, BiasPolicy, LinearRelevance
+from lrp_fx.relevance.linear import Denominators, Formula, Quotient, Share
 from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.operation import (
+    BIAS_POLICIES,
+    BiasPolicy,
     Facts,
     Operation,
     Received,
@@ -47,13 +49,16 @@ __all__ = [
     "UNKNOWN",
     "BiasPolicy",
     "Cause",
+    "Denominators",
     "EdgeRelevance",
     "Engine",
     "Facts",
-    "LinearRelevance",
+    "Formula",
     "Operation",
+    "Quotient",
     "Received",
     "RelevanceNode",
+    "Share",
     "Site",
     "Taken",
     "has_weights",

@@ -13,6 +13,8 @@ from lrp_fx.relevance.taken import Taken
 class BoundRelevance(RelevanceNode):
     """A bound of the model's input, spread to the input's shape; a value, not a relevance."""
 
+    books = "nothing"
+
     def __init__(self, bound: float | Tensor) -> None:
         super().__init__()
         # in float64: a number would be rounded to float32

@@ -1,33 +1,25 @@
-"""What the executor of rule tables works on: tables cut to an operation, operands, terms."""
+"""What the formula of linear operations works on: tables cut to an operation, and operands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from lrp_fx.rules import Branch, Group, Table
+from lrp_fx.rules import Branch, Group, Part, Table
 from lrp_fx.stabilizer import may_write
 
 
 @dataclass(frozen=True)
-class Term:
-    """A branch, what its ``x_k`` is a part of, and ``W_kᵀ``."""
-
-    branch: Branch
-    source: Tensor
-    pullback: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
 class Operands:
-    """The arguments of :meth:`LinearRelevance.propagate` but for the relevance."""
+    """The values that a formula reads, but for the relevance; the weights by what part they are."""
 
-    input: Tensor
+    input: Tensor | None
     output: Tensor | None
-    weight: Tensor
+    weights: Mapping[Part, Tensor]
     bias: Tensor | None
     low: Tensor | None
     high: Tensor | None
@@ -38,6 +30,11 @@ class Operands:
         found: Tensor | None = getattr(self, name)
         assert found is not None, name
         return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the input."""
+        return self.source("input").dtype
 
 
 def masked_by(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from lrp_fx.contractions import product
 from lrp_fx.errors import InputError
 from lrp_fx.graph.calls import Packet, arguments, name_of, packet_of
 from lrp_fx.relevance.engines import Engine, linearize
-from lrp_fx.relevance.linear import Denominators, LinearRelevance
+from lrp_fx.relevance.linear import Denominators, Formula, Quotient, Share
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.operation import (
     Facts,
@@ -119,25 +119,25 @@ def _write(site: Site) -> Received:
         inputs = (site.shape(input), site.value(weight))
         return {input: [site.call(names, site.relevance, *inputs, **site.value(bound))]}
     assert isinstance(rule, LinearRule)
-    module = LinearRelevance(
+    formula = Formula.of(
         packet,
         rule,
         nonnegative=site.facts.is_nonnegative(input),
         nonnegative_output=site.output_is_nonnegative(),
-        bias=site.bias,  # type: ignore[arg-type]
+        bias=site.bias,
         engine=site.engine,
     )
-    module.filtered = site.filtered and module.can_be_restricted(bound.get("groups", 1))
-    options = dict(site.value(bound))
+    weights = [site.modified(weight, part) for part in formula.parts]
+    operands = {"input": site.value(input), "weights": weights, "bias": site.value(bias)}
+    operands |= site.value(bound)
     if isinstance(rule, ZBox):
-        options["low"], options["high"] = site.bound(input, rule.low, rule.high)
-    output = site.output() if module.reads_output else None
-    x, w, b = site.value((input, weight, bias))
-    if site.engine == "direct" and not module.filtered:
-        operands = (x, output, w, b)
-        denominators = site.call(Denominators(module), *operands, suffix="denominators", **options)
-        options["denominators"] = denominators
-    return {input: [site.call(module, site.relevance, x, output, w, b, **options)]}
+        operands["low"], operands["high"] = site.bound(input, rule.low, rule.high)
+    output = {"output": site.output()} if formula.divides_by_output else {}
+    read = {**(operands if formula.computes_denominators else {}), **output}
+    masked = [site.output()] if formula.reads_mask else []
+    z = site.call(Denominators(formula), suffix="denominators", **read)
+    q = site.call(Quotient(formula), site.relevance, z, *masked, suffix="quotient")
+    return {input: [site.call(Share(formula), q, **operands)]}
 
 
 OPERATIONS = [

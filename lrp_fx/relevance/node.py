@@ -20,6 +20,10 @@ class RelevanceNode(nn.Module):
     cast to that of the relevance, at least float32.
     """
 
+    books: ClassVar[Literal["both", "arrival", "departure", "nothing"]] = "both"
+    """Where the ledger looks for the relevance of an operation that has several nodes: the first sees
+    it arrive, the last sees it leave, and reads what the first returned."""
+
     result: ClassVar[Literal["new", "moved", "shared"]] = "shared"
     """What the results share memory with: ``new`` with nothing; ``moved`` each with a part of its own of
     the relevance that came in; ``shared`` with whatever it may be."""
@@ -52,10 +56,6 @@ class RelevanceNode(nn.Module):
         """The rule, where the node has one."""
         return str(getattr(self, "rule", ""))
 
-    def unprepared(self) -> RelevanceNode:
-        """The same node without what it keeps of parameters; itself where it keeps nothing."""
-        return self
-
     def propagate(self, *args: Any, **kwargs: Any) -> Any:
         """Relevance of the inputs from the relevance of the output, the operands and the arguments."""
         raise NotImplementedError
@@ -82,10 +82,10 @@ class EdgeRelevance(RelevanceNode):
 def _outside_autocast(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    device = _device_type(args)
+    device = _device_type((args, kwargs))
     if device is None or not torch.is_autocast_enabled(device):
         return function(*args, **kwargs)
-    dtype = _relevance_dtype(args[0])
+    dtype = _relevance_dtype(args[0] if args else kwargs)
     with torch.autocast(device, enabled=False):
         return function(*_cast(args, dtype), **_cast(kwargs, dtype))
 
@@ -93,6 +93,8 @@ def _outside_autocast(
 def _first_tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, dict):
+        value = tuple(value.values())
     if isinstance(value, (list, tuple)):
         return next((t for t in map(_first_tensor, value) if t is not None), None)
     return None

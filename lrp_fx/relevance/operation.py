@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import fx, nn
 
 from lrp_fx.graph.calls import arguments, name_of
 from lrp_fx.relevance.engines import Engine
-from lrp_fx.rules import Rule
+from lrp_fx.rules import Part, Rule
+
+BiasPolicy = Literal["absorb", "ignore", "distribute"]
+BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,7 @@ class Site(Protocol):
     rule: Rule
     facts: Facts
     engine: Engine
-    bias: str
-    filtered: bool
-    """Whether a filter lies before the node, and what it leaves zero may be left out."""
+    bias: BiasPolicy
     relevance: fx.Node
     """The relevance of the output (of its first part, where an operation has several outputs)."""
     parts: dict[int, fx.Node]
@@ -85,6 +86,9 @@ class Site(Protocol):
 
     def shape(self, node: fx.Node) -> fx.Node:
         """The shape of a node's forward value; keeps the value itself from being kept."""
+
+    def modified(self, weight: fx.Node, part: Part) -> fx.Node:
+        """A part of a weight, such as W⁺; computed once for all calls where it is a parameter's."""
 
     def item(self, node: fx.Node, index: int) -> fx.Node:
         """One of the several forward values of a node."""

@@ -24,9 +24,16 @@ from lrp_fx.errors import CompositeError, UnsupportedOperationError
 from lrp_fx.graph.calls import aten, name_of
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.relevance.engines import Engine
-from lrp_fx.relevance.linear import BiasPolicy, LinearRelevance
+from lrp_fx.relevance.linear import Formula
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Operation, Received, Site, always, by_operand
+from lrp_fx.relevance.operation import (
+    BiasPolicy,
+    Operation,
+    Received,
+    Site,
+    always,
+    by_operand,
+)
 from lrp_fx.relevance.taken import Taken, together
 from lrp_fx.rules import LinearRule, Recurrent, ZBox
 
@@ -78,8 +85,8 @@ class Back:
         taken: what was taken so far.
     """
 
-    input: LinearRelevance
-    hidden: LinearRelevance
+    input: Formula
+    hidden: Formula
     addition: AdditionRelevance
     taken: Taken | None = None
 
@@ -102,18 +109,27 @@ class Back:
 
     def of_input(self, relevance: Tensor, x: Step, w: Weights) -> Tensor:
         """The relevance of x from that of ``W_ih x + b_ih``."""
-        bounds = {} if x.low is None else {"low": x.low, "high": x.high}
         output = w.input_part(x.value)
-        return self._through(self.input, relevance, x.value, output, w.w_ih, w.b_ih, **bounds)
+        return self._through(self.input, relevance, x, output, w.w_ih, w.b_ih)
 
     def of_hidden(self, relevance: Tensor, h: Tensor, w: Weights) -> Tensor:
         """The relevance of h from that of ``W_hh h + b_hh``."""
-        return self._through(self.hidden, relevance, h, w.hidden_part(h), w.w_hh, w.b_hh)
+        return self._through(self.hidden, relevance, Step(h), w.hidden_part(h), w.w_hh, w.b_hh)
 
-    def _through(self, node: LinearRelevance, *operands: Any, **bounds: Any) -> Tensor:
+    def _through(
+        self,
+        formula: Formula,
+        relevance: Tensor,
+        x: Step,
+        output: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        weights = formula.weights(weight)
+        operands = formula.operands(x.value, output, weights, bias, x.low, x.high)
         if self.taken is not None:
-            self.note(node.taken(*operands, **bounds))
-        return node.propagate(*operands, **bounds)
+            self.note(formula.taken(relevance, operands))
+        return formula.relevance(relevance, operands)
 
 
 def lstm_step(x: Tensor, state: State, w: Weights) -> State:
@@ -232,7 +248,7 @@ class RecurrentRelevance(RelevanceNode):
         self.directions = 2 if bidirectional else 1
         self.batch_first = batch_first
         self.of_input, self.of_hidden = (
-            LinearRelevance(aten.linear, each, nonnegative=False, bias=bias, engine=engine)
+            Formula.of(aten.linear, each, nonnegative=False, bias=bias, engine=engine)
             for each in (rule.input, rule.hidden)
         )
         self.of_sums = AdditionRelevance(rule.addition)
@@ -422,7 +438,7 @@ def _write(site: Site) -> Received:
         name,
         site.rule,
         site.engine,
-        bias=site.bias,  # type: ignore[arg-type]
+        bias=site.bias,
         bidirectional=bool(bidirectional),
         batch_first=bool(batch_first),
         wanted=[site.receives(operand) for operand in operands],

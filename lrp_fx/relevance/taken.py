@@ -39,13 +39,16 @@ Taken = dict[Cause, Tensor]
 
 
 def by_stabilizer(stabilizer: Stabilizer, relevance: Tensor, z: Tensor) -> Taken:
-    """What ``z · R / S(z)`` is short of ``R``, of one shape with ``z``; nothing where ``z`` is −∞."""
+    """What ``z · R / S(z)`` is short of ``R``, of one shape with ``z``."""
     z = z if z.is_floating_point() else z.to(relevance.dtype)
-    denominator = stabilizer.apply(z)
-    quotient = stabilizer.quotient(relevance, z)
-    short = (denominator - z).masked_fill(z.isinf(), 0)  # of a masked logit, ∞ − ∞
+    return by_denominator(stabilizer, relevance, stabilizer.apply(z))
+
+
+def by_denominator(stabilizer: Stabilizer, relevance: Tensor, denominator: Tensor) -> Taken:
+    """The same from ``S(z)``."""
+    quotient = stabilizer.divided(relevance, denominator)
     return {
-        "stabilizer": (quotient * short).sum(),
+        "stabilizer": (quotient * stabilizer.added_to(denominator)).sum(),
         "dead": relevance.masked_fill(denominator != 0, 0).sum(),
     }
 

@@ -1,5 +1,7 @@
 """Relevance through linear operations where most of it is zero, as it is behind a top-k filter.
 
+A pass over the graph puts one node, which looks how much is zero, in the place of the three steps.
+
 In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]`` neither the denominator nor the products
 behind it are needed where ``R`` is zero. What is left, exactly:
 
@@ -18,13 +20,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
+from lrp_fx.filters import TopKFilter
 from lrp_fx.graph.calls import as_tuple
+from lrp_fx.optimize.draft import Draft
 from lrp_fx.products import linear
-from lrp_fx.relevance.branches import added, masked_by
+from lrp_fx.relevance import EdgeRelevance, Formula, Share
+from lrp_fx.relevance.branches import Operands, added, masked_by
+from lrp_fx.relevance.linear import Step
 from lrp_fx.rules import Branch, Group
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.stabilizer import Stabilizer, may_write
 
 # Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
 # Windows overlap: gathered, they hold each input up to K times, which has to be made up for.
@@ -37,6 +43,105 @@ LOOK = 1.25
 
 ROWS_WORTH = 16
 """Copying a row of a weight costs about as much as multiplying it with so many windows."""
+
+
+class SparseRelevance(Step):
+    """All steps of a formula, on the part of the relevance that is not zero where that is faster."""
+
+    def propagate(self, relevance: Tensor, **operands: Any) -> Tensor:
+        """The relevance of the input, of its shape.
+
+        Args:
+            relevance: (N, …) of the output's shape, zero for the most part.
+            operands: as in :meth:`Formula.operands`.
+        """
+        given = self.formula.operands(**operands)
+        restricted = restricted_relevance(self.formula, relevance, given)
+        return self.formula.relevance(relevance, given) if restricted is None else restricted
+
+
+def restrict_filtered(draft: Draft) -> None:
+    """Let one node take the steps of each linear operation behind a filter."""
+    graph, modules = draft.graph, draft.modules
+    for share in [node for node in graph.nodes if node.op == "call_module"]:
+        module = modules[str(share.target)]
+        if not isinstance(module, Share):
+            continue
+        (quotient,) = share.args
+        assert isinstance(quotient, fx.Node)
+        relevance, denominators, *_ = quotient.args
+        if not (_is_filtered(relevance, draft) and can_be_restricted(module.formula, share)):
+            continue
+        assert isinstance(denominators, fx.Node)
+        operands = {**share.kwargs, **denominators.kwargs}
+        if module.formula.reads_mask:
+            operands["output"] = quotient.args[2]
+        node = SparseRelevance(module.formula)
+        node.precision = module.precision
+        modules[str(share.target)] = node
+        share.args, share.kwargs = (relevance,), operands
+        for node in (quotient, denominators):
+            graph.erase_node(node)
+
+
+def _is_filtered(relevance: Any, draft: Draft) -> bool:
+    """Whether relevance comes from a filter, by way of hooks or masks."""
+    while isinstance(relevance, fx.Node) and relevance.op == "call_module":
+        module = draft.modules[str(relevance.target)]
+        if isinstance(module, TopKFilter):
+            return True
+        if not isinstance(module, EdgeRelevance):
+            return False
+        relevance = relevance.args[0]
+    return False
+
+
+def can_be_restricted(formula: Formula, share: fx.Node) -> bool:
+    """Whether a formula can be applied to the part of the relevance that is not zero.
+
+    Args:
+        formula: the formula.
+        share: the node of its last step, with the options of the operation.
+    """
+    name = formula.name
+    if formula.engine != "direct" or formula.bias == "distribute" or name == "product":
+        return False
+    if name == "linear":
+        return len(formula.table) == 1 and formula.divides_by_output
+    branches = [branch for group in formula.table for branch in group.branches]
+    # gathered windows do not tell ones at real inputs from ones in the padding
+    has_ones = any(branch.input.power == 0 for branch in branches)
+    return "transpose" not in name and share.kwargs.get("groups", 1) == 1 and not has_ones
+
+
+def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands) -> Tensor | None:
+    """The relevance of the input from what is not zero; None where all of it is faster.
+
+    The values decide about the form: autograd and compilers could not follow, and a graphics
+    card would be waited for.
+    """
+    is_dense = formula.name == "linear"
+    weights = operands.weights
+    is_single = not is_dense and relevance.dim() != next(iter(weights.values())).dim()
+    if not may_write() or relevance.device.type != "cpu" or is_single:
+        return None
+    stabilizer, input = formula.rule.stabilizer, operands.source("input")
+    if is_dense:
+        assert operands.output is not None
+        (weight,) = weights.values()
+        return dense(relevance, input, operands.output, weight, stabilizer)
+    groups = [
+        Weighed(
+            group,
+            tuple((b, weights[b.weight], formula.bias_of(b, operands)) for b in group.branches),
+            own=formula.is_own_output(group),
+        )
+        for group in formula.table
+    ]
+    sources: dict[str, Tensor] = {"input": input}
+    sources |= {b.source: operands.source(b.source) for g in formula.table for b in g.branches}
+    options = {key: value for key, value in operands.options.items() if key != "groups"}
+    return convolution(relevance, sources, operands.output, groups, stabilizer, **options)
 
 
 @dataclass(frozen=True)
