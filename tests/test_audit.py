@@ -18,7 +18,7 @@ from lrp_fx import LRPFx
 from lrp_fx.audit import Ledger
 from lrp_fx.composites import Composite, anything, operation
 from lrp_fx.errors import LRPError, NonFiniteError, OptionError, TargetError
-from lrp_fx.relevance import LinearRelevance
+from lrp_fx.relevance import Share
 from lrp_fx.rules import AlphaBeta, Epsilon, Flat, Half, Proportional, Uniform, Winner, Zero, ZPlus
 from lrp_fx.stabilizer import Stabilizer
 
@@ -280,13 +280,13 @@ def test_a_faulty_node_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The causes come from the formulas, not from the result: a wrong propagation leaves a gap."""
     network = NETWORKS["functional"]
     lrp = LRPFx(network.model())
-    propagate = LinearRelevance.propagate
+    propagate = Share.propagate
 
-    def faulty(self: LinearRelevance, *args: Any, **kwargs: Any) -> Tensor:
+    def faulty(self: Share, *args: Any, **kwargs: Any) -> Tensor:
         return propagate(self, *args, **kwargs) * (1 + 1e-6)
 
     assert lrp.audit(network.inputs(), 1).closes()
-    monkeypatch.setattr(LinearRelevance, "propagate", faulty)
+    monkeypatch.setattr(Share, "propagate", faulty)
     assert not lrp.audit(network.inputs(), 1).closes()
 
 

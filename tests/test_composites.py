@@ -27,7 +27,7 @@ from lrp_fx.composites import (
     path,
 )
 from lrp_fx.errors import CaptureError, CompositeError, LRPError, OptionError
-from lrp_fx.relevance import LinearRelevance, RelevanceNode
+from lrp_fx.relevance import RelevanceNode, Share
 from lrp_fx.rules import LinearRule
 from lrp_fx.stabilizer import Stabilizer
 
@@ -737,7 +737,7 @@ def test_graph_prints_its_relevance_nodes_by_name(capsys: pytest.CaptureFixture[
     assert order.index("conv2_conv2d_relevance") < order.index("conv1_conv2d_relevance")
 
 
-def test_relevance_nodes_are_modules_with_their_weights_as_buffers() -> None:
+def test_relevance_nodes_are_modules_and_modified_weights_are_buffers() -> None:
     """So the graph can be printed, moved, hooked and saved like any other module."""
     model = cnn()
     lrp = LRPFx(model, "epsilon_alpha2_beta1")
@@ -746,14 +746,14 @@ def test_relevance_nodes_are_modules_with_their_weights_as_buffers() -> None:
     called = [node for node in module.graph.nodes if node.op == "call_module"]
     assert all(isinstance(module.get_submodule(str(n.target)), RelevanceNode) for n in called)
     conv = module.get_submodule("relevance.conv1_conv2d")
-    assert isinstance(conv, LinearRelevance)
+    assert isinstance(conv, Share)
     assert "conv2d, AlphaBeta" in repr(conv)
-    buffers = list(conv.buffers())
+    buffers = [buffer for name, buffer in module.named_buffers() if "constants." in name]
     weight = model.conv1.weight.detach()
     for wanted in (weight.clamp(min=0), weight.clamp(max=0)):
         assert any(torch.equal(buffer, wanted) for buffer in buffers)
     assert not any(buffer.requires_grad for buffer in buffers)
-    assert not list(conv.parameters())
+    assert not list(conv.parameters()) and not list(conv.buffers())
 
 
 def test_graph_runs_as_the_module_that_it_is() -> None:

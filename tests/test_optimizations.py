@@ -28,7 +28,7 @@ from lrp_fx.errors import OptionError, TargetError
 from lrp_fx.graph.private_torch import has_compiler
 from lrp_fx.optimize import NOTHING, compiling
 from lrp_fx.optimize.differences import recovered
-from lrp_fx.relevance import LinearRelevance
+from lrp_fx.relevance import Share
 
 FLOAT64 = 1e-11
 """Of max |R|: sums of some hundred terms in another order (1e-16 each), through ten layers."""
@@ -205,7 +205,7 @@ def stood_in(model: nn.Module, composite: Any, **options: Any) -> set[str]:
     return {
         name.removeprefix("relevance.")
         for name, module in modules
-        if isinstance(module, LinearRelevance) and module.nonnegative_output
+        if isinstance(module, Share) and module.formula.nonnegative_output
     }
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lrp_fx import LRPFx, Optimizations, rules
 from lrp_fx.composites import EpsilonGammaBox
 from lrp_fx.errors import NonFiniteError
-from lrp_fx.relevance import LinearRelevance, sparse
+from lrp_fx.optimize import sparse
+from lrp_fx.relevance import Formula
 from lrp_fx.rules import LinearRule
 
 aten = torch.ops.aten
@@ -38,7 +39,7 @@ def never_dense(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Tensor:
         raise AssertionError("the dense form ran")
 
-    monkeypatch.setattr(LinearRelevance, "_group_share", fail)
+    monkeypatch.setattr(Formula, "relevance", fail)
 
 
 RULES = {
@@ -68,9 +69,15 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
     return {"stride": [1], "padding": [0], "dilation": [1], "groups": 1, **given}
 
 
-def node(packet: Any, rule: LinearRule, bias: str = "absorb", **given: Any) -> LinearRelevance:
-    given = {"nonnegative": False, "engine": "direct", **given}
-    return LinearRelevance(packet, rule, bias=bias, **given)  # type: ignore[arg-type]
+def node(packet: Any, rule: LinearRule) -> sparse.SparseRelevance:
+    formula = Formula.of(packet, rule, nonnegative=False, bias="absorb", engine="direct")
+    return sparse.SparseRelevance(formula)
+
+
+def operands_of(
+    formula: Formula, x: Tensor, output: Tensor, w: Tensor, b: Tensor | None, **given: Any
+) -> dict[str, Any]:
+    return {"input": x, "output": output, "weights": formula.weights(w), "bias": b, **given}
 
 
 def sparse_numbers(*shape: int, kept: float, seed: int = 1) -> Tensor:
@@ -96,15 +103,14 @@ def test_convolutions_are_those_of_the_dense_form(
     x, w, b = numbers(samples, 4, *size), numbers(*shape, seed=2), numbers(6, seed=3)
     output = packet(x, w, b, **options)
     relevance = sparse_numbers(*output.shape, kept=0.4)
-    bounds = (torch.full_like(x, -3.0), torch.full_like(x, 3.0)) if "ZBox" in str(rule) else ()
+    if "ZBox" in str(rule):
+        options |= {"low": torch.full_like(x, -3.0), "high": torch.full_like(x, 3.0)}
     module = node(packet, rule)
-    module.prepare(w)
-    module.filtered = True
+    operands = operands_of(module.formula, x, output, w, b, **options)
     with torch.no_grad():
-        found = module.propagate(relevance, x, output, w, b, *bounds, **options)
+        found = module.propagate(relevance, **operands)
         monkeypatch.undo()
-        module.filtered = False
-        expected = module.propagate(relevance, x, output, w, b, *bounds, **options)
+        expected = module.formula.relevance(relevance, module.formula.operands(**operands))
     assert distance(found, expected) <= ROUNDING
 
 
@@ -119,12 +125,11 @@ def test_linear_layers_are_those_of_the_dense_form(
     output = aten.linear(x, w, b)
     relevance = sparse_numbers(*output.shape, kept=kept)
     module = node(aten.linear, rules.Epsilon())
-    module.filtered = True
+    operands = operands_of(module.formula, x, output, w, b)
     with torch.no_grad():
-        found = module.propagate(relevance, x, output, w, b)
+        found = module.propagate(relevance, **operands)
         monkeypatch.undo()
-        module.filtered = False
-        expected = module.propagate(relevance, x, output, w, b)
+        expected = module.formula.relevance(relevance, module.formula.operands(**operands))
     assert distance(found, expected) <= ROUNDING
 
 
@@ -140,10 +145,10 @@ def test_samples_without_relevance_get_none(packet: Any) -> None:
     relevance = numbers(*output.shape, seed=1)
     relevance[0] = 0
     module = node(packet, rules.Epsilon())
-    module.filtered = True
+    operands = operands_of(module.formula, x, output, w, None, **options)
     with torch.no_grad():
-        found = module.propagate(relevance, x, output, w, None, **options)
-        nothing = module.propagate(relevance * 0, x, output, w, None, **options)
+        found = module.propagate(relevance, **operands)
+        nothing = module.propagate(relevance * 0, **operands)
     assert not found[0].any()
     assert found[1].any()
     assert found.shape == nothing.shape == x.shape
@@ -155,8 +160,9 @@ def test_dense_relevance_is_left_to_the_dense_form() -> None:
     x, w = numbers(2, 4, 5, 5), numbers(6, 4, 3, 3, seed=2)
     module = node(aten.conv2d, rules.Epsilon())
     z = aten.conv2d(x, w, None, padding=[1])
-    groups = [sparse.Weighed(module.table[0], ((module.table[0].branches[0], w, None),), own=True)]
-    stabilizer = module.rule.stabilizer
+    (group,) = module.formula.table
+    groups = [sparse.Weighed(group, ((group.branches[0], w, None),), own=True)]
+    stabilizer = module.formula.rule.stabilizer
     arguments: tuple[Any, ...] = ({"input": x}, z, groups, stabilizer)
     assert sparse.convolution(numbers(2, 6, 5, 5), *arguments, padding=1) is None
     few = torch.zeros_like(z)
