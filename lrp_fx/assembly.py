@@ -41,7 +41,7 @@ class LRPGraph:
     made: Mapping[str, Tensor]
 
 
-class Constants:
+class ConstantGraph:
     """What an LRP graph reads that depends on parameters alone, and the graph that computes it.
 
     Args:
@@ -99,7 +99,7 @@ class Constants:
         return {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
 
 
-def assembled(captured: Captured, draft: Draft, constants: Constants) -> LRPGraph:
+def assembled(captured: Captured, draft: Draft, constants: ConstantGraph) -> LRPGraph:
     """Make the modules of a written graph and of its constants.
 
     Args:
@@ -115,7 +115,7 @@ def assembled(captured: Captured, draft: Draft, constants: Constants) -> LRPGrap
     module = with_source(fx.GraphModule(root, graph, class_name="LRP"))
     module.graph.lint()
     inputs = constants.parameters()
-    computing = fx.GraphModule(_tensors(captured, inputs), constants.graph, class_name="Constants")
+    computing = fx.GraphModule(_tensors(captured, inputs), constants.graph, class_name="ConstantGraph")
     return LRPGraph(
         module,
         draft.start,

@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from lrp_fx.analysis import AFFINE
-from lrp_fx.assembly import Constants, LRPGraph, assembled
+from lrp_fx.assembly import ConstantGraph, LRPGraph, assembled
 from lrp_fx.canonize.graphs import remove_unused
 from lrp_fx.capture import Captured
 from lrp_fx.contractions import PRODUCT, product
@@ -167,10 +167,10 @@ class _Writer:
         self.bound_nodes: dict[tuple[fx.Node, int, int], tuple[fx.Node, fx.Node]] = {}
         self.start: fx.Node
         taken = {str(n.target) for n in captured.module.graph.nodes if n.op == "get_attr"}
-        self.constants = Constants(captured.module.graph, _free(CONSTANTS, taken))
+        self.constants = ConstantGraph(captured.module.graph, _free(CONSTANTS, taken))
         self.relevance_path = _free(RELEVANCE, taken)
 
-    def write(self, start: Start) -> tuple[Draft, Constants]:
+    def write(self, start: Start) -> tuple[Draft, ConstantGraph]:
         """The whole graph, and what it reads of parameters."""
         for node in self.captured.placeholders():
             self.values[node] = self.graph.placeholder(node.name)

@@ -1,0 +1,77 @@
+"""The passes of canonization, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import fx
+
+from lrp_fx.canonize.batch_norm import fold_batch_norm
+from lrp_fx.canonize.common_factor import collect_factors
+from lrp_fx.canonize.common_norm import divide_before
+from lrp_fx.canonize.constants import name_numbers, plain_operands
+from lrp_fx.canonize.deferred_softmax import divide_at_once
+from lrp_fx.canonize.differences import add_negatives
+from lrp_fx.canonize.graphs import copied, forget_shapes, name_after_modules, remove_unused
+from lrp_fx.canonize.products import name_products
+from lrp_fx.canonize.similarity import write_out
+from lrp_fx.canonize.spellings import one_spelling
+from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
+from lrp_fx.capture import Captured
+from lrp_fx.sources import with_source
+
+
+
+Asked = Callable[[Captured], Iterable[fx.Node]]
+"""Of a graph before anything is folded, the nodes whose values have to stay."""
+
+
+def nothing(captured: Captured) -> tuple[fx.Node, ...]:
+    """No node."""
+    return ()
+
+
+def canonize(
+    captured: Captured,
+    *,
+    fold_dense: bool = True,
+    asked: Asked = nothing,
+    explained: int | None = None,
+) -> Captured:
+    """A copy of the captured graph in canonical form.
+
+    Args:
+        captured: what a capture yielded.
+        fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only,
+            and divide a softmax before a sum, which is exact for the dimensions that are usual.
+        asked: which values somebody asks for: nothing is folded that would take their place.
+        explained: how many of the inputs are explained, from the first; None for all.
+
+    Raises:
+        LRPError: when the model is random or mixes samples in eval mode (dropout that ignores the
+            training flag, batch norm without running statistics).
+    """
+    result = copied(captured)
+    graph = result.module.graph
+    write_out(graph)
+    one_vocabulary(graph, result.module)
+    name_numbers(graph, result.module, captured.constants)
+    plain_operands(graph, result.module)
+    name_products(graph, result.module, explained)
+    one_spelling(graph)
+    remove_unused(graph)
+    collect_factors(graph)
+    if fold_dense:
+        divide_at_once(graph)
+    divide_before(graph, result.module)
+    add_negatives(graph)
+    remove_unused(graph)
+    fold_batch_norm(graph, result.module, dense=fold_dense, kept=frozenset(asked(result)))
+    cut_surplus(graph)
+    forget_shapes(result.module)
+    remove_unused(graph)
+    name_after_modules(graph)
+    graph.lint()
+    result.module.recompile()
+    with_source(result.module)
+    return result
