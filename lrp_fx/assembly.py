@@ -115,7 +115,7 @@ def assembled(captured: Captured, draft: Draft, constants: ConstantGraph) -> LRP
     module = with_source(fx.GraphModule(root, graph, class_name="LRP"))
     module.graph.lint()
     inputs = constants.parameters()
-    computing = fx.GraphModule(_tensors(captured, inputs), constants.graph, class_name="ConstantGraph")
+    computing = fx.GraphModule(_tensors(captured, inputs), constants.graph, class_name="Constants")
     return LRPGraph(
         module,
         draft.start,
