@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from lrp_fx.errors import InputError
 from lrp_fx.relevance import EdgeRelevance
@@ -30,18 +30,31 @@ class Hook:
     function: HookFunction
 
 
+class Hooked(Protocol):
+    """What a hook is told of: a line of the plan, with the node that relevance enters."""
+
+    @property
+    def node(self) -> fx.Node:
+        """The node."""
+
+
 class HookRelevance(EdgeRelevance):
-    """A hook as a node of the LRP graph."""
+    """A function of the user as a node of the LRP graph.
+
+    Args:
+        function: gets the relevance and ``step``.
+        step: the line of the plan.
+    """
 
     kind = "hook"
 
-    def __init__(self, hook: Hook, step: Step) -> None:
+    def __init__(self, function: Callable[[Tensor, Any], Tensor | None], step: Hooked) -> None:
         super().__init__()
-        self.hook, self.step = hook, step
+        self.function, self.step = function, step
 
     def extra_repr(self) -> str:
         """The function."""
-        return getattr(self.hook.function, "__qualname__", repr(self.hook.function))
+        return getattr(self.function, "__qualname__", repr(self.function))
 
     def propagate(self, relevance: Tensor) -> Tensor:
         """What the function returns, or the relevance itself.
@@ -49,7 +62,7 @@ class HookRelevance(EdgeRelevance):
         Raises:
             InputError: if the function returns anything but a tensor of the relevance's shape.
         """
-        changed = self.hook.function(relevance, self.step)
+        changed = self.function(relevance, self.step)
         if changed is None:
             return relevance
         if not isinstance(changed, Tensor) or changed.shape != relevance.shape:

@@ -445,7 +445,7 @@ class _Writer:
         for i, hook in enumerate(step.hooks):
             hooked = f"{name}_hook_{i}"
             relevance = self.call(
-                HookRelevance(hook, step), hooked, hooked, (relevance,), {}, step.node
+                HookRelevance(hook.function, step), hooked, hooked, (relevance,), {}, step.node
             )
         if step.node in self.plan.masks:
             masked = f"{name}_mask"

@@ -753,7 +753,8 @@ def test_relevance_nodes_are_modules_and_modified_weights_are_buffers() -> None:
     for wanted in (weight.clamp(min=0), weight.clamp(max=0)):
         assert any(torch.equal(buffer, wanted) for buffer in buffers)
     assert not any(buffer.requires_grad for buffer in buffers)
-    assert not list(conv.parameters()) and not list(conv.buffers())
+    assert not list(conv.parameters())
+    assert not list(conv.buffers())
 
 
 def test_graph_runs_as_the_module_that_it_is() -> None:

@@ -76,9 +76,9 @@ def restrict_filtered(draft: Draft) -> None:
         operands = {**share.kwargs, **denominators.kwargs}
         if module.formula.reads_mask:
             operands["output"] = quotient.args[2]
-        node = SparseRelevance(module.formula)
-        node.precision = module.precision
-        modules[str(share.target)] = node
+        sparse = SparseRelevance(module.formula)
+        sparse.precision = module.precision
+        modules[str(share.target)] = sparse
         share.args, share.kwargs = (relevance,), operands
         for node in (quotient, denominators):
             graph.erase_node(node)
@@ -111,7 +111,8 @@ def can_be_restricted(formula: Formula, share: fx.Node) -> bool:
     branches = [branch for group in formula.table for branch in group.branches]
     # gathered windows do not tell ones at real inputs from ones in the padding
     has_ones = any(branch.input.power == 0 for branch in branches)
-    return "transpose" not in name and share.kwargs.get("groups", 1) == 1 and not has_ones
+    is_plain = "transpose" not in name and share.kwargs.get("groups", 1) in (1, None)
+    return is_plain and not has_ones
 
 
 def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands) -> Tensor | None:
