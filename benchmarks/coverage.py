@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from lrp_fx import LRPFx
-from lrp_fx.audit import Ledger
-from lrp_fx.capture import Arguments
-from lrp_fx.explainer import View
+from lrp_fx.capture.captured import Arguments
+from lrp_fx.plan.view import View
+from lrp_fx.run.ledger import Ledger
 
 BATCH = 2
 PIXELS, SMALL = 224, 64  # sides of the images for classification and for segmentation

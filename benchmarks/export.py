@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torchvision.transforms import functional
 
 from lrp_fx import Composite, LRPFx, composites, rules, zoo
-from lrp_fx.export import Format, save
+from lrp_fx.run.export import Format, save
 
 PHOTOGRAPHS = sorted(
     (Path(__file__).parents[1] / "examples" / "photographs").glob("*.jpg"), key=lambda p: p.name

@@ -89,7 +89,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             MEANINGS,
             left_out={"'device' dropped": "it needs another device than the CPU"},
         ),
-        Target("lrp_fx/canonize/recurrent.py", MEANINGS),
+        Target("lrp_fx/canonize/recurrent_cells.py", MEANINGS),
         Target(
             "lrp_fx/canonize/affine.py",
             MEANINGS,
@@ -113,7 +113,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
     ),
     "gates": (
         Target(
-            "lrp_fx/relevance/saturation.py",
+            "lrp_fx/meaning/value_ranges.py",
             MEANINGS,
             ("Range", "_saturates", "_range", "_clamped", "_power", "_of_two", "_beside"),
         ),
@@ -126,7 +126,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
                 *("signed", "_ratio", "_masked", "logits_of", "without_shift", "_unpadded"),
             ),
         ),
-        Target("lrp_fx/probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
+        Target("lrp_fx/plan/final_probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
     ),
     "signatures": (
         Target("lrp_fx/capture/watch.py", SEEN),

@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.commands import find_images, read_photograph
+from lrp_fx.cli.commands import find_images, read_photograph
 from lrp_fx.zoo import load
 
 PHOTOGRAPHS = Path(__file__).parent.parent / "examples" / "photographs"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from lrp_fx import LRPFx, Optimizations
-from lrp_fx.filters import TopKFilter
+from lrp_fx.relevance.edges.top_k import TopKFilter
 from lrp_fx.zoo import load
 
 BEGIN, END = "<!-- table of benchmarks/sparsity.py -->", "<!-- end of the table -->"

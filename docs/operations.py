@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lrp_fx.relevance import Operation, registry
+from lrp_fx.relevance.handling import Operation
+from lrp_fx.relevance.handling import registry
 
 PAGE = Path(__file__).with_name("operations.md")
 

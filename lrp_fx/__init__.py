@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from lrp_fx import composites, errors, rules
 from lrp_fx._version import __version__
-from lrp_fx.attribution import LRPFx
+from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx, against, against_all, bilrp
 from lrp_fx.composites import Composite
-from lrp_fx.concepts import ConceptLRPFx
-from lrp_fx.contrast import against, against_all
-from lrp_fx.filters import relevance_filter
-from lrp_fx.layer_attribution import LayerLRPFx, NeuronLRPFx
+from lrp_fx.concepts import ConceptLRPFx, References
 from lrp_fx.optimize import Optimizations
-from lrp_fx.references import References
-from lrp_fx.similarity import bilrp
+from lrp_fx.relevance import relevance_filter
 from lrp_fx.stabilizer import Stabilizer
 
 __all__ = [

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lrp_fx.checks import check_number
+from lrp_fx._checks import check_number
 from lrp_fx.errors import OptionError
 from lrp_fx.stabilizer import DEFAULT_STABILIZER, Stabilizer
 
@@ -82,6 +82,7 @@ class Part:
 
 
 FULL, PLUS, MINUS, ZERO = Part(1, 1), Part(1, 0), Part(0, 1), Part(0, 0)
+
 SQUARE, ONES = Part(1, 1, power=2), Part(1, 1, power=0)
 
 
@@ -202,6 +203,7 @@ class Zero(LinearRule):
 
 
 _POSITIVE = (Branch(PLUS, PLUS, PLUS), Branch(MINUS, MINUS, ZERO))
+
 _NEGATIVE = (Branch(PLUS, MINUS, MINUS), Branch(MINUS, PLUS, ZERO))
 
 
@@ -349,8 +351,6 @@ class WPlus(LinearRule):
 
 
 # Rules for operations without weights.
-
-
 @dataclass(frozen=True)
 class Pass(Rule):
     """``R_in = R``: the relevance itself, through activations and normalisation."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrp_fx.checks import check_number
+from lrp_fx._checks import check_number
 from lrp_fx.errors import OptionError
 
 

@@ -5,8 +5,7 @@ The maps are drawn as they are, one colour per pixel, never smoothed.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
@@ -14,18 +13,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from lrp_fx.concepts.figure import concept_figure
 from lrp_fx.errors import InputError
+from lrp_fx.run.figure import ledger_figure
 
 if TYPE_CHECKING:
-    from lrp_fx.audit import Ledger
-    from lrp_fx.concepts import AttributionGraph
+    pass
+
+
+__all__ = ["color_limit", "concept_figure", "explanation_figure", "heatmap", "ledger_figure"]
 
 COLORS = "bwr"
+
 FAINT = 0.15  # how much of the grey photograph shines through under a map
+
 DPI = 100
+
 # In dots: about how wide a panel is, and the room beside, above and below the panels.
 PANEL, GAP, ABOVE, BELOW = 448, 16, 72, 40
-NAMED = 25  # nodes under a ledger's figure, at most
 
 
 def heatmap(relevance: Tensor) -> Tensor:
@@ -106,92 +111,3 @@ def _row(count: int, width: int, height: int, title: str) -> tuple[Figure, list[
         for place in range(count)
     )
     return figure, [figure.add_axes(box) for box in boxes]
-
-
-def ledger_figure(ledger: Ledger) -> Figure:
-    """A conservation ledger along the depth, from the output on the left to the inputs on the right.
-
-    Above, what is left of the start behind each node, by all ways together, and Σ |R| that the node
-    itself passed on, with the explosions by name; below, what each node took, by cause. All as shares
-    of what was started with, the mean over the samples.
-    """
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    above, below = figure.subplots(2, sharex=True)
-    places = range(len(ledger.entries))
-
-    def shares(amounts: Iterable[Sequence[float]], absolute: bool = False) -> list[float]:
-        return [
-            sum(
-                a / (abs(s) if absolute else s)
-                for a, s in zip(each, ledger.start, strict=True)
-                if s
-            )
-            / len(ledger.start)
-            for each in amounts
-        ]
-
-    above.plot(places, shares(ledger.left), label="left of Σ R")
-    sizes = shares((e.magnitude_out for e in ledger.entries), absolute=True)
-    above.plot(places, sizes, label="Σ |R| of the node")
-    for entry in ledger.explosions():
-        place = ledger.entries.index(entry)
-        above.plot(place, sizes[place], "rx")
-        above.annotate(
-            f"{entry.node}: {entry.growth:.2g} times", (place, sizes[place]), color="red"
-        )
-    above.set_yscale("symlog", linthresh=1)
-    above.set_ylabel("relevance / start")
-    above.legend()
-    nothing = [0.0] * len(ledger.start)
-    up, down = [0.0] * len(places), [0.0] * len(places)
-    for cause in ledger.taken:
-        heights = shares(e.taken.get(cause, nothing) for e in ledger.entries)
-        bottoms = [u if h > 0 else d for h, u, d in zip(heights, up, down, strict=True)]
-        below.bar(places, heights, bottom=bottoms, width=1.0, label=cause)
-        up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
-        down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
-    below.set_ylabel("taken / start")
-    named = places[:: math.ceil(len(places) / NAMED)]
-    names = [ledger.entries[place].path or ledger.entries[place].node for place in named]
-    below.set_xticks(named, names, rotation=45, ha="right", fontsize="small")
-    if ledger.taken:
-        below.legend()
-    return figure
-
-
-def concept_figure(graph: AttributionGraph) -> Figure:
-    """An attribution graph: a column of channels for each layer, the output's on the left.
-
-    Red channels and edges speak for the explained output, blue ones against it; the width of an edge
-    is its share of the relevance that the propagation started with.
-    """
-    layers = list(dict.fromkeys(concept.layer for concept in graph.concepts))
-    members = {layer: [c for c in graph.concepts if c.layer == layer] for layer in layers}
-    figure = Figure(figsize=(3 * len(layers), 1 + max(map(len, members.values()))))
-    axes = figure.subplots()
-    place = {
-        concept: (column, -row)
-        for column, layer in enumerate(layers)
-        for row, concept in enumerate(members[layer])
-    }
-    largest = max((abs(edge.relevance) for edge in graph.edges), default=0.0) or 1.0
-    for edge in graph.edges:
-        (x0, y0), (x1, y1) = place[edge.upper], place[edge.lower]
-        color = "tab:red" if edge.relevance > 0 else "tab:blue"
-        width = 6 * abs(edge.relevance) / largest
-        axes.plot([x0, x1], [y0, y1], color=color, linewidth=width, alpha=0.5, zorder=1)
-    for concept, (x, y) in place.items():
-        share = concept.relevance / graph.start if graph.start else concept.relevance
-        color = "tab:red" if share > 0 else "tab:blue"
-        axes.text(
-            *(x, y, f"{concept.channel}\n{share:.1%}"),
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": color},
-        )
-    for column, layer in enumerate(layers):
-        axes.text(column, 0.8, layer, ha="center", weight="bold")
-    axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set_ylim(-max(map(len, members.values())) + 0.5, 1.1)
-    axes.set_axis_off()
-    return figure

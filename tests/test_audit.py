@@ -15,11 +15,11 @@ from test_networks import COMPOSITES, PAIRS
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.audit import Ledger
 from lrp_fx.composites import Composite, anything, operation
 from lrp_fx.errors import LRPError, NonFiniteError, OptionError, TargetError
-from lrp_fx.relevance import Share
+from lrp_fx.relevance.linear.steps import Share
 from lrp_fx.rules import AlphaBeta, Epsilon, Flat, Half, Proportional, Uniform, Winner, Zero, ZPlus
+from lrp_fx.run.ledger import Ledger
 from lrp_fx.stabilizer import Stabilizer
 
 EXACT = 1e-12

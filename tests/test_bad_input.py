@@ -16,13 +16,7 @@ from captum.testing.helpers.basic_models import BasicModel_MultiLayer_with_Futur
 from torch import Tensor, nn
 
 from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
-from lrp_fx.errors import (
-    CaptureError,
-    InputError,
-    LRPError,
-    OptionError,
-    TargetError,
-)
+from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError, TargetError
 
 LONGEST = 1500
 """Characters of a message: more is no message but a dump."""

@@ -15,7 +15,7 @@ from torchvision import models
 
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import Composite, anything, compat, first, operation
-from lrp_fx.relevance import ENGINES, Engine
+from lrp_fx.relevance.engines import ENGINES, Engine
 
 EPS = 1e-5  # the post's, added without a sign
 TOP_K = 0.05  # the post's filter keeps 5 %

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx, composites
-from lrp_fx.audit import ROUNDING
 from lrp_fx.errors import InputError, OptionError, TargetError, UnexpectedError
-from lrp_fx.program import Program
+from lrp_fx.run.ledger import ROUNDING
+from lrp_fx.run.program import Program
 
 EPS_TWICE = 1e-4
 """Of max |R|: ε = 1e-6 beside denominators of 0.01 and more, once more in one spelling."""

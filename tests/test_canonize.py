@@ -16,11 +16,13 @@ from torch.nn.utils import prune
 from torchvision.ops import StochasticDepth
 
 from lrp_fx import LayerLRPFx, LRPFx
-from lrp_fx.analysis import analyse
-from lrp_fx.canonize import canonize
-from lrp_fx.capture import Arguments, Captured, read, run_model
+from lrp_fx.canonize.pipeline import canonize
+from lrp_fx.capture.captured import Arguments, Captured
+from lrp_fx.capture.reading import read
+from lrp_fx.capture.running import run_model
 from lrp_fx.composites import EpsilonPlus, compat
 from lrp_fx.graph.calls import name_of
+from lrp_fx.meaning.facts import analyse
 
 FOLDED = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Of max |output|: a fold changes the order of a few hundred products, each rounded to 6e-8 (float32)

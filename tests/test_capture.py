@@ -29,18 +29,14 @@ from torch import Tensor, fx, nn
 from torchvision.models import resnet18
 
 from lrp_fx import LRPFx
-from lrp_fx.analysis import analyse
-from lrp_fx.canonize import canonize
-from lrp_fx.capture import Arguments, Captured, module_path, read, run_model
+from lrp_fx.canonize.pipeline import canonize
+from lrp_fx.capture.captured import Arguments, Captured, module_path
 from lrp_fx.capture.members import named_tensors, walk
-from lrp_fx.errors import (
-    CaptureError,
-    InputError,
-    LRPError,
-    OptionError,
-    UnsupportedOperationError,
-)
+from lrp_fx.capture.reading import read
+from lrp_fx.capture.running import run_model
+from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError, UnsupportedOperationError
 from lrp_fx.graph.calls import name_of
+from lrp_fx.meaning.facts import analyse
 
 STABILIZED = 1e-3
 """Of max |R|: what ε = 1e-6 takes, beside sums that are 1e-3 and more on the fixed seeds."""

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from lrp_fx import __version__, cli
-from lrp_fx.commands import app, find_images, picture_names, read_photograph, resolve_target
+from lrp_fx.cli.commands import app, find_images, picture_names, read_photograph, resolve_target
 from lrp_fx.composites import PRESETS
 from lrp_fx.errors import InputError, TargetError
 
@@ -156,7 +156,7 @@ def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch, packag
     """Without the extra the command names it instead of showing an ImportError."""
     for module in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
-    for module in ("lrp_fx.commands", "lrp_fx.visualize"):
+    for module in ("lrp_fx.cli.commands", "lrp_fx.visualize"):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as exit_:

@@ -27,7 +27,8 @@ from lrp_fx.composites import (
     path,
 )
 from lrp_fx.errors import CaptureError, CompositeError, LRPError, OptionError
-from lrp_fx.relevance import RelevanceNode, Share
+from lrp_fx.relevance.linear.steps import Share
+from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import LinearRule
 from lrp_fx.stabilizer import Stabilizer
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, References
 from lrp_fx.errors import InputError, OptionError, TargetError
-from lrp_fx.plan import Step
+from lrp_fx.plan.plan import Step
 
 X = numbers(2, 3, 12, 12)
 ROUNDING = 1e-12

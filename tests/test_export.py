@@ -17,11 +17,13 @@ import torchvision
 from models import distance, numbers
 from torch import Tensor, nn
 
-from lrp_fx import LRPFx, composites, export, zoo
+from lrp_fx import LRPFx, composites, zoo
 from lrp_fx.errors import CaptureError, OptionError
-from lrp_fx.export import NO_COMPILER, NO_PACKAGES, save
 from lrp_fx.graph.calls import aten
-from lrp_fx.portable import PORTABLE
+from lrp_fx.relevance.portable_adjoints import PORTABLE
+from lrp_fx.run import export
+from lrp_fx.run.compiling import NO_COMPILER
+from lrp_fx.run.export import NO_PACKAGES, save
 
 SAME = 1e-12
 """Of max |R| in float64: the exported program runs the same kernels in the same order."""

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, relevance_filter
-from lrp_fx.concepts import ConceptLRPFx
+from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import OptionError
-from lrp_fx.explainer import View
-from lrp_fx.filters import TopKFilter
+from lrp_fx.plan.view import View
+from lrp_fx.relevance.edges.top_k import TopKFilter
 
 ROUNDING = 1e-10
 TOP_K = 0.1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lrp_fx import LayerLRPFx, LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat
-from lrp_fx.relevance import ENGINES
+from lrp_fx.relevance.engines import ENGINES
 from lrp_fx.stabilizer import Stabilizer
 
 FOUR_DIGITS = 0.5001e-4

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations
 from lrp_fx.composites import operation
 from lrp_fx.errors import CompositeError, InputError
-from lrp_fx.filters import relevance_filter
-from lrp_fx.plan import Step
+from lrp_fx.plan.plan import Step
+from lrp_fx.relevance.edges.top_k import relevance_filter
 
 NETWORK = NETWORKS["residual"]
 X = NETWORK.inputs(3)

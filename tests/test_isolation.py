@@ -23,10 +23,10 @@ from torch.nn.utils import prune
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lrp_fx import LRPFx
-from lrp_fx.capture import Arguments
-from lrp_fx.capture.copying import structural_copy
+from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.observers import observers
 from lrp_fx.capture.stand_ins import own_buffer
+from lrp_fx.capture.structural_copy import structural_copy
 from lrp_fx.errors import CaptureError, InputError, LRPError
 
 ways = pytest.mark.parametrize("way", ["symbolic", "export", "record"])

@@ -15,10 +15,11 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from twins import assert_close
 
-from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations, stacked
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations
 from lrp_fx.errors import TargetError
-from lrp_fx.explainer import View
 from lrp_fx.graph.walks import split_by_dependence
+from lrp_fx.plan.view import View
+from lrp_fx.run import many_targets as stacked
 
 SOME = ["residual", "unet", "squeeze-excitation", "two inputs", "dict"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from lrp_fx.relevance import registry
+from lrp_fx.relevance.handling import registry
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "operations.py"
 

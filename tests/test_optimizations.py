@@ -15,20 +15,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lrp_fx import (
-    LayerLRPFx,
-    LRPFx,
-    Optimizations,
-    composites,
-    products,
-    relevance_filter,
-    rules,
-)
+from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, relevance_filter, rules
 from lrp_fx.errors import OptionError, TargetError
 from lrp_fx.graph.private_torch import has_compiler
-from lrp_fx.optimize import NOTHING, compiling
-from lrp_fx.optimize.differences import recovered
-from lrp_fx.relevance import Share
+from lrp_fx.optimize import onednn as products
+from lrp_fx.optimize.optimizations import NOTHING
+from lrp_fx.optimize.residuals import recovered
+from lrp_fx.relevance.linear.steps import Share
+from lrp_fx.run import compiling
 
 FLOAT64 = 1e-11
 """Of max |R|: sums of some hundred terms in another order (1e-16 each), through ten layers."""

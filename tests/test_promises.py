@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from lrp_fx import Composite, ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx, rules
 from lrp_fx.composites import anything
 from lrp_fx.errors import InputError, LRPError, NonFiniteError
-from lrp_fx.relevance import RelevanceNode
+from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import FULL, Branch, Group, LinearRule, Part, Table
 
 SINGLE = 1e-4

@@ -25,8 +25,9 @@ from twins import minus, plus
 from lrp_fx import rules
 from lrp_fx.composites import compat
 from lrp_fx.errors import OptionError
-from lrp_fx.relevance import ENGINES, Formula
-from lrp_fx.relevance.branches import simplified
+from lrp_fx.relevance.engines import ENGINES
+from lrp_fx.relevance.linear.branches import simplified
+from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.stabilizer import Stabilizer
 
 EXACT = 1e-12
@@ -62,9 +63,7 @@ class Layer:
         engine: Any = "direct",
     ) -> Tensor:
         """The relevance of the input."""
-        formula = Formula.of(
-            self.packet, rule, nonnegative=nonnegative, bias=bias, engine=engine
-        )
+        formula = Formula.of(self.packet, rule, nonnegative=nonnegative, bias=bias, engine=engine)
         box = isinstance(rule, rules.ZBox)
         bounds = [torch.full_like(self.x, v) for v in (rule.low, rule.high)] if box else []
         operands = formula.operands(

@@ -26,7 +26,7 @@ import torch
 from edits import EDITS, Config, Holder, closed_over, taken_back
 from torch import Tensor, nn
 
-from lrp_fx.capture import ModelState
+from lrp_fx.capture.model_state import ModelState
 from lrp_fx.capture.signature import MOST_VALUES, signature_of
 
 T = TypeVar("T")

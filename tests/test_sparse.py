@@ -14,7 +14,7 @@ from lrp_fx import LRPFx, Optimizations, rules
 from lrp_fx.composites import EpsilonGammaBox
 from lrp_fx.errors import NonFiniteError
 from lrp_fx.optimize import sparse
-from lrp_fx.relevance import Formula
+from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.rules import LinearRule
 
 aten = torch.ops.aten

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrp_fx import Composite, LayerLRPFx, LRPFx, relevance_filter, rules
 from lrp_fx.composites import anything, convolution, dense, operation
 from lrp_fx.errors import CompositeError, InputError, OptionError, TargetError
-from lrp_fx.filters import TopKFilter
+from lrp_fx.relevance.edges.top_k import TopKFilter
 
 ROUNDING = 1e-10
 """Of max |R| in float64: two ways through the same sums, whose rounding differs."""

@@ -9,15 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.capture.traces import (
-    PLACES,
-    WHOLE,
-    Memory,
-    form_of,
-    is_readable,
-    trace_of,
-    traces_of,
-)
+from lrp_fx.capture.traces import PLACES, WHOLE, Memory, form_of, is_readable, trace_of, traces_of
 
 
 class Kind(Tensor):

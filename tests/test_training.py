@@ -13,15 +13,7 @@ import torch.nn.functional as F
 from models import NETWORKS, distance, numbers
 from torch import Tensor, nn
 
-from lrp_fx import (
-    Composite,
-    ConceptLRPFx,
-    LayerLRPFx,
-    LRPFx,
-    NeuronLRPFx,
-    composites,
-    rules,
-)
+from lrp_fx import Composite, ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx, composites, rules
 from lrp_fx.composites import operation
 from lrp_fx.errors import InputError, NonFiniteError, OptionError, TargetError
 from lrp_fx.stabilizer import Stabilizer

@@ -17,7 +17,8 @@ from twins import Apply, assert_close, explain, numbers, seeded
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat, operation
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
-from lrp_fx.relevance import BIAS_POLICIES, ENGINES
+from lrp_fx.relevance.engines import ENGINES
+from lrp_fx.relevance.handling import BIAS_POLICIES
 from lrp_fx.stabilizer import Stabilizer
 
 EPS = 0.01

@@ -14,7 +14,7 @@ from lrp_fx import Composite, LRPFx, composites, rules
 from lrp_fx.canonize.similarity import _SPLITS
 from lrp_fx.canonize.vocabulary import _CANONICAL, _DROPOUT, _IDENTITIES, _RANDOM, _SYNONYMS
 from lrp_fx.errors import LRPError, UnsupportedOperationError
-from lrp_fx.relevance import registry
+from lrp_fx.relevance.handling import registry
 
 EPS = 1e-12
 KEPT = 1e-7

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.filters import relevance_filter
+from lrp_fx.relevance.edges.top_k import relevance_filter
 
 
 class Softmax(nn.Module):

@@ -6,6 +6,12 @@ removed, nodes named after their modules. The passes work on a copy; the user's 
 
 from __future__ import annotations
 
+from lrp_fx.canonize.forward import may_vanish
 from lrp_fx.canonize.pipeline import canonize
+from lrp_fx.canonize.products import has_given_factors
 
-__all__ = ["canonize"]
+__all__ = [
+    "canonize",
+    "has_given_factors",
+    "may_vanish",
+]

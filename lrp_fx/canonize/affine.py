@@ -13,14 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.canonize.graphs import Constants, call_like, replace_by, shapes_of
-from lrp_fx.contractions import ELLIPSIS, ON_THE_LEFT, ON_THE_RIGHT
-from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
+from lrp_fx.graph import (
+    ELLIPSIS,
+    ON_THE_LEFT,
+    ON_THE_RIGHT,
+    Constants,
+    arguments,
+    aten,
+    call_like,
+    name_of,
+    packet_of,
+    replace_by,
+    shapes_of,
+)
 
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+
 TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+
 LINEAR = CONVOLUTIONS | TRANSPOSED | {"linear"}
+
 AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
+
 _CLAMPS = frozenset({"relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"})
 """What a gate is written with: ``relu6(z + 3) / 6`` is read as a whole."""
 
@@ -195,7 +209,9 @@ def carried_behind(
 
 ARRANGED = ("flip", "roll", "slice", "index_select", *(f"upsample_nearest{n}d" for n in (1, 2, 3)))
 """Operations that keep the dimensions, and along some of them move, repeat or leave out entries."""
+
 _REGROUPING = frozenset({"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
+
 BEHIND = _REGROUPING | {*ARRANGED, "transpose", "permute", "mT", "t", "numpy_T"}
 """Views through which :func:`carried_behind` carries a constant."""
 

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_like, replace_by
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
-from lrp_fx.graph.calls import arguments, aten
+from lrp_fx.graph import arguments, aten, call_like, replace_by
 
 
 def take_apart(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:

@@ -20,12 +20,20 @@ from lrp_fx.canonize.affine import (
     fold_into_previous,
 )
 from lrp_fx.canonize.forward import TAKING, fold_forward, what_stays
-from lrp_fx.canonize.graphs import Constants, call_like, is_call, replace_by, shapes_of
 from lrp_fx.canonize.padding import fold_padding
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
-from lrp_fx.graph.calls import arguments, aten, name_of
-from lrp_fx.graph.walks import depends_on_inputs
+from lrp_fx.graph import (
+    Constants,
+    arguments,
+    aten,
+    call_like,
+    depends_on_inputs,
+    is_call,
+    name_of,
+    replace_by,
+    shapes_of,
+)
 
 
 def fold_batch_norm(

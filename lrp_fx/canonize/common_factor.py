@@ -17,14 +17,20 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.analysis import dynamic_values
-from lrp_fx.canonize.graphs import call_like, is_call, replace_by
 from lrp_fx.canonize.spellings import complement_of, is_opposite, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
-from lrp_fx.graph.calls import arguments, aten, name_of
-from lrp_fx.literals import affine, equal_calls, literal
-from lrp_fx.relevance.cones import Cones
-from lrp_fx.relevance.saturation import ANYTHING, Range, ranges
+from lrp_fx.graph import (
+    affine,
+    arguments,
+    aten,
+    call_like,
+    equal_calls,
+    is_call,
+    literal,
+    name_of,
+    replace_by,
+)
+from lrp_fx.meaning import ANYTHING, Cones, Range, dynamic_values, ranges
 
 _MOST_FACTORS = 12
 """Longer products, which are recurrences, stay whole: each of their steps would be written anew."""

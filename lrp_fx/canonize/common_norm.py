@@ -11,14 +11,20 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.analysis import dynamic_values
 from lrp_fx.canonize.affine import CONVOLUTIONS
-from lrp_fx.canonize.graphs import Shapes, replace_by, shapes_of
 from lrp_fx.canonize.pen import Pen
-from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT
-from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
-from lrp_fx.relevance.cones import REDUCTIONS, Cones
-from lrp_fx.relevance.saturation import behind_views
+from lrp_fx.graph import (
+    ON_THE_LEFT,
+    ON_THE_RIGHT,
+    Shapes,
+    arguments,
+    aten,
+    name_of,
+    packet_of,
+    replace_by,
+    shapes_of,
+)
+from lrp_fx.meaning import REDUCTIONS, Cones, behind_views, dynamic_values
 
 _MAPS = CONVOLUTIONS | {"linear", "product"}
 

@@ -7,11 +7,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.analysis import dynamic_values
-from lrp_fx.canonize.graphs import Shapes, call_like, is_call, replace_by, shapes_of
-from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
-from lrp_fx.graph.operations import ARITHMETIC, row_of
-from lrp_fx.literals import literal, without_point
+from lrp_fx.graph import (
+    ARITHMETIC,
+    Shapes,
+    arguments,
+    aten,
+    call_like,
+    is_call,
+    literal,
+    name_of,
+    packet_of,
+    replace_by,
+    row_of,
+    shapes_of,
+    without_point,
+)
+from lrp_fx.meaning import dynamic_values
 
 _MOST = 1 << 16
 """Entries that are compared; a larger constant is a table or a mask."""

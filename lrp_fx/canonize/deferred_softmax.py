@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_again, call_like, is_call, replace_by
 from lrp_fx.canonize.softmaxes import (
     dim_of_sum,
     is_exponential,
@@ -14,9 +13,18 @@ from lrp_fx.canonize.softmaxes import (
     softmax_of,
     without_safety,
 )
-from lrp_fx.graph.calls import arguments, name_of, packet_of
-from lrp_fx.literals import affine, is_same
-from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.graph import (
+    affine,
+    arguments,
+    call_again,
+    call_like,
+    is_call,
+    is_same,
+    name_of,
+    packet_of,
+    replace_by,
+)
+from lrp_fx.relevance import ROUTING
 
 _CONTRACTIONS = frozenset(["matmul", "mm", "bmm", "einsum"])
 

@@ -11,10 +11,8 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.affine import AFFINE, BEHIND, LINEAR
-from lrp_fx.canonize.graphs import replace_by
 from lrp_fx.canonize.sums import is_whole, sum_of, write_sum
-from lrp_fx.graph.calls import name_of
-from lrp_fx.graph.walks import depends_on_inputs
+from lrp_fx.graph import depends_on_inputs, name_of, replace_by
 
 _LAYERS = LINEAR | {"product"}
 

@@ -7,10 +7,16 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_like, is_call
-from lrp_fx.contractions import ELLIPSIS
-from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
-from lrp_fx.graph.walks import depends_on_inputs
+from lrp_fx.graph import (
+    ELLIPSIS,
+    arguments,
+    aten,
+    call_like,
+    depends_on_inputs,
+    is_call,
+    name_of,
+    packet_of,
+)
 
 
 def _sum_of_product(

@@ -15,9 +15,8 @@ from torch import fx
 
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.capture import where
-from lrp_fx.contractions import ELLIPSIS, PRODUCT
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph.calls import aten
+from lrp_fx.graph import ELLIPSIS, PRODUCT, aten
 
 
 @dataclass(frozen=True)

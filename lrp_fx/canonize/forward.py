@@ -13,7 +13,6 @@ from functools import cache
 
 from torch import fx
 
-from lrp_fx.analysis import analyse
 from lrp_fx.canonize.affine import (
     AFFINE,
     BEHIND,
@@ -24,17 +23,27 @@ from lrp_fx.canonize.affine import (
     scale_and_shift,
     set_parameters,
 )
-from lrp_fx.canonize.graphs import Constants, call_like, shapes_of
-from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of
-from lrp_fx.graph.walks import depends_on_inputs
-from lrp_fx.relevance.adjoints import ROUTING
-from lrp_fx.relevance.cones import Cones
+from lrp_fx.graph import (
+    Constants,
+    arguments,
+    as_tuple,
+    aten,
+    call_like,
+    depends_on_inputs,
+    name_of,
+    shapes_of,
+)
+from lrp_fx.meaning import Cones, analyse
+from lrp_fx.relevance import ROUTING
 
 TAKING = CONVOLUTIONS | {"linear"}
 """What may take them: behind a transposed convolution a shift differs from entry to entry."""
+
 Parts = tuple[Factor, Factor]
 """``s`` and ``t``."""
+
 OfNorm = Callable[[fx.Graph, fx.Node], tuple[fx.Node, fx.Node]]
+
 _NORMS = frozenset(["layer_norm", "rms_norm", "group_norm", "instance_norm"])
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from torch import fx
 
 from lrp_fx.canonize.affine import CONVOLUTIONS
-from lrp_fx.graph.calls import arguments, as_tuple, name_of
-from lrp_fx.literals import literal
+from lrp_fx.graph import arguments, as_tuple, literal, name_of
 
 
 def fold_padding(convolution: fx.Node, kept: frozenset[fx.Node]) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_like
-from lrp_fx.graph.calls import Packet
+from lrp_fx.graph import Packet, call_like
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,13 @@ from lrp_fx.canonize.common_norm import divide_before
 from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
-from lrp_fx.canonize.graphs import copied, forget_shapes, name_after_modules, remove_unused
+from lrp_fx.canonize.naming import name_after_modules
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
 from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
-from lrp_fx.capture import Captured
-from lrp_fx.sources import with_source
-
-
+from lrp_fx.capture import Captured, copied
+from lrp_fx.graph import forget_shapes, remove_unused, with_source
 
 Asked = Callable[[Captured], Iterable[fx.Node]]
 """Of a graph before anything is folded, the nodes whose values have to stay."""

@@ -14,14 +14,24 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-from lrp_fx.analysis import dynamic_values
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
-from lrp_fx.canonize.graphs import replace_by, shape_of, shapes_of
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.canonize.softmaxes import is_exponential
-from lrp_fx.contractions import ON_THE_LEFT, ON_THE_RIGHT, PRODUCT
-from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.literals import literal
+from lrp_fx.graph import (
+    ON_THE_LEFT,
+    ON_THE_RIGHT,
+    PRODUCT,
+    arguments,
+    as_tuple,
+    aten,
+    literal,
+    name_of,
+    packet_of,
+    replace_by,
+    shape_of,
+    shapes_of,
+)
+from lrp_fx.meaning import dynamic_values
 
 
 def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None = None) -> None:
@@ -208,6 +218,7 @@ def _over(
 
 _WITH_SUMS = ("addmm", "baddbmm")
 """Which are such products in the one vocabulary."""
+
 _FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
     "matmul": _matrix_product,
     "mm": _matrix_product,

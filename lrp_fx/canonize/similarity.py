@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_like, replace_by
-from lrp_fx.graph.calls import arguments, aten, name_of
+from lrp_fx.graph import arguments, aten, call_like, name_of, replace_by
 
 _SPLITS = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
 """The dimension of each; ``hsplit`` of a vector, without a batch, is not of this form."""

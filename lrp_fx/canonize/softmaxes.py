@@ -11,20 +11,30 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.constants import TRUTHS
-from lrp_fx.canonize.graphs import (
+from lrp_fx.graph import (
+    Packet,
+    affine,
+    arguments,
+    as_tuple,
+    aten,
     before_spreading,
     call_like,
+    depends_on_inputs,
     is_call,
+    is_same,
+    literal,
+    name_of,
+    packet_of,
     shapes_of,
 )
-from lrp_fx.graph.calls import Packet, arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.graph.walks import depends_on_inputs
-from lrp_fx.literals import affine, is_same, literal
 
 _SAFETY = 1e-9
 """No sum of exponentials comes so near to zero, unless all of their arguments are below -20."""
+
 _SOFTMAXES = ("softmax", "_softmax")
+
 _CASTS = ("to", "_to_copy")
+
 _DEPTH = 3
 """Masks and priors around one another; nobody writes more of them."""
 

@@ -15,15 +15,6 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.dot_products import DOT_PRODUCTS
-from lrp_fx.canonize.graphs import (
-    Shapes,
-    before_spreading,
-    call_again,
-    call_like,
-    is_call,
-    replace_by,
-    shapes_of,
-)
 from lrp_fx.canonize.softmaxes import (
     exponential_of,
     is_sum_of_exponentials,
@@ -32,13 +23,31 @@ from lrp_fx.canonize.softmaxes import (
     softmax_ratio,
 )
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
-from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.graph.operations import names_where, row_of
-from lrp_fx.literals import affine, is_same, literal
-from lrp_fx.relevance.saturation import is_softsign
+from lrp_fx.graph import (
+    Shapes,
+    affine,
+    arguments,
+    as_tuple,
+    aten,
+    before_spreading,
+    call_again,
+    call_like,
+    is_call,
+    is_same,
+    literal,
+    name_of,
+    names_where,
+    packet_of,
+    replace_by,
+    row_of,
+    shapes_of,
+)
+from lrp_fx.meaning import is_softsign
 
 Rewriting = Callable[[fx.Node, fx.Graph], "fx.Node | None"]
+
 _ROUNDING = 1e-12
+
 _STEPS = 4
 """Nobody scales and shifts a tanh in more steps than these; long chains of numbers are not searched."""
 
@@ -164,6 +173,7 @@ def _select(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 _REDUCTIONS = names_where(lambda row: row.reduction == "dims" and not row.results)
+
 _ONE_BY_ONE = names_where(lambda row: row.entrywise and not (row.says or row.fills))
 
 
@@ -203,8 +213,6 @@ def _puts_back(node: fx.Node, before: Any, dim: int, graph: fx.Graph) -> bool:
 
 
 # Sigmoids
-
-
 def _expit(node: fx.Node, graph: fx.Graph) -> fx.Node:
     return call_like(graph, node, aten.sigmoid, node.args[0])
 
@@ -439,8 +447,10 @@ _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
     "hardsigmoid": (lambda graph, node, z: call_like(graph, node, aten.hardtanh, z, -1, 1), 1 / 3),
 }
 """``2 f(z) - 1`` as a function of a multiple of z."""
+
 _SYMMETRIC = names_where(lambda row: row.odd) - {"neg"}
 """Odd functions: ``f(-z) = -f(z)``."""
+
 _ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu6": lambda b: (0, 6),
     "hardtanh": lambda b: (b["min_val"], b["max_val"]),

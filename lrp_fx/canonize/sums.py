@@ -7,13 +7,24 @@ from functools import reduce
 
 from torch import fx
 
-from lrp_fx.canonize.graphs import call_like, is_call
-from lrp_fx.graph.calls import arguments, as_tuple, aten, name_of, packet_of
-from lrp_fx.literals import affine, literal, without_point
+from lrp_fx.graph import (
+    affine,
+    arguments,
+    as_tuple,
+    aten,
+    call_like,
+    is_call,
+    literal,
+    name_of,
+    packet_of,
+    without_point,
+)
 
 _SUMS = ("add", "sub", "rsub")
+
 _STACKED = 12
 """Longer stacks are sequences: each of their sums would be written anew."""
+
 _STEPS = 4
 """Numbers in a row that are looked through; nobody writes more of them around one term."""
 

@@ -12,18 +12,24 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.attention import take_apart
-from lrp_fx.canonize.graphs import (
+from lrp_fx.canonize.recurrent_cells import one_step
+from lrp_fx.capture import where
+from lrp_fx.errors import CaptureError
+from lrp_fx.graph import (
+    Packet,
+    arguments,
+    as_tuple,
+    aten,
+    bind,
     call_like,
     call_like_getitem,
     is_call,
+    name_of,
+    packet_of,
     replace_by,
     shape_of,
     shapes_of,
 )
-from lrp_fx.canonize.recurrent import one_step
-from lrp_fx.capture import where
-from lrp_fx.errors import CaptureError
-from lrp_fx.graph.calls import Packet, arguments, as_tuple, aten, bind, name_of, packet_of
 
 _IDENTITIES = frozenset(
     [
@@ -37,9 +43,11 @@ _IDENTITIES = frozenset(
         "positive",
     ]
 )
+
 _DROPOUT = frozenset(
     ["dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"]
 )
+
 _RANDOM = frozenset(
     [
         "rand",
@@ -52,7 +60,9 @@ _RANDOM = frozenset(
         "rrelu_with_noise",
     ]
 )
+
 _SURPLUS = "surplus"
+
 _SYNONYMS = {
     "view": aten.reshape,
     "_unsafe_view": aten.reshape,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from lrp_fx.capture.captured import (
-    EXAMPLE,
     TENSOR,
     Arguments,
     Call,
     Captured,
     Way,
+    copied,
     module_path,
     where,
 )
+from lrp_fx.capture.exclusive import alone, exporting
+from lrp_fx.capture.export import first_line, samples
 from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.model_state import ModelState
-from lrp_fx.capture.reading import REORDERED, WAYS, read, reproduces
+from lrp_fx.capture.observers import has_global_hooks
+from lrp_fx.capture.reading import WAYS, read
 from lrp_fx.capture.running import SAME_KERNELS, run_model
-from lrp_fx.capture.signature import Signature
+from lrp_fx.capture.signature import Signature, signature_of
+from lrp_fx.capture.traces import Memory, form_of, has_version, traces_of
+from lrp_fx.capture.verify import REORDERED, reproduces, same_in_double
 
 __all__ = [
-    "EXAMPLE",
     "REORDERED",
     "SAME_KERNELS",
     "TENSOR",
@@ -27,13 +31,25 @@ __all__ = [
     "Arguments",
     "Call",
     "Captured",
+    "Memory",
     "ModelState",
     "Signature",
     "Way",
+    "alone",
+    "copied",
+    "exporting",
+    "first_line",
+    "form_of",
+    "has_global_hooks",
+    "has_version",
     "module_path",
     "named_tensors",
     "read",
     "reproduces",
     "run_model",
+    "same_in_double",
+    "samples",
+    "signature_of",
+    "traces_of",
     "where",
 ]

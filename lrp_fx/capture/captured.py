@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -11,12 +11,16 @@ from torch import Tensor, fx
 
 from lrp_fx.capture.signature import Signature, signature_of
 from lrp_fx.capture.traces import form_of
-from lrp_fx.graph.private_torch import TreeSpec, tree_flatten, tree_unflatten
-
-EXAMPLE = "example"
-"""Under which name a placeholder keeps an argument without its data, where there was one."""
+from lrp_fx.graph import (
+    TreeSpec,
+    tensor_at,
+    tree_flatten,
+    tree_unflatten,
+    with_source,
+)
 
 Way = Literal["symbolic", "export", "record"]
+
 Call = tuple[str, int]
 """A module path and which call of that module it is, counted from 0."""
 
@@ -96,6 +100,7 @@ class _Tensor:
 
 
 TENSOR = _Tensor()
+
 _LEAVES = (
     *(Tensor, fx.Proxy, bool, int, float, complex, str),
     *(torch.SymInt, torch.SymFloat, torch.SymBool, torch.dtype, torch.device),
@@ -147,3 +152,17 @@ def where(node: fx.Node) -> str:
     path, source = module_path(node), node.meta.get("source")
     place = f"in module '{path}'" if path else "in the model's own forward"
     return f"{place} ({source})" if source else place
+
+
+def copied(captured: Captured) -> Captured:
+    """The same capture around a copy of its graph; the tensors are shared."""
+    graph = fx.Graph()
+    output = graph.graph_copy(captured.module.graph, {}, return_output_node=False)
+    graph.output(output)
+    tensors = {
+        str(node.target): tensor_at(captured.module, str(node.target))
+        for node in graph.nodes
+        if node.op == "get_attr"
+    }
+    module = with_source(fx.GraphModule(tensors, graph, class_name="Canonical"))
+    return replace(captured, module=module)

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from lrp_fx.graph.calls import Packet, aten, bind
-from lrp_fx.graph.private_torch import torch_assert
+from lrp_fx.graph import Packet, aten, bind, torch_assert
 
 Lowering = Callable[..., Any]
 
@@ -97,8 +96,6 @@ def _by_signature(
 
 
 # Operators. `1 - x` arrives as sub(1, x), and ATen wants the tensor first.
-
-
 def _binary(packet: Packet, reflected: Lowering | None = None) -> Lowering:
     def lowering(emit: Emitter, a: Any, b: Any, **kwargs: Any) -> Any:
         if emit.is_tensor(a):
@@ -126,8 +123,6 @@ def _inplace(packet: Packet) -> Lowering:
 
 
 # Calls whose arguments stand in another order or form.
-
-
 def _batch_norm(
     emit: Emitter,
     input: Any,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lrp_fx.graph.private_torch import members_of
+from lrp_fx.graph import members_of
 
 INTERNAL = frozenset(vars(nn.Module()))
 """The attributes that every module has."""

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments
-from lrp_fx.capture.copying import FORWARD_HOOKS, Hooks
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.running import SAME_KERNELS, close, isolated, run_model
+from lrp_fx.capture.structural_copy import FORWARD_HOOKS, Hooks
 from lrp_fx.errors import InputError
-from lrp_fx.graph.private_torch import global_hooks, members_of, tree_flatten, version_of
+from lrp_fx.graph import global_hooks, members_of, tree_flatten, version_of
 
 
 def forward_hooks(model: nn.Module) -> Hooks:

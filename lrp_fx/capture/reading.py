@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
-from lrp_fx.capture.captured import EXAMPLE, Arguments, Call, Captured, where
-from lrp_fx.capture.exporting import NotExportable, export
+from lrp_fx.capture.captured import Arguments, Captured, where
+from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
-from lrp_fx.capture.recording import NotRecordable, record
-from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated, run_model
+from lrp_fx.capture.record import NotRecordable, record
+from lrp_fx.capture.running import SAME_KERNELS, close, run_model
 from lrp_fx.capture.symbolic import NotTraceable, trace
+from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
-from lrp_fx.graph.calls import name_of, packet_of
-from lrp_fx.graph.private_torch import TorchDispatchMode
+from lrp_fx.graph import EXAMPLE, TorchDispatchMode, name_of, packet_of
 
 WAYS = ("auto", "symbolic", "export", "record")
-_PACK = torch.ops.aten._pack_padded_sequence
-_READERS = {"symbolic": trace, "export": export, "record": record}
 
-REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
-"""The same for a graph with folded batch norm: rounding differs and deep networks amplify it (1e10
-times was seen, on norms with tiny variances); a wrong fold differs by order one."""
+_PACK = torch.ops.aten._pack_padded_sequence
+
+_READERS = {"symbolic": trace, "export": export, "record": record}
 
 
 def read(
@@ -182,86 +178,3 @@ def _draws(node: fx.Node) -> bool:
         torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags
         for overload in overloads
     )
-
-
-def reproduces(
-    module: fx.GraphModule,
-    arguments: Arguments,
-    own: list[object],
-    tolerances: dict[torch.dtype, float],
-) -> bool:
-    """Whether the graph computes ``own`` from the arguments."""
-    try:
-        with torch.no_grad():
-            mine = module.forward(*cloned(arguments))  # no hooks of all modules are called
-    except Exception:
-        return False
-    return len(own) == len(mine) and all(
-        close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
-    )
-
-
-def same_in_double(one: fx.GraphModule, other: fx.GraphModule, arguments: Arguments) -> bool:
-    """Whether two graphs compute the same in float64.
-
-    In float32 a deep network may amplify the rounding of a right fold beyond any tolerance.
-    """
-    tensors = tuple(t.double() if t.is_floating_point() else t for t in arguments.tensors)
-    exact = replace(arguments, tensors=tensors)
-    try:
-        with torch.no_grad():
-            expected = list(deepcopy(one).double().forward(*cloned(exact)))
-    except Exception:
-        return False
-    return reproduces(deepcopy(other).double(), exact, expected, REORDERED)
-
-
-def first_difference(model: nn.Module, captured: Captured, arguments: Arguments) -> str:
-    """Words for a message: the first module whose output the graph does not reproduce."""
-    last: dict[Call, fx.Node] = {}
-    for node in captured.module.graph.nodes:
-        for call in node.meta.get("module_calls", ()):
-            last[call] = node
-    values: dict[fx.Node, object] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> object:
-            values[n] = result = super().run_node(n)
-            return result
-
-    try:
-        with torch.no_grad():
-            Recorder(captured.module, garbage_collect_values=False).run(*cloned(arguments))
-        outputs = _outputs_of_modules(model, arguments)
-    except Exception as error:
-        return f" ({error})"
-    for call, own in outputs:
-        if call in last and isinstance(own, Tensor):
-            node = last[call]
-            if not close(own, values.get(node), SAME_KERNELS):
-                if not call[0]:
-                    return ", in its own forward"
-                source = f" at {node.meta['source']}" if node.meta.get("source") else ""
-                return f", first in module '{call[0]}'{source}"
-    return ""
-
-
-def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Call, object]]:
-    """What each module call of a copy of the model returned, in order."""
-
-    def run(copy: nn.Module, given: Arguments) -> list[tuple[Call, object]]:
-        outputs: list[tuple[Call, object]] = []
-        counts: dict[str, int] = {}
-
-        def note(path: str, module: nn.Module, inputs: object, output: object) -> None:
-            count = counts.get(path, 0)
-            counts[path] = count + 1
-            kept = output.clone() if isinstance(output, Tensor) else output
-            outputs.append(((path, count), kept))
-
-        for path, module in copy.named_modules():
-            module.register_forward_hook(functools.partial(note, path))
-        given.call(copy, given.tensors)
-        return outputs
-
-    return isolated(model, arguments, run)  # type: ignore[no-any-return]

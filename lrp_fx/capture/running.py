@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments, flattened
-from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.stand_ins import own_buffer, own_values
+from lrp_fx.capture.structural_copy import Hooks, copied_call
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
-from lrp_fx.graph.private_torch import OpOverload, TorchDispatchMode, schema_of
+from lrp_fx.graph import OpOverload, TorchDispatchMode, schema_of
 
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
 order, so the two differ by the choice of kernels at most."""
+
 LOW_PRECISION = 5e-2
 """For half precisions."""
 

@@ -50,10 +50,11 @@ from lrp_fx.capture.watch import (
     ids_of_function,
     ids_of_mapping,
 )
-from lrp_fx.graph.private_torch import version_of
+from lrp_fx.graph import version_of
 
 MOST_VALUES = 200_000
 """A signature ends after so many values, and is not complete then."""
+
 _Part = tuple[Callable[[Any], None], Any]
 """A value that is still to be visited, and how."""
 
@@ -366,6 +367,7 @@ _READ = frozenset(
     }
 )
 """What a forward reads of what every module has."""
+
 _OF_CLASSES = frozenset(
     {
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),

@@ -18,22 +18,35 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.copying import Hooks, copied_call
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.lowering import Emitter, NotLowered, lower
+from lrp_fx.capture.structural_copy import Hooks, copied_call
 from lrp_fx.errors import LRPError
-from lrp_fx.graph.calls import Packet, aten, overloads_of, packet_of
-from lrp_fx.graph.operations import shares_memory
-from lrp_fx.graph.private_torch import BatchNorm, NormBase, schema_of, tree_flatten
-from lrp_fx.sources import with_source
+from lrp_fx.graph import (
+    BatchNorm,
+    NormBase,
+    Packet,
+    aten,
+    overloads_of,
+    packet_of,
+    schema_of,
+    shares_memory,
+    tree_flatten,
+    with_source,
+)
 
 _BATCH_NORM = (BatchNorm.forward, nn.SyncBatchNorm.forward)
+
 _OPAQUE = (NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
 _STATIC_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad"})
+
 _STATIC_METHODS = frozenset(
     {"size", "dim", "numel", "stride", "is_floating_point", "is_contiguous"}
 )
+
 _OWN_ATTRIBUTES = frozenset({"node", "tracer", "value", "is_tensor", "aliases", "whole"})
+
 _INPLACE = {f"__{op}__": getattr(operator, op) for op in ("iadd", "isub", "imul", "itruediv")}
 
 Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lrp_fx.capture.contents import content_of, copy_of_proxied, dict_of, mro_of, slot_of, target_of
 from lrp_fx.capture.traces import Memory, form_of, trace_of
-from lrp_fx.graph.private_torch import global_hooks
+from lrp_fx.graph import global_hooks
 
 
 class Watch:
@@ -80,8 +80,6 @@ def global_state() -> tuple[Any, ...]:
 
 
 # what is looked at
-
-
 def getter_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     """What reads some entries of a dict at once."""
     getter = itemgetter(*names)
@@ -131,6 +129,9 @@ CHANGES: dict[type, Callable[[Any], Any]] = {
 
 
 _stride = Tensor.stride
+
 _dtype, _shape = Tensor.dtype.__get__, Tensor.shape.__get__  # type: ignore[attr-defined]
+
 _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+
 _EVERYWHERE, _BEFORE_EVERYWHERE = global_hooks()

@@ -22,7 +22,7 @@ from lrp_fx.capture.functions import (
 )
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.origin import class_of_user, of_user
-from lrp_fx.graph.private_torch import OpOverloadPacket
+from lrp_fx.graph import OpOverloadPacket
 
 ATOMIC = frozenset(
     {
@@ -32,9 +32,12 @@ ATOMIC = frozenset(
     }
 )
 """Kinds of values without parts that anybody could write to."""
+
 SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
 """What a model and its copy have in common."""
+
 CACHED = functools._lru_cache_wrapper
+
 _PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, OpOverloadPacket)
 """What globals and classes often hold and nobody writes to."""
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lrp_fx import rules
-from lrp_fx.checks import check_number
+from lrp_fx._checks import check_number
 from lrp_fx.composites.composite import Composite, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
-from lrp_fx.filters import check_top_k
+from lrp_fx.relevance import check_top_k
 from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Table
 from lrp_fx.stabilizer import Stabilizer
 

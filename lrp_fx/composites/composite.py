@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lrp_fx.checks import entries
+from lrp_fx._checks import entries
 from lrp_fx.composites.matchers import Matcher, Place, module_type, operation, path
 from lrp_fx.errors import CompositeError, OptionError
-from lrp_fx.filters import check_top_k
-from lrp_fx.relevance import BIAS_POLICIES, BiasPolicy
+from lrp_fx.relevance import BIAS_POLICIES, BiasPolicy, check_top_k
 from lrp_fx.rules import Rule
 
 MatcherLike = Matcher | str | type[nn.Module]

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lrp_fx.checks import check_count
+from lrp_fx._checks import check_count
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def anything() -> Matcher:
 
 
 convolution = Matcher("convolution", operation("convolution").test)
+
 patch_embedding = Matcher(
     "patch embedding", lambda p: p.kind == "convolution" and p.convolutions == 1
 )
+
 dense = Matcher("dense", operation("dense", "recurrent").test)

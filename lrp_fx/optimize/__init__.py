@@ -5,21 +5,17 @@ Each optimization is a pass over a graph, in a file of its own, and can be switc
 
 from __future__ import annotations
 
-from lrp_fx.optimize.compiling import NO_COMPILER, check_compiler, compiled
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.optimizations import NOTHING, Optimizations
 from lrp_fx.optimize.passes import PASSES, Pass, optimize
-from lrp_fx.optimize.standins import stand_ins
+from lrp_fx.optimize.standing_in import stand_ins
 
 __all__ = [
     "NOTHING",
-    "NO_COMPILER",
     "PASSES",
     "Draft",
     "Optimizations",
     "Pass",
-    "check_compiler",
-    "compiled",
     "optimize",
     "stand_ins",
 ]

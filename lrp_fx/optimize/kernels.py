@@ -1,4 +1,4 @@
-"""Dense layers and 1×1 convolutions by the kernels of :mod:`lrp_fx.products`, forward and adjoint."""
+"""Dense layers and 1×1 convolutions by oneDNN (:mod:`lrp_fx.optimize.onednn`), forward and adjoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.graph.calls import as_tuple, aten, name_of
+from lrp_fx.graph import as_tuple, aten, name_of
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.products import by_onednn, linear, takes_onednn
-from lrp_fx.relevance.linear import Step
-from lrp_fx.relevance.weighted import ADJOINTS
+from lrp_fx.optimize.onednn import by_onednn, linear, takes_onednn
+from lrp_fx.relevance import ADJOINTS, Step
 
 
 def linear_adjoint(q: Tensor, input: Tensor, weight: Tensor) -> Tensor:

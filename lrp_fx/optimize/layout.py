@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lrp_fx.graph.calls import name_of
+from lrp_fx.graph import name_of
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.products import HAS_ONEDNN
+from lrp_fx.optimize.onednn import HAS_ONEDNN
 
 _DTYPES = (torch.float32, torch.bfloat16)
 """Those that oneDNN has kernels for; other dtypes take kernels that know one layout only."""

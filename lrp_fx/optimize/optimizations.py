@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from lrp_fx.checks import check_flag
+from lrp_fx._checks import check_flag
 
 
 @dataclass(frozen=True)

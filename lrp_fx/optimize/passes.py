@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from lrp_fx.optimize.differences import take_differences
 from lrp_fx.optimize.draft import Draft
+from lrp_fx.optimize.in_place import activate_in_place, overwrite_relevance
 from lrp_fx.optimize.kernels import take_kernels
 from lrp_fx.optimize.layout import prefer_layout
-from lrp_fx.optimize.overwriting import activate_in_place, overwrite_relevance
-from lrp_fx.optimize.recomputing import recompute
+from lrp_fx.optimize.recompute import recompute
+from lrp_fx.optimize.residuals import take_differences
 from lrp_fx.optimize.sparse import restrict_filtered
 
 

@@ -22,20 +22,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from lrp_fx.filters import TopKFilter
-from lrp_fx.graph.calls import as_tuple
+from lrp_fx.graph import as_tuple
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.products import linear
-from lrp_fx.relevance import EdgeRelevance, Formula, Share
-from lrp_fx.relevance.branches import Operands, added, masked_by
-from lrp_fx.relevance.linear import Step
+from lrp_fx.optimize.onednn import linear
+from lrp_fx.relevance import (
+    EdgeRelevance,
+    Formula,
+    Operands,
+    Share,
+    Step,
+    TopKFilter,
+    added,
+    masked_by,
+)
 from lrp_fx.rules import Branch, Group
 from lrp_fx.stabilizer import Stabilizer, may_write
 
 # Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
 # Windows overlap: gathered, they hold each input up to K times, which has to be made up for.
 POINTWISE = 0.7  # of positions × channels
+
 WINDOWS = 0.25  # of positions × channels
+
 ENTRIES = 0.25
 
 LOOK = 1.25

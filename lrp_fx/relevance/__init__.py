@@ -5,11 +5,10 @@ from __future__ import annotations
 from lrp_fx.relevance import (
     activation,
     addition,
-    bilinear,
     embedding,
     experts,
     integers,
-    layers,
+    matmul,
     normalization,
     placing,
     pooling,
@@ -18,13 +17,20 @@ from lrp_fx.relevance import (
     routing,
     softmax,
 )
+from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
+from lrp_fx.relevance.addition import AdditionRelevance
+from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.relevance.causes import CAUSES, Cause, Taken
+from lrp_fx.relevance.edges.auxiliary import BoundRelevance, KeepRelevance
+from lrp_fx.relevance.edges.hooks import HookRelevance
+from lrp_fx.relevance.edges.masks import BypassRelevance, MaskRelevance, check_dim
+from lrp_fx.relevance.edges.top_k import TopKFilter, check_top_k, relevance_filter
+from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.engines import ENGINES, Engine
-from lrp_fx.relevance.layers import has_weights, is_linear
-from lrp_fx.relevance.linear import Denominators, Formula, Quotient, Share
-from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
-from lrp_fx.relevance.operation import (
+from lrp_fx.relevance.handling import (
     BIAS_POLICIES,
     BiasPolicy,
+    Counts,
     Facts,
     Operation,
     Received,
@@ -33,36 +39,81 @@ from lrp_fx.relevance.operation import (
     register,
     registry,
 )
-from lrp_fx.relevance.taken import CAUSES, Cause, Taken
-from lrp_fx.relevance.unknown import UNKNOWN
+from lrp_fx.relevance.linear import write as linear_operations
+from lrp_fx.relevance.linear.adjoints import ADJOINTS
+from lrp_fx.relevance.linear.branches import Operands, added, masked_by
+from lrp_fx.relevance.linear.formula import Formula
+from lrp_fx.relevance.linear.steps import Denominators, Quotient, Share, Step
+from lrp_fx.relevance.linear.write import has_weights, is_linear
+from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
+from lrp_fx.relevance.portable_adjoints import PORTABLE
+from lrp_fx.relevance.spreading import JOINS
+from lrp_fx.relevance.start import Selected, Start, StartRelevance, TensorStart
+from lrp_fx.relevance.target import Places, Target, Together, indexed_sizes, target_places
+from lrp_fx.relevance.unknown import UNKNOWN, VjpRelevance
 
 for _kind in (
-    *(layers, activation, pooling, addition, product, routing, placing, embedding, integers),
-    *(normalization, softmax, bilinear, recurrent, experts),
+    *(linear_operations, activation, pooling, addition, product, routing, placing, embedding),
+    *(integers, normalization, softmax, matmul, recurrent, experts),
 ):
     register(_kind.OPERATIONS)
 
+
 __all__ = [
+    "ACTIVATIONS",
+    "ADJOINTS",
     "BIAS_POLICIES",
     "CAUSES",
     "ENGINES",
+    "FUNCTIONS",
+    "JOINS",
+    "PORTABLE",
+    "ROUTING",
     "UNKNOWN",
+    "AdditionRelevance",
     "BiasPolicy",
+    "BoundRelevance",
+    "BypassRelevance",
     "Cause",
+    "Counts",
     "Denominators",
     "EdgeRelevance",
     "Engine",
     "Facts",
     "Formula",
+    "HookRelevance",
+    "KeepRelevance",
+    "MaskRelevance",
+    "Operands",
     "Operation",
+    "Places",
     "Quotient",
     "Received",
     "RelevanceNode",
+    "Selected",
     "Share",
     "Site",
+    "Start",
+    "StartRelevance",
+    "Step",
     "Taken",
+    "Target",
+    "TensorStart",
+    "Together",
+    "TopKFilter",
+    "VjpRelevance",
+    "added",
+    "check_dim",
+    "check_top_k",
     "has_weights",
+    "indexed_sizes",
+    "indices_of",
     "is_linear",
+    "looked_up",
+    "masked_by",
     "operation_of",
+    "register",
     "registry",
+    "relevance_filter",
+    "target_places",
 ]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.handling import Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Operation, Received, Site, always, first
 from lrp_fx.rules import Pass
 
 ACTIVATIONS = (
@@ -27,6 +27,7 @@ ACTIVATIONS = (
     *("tanh", "sigmoid", "hardsigmoid", "log_sigmoid", "softplus"),
     *("hardshrink", "softshrink"),
 )
+
 FUNCTIONS = (
     *("neg", "abs", "square", "pow", "sqrt", "rsqrt", "reciprocal"),
     *("exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "erf"),

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.graph.calls import as_tuple, aten
-from lrp_fx.portable import PORTABLE
+from lrp_fx.graph import as_tuple, aten
 from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.portable_adjoints import PORTABLE
 
 Adjoint = Callable[..., Tensor]
+
 Shape = torch.Size
 
 
@@ -197,8 +198,6 @@ def _circular(q: Tensor, shape: Shape, pad: Sequence[int]) -> Tensor:
 
 
 # Averages and sums
-
-
 def mean(
     q: Tensor, shape: Shape, dim: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:
@@ -279,8 +278,6 @@ def adaptive_avg_pool3d(q: Tensor, shape: Shape, output_size: Any = None) -> Ten
 
 
 # Interpolation. The calls give either the output's size or factors; the adjoint wants both.
-
-
 def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
     backward = getattr(aten, f"upsample_{name}_backward")
 

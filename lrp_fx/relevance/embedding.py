@@ -11,12 +11,12 @@ from torch import Tensor, fx
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph.calls import arguments, aten, name_of, packet_of
+from lrp_fx.graph import arguments, aten, name_of, packet_of
 from lrp_fx.relevance.activation import write_pass
 from lrp_fx.relevance.adjoints import ROUTING
+from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import sum_to
-from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import (
+from lrp_fx.relevance.handling import (
     Facts,
     Operation,
     Received,
@@ -26,18 +26,20 @@ from lrp_fx.relevance.operation import (
     by_operand,
     others,
 )
+from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.placing import PLACING, operands_of, write_placing
 from lrp_fx.relevance.routing import RoutingRelevance
-from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Pass, Proportional, Route, Rule
 
 _BAGS = ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+
 _WRITING = {
     "scatter": (("self", "src", "value"), "index"),
     "scatter_add": (("self", "src"), "index"),
     "index_put": (("self", "values"), "indices"),
 }
 """Look-ups too where all that is written is constant: ``zeros.scatter(1, words, 1)``."""
+
 _TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
     "embedding": (("weight",), "indices"),
     "index": (("self",), "indices"),
@@ -49,6 +51,7 @@ _TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
     **dict.fromkeys(_BAGS, (("weight",), "indices")),
     **_WRITING,
 }
+
 _MEAN, _MAX = 1, 2
 """Modes of an embedding bag, beside 0 for the sum."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 Engine = Literal["direct", "gradient"]
+
 ENGINES: tuple[Engine, ...] = ("direct", "gradient")
 
 Map = Callable[[Tensor], Tensor]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph.calls import Packet, arguments, packet_of
+from lrp_fx.graph import Packet, arguments, packet_of
+from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.handling import Operation, Received, Site, always
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Operation, Received, Site, always
-from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Epsilon
 
 

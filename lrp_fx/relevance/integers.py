@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph.calls import arguments, aten, name_of
+from lrp_fx.graph import arguments, aten, name_of
 from lrp_fx.relevance.adjoints import AVERAGING
-from lrp_fx.relevance.operation import (
+from lrp_fx.relevance.handling import (
     Facts,
     Operation,
     Received,
@@ -35,6 +35,7 @@ _OF_ONE = (
     "bucketize",
     "searchsorted",
 )
+
 _OF_TWO = (
     *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
     *("bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.relevance.taken import Taken
+from lrp_fx.relevance.causes import Taken
 from lrp_fx.stabilizer import may_write
 
 

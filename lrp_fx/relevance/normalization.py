@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph.calls import arguments, name_of
+from lrp_fx.graph import arguments, name_of
 from lrp_fx.relevance.activation import PassRelevance
+from lrp_fx.relevance.causes import Taken, by_stabilizer, together
 from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, argument
-from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon, Pass, Rule
 
 

@@ -13,13 +13,12 @@ from torch import Tensor, fx
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph.calls import Packet, arguments, aten, name_of, packet_of
-from lrp_fx.graph.private_torch import tree_flatten, tree_unflatten
+from lrp_fx.graph import Packet, arguments, aten, name_of, packet_of, tree_flatten, tree_unflatten
 from lrp_fx.relevance.activation import PassRelevance
+from lrp_fx.relevance.causes import Taken, by_stabilizer, together
 from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, by_operand
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, by_operand
-from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Pass, Proportional, Route, Rule, Uniform
 from lrp_fx.stabilizer import Stabilizer
 
@@ -49,9 +48,12 @@ _OPERANDS: dict[str, tuple[str, ...]] = {
     "combinations": ("self",),
 }
 """The operands whose entries are placed; the other arguments say where."""
+
 _SUMS = {"index_put": "values", "scatter_add": "src", "index_add": "source"}
 """What is added to entries of ``self``; by index_put where it accumulates."""
+
 _ALWAYS = ("scatter_add", "index_add")
+
 _CHOICES = {"minimum": torch.le, "fmin": torch.le, "maximum": torch.ge, "fmax": torch.ge}
 """Of two entries one is chosen; the first where they are equal."""
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.errors import CompositeError
-from lrp_fx.graph.calls import Packet, as_tuple, aten, name_of, packet_of
+from lrp_fx.graph import Packet, as_tuple, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
+from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always, first, others
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first, others
-from lrp_fx.relevance.taken import Taken, by_stabilizer
 from lrp_fx.rules import Proportional, Rule, Uniform, Winner
 from lrp_fx.stabilizer import Stabilizer
 

@@ -8,18 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph.calls import arguments, name_of
+from lrp_fx.graph import arguments, name_of
+from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import sum_to
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument, by_operand
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import (
-    Facts,
-    Operation,
-    Received,
-    Site,
-    argument,
-    by_operand,
-)
-from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Gate, Half, PairwiseHalf, Pass, Rule, ValuePath
 
 

@@ -21,20 +21,13 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
-from lrp_fx.graph.calls import aten, name_of
+from lrp_fx.graph import aten, name_of
 from lrp_fx.relevance.addition import AdditionRelevance
+from lrp_fx.relevance.causes import Taken, together
 from lrp_fx.relevance.engines import Engine
-from lrp_fx.relevance.linear import Formula
+from lrp_fx.relevance.handling import BiasPolicy, Operation, Received, Site, always, by_operand
+from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import (
-    BiasPolicy,
-    Operation,
-    Received,
-    Site,
-    always,
-    by_operand,
-)
-from lrp_fx.relevance.taken import Taken, together
 from lrp_fx.rules import LinearRule, Recurrent, ZBox
 
 

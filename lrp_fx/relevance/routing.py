@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph.calls import Packet, arguments, aten, name_of, packet_of
+from lrp_fx.graph import Packet, arguments, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
+from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import Engine, pull, sum_to
-from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import (
+from lrp_fx.relevance.handling import (
     Operation,
     Received,
     Site,
@@ -25,8 +25,8 @@ from lrp_fx.relevance.operation import (
     first,
     others,
 )
+from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.spreading import JOINS, default_rule, spread
-from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Route, Uniform
 
 

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph.calls import arguments
-from lrp_fx.graph.operations import names_where
+from lrp_fx.graph import arguments, names_where
+from lrp_fx.relevance.causes import Taken
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always, first
-from lrp_fx.relevance.taken import Taken
 from lrp_fx.rules import Nothing, Rule, SoftmaxTaylor
 from lrp_fx.stabilizer import may_write
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph.calls import Packet, arguments, name_of, packet_of
+from lrp_fx.graph import Packet, arguments, name_of, packet_of
+from lrp_fx.relevance.handling import Facts, Site
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Site
 from lrp_fx.rules import Route, Rule, Uniform
 
 _OPERANDS = {

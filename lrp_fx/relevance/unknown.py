@@ -18,11 +18,19 @@ from torch import Tensor, fx
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph.calls import Packet, arguments, name_of, overloads_of, packet_of
-from lrp_fx.graph.private_torch import schema_of, tree_flatten, tree_unflatten
+from lrp_fx.graph import (
+    Packet,
+    arguments,
+    name_of,
+    overloads_of,
+    packet_of,
+    schema_of,
+    tree_flatten,
+    tree_unflatten,
+)
+from lrp_fx.relevance.causes import Taken, by_stabilizer, together
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.operation import Facts, Operation, Received, Site, always
-from lrp_fx.relevance.taken import Taken, by_stabilizer, together
 from lrp_fx.rules import Epsilon
 
 EXCEEDS = 1.01

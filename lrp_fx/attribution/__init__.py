@@ -1,0 +1,26 @@
+"""The attributions: the Captum face of the library."""
+
+from __future__ import annotations
+
+from lrp_fx.attribution.arguments import check_inputs
+from lrp_fx.attribution.base import formed
+from lrp_fx.attribution.boundary import documented
+from lrp_fx.attribution.contrast import against, against_all
+from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
+from lrp_fx.attribution.lrp import LRPFx
+from lrp_fx.attribution.options import Options, check_names
+from lrp_fx.attribution.similarity import bilrp
+
+__all__ = [
+    "LRPFx",
+    "LayerLRPFx",
+    "NeuronLRPFx",
+    "Options",
+    "against",
+    "against_all",
+    "bilrp",
+    "check_inputs",
+    "check_names",
+    "documented",
+    "formed",
+]

@@ -1,0 +1,91 @@
+"""The arguments of a call: checked, and put together for the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from lrp_fx._checks import all_finite
+from lrp_fx.capture import (
+    Arguments,
+)
+from lrp_fx.errors import InputError
+
+SHOWN = 8
+"""So many samples are named in a message."""
+
+
+def check_inputs(inputs: tuple[Any, ...]) -> None:
+    """Refuse inputs that cannot be explained.
+
+    Raises:
+        InputError: for anything but floating point tensors with one common, non-empty batch
+            dimension and finite values.
+    """
+    if isinstance(inputs, PackedSequence):
+        raise InputError(
+            "the input is a PackedSequence, which no graph can hold: its sizes are values. Pass the "
+            "padded tensor to a model that takes it, one length at a time where padding must not count"
+        )
+    if not inputs:
+        raise InputError("there are no inputs: pass a tensor or a tuple of tensors")
+    for position, value in enumerate(inputs):
+        name = f"input {position}" if len(inputs) > 1 else "the input"
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"{name} must be a tensor, got {type(value).__name__}: several inputs are a tuple of "
+                "tensors, what gets no relevance is an additional argument"
+            )
+        if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
+            raise not_tokens(name, value)
+        if value.layout != torch.strided or value.is_meta or value.is_nested:
+            layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+            kind = "meta" if value.is_meta else layout
+            raise InputError(f"{name} is a {kind} tensor: pass a dense one with values")
+        if value.dim() == 0:
+            raise InputError(
+                f"{name} has no dimensions: the first one is the batch, x[None] adds it"
+            )
+        if value.shape[0] == 0:
+            raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
+        if value.shape[0] != inputs[0].shape[0]:
+            raise InputError(
+                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}; what "
+                "is not explained, such as offsets, goes into additional_forward_args"
+            )
+        if not all_finite(value):
+            raise _not_finite(name, value)
+
+
+def _not_finite(name: str, value: Tensor) -> InputError:
+    """The error for an input with NaN or infinity: how many, in which samples, and where the first is."""
+    places = (~torch.isfinite(value)).nonzero()
+    samples = sorted(set(places[:, 0].tolist()))
+    listed = ", ".join(map(str, samples[:SHOWN])) + (" …" if len(samples) > SHOWN else "")
+    of = f"sample {listed}" if len(samples) == 1 else f"samples {listed}"
+    return InputError(
+        f"{name} holds {len(places)} NaN or infinite values, in {of}; the first is at "
+        f"{tuple(places[0].tolist())}"
+    )
+
+
+def not_tokens(name: str, value: Tensor) -> InputError:
+    """The error for an input that is no floating point number and that no relevance can reach."""
+    return InputError(
+        f"{name} has dtype {value.dtype}: relevance is for floating point inputs, and for integers that "
+        "choose rows of a table (nn.Embedding, table[i], one_hot) or become numbers, not for masks and "
+        "places; pass it as an additional argument, or convert it as the model expects (for images: "
+        "float, normalized)"
+    )
+
+
+def arguments_of(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:
+    """The model's arguments: the inputs, then the additional ones; a dict gives keywords."""
+    if additional is None:
+        return Arguments.of(inputs)
+    if isinstance(additional, dict):
+        return Arguments.of(inputs, additional)
+    return Arguments.of(inputs + (additional if isinstance(additional, tuple) else (additional,)))

@@ -1,0 +1,201 @@
+"""What all attributions share: an explainer, and how arguments come and results go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any, Self
+
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from lrp_fx._checks import check_callable
+from lrp_fx.attribution.arguments import arguments_of, check_inputs, not_tokens
+from lrp_fx.attribution.boundary import documented
+from lrp_fx.attribution.cache import Explainer
+from lrp_fx.composites import Composite
+from lrp_fx.composites.composite import MatcherLike, as_matcher
+from lrp_fx.errors import InputError
+from lrp_fx.plan import Hook, HookFunction, Plan, View
+from lrp_fx.relevance import Selected, Target
+from lrp_fx.run import Explanation, Program, check_batch, per_sample
+
+
+class Explaining:
+    """What the three attributions share: an explainer, and how arguments come and go."""
+
+    _explainer: Explainer
+    multiplies_by_inputs = True
+
+    def has_convergence_delta(self) -> bool:
+        """True: the delta is the explained output less the sum of the relevance."""
+        return True
+
+    @documented
+    def compute_convergence_delta(
+        self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        """Σ ``output`` − Σ ``attributions`` of each sample, (N,).
+
+        Args:
+            attributions: (N, …) each, as :meth:`attribute` returned them.
+            output: what the propagation started with, (N, …).
+        """
+        many = attributions if isinstance(attributions, tuple) else (attributions,)
+        sizes = {len(v) if isinstance(v, Tensor) and v.dim() else 0 for v in (*many, output)}
+        if len(sizes) != 1 or 0 in sizes:
+            raise InputError("relevance and output must be tensors (N, …) of one N")
+        return per_sample(output) - sum(per_sample(each) for each in many)
+
+    def refresh(self) -> None:
+        """Read the model anew at the next call; for changes that cannot be noticed, see the guide."""
+        self._explainer.refresh()
+
+    @documented
+    def with_composite(self, composite: Composite | str | None) -> Self:
+        """The same attribution under another composite, all other options and hooks as they are.
+
+        It begins with what this one has read of the model: to compare composites, read once.
+
+        Args:
+            composite: a composite, the name of a preset, or None for the default.
+
+        Raises:
+            CompositeError: for an unknown composite.
+        """
+        other = copy(self)
+        other._explainer = self._explainer.with_composite(composite)
+        return other
+
+    def _explain(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target | Selected,
+        view: View,
+        verbose: bool,
+        create_graph: bool,
+    ) -> Explanation:
+        return self._explained(inputs, additional, target, view, verbose, create_graph)[0]
+
+    def _explained(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target | Selected,
+        view: View,
+        verbose: bool,
+        create_graph: bool,
+    ) -> tuple[Explanation, Plan]:
+        program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
+        explanation = program.run(tensors, target, create_graph=create_graph)
+        check_batch(explanation.output, tensors[0])
+        return explanation, program.plan
+
+    def _prepared(
+        self,
+        inputs: Any,
+        additional: Any,
+        view: View,
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[Program, tuple[Tensor, ...]]:
+        """The program for these arguments, and the tensors to run it on."""
+        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+        check_inputs(inputs)
+        arguments = arguments_of(inputs, additional)
+        report = print if verbose else None
+        program = self._explainer.program(arguments, len(inputs), view, report)
+        if view.layers is None:
+            for position, source in enumerate(program.plan.sources):
+                value = inputs[position]
+                if not value.is_floating_point() and not program.plan.reaches(source):
+                    raise not_tokens(f"input {position}", value)
+        if verbose:
+            print(program.plan)
+        return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
+
+    def _of_layers(
+        self,
+        inputs: Any,
+        additional: Any,
+        target: Target,
+        view: View,
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """The sum of what each sample was started with, (N,), and the relevance of a view's layers."""
+        layers = view.layers or ()
+        together: Sequence[Sequence[int]] = [range(len(layers))]
+        if len(layers) > 1:
+            many = inputs if isinstance(inputs, tuple) else (inputs,)
+            check_inputs(many)
+            together = self._explainer.together(arguments_of(many, additional), view)
+        found: dict[int, tuple[Tensor, ...]] = {}
+        for places in together:
+            part = replace(view, layers=tuple(layers[place] for place in places))
+            explanation, plan = self._explained(
+                inputs, additional, target, part, verbose, create_graph
+            )
+            relevance = iter(explanation.relevance)
+            for place, group in zip(places, plan.groups, strict=True):
+                found[place] = tuple(next(relevance) for _ in group)
+        return per_sample(explanation.start), [found[place] for place in range(len(layers))]
+
+    def compile(self) -> Self:
+        """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.
+
+        The first call with new shapes then takes a minute or so. :meth:`LRPFx.attribute_many`,
+        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled, and so does a batch of several samples
+        where a filter meets values whose layout hides the batch.
+
+        Returns:
+            The attribution itself.
+
+        Raises:
+            OptionError: if there is no C++ compiler; in the next call, if a hook or a callable start
+                cannot be compiled.
+        """
+        self._explainer.compile()
+        return self
+
+    @documented
+    def register_relevance_hook(
+        self, pattern: MatcherLike, function: HookFunction
+    ) -> RemovableHandle:
+        """Let a function see, and change, the relevance that enters nodes.
+
+        Args:
+            pattern: which nodes: a glob of module paths, a module class, or a matcher of
+                :mod:`lrp_fx.composites`.
+            function: called as ``function(relevance, step)`` in every run, for each node, with the
+                relevance of the node's output (behind the filter, before its rule) and the node's
+                line of the plan; returns a tensor of the same shape, which goes on instead, or None.
+
+        Returns:
+            A handle; ``handle.remove()`` takes the hook away.
+
+        Raises:
+            OptionError: if the function cannot be called.
+            CompositeError: at the next call, if the pattern matches nothing that carries relevance.
+        """
+        check_callable("a relevance hook", function)
+        handle = RemovableHandle(self._explainer.hooks)
+        self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
+        return handle
+
+
+def formed(explanation: Explanation, inputs: Any, *, create_graph: bool = False) -> Any:
+    """The relevance in the form, dtype and layout that the inputs came in."""
+    many = inputs if isinstance(inputs, tuple) else (inputs,)
+    relevance = tuple(
+        finished(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
+        for r, x in zip(explanation.relevance, many, strict=True)
+    )
+    return relevance if isinstance(inputs, tuple) else relevance[0]
+
+
+def finished(relevance: Tensor, create_graph: bool) -> Tensor:
+    """What is handed out: contiguous, and without a graph of autograd unless asked for."""
+    return (relevance if create_graph else relevance.detach()).contiguous()

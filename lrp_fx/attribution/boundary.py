@@ -1,0 +1,132 @@
+"""The boundary of the library: whatever fails inside leaves it as a documented error."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from torch import Tensor
+
+from lrp_fx._checks import check_flag
+from lrp_fx.errors import InputError, LRPError, UnexpectedError, lacks_memory
+from lrp_fx.relevance import HookRelevance, RelevanceNode, Selected, StartRelevance
+
+P = ParamSpec("P")
+
+T = TypeVar("T")
+
+S = TypeVar("S")
+
+_SHOWN = ("target", "targets", "neuron_selector", "conditions", "layers")
+
+NEAR = 0.5
+"""So alike is a name to one that was meant."""
+
+LONGEST = 200
+"""Characters of a value that a message shows."""
+
+
+def documented(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """The method, whose errors are all :class:`~lrp_fx.errors.LRPError`.
+
+    An error of another kind becomes an ``UnexpectedError`` that says what was asked for, or an
+    ``InputError`` where it comes out of a function of the user's. A call that does not fit the
+    method's signature, a lack of memory and an interrupt stay what they are. What is annotated as
+    ``bool`` must be True or False: anything has a truth, also an argument in the wrong place.
+    """
+    parameters = inspect.signature(method).parameters
+    names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
+    takes_more = len(names) + 1 < len(parameters)
+    flags = [(place, name) for place, name in enumerate(names) if _is_flag(parameters[name])]
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        unknown = None if takes_more else next((key for key in kwargs if key not in names), None)
+        if unknown is not None:
+            raise TypeError(
+                f"{method.__qualname__}() got an unexpected keyword argument '{unknown}': "
+                f"{meant(unknown, names)}"
+            )
+        for place, name in flags:
+            if name in kwargs or place < len(args):
+                check_flag(name, kwargs[name] if name in kwargs else args[place])
+        try:
+            return method(self, *args, **kwargs)
+        except LRPError:
+            raise
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            try:
+                bound = inspect.signature(method).bind(self, *args, **kwargs)
+            except TypeError:
+                raise error from None
+            raise _explained(method.__qualname__, bound.arguments, error) from error
+
+    return call
+
+
+def _is_flag(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation in (bool, "bool")
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """Words about a name that nobody knows: the nearest one that is known, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+
+
+def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPError:
+    owner = next(iter(arguments.values()))
+    what = f"{type(error).__name__}: {_short(str(error).strip().partition(chr(10))[0])}"
+    frames = list(_frames(error))
+    function = next(filter(None, map(_function_of_the_user, frames)), None)
+    if function is not None:
+        return InputError(f"{function} failed with {what}")
+    nodes = [each for each in frames if isinstance(each, RelevanceNode)]
+    place = f" in {type(nodes[0]).__name__}({nodes[0].extra_repr()})" if nodes else ""
+    asked = [f"inputs {_shapes(arguments['inputs'])}"] if "inputs" in arguments else []
+    options = getattr(getattr(owner, "_explainer", None), "options", None)
+    if options is not None:
+        composite = getattr(options.composite, "name", options.composite)
+        asked.append(f"composite {composite or 'of the default'}")
+    asked += [f"{key} {_short(repr(arguments[key]))}" for key in _SHOWN if key in arguments]
+    return UnexpectedError(
+        f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a fault of "
+        "lrp_fx: please report it with the model."
+    )
+
+
+def _frames(error: Exception) -> Iterator[Any]:
+    """The object whose method runs, of each call that led to the error, the innermost last."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame.f_locals.get("self")
+        trace = trace.tb_next
+
+
+def _function_of_the_user(running: Any) -> str | None:
+    if isinstance(running, HookRelevance):
+        return f"the relevance hook {running.extra_repr()} at '{running.step.node.name}'"
+    if isinstance(running, StartRelevance) and callable(running.start):
+        return f"the callable start {_name(running.start)}"
+    return f"the selector {_name(running.function)}" if isinstance(running, Selected) else None
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _shapes(inputs: Any) -> str:
+    many = inputs if isinstance(inputs, tuple) else (inputs,)
+    return ", ".join(
+        f"{tuple(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__
+        for each in many
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

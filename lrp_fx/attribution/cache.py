@@ -1,0 +1,382 @@
+"""From a model and options to programs: reads the model, keeps what it read, plans, rewrites."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from lrp_fx.attribution.arguments import check_inputs, not_tokens
+from lrp_fx.attribution.options import Options
+from lrp_fx.canonize import canonize, has_given_factors
+from lrp_fx.capture import (
+    REORDERED,
+    SAME_KERNELS,
+    Arguments,
+    Captured,
+    ModelState,
+    Signature,
+    Way,
+    has_global_hooks,
+    read,
+    reproduces,
+    run_model,
+    same_in_double,
+)
+from lrp_fx.composites import Composite
+from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.meaning import has_attention
+from lrp_fx.optimize import NOTHING
+from lrp_fx.plan import (
+    Hook,
+    Plan,
+    View,
+    asked,
+    candidates,
+    explained_output,
+    explained_result,
+    find_layer,
+    layer_name,
+    make_plan,
+)
+from lrp_fx.relevance import MaskRelevance
+from lrp_fx.rewrite import rewrite
+from lrp_fx.run import Program, check_compiler, compiled
+
+KEPT = 16
+"""So many readings are kept: of different values of non-tensor arguments, and of each of these of
+different shapes, where a capture holds for one only. Each has modified weights of its own."""
+
+VIEWS = 8
+"""So many programs are kept of each reading: for layers, conditions, the ledger. Each has modified
+weights of its own too, and who goes through all layers of a model makes as many as there are."""
+
+
+@dataclass
+class _Reading:
+    """One capture of the model and what was made of it; it holds while the model is in ``state``."""
+
+    captured: Captured
+    canonical: Captured
+    state: Signature
+    fold_dense: bool = True
+    verified: set[Any] = field(default_factory=set)
+    candidates: tuple[bool, ...] | None = None
+    """Which outputs could be explained unasked, as the last verification showed."""
+    programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
+    together: dict[View, list[list[int]]] = field(default_factory=dict)
+    """Of views of several layers the places of those that one canonical form serves."""
+    hooks: tuple[Hook, ...] = ()
+
+
+class Explainer:
+    """Makes programs for a model and keeps them; safe to use from several threads."""
+
+    def __init__(self, model: nn.Module, options: Options) -> None:
+        if not isinstance(model, nn.Module):
+            raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
+        self.model, self.options = model, options
+        self._state = ModelState(model)
+        self._readings: dict[Any, list[_Reading]] = {}
+        self._branching: set[Any] = set()
+        self.hooks: OrderedDict[int, Hook] = OrderedDict()
+        """The user's relevance hooks, in the order of their registration."""
+        self.compiles = False
+        """Whether programs are compiled."""
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """A copy begins without readings: what was made for one model is not for its copy."""
+        return self.model, self.options, self.hooks, self.compiles
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        model, options, hooks, compiles = state
+        self.__dict__ |= vars(Explainer(model, options))
+        self.hooks, self.compiles = hooks, compiles
+
+    def with_composite(self, composite: Composite | str | None) -> Explainer:
+        """An explainer for another composite; it begins with what this one has read of the model."""
+        other = Explainer(self.model, replace(self.options, composite=composite))
+        with self._lock:
+            other._state, other._branching = self._state, set(self._branching)
+            other._readings = {
+                structure: [replace(reading, programs={}, together={}) for reading in readings]
+                for structure, readings in self._readings.items()
+            }
+            other.hooks, other.compiles = self.hooks.copy(), self.compiles
+        return other
+
+    def compile(self) -> None:
+        """Compile every program, those that are there already too, at its next call.
+
+        Raises:
+            OptionError: if there is no compiler.
+        """
+        check_compiler()
+        with self._lock:
+            self.compiles = True
+            for readings in self._readings.values():
+                for reading in readings:
+                    reading.programs.clear()
+
+    def refresh(self) -> None:
+        """Forget all readings of the model, and all that was made of them."""
+        with self._lock:
+            self._readings.clear()
+            self._branching.clear()
+
+    def program(
+        self,
+        arguments: Arguments,
+        attributed: int,
+        view: View,
+        report: Callable[[str], None] | None = None,
+    ) -> Program:
+        """The program for these arguments, made if it is not there yet.
+
+        Args:
+            arguments: the model's arguments; the capture is verified on them.
+            attributed: how many of the tensors, from the first, are explained.
+            view: what is explained, and where.
+            report: gets a line about each step that takes time.
+        """
+        with self._lock:
+            reading = self._reading(arguments, report)
+            return self._program(reading, attributed, view)
+
+    def unverified_program(self) -> Program:
+        """The program for arguments that nobody has seen yet, where symbolic tracing suffices.
+
+        Raises:
+            CaptureError: when inputs are needed to read the model.
+        """
+        with self._lock:
+            state = self._state.signature()
+            for readings in self._readings.values():
+                for reading in readings:
+                    if reading.state == state and reading.programs:
+                        attributed, *_ = next(iter(reading.programs))
+                        return self._program(reading, attributed, View())
+            arguments = self._expected_arguments()
+            way = self.options.capture
+            if way in ("export", "record"):
+                raise CaptureError(f"capture={way!r} needs example inputs: pass them to plan()")
+            try:
+                captured = read(self.model, arguments, way)
+            except CaptureError as error:
+                raise CaptureError(f"{error}\nPass example inputs: plan(x).") from error
+            reading = _Reading(captured, canonize(captured), state)
+            self._readings.setdefault(arguments.structure, []).append(reading)
+            return self._program(reading, len(captured.placeholders()), View())
+
+    def _expected_arguments(self) -> Arguments:
+        """A tensor for each required argument of the model's forward."""
+        parameters = inspect.signature(self.model.forward).parameters.values()
+        required = [
+            p
+            for p in parameters
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        sample = Arguments.of(
+            tuple(torch.empty(0, device="cpu") for _ in range(max(1, len(required))))
+        )
+        return Arguments((), sample.constants, sample.spec)
+
+    def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
+        structure, shapes = arguments.structure, arguments.shapes
+        state = self._state.signature()
+        known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
+        self._readings[structure] = known  # behind the others: the first one is the longest unused
+        while len(self._readings) > KEPT:
+            del self._readings[next(iter(self._readings))]
+        is_certain = state.is_complete and structure.is_complete and not has_global_hooks()
+        for reading in known:
+            trusts = is_certain and not reading.captured.is_assumed
+            if self.options.verify == "auto" and not trusts:
+                continue
+            if self.options.verify != "always" and shapes in reading.verified:
+                return reading
+        own = run_model(self.model, arguments)
+        for reading in known:
+            if _verified(reading, arguments, own):
+                return reading
+        began = time.perf_counter()
+        way = "record" if structure in self._branching else self.options.capture
+        ways = ("auto", "record") if way == "auto" else (way,)
+        for each in ways:
+            captured = read(self.model, arguments, each, own)
+            if report is not None:
+                report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
+            for fold_dense in (True, False):
+                canonical = canonize(captured, fold_dense=fold_dense)
+                reading = _Reading(captured, canonical, state, fold_dense)
+                if _verified(reading, arguments, own):
+                    if captured.way == "record":  # the next input may take another branch
+                        self._branching.add(structure)
+                    else:
+                        known.append(reading)
+                    return reading
+            if captured.way == "record":
+                break
+        raise CaptureError(
+            "the canonical graph does not compute what the model computes: this is a fault of lrp_fx, "
+            "please report it with the model"
+        )
+
+    def _program(self, reading: _Reading, attributed: int, view: View) -> Program:
+        key, hooks = (attributed, view, reading.candidates), tuple(self.hooks.values())
+        if hooks != reading.hooks:
+            reading.programs.clear()
+            reading.hooks = hooks
+        program = reading.programs.pop(key, None) or self._build(reading, attributed, view)
+        if self.options.verify == "always":
+            program.refresh()
+        reading.programs[key] = program  # behind the others: the first one is the longest unused
+        while len(reading.programs) > VIEWS:
+            del reading.programs[next(iter(reading.programs))]
+        return program
+
+    def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
+        captured = self._canonical(reading, attributed, view)
+        composite = self.options.resolved(attention=has_attention(captured.module.graph))
+        plan = self._plan(captured, reading.candidates, attributed, view, composite)
+        lrp = rewrite(
+            captured,
+            plan,
+            start=self.options.start,
+            bias=composite.bias,
+            engine=self.options.propagation,
+            audited=view.audited,
+            optimize=NOTHING if view.audited else self.options.optimizations,
+            memory=self.options.memory,
+            precision=self.options.precision,
+        )
+        compiles = self.compiles and not view.audited
+        function = compiled(lrp.module) if compiles else None
+        stacks = self.options.optimizations.stacked
+        return Program(self._state, lrp, plan, function, stacks=stacks)
+
+    def _canonical(self, reading: _Reading, attributed: int, view: View) -> Captured:
+        """The canonical form for a view, in which the values that it asks for are there.
+
+        What is given beside the explained inputs is a constant, also as a factor.
+        """
+        asks = view.explained is not None or view.layers or view.masked
+        if not asks and not has_given_factors(reading.captured.module.graph, attributed):
+            return reading.canonical
+        return canonize(
+            reading.captured,
+            fold_dense=reading.fold_dense,
+            asked=lambda captured: asked(captured, self.model, view),
+            explained=attributed,
+        )
+
+    def together(self, arguments: Arguments, view: View) -> list[list[int]]:
+        """The places of a view's layers, those together that one canonical form serves.
+
+        What one layer asks for must not change what the others get.
+        """
+        with self._lock:
+            reading = self._reading(arguments, None)
+            if view not in reading.together:
+                if len(reading.together) == VIEWS:
+                    reading.together.clear()
+                reading.together[view] = self._together(reading, view)
+            return reading.together[view]
+
+    def _together(self, reading: _Reading, view: View) -> list[list[int]]:
+        assert view.layers is not None
+        forms: dict[frozenset[str], list[int]] = {}
+
+        def sort(captured: Captured) -> tuple[fx.Node, ...]:
+            for place, layer in enumerate(view.layers or ()):
+                nodes = asked(captured, self.model, replace(view, layers=(layer,)))
+                forms.setdefault(frozenset(node.name for node in nodes), []).append(place)
+            return ()
+
+        canonize(reading.captured, asked=sort)
+        return list(forms.values())
+
+    def _plan(
+        self,
+        captured: Captured,
+        candidates: tuple[bool, ...] | None,
+        attributed: int,
+        view: View,
+        composite: Composite,
+    ) -> Plan:
+        inputs = captured.placeholders()[:attributed]
+        notes = [_capture_note(captured.way), f"composite: {composite.name}"]
+        if view.explained is None:
+            result, chosen = explained_result(captured, self.options.output, candidates)
+            explained, note = explained_output(result)
+            notes += [chosen] if chosen else []
+        else:
+            nodes = find_layer(captured, self.model, view.explained, of_input=view.explained_input)
+            if len(nodes) != 1:
+                verb = "reads" if view.explained_input else "returns"
+                names = ", ".join(map(str, nodes))
+                raise InputError(f"the layer {verb} {len(nodes)} tensors: name one of {names}")
+            (explained,), note = nodes, f"explained: {nodes[0].name}"
+        groups: list[tuple[fx.Node, ...]] = [tuple(inputs)]
+        if view.layers is not None:
+            groups = [
+                find_layer(
+                    captured, self.model, layer, before=explained, of_input=view.layers_input
+                )
+                for layer in view.layers
+            ]
+        masks: dict[fx.Node, MaskRelevance] = {}
+        for layer in view.masked:
+            name = layer_name(self.model, layer)
+            nodes = find_layer(captured, self.model, layer, before=explained)
+            if len(nodes) != 1:
+                raise InputError(f"'{name}' returns {len(nodes)} tensors: name the node of one")
+            if nodes[0] in masks:
+                raise InputError(
+                    f"'{name}' and '{masks[nodes[0]].layer}' are one node, '{nodes[0].name}': name one"
+                )
+            masks[nodes[0]] = MaskRelevance(name, view.channel_dim)
+        plan = make_plan(
+            captured,
+            self.model,
+            composite,
+            inputs=inputs,
+            explained=explained,
+            groups=groups,
+            unknown=self.options.unknown,
+            notes=[*notes, note],
+            hooks=tuple(self.hooks.values()),
+        )
+        return replace(plan, masks=masks, through=view.through)
+
+
+def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
+    """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
+    captured, canonical = reading.captured.module, reading.canonical.module
+    holds = reproduces(captured, arguments, own, SAME_KERNELS) and (
+        reproduces(canonical, arguments, own, REORDERED)
+        or same_in_double(captured, canonical, arguments)
+    )
+    if holds:
+        reading.verified.add(arguments.shapes)
+        reading.candidates = candidates(own)
+    return holds
+
+
+def _capture_note(way: Way) -> str:
+    if way == "record":
+        return (
+            "capture: record; the plan holds for this input alone, another may take another branch"
+        )
+    return f"capture: {way}"
+
+
+__all__ = ["Explainer", "View", "check_inputs", "not_tokens"]

@@ -1,0 +1,67 @@
+"""Contrastive starts: what speaks for one class and against others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lrp_fx.errors import InputError
+from lrp_fx.relevance import Target, target_places
+
+
+def against(target: Target, other: Target) -> Callable[[Tensor], Tensor]:
+    """The output at ``target`` less that at ``other``: ``LRPFx(model, start=against(3, 7))``.
+
+    Relevance starts with ``y_a`` at the one place and ``−y_b`` at the other, and sums up to ``y_a − y_b``
+    where the rules conserve.
+
+    Args:
+        target: as in :meth:`lrp_fx.LRPFx.attribute`.
+        other: likewise.
+
+    Raises:
+        TargetError: in the run, if one does not fit the output (N, …).
+    """
+
+    def start(output: Tensor) -> Tensor:
+        flat = output.reshape(output.shape[0], -1)
+        total = torch.zeros_like(flat)
+        for each, sign in ((target, 1), (other, -1)):
+            places = target_places(each, output.shape).to(output.device)
+            total = total.scatter_add(1, places, sign * flat.gather(1, places))
+        return total.reshape(output.shape)
+
+    return start
+
+
+def against_all(target: Target) -> Callable[[Tensor], Tensor]:
+    """One class against all the others together (CLRP, Gu et al. 2018, sec. 3.2).
+
+    Relevance starts with ``y_t`` at the target and ``−y_t / (C − 1)`` at each other class, so that it
+    sums up to zero: what all classes share is taken away. The paper shows the positive part of the
+    map, ``relevance.clamp(min=0)``.
+
+    Args:
+        target: as in :meth:`lrp_fx.LRPFx.attribute`, for an output of (N, C).
+
+    Raises:
+        InputError: in the run, for an output of another form, or without another class.
+        TargetError: in the run, if the target does not fit the output.
+    """
+
+    def start(output: Tensor) -> Tensor:
+        if output.dim() != 2:
+            raise InputError(
+                f"against_all needs an output of (N, classes), got {tuple(output.shape)}"
+            )
+        places = target_places(target, output.shape).to(output.device)
+        count = output.shape[1] - places.shape[1]
+        if count == 0:
+            raise InputError(f"against_all needs other classes than the target, got {target!r}")
+        values = output.gather(1, places)
+        others = (-values.sum(1, keepdim=True) / count).expand_as(output)
+        return others.scatter(1, places, values)
+
+    return start

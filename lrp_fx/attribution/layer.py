@@ -1,0 +1,156 @@
+"""The Captum face of layers and neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from captum.attr import LayerAttribution, NeuronAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from lrp_fx.attribution.base import Explaining, finished, formed
+from lrp_fx.attribution.boundary import documented
+from lrp_fx.attribution.cache import Explainer
+from lrp_fx.attribution.options import Options, check_names
+from lrp_fx.composites import Composite
+from lrp_fx.plan import Layer, View, as_layers
+from lrp_fx.relevance import Selected, Target
+from lrp_fx.run import per_sample
+
+
+class OfLayer(Explaining):
+    """What the attributions of a layer share: how they are made."""
+
+    @documented
+    def __init__(
+        self,
+        /,
+        model: nn.Module,
+        layer: Layer | list[Layer],
+        composite: Composite | str | None = None,
+        **options: Any,
+    ) -> None:
+        check_names(type(self).__name__, options)
+        super().__init__(model, layer)  # type: ignore[call-arg]  # Captum's class, next in line
+        self._explainer = Explainer(model, Options(composite, **options))
+
+
+class LayerLRPFx(OfLayer, LayerAttribution):
+    """The relevance of a layer's output or input.
+
+    Args:
+        model: the model; it is only read.
+        layer: a module, its path, ``path#i`` for one call of a module that is called several times,
+            the name of a node as the plan shows it, or a list of these.
+        composite: as in :class:`LRPFx`.
+        options: the keyword options of :class:`LRPFx`.
+
+    Several layers take one pass. Nothing below them is run backwards, and no rules are needed there.
+    """
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "LayerLRPFx"
+
+    @log_usage(part_of_slo=True)
+    @documented
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        create_graph: bool = False,
+    ) -> Any:
+        """The relevance of the layer for the target.
+
+        Args:
+            inputs: as in :meth:`LRPFx.attribute`.
+            target: likewise.
+            additional_forward_args: likewise.
+            return_convergence_delta: also return the start's sum less the relevance's, (N,); a list
+                for a list of layers.
+            attribute_to_layer_input: the relevance of what the layer reads; of a tensor that other
+                layers read too, all its relevance.
+            verbose: print the plan.
+            create_graph: as in :meth:`LRPFx.attribute`.
+
+        Returns:
+            A tensor of the shape of the layer's output (or input); a tuple where the layer returns
+            (or reads) several tensors; a list for a list of layers.
+        """
+        layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
+        view = View(layers=layers, layers_input=attribute_to_layer_input)
+        start, groups = self._of_layers(
+            inputs, additional_forward_args, target, view, verbose, create_graph
+        )
+        found = [
+            tuple(finished(r, create_graph) for r in group)
+            if len(group) > 1
+            else finished(group[0], create_graph)
+            for group in groups
+        ]
+        in_list = isinstance(self.layer, list)
+        if not return_convergence_delta:
+            return found if in_list else found[0]
+        deltas = [start - sum(map(per_sample, group)) for group in groups]
+        return (found, deltas) if in_list else (found[0], deltas[0])
+
+
+class NeuronLRPFx(OfLayer, NeuronAttribution):
+    """The relevance of the inputs for one neuron of a layer.
+
+    Args:
+        model: the model; it is only read.
+        layer: as in :class:`LayerLRPFx`, one layer.
+        composite: as in :class:`LRPFx`.
+        options: the keyword options of :class:`LRPFx`.
+
+    The neuron stands where the output stood: it is the layer before it that gets what a preset has for
+    the last one, such as ε in the ``Epsilon…`` family.
+    """
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "NeuronLRPFx"
+
+    @log_usage(part_of_slo=True)
+    @documented
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        neuron_selector: Target | Callable[[Tensor], Tensor] = None,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+        verbose: bool = False,
+        *,
+        create_graph: bool = False,
+    ) -> Any:
+        """The relevance of the inputs for the chosen neuron.
+
+        Args:
+            inputs: as in :meth:`LRPFx.attribute`.
+            neuron_selector: the neuron's place in the layer's output, in the forms of a target, slices
+                for several at once; or a function ``f`` of the layer's output (N, …) to (N,), such as a
+                sum of neurons: relevance starts with ``y ⊙ ∂f/∂y``.
+            additional_forward_args: as in :meth:`LRPFx.attribute`.
+            attribute_to_neuron_input: the neuron of the layer's input instead.
+            verbose: print the plan.
+            create_graph: as in :meth:`LRPFx.attribute`.
+
+        Returns:
+            Relevance of the shape, dtype and device of the inputs.
+        """
+        (layer,) = as_layers([self.layer])
+        view = View(explained=layer, explained_input=attribute_to_neuron_input)
+        chosen = Selected(neuron_selector) if callable(neuron_selector) else neuron_selector
+        explanation = self._explain(
+            inputs, additional_forward_args, chosen, view, verbose, create_graph
+        )
+        return formed(explanation, inputs, create_graph=create_graph)

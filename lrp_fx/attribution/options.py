@@ -1,0 +1,123 @@
+"""How a model is explained: the options of all attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from types import NoneType
+from typing import Literal
+
+import torch
+
+from lrp_fx.attribution.boundary import meant
+from lrp_fx.capture import WAYS
+from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
+from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
+from lrp_fx.errors import OptionError
+from lrp_fx.optimize import NOTHING, Optimizations
+from lrp_fx.plan import UNKNOWN_POLICIES, OutputKey, Unknown
+from lrp_fx.relevance import (
+    BIAS_POLICIES,
+    ENGINES,
+    BiasPolicy,
+    Engine,
+    Start,
+    StartRelevance,
+    check_top_k,
+)
+from lrp_fx.rewrite import MEMORIES, Memory
+
+Verify = Literal["auto", "always", "first"]
+
+VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
+
+PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is explained; checked when made.
+
+    Raises:
+        OptionError: for a value that an option cannot have.
+        CompositeError: for an unknown composite.
+    """
+
+    composite: Composite | str | None = None
+    top_k: float = 1.0
+    filters: Sequence[tuple[MatcherLike, float]] | None = None
+    propagation: Engine = "direct"
+    start: Start = "logit"
+    bias: BiasPolicy | None = None
+    capture: str = "auto"
+    unknown: Unknown = "error"
+    output: OutputKey | None = None
+    memory: Memory = "keep"
+    optimize: bool | Optimizations = True
+    precision: torch.dtype | None = None
+    verify: Verify = "auto"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("propagation", ENGINES),
+            ("bias", (None, *BIAS_POLICIES)),
+            ("capture", WAYS),
+            ("unknown", UNKNOWN_POLICIES),
+            ("memory", MEMORIES),
+            ("precision", PRECISIONS),
+            ("verify", VERIFY),
+        ):
+            value = getattr(self, name)
+            # an array compares entry by entry
+            if not isinstance(value, (str, torch.dtype, NoneType)) or value not in known:
+                words = ", ".join(repr(each) for each in known)
+                raise OptionError(f"{name} must be one of {words}, got {value!r}")
+        if not isinstance(self.optimize, (bool, Optimizations)):
+            raise OptionError(
+                f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
+            )
+        StartRelevance(self.start)
+        self.resolved()
+
+    @property
+    def optimizations(self) -> Optimizations:
+        """What is optimized."""
+        if isinstance(self.optimize, Optimizations):
+            return self.optimize
+        return Optimizations() if self.optimize else NOTHING
+
+    def resolved(self, *, attention: bool = False) -> Composite:
+        """The composite, with the filters and the bias policy of the options.
+
+        Args:
+            attention: whether the model has attention, which decides the default.
+        """
+        composite = self.composite
+        if composite is None:
+            composite = AttnLRP() if attention else EpsilonPlus()
+        elif isinstance(composite, str):
+            composite = by_name(composite)
+        elif not isinstance(composite, Composite):
+            raise OptionError(
+                f"composite must be a Composite or the name of a preset, got {composite!r}"
+            )
+        own = filter_lines([] if self.filters is None else self.filters)
+        extra = [(replace(matcher, required=True), top_k) for matcher, top_k in own]
+        check_top_k(self.top_k)
+        if self.top_k != 1:
+            extra.append(everywhere(self.top_k))
+        return Composite(
+            composite.assignments,
+            filters=[*extra, *composite.filters],
+            bias=self.bias or composite.bias,
+            name=composite.name,
+            strict=composite.strict,
+        )
+
+
+def check_names(owner: str, names: Iterable[str]) -> None:
+    """Raise an ``OptionError`` for an option that does not exist, which names the nearest that does."""
+    known = [field.name for field in fields(Options)]
+    for name in names:
+        if name not in known:
+            raise OptionError(f"{owner} has no option '{name}': {meant(name, known)}")

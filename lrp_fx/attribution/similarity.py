@@ -1,0 +1,77 @@
+"""BiLRP: which pairs of features make two inputs similar (Eberle et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lrp_fx._checks import check_callable
+from lrp_fx.attribution.arguments import check_inputs
+from lrp_fx.attribution.lrp import LRPFx
+from lrp_fx.errors import InputError, OptionError
+
+
+def bilrp(
+    lrp: LRPFx,
+    x: Tensor,
+    y: Tensor,
+    *,
+    pool: Callable[[Tensor], Tensor] | None = None,
+    additional_forward_args: object = None,
+) -> Tensor:
+    """The relevance of pairs of features for the inner product of two embeddings.
+
+    ``R_pq = Σ_m R_p(φ_m(x)) R_q(φ_m(y))`` for ``s = ⟨φ(x), φ(y)⟩ = Σ_m φ_m(x) φ_m(y)`` (Eberle et al.
+    2020, eq. 5). Where the rules conserve, its sum is ``s``. The model is read once, and one forward
+    pass of each input serves all ``m``.
+
+    Args:
+        lrp: of the embedding, whose output is (N, M).
+        x: the first inputs, (N, …).
+        y: the second, (N, …), of the same kind.
+        pool: from maps (M·N, …) to features (M·N, P), such as pixels summed up in patches; None takes
+            every value as a feature, which is for small inputs and tokens.
+        additional_forward_args: as in :meth:`lrp_fx.LRPFx.attribute`, for both.
+
+    Returns:
+        (N, P, P).
+
+    Raises:
+        InputError: if the two batches differ, the output is not (N, M), or ``pool`` returns another
+            form.
+        OptionError: if ``lrp`` is no ``LRPFx`` or ``pool`` cannot be called.
+    """
+    if not isinstance(lrp, LRPFx):
+        raise OptionError(f"bilrp needs an LRPFx of the embedding, got {type(lrp).__name__}")
+    if pool is not None:
+        check_callable("pool", pool)
+    for each in (x, y):
+        check_inputs((each,))
+    if x.shape[0] != y.shape[0]:
+        raise InputError(f"bilrp needs pairs, got {x.shape[0]} and {y.shape[0]} inputs")
+    first, second = (_features(lrp, each, pool, additional_forward_args) for each in (x, y))
+    return torch.einsum("mnp,mnq->npq", first, second)
+
+
+def _features(
+    lrp: LRPFx, x: Tensor, pool: Callable[[Tensor], Tensor] | None, additional: object
+) -> Tensor:
+    """The relevance of the features for each dimension of the embedding, (M, N, P)."""
+    output = lrp.explained_output(x, additional)
+    if output.dim() != 2:
+        raise InputError(f"bilrp needs embeddings of (N, M), the output is {tuple(output.shape)}")
+    maps = lrp.attribute_many(x, range(output.shape[1]), additional)
+    flat = maps.flatten(0, 1)
+    features = flat.flatten(1) if pool is None else pool(flat)
+    if (
+        not isinstance(features, Tensor)
+        or features.dim() != 2
+        or features.shape[0] != flat.shape[0]
+    ):
+        raise InputError(
+            f"pool must make ({flat.shape[0]}, features) of {tuple(flat.shape)}, got "
+            f"{tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__}"
+        )
+    return features.reshape(*maps.shape[:2], -1)

@@ -1,0 +1,276 @@
+"""Capture by ``torch.export``: seconds, needs example inputs, reads what tracing cannot follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
+from lrp_fx.capture.exclusive import exporting
+from lrp_fx.capture.members import named_tensors
+from lrp_fx.capture.running import cloned
+from lrp_fx.capture.stand_ins import own_buffer, own_values
+from lrp_fx.capture.structural_copy import Hooks, copied_arguments, copied_call
+from lrp_fx.errors import lacks_memory
+from lrp_fx.graph import (
+    HigherOrderOperator,
+    OpOverload,
+    Packet,
+    TreeSpec,
+    aten,
+    is_of_functorch,
+    packet_of,
+    schema_of,
+    with_source,
+)
+
+PREFIX = "model"
+
+_SOURCE = re.compile(r'File "([^"]+)", line (\d+)')
+
+_TORCH = f"{torch.__path__[0]}/"
+
+
+class NotExportable(Exception):
+    """``torch.export`` cannot read the model either."""
+
+
+class _Positional(nn.Module):
+    """The model with its tensors as the only arguments and a flat tuple as its output."""
+
+    def __init__(
+        self, model: nn.Module, arguments: Arguments, report: Callable[[TreeSpec], None]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.arguments = arguments
+        self.report = report
+
+    def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
+        before = _attributes(self.model)
+        given = copied_arguments(self.arguments, tensors)  # torch runs this more than once
+        try:
+            leaves, spec = flattened(given.call(self.model, tensors))
+        except Exception as error:  # torch prints a graph beside some kinds of errors
+            if lacks_memory(error):
+                raise
+            raise NotExportable(first_line(error)) from error
+        finally:
+            _restore(before)
+        self.report(spec)
+        return tuple(leaves)
+
+
+def _attributes(model: nn.Module) -> list[tuple[Any, Any]]:
+    """All attributes of a model's modules and the containers in them, with copies of them as they are.
+
+    ``torch.export`` warns of tensors that a forward leaves there; in a copy nobody will find them.
+    """
+    found: list[tuple[Any, Any]] = []
+    known: set[int] = set()
+    waiting: list[Any] = [vars(module) for module in model.modules()]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in known or not isinstance(value, (dict, list, tuple)):
+            continue
+        known.add(id(value))
+        if not isinstance(value, tuple):
+            found.append((value, value.copy()))
+        waiting += value.values() if isinstance(value, dict) else value
+    return found
+
+
+def _register(copy: nn.Module) -> None:
+    """Make buffers of plain tensor attributes: ``torch.export`` takes their values for constants."""
+    for module in copy.modules():
+        tensors = {name: v for name, v in vars(module).items() if type(v) is Tensor}
+        for name, tensor in tensors.items():
+            del vars(module)[name]
+            module._buffers[name] = tensor
+            module._non_persistent_buffers_set.add(name)
+
+
+def _restore(attributes: list[tuple[Any, Any]]) -> None:
+    for value, before in attributes:
+        value.clear()
+        value.update(before) if isinstance(value, dict) else value.extend(before)
+
+
+def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+    """Read ``model`` by exporting a structural copy of it, functionalized, for any batch size.
+
+    The first dimension of the first tensor is the batch; tensors of the same first size share it.
+    The sample is repeated to a batch of two, because with one sample ``torch.export`` takes the
+    batch size for a constant. Where the batch cannot be left open, the graph holds for this one.
+    Each tensor is a clone: ``torch.export`` knows tensors by identity, and an argument that is another
+    one too, or a parameter, must be read as a tensor of its own. Hooks in ``left_out`` are not called.
+
+    Raises:
+        NotExportable: with the reason that ``torch.export`` gave.
+    """
+    with exporting(), torch.no_grad():
+        program, reason = None, Exception("no sample")
+        specs: list[TreeSpec] = []
+        originals: dict[Any, Tensor] = {}
+        registered = {path for path, _ in model.named_parameters()}
+
+        def own(path: str | None, tensor: Tensor) -> Tensor:
+            # what is not registered gets no stand-in from torch.export: writes to it take place
+            copy = own_buffer(path, tensor) if path in registered else own_values(path, tensor)
+            originals[_memory(copy)] = tensor
+            return copy
+
+        for tensors, shapes in samples(cloned(arguments)):
+            copy, given = copied_call(
+                model, arguments, tensors, replace_tensor=own, left_out=left_out
+            )
+            _register(copy)
+            wrapped = _Positional(copy, given, specs.append)
+            wrapped.training = False  # the rest is, but for what it shares with the user's
+            try:
+                program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
+                if not _is_functional(program.graph):
+                    program = program.run_decompositions({})
+                if any(is_of_functorch(node.target) for node in program.graph.nodes):
+                    program = None
+                    raise NotExportable("torch.export keeps regions of torch.vmap as they are")
+                break
+            except Exception as error:
+                if lacks_memory(error):
+                    raise
+                reason = error
+        if program is None:
+            if isinstance(reason, NotExportable):
+                raise reason
+            raise NotExportable(first_line(reason)) from reason
+        return as_captured(program.module(), model, specs[-1], "export", originals)
+
+
+def _is_functional(graph: fx.Graph) -> bool:
+    """Whether a graph holds plain calls that write to none of their arguments.
+
+    If not, ``run_decompositions`` makes it so, and inlines the bodies of regions without gradients or
+    with autocast, and those of ``torch.vmap``; it takes longer than the export itself.
+    """
+    return all(
+        not schema_of(node.target).is_mutable
+        if isinstance(node.target, OpOverload)
+        else not (isinstance(node.target, HigherOrderOperator) or is_of_functorch(node.target))
+        for node in graph.nodes
+        if node.op == "call_function"
+    )
+
+
+def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
+    """Example inputs and their dynamic shapes, the most general first."""
+    static = (tensors, None)
+    if not tensors or tensors[0].dim() == 0:
+        return [static]
+    size = tensors[0].shape[0]
+    batched = [t.dim() > 0 and t.shape[0] == size for t in tensors]
+    two = tuple(
+        torch.cat([t, t]) if is_batched and size == 1 else t
+        for t, is_batched in zip(tensors, batched, strict=True)
+    )
+    batch = torch.export.Dim("batch")
+    dynamic = ([{0: batch} if is_batched else None for is_batched in batched],)
+    return [(two, (tuple(dynamic[0]),)), static]
+
+
+def as_captured(
+    exported: fx.GraphModule,
+    model: nn.Module,
+    outputs: TreeSpec,
+    way: Way,
+    originals: Mapping[Any, Tensor],
+) -> Captured:
+    """An ATen graph in this library's form: packets, plain paths, module calls, sources.
+
+    Args:
+        exported: the graph.
+        model: the user's model.
+        outputs: how the flat outputs form the model's output.
+        way: how the graph was made.
+        originals: the model's tensors by the place in memory of what stands for them in the graph.
+    """
+    known = named_tensors(model)
+    paths = {id(tensor): path for path, tensor in known.items()}
+    graph = fx.Graph()
+    copies: dict[fx.Node, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    constants: dict[str, Tensor] = {}
+    for node in exported.graph.nodes:
+        if node.op == "get_attr":
+            path = str(node.target).removeprefix(f"{PREFIX}.")
+            if path not in known:
+                value = _attribute(exported, str(node.target))
+                if not isinstance(value, Tensor):
+                    raise NotExportable(
+                        f"the graph holds a {type(value).__name__}, which is no tensor"
+                    )
+                value = originals.get(_memory(value), value)
+                path = paths.get(id(value), f"_constant_{len(constants)}")
+                if path not in known:
+                    constants[path] = value
+            value = known[path] if path in known else constants[path]
+            tensors[path] = value
+            copies[node] = graph.get_attr(path)
+            copies[node].meta["dtype"] = value.dtype
+        elif node.op == "call_module":  # checks the input's shape; the verification does better
+            continue
+        elif node.op == "output":
+            graph.output(fx.map_arg(tuple(node.args[0]), lambda n: copies[n]))
+        else:
+            copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
+            functional = _functional(node.target)
+            if functional is not None:  # the call would write into the model's own buffer
+                copies[node.args[0]] = copy
+            copy.target = functional or packet_of(node.target) or node.target
+            copy.meta = {"module_calls": _calls(node), "source": _source(node)}
+            copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
+    captured = with_source(fx.GraphModule(tensors, graph, class_name="Captured"))
+    return Captured(captured, outputs, way, constants)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _functional(target: Any) -> Packet | None:
+    """``aten.add`` for ``aten.add_``; None for what is no in-place call."""
+    packet = packet_of(target)
+    name = "" if packet is None else str(packet.__name__)
+    return getattr(aten, name[:-1], None) if name.endswith("_") else None
+
+
+def _attribute(module: nn.Module, path: str) -> Tensor:
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value  # type: ignore[no-any-return]
+
+
+def _calls(node: fx.Node) -> tuple[Call, ...]:
+    calls = []
+    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+        if not path.startswith(PREFIX):
+            continue
+        count = key.rpartition("@")[2] if "@" in key else "0"
+        calls.append((path.removeprefix(PREFIX).removeprefix("."), int(count)))
+    return tuple(calls)
+
+
+def _source(node: fx.Node) -> str | None:
+    frames = _SOURCE.findall(node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if not frame[0].startswith((_TORCH, __file__))]
+    return f"{own[-1][0]}:{own[-1][1]}" if own else None
+
+
+def first_line(error: Exception) -> str:
+    """An error's type and the first line of its text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

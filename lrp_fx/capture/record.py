@@ -1,0 +1,106 @@
+"""Capture by recording: the ATen operations that this very call executes.
+
+For models whose Python branches on data, which no tracer can follow. The recorded graph holds for one
+call: the next input may take another branch.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx import traceback
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lrp_fx.capture.captured import Arguments, Captured, flattened
+from lrp_fx.capture.exclusive import alone
+from lrp_fx.capture.export import PREFIX, as_captured
+from lrp_fx.capture.stand_ins import own_values
+from lrp_fx.capture.structural_copy import Hooks, copied_call, held_tensors
+from lrp_fx.errors import lacks_memory
+from lrp_fx.graph import TreeSpec, with_source
+
+
+class NotRecordable(Exception):
+    """The call cannot be recorded; with the reason."""
+
+
+def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+    """Read what ``model`` does with these arguments, by running a structural copy of it once.
+
+    Hooks in ``left_out`` are not called.
+
+    Raises:
+        NotRecordable: with the reason that PyTorch gave.
+    """
+    specs: list[TreeSpec] = []
+    held = held_tensors(model, arguments, left_out)
+    count = len(arguments.tensors)
+
+    def run(*tensors: torch.Tensor) -> tuple[Any, ...]:
+        given = {id(t): tensor for t, tensor in zip(held, tensors[count:], strict=True)}
+        copy, own = copied_call(
+            model,
+            arguments,
+            tensors[:count],
+            replace_tensor=lambda path, tensor: given[id(tensor)],
+            left_out=left_out,
+        )
+        _announce(copy)
+        leaves, spec = flattened(own.call(copy, own.tensors))
+        specs.append(spec)
+        return tuple(leaves)
+
+    recorder = make_fx(
+        torch.func.functionalize(run, remove="mutations"),
+        tracing_mode="real",
+        _error_on_data_dependent_ops=False,
+    )
+    try:
+        with alone(), torch.no_grad(), traceback.preserve_node_meta():
+            inputs = (tensor.detach().clone() for tensor in arguments.tensors)
+            module = with_source(recorder(*inputs, *(own_values(None, tensor) for tensor in held)))
+    except Exception as error:
+        if lacks_memory(error):
+            raise
+        raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
+    _hold(module, held, count)
+    return as_captured(module, model, specs[-1], "record", {})
+
+
+def _hold(module: fx.GraphModule, held: list[torch.Tensor], count: int) -> None:
+    """Let the graph hold the model's tensors, which were inputs of the recording behind the others."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for index, (node, tensor) in enumerate(zip(placeholders[count:], held, strict=True)):
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(f"held_{index}", tensor)
+        else:
+            module.register_buffer(f"held_{index}", tensor)
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.get_attr(f"held_{index}"))
+        module.graph.erase_node(node)
+
+
+def _announce(copy: nn.Module) -> None:
+    """Make each module of the copy write its path onto the nodes that its forward makes."""
+    counts: dict[str, int] = {}
+    for path, module in list(copy.named_modules()):
+        forward = functools.partial(
+            _forward, f"{PREFIX}.{path}".rstrip("."), counts, module.forward
+        )
+        module.__dict__["forward"] = forward
+
+
+def _forward(path: str, counts: dict[str, int], forward: Any, *args: Any, **kwargs: Any) -> Any:
+    count = counts.get(path, 0)
+    counts[path] = count + 1
+    meta = traceback.current_meta
+    outer = meta.get("nn_module_stack", {})
+    key = path if count == 0 else f"{path}@{count}"
+    meta["nn_module_stack"] = {**outer, key: (path, "")}
+    try:
+        return forward(*args, **kwargs)
+    finally:
+        meta["nn_module_stack"] = outer

@@ -1,0 +1,332 @@
+"""The commands of ``lrp-fx``: photographs in, tables and pictures of their explanation out."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+from lrp_fx import LRPFx
+from lrp_fx._version import __version__
+from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox
+from lrp_fx.errors import InputError, LRPError, TargetError
+from lrp_fx.visualize import explanation_figure
+from lrp_fx.zoo import LoadedModel, load
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+PICTURE = ".lrp.png"  # ends the name of every picture, so that none replaces a photograph
+
+PREDICTED = "predicted"
+
+DELTA_NOTE = (
+    "Convergence delta: the part of the explained output that reached no pixel, but was kept by "
+    "biases, constants and stabilizers. A relevance sum near zero is no fault: batch norm makes large "
+    "biases, and by default they absorb their share. What is left on the pixels still says where: "
+    'positive and negative add up to little. LRPFx(..., bias="distribute") hands the biases\' share to '
+    "the pixels too."
+)
+
+app = typer.Typer(
+    help="Layer-wise relevance propagation: what a network looked at.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one photograph's explanation holds.
+
+    ``probabilities`` has shape ``(classes,)``, ``relevance`` and ``filtered`` have ``(3, H, W)``;
+    ``delta`` is the explained output minus the sum of ``relevance``.
+    """
+
+    probabilities: Tensor
+    target: int
+    relevance: Tensor
+    filtered: Tensor
+    delta: float
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lrp_fx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Layer-wise relevance propagation: what a network looked at."""
+
+
+@app.command()
+def composites() -> None:
+    """List the composites (which operation gets which rule) that --composite knows."""
+    table = Table("composite", "what it does", box=None)
+    for name, factory in PRESETS.items():
+        table.add_row(name, escape(plain_words((factory.__doc__ or "").strip().partition("\n")[0])))
+    Console().print(table)
+
+
+def plain_words(docstring: str) -> str:
+    """The text without the roles of Sphinx: ``Flat`` for ``:class:`~lrp_fx.rules.Flat```."""
+    without_roles = re.sub(
+        r":\w+:`~?([^`]+)`", lambda m: m[1].rpartition(".")[2] if "~" in m[0] else m[1], docstring
+    )
+    return without_roles.replace("``", "")
+
+
+@app.command()
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders with image files.")],
+    model: Annotated[
+        str, typer.Option(help="efficientnet-lite0, or torchvision/NAME.")
+    ] = "efficientnet-lite0",
+    weights: Annotated[
+        Path | None, typer.Option(help="A plain state dict to use instead of the usual weights.")
+    ] = None,
+    composite: Annotated[
+        str | None,
+        typer.Option(
+            help="A name from 'lrp-fx composites'.",
+            show_default="attn_lrp for models with attention, else epsilon_plus",
+        ),
+    ] = None,
+    top_k: Annotated[
+        float, typer.Option(help="Share of the values, the largest, that the filter keeps.")
+    ] = 0.05,
+    target: Annotated[
+        str, typer.Option(help="Class index, class name or part of one, or 'predicted'.")
+    ] = PREDICTED,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explanations"),
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps, ...")] = "cpu",
+) -> None:
+    """Explain what a classifier sees in photographs: a table and a picture for each."""
+    console, errors = Console(), Console(stderr=True)
+    try:
+        loaded = load(model, weights)
+        wanted = resolve_target(target, loaded.categories)
+        _move(loaded, device)
+        rules = composite_for(loaded, composite)
+        lrp, lrp_filtered = (LRPFx(loaded.model, rules, top_k=share) for share in (1.0, top_k))
+        files = find_images(images)
+        _make_folder(out)
+    except LRPError as error:
+        _say_error(errors, error)
+        raise typer.Exit(2) from None
+
+    failed = 0
+    with Progress(console=console, transient=True, disable=len(files) < 2) as progress:
+        pairs = list(zip(files, picture_names(files), strict=True))
+        for file, name in progress.track(pairs, description="explaining"):
+            try:
+                photograph = read_photograph(file)
+                explanation = explain_photograph(loaded, lrp, lrp_filtered, photograph, wanted)
+                picture = out / name
+                _draw(explanation, loaded, photograph, top_k, picture)
+            except (LRPError, OSError) as error:
+                failed += 1
+                _say_error(errors, error)
+                continue
+            _say(console, f"\n{file}")
+            console.print(table_of(explanation, loaded.categories))
+            _say(console, f"picture: {picture}")
+    if failed < len(files):
+        _say(console, f"\n{DELTA_NOTE}")
+    if failed:
+        _say(errors, f"{failed} of {len(files)} images could not be explained")
+        raise typer.Exit(1)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files that ``paths`` name, each once; folders are walked.
+
+    In folders, hidden files and the pictures of earlier runs are left out. A path that does not
+    exist is kept, so that reading it can say what is wrong. Raises :class:`InputError` if there are
+    no files at all.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for file in _walk(path) if path.is_dir() else (path,):
+            found.setdefault(file.resolve(), file)
+    if not found:
+        searched = ", ".join(str(path) for path in paths)
+        raise InputError(f"there are no images ({', '.join(sorted(SUFFIXES))}) in {searched}")
+    return list(found.values())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        image = file.suffix.lower() in SUFFIXES and file.is_file()
+        if image and not hidden and not file.name.endswith(PICTURE):
+            yield file
+
+
+def picture_names(files: Sequence[Path]) -> list[str]:
+    """One name of a picture per file, all distinct.
+
+    It begins with the stem of the file, preceded by its folder where stems are equal.
+    """
+    stems = Counter(file.stem.casefold() for file in files)
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        alone = stems[file.stem.casefold()] == 1
+        name = file.stem if alone else f"{file.resolve().parent.name}-{file.stem}"
+        numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        # Some file systems do not tell upper from lower case.
+        free = next(choice for choice in numbered if choice.casefold() not in taken)
+        taken.add(free.casefold())
+        names.append(free + PICTURE)
+    return names
+
+
+def resolve_target(text: str, categories: Sequence[str]) -> int | None:
+    """The class that ``text`` means: an index, a name, a unique part of a name; None if predicted.
+
+    Raises :class:`TargetError` with the nearest names if it means none or several.
+    """
+    wanted = text.strip().casefold()
+    if wanted == PREDICTED:
+        return None
+    if wanted.removeprefix("-").isdecimal():
+        if not 0 <= int(wanted) < len(categories):
+            raise TargetError(
+                f"target {text} is out of range: classes have indices 0 to {len(categories) - 1}"
+            )
+        return int(wanted)
+    folded = [category.casefold() for category in categories]
+    exact = [index for index, name in enumerate(folded) if name == wanted]
+    matches = exact or [index for index, name in enumerate(folded) if wanted in name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        shown = ", ".join(f"{categories[index]} ({index})" for index in matches[:8])
+        more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
+        raise TargetError(f"target {text!r} may mean {len(matches)} classes: {shown}{more}")
+    near = difflib.get_close_matches(wanted, folded, cutoff=0.5)
+    shown = ", ".join(f"{categories[folded.index(name)]} ({folded.index(name)})" for name in near)
+    raise TargetError(
+        f"there is no class {text!r}" + (f": the nearest are {shown}" if near else "")
+    )
+
+
+def composite_for(loaded: LoadedModel, name: str | None) -> Composite | str | None:
+    """What the library makes of ``name``, with the bounds of the model's input where it needs them."""
+    return EpsilonGammaBox(*loaded.bounds) if name == "epsilon_gamma_box" else name
+
+
+def read_photograph(file: Path) -> Image.Image:
+    """The photograph in ``file``, upright and in RGB.
+
+    Raises :class:`InputError` if there is none.
+    """
+    try:
+        with Image.open(file) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    # PIL's decoders let all of these through on damaged files.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = getattr(error, "strerror", None) or "it is no image, or damaged"
+        raise InputError(f"cannot read {file}: {why}") from error
+
+
+def explain_photograph(
+    loaded: LoadedModel,
+    lrp: LRPFx,
+    lrp_filtered: LRPFx,
+    photograph: Image.Image,
+    target: int | None,
+) -> Explanation:
+    """Explain the class ``target`` of one photograph, or the most probable class if it is None."""
+    device = next(loaded.model.parameters()).device
+    x = loaded.preprocess(photograph).unsqueeze(0).to(device)
+    with torch.no_grad():
+        probabilities = loaded.model(x)[0].softmax(0)
+    chosen = int(probabilities.argmax()) if target is None else target
+    relevance, delta = lrp.attribute(x, target=chosen, return_convergence_delta=True)
+    filtered = lrp_filtered.attribute(x, target=chosen)
+    return Explanation(probabilities, chosen, relevance[0], filtered[0], delta.item())
+
+
+def table_of(explanation: Explanation, categories: Sequence[str]) -> Table:
+    """What was predicted, what was explained, and how much relevance reached the photograph."""
+    table = Table("", "class", "index", "probability")
+    table.columns[2].justify = table.columns[3].justify = "right"
+
+    def add(label: str, index: int) -> None:
+        probability = f"{explanation.probabilities[index]:.2%}"
+        table.add_row(label, escape(categories[index]), str(index), probability)
+
+    for place, index in enumerate(explanation.probabilities.topk(3).indices.tolist(), start=1):
+        add(f"predicted {place}", index)
+    table.add_section()
+    add("explained", explanation.target)
+    table.add_section()
+    table.add_row("relevance sum", f"{explanation.relevance.sum():.6g}")
+    table.add_row("convergence delta", f"{explanation.delta:.6g}")
+    return table
+
+
+def _draw(
+    explanation: Explanation,
+    loaded: LoadedModel,
+    photograph: Image.Image,
+    top_k: float,
+    picture: Path,
+) -> None:
+    probability = explanation.probabilities[explanation.target]
+    figure = explanation_figure(
+        loaded.display(photograph),
+        {
+            "relevance": explanation.relevance,
+            f"relevance, top {100 * top_k:.3g} %": explanation.filtered,
+        },
+        title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
+    )
+    figure.savefig(picture)
+
+
+def _move(loaded: LoadedModel, device: str) -> None:
+    try:
+        loaded.model.to(torch.device(device))
+    except (AssertionError, RuntimeError) as error:  # torch raises either one, at length
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"cannot compute on device {device!r}: {reason}") from error
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write pictures to {out}: {error.strerror}") from error
+
+
+def _say(console: Console, text: str) -> None:
+    """One line as it is: paths may hold what rich takes for markup, and must not be broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_error(errors: Console, error: Exception) -> None:
+    _say(errors, f"error: {error}")

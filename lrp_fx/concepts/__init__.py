@@ -1,0 +1,13 @@
+"""Concepts: relevance through chosen channels, and the samples that a channel stands for."""
+
+from __future__ import annotations
+
+from lrp_fx.concepts.concept import ConceptLRPFx
+from lrp_fx.concepts.graph import AttributionGraph
+from lrp_fx.concepts.references import References
+
+__all__ = [
+    "AttributionGraph",
+    "ConceptLRPFx",
+    "References",
+]

@@ -1,0 +1,273 @@
+"""Concept relevance propagation (CRP): relevance through chosen channels (Achtibat et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp_fx._checks import check_count, entries, is_int
+from lrp_fx.attribution import LRPFx, check_inputs, check_names, documented, formed
+from lrp_fx.composites import Composite
+from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
+from lrp_fx.errors import InputError, OptionError, TargetError
+from lrp_fx.graph import ancestors
+from lrp_fx.plan import Layer, View, as_layers, layer_name
+from lrp_fx.relevance import Target, Together, check_dim
+from lrp_fx.run import Explanation, Program, check_batch
+
+if TYPE_CHECKING:
+    pass
+
+
+Condition = Mapping[Layer, Any]
+"""Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target or a list of classes."""
+
+
+class ConceptLRPFx(LRPFx):
+    """:class:`LRPFx` with conditions: which channels of which layers relevance may go through.
+
+    Args:
+        model: the model; it is only read.
+        composite: as in :class:`LRPFx`.
+        channel_dim: the dimension of the channels: 1 for convolutions, -1 for transformers.
+        options: the keyword options of :class:`LRPFx`.
+    """
+
+    @documented
+    def __init__(
+        self,
+        /,
+        model: nn.Module,
+        composite: Composite | str | None = None,
+        *,
+        channel_dim: int = 1,
+        **options: Any,
+    ) -> None:
+        if not is_int(channel_dim) or channel_dim == 0:
+            raise OptionError(
+                f"channel_dim must be an int and not the batch's, got {channel_dim!r}"
+            )
+        check_names(type(self).__name__, options)
+        super().__init__(model, composite, **options)
+        self.channel_dim = int(channel_dim)
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name that Captum shows."""
+        return "ConceptLRPFx"
+
+    @documented
+    def attribute_conditions(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        conditions: Sequence[Condition],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        *,
+        create_graph: bool = False,
+        exclude_parallel: bool = True,
+    ) -> Any:
+        """The relevance of the inputs under each condition, from one forward pass.
+
+        At each layer that a condition names, the relevance of its other channels is set to zero, where
+        it enters the layer's last operation, and so is relevance that goes round the layer, such as by
+        a skip connection: of the target's relevance remains what goes through the chosen channels.
+        Over conditions on all channels of a layer, one each, it sums up to what goes through the layer,
+        since the rules are linear in the relevance; that is all of it where nothing goes round.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            conditions: C conditions: ``{layer: channels}``, where ``"y"`` may give the target of one;
+                under ``"y"`` a list is of classes for all samples, which are explained as one.
+            target: the target of the conditions that give none.
+            additional_forward_args: as in :meth:`attribute`.
+            create_graph: likewise.
+            exclude_parallel: False lets the relevance that goes round a layer pass.
+
+        Returns:
+            Relevance of shape (C, N, …); a tuple for a tuple of inputs.
+
+        Raises:
+            InputError: for an unknown layer or channel, or for layers on parallel ways in one condition.
+            TargetError: for a target that does not fit.
+        """
+        layers, runs = _runs(conditions, target)
+        view = View(masked=layers, through=exclude_parallel, channel_dim=self.channel_dim)
+        program, tensors = self._prepared(
+            inputs, additional_forward_args, view, create_graph=create_graph
+        )
+        if exclude_parallel:
+            _check_in_series(program, runs)
+        found = [
+            formed(each, inputs, create_graph=create_graph)
+            for each in _checked(program, tensors, runs, create_graph=create_graph)
+        ]
+        if isinstance(inputs, tuple):
+            return tuple(torch.stack(each) for each in zip(*found, strict=True))
+        return torch.stack(found)
+
+    @documented
+    def channel_relevance(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        layers: Sequence[Layer],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        *,
+        create_graph: bool = False,
+    ) -> list[Tensor]:
+        """The relevance of each channel of some layers, (N, channels) each, from one pass.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            layers: modules, paths or node names, each with one output.
+            target: as in :meth:`attribute`.
+            additional_forward_args: likewise.
+            create_graph: likewise.
+
+        Raises:
+            InputError: for an unknown layer, or one without channels.
+        """
+        layers = as_layers(layers)
+        _, groups = self._of_layers(
+            inputs,
+            additional_forward_args,
+            target,
+            View(layers=layers),
+            create_graph=create_graph,
+        )
+        return self._by_channel(layers, [relevance for group in groups for relevance in group])
+
+    @documented
+    def attribution_graph(
+        self,
+        inputs: Tensor,
+        target: Target,
+        layers: Sequence[Layer],
+        *,
+        width: int = 4,
+        additional_forward_args: Any = None,
+    ) -> AttributionGraph:
+        """Which channels of which layers feed which, in the prediction for one sample.
+
+        The relevance of an edge went through the upper channel, and not round its layer, to the lower.
+
+        Args:
+            inputs: one sample, (1, …).
+            target: as in :meth:`attribute`.
+            layers: from the one nearest to the output to the one nearest to the input, each with one
+                output and a channel dimension.
+            width: so many channels of each layer, those with the largest |relevance|.
+            additional_forward_args: as in :meth:`attribute`.
+
+        Raises:
+            InputError: for more than one sample, for unknown layers, or for layers in another order.
+            OptionError: if ``width`` is no number of channels.
+        """
+        check_inputs((inputs,))
+        check_count("width", width)
+        if inputs.shape[0] != 1:
+            raise InputError(f"an attribution graph is about one sample, not {inputs.shape[0]}")
+        layers = as_layers(layers)
+        view = View(layers=layers, masked=layers, through=True, channel_dim=self.channel_dim)
+        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        for (node, mask), (next_node, next_mask) in pairwise(program.plan.masks.items()):
+            if next_node not in ancestors(node):
+                raise InputError(
+                    f"'{mask.layer}' does not depend on '{next_mask.layer}': the layers go from the "
+                    "output to the input"
+                )
+        (whole,) = _checked(program, tensors, [(target, *[None] * len(layers))])
+        chosen: list[Concept] = []
+        names = [self.name_of(layer) for layer in layers]
+        for name, relevance in zip(names, self._by_channel(layers, whole.relevance), strict=True):
+            top = relevance[0].abs().topk(min(width, relevance.shape[1])).indices.tolist()
+            chosen += [Concept(name, c, float(relevance[0, c])) for c in top]
+        upper = [concept for concept in chosen if concept.layer != names[-1]]
+        runs = [
+            (target, *([c.channel] if name == c.layer else None for name in names)) for c in upper
+        ]
+        edges = []
+        for concept, explanation in zip(upper, _checked(program, tensors, runs), strict=True):
+            below = names.index(concept.layer) + 1
+            relevance = self._by_channel(layers, explanation.relevance)[below][0]
+            edges += [
+                Edge(concept, other, float(relevance[other.channel]))
+                for other in chosen
+                if other.layer == names[below]
+            ]
+        return AttributionGraph(tuple(chosen), tuple(edges), float(whole.start.sum()))
+
+    def _by_channel(self, layers: Sequence[Layer], relevances: Sequence[Tensor]) -> list[Tensor]:
+        found = []
+        for layer, relevance in zip(layers, relevances, strict=True):
+            dim = check_dim(self.name_of(layer), relevance, self.channel_dim)
+            others = [d for d in range(1, relevance.dim()) if d != dim]
+            found.append(relevance.sum(others) if others else relevance)
+        return found
+
+    def name_of(self, layer: Layer) -> str:
+        """The path of a layer, or the name that was given."""
+        return layer_name(self.forward_func, layer)
+
+
+def _runs(
+    conditions: Sequence[Condition], target: Target
+) -> tuple[tuple[Layer, ...], list[tuple[Any, ...]]]:
+    """The layers that any condition names, and of each condition the target and the channels there."""
+    if not isinstance(conditions, Sequence) or not conditions:
+        raise InputError(f"conditions must be a non-empty list of mappings, got {conditions!r}")
+    for condition in conditions:
+        if not isinstance(condition, Mapping):
+            raise InputError(f"a condition is a mapping {{layer: channels}}, got {condition!r}")
+    layers = tuple(dict.fromkeys(layer for c in conditions for layer in c if layer != "y"))
+    layers = as_layers(layers) if layers else ()
+    runs = []
+    for condition in conditions:
+        channels = [_channels(layer, condition.get(layer)) for layer in layers]
+        y = condition.get("y", target)
+        if "y" in condition and isinstance(y, list):  # classes for all samples, not one for each
+            if not y:
+                raise TargetError("the list of classes under 'y' is empty")
+            y = Together(tuple(y))
+        runs.append((y, *channels))
+    return layers, runs
+
+
+def _channels(layer: Layer, channels: Any) -> tuple[int, ...] | None:
+    if channels is None:
+        return None
+    listed = entries(channels)
+    many = [channels] if listed is None else list(listed)
+    if not many or not all(map(is_int, many)):
+        raise InputError(f"the channels of '{layer}' must be a list of ints, got {channels!r}")
+    return tuple(map(int, many))
+
+
+def _check_in_series(program: Program, runs: Iterable[tuple[Any, ...]]) -> None:
+    """Raise an ``InputError`` if no relevance can go through all layers of a condition."""
+    for _, *channels in runs:
+        masks = zip(program.plan.masks.items(), channels, strict=True)
+        named = [mask for mask, chosen in masks if chosen is not None]
+        for (one, mask), (other, its_mask) in combinations(named, 2):
+            if one not in ancestors(other) and other not in ancestors(one):
+                raise InputError(
+                    f"no relevance goes through both '{mask.layer}' and '{its_mask.layer}', which lie "
+                    "side by side: name them in two conditions, or pass exclude_parallel=False"
+                )
+
+
+def _checked(
+    program: Program,
+    tensors: tuple[Tensor, ...],
+    runs: Sequence[tuple[Any, ...]],
+    *,
+    create_graph: bool = False,
+) -> Iterator[Explanation]:
+    for explanation in program.run_many(tensors, runs, create_graph=create_graph):
+        check_batch(explanation.output, tensors[0])
+        yield explanation

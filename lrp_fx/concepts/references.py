@@ -1,0 +1,166 @@
+"""Relevance maximization: the samples of a data set on which each channel is most relevant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_fx._checks import check_count, check_flag, entries, is_int
+from lrp_fx.attribution import check_inputs
+from lrp_fx.concepts.concept import ConceptLRPFx
+from lrp_fx.errors import InputError, OptionError
+from lrp_fx.plan import Layer, as_layers
+from lrp_fx.relevance import Target
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a state on disk is about."""
+
+    layers: tuple[str, ...]
+    count: int
+    normalize: bool
+
+    def __str__(self) -> str:
+        measure = "normalized" if self.normalize else "plain"
+        return f"{self.count} samples of {', '.join(self.layers)} by {measure} relevance"
+
+
+class References:
+    """For each channel of some layers, the samples with its largest relevance (Achtibat et al. 2023).
+
+    The state is written to ``path`` after each batch, so that a run that was interrupted goes on where
+    it stopped: samples that were seen are skipped.
+
+    Args:
+        concepts: explains the model.
+        layers: whose channels.
+        path: the file of the state, made if it is not there.
+        count: how many samples are kept for each channel.
+        normalize: measure relevance as a share of Σ |R| over the sample's channels.
+
+    Raises:
+        OptionError: if the file is of other layers or another count, or holds no references.
+    """
+
+    def __init__(
+        self,
+        concepts: ConceptLRPFx,
+        layers: Sequence[Layer],
+        path: str | os.PathLike[str],
+        *,
+        count: int = 16,
+        normalize: bool = True,
+    ) -> None:
+        if not isinstance(concepts, ConceptLRPFx):
+            raise OptionError(f"concepts must be a ConceptLRPFx, got {type(concepts).__name__}")
+        check_flag("normalize", normalize)
+        check_count("count", count)
+        if not isinstance(path, (str, os.PathLike)):
+            raise OptionError(f"path must be the path of a file, got {path!r}")
+        self.concepts, self.layers, self.path = concepts, as_layers(layers), Path(path)
+        names = tuple(concepts.name_of(layer) for layer in self.layers)
+        self.settings = _Settings(names, count, normalize)
+        self.seen = 0
+        self._values: list[Tensor] = []
+        self._indices: list[Tensor] = []
+        if self.path.exists():
+            self._load()
+
+    def update(self, batches: Iterable[tuple[Any, Target]]) -> None:
+        """Look at a data set, or at the part of it that was not seen yet.
+
+        Args:
+            batches: (inputs, target) pairs in an order that is the same each time, from the first; the
+                inputs and targets as in :meth:`lrp_fx.LRPFx.attribute`.
+
+        Raises:
+            InputError: for anything but pairs, or batches that do not go on where the last run stopped.
+        """
+        start = 0
+        for inputs, target in _pairs(batches):
+            size = (inputs[0] if isinstance(inputs, tuple) else inputs).shape[0]
+            if start + size > self.seen:
+                if start < self.seen:
+                    raise InputError(
+                        f"the first {self.seen} samples were seen, which ends within a batch: use the "
+                        "batch size of the earlier run"
+                    )
+                self._add(inputs, target, start)
+                self.seen = start + size
+                self._save()
+            start += size
+
+    def top(self, layer: Layer, channel: int) -> tuple[list[int], list[float]]:
+        """The places in the data set of a channel's most relevant samples, and its relevance there.
+
+        Raises:
+            InputError: for a layer or channel that is not there, or before anything was seen.
+        """
+        names, name = self.settings.layers, self.concepts.name_of(layer)
+        if name not in names or not self._values:
+            raise InputError(f"nothing is known of '{name}': the layers are {', '.join(names)}")
+        place = names.index(name)
+        values, indices = self._values[place], self._indices[place]
+        if not is_int(channel) or not 0 <= channel < values.shape[1]:
+            raise InputError(
+                f"the layer '{name}' has {values.shape[1]} channels, and no {channel!r}"
+            )
+        return indices[:, channel].tolist(), values[:, channel].tolist()
+
+    def _add(self, inputs: Any, target: Target, start: int) -> None:
+        found = self.concepts.channel_relevance(inputs, self.layers, target)
+        for i, relevance in enumerate(found):
+            values = relevance.float()
+            if self.settings.normalize:
+                total = values.abs().sum(1, keepdim=True)
+                values = torch.where(total > 0, values / total, 0)
+            places = torch.arange(start, start + len(values), device=values.device)
+            indices = places.unsqueeze(1).expand_as(values)
+            if len(self._values) > i:
+                values = torch.cat([self._values[i].to(values), values])
+                indices = torch.cat([self._indices[i].to(indices), indices])
+            top = values.topk(min(self.settings.count, len(values)), 0)
+            self._values[i : i + 1] = [top.values]
+            self._indices[i : i + 1] = [indices.gather(0, top.indices)]
+
+    def _save(self) -> None:
+        state = {
+            "settings": asdict(self.settings),
+            "seen": self.seen,
+            "values": self._values,
+            "indices": self._indices,
+        }
+        fresh = self.path.with_name(self.path.name + ".new")
+        torch.save(state, fresh)
+        os.replace(fresh, self.path)  # whole or not at all
+
+    def _load(self) -> None:
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            settings = _Settings(**state["settings"])
+            seen, values, indices = (state[name] for name in ("seen", "values", "indices"))
+        except Exception as error:  # torch.load fails in many ways on files that are not its own
+            raise OptionError(f"'{self.path}' holds no references: {error!r}") from error
+        if settings != self.settings:
+            raise OptionError(f"'{self.path}' holds references for {settings}, not {self.settings}")
+        self.seen, self._values, self._indices = seen, values, indices
+
+
+def _pairs(batches: Any) -> Iterator[tuple[Any, Target]]:
+    """The pairs of (inputs, target), their inputs checked."""
+    pairs = entries(batches)
+    if pairs is None:
+        raise InputError(f"batches are (inputs, target) pairs, got {batches!r}")
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError(f"batches are (inputs, target) pairs, got {type(pair).__name__}")
+        inputs, target = pair
+        check_inputs(inputs if isinstance(inputs, tuple) else (inputs,))
+        yield inputs, target

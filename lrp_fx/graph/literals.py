@@ -1,0 +1,125 @@
+"""Numbers that stand in a graph, and the affine maps that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from lrp_fx.graph.calls import arguments, name_of, packet_of
+
+_FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
+    "zeros_like": 0.0,
+    "new_zeros": 0.0,
+    "zeros": 0.0,
+}
+
+_FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "fill_value"} | {
+    "scalar_tensor": "s"
+}
+
+_MADE = {torch.ones: 1.0, torch.zeros: 0.0}
+"""Of a size that is a value of the graph."""
+
+_SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
+
+_DEPTH = 6
+"""Steps that are compared: nobody repeats longer computations to write one function."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``scale · operand + shift`` with numbers for scale and shift."""
+
+    operand: fx.Node
+    scale: float
+    shift: float
+
+
+def literal(value: Any) -> float | None:
+    """The number that a value is, also as a tensor that is filled with it; None for any other."""
+    while isinstance(value, fx.Node) and value.op == "call_function":
+        name = name_of(value)
+        if value.target in _MADE:
+            return _MADE[value.target]
+        if name in _FILL:
+            return _FILL[name]
+        if name in _FILL_ARGUMENT:
+            value = arguments(value)[_FILL_ARGUMENT[name]]
+        elif name in _SPREADS:
+            value = value.args[0]
+        else:
+            return None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def without_point(number: float) -> float:
+    """The same number, an integer where it is whole: that leaves integers what they are."""
+    return int(number) if number.is_integer() else number
+
+
+def affine(node: Any) -> Affine | None:
+    """The affine map of one operand that a node computes by numbers, None of anything else."""
+    if not isinstance(node, fx.Node):
+        return None
+    name = name_of(node)
+    if packet_of(node.target) is None or name not in ("add", "sub", "rsub", "mul", "div", "neg"):
+        return None
+    b = arguments(node)
+    first = b["self"]
+    if name == "neg":
+        return Affine(first, -1.0, 0.0) if isinstance(first, fx.Node) else None
+    second, alpha = b["other"], b.get("alpha", 1)
+    if b.get("rounding_mode") is not None or literal(alpha) is None:
+        return None
+    if name == "rsub":
+        first, second, name = second, first, "sub"
+        if alpha != 1:
+            return None
+    number, other_number = literal(first), literal(second)
+    if isinstance(first, fx.Node) and other_number is not None:
+        if name in ("add", "sub"):
+            return Affine(first, 1.0, alpha * other_number * (1 if name == "add" else -1))
+        scale = other_number if name == "mul" else (1 / other_number if other_number else None)
+        return None if scale is None else Affine(first, scale, 0.0)
+    if isinstance(second, fx.Node) and number is not None and name != "div":
+        if name == "mul":
+            return Affine(second, number, 0.0)
+        return Affine(second, alpha * (1.0 if name == "add" else -1.0), number)
+    return None
+
+
+def is_same(first: Any, second: Any, depth: int = _DEPTH) -> bool:
+    """Whether two values are one, or computed by equal calls from the same few steps before."""
+    if first is second:
+        return True
+    if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
+        if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+            pairs = zip(first, second, strict=False)
+            return len(first) == len(second) and all(is_same(a, b, depth) for a, b in pairs)
+        return type(first) is type(second) and bool(first == second)
+    is_call = packet_of(first.target) is not None or name_of(first) == "getitem"
+    if depth == 0 or not is_call or (first.op, first.target) != (second.op, second.target):
+        return False
+    return dict(first.kwargs) == dict(second.kwargs) and is_same(first.args, second.args, depth - 1)
+
+
+def equal_calls(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+    """Of each node the first one that is called with the same arguments: both compute one value."""
+    first: dict[fx.Node, fx.Node] = {}
+    calls: dict[Any, fx.Node] = {}
+    for node in graph.nodes:
+        first[node] = calls.setdefault(_call(node, first), node)
+    return first
+
+
+def _call(node: fx.Node, first: dict[fx.Node, fx.Node]) -> Any:
+    """What a node computes, of which kind and of what; the node itself where nobody can tell."""
+    if node.op == "get_attr":
+        return node.op, node.target
+    if node.op != "call_function" or not (packet_of(node.target) or name_of(node) == "getitem"):
+        return node
+    return node.target, str(fx.map_arg((node.args, node.kwargs), first.__getitem__))

@@ -1,0 +1,42 @@
+"""What values mean: which depend on the inputs, which are gates, statistics or weights of attention."""
+
+from __future__ import annotations
+
+from lrp_fx.meaning.cones import REDUCTIONS, Cones
+from lrp_fx.meaning.facts import (
+    AFFINE,
+    Analysis,
+    analyse,
+    dynamic_values,
+    has_attention,
+    is_place,
+    is_size,
+    linear_ranks,
+)
+from lrp_fx.meaning.value_ranges import (
+    ANYTHING,
+    Range,
+    behind_views,
+    is_softsign,
+    is_sum_of,
+    ranges,
+)
+
+__all__ = [
+    "AFFINE",
+    "ANYTHING",
+    "REDUCTIONS",
+    "Analysis",
+    "Cones",
+    "Range",
+    "analyse",
+    "behind_views",
+    "dynamic_values",
+    "has_attention",
+    "is_place",
+    "is_size",
+    "is_softsign",
+    "is_sum_of",
+    "linear_ranks",
+    "ranges",
+]

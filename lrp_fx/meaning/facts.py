@@ -1,0 +1,314 @@
+"""Static facts about a canonical graph, found once before any rule is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from lrp_fx.graph import ARITHMETIC, arguments, name_of, packet_of, row_of
+from lrp_fx.meaning.attention import SOFTMAXES
+from lrp_fx.meaning.factors import count_factors
+from lrp_fx.relevance import Counts, has_weights, indices_of, looked_up, operation_of
+
+_SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
+"""Operations that read the shape or the type of a second tensor alone."""
+
+AFFINE = ARITHMETIC | {"neg", "batch_norm"}
+"""Operations that are affine in their first operand where the others are constants."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What holds of the nodes of a graph, given the inputs that are explained.
+
+    Args:
+        dynamic: tensor values that depend on the explained inputs.
+        nonnegative: tensor values without negative entries, whatever the input.
+        preprocessing: dynamic values reached from the inputs by routing and constant affine
+            operations alone.
+        constant: nodes that depend on parameters and literals only.
+        products: of each product and matrix product of two dynamic values, how many factors its
+            sides hold.
+        categorical: dynamic values that only choose rows of constant tables.
+        places: nodes that say where dynamic values are, not what they are; relevance ends there.
+    """
+
+    dynamic: frozenset[fx.Node]
+    nonnegative: frozenset[fx.Node]
+    preprocessing: frozenset[fx.Node]
+    constant: frozenset[fx.Node]
+    products: Mapping[fx.Node, Counts]
+    categorical: frozenset[fx.Node]
+    places: frozenset[fx.Node]
+
+    def is_dynamic(self, node: Any) -> bool:
+        """Whether the value depends on the explained inputs."""
+        return node in self.dynamic
+
+    def is_nonnegative(self, node: Any) -> bool:
+        """Whether the graph proves that no entry is negative."""
+        return node in self.nonnegative
+
+    def is_preprocessing(self, node: Any) -> bool:
+        """Whether only routing and constant affine operations lie between the inputs and here."""
+        return node in self.preprocessing
+
+    def counts(self, product: fx.Node) -> Counts:
+        """Of a product or matrix product of two dynamic values, how many factors each side holds."""
+        return self.products[product]
+
+    def is_categorical(self, node: Any) -> bool:
+        """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""
+        return node in self.categorical
+
+
+def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
+    """Find the facts.
+
+    An operation that nobody described, whose result only chooses rows of tables, is taken for one that
+    finds places: what else reads the input can be explained nevertheless.
+    """
+    inputs = list(inputs)
+    facts = _analysed(graph, inputs, frozenset())
+    undescribed = {
+        node
+        for node in facts.categorical
+        if node.op == "call_function" and name_of(node) != "getitem" and operation_of(node) is None
+    }
+    return _analysed(graph, inputs, frozenset(undescribed)) if undescribed else facts
+
+
+def dynamic_values(graph: fx.Graph, inputs: Iterable[fx.Node]) -> set[fx.Node]:
+    """The values that depend on the inputs, whether or not anybody described how."""
+    return _dynamic(graph, list(inputs), frozenset())[0]
+
+
+def has_attention(graph: fx.Graph) -> bool:
+    """Whether queries and keys weight values in the graph, fused or written out."""
+    if not any(name_of(node) in SOFTMAXES for node in graph.nodes):
+        return False
+    facts = analyse(graph, (node for node in graph.nodes if node.op == "placeholder"))
+    return any(counts.is_attention for counts in facts.products.values())
+
+
+def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]) -> Analysis:
+    dynamic, places = _dynamic(graph, inputs, undescribed)
+    categorical = _categorical(graph, dynamic)
+    preprocessing = set(inputs)
+    # the values made of numbers, masks made of them, and what is found at places
+    dependent = (preprocessing - categorical) | places
+    nonnegative: set[fx.Node] = set()
+    constant: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            constant.add(node)
+        if node.op != "call_function":
+            continue
+        sources = node.all_input_nodes
+        if sources and all(source in constant for source in sources):
+            constant.add(node)
+        if is_size(node) or row_of(node).says == "shapes":
+            continue
+        begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table are like an input
+        if begins or any(source in dependent for source in sources):
+            dependent.add(node)
+        if node in dynamic and (begins or _is_preprocessing(node, dependent, preprocessing)):
+            preprocessing.add(node)
+        if _is_nonnegative(node, nonnegative):
+            nonnegative.add(node)
+    names = preprocessing | categorical
+    places |= {node for node in graph.nodes if _ends(node, names, dynamic)}
+    return Analysis(
+        dynamic=frozenset(dynamic),
+        nonnegative=frozenset(nonnegative),
+        preprocessing=frozenset(preprocessing),
+        constant=frozenset(constant),
+        products=count_factors(graph, dynamic.__contains__),
+        categorical=frozenset(categorical),
+        places=frozenset(places),
+    )
+
+
+def _dynamic(
+    graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]
+) -> tuple[set[fx.Node], set[fx.Node]]:
+    """The values that depend on the inputs, and the nodes that only say where such values are."""
+    dynamic: set[fx.Node] = set(inputs)
+    places: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op != "call_function" or is_size(node) or row_of(node).says == "shapes":
+            continue
+        if row_of(node).says == "places" or node in undescribed or _is_part_with_places(node):
+            if not dynamic.isdisjoint(node.all_input_nodes):
+                places.add(node)
+        elif not _is_mask(node) and not dynamic.isdisjoint(_moving(node)):
+            dynamic.add(node)
+    return dynamic, places
+
+
+def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
+    """The values that are read as indices of constant tables, or to make such values, and only so."""
+    found: set[fx.Node] = set()
+    unread: set[fx.Node] = set()  # but for their shapes, or as conditions
+    for node in reversed(graph.nodes):
+        if node not in dynamic:
+            continue
+        uses = []
+        for reader in node.users:
+            if reader.op == "output":
+                uses.append(False)
+            elif node in looked_up(reader, dynamic.__contains__):
+                uses.append(True)
+            elif reader in dynamic and node in _moving(reader) and reader not in unread:
+                uses.append(reader in found)
+        if not uses:
+            unread.add(node)
+        elif all(uses):
+            found.add(node)
+    return found
+
+
+def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
+    """Whether a node compares names or values of the input, or writes at places that they say."""
+    if node.op != "call_function" or node in dynamic or name_of(node) in _SHAPED:
+        return False
+    if row_of(node).says == "shapes":
+        return False
+    return not (is_size(node) or names.isdisjoint(node.all_input_nodes))
+
+
+def _is_mask(node: fx.Node) -> bool:
+    """Whether a node yields a mask: a comparison, or a cast to booleans."""
+    if row_of(node).says == "masks":
+        return True
+    is_cast = name_of(node) in ("to", "_to_copy")
+    return is_cast and torch.bool in (*node.args, *node.kwargs.values())
+
+
+def _is_part_with_places(node: fx.Node) -> bool:
+    return name_of(node) == "getitem" and bool(node.all_input_nodes) and is_place(node)
+
+
+def is_place(part: fx.Node) -> bool:
+    """Whether one of several results is not values but their places, as of ``max(dim)``."""
+    has_places = row_of(part.all_input_nodes[0]).results == "values and places"
+    return has_places and bool(part.args[1] == 1)
+
+
+def _moving(node: fx.Node) -> list[fx.Node]:
+    """What relevance could flow through: of a described operation not its indices and conditions."""
+    operation = operation_of(node)
+    if operation is None or operation.kind == "recurrent":
+        return node.all_input_nodes
+    operands = [*operation.operands(node), *indices_of(node)]
+    return [operand for operand in operands if isinstance(operand, fx.Node)]
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node yields a size or a number rather than a tensor."""
+    if packet_of(node.target) is not None:
+        return row_of(node).says == "sizes"
+    if name_of(node) == "getattr":
+        return True
+    sources = node.all_input_nodes
+    if name_of(node) == "getitem":
+        return not sources or (packet_of(sources[0].target) is None or is_size(sources[0]))
+    return True
+
+
+def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set[fx.Node]) -> bool:
+    """Whether a node moves preprocessed values, or is affine in one with constants beside it."""
+    moving = [source for source in node.all_input_nodes if source in dependent]
+    if not all(source in preprocessing for source in moving):
+        return False
+    if name_of(node) not in AFFINE:
+        return row_of(node).arranges or name_of(node) in ("getitem", "where")
+    if name_of(node) not in ARITHMETIC:
+        return True
+    bound = arguments(node)
+    a, b = bound["self"], bound["other"]
+    return (a in dependent) != (b in dependent) and not (name_of(node) == "div" and b in dependent)
+
+
+def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
+    name = name_of(node)
+    row = row_of(node)
+    if row.is_nonnegative:
+        return True
+    if row.keeps_sign or name in ("getitem", "where"):
+        return _numbers_at_least_zero(node) and all(
+            source in known
+            for source in node.all_input_nodes
+            if not _is_size_or_index(node, source)
+        )
+    if packet_of(node.target) is None:
+        return False
+    bound = arguments(node)
+    if name == "pad":
+        fill = bound["value"] if bound["mode"] == "constant" else 0
+        return bound["self"] in known and (fill is None or _number_at_least_zero(fill))
+    if name in ("hardtanh", "clamp"):
+        low = bound.get("min_val", bound.get("min"))
+        return low is not None and _number_at_least_zero(low)
+    if name == "clamp_min":
+        return _number_at_least_zero(bound["min"])
+    if name == "mul" and bound["self"] is bound["other"]:
+        return True
+    if name in ("add", "mul", "div"):
+        signs = [v in known or _number_at_least_zero(v) for v in (bound["self"], bound["other"])]
+        return all(signs) and _number_at_least_zero(bound.get("alpha", 1))
+    if name == "pow":
+        return isinstance(bound["exponent"], int) and bound["exponent"] % 2 == 0
+    return False
+
+
+def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
+    """Whether ``source`` only says where values go: sizes, indices, the condition of a where."""
+    if source.op == "call_function" and is_size(source):
+        return True
+    operation = operation_of(node)
+    return operation is not None and source not in operation.operands(node)
+
+
+def _numbers_at_least_zero(node: fx.Node) -> bool:
+    """Whether none of the operands is a negative number: the other value of a where."""
+    operation = operation_of(node)
+    numbers = [] if operation is None else operation.operands(node)
+    return all(_number_at_least_zero(v) for v in numbers if not isinstance(v, fx.Node))
+
+
+def _number_at_least_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value >= 0
+
+
+def linear_ranks(
+    nodes: Iterable[fx.Node], receivers: Callable[[fx.Node], list[fx.Node]]
+) -> tuple[dict[fx.Node, int], dict[fx.Node, int]]:
+    """Of each linear operation among ``nodes``: its rank from the inputs and from the output.
+
+    The rank is the largest number of other linear operations on a way of the relevance between it
+    and that end: 0 for the first and the last ones.
+    """
+    ordered = list(nodes)
+    members = set(ordered)
+    from_input: dict[fx.Node, int] = {}
+    below: dict[fx.Node, int] = {}
+    for node in ordered:
+        depth = max((below.get(source, 0) for source in receivers(node)), default=0)
+        if has_weights(node):
+            from_input[node] = depth
+        below[node] = depth + has_weights(node)
+    from_output: dict[fx.Node, int] = {}
+    above: dict[fx.Node, int] = {}
+    for node in reversed(ordered):
+        depth = above.get(node, 0)
+        if has_weights(node):
+            from_output[node] = depth
+        for source in receivers(node):
+            if source in members:
+                above[source] = max(above.get(source, 0), depth + has_weights(node))
+    return from_input, from_output

@@ -1,0 +1,357 @@
+"""Gates: saturating functions, whatever they are written with.
+
+Each value has a range, found by one walk along the graph: the two ends that it never passes, and its
+value at rest, where the argument behind its affine maps is zero. A gate is a value with two finite
+ends of one sign, of which one may be zero, that is at rest strictly between them: ``sigmoid(z)``,
+``1 - sigmoid(z)``, ``1 + sigmoid(z)``, ``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``,
+``1 / (1 + exp(-z))``. A tanh has both signs, and a plain ``relu6(z)`` rests at an end: it is an
+activation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.graph import (
+    PRODUCT,
+    Affine,
+    Row,
+    affine,
+    arguments,
+    is_same,
+    literal,
+    name_of,
+    packet_of,
+    row_of,
+)
+from lrp_fx.relevance import ROUTING
+
+_TOUCHES = 1e-6
+"""An end so near to zero, in widths of the range, is zero: products of literals are rounded."""
+
+_SAFETY = 0.05
+"""A clamp that moves a gate's end at zero by less, in widths of the range, is there for safety."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Between which ends a value stays, and where it rests."""
+
+    low: float
+    high: float
+    rest: float
+
+    @property
+    def is_saturating(self) -> bool:
+        """Whether both ends are finite and the value rests strictly between them."""
+        return math.isfinite(self.high - self.low) and self.low < self.rest < self.high
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the value saturates at zero and at one other number."""
+        nearest = min(abs(self.low), abs(self.high))
+        return self.is_saturating and nearest <= _TOUCHES * (self.high - self.low)
+
+    @property
+    def is_half_line(self) -> bool:
+        """Whether one end is zero and the value rests away from it: positive factors keep that."""
+        return 0 in (self.low, self.high) and self.rest != 0
+
+    def mapped(self, function: Callable[[float], float]) -> Range:
+        """The range behind a monotone function."""
+        ends = function(self.low), function(self.high)
+        return Range(min(ends), max(ends), function(self.rest))
+
+    def reciprocal(self) -> Range:
+        """The range of ``1 / x``; nothing is known of one that crosses zero."""
+        if self.low < 0 < self.high or self.rest == 0:
+            return ANYTHING
+        sign = -1.0 if self.high <= 0 else 1.0
+        return self.mapped(lambda x: 1 / x if x else sign * math.inf)
+
+
+ANYTHING = Range(-math.inf, math.inf, 0.0)
+
+_UNIT = Range(0.0, 1.0, 0.5)
+
+_BOTH = Range(-1.0, 1.0, 0.0)
+
+_MONOTONE: dict[str, Callable[[float], float]] = {
+    "exp": lambda x: math.exp(x) if x < 700 else math.inf,
+    "expm1": lambda x: math.expm1(x) if x < 700 else math.inf,
+    "sqrt": lambda x: math.sqrt(x) if x >= 0 else math.nan,
+}
+
+
+def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.Node, Range]:
+    """The range of each value of which one is known.
+
+    Args:
+        nodes: of a graph, in order.
+        dynamic: whether a value depends on the explained inputs; all others are constants.
+    """
+    found: dict[fx.Node, Range] = {}
+    for node in nodes:
+        if node.op == "call_function" and dynamic(node):
+            of_node = _range(node, found, dynamic)
+            if of_node != ANYTHING and not math.isnan(of_node.low + of_node.rest):
+                found[node] = of_node
+    return found
+
+
+def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]) -> Range:
+    name, row = name_of(node), row_of(node)
+    if name not in (*_CLAMPS, *_MONOTONE) and _saturates(row):
+        return Range(row.low, row.high, 0.5 if row.rest is None else row.rest)
+    source = node.args[0] if node.args else None
+    argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
+    if name == "pad" and arguments(node)["mode"] == "constant":
+        return _beside([source, arguments(node)["value"] or 0.0], known)
+    if row.fills == "zeros":
+        return _beside([source, 0.0], known)
+    if name in ("cat", "stack"):
+        return _beside(arguments(node)["tensors"], known)
+    if row.inside or name in ("pad", "getitem"):
+        return argument
+    if name in ("sum", "cumsum"):  # the mean times a positive number that nobody knows
+        return argument if argument.is_half_line else ANYTHING
+    if packet_of(node.target) is None:
+        return ANYTHING
+    bound = arguments(node)
+    if name in _CLAMPS:
+        return _clamped(argument, *_CLAMPS[name](bound))
+    if name in _MONOTONE:
+        return argument.mapped(_MONOTONE[name])
+    if name == "reciprocal":
+        return argument.reciprocal()
+    if name in ("square", "pow"):
+        exponent = 2 if name == "square" else bound["exponent"]
+        return argument if _keeps(argument, exponent, dynamic) else _power(argument, exponent)
+    if name == "elu":
+        return Range(-bound["alpha"] * bound["scale"], math.inf, 0.0)
+    if row.writes:
+        if bound.get("accumulate") or bound.get("reduce"):
+            return ANYTHING
+        written = bound[row.writes if row.writes in bound else "value"]
+        return _beside([written, bound["self"]], known)
+    if row.choice == "mask":
+        other = bound["value" if name == "masked_fill" else "other"]
+        return _beside([other, bound["self"]], known)
+    by_numbers = affine(node)
+    if by_numbers is not None:
+        return _affine(by_numbers, known)
+    if name in ("add", "sub"):
+        times = bound["alpha"] if name == "add" else -bound["alpha"]
+        return _sum(bound["self"], bound["other"], times, known)
+    if name in ("mul", "div"):
+        return _of_two(name, bound["self"], bound["other"], known, dynamic)
+    return ANYTHING
+
+
+_POSITIVE = frozenset(["exp", "softplus", "abs", "square", "sigmoid"])
+
+_CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
+    "relu": lambda b: (0, None),
+    "relu6": lambda b: (0, 6),
+    "hardtanh": lambda b: (b["min_val"], b["max_val"]),
+    "clamp": lambda b: (b["min"], b["max"]),
+    "clamp_min": lambda b: (b["min"], None),
+    "clamp_max": lambda b: (None, b["max"]),
+}
+
+
+def _saturates(row: Row) -> bool:
+    """Whether an operation has an end whatever its operand, which it nears only from afar."""
+    has_end = math.isfinite(row.low) or math.isfinite(row.high)
+    return has_end and (row.normalizes or row.trend == "rises")
+
+
+def _clamped(argument: Range, low: Any, high: Any) -> Range:
+    """Behind a clamp; one of a gate for safety, which nearly leaves its zero, is seen through."""
+    least = -math.inf if low is None else literal(low)
+    most = math.inf if high is None else literal(high)
+    if least is None or most is None:
+        return ANYTHING
+    if argument.is_gate:
+        zero = min(argument.low, argument.high, key=abs)
+        moved = abs(min(max(zero, least), most) - zero)
+        if moved <= _SAFETY * (argument.high - argument.low):
+            return argument
+    low, high = (min(max(end, least), most) for end in (argument.low, argument.high))
+    return Range(low, high, argument.rest)
+
+
+def _power(base: Range, exponent: Any) -> Range:
+    """Of ``|x|`` to a positive power, which is monotone where ``x`` has one sign."""
+    power = literal(exponent)
+    if power is None or power <= 0:
+        return ANYTHING
+    if base.low < 0 < base.high:
+        return Range(0.0, math.inf, 0.0) if power % 2 == 0 else ANYTHING
+    return base.mapped(lambda x: abs(x) ** power)
+
+
+def _keeps(base: Range, exponent: Any, dynamic: Callable[[Any], bool]) -> bool:
+    """Whether a power with a positive constant exponent leaves the ends: ``sigmoid(z) ** exp(p)``."""
+    is_positive = isinstance(exponent, fx.Node) and not dynamic(exponent) and _sign(exponent) > 0
+    return is_positive and base.low == 0 and base.high in (1, math.inf) and base.is_half_line
+
+
+def _hull(many: list[Range]) -> Range:
+    """Of values side by side; at rest where the first is."""
+    whole = Range(min(each.low for each in many), max(each.high for each in many), many[0].rest)
+    is_known = math.isfinite(whole.high - whole.low) or all(each.is_half_line for each in many)
+    return whole if is_known else ANYTHING
+
+
+def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> Range:
+    """Of two saturating values, or of two on one side of zero: ``logsigmoid(a) + logsigmoid(b)``."""
+    if not (first in known and second in known) or not times:
+        return ANYTHING
+    both = known[first], known[second].mapped(lambda x: times * x)
+    whole = Range(*(sum(getattr(each, end) for each in both) for end in ("low", "high", "rest")))
+    is_known = whole.is_saturating or (whole.is_half_line and all(r.is_half_line for r in both))
+    return whole if is_known else ANYTHING
+
+
+def _beside(values: list[Any], known: dict[fx.Node, Range]) -> Range:
+    """Of values side by side; a number within the others' ends changes nothing."""
+    found = [known.get(value, ANYTHING) for value in values if literal(value) is None]
+    whole = _hull(found) if found else ANYTHING
+    numbers = [number for value in values if (number := literal(value)) is not None]
+    return whole if all(whole.low <= number <= whole.high for number in numbers) else ANYTHING
+
+
+def _affine(form: Affine, known: dict[fx.Node, Range]) -> Range:
+    argument = known.get(form.operand, ANYTHING)
+    if form.scale == 0:
+        return ANYTHING
+    return argument.mapped(lambda x: form.scale * x + form.shift)
+
+
+def _of_two(
+    name: str, a: Any, b: Any, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]
+) -> Range:
+    """Of the product or quotient of two values."""
+    first, second = known.get(a, ANYTHING), known.get(b, ANYTHING)
+    if not (dynamic(a) and dynamic(b)):  # one is a constant that nobody knows
+        moving = first if dynamic(a) else second
+        if name == "div" and dynamic(b):
+            moving = second.reciprocal()
+        if _sign(b if dynamic(a) else a) < 0:
+            moving = moving.mapped(lambda x: -x)
+        return moving if moving.is_half_line else ANYTHING
+    if name == "mul":
+        if not (first.is_gate and second.is_gate):
+            return ANYTHING
+        corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
+        return Range(min(corners), max(corners), first.rest * second.rest)
+    if first.is_half_line and is_sum_of(b, a):
+        return _UNIT
+    return _BOTH if is_softsign(a, b) else ANYTHING
+
+
+def _sign(constant: Any) -> int:
+    """The sign that a constant is written with, ``-exp(a)`` of a state space's decay; 0 if unknown."""
+    sign = 1
+    while isinstance(constant, fx.Node):
+        form = affine(constant)
+        if form is not None and form.shift == 0 and form.scale:
+            sign, constant = sign if form.scale > 0 else -sign, form.operand
+        elif name_of(constant) in ROUTING:
+            constant = constant.args[0]
+        else:
+            break
+    return sign if isinstance(constant, fx.Node) and name_of(constant) in _POSITIVE else 0
+
+
+def is_softsign(value: Any, divisor: Any) -> bool:
+    """``x / (1 + |x|)``, which has no operation of its own."""
+    form = affine(divisor)
+    if form is None or (form.scale, form.shift) != (1, 1) or name_of(form.operand) != "abs":
+        return False
+    return is_same(form.operand.args[0], value)
+
+
+def is_sum_of(divisor: Any, value: Any) -> bool:
+    """Whether a divisor is ``sum(value)`` or ``sum(|value|)``.
+
+    Re-arrangements and numbers added for safety are aside, and equal calls are one value.
+    """
+    total = _total(divisor)
+    if total is None or not _is_sum(total):
+        return is_weighted_sum(divisor) and is_weighted_sum_of(divisor, value)
+    summed = behind_views(total.args[0])
+    if isinstance(summed, fx.Node) and name_of(summed) == "abs":
+        summed = behind_views(summed.args[0])
+    return is_same(summed, behind_views(value))
+
+
+def is_weighted_sum(divisor: Any) -> bool:
+    """Whether a divisor is a sum with constant weights, as a linear layer."""
+    layer = _total(divisor)
+    return layer is not None and _is_linear(layer)
+
+
+def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
+    """Whether a weighted sum is that of ``x · w``, a value with a mask or a prior."""
+    layer, value = _total(divisor), behind_views(value)
+    if layer is None or not isinstance(value, fx.Node):
+        return False
+    if packet_of(value.target) is None or name_of(value) != "mul":
+        return False
+    data, weights, *bias = layer.args
+    operands = [behind_views(data), behind_views(weights)]
+    factors = [behind_views(arguments(value)[name]) for name in ("self", "other")]
+    is_product = is_same(factors, operands) or is_same(factors[::-1], operands)
+    is_safe = not bias or bias[0] is None or literal(bias[0]) is not None  # a number for safety
+    return is_product and is_safe
+
+
+def _total(divisor: Any) -> fx.Node | None:
+    """The sum, or linear layer, behind re-arrangements and what is there for safety."""
+    while isinstance(divisor, fx.Node) and not (_is_sum(divisor) or _is_linear(divisor)):
+        form = affine(divisor)
+        if name_of(divisor) in ROUTING or name_of(divisor) in ("clamp", "clamp_min"):
+            divisor = divisor.args[0]
+        elif form is not None and form.scale == 1:
+            divisor = form.operand
+        else:
+            return None
+    return divisor if isinstance(divisor, fx.Node) else None
+
+
+def _is_linear(node: fx.Node) -> bool:
+    return name_of(node) == "linear" or packet_of(node.target) is PRODUCT
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """A sum, also one of absolute values as a norm."""
+    if name_of(node) in ("norm", "linalg_vector_norm"):
+        bound = arguments(node)
+        return literal(bound.get("p", bound.get("ord"))) == 1
+    return name_of(node) == "sum"
+
+
+def behind_views(node: Any) -> Any:
+    """The value behind re-arrangements."""
+    while isinstance(node, fx.Node) and name_of(node) in ROUTING:
+        node = node.args[0]
+    return node
+
+
+__all__ = [
+    "ANYTHING",
+    "Range",
+    "behind_views",
+    "is_softsign",
+    "is_sum_of",
+    "is_weighted_sum",
+    "is_weighted_sum_of",
+    "ranges",
+]

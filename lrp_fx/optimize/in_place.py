@@ -1,0 +1,83 @@
+"""Values that are overwritten where nobody reads them again.
+
+A large tensor that is made anew costs its page faults beside the arithmetic, and memory.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from torch import fx
+
+from lrp_fx.graph import in_place_form, name_of, names_where, packet_of
+from lrp_fx.optimize.draft import Draft
+from lrp_fx.relevance import ACTIVATIONS, RelevanceNode
+
+FRESH = names_where(lambda row: row.fresh and not row.kept and not row.says)
+"""Operations whose result shares memory with nothing, and which autograd does not keep."""
+
+
+def activate_in_place(draft: Draft) -> None:
+    """Let activations overwrite what they alone read."""
+    for node in draft.graph.nodes:
+        in_place = in_place_form(name_of(node))
+        if name_of(node) not in ACTIVATIONS or in_place is None:
+            continue
+        operand = node.args[0]
+        if not isinstance(operand, fx.Node) or name_of(operand) not in FRESH:
+            continue
+        if packet_of(node.target) is not None and readers(operand) == {node}:
+            node.target = in_place
+
+
+def overwrite_relevance(draft: Draft) -> None:
+    """Tell relevance nodes which of them alone read the relevance that comes in."""
+    for node in draft.graph.nodes:
+        if node.op == "call_module":
+            relevance = node.args[0] if node.args else None
+            if isinstance(relevance, fx.Node) and _is_owned(relevance, draft):
+                _relevance_node(node, draft).overwrites = True
+
+
+def _relevance_node(call: fx.Node, draft: Draft) -> RelevanceNode:
+    found = draft.modules[str(call.target)]
+    assert isinstance(found, RelevanceNode)
+    return found
+
+
+def readers(node: fx.Node) -> set[fx.Node]:
+    """Who reads the values of a node, not just its shape."""
+    return {user for user in node.users if user.target is not getattr}
+
+
+def _is_owned(relevance: fx.Node, draft: Draft) -> bool:
+    """Whether a value has one reader, and shares memory with nothing that has another.
+
+    The results of a relevance node are new, or parts of what it alone reads.
+    """
+    while len(readers(relevance)) == 1:
+        call: object = relevance
+        if relevance.op == "call_function":
+            if relevance.target is not operator.getitem:
+                return name_of(relevance) == "add"
+            call = relevance.args[0]
+            if not _is_taken_out_once(call):
+                return False
+        if not isinstance(call, fx.Node) or call.op != "call_module":
+            return False
+        relevance_node = _relevance_node(call, draft)
+        if relevance_node.result == "new":
+            return True
+        below = call.args[0]
+        if relevance_node.result == "shared" or not isinstance(below, fx.Node):
+            return False
+        relevance = below
+    return False
+
+
+def _is_taken_out_once(values: object) -> bool:
+    """Whether each of several results of a relevance node is taken out once."""
+    if not isinstance(values, fx.Node):
+        return False
+    taken_out = [user.args[1] for user in values.users if user.target is operator.getitem]
+    return len(taken_out) == len(set(taken_out)) == len(values.users)

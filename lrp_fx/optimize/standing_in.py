@@ -1,0 +1,67 @@
+"""Where the output of a ReLU may stand in for its input.
+
+With ``a = max(z, 0)`` a rule that divides by ``z`` may divide by ``a`` instead if no relevance comes to
+where ``a = 0``, for elsewhere they are equal. Relevance ``x ⊙ (…)`` is zero where ``x`` is, so this holds
+behind most rules. Then ``z`` need not be kept, and the sign of the denominator is known.
+"""
+
+from __future__ import annotations
+
+from torch import fx
+
+from lrp_fx.graph import name_of, row_of
+from lrp_fx.plan import Plan, Step
+from lrp_fx.relevance import BiasPolicy, Start, looked_up
+from lrp_fx.rules import ByMagnitude, LinearRule, Pass, Proportional, Route, SoftmaxTaylor, Winner
+
+
+def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.Node]:
+    """Of each node whose output a ReLU may stand in for, that ReLU.
+
+    Args:
+        plan: the steps, from the output to the inputs.
+        start: what the propagation starts with.
+        bias: the bias policy.
+    """
+    vanishing = {plan.explained: start == "logit"}
+    found = {}
+    for step in plan.steps:
+        vanishes = vanishing.get(step.node, False) and not step.hooks
+        passed_on = _passes_nothing_at_zero(step, vanishes, bias)
+        if looked_up(
+            step.node, plan.facts.is_dynamic
+        ):  # the first row of a table is like any other
+            passed_on = False
+        for receiver in step.receivers:
+            vanishing[receiver] = vanishing.get(receiver, True) and passed_on
+        if vanishes and name_of(step.node) == "relu" and step.receivers:
+            (operand,) = step.receivers
+            if operand.op == "call_function" and len(operand.users) == 1:
+                found[operand] = step.node
+    return found
+
+
+def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> bool:
+    """Whether an operand gets no relevance where it is zero.
+
+    Args:
+        step: the operation and its rule.
+        vanishes: whether the relevance of its output is zero where that output is.
+        bias: the bias policy.
+    """
+    operation, rule = step.operation, step.rule
+    if operation is None:  # one of several results
+        return vanishes
+    if isinstance(rule, LinearRule):
+        branches = [branch for group in rule.table() for branch in group.branches]
+        own = all(branch.input.power == 1 and branch.source == "input" for branch in branches)
+        return own and bias != "distribute" and operation.kind not in ("recurrent", "unknown")
+    if operation.kind == "product":
+        return vanishes
+    if operation.kind == "bilinear":
+        return True
+    if isinstance(rule, (Proportional, ByMagnitude, SoftmaxTaylor)):
+        return True
+    if isinstance(rule, Pass):
+        return vanishes and row_of(step.node).is_zero_at_zero
+    return vanishes and isinstance(rule, (Winner, Route))

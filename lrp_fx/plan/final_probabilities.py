@@ -1,0 +1,455 @@
+"""Final probabilities are explained at their logits.
+
+What lies between a final softmax or sigmoid and the model's result may move and join probabilities, and
+map them one by one by functions that only grow or only fall: logarithms, odds, complements, clamps for
+safety. The explained value is the logits, moved likewise, so that targets index them as they index the
+result, and negated where the result falls. Where the normaliser of one softmax cancels, as of
+``log p₁ − log p₀``, what is left is a difference of logits. Any other result is explained itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.graph import (
+    Shapes,
+    affine,
+    arguments,
+    aten,
+    call_like,
+    equal_calls,
+    literal,
+    name_of,
+    names_where,
+)
+from lrp_fx.meaning import is_sum_of
+from lrp_fx.relevance import ROUTING
+
+_SOFTMAXES = names_where(lambda row: row.normalizes)
+
+_LOGARITHMS = names_where(lambda row: row.high == 0)
+
+_FINAL = _SOFTMAXES | {"sigmoid", "log_sigmoid"}
+
+_SPLITS = names_where(lambda row: row.results == "pieces")
+
+_MOVES = (frozenset(ROUTING) - {"pad", "im2col", "unfold"}) | _SPLITS | {"getitem"}
+
+_SELECTIONS = frozenset(["select", "slice", "narrow", "index_select"])
+
+_JOINS = frozenset(["cat", "stack"])
+
+_MASKS = names_where(lambda row: row.choice == "mask")
+
+_CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
+
+_KEY = "logits_of"
+
+_NEARLY_ZERO = 1e-2
+"""A number that is added for safety, ``log(p + 1e-6)``, moves a range by less, in its own widths."""
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _over(x: float, y: float) -> float:
+    return x / y if y else math.copysign(math.inf, x)
+
+
+_MONOTONE: dict[str, Callable[[float], float]] = {
+    "log": _log,
+    "log2": lambda x: _log(x) / math.log(2),
+    "log10": lambda x: _log(x) / math.log(10),
+    "log1p": lambda x: _log(1 + x),
+    "logit": lambda x: _log(_over(max(x, 0), max(1 - x, 0))),
+    "reciprocal": lambda x: _over(1, x),
+    "sqrt": lambda x: max(x, 0) ** 0.5,
+    "square": lambda x: x * x,
+}
+"""Functions of values without negative ones that only grow or only fall."""
+
+
+@dataclass(frozen=True)
+class _Final:
+    """A value that grows or falls with each probability of others.
+
+    Args:
+        of: the probabilities, or the difference of two logits, whose places it has.
+        way: what tells equal ones of these.
+        at_zero: the value where such a probability is zero.
+        at_one: where it is one.
+        softmax: the softmax behind it, if its normaliser is known: its logits, and its dimension.
+        factor: how many times it holds that probability, or its logarithm.
+        is_log: whether it holds the logarithm.
+        last: the operations that make it, from its own down to that of the probabilities.
+    """
+
+    of: fx.Node
+    way: tuple[Any, ...]
+    at_zero: float
+    at_one: float
+    last: tuple[str, ...]
+    softmax: tuple[Any, ...] = ()
+    factor: float = 0.0
+    is_log: bool = False
+
+    @property
+    def falls(self) -> bool:
+        """Whether it falls where the probability grows."""
+        return self.at_one < self.at_zero
+
+    @property
+    def low(self) -> float:
+        return min(self.at_zero, self.at_one)
+
+    @property
+    def width(self) -> float:
+        return abs(self.at_one - self.at_zero)
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether an end is zero or infinite, as of ``2 p``, ``1 - p`` and ``log p``, not ``2 p - 1``."""
+        return min(abs(self.at_zero), abs(self.at_one)) <= _NEARLY_ZERO * self.width
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether it is a probability without negative values but for those of rounding."""
+        return self.is_probability and self.low >= -_NEARLY_ZERO * min(self.width, 1)
+
+    def mapped(self, function: Callable[[float], float]) -> _Final:
+        """The value behind a monotone function."""
+        return replace(self, at_zero=function(self.at_zero), at_one=function(self.at_one), factor=0)
+
+
+def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
+    """The node to explain for a model's result, and a note: final probabilities are left out.
+
+    The logits in the shape of the result are new nodes of its graph, made once.
+    """
+    found = _Reader(result).found
+    final = found.get(result)
+    if final is None or not final.is_probability:
+        return result, f"explained: {result.name}"
+    made = {node.meta[_KEY]: node for node in result.graph.nodes if _KEY in node.meta}
+    explained = _logits(final, found, made)
+    names = ", ".join(final.last)
+    if _is_final(result):
+        note = f"the input of the model's last operation ({names})"
+    else:
+        sign = ", negated," if _falls(result, found) else ""
+        note = f"the logits{sign} behind the model's last operations ({names})"
+    return explained, f"explained: {explained.name}, {note}"
+
+
+def _falls(node: fx.Node, found: dict[fx.Node, _Final]) -> bool:
+    """Whether all entries of a value fall where their logits grow."""
+    final = found[node]
+    if name_of(final.of) not in _JOINS:
+        return final.falls
+    return all(_falls(part, found) != final.falls for part in _operands(final.of))
+
+
+def _is_final(node: object) -> bool:
+    """Whether a value is a softmax, a sigmoid, or the logarithm of one."""
+    return isinstance(node, fx.Node) and node.op == "call_function" and name_of(node) in _FINAL
+
+
+def _operands(node: fx.Node) -> list[fx.Node]:
+    """The values that a node moves, joins or maps one by one; none where it does anything else."""
+    if node.op != "call_function" or not node.args or _is_final(node):
+        return []
+    name = name_of(node)
+    if name in _JOINS:
+        tensors = arguments(node)["tensors"]
+        return [tensor for tensor in tensors if isinstance(tensor, fx.Node)]
+    form = affine(node)
+    if form is not None:
+        return [form.operand]
+    if name in ("add", "sub", "mul", "div"):
+        bound = arguments(node)
+        return [v for v in (bound["self"], bound["other"]) if isinstance(v, fx.Node)]
+    if name in _MASKS:
+        chosen = arguments(node)[_chosen(node)[0]]
+        return [chosen] if isinstance(chosen, fx.Node) else []
+    if name in _MOVES or name in _CLAMPS or name in _MONOTONE:
+        return [node.args[0]] if isinstance(node.args[0], fx.Node) else []
+    return []
+
+
+class _Reader:
+    """What is a function of final probabilities, of the values between these and the result."""
+
+    def __init__(self, result: fx.Node) -> None:
+        self.found: dict[fx.Node, _Final] = {}
+        self._first = equal_calls(result.graph)
+        self._shapes = Shapes(result.graph.owning_module)  # type: ignore[arg-type]
+        read: set[fx.Node] = set()
+        waiting = [result]
+        while waiting:
+            below = _operands(waiting[-1])
+            if missing := [n for n in below if n not in read]:
+                waiting.extend(missing)
+                continue
+            node = waiting.pop()
+            final = self._final(node, below)
+            if final is not None:
+                self.found[node] = final
+            read.add(node)
+
+    def _final(self, node: fx.Node, below: list[fx.Node]) -> _Final | None:
+        name = name_of(node)
+        if _is_final(node):
+            return self._of_logits(node)
+        if name == "div" and len(below) == 2 and (share := self._share(node, *below)) is not None:
+            return share
+        known = [self.found[n] for n in below if n in self.found]
+        if not known or len(known) < len(below):
+            return None
+        first = known[0]
+        if name in _JOINS:
+            if not all(final.is_probability for final in known):
+                return None
+            low, high = sorted((first.at_zero, first.at_one))
+            return _Final(node, (node,), low, high, (name, *first.last))
+        first = replace(first, last=(name, *first.last))
+        form = affine(node)
+        if form is not None:
+            return _scaled(first, form.scale, form.shift)
+        if len(known) == 2:
+            return self._of_two(node, *known)
+        if name in _MASKS:
+            return _masked(node, first)
+        if name in _CLAMPS:
+            return first if _is_for_safety(node, first) else None
+        if name in _MONOTONE:
+            return _through(name, node, first)
+        return replace(first, of=node, way=(*first.way, *self._step(node)))
+
+    def _of_logits(self, node: fx.Node) -> _Final:
+        """A softmax or sigmoid; one of another is one."""
+        at_zero, names = -math.inf if name_of(node) in _LOGARITHMS else 0.0, [name_of(node)]
+        at_one = 0.0 if name_of(node) in _LOGARITHMS else 1.0
+        outer = node
+        while _is_final(node.args[0]):
+            node = node.args[0]  # type: ignore[assignment]
+            names.append(name_of(node))
+        logits = self._first[node.args[0]]  # type: ignore[index]
+        if outer is not node:
+            return _Final(node, (node, str(outer.target)), at_zero, at_one, tuple(names))
+        if name_of(node) in _SOFTMAXES:
+            softmax = (logits, self._from_the_first(node, arguments(node)["dim"]))
+            is_log = name_of(node) in _LOGARITHMS
+            return _Final(node, softmax, at_zero, at_one, tuple(names), softmax, 1.0, is_log)
+        form = affine(logits)
+        if form is not None and (form.scale, form.shift) == (-1, 0):
+            # the complement of sigmoid(z): both are functions of one logit
+            return _Final(
+                node, (self._first[form.operand], "negated"), at_zero, at_one, tuple(names)
+            )
+        return _Final(node, (logits,), at_zero, at_one, tuple(names))
+
+    def _step(self, node: fx.Node) -> tuple[Any, ...]:
+        """How a node moves its operand, for comparison with others: its name, dimension and the rest."""
+        if name_of(node) in _SPLITS:  # said by what takes out the parts
+            return ()
+        split = node.args[0] if name_of(node) == "getitem" else node
+        assert isinstance(split, fx.Node)
+        rest = fx.map_arg((split.args[1:], split.kwargs, node.args[1:]), lambda n: self._first[n])
+        is_part = name_of(split) in _SPLITS or name_of(split) in _SELECTIONS
+        dim = self._from_the_first(split.args[0], arguments(split)["dim"]) if is_part else None
+        return ((name_of(split), dim, str(rest)),)
+
+    def _from_the_first(self, value: Any, dim: Any) -> Any:
+        """A dimension of a value, counted from the first one, if its shape can be told."""
+        if not isinstance(dim, int) or dim >= 0:
+            return dim
+        known = self._shapes(value)
+        return dim if known is None else dim % known.dim()
+
+    def _share(self, node: fx.Node, value: fx.Node, divisor: fx.Node) -> _Final | None:
+        """Probabilities of a softmax by their sum: those of a softmax over what is left of it."""
+        final = self.found.get(value)
+        if final is None or not final.softmax or final.is_log or not is_sum_of(divisor, value):
+            return None
+        if final.factor <= 0:
+            return None
+        way = (*final.way, "share", self._first[divisor])
+        last = ("div", *final.last)
+        return replace(final, way=way, softmax=way, at_one=1.0, factor=1.0, last=last)
+
+    def _of_two(self, node: fx.Node, a: _Final, b: _Final) -> _Final | None:
+        """A sum, difference, product or quotient: of functions of one probability, or of two logits."""
+        name, alpha = name_of(node), literal(arguments(node).get("alpha", 1))
+        if alpha is None or arguments(node).get("rounding_mode") is not None:
+            return None
+        last = (name, *dict.fromkeys((*a.last, *b.last)))
+        if name in ("add", "sub"):
+            scaled = _scaled(b, alpha if name == "add" else -alpha, 0)
+            b, name = (b if scaled is None else scaled), "add"
+        sign = _compared(a.way, b.way)
+        if not sign:
+            return self._difference(node, name, a, b, last)
+        ends = (b.at_zero, b.at_one) if sign > 0 else (b.at_one, b.at_zero)
+        grows = (a.at_one > a.at_zero, ends[1] > ends[0])
+        if grows[0] == (grows[1] if name != "div" else not grows[1]):
+            if name != "add" and not (a.is_positive and b.is_positive):
+                return None
+            function = {"add": lambda x, y: x + y, "mul": lambda x, y: x * y, "div": _over}[name]
+            at_zero, at_one = function(a.at_zero, ends[0]), function(a.at_one, ends[1])
+            if not (math.isnan(at_zero) or math.isnan(at_one)):
+                return _Final(a.of, a.way, at_zero, at_one, last)
+        return self._difference(node, name, a, b, last)
+
+    def _difference(
+        self, node: fx.Node, name: str, a: _Final, b: _Final, last: tuple[str, ...]
+    ) -> _Final | None:
+        """``log p₁ − log p₀`` or ``p₁ / p₀``, which grow with the difference of their logits."""
+        cancels = a.is_log and a.factor + b.factor == 0 if name == "add" else name == "div"
+        if not a.factor or not b.factor or a.is_log != b.is_log or not cancels:
+            return None
+        if name == "div" and (a.is_log or a.factor * b.factor < 0):
+            return None
+        if not a.softmax or a.softmax != b.softmax or not _are_of_one_sum(a, b):
+            return None
+        ends = (-math.inf, math.inf) if name == "add" else (0.0, math.inf)
+        if a.factor < 0 and name == "add":
+            ends = ends[::-1]
+        return _Final(node, (node,), *ends, last)
+
+
+def _scaled(value: _Final, scale: float, shift: float) -> _Final | None:
+    """``scale · value + shift``."""
+    if scale == 0:
+        return None
+    mapped = value.mapped(lambda x: scale * x + shift)
+    keeps = value.is_log or abs(mapped.at_zero) <= _NEARLY_ZERO * mapped.width
+    return replace(mapped, factor=value.factor * scale if keeps else 0)
+
+
+def _through(name: str, node: fx.Node, value: _Final) -> _Final | None:
+    """The value behind a function; it must be a probability, or ``-p`` in ``log1p(-p)``."""
+    operand = value.mapped(lambda x: 1 + x) if name == "log1p" else value
+    if not operand.is_positive:
+        return None
+    if name == "logit" and max(value.at_zero, value.at_one) > 1 + _NEARLY_ZERO:
+        return None
+    found = value.mapped(_MONOTONE[name])
+    if name in ("log", "log2", "log10") and value.factor > 0 and not value.is_log:
+        return replace(found, factor=_MONOTONE[name](math.e), is_log=True)
+    return found
+
+
+def _masked(node: fx.Node, value: _Final) -> _Final | None:
+    """Probabilities of which some are a number instead."""
+    if literal(arguments(node)[_chosen(node)[1]]) is None:
+        return None
+    return replace(value, of=node, way=(node,))
+
+
+def _compared(way: tuple[Any, ...], other: tuple[Any, ...]) -> int:
+    """1 for the same probabilities, −1 for those of the complement, 0 for others."""
+    negated = [each[1:2] == ("negated",) for each in (way, other)]
+    plain = [
+        each[:1] + each[2:] if is_one else each
+        for each, is_one in zip((way, other), negated, strict=True)
+    ]
+    if plain[0] != plain[1]:
+        return 0
+    return 1 if negated[0] == negated[1] else -1
+
+
+def _are_of_one_sum(a: _Final, b: _Final) -> bool:
+    """Whether two selections of probabilities are of the same softmaxes, place by place."""
+    (first, *others), (second, *rest) = (each.way[len(each.softmax) :] or ((),) for each in (a, b))
+    dim = a.softmax[-1]
+    return others == rest and all(not step or step[1] == dim for step in (first, second))
+
+
+def _is_for_safety(node: fx.Node, value: _Final) -> bool:
+    """Whether a clamp cuts off next to nothing of the range of probabilities; any of logarithms."""
+    if math.isinf(value.width):
+        return True
+    bound, nearly = arguments(node), _NEARLY_ZERO * value.width
+    low, high = (literal(bound.get(key)) for key in ("min", "max"))
+    below = -math.inf if low is None else low
+    above = math.inf if high is None else high
+    return below <= value.low + nearly and above >= value.low + value.width - nearly
+
+
+Wanted = tuple[fx.Node, bool]
+"""Probabilities whose logits are wanted, and whether negated."""
+
+
+def _logits(final: _Final, found: dict[fx.Node, _Final], made: dict[Wanted, fx.Node]) -> fx.Node:
+    """The logits in the form of the result, negated where the result falls with them."""
+    waiting = [(final.of, final.falls)]
+    while waiting:
+        node, negated = waiting[-1]
+        if (node, negated) in made:
+            waiting.pop()
+            continue
+        below = _needed(node, negated, found)
+        if missing := [each for each in below if each not in made]:
+            waiting.extend(missing)
+            continue
+        waiting.pop()
+        made[node, negated] = _moved(node, negated, [made[each] for each in below])
+    return made[final.of, final.falls]
+
+
+def _needed(node: fx.Node, negated: bool, found: dict[fx.Node, _Final]) -> list[Wanted]:
+    """Of which values the logits are needed first, and which of them negated."""
+    if _is_final(node):
+        return []
+    parts = [(found[operand], negated) for operand in _operands(node)]
+    if _is_difference(node):
+        return [(final.of, False) for final, _ in parts]
+    if name_of(node) in _JOINS:
+        return [(final.of, final.falls != sign) for final, sign in parts]
+    return [(final.of, sign) for final, sign in parts]
+
+
+def _is_difference(node: fx.Node) -> bool:
+    return name_of(node) in ("add", "sub", "div")
+
+
+def _moved(node: fx.Node, negated: bool, below: list[fx.Node]) -> fx.Node:
+    """A node of the way on the logits."""
+    graph = node.graph
+    if _is_final(node):
+        logits = node.args[0]
+        assert isinstance(logits, fx.Node)
+        if not negated:
+            return logits
+        with graph.inserting_after(node):
+            moved = call_like(graph, node, aten.neg, logits)
+    elif _is_difference(node):
+        with graph.inserting_after(node):
+            moved = call_like(graph, node, aten.sub, *(below[::-1] if negated else below))
+    else:
+        substitutes = dict(zip(_operands(node), below, strict=True))
+        with graph.inserting_after(node):
+            moved = graph.node_copy(node, lambda n: substitutes.get(n, n))
+        if name_of(node) in _MASKS:
+            moved.args = tuple({**arguments(moved), _chosen(node)[1]: 0.0}.values())
+            moved.kwargs = {}
+    moved.name = f"{node.name}_logits" if not negated else f"{node.name}_negative_logits"
+    moved.meta = {**node.meta, _KEY: (node, negated)}
+    return moved
+
+
+def _chosen(node: fx.Node) -> tuple[str, str]:
+    """The arguments of a mask: the probabilities, and what takes the place of some."""
+    if name_of(node) == "masked_fill":
+        return "self", "value"
+    is_second = literal(arguments(node)["self"]) is not None
+    return ("other", "self") if is_second else ("self", "other")
+
+
+__all__ = ["explained_output"]

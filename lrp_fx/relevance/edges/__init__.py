@@ -1,0 +1,1 @@
+"""What stands on an edge: filters, hooks, masks, and what only carries values."""

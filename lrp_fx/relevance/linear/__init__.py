@@ -1,0 +1,1 @@
+"""The rules of linear operations: one formula, in three steps."""

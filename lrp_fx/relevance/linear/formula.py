@@ -1,0 +1,327 @@
+"""One formula for every rule on linear operations, in three steps.
+
+A rule is a table of branches (see ``lrp_fx.rules``). On the operation's own kernels, forward and
+adjoint, the table gives
+
+1. the denominators ``z = S(Σ_k s_k z_k)`` of each group, from the forward values alone,
+2. the quotients ``q = c · m ⊙ R / z``,
+3. the share of the input, ``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q``.
+
+These are the four steps of the blog post of 2021 (forward, divide, backward, multiply), the last two
+in one node. Each step is a node of the LRP graph: what several targets share is computed once, and each
+value is freed when the next step has read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from lrp_fx.graph import Packet, product
+from lrp_fx.relevance.causes import Taken, by_denominator, together
+from lrp_fx.relevance.engines import Engine, pull
+from lrp_fx.relevance.handling import BiasPolicy
+from lrp_fx.relevance.linear.adjoints import ADJOINTS
+from lrp_fx.relevance.linear.branches import Operands, added, masked_by, simplified
+from lrp_fx.rules import ONES, Branch, Group, LinearRule, Part, Table
+from lrp_fx.stabilizer import may_write
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A rule's table on one linear operation.
+
+    Args:
+        name: ATen's name of the operation, or ``product``.
+        rule: the rule.
+        bias: the bias policy.
+        engine: who computes adjoints.
+        nonnegative: the input is known to have no negative entries.
+        nonnegative_output: so is the output that is passed in.
+        kernel: the operation, of input, weight, bias and its options.
+        adjoint: its adjoint, of a cotangent, the input and the weight.
+    """
+
+    name: str
+    rule: LinearRule
+    bias: BiasPolicy
+    engine: Engine
+    nonnegative: bool
+    nonnegative_output: bool
+    kernel: Callable[..., Tensor]
+    adjoint: Callable[..., Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        packet: Packet,
+        rule: LinearRule,
+        *,
+        nonnegative: bool,
+        nonnegative_output: bool = False,
+        bias: BiasPolicy,
+        engine: Engine,
+    ) -> Self:
+        """The formula on torch's own kernels."""
+        name = str(packet.__name__)
+        kernel = product if name == "product" else packet
+        adjoint = ADJOINTS[name]
+        return cls(name, rule, bias, engine, nonnegative, nonnegative_output, kernel, adjoint)
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.rule}, bias={self.bias!r}"
+
+    @cached_property
+    def table(self) -> Table:
+        """The rule's table without the branches that vanish here."""
+        return simplified(self.rule.table(), nonnegative=self.nonnegative)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the weight that the formula reads: the modified weights."""
+        found = [branch.weight for group in self.table for branch in group.branches]
+        return tuple(dict.fromkeys([*found, *([ONES] if self.bias == "distribute" else [])]))
+
+    @property
+    def reads_mask(self) -> bool:
+        """Whether the sign of the operation's output decides where relevance goes."""
+        return any(group.mask != "all" for group in self.table)
+
+    @property
+    def divides_by_output(self) -> bool:
+        """Whether a denominator is the operation's own output."""
+        return any(map(self.is_own_output, self.table))
+
+    @property
+    def computes_denominators(self) -> bool:
+        """Whether a denominator is not."""
+        return not all(map(self.is_own_output, self.table))
+
+    def is_own_output(self, group: Group) -> bool:
+        """Whether the denominator of a group is the operation's own output."""
+        return len(group.branches) == 1 and group.branches[0].is_forward and self.bias != "ignore"
+
+    def weights(self, weight: Tensor) -> list[Tensor]:
+        """The modified weights, in the order of :attr:`parts`."""
+        return [part.of(weight) for part in self.parts]
+
+    def operands(
+        self,
+        input: Tensor | None = None,
+        output: Tensor | None = None,
+        weights: Sequence[Tensor] = (),
+        bias: Tensor | None = None,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
+        **options: Any,
+    ) -> Operands:
+        """What the steps read.
+
+        Args:
+            input: the operand, (N, …).
+            output: the operation's output, where the formula reads it.
+            weights: the modified weights, in the order of :attr:`parts`.
+            bias: the bias, if any.
+            low: the lower bound of the input, for the z-box rule.
+            high: the upper bound.
+            options: stride, padding, dilation, groups …
+        """
+        of_parts = dict(zip(self.parts, weights, strict=True)) if weights else {}
+        return Operands(input, output, of_parts, bias, low, high, options)
+
+    # the three steps
+
+    def denominators(self, operands: Operands) -> tuple[Tensor, ...]:
+        """``S(Σ_k s_k z_k)`` of each group, of the output's shape."""
+        return tuple(self._denominator(group, operands) for group in self.table)
+
+    def quotients(
+        self,
+        relevance: Tensor,
+        denominators: Sequence[Tensor],
+        output: Tensor | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """``c · m ⊙ R / S(Σ_k s_k z_k)`` of each group, of the output's shape.
+
+        Args:
+            relevance: of the output, (N, …).
+            denominators: of each group.
+            output: the operation's output, where :attr:`reads_mask`.
+            overwrite: ``relevance`` may be overwritten.
+        """
+        found = []
+        for group, denominator in zip(self.table, denominators, strict=True):
+            masked = masked_by(relevance, group, output)
+            is_own = masked is not relevance or (overwrite and group is self.table[-1])
+            q = self.rule.stabilizer.divided(masked, denominator, overwrite=is_own and may_write())
+            found.append(q if group.coefficient == 1 else q * group.coefficient)
+        return tuple(found)
+
+    def share(self, quotients: Sequence[Tensor], operands: Operands) -> Tensor:
+        """``Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``, and what the bias hands on; of the input's shape."""
+        total: Any = 0
+        for group, q in zip(self.table, quotients, strict=True):
+            for branch in group.branches:
+                source = operands.source(branch.source)
+                pulled = self._pull(q, source, operands.weights[branch.weight], operands.options)
+                part = self._times(branch.input.of(source), pulled)
+                total = added(total, branch.sign, part, in_place=True)
+            offset = self._offset(group, operands)
+            if self.bias == "distribute" and offset is not None:
+                total = total + self._distributed(q, offset, operands)
+        return total  # type: ignore[no-any-return]
+
+    # what the steps keep, by cause
+
+    def taken_by_quotient(
+        self, relevance: Tensor, denominators: Sequence[Tensor], output: Tensor | None = None
+    ) -> Taken:
+        """The stabilizer's share, and the relevance of units without contributions."""
+        stabilizer = self.rule.stabilizer
+        unmasked = relevance  # a unit may belong to no group, such as one whose output is zero
+        parts: list[Taken] = []
+        for group, denominator in zip(self.table, denominators, strict=True):
+            masked = masked_by(relevance, group, output) * group.coefficient
+            unmasked = unmasked - masked
+            if all(branch.weight.is_one_sided for branch in group.branches):
+                is_empty = stabilizer.is_of_zero(denominator)
+                parts.append({"empty_branch": masked.masked_fill(~is_empty, 0).sum()})
+                masked = masked.masked_fill(is_empty, 0)
+            parts.append(by_denominator(stabilizer, masked, denominator))
+        return together(*parts, {"dead": unmasked.sum()})
+
+    def taken_by_share(self, quotients: Sequence[Tensor], operands: Operands) -> Taken:
+        """The bias' share, but for what is distributed."""
+        parts: list[Taken] = []
+        for group, q in zip(self.table, quotients, strict=True):
+            offset = self._offset(group, operands)
+            if offset is not None:
+                share = self._along_channels(offset, operands) * q
+                if self.bias == "distribute":  # but where there is no input to give it to
+                    share = share.masked_fill(self._counts(operands) != 0, 0)
+                parts.append({"bias": share.sum()})
+        return together(*parts)
+
+    # all steps at once
+
+    def relevance(self, relevance: Tensor, operands: Operands) -> Tensor:
+        """The relevance of the input from that of the output."""
+        denominators = self.denominators(operands)
+        return self.share(self.quotients(relevance, denominators, operands.output), operands)
+
+    def taken(self, relevance: Tensor, operands: Operands) -> Taken:
+        """What :meth:`relevance` keeps, by cause."""
+        denominators = self.denominators(operands)
+        quotients = self.quotients(relevance, denominators, operands.output)
+        return together(
+            self.taken_by_quotient(relevance, denominators, operands.output),
+            self.taken_by_share(quotients, operands),
+        )
+
+    # parts of the steps
+
+    def _denominator(self, group: Group, operands: Operands) -> Tensor:
+        stabilizer = self.rule.stabilizer
+        is_own, nonnegative = self.is_own_output(group), self._is_nonnegative(group)
+        if is_own:
+            assert operands.output is not None
+            return stabilizer.apply(operands.output, nonnegative=nonnegative)
+        if (
+            nonnegative
+        ):  # the operation adds ε along with the bias, which saves a pass over the data
+            return self._sum(group, operands, stabilizer.shift(operands.dtype))
+        return stabilizer.apply(self._sum(group, operands))
+
+    def _sum(self, group: Group, operands: Operands, shift: float = 0.0) -> Tensor:
+        """``Σ_k s_k z_k``, and ``shift`` added to the first branch."""
+        z: Any = 0
+        for branch in group.branches:
+            x = branch.input.of(operands.source(branch.source))
+            w, b = operands.weights[branch.weight], self.bias_of(branch, operands)
+            if shift:
+                b = w.new_full(self._per_unit(w, operands), shift) if b is None else b + shift
+                shift = 0.0
+            z = added(z, branch.sign, self.kernel(x, w, b, **operands.options), in_place=True)
+        return z  # type: ignore[no-any-return]
+
+    def _is_nonnegative(self, group: Group) -> bool:
+        """Whether ``Σ_k s_k z_k`` is known to have no negative entries."""
+        if self.is_own_output(group):
+            return self.nonnegative_output
+        return all(
+            branch.sign * self._sign_of_input(branch) * branch.weight.sign > 0
+            and (branch.bias.vanishes or branch.bias.sign > 0 or self.bias == "ignore")
+            for branch in group.branches
+        )
+
+    def _sign_of_input(self, branch: Branch) -> int:
+        if self.nonnegative and branch.source == "input" and branch.input.positive >= 0:
+            return 1
+        return branch.input.sign
+
+    def _per_unit(self, weight: Tensor, operands: Operands) -> tuple[int, ...]:
+        """The shape of a bias that is the same for all units."""
+        if self.name == "product":
+            return ()
+        if self.name.startswith("conv_transpose"):
+            return (int(weight.shape[1] * operands.options.get("groups", 1)),)
+        return (weight.shape[0],)
+
+    def bias_of(self, branch: Branch, operands: Operands) -> Tensor | None:
+        """The part of the bias that a branch has."""
+        if operands.bias is None or branch.bias.vanishes or self.bias == "ignore":
+            return None
+        return branch.bias.of(operands.bias)
+
+    def _offset(self, group: Group, operands: Operands) -> Tensor | None:
+        """``Σ_k s_k b_k``."""
+        offset: Any = 0
+        for branch in group.branches:
+            b = self.bias_of(branch, operands)
+            offset = offset if b is None else added(offset, branch.sign, b)
+        return offset if isinstance(offset, Tensor) else None
+
+    def _pull(self, q: Tensor, x: Tensor, weight: Tensor, options: dict[str, Any]) -> Tensor:
+        """``Wᵀ q``, of the shape of ``x``, whose values do not matter."""
+        return pull(
+            self.engine,
+            lambda value: self.kernel(value, weight, None, **options),
+            lambda cotangent: self.adjoint(cotangent, x, weight, **options),
+            x.shape,
+            q,
+        )
+
+    def _times(self, x: Tensor, pulled: Tensor) -> Tensor:
+        """``x ⊙ pulled``, in the memory of what an adjoint kernel has just made."""
+        if self.engine == "direct" and x.dtype == pulled.dtype and may_write():
+            return pulled.mul_(x)
+        return x * pulled
+
+    def _distributed(self, q: Tensor, offset: Tensor, operands: Operands) -> Tensor:
+        """``b_j q_j / n_j`` to each real input of window j, of which there are ``n_j``.
+
+        Eq. 4 of the blog post of 2021, with the inputs counted by a convolution of ones: the fan-in
+        would lose relevance at padded borders.
+        """
+        offset = self._along_channels(offset, operands)
+        each = offset * q / self._counts(operands).clamp(min=1)
+        return self._pull(each, operands.source("input"), operands.weights[ONES], operands.options)
+
+    def _counts(self, operands: Operands) -> Tensor:
+        """How many real inputs each unit has."""
+        ones = torch.ones_like(operands.source("input"))
+        return self.kernel(ones, operands.weights[ONES], None, **operands.options)
+
+    def _along_channels(self, offset: Tensor, operands: Operands) -> Tensor:
+        """A bias in a shape that broadcasts to the output."""
+        if not self.name.startswith("conv"):
+            return offset
+        weight = next(iter(operands.weights.values()))
+        return offset.reshape(-1, *[1] * (weight.dim() - 2))

@@ -1,0 +1,152 @@
+"""Convolutions, transposed convolutions, linear layers, products with constants: their rules, written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.errors import InputError
+from lrp_fx.graph import Packet, arguments, name_of, packet_of, product
+from lrp_fx.relevance.causes import Taken
+from lrp_fx.relevance.engines import Engine, linearize
+from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument, operation_of
+from lrp_fx.relevance.linear.adjoints import ADJOINTS
+from lrp_fx.relevance.linear.formula import Formula
+from lrp_fx.relevance.linear.steps import Denominators, Quotient, Share
+from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.rules import Epsilon, LinearRule, Pass, Rule, Uniform, ZBox
+
+
+class SameShapeRelevance(RelevanceNode):
+    """The relevance itself, for a layer whose output has the shape of its input (Captum's identity)."""
+
+    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
+        """The relevance.
+
+        Raises:
+            InputError: where the shapes differ, so that it is nobody's.
+        """
+        if relevance.shape != shape:
+            raise InputError(
+                f"Pass() hands relevance of shape {tuple(relevance.shape)} to an input of shape "
+                f"{tuple(shape)}: it is for layers that keep the shape"
+            )
+        return relevance
+
+
+class NamesRelevance(RelevanceNode):
+    """``Mᵀ[R / M1]`` with ``M = (W ≠ 0)``: equal shares to the names that a weighted sum is made of.
+
+    A hash such as ``31 a + 7 b`` is a new name of both; how large the numbers are means nothing.
+
+    Args:
+        packet: the operation.
+        engine: who computes the adjoint.
+    """
+
+    result = "new"
+
+    def __init__(self, packet: Packet, engine: Engine) -> None:
+        super().__init__()
+        name = str(packet.__name__)
+        self.kernel: Callable[..., Tensor] = product if name == "product" else packet
+        self.adjoint = ADJOINTS[name]
+        self.engine: Engine = engine
+
+    def propagate(
+        self, relevance: Tensor, shape: torch.Size, weight: Tensor, **options: Any
+    ) -> Tensor:
+        """The relevance of the names, of ``shape``.
+
+        Args:
+            relevance: of the output's shape.
+            shape: the operand's.
+            weight: the operation's weight.
+            options: stride, padding … or the form of a product.
+        """
+        counts, pullback = self._counts(relevance, shape, weight, options)
+        return pullback(relevance / counts.clamp(min=1))
+
+    def taken(self, relevance: Tensor, shape: torch.Size, weight: Tensor, **options: Any) -> Taken:
+        """The relevance of sums without names."""
+        counts, _ = self._counts(relevance, shape, weight, options)
+        return {"constant": relevance.masked_fill(counts != 0, 0).sum()}
+
+    def _counts(
+        self, relevance: Tensor, shape: torch.Size, weight: Tensor, options: dict[str, Any]
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """How many names each sum is made of, and the adjoint of that counting."""
+        ones, mask = relevance.new_ones(shape), (weight != 0).to(relevance.dtype)
+        return linearize(
+            self.engine,
+            lambda value: self.kernel(value, mask, None, **options),
+            lambda q: self.adjoint(q, ones, mask, **options),
+            ones,
+        )
+
+
+def _default(node: fx.Node, facts: Facts) -> Rule:
+    return Uniform() if facts.is_categorical(node) else Epsilon()
+
+
+def _write(site: Site) -> Received:
+    node, rule = site.node, site.rule
+    bound = arguments(node)
+    input, weight, bias = (bound.pop(name) for name in ("input", "weight", "bias"))
+    if isinstance(rule, Pass):
+        return {input: [site.call(SameShapeRelevance(), site.relevance, site.shape(input))]}
+    packet = packet_of(node.target)
+    assert packet is not None
+    if isinstance(rule, Uniform):
+        names = NamesRelevance(packet, site.engine)
+        inputs = (site.shape(input), site.value(weight))
+        return {input: [site.call(names, site.relevance, *inputs, **site.value(bound))]}
+    assert isinstance(rule, LinearRule)
+    formula = Formula.of(
+        packet,
+        rule,
+        nonnegative=site.facts.is_nonnegative(input),
+        nonnegative_output=site.output_is_nonnegative(),
+        bias=site.bias,
+        engine=site.engine,
+    )
+    weights = [site.modified(weight, part) for part in formula.parts]
+    operands = {"input": site.value(input), "weights": weights, "bias": site.value(bias)}
+    operands |= site.value(bound)
+    if isinstance(rule, ZBox):
+        operands["low"], operands["high"] = site.bound(input, rule.low, rule.high)
+    output = {"output": site.output()} if formula.divides_by_output else {}
+    read = {**(operands if formula.computes_denominators else {}), **output}
+    masked = [site.output()] if formula.reads_mask else []
+    z = site.call(Denominators(formula), suffix="denominators", **read)
+    q = site.call(Quotient(formula), site.relevance, z, *masked, suffix="quotient")
+    return {input: [site.call(Share(formula), q, **operands)]}
+
+
+OPERATIONS = [
+    Operation(
+        name=name,
+        kind="convolution" if name.startswith("conv") else "dense",
+        operands=argument("input"),
+        default=_default,
+        default_label="Epsilon; Uniform for categories",
+        alternatives=(LinearRule, Pass),
+        write=_write,
+        source="table of branches, lrp_fx.rules",
+    )
+    for name in ADJOINTS
+]
+
+
+def is_linear(node: fx.Node) -> bool:
+    """Whether rules for linear operations apply to the node."""
+    return node.op == "call_function" and name_of(node) in ADJOINTS
+
+
+def has_weights(node: fx.Node) -> bool:
+    """Whether the node is a linear operation, or a recurrent layer, which is made of them."""
+    operation = operation_of(node)
+    return is_linear(node) or (operation is not None and operation.kind == "recurrent")

@@ -1,0 +1,142 @@
+"""Captum's grammar of targets: which entries of the output are explained."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrp_fx.errors import TargetError
+
+Index = int | slice
+
+Place = Index | tuple[Index, ...]
+
+Target = Place | Tensor | list[int] | list[tuple[Index, ...]] | None
+
+
+class Places(NamedTuple):
+    """A target that was checked against the output: each sample's places in it, flattened; (N, K)."""
+
+    flat: Tensor
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several targets that are explained as one: relevance starts at the places of all of them."""
+
+    targets: tuple[Target, ...]
+
+
+def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of a sample's output (N, …) that a target has an index for: without a trailing 1."""
+    sizes = tuple(shape[1:])
+    while sizes and sizes[-1] == 1:
+        sizes = sizes[:-1]
+    return sizes
+
+
+def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
+    """The places of each sample's target in its flattened output, (N, K); K is 1 without slices.
+
+    Args:
+        target: as in Captum: None where there is one value per sample; an int or a one-element
+            tensor for all samples; a list of ints or a 1-D tensor, one for each; for outputs of more
+            dimensions a tuple of indices for all samples, or a list of such tuples. A slice in the
+            place of an index stands for several places at once.
+        shape: the output's shape, (N, …).
+
+    Raises:
+        TargetError: if the target does not fit, with what would.
+    """
+    if isinstance(target, Together):
+        return torch.cat([target_places(each, shape) for each in target.targets], 1)
+    samples, sizes = shape[0], tuple(shape[1:])
+    if target is None:
+        if torch.Size(sizes).numel() != 1:
+            raise TargetError(
+                f"a target is needed: the output {tuple(shape)} has more than one value per sample"
+            )
+        return torch.zeros(samples, 1, dtype=torch.long, device="cpu")
+    per_sample = _per_sample(target, samples)
+    if len(per_sample) != samples:
+        raise TargetError(f"{len(per_sample)} targets for a batch of {samples}")
+    places = [_places(indices, sizes) for indices in per_sample]
+    if len({len(each) for each in places}) > 1:
+        raise TargetError("the slices of the targets select different numbers of outputs")
+    return torch.tensor(places, dtype=torch.long, device="cpu")
+
+
+def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
+    """One tuple of indices per sample."""
+    if isinstance(target, np.ndarray):
+        target = _as_tensor(target)
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            raise TargetError(f"a target tensor must hold integers, got {target.dtype}")
+        if target.numel() == 1 and target.dim() <= 1:
+            return [(int(target.item()),)] * samples
+        if target.dim() != 1:
+            raise TargetError(
+                f"a target tensor must have one dimension, got shape {tuple(target.shape)}"
+            )
+        return [(int(index),) for index in target.tolist()]
+    if isinstance(target, tuple):
+        return [_indices(target)] * samples
+    if isinstance(target, list):
+        return [_indices(each if isinstance(each, tuple) else (each,)) for each in target]
+    return [_indices((target,))] * samples
+
+
+def _as_tensor(target: np.ndarray[Any, Any]) -> Tensor:
+    try:
+        return torch.as_tensor(target, device="cpu")
+    except TypeError as error:  # of objects, of strings
+        raise TargetError(f"a target must hold integers, got {target!r}") from error
+
+
+def _indices(values: tuple[Any, ...]) -> tuple[Index, ...]:
+    try:
+        if any(isinstance(value, (bool, np.bool_)) for value in values):
+            raise TypeError
+        return tuple(
+            value if isinstance(value, slice) else operator.index(value) for value in values
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TargetError(
+            f"a target must be an int, a tuple of ints, a 1-D tensor or a list of these, got {values!r}"
+        ) from error
+
+
+def _places(indices: tuple[Index, ...], sizes: tuple[int, ...]) -> list[int]:
+    while len(indices) < len(sizes) and sizes[-1] == 1:  # as in Captum, only one value is left
+        sizes = sizes[:-1]
+    if len(indices) != len(sizes):
+        raise TargetError(
+            f"the target {indices} has {len(indices)} indices, but a sample of the output has "
+            f"{len(sizes)} dimensions, of sizes {sizes} (the output's first one is the batch)"
+        )
+    places = [0]
+    for index, size in zip(indices, sizes, strict=True):
+        places = [place * size + each for place in places for each in _chosen(index, size)]
+    return places
+
+
+def _chosen(index: Index, size: int) -> Sequence[int]:
+    """The places along one dimension."""
+    if isinstance(index, slice):
+        try:
+            chosen = range(size)[index]
+        except (TypeError, ValueError) as error:
+            raise TargetError(f"target {index} is no slice of {size} outputs: {error}") from error
+        if not chosen:
+            raise TargetError(f"target {index} selects none of {size} outputs")
+        return chosen
+    if not -size <= index < size:
+        raise TargetError(f"target index {index} is out of range for {size} outputs")
+    return (index % size,)

@@ -1,0 +1,13 @@
+"""Rewrite: a canonical graph and a plan become the LRP graph."""
+
+from __future__ import annotations
+
+from lrp_fx.rewrite.lrp_graph import LRPGraph
+from lrp_fx.rewrite.writer import MEMORIES, Memory, rewrite
+
+__all__ = [
+    "MEMORIES",
+    "LRPGraph",
+    "Memory",
+    "rewrite",
+]

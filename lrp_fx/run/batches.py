@@ -1,0 +1,110 @@
+"""Batches whose samples have to be told apart, where the layout of a value may hide them.
+
+A filter keeps a part of each sample's relevance. Inside attention and in models that have time in front
+a value may be (T, N, …), (T · N, …) or (N · windows, …), so that a row of it is not a sample. The
+relevance pass is then run once for each sample, with that of all others zero: this needs neither the
+layouts nor slices of the inputs, some of which may have no batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.plan import Plan
+from lrp_fx.relevance import TopKFilter
+from lrp_fx.run.interpreter import Runner, leading_to, run_nodes
+
+SIZES = (2, 3)
+"""Of the batches that show where it is: the first dimension of a value that has it in front is both."""
+
+
+class Alone(Runner):
+    """Runs the relevance pass of one sample of a batch, that of all others being zero."""
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """What the relevance node returns; a filter looks for the sample wherever it is."""
+        if isinstance(self.fetch_attr(target), TopKFilter):
+            kwargs = {**kwargs, "alone": True}
+        return super().call_module(target, args, kwargs)
+
+
+def apart(start: Tensor) -> Iterator[Tensor]:
+    """Of each sample in turn what its relevance starts with, (N, …), that of all others being zero."""
+    for sample in range(start.shape[0]):
+        alone = torch.zeros_like(start)
+        alone[sample] = start[sample]
+        yield alone
+
+
+def hides_batch(plan: Plan, tensors: tuple[Tensor, ...], live: Mapping[str, Tensor]) -> bool:
+    """Whether a filter meets values that have not the batch in front.
+
+    The forward pass is run on other batch sizes, and their first dimension has to follow. Comparing it
+    with the batch size would be misled by one that is as large by chance. Where the forward pass works
+    with no other size, the batch may be anywhere.
+
+    Args:
+        plan: which nodes have filters.
+        tensors: the model's input tensors.
+        live: the tensors that the canonical graph reads, by path.
+    """
+    placeholders = [n for n in plan.explained.graph.nodes if n.op == "placeholder"]
+    explained = tuple(map(plan.facts.is_dynamic, placeholders))
+    # an additional argument as long as the batch is in it or not: both are tried
+    as_long = tuple(t.shape[:1] == tensors[0].shape[:1] for t in tensors)
+    answers = [_is_in_front(plan, tensors, batched, live) for batched in {explained, as_long}]
+    return not any(answers) or False in answers
+
+
+def _is_in_front(
+    plan: Plan, tensors: tuple[Tensor, ...], batched: Sequence[bool], live: Mapping[str, Tensor]
+) -> bool | None:
+    """Whether each filtered value has the batch in front, None if that cannot be tried.
+
+    Args:
+        plan: as in :func:`hides_batch`.
+        tensors: likewise.
+        batched: which of them have a batch dimension.
+        live: as in :func:`hides_batch`.
+    """
+    module = plan.explained.graph.owning_module
+    assert module is not None
+    filtered = {step.node for step in plan.steps if step.top_k is not None}
+    # of several results those that carry relevance
+    filtered |= {s.node for s in plan.steps if s.operation is None and s.receivers[0] in filtered}
+    nodes = leading_to(module.graph, filtered)
+    found = set()
+    for size in SIZES:
+        values = [
+            t[torch.arange(size, device=t.device) % len(t)] if has_batch else t
+            for t, has_batch in zip(tensors, batched, strict=True)
+        ]
+        runner = _Leading(module, live, filtered)
+        try:
+            with torch.no_grad():
+                run_nodes(runner, nodes, values)
+        except Exception:  # whatever is raised about sizes that do not fit
+            return None
+        found.add(runner.found == {size})
+    return found == {True}
+
+
+class _Leading(Runner):
+    """Notes the first dimension of the values of some nodes."""
+
+    def __init__(
+        self, module: fx.GraphModule, live: Mapping[str, Tensor], noted: set[fx.Node]
+    ) -> None:
+        super().__init__(module, live)
+        self.noted = noted
+        self.found: set[int | None] = set()
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n in self.noted and isinstance(result, Tensor):
+            self.found.add(result.shape[0] if result.dim() else None)
+        return result

@@ -1,0 +1,55 @@
+"""``torch.compile`` of an LRP graph as one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.capture import alone
+from lrp_fx.errors import OptionError
+from lrp_fx.graph import has_compiler, not_compiled
+
+NO_COMPILER = (
+    "{what} needs a C++ compiler, and none was found: install g++ or clang, or name one in the "
+    "environment variable CXX"
+)
+
+
+def check_compiler() -> None:
+    """Raise an ``OptionError`` if there is no compiler."""
+    if not has_compiler():
+        raise OptionError(NO_COMPILER.format(what="compile()"))
+
+
+def compiled(module: fx.GraphModule) -> Callable[..., Any]:
+    """The graph compiled as a whole, at its first call.
+
+    Raises:
+        OptionError: in the call, if something in the graph cannot be compiled, such as a hook that calls
+            other libraries.
+    """
+    function = torch.compile(module, fullgraph=True)
+    known: set[tuple[Any, ...]] = set()
+
+    def call(*args: Any) -> Any:
+        forms = tuple(
+            (a.shape, a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args
+        )
+        try:
+            if forms in known:
+                return function(*args)
+            with alone():  # it compiles, and traces for that
+                result = function(*args)
+            known.add(forms)
+            return result
+        except not_compiled() as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise OptionError(
+                f"compile() cannot follow a part of this explainer ({reason}); hooks and callable starts "
+                "have to be plain torch code"
+            ) from error
+
+    return call

@@ -1,0 +1,231 @@
+"""Export: an explainer becomes one file that needs no lrp_fx, for PyTorch, compiled, or ONNX."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from lrp_fx.capture import REORDERED, Arguments, exporting, first_line, reproduces, samples
+from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.graph import aten, compile_and_package, has_compiler, tensor_at, with_source
+from lrp_fx.relevance import PORTABLE, StartRelevance, TensorStart, VjpRelevance, indexed_sizes
+from lrp_fx.rewrite import LRPGraph
+from lrp_fx.run.compiling import NO_COMPILER
+from lrp_fx.run.program import Program, check_batch
+
+Format = Literal["pt2", "aot", "onnx"]
+
+SUFFIXES: dict[str, str] = {"pt2": ".pt2", "aot": ".pt2", "onnx": ".onnx"}
+
+NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install onnx onnxscript'
+
+
+def check_destination(path: str | os.PathLike[str] | None, format: Format) -> None:
+    """Raise an ``OptionError`` unless a file of the format can be written under that name."""
+    if not isinstance(format, str) or format not in SUFFIXES:
+        words = ", ".join(map(repr, SUFFIXES))
+        raise OptionError(f"format must be one of {words}, got {format!r}")
+    if path is None:
+        if format != "pt2":
+            raise OptionError(f'format="{format}" is a file: pass path="….{SUFFIXES[format][1:]}"')
+        return
+    if not isinstance(path, (str, os.PathLike)):
+        raise OptionError(f"path must be the name of a file, got {path!r}")
+    if not str(os.fspath(path)).endswith(SUFFIXES[format]):
+        raise OptionError(
+            f'the name of a file of format="{format}" ends in {SUFFIXES[format]}, got {os.fspath(path)!r}'
+        )
+    if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
+        raise OptionError(NO_PACKAGES)
+    if format == "aot" and not has_compiler():
+        raise OptionError(NO_COMPILER.format(what='format="aot"'))
+
+
+def exported(
+    program: Program, tensors: tuple[Tensor, ...], *, dynamic_batch: bool = True
+) -> ExportedProgram:
+    """A program with its weights as a ``torch.export`` program.
+
+    Args:
+        program: the LRP graph and its model.
+        tensors: an example of the model's input tensors; the result is compared with the program on
+            them.
+        dynamic_batch: leave the batch size open.
+
+    Returns:
+        A program that is called with the tensors and, where ``start`` and output need one, a target:
+        int64 of shape (N,), or (N, K) for outputs of K dimensions behind the batch. It returns the
+        output (N, …) and the relevance of each explained input. Of a target's values nothing is
+        checked: negative ones count from the end, and one out of range gives relevance zero.
+
+    Raises:
+        CaptureError: if the program holds for one input only, or cannot be exported.
+        OptionError: if its adjoints come from autograd.
+        InputError, NonFiniteError: if the example cannot be explained.
+    """
+    if program.plan.way == "record":
+        raise CaptureError(
+            "this model's Python branches on values, so it was recorded for one input, and an exported "
+            "program would be wrong for inputs that take another branch: write the branches with "
+            "torch.where"
+        )
+    if any(map(_uses_autograd, program.lrp.module.modules())):
+        raise OptionError(
+            "torch.export cannot follow autograd, which this explainer uses: export it with "
+            "propagation='direct' and unknown='error', the defaults"
+        )
+    fixed_to_one = not dynamic_batch and tensors[0].shape[0] == 1
+    if not fixed_to_one and program.hides_batch(tensors):
+        raise OptionError(
+            "top_k and filters keep a part of each sample's relevance, and here some would meet values "
+            "whose layout hides the batch, such as those inside attention: pass one sample and "
+            "dynamic_batch=False, or filter other layers"
+        )
+    output = program.output(tensors)
+    check_batch(output, tensors[0])
+    start = program.lrp.module.get_submodule(str(program.lrp.start.target))
+    assert isinstance(start, StartRelevance)
+    sizes = indexed_sizes(output.shape) if start.takes_target else ()
+    explanation = program.run(tensors, (0,) * len(sizes) if sizes else None)
+    expected: list[object] = [explanation.output]
+    dtypes = []
+    for relevance, x in zip(explanation.relevance, tensors, strict=False):
+        dtypes.append(x.dtype if x.is_floating_point() else relevance.dtype)
+        expected.append(relevance.to(dtypes[-1]))
+    module = _module(program.lrp, TensorStart(start.start) if sizes else None, dtypes)
+    if sizes:
+        shape = (len(output), *((len(sizes),) if len(sizes) > 1 else ()))
+        tensors = (*tensors, torch.zeros(shape, dtype=torch.long, device=output.device))
+    example, shapes = tensors, None
+    if dynamic_batch:
+        example, (shapes,) = samples(tensors)[0]
+    try:
+        # with gradients enabled the relevance nodes write into no tensor: the program is functional
+        with exporting(), torch.enable_grad():
+            result = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+    except Exception as error:
+        advice = (
+            ". If the model's code makes a number of the batch size, as len(x) does, write x.shape[0]; "
+            "dynamic_batch=False exports for the batch size of the example alone"
+        )
+        raise CaptureError(
+            f"torch.export cannot read the explainer: {first_line(error)}"
+            + (advice if dynamic_batch else "")
+        ) from error
+    if not reproduces(result.module(), Arguments.of(tensors), expected, REORDERED):
+        raise CaptureError(
+            "the exported program does not compute what the explainer computes: this is a fault of "
+            "lrp_fx, please report it with the model"
+        )
+    return result
+
+
+def save(program: ExportedProgram, path: str | os.PathLike[str], format: Format) -> None:
+    """Write an exported program to a file.
+
+    Args:
+        program: of :func:`exported`.
+        path: where to.
+        format: ``"pt2"`` for ``torch.export.load``, ``"aot"`` for machine code that
+            ``torch._inductor.aoti_load_package`` loads, ``"onnx"`` for any ONNX runtime.
+
+    Raises:
+        OptionError: if the format's compiler or packages are missing, or the name does not fit it.
+        CaptureError: if the program holds an operation that the format has no form of.
+    """
+    check_destination(path, format)
+    with exporting():
+        if format == "pt2":
+            torch.export.save(program, path)
+        elif format == "aot":
+            _compile(program, path)
+        else:
+            _translate(program, path)
+
+
+def _uses_autograd(module: nn.Module) -> bool:
+    return isinstance(module, VjpRelevance) or getattr(module, "engine", "direct") == "gradient"
+
+
+def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype]) -> fx.GraphModule:
+    """The LRP graph with its tensors as they are now, which returns the output and the relevance.
+
+    Args:
+        lrp: the LRP graph.
+        start: what takes a tensor for the target; None for a graph without a target.
+        dtypes: of the relevance of each input.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, Any] = {}
+    root: dict[str, Any] = {}
+    source = lrp.module
+    target: Any = lrp.start.args[1]
+    for node in source.graph.nodes:
+        if node.op == "output":
+            found, output, *_ = node.args[0]
+            cast = (
+                graph.call_function(aten.to.dtype, (copies[relevance], dtype))
+                for relevance, dtype in zip(found, dtypes, strict=True)
+            )
+            graph.output((copies[output], *cast))
+            continue
+        if node is target and start is None:
+            copies[node] = None
+            continue
+        copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
+        path = str(node.target)
+        if node.op == "placeholder":
+            copy.args = ()  # the target's default
+        elif node.op == "get_attr":
+            root[path] = tensor_at(source, path).detach().clone()  # training goes on
+        elif node.op == "call_module":
+            root[path] = source.get_submodule(path)
+        if node is lrp.start and start is not None:
+            root[path] = start
+    return with_source(fx.GraphModule(root, graph, class_name="Explainer"))
+
+
+def _compile(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
+    try:
+        compile_and_package(program, os.fspath(path))
+    except Exception as error:
+        raise CaptureError(f"the explainer cannot be compiled: {_reason(error)}") from error
+
+
+def _translate(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
+    signature = program.graph_signature
+    explained = signature.user_inputs[: len(signature.user_outputs) - 1]
+    names = ["relevance"] if len(explained) == 1 else [f"relevance_{name}" for name in explained]
+    open_ = {node.name for node in program.graph.nodes if _has_open_batch(node)}
+    portable = program.run_decompositions(PORTABLE)
+    try:
+        translated = torch.onnx.export(
+            portable,
+            dynamo=True,
+            verbose=False,
+            output_names=["output", *names],
+            dynamic_shapes={
+                name: {0: "batch"} if name in open_ else None for name in signature.user_inputs
+            },
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise CaptureError(f"ONNX has no form of this explainer: {_reason(error)}") from error
+    assert translated is not None
+    translated.save(path)
+
+
+def _has_open_batch(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and any(isinstance(n, torch.SymInt) for n in value.shape[:1])
+
+
+def _reason(error: Exception) -> str:
+    """The innermost of the errors that led to one: around it is advice to developers."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return first_line(error)

@@ -1,0 +1,66 @@
+"""The figure of a ledger. Needs matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from lrp_fx.run.ledger import Ledger
+
+
+NAMED = 25  # nodes under a ledger's figure, at most
+
+
+def ledger_figure(ledger: Ledger) -> Figure:
+    """A conservation ledger along the depth, from the output on the left to the inputs on the right.
+
+    Above, what is left of the start behind each node, by all ways together, and Σ |R| that the node
+    itself passed on, with the explosions by name; below, what each node took, by cause. All as shares
+    of what was started with, the mean over the samples.
+    """
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    places = range(len(ledger.entries))
+
+    def shares(amounts: Iterable[Sequence[float]], absolute: bool = False) -> list[float]:
+        return [
+            sum(
+                a / (abs(s) if absolute else s)
+                for a, s in zip(each, ledger.start, strict=True)
+                if s
+            )
+            / len(ledger.start)
+            for each in amounts
+        ]
+
+    above.plot(places, shares(ledger.left), label="left of Σ R")
+    sizes = shares((e.magnitude_out for e in ledger.entries), absolute=True)
+    above.plot(places, sizes, label="Σ |R| of the node")
+    for entry in ledger.explosions():
+        place = ledger.entries.index(entry)
+        above.plot(place, sizes[place], "rx")
+        above.annotate(
+            f"{entry.node}: {entry.growth:.2g} times", (place, sizes[place]), color="red"
+        )
+    above.set_yscale("symlog", linthresh=1)
+    above.set_ylabel("relevance / start")
+    above.legend()
+    nothing = [0.0] * len(ledger.start)
+    up, down = [0.0] * len(places), [0.0] * len(places)
+    for cause in ledger.taken:
+        heights = shares(e.taken.get(cause, nothing) for e in ledger.entries)
+        bottoms = [u if h > 0 else d for h, u, d in zip(heights, up, down, strict=True)]
+        below.bar(places, heights, bottom=bottoms, width=1.0, label=cause)
+        up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
+        down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
+    below.set_ylabel("taken / start")
+    named = places[:: math.ceil(len(places) / NAMED)]
+    names = [ledger.entries[place].path or ledger.entries[place].node for place in named]
+    below.set_xticks(named, names, rotation=45, ha="right", fontsize="small")
+    if ledger.taken:
+        below.legend()
+    return figure

@@ -1,0 +1,405 @@
+"""A program: an LRP graph bound to a live model, kept true to its parameters, and run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_fx._checks import all_finite
+from lrp_fx.capture import Memory, ModelState, has_version, traces_of
+from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
+from lrp_fx.graph import split_by_dependence
+from lrp_fx.plan import Plan
+from lrp_fx.relevance import Places, Selected, StartRelevance, Target, target_places
+from lrp_fx.rewrite import LRPGraph
+from lrp_fx.run.batches import Alone, apart, hides_batch
+from lrp_fx.run.interpreter import Runner, leading_to, run_nodes
+from lrp_fx.run.many_targets import Stacked
+from lrp_fx.run.non_finite import first_non_finite
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one run yields.
+
+    Args:
+        relevance: of each source of the plan, of its shape.
+        output: the explained output, (N, …).
+        start: the relevance that was started with, of the output's shape.
+    """
+
+    relevance: tuple[Tensor, ...]
+    output: Tensor
+    start: Tensor
+
+    def delta(self) -> Tensor:
+        """Σ of what was started with − Σ relevance, (N,)."""
+        return per_sample(self.start) - sum(per_sample(r) for r in self.relevance)
+
+
+_Result = tuple[tuple[Tensor, ...], Tensor, Tensor]
+"""The relevance of each source, the output, and what was started with, as in :class:`Explanation`."""
+
+
+def per_sample(relevance: Tensor) -> Tensor:
+    """The sum of each sample, (N,)."""
+    return relevance.reshape(relevance.shape[0], -1).sum(1)
+
+
+def check_batch(output: Tensor, input: Tensor) -> None:
+    """Raise an ``InputError`` unless the output has one entry for each sample of the input (N, …)."""
+    if output.dim() == 0 or output.shape[0] != input.shape[0]:
+        advice = ""
+        if input.dim() == 1 and not input.is_floating_point():
+            advice = (
+                ". Words of several samples in one row, with offsets, are explained as (N, T): "
+                "nn.EmbeddingBag takes those without offsets, padded to one length with its padding_idx"
+            )
+        raise InputError(
+            f"the explained output has shape {tuple(output.shape)} for a batch of {input.shape[0]}: its "
+            f"first dimension must be the batch{advice}"
+        )
+
+
+class Program:
+    """An LRP graph and the model that it was made from.
+
+    Before each run the model's parameters are compared to those that the graph and its modified
+    weights were made from: replaced, moved, cast or written-to parameters are picked up. Writes that
+    PyTorch does not count are found in the memory of those that something is computed from; on other
+    devices than the CPU nobody looks there, and :meth:`refresh` picks them up.
+
+    A run with ``create_graph`` is differentiable: it neither uses nor changes what is kept, but
+    computes everything from the live parameters.
+    """
+
+    def __init__(
+        self,
+        state: ModelState,
+        lrp: LRPGraph,
+        plan: Plan,
+        compiled: Callable[..., Any] | None = None,
+        *,
+        stacks: bool = False,
+    ) -> None:
+        self.state, self.lrp, self.plan, self.compiled = state, lrp, plan, compiled
+        self._output_shapes: dict[Any, torch.Size] = {}
+        self._hides_batch: dict[Any, bool] = {}
+        self.stacks = stacks
+        self._stacks: dict[Any, bool] = {}
+        self._fingerprint: tuple[Any, ...] | None = None
+        self._memory, self._seen = Memory([]), list[bytes]()
+        self._lock = threading.Lock()
+        computing = (str(n.target) for n in lrp.constants.graph.nodes if n.op == "get_attr")
+        self._sources = frozenset(computing) & set(lrp.parameters)
+        """Tensors that something is computed from and kept."""
+
+    def refresh(self) -> None:
+        """Forget everything that was computed from parameters; the next run computes it anew."""
+        self._fingerprint = None
+
+    def run(
+        self,
+        tensors: tuple[Tensor, ...],
+        target: Target | Selected,
+        *,
+        create_graph: bool = False,
+    ) -> Explanation:
+        """Explain.
+
+        Args:
+            tensors: the model's input tensors.
+            target: as in :meth:`lrp_fx.LRPFx.attribute`.
+            create_graph: make the explanation differentiable.
+
+        Raises:
+            NonFiniteError: naming the node where a NaN or an infinity came up first.
+            TargetError: if the target does not fit the output.
+            OptionError: for ``create_graph`` where there can be no derivatives.
+        """
+        if create_graph or self._runs_apart(tensors):
+            (explanation,) = self.run_many(tensors, [(target,)], create_graph=create_graph)
+            return explanation
+        self.follow_model()
+        with torch.no_grad():
+            if self.compiled is None:
+                results = self.lrp.module.forward(*tensors, target)  # calls no hooks of all modules
+            else:
+                results = self.compiled(*tensors, self._checked(tensors, target))
+            relevance, output, start = results
+            explanation = Explanation(relevance, output, start)
+            if not all(map(all_finite, (*relevance, start))):
+                raise self.first_non_finite(tensors, target)
+        return explanation
+
+    def hides_batch(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether a filter meets values that have not the batch in front.
+
+        Args:
+            tensors: the model's input tensors; the answer is remembered for their shapes.
+        """
+        if all(step.top_k is None for step in self.plan.steps):
+            return False
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if shapes not in self._hides_batch:
+            live = {**self.lrp.made, **self.state.tensors}
+            self._hides_batch[shapes] = hides_batch(self.plan, tensors, live)
+        return self._hides_batch[shapes]
+
+    def _runs_apart(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether the relevance pass is run once for each sample."""
+        return tensors[0].shape[0] > 1 and self.hides_batch(tensors)
+
+    def _checked(
+        self, tensors: tuple[Tensor, ...], target: Target | Selected
+    ) -> Target | Selected | Places:
+        """The target as a tensor of places, which a compiled graph takes without looking at it."""
+        start = self.lrp.module.get_submodule(str(self.lrp.start.target))
+        assert isinstance(start, StartRelevance)
+        if not start.takes_target or isinstance(target, Selected):
+            return target
+        shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
+        if shapes not in self._output_shapes:
+            output = self.output(tensors)
+            check_batch(output, tensors[0])
+            self._output_shapes[shapes] = output.shape
+        places = target_places(target, self._output_shapes[shapes])
+        return Places(places.to(tensors[0].device))
+
+    @property
+    def _placeholders(self) -> list[fx.Node]:
+        """The graph's inputs: the model's tensors, the target, the channels of each mask."""
+        return [node for node in self.lrp.module.graph.nodes if node.op == "placeholder"]
+
+    def output(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """The explained output (N, …), without any relevance."""
+        self.follow_model()
+        start = self.lrp.start
+        output = start.args[0]
+        assert isinstance(output, fx.Node)
+        nodes = leading_to(self.lrp.module.graph, [output])
+        with torch.no_grad():
+            value = run_nodes(Runner(self.lrp.module), nodes, tensors, keep=[start])[output]
+        assert isinstance(value, Tensor)
+        return value
+
+    def run_many(
+        self,
+        tensors: tuple[Tensor, ...],
+        runs: Iterable[tuple[Target | Selected, *tuple[Any, ...]]],
+        *,
+        create_graph: bool = False,
+    ) -> Iterator[Explanation]:
+        """Explain several targets; what does not depend on the target is computed once.
+
+        That is the forward pass and the denominators of the rules: of each further target only the
+        adjoints are run.
+
+        Args:
+            tensors: the model's input tensors.
+            runs: of each run the target, as in :meth:`run`, and the channels of each mask of the plan.
+            create_graph: as in :meth:`run`.
+
+        Raises:
+            NonFiniteError, TargetError, OptionError: as :meth:`run` does.
+        """
+        live = None
+        if create_graph:
+            live = self.live_tensors(tensors)
+        else:
+            self.follow_model()
+        module = self.lrp.module
+        shared, rest = split_by_dependence(module.graph, self._placeholders[len(tensors) :])
+        runs_apart = self._runs_apart(tensors)
+        with torch.set_grad_enabled(create_graph):
+            known = run_nodes(Runner(module, live), shared, tensors, keep=rest)
+
+        def one(run: tuple[Any, ...]) -> _Result:
+            with torch.set_grad_enabled(create_graph):
+                if runs_apart:
+                    return self._run_apart(known, rest, run, tensors, live)
+                values = run_nodes(Runner(module, live), rest, run, known)
+                return values[rest[-1]]  # type: ignore[no-any-return]
+
+        runs = list(runs)
+        results: Iterator[_Result] = map(one, runs)
+        # two targets are not worth trying whether they can go together
+        is_single = tensors[0].shape[0] == 1 and not self.plan.masks
+        if self.stacks and is_single and len(runs) > 2 and not create_graph:
+            results = self._run_stacked(known, rest, runs, tensors)
+        for run, (relevance, output, start) in zip(runs, results, strict=True):
+            if not all(map(all_finite, (*relevance, start))):
+                raise self.first_non_finite(tensors, *run, live=live)
+            yield Explanation(relevance, output, start)
+
+    def _run_stacked(
+        self,
+        known: Mapping[fx.Node, Any],
+        rest: list[fx.Node],
+        runs: list[tuple[Any, ...]],
+        tensors: tuple[Tensor, ...],
+    ) -> Iterator[_Result]:
+        """The runs of :meth:`run_many` for one sample, as many in one relevance pass as are faster so.
+
+        Args:
+            known: the values that do not depend on the target.
+            rest: the other nodes.
+            runs: of each run the target.
+            tensors: the model's input tensors.
+        """
+        start, output = self.lrp.start, known[self.lrp.start.all_input_nodes[0]]
+        check_batch(output, tensors[0])
+        first = rest.index(start) + 1
+        before, after = rest[:first], rest[first:]
+        of_sample = split_by_dependence(self.lrp.module.graph, self._placeholders[: len(tensors)])[
+            1
+        ]
+        stacked = Stacked(self.lrp.module, start, after, known, of_sample)
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if shapes not in self._stacks:
+            with torch.no_grad():
+                self._stacks[shapes] = stacked.is_valid(output)
+        size = stacked.fitting() if self._stacks[shapes] else 1
+        for place in range(0, len(runs), size):
+            with torch.no_grad():
+                starts = [
+                    run_nodes(Runner(self.lrp.module), before, run, known, keep=after)
+                    for run in runs[place : place + size]
+                ]
+                begun = torch.cat([values[start] for values in starts])
+                relevance = stacked.relevance(begun)
+            for i in range(len(begun)):
+                yield tuple(each[i : i + 1] for each in relevance), output, begun[i : i + 1]
+
+    def _run_apart(
+        self,
+        known: Mapping[fx.Node, Any],
+        rest: list[fx.Node],
+        run: tuple[Any, ...],
+        tensors: tuple[Tensor, ...],
+        live: Mapping[str, Tensor] | None,
+    ) -> _Result:
+        """One of the runs of :meth:`run_many`, its relevance pass once for each sample.
+
+        Args:
+            known: the values that do not depend on the target.
+            rest: the other nodes.
+            run: the target and the channels.
+            tensors: the model's input tensors.
+            live: as in :class:`Runner`.
+        """
+        module, start = self.lrp.module, self.lrp.start
+        first = rest.index(start) + 1
+        before, after = rest[:first], rest[first:]
+        known = run_nodes(Runner(module, live), before, run, known, keep=after)
+        begun = known[start]
+        check_batch(begun, tensors[0])
+        total: tuple[Tensor, ...] = ()
+        for alone in apart(begun):
+            values = run_nodes(Alone(module, live), after, (), {**known, start: alone})
+            relevance, output, _ = values[after[-1]]
+            # where one sample has relevance all others have none, whatever the layout
+            total = tuple(map(torch.add, total, relevance)) if total else relevance
+        return total, output, begun
+
+    def follow_model(self) -> None:
+        """Bring the graph's tensors up to date with the model's."""
+        live = {**self.lrp.made, **self.state.tensors}
+        wanted = [live.get(path) for path in self.lrp.parameters]
+        # training moves running statistics without a trace in them, but for their counter
+        counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
+        fingerprint = traces_of((*wanted, *counters))
+        # the memory is there as long as the tensors are where they were
+        if fingerprint == self._fingerprint and self._memory.look() == self._seen:
+            return
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            memory = Memory(live[path] for path in self._sources if path in live)
+            seen = memory.look()
+            if fingerprint == self._fingerprint and seen == self._seen:
+                return  # another thread was faster
+            for path, tensor in zip(self.lrp.parameters, wanted, strict=True):
+                for module in (self.lrp.module, self.lrp.constants):
+                    _put(module, path, _not_lost(path, tensor))
+            with _without_autocast(wanted):  # what is computed here outlives the caller's autocast
+                values = self.lrp.constants.forward()
+                for name, value in zip(self.lrp.constant_names, values, strict=True):
+                    _put(self.lrp.module, name, value)
+            is_counted = all(has_version(live[path]) for path in self._sources if path in live)
+            self._memory, self._seen = memory, seen
+            self._fingerprint = fingerprint if is_counted else None
+
+    def live_tensors(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """All that the graph reads, by path, computed differentiably from the model's parameters.
+
+        Raises:
+            OptionError: under ``inference_mode``, or for inputs or parameters that were made under it.
+        """
+        if torch.is_inference_mode_enabled():
+            raise OptionError(
+                "create_graph=True needs autograd, which torch.inference_mode() switches off: explain "
+                "outside of it"
+            )
+        named = {**self.lrp.made, **self.state.tensors}
+        live = {path: _not_lost(path, named.get(path)) for path in self.lrp.parameters}
+        inputs_by_name = {f"input {place}": tensor for place, tensor in enumerate(inputs)}
+        for name, tensor in (*inputs_by_name.items(), *live.items()):
+            if tensor.is_inference():
+                raise OptionError(
+                    f"create_graph=True: '{name}' was made under torch.inference_mode(), so autograd "
+                    "cannot use it: clone it outside of that mode"
+                )
+        for path, tensor in live.items():
+            if not tensor.requires_grad and not isinstance(tensor, nn.Parameter):
+                # a model in train mode writes to its running statistics before the loss goes back
+                live[path] = tensor.clone()
+        names = self.lrp.constant_names
+        with torch.enable_grad(), _without_autocast(live.values()):
+            # older versions of torch would go on with casts that were made without gradients
+            torch.clear_autocast_cache()
+            nodes = list(self.lrp.constants.graph.nodes)
+            values = run_nodes(Runner(self.lrp.constants, live), nodes, ())[nodes[-1]]
+        return {**live, **dict(zip(names, values, strict=True))}
+
+    def first_non_finite(
+        self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
+    ) -> LRPError:
+        """The error that names the node in which NaN or infinity came up."""
+        return first_non_finite(self.lrp.module, self.lrp.start, (*tensors, *run), live)
+
+
+@contextmanager
+def _without_autocast(tensors: Iterable[Tensor | None]) -> Iterator[None]:
+    """Autocast switched off on the devices of some tensors."""
+    with ExitStack() as stack:
+        for device in {tensor.device.type for tensor in tensors if tensor is not None}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _not_lost(path: str, tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise CaptureError(f"the model has lost its parameter '{path}' since it was read")
+    return tensor
+
+
+def _put(module: nn.Module, path: str, value: Tensor) -> None:
+    """Set an existing tensor attribute, whether it was a parameter or a buffer."""
+    prefix, _, name = path.rpartition(".")
+    try:
+        owner = module.get_submodule(prefix)
+    except AttributeError:
+        return
+    if not hasattr(owner, name) or getattr(owner, name) is value:
+        return
+    kept: dict[str, Any] = owner._buffers
+    if isinstance(value, nn.Parameter):
+        kept = owner._parameters
+    if name not in kept:
+        delattr(owner, name)
+    kept[name] = value  # where it was there before, in one step: another thread may be reading
