@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lrp_fx.relevance.handling import Operation
-from lrp_fx.relevance.handling import registry
+from lrp_fx.relevance.handling import Operation, registry
 
 PAGE = Path(__file__).with_name("operations.md")
 

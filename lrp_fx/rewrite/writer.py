@@ -36,7 +36,8 @@ from lrp_fx.relevance import (
     TopKFilter,
     looked_up,
 )
-from lrp_fx.rewrite.assemble import ConstantGraph, assembled
+from lrp_fx.rewrite.assemble import assembled
+from lrp_fx.rewrite.constants import ConstantGraph
 from lrp_fx.rewrite.lrp_graph import LRPGraph
 from lrp_fx.rules import FULL, MINUS, ONES, PLUS, SQUARE, Part, Rule, part_of
 

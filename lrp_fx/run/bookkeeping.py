@@ -1,4 +1,4 @@
-"""The conservation ledger: what came in, what went on and what was taken, at each node."""
+"""The run that fills a ledger: the relevance pass of each sample, booked node by node."""
 
 from __future__ import annotations
 
