@@ -103,9 +103,19 @@ class LRPFx(Explaining, Attribution):
     ) -> None:
         Attribution.__init__(self, model)
         options = Options(
-            *(composite, top_k, filters, propagation, start),
-            *(bias, capture, unknown, output),
-            *(memory, optimize, precision, verify),
+            composite=composite,
+            top_k=top_k,
+            filters=filters,
+            propagation=propagation,
+            start=start,
+            bias=bias,
+            capture=capture,
+            unknown=unknown,
+            output=output,
+            memory=memory,
+            optimize=optimize,
+            precision=precision,
+            verify=verify,
         )
         self._explainer = Explainer(model, options)
 

@@ -16,9 +16,18 @@ def one_step(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
         call_like(graph, node, aten.unsqueeze, t, 0) for t in (b["input"], *states)
     )
     layer = call_like(
-        *(graph, node, getattr(aten, name_of(node).removesuffix("_cell")), sequence),
-        *(before if len(before) > 1 else before[0], parameters, len(parameters) == 4),
-        *(1, 0.0, False, False, False),
+        graph,
+        node,
+        getattr(aten, name_of(node).removesuffix("_cell")),
+        sequence,
+        before if len(before) > 1 else before[0],
+        parameters,
+        len(parameters) == 4,
+        1,
+        0.0,
+        False,
+        False,
+        False,
     )
     after = [  # behind the output sequence
         call_like(graph, node, aten.squeeze, call_like_getitem(graph, layer, index), 0)

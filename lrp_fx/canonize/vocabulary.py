@@ -173,8 +173,15 @@ def _legit_batch_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) ->
         graph,
         node,
         aten.batch_norm,
-        *(b["input"], b["weight"], b["bias"], b.get("running_mean"), b.get("running_var")),
-        *(b.get("training", False), b["momentum"], b["eps"], False),
+        b["input"],
+        b["weight"],
+        b["bias"],
+        b.get("running_mean"),
+        b.get("running_var"),
+        b.get("training", False),
+        b["momentum"],
+        b["eps"],
+        False,
     )
     _replace_first(node, new)
 

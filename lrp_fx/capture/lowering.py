@@ -136,7 +136,15 @@ def _batch_norm(
 ) -> Any:
     return emit(
         aten.batch_norm,
-        *(input, weight, bias, running_mean, running_var, training, momentum, eps, False),
+        input,
+        weight,
+        bias,
+        running_mean,
+        running_var,
+        training,
+        momentum,
+        eps,
+        False,
     )
 
 

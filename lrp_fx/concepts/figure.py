@@ -35,7 +35,9 @@ def concept_figure(graph: AttributionGraph) -> Figure:
         share = concept.relevance / graph.start if graph.start else concept.relevance
         color = "tab:red" if share > 0 else "tab:blue"
         axes.text(
-            *(x, y, f"{concept.channel}\n{share:.1%}"),
+            x,
+            y,
+            f"{concept.channel}\n{share:.1%}",
             ha="center",
             va="center",
             bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": color},

@@ -189,7 +189,12 @@ def make_plan(
             matching = tuple(hook for hook in hooks if hook.matcher(place))
             steps.append(
                 Step(
-                    *(node, path, operation, rule, chosen_by, top_k),
+                    node,
+                    path,
+                    operation,
+                    rule,
+                    chosen_by,
+                    top_k,
                     receivers=tuple(receivers),
                     hooks=matching,
                 )
@@ -207,7 +212,11 @@ def make_plan(
     notes = [*notes, *_notes_on_categories(steps, facts), *_notes_on_places(explained, facts)]
     notes += _signs(steps, facts)
     return Plan(
-        *(tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts),
+        tuple(steps),
+        explained,
+        tuple(map(tuple, groups)),
+        tuple(notes),
+        facts,
         way=captured.way,
     )
 

@@ -42,7 +42,12 @@ def _convolution_backward(
     missing = [  # rows at the end that a strided convolution never reads
         size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
         for size, out, s, p, d, k in zip(
-            *(input.shape[2:], q.shape[2:], stride, padding, dilation, weight.shape[2:]),
+            input.shape[2:],
+            q.shape[2:],
+            stride,
+            padding,
+            dilation,
+            weight.shape[2:],
             strict=True,
         )
     ]

@@ -335,7 +335,7 @@ class RecurrentRelevance(RelevanceNode):
                 )
                 mine = incoming.chunk(self.directions, -1)[direction]
                 share, initial[k] = self._back(
-                    *(nodes, mine, last, [inputs[layer], *around], states[k], weights[k]), direction
+                    nodes, mine, last, [inputs[layer], *around], states[k], weights[k], direction
                 )
                 shares.append(share)
             incoming = shares[0] if len(shares) == 1 else shares[0] + shares[1]

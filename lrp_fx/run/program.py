@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from lrp_fx._checks import all_finite
-from lrp_fx.capture import Memory, ModelState, has_version, traces_of
-from lrp_fx.errors import CaptureError, InputError, LRPError, OptionError
+from lrp_fx.capture import ModelState
+from lrp_fx.errors import InputError, LRPError
 from lrp_fx.graph import split_by_dependence
 from lrp_fx.plan import Plan
 from lrp_fx.relevance import Places, Selected, StartRelevance, Target, target_places
 from lrp_fx.rewrite import LRPGraph
 from lrp_fx.run.batches import Alone, apart, hides_batch
+from lrp_fx.run.follow import FollowedParameters
 from lrp_fx.run.interpreter import Runner, leading_to, run_nodes
 from lrp_fx.run.many_targets import Stacked
 from lrp_fx.run.non_finite import first_non_finite
@@ -70,10 +69,8 @@ def check_batch(output: Tensor, input: Tensor) -> None:
 class Program:
     """An LRP graph and the model that it was made from.
 
-    Before each run the model's parameters are compared to those that the graph and its modified
-    weights were made from: replaced, moved, cast or written-to parameters are picked up. Writes that
-    PyTorch does not count are found in the memory of those that something is computed from; on other
-    devices than the CPU nobody looks there, and :meth:`refresh` picks them up.
+    Before each run the graph's tensors are brought up to date with the model's (see
+    :class:`FollowedParameters`).
 
     A run with ``create_graph`` is differentiable: it neither uses nor changes what is kept, but
     computes everything from the live parameters.
@@ -88,21 +85,20 @@ class Program:
         *,
         stacks: bool = False,
     ) -> None:
-        self.state, self.lrp, self.plan, self.compiled = state, lrp, plan, compiled
+        self.lrp, self.plan, self.compiled = lrp, plan, compiled
         self._output_shapes: dict[Any, torch.Size] = {}
         self._hides_batch: dict[Any, bool] = {}
         self.stacks = stacks
         self._stacks: dict[Any, bool] = {}
-        self._fingerprint: tuple[Any, ...] | None = None
-        self._memory, self._seen = Memory([]), list[bytes]()
-        self._lock = threading.Lock()
-        computing = (str(n.target) for n in lrp.constants.graph.nodes if n.op == "get_attr")
-        self._sources = frozenset(computing) & set(lrp.parameters)
-        """Tensors that something is computed from and kept."""
+        self.parameters = FollowedParameters(state, lrp)
 
     def refresh(self) -> None:
         """Forget everything that was computed from parameters; the next run computes it anew."""
-        self._fingerprint = None
+        self.parameters.refresh()
+
+    def follow_model(self) -> None:
+        """Bring the graph's tensors up to date with the model's."""
+        self.parameters.follow()
 
     def run(
         self,
@@ -148,7 +144,7 @@ class Program:
             return False
         shapes = tuple(tensor.shape for tensor in tensors)
         if shapes not in self._hides_batch:
-            live = {**self.lrp.made, **self.state.tensors}
+            live = self.parameters.named()
             self._hides_batch[shapes] = hides_batch(self.plan, tensors, live)
         return self._hides_batch[shapes]
 
@@ -211,7 +207,7 @@ class Program:
         """
         live = None
         if create_graph:
-            live = self.live_tensors(tensors)
+            live = self.parameters.live(tensors)
         else:
             self.follow_model()
         module = self.lrp.module
@@ -308,98 +304,8 @@ class Program:
             total = tuple(map(torch.add, total, relevance)) if total else relevance
         return total, output, begun
 
-    def follow_model(self) -> None:
-        """Bring the graph's tensors up to date with the model's."""
-        live = {**self.lrp.made, **self.state.tensors}
-        wanted = [live.get(path) for path in self.lrp.parameters]
-        # training moves running statistics without a trace in them, but for their counter
-        counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
-        fingerprint = traces_of((*wanted, *counters))
-        # the memory is there as long as the tensors are where they were
-        if fingerprint == self._fingerprint and self._memory.look() == self._seen:
-            return
-        with self._lock, torch.inference_mode(False), torch.no_grad():
-            memory = Memory(live[path] for path in self._sources if path in live)
-            seen = memory.look()
-            if fingerprint == self._fingerprint and seen == self._seen:
-                return  # another thread was faster
-            for path, tensor in zip(self.lrp.parameters, wanted, strict=True):
-                for module in (self.lrp.module, self.lrp.constants):
-                    _put(module, path, _not_lost(path, tensor))
-            with _without_autocast(wanted):  # what is computed here outlives the caller's autocast
-                values = self.lrp.constants.forward()
-                for name, value in zip(self.lrp.constant_names, values, strict=True):
-                    _put(self.lrp.module, name, value)
-            is_counted = all(has_version(live[path]) for path in self._sources if path in live)
-            self._memory, self._seen = memory, seen
-            self._fingerprint = fingerprint if is_counted else None
-
-    def live_tensors(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """All that the graph reads, by path, computed differentiably from the model's parameters.
-
-        Raises:
-            OptionError: under ``inference_mode``, or for inputs or parameters that were made under it.
-        """
-        if torch.is_inference_mode_enabled():
-            raise OptionError(
-                "create_graph=True needs autograd, which torch.inference_mode() switches off: explain "
-                "outside of it"
-            )
-        named = {**self.lrp.made, **self.state.tensors}
-        live = {path: _not_lost(path, named.get(path)) for path in self.lrp.parameters}
-        inputs_by_name = {f"input {place}": tensor for place, tensor in enumerate(inputs)}
-        for name, tensor in (*inputs_by_name.items(), *live.items()):
-            if tensor.is_inference():
-                raise OptionError(
-                    f"create_graph=True: '{name}' was made under torch.inference_mode(), so autograd "
-                    "cannot use it: clone it outside of that mode"
-                )
-        for path, tensor in live.items():
-            if not tensor.requires_grad and not isinstance(tensor, nn.Parameter):
-                # a model in train mode writes to its running statistics before the loss goes back
-                live[path] = tensor.clone()
-        names = self.lrp.constant_names
-        with torch.enable_grad(), _without_autocast(live.values()):
-            # older versions of torch would go on with casts that were made without gradients
-            torch.clear_autocast_cache()
-            nodes = list(self.lrp.constants.graph.nodes)
-            values = run_nodes(Runner(self.lrp.constants, live), nodes, ())[nodes[-1]]
-        return {**live, **dict(zip(names, values, strict=True))}
-
     def first_non_finite(
         self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
     ) -> LRPError:
         """The error that names the node in which NaN or infinity came up."""
         return first_non_finite(self.lrp.module, self.lrp.start, (*tensors, *run), live)
-
-
-@contextmanager
-def _without_autocast(tensors: Iterable[Tensor | None]) -> Iterator[None]:
-    """Autocast switched off on the devices of some tensors."""
-    with ExitStack() as stack:
-        for device in {tensor.device.type for tensor in tensors if tensor is not None}:
-            stack.enter_context(torch.autocast(device, enabled=False))
-        yield
-
-
-def _not_lost(path: str, tensor: Tensor | None) -> Tensor:
-    if tensor is None:
-        raise CaptureError(f"the model has lost its parameter '{path}' since it was read")
-    return tensor
-
-
-def _put(module: nn.Module, path: str, value: Tensor) -> None:
-    """Set an existing tensor attribute, whether it was a parameter or a buffer."""
-    prefix, _, name = path.rpartition(".")
-    try:
-        owner = module.get_submodule(prefix)
-    except AttributeError:
-        return
-    if not hasattr(owner, name) or getattr(owner, name) is value:
-        return
-    kept: dict[str, Any] = owner._buffers
-    if isinstance(value, nn.Parameter):
-        kept = owner._parameters
-    if name not in kept:
-        delattr(owner, name)
-    kept[name] = value  # where it was there before, in one step: another thread may be reading

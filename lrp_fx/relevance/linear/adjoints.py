@@ -34,7 +34,8 @@ def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
         is_single = x.dim() == dims + 1  # without a batch, which the kernel does not know
         pulled: Tensor = aten.convolution_backward(
             *((q[None], x[None]) if is_single else (q, x)),
-            *(weight, None),
+            weight,
+            None,
             *(as_tuple(value, dims) for value in (stride, padding, dilation)),
             transposed,
             as_tuple(output_padding, dims),

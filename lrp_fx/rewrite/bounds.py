@@ -1,0 +1,67 @@
+"""The bounds of the z-box rule: those of the model's input, carried to the first layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.errors import CompositeError
+from lrp_fx.graph import aten, name_of
+from lrp_fx.meaning import AFFINE
+from lrp_fx.relevance import BoundRelevance, looked_up
+from lrp_fx.rewrite.nodes import NodeWriter
+
+
+class Bounds:
+    """The nodes of the bounds that were written."""
+
+    def __init__(self, pen: NodeWriter) -> None:
+        self._pen = pen
+        self._found: dict[tuple[fx.Node, int, int], tuple[fx.Node, fx.Node]] = {}
+
+    def at(self, node: fx.Node, low: Any, high: Any, site: fx.Node) -> tuple[fx.Node, fx.Node]:
+        """The input's bounds at ``node``, by the operations that lie between the input and it."""
+        key = (node, id(low), id(high))
+        if key in self._found:
+            return self._found[key]
+        if not self._pen.facts.is_preprocessing(node):
+            raise CompositeError(
+                f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
+                "its padded, normalized or re-arranged form"
+            )
+        if looked_up(node, self._pen.facts.is_dynamic):
+            raise CompositeError(
+                f"ZBox is for first layers: the input of '{site.name}' is looked up in a table, and has "
+                "not the bounds of the model's input"
+            )
+        if node.op == "placeholder":
+            count = sum(known is node for known, *_ in self._found)
+            suffix = f"_{count}" if count else ""
+            pair = tuple(
+                self._pen.call(
+                    BoundRelevance(bound),
+                    f"{node.name}_{name}{suffix}",
+                    f"{node.name}_{name}{suffix}",
+                    (self._pen.forward(node),),
+                    {},
+                    node,
+                )
+                for name, bound in (("low", low), ("high", high))
+            )
+        else:
+            below = {
+                source: self.at(source, low, high, site)
+                for source in node.all_input_nodes
+                if self._pen.facts.is_dynamic(source)
+            }
+            pair = tuple(
+                self._pen.copy_on(node, {n: b[i] for n, b in below.items()}) for i in (0, 1)
+            )
+            if name_of(node) in AFFINE:  # a negative factor swaps the bounds
+                pair = (
+                    self._pen.graph.call_function(aten.minimum, pair),
+                    self._pen.graph.call_function(aten.maximum, pair),
+                )
+        self._found[key] = (pair[0], pair[1])
+        return self._found[key]

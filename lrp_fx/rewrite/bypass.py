@@ -1,0 +1,47 @@
+"""What goes round a masked layer: relevance on other ways, which a run with channels stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import fx
+
+from lrp_fx.graph import ancestors
+from lrp_fx.relevance import BypassRelevance
+from lrp_fx.rewrite.nodes import NodeWriter
+
+
+class Bypass:
+    """Writes the nodes that stop relevance round masked nodes.
+
+    Args:
+        pen: writes them.
+        masked: the nodes that relevance may not go round.
+        channels: of each mask the placeholder of its channels.
+    """
+
+    def __init__(
+        self, pen: NodeWriter, masked: Iterable[fx.Node], channels: Mapping[fx.Node, fx.Node]
+    ) -> None:
+        self._pen, self._channels = pen, channels
+        self._below = {node: ancestors(node) for node in masked}
+
+    def not_around(self, upper: fx.Node, lower: fx.Node, relevance: fx.Node) -> fx.Node:
+        """The relevance that goes from a node to its operand, but for that round a masked node."""
+        for masked, below in self._below.items():
+            if upper not in below and lower in below and lower is not masked:
+                relevance = self._write(masked, relevance)
+        return relevance
+
+    def not_beside(self, source: fx.Node, relevance: fx.Node) -> fx.Node:
+        """The relevance of a source, but for one on another way than a masked node."""
+        for masked, below in self._below.items():
+            if source not in below and masked not in ancestors(source):
+                relevance = self._write(masked, relevance)
+        return relevance
+
+    def _write(self, masked: fx.Node, relevance: fx.Node) -> fx.Node:
+        count = sum(isinstance(module, BypassRelevance) for module in self._pen.modules.values())
+        name = f"{masked.name}_bypass_{count}"
+        inputs = (relevance, self._channels[masked])
+        return self._pen.call(BypassRelevance(), name, name, inputs, {}, masked)

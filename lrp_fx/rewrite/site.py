@@ -1,0 +1,71 @@
+"""The site of one operation: what a relevance kind asks for, and writes, where its rule is written."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from lrp_fx.relevance import BiasPolicy, Engine, Facts
+from lrp_fx.rewrite.bounds import Bounds
+from lrp_fx.rewrite.nodes import NodeWriter
+from lrp_fx.rules import Part, Rule
+
+
+@dataclass
+class WrittenSite:
+    """Where the relevance of one node is written (see ``lrp_fx.relevance.Site``)."""
+
+    pen: NodeWriter
+    bounds: Bounds
+    stand_ins: Mapping[fx.Node, fx.Node]
+    node: fx.Node
+    rule: Rule
+    receivers: tuple[fx.Node, ...]
+    relevance: fx.Node
+    parts: dict[int, fx.Node]
+    facts: Facts
+    engine: Engine
+    bias: BiasPolicy
+
+    def receives(self, operand: Any) -> bool:
+        return isinstance(operand, fx.Node) and operand in self.receivers
+
+    def value(self, argument: Any) -> Any:
+        return fx.map_arg(argument, self.pen.forward)
+
+    def shape(self, node: fx.Node) -> fx.Node:
+        return self.pen.shape(node)
+
+    def modified(self, weight: fx.Node, part: Part) -> fx.Node:
+        return self.pen.modified(weight, part)
+
+    def item(self, node: fx.Node, index: int) -> fx.Node:
+        return self.pen.item(node, index)
+
+    def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
+        return self.bounds.at(node, low, high, self.node)
+
+    def call(
+        self, module: nn.Module, *args: Any, suffix: str = "relevance", **kwargs: Any
+    ) -> fx.Node:
+        name = self.node.name
+        attribute = name if suffix == "relevance" else f"{name}_{suffix}"
+        return self.pen.call(module, attribute, f"{name}_{suffix}", args, kwargs, self.node)
+
+    def output(self) -> fx.Node:
+        return self.pen.forward(self.stand_ins.get(self.node, self.node))
+
+    def output_is_nonnegative(self) -> bool:
+        return self.node in self.stand_ins or self.facts.is_nonnegative(self.node)
+
+    def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
+        return [
+            self.pen.graph.create_node(
+                "call_function", operator.getitem, (node, i), name=f"{node.name}_{i}"
+            )
+            for i in range(count)
+        ]

@@ -1,0 +1,137 @@
+"""The tensors of an LRP graph, kept true to the live model's parameters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp_fx.capture import Memory, ModelState, has_version, traces_of
+from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.rewrite import LRPGraph
+from lrp_fx.run.interpreter import Runner, run_nodes
+
+
+class FollowedParameters:
+    """The model's tensors that an LRP graph reads, and what is computed from them.
+
+    They are compared to those that the graph and its modified weights were made from: replaced, moved,
+    cast or written-to parameters are picked up. Writes that PyTorch does not count are found in the
+    memory of those that something is computed from; on other devices than the CPU nobody looks there,
+    and :meth:`refresh` picks them up.
+
+    Args:
+        state: the model.
+        lrp: the graph.
+    """
+
+    def __init__(self, state: ModelState, lrp: LRPGraph) -> None:
+        self._state, self._lrp = state, lrp
+        self._fingerprint: tuple[Any, ...] | None = None
+        self._memory, self._seen = Memory([]), list[bytes]()
+        self._lock = threading.Lock()
+        computing = (str(n.target) for n in lrp.constants.graph.find_nodes(op="get_attr"))
+        self._sources = frozenset(computing) & set(lrp.parameters)
+        """Tensors that something is computed from and kept."""
+
+    def refresh(self) -> None:
+        """Forget everything that was computed; the next run computes it anew."""
+        self._fingerprint = None
+
+    def named(self) -> dict[str, Tensor]:
+        """The live tensors by path, also those that have none in the model."""
+        return {**self._lrp.made, **self._state.tensors}
+
+    def follow(self) -> None:
+        """Bring the graph's tensors up to date with the model's."""
+        live = self.named()
+        wanted = [live.get(path) for path in self._lrp.parameters]
+        # training moves running statistics without a trace in them, but for their counter
+        counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
+        fingerprint = traces_of((*wanted, *counters))
+        # the memory is there as long as the tensors are where they were
+        if fingerprint == self._fingerprint and self._memory.look() == self._seen:
+            return
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            memory = Memory(live[path] for path in self._sources if path in live)
+            seen = memory.look()
+            if fingerprint == self._fingerprint and seen == self._seen:
+                return  # another thread was faster
+            for path, tensor in zip(self._lrp.parameters, wanted, strict=True):
+                for module in (self._lrp.module, self._lrp.constants):
+                    _put(module, path, _not_lost(path, tensor))
+            with _without_autocast(wanted):  # what is computed here outlives the caller's autocast
+                values = self._lrp.constants.forward()
+                for name, value in zip(self._lrp.constant_names, values, strict=True):
+                    _put(self._lrp.module, name, value)
+            is_counted = all(has_version(live[path]) for path in self._sources if path in live)
+            self._memory, self._seen = memory, seen
+            self._fingerprint = fingerprint if is_counted else None
+
+    def live(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """All that the graph reads, by path, computed differentiably from the model's parameters.
+
+        Raises:
+            OptionError: under ``inference_mode``, or for inputs or parameters that were made under it.
+        """
+        if torch.is_inference_mode_enabled():
+            raise OptionError(
+                "create_graph=True needs autograd, which torch.inference_mode() switches off: explain "
+                "outside of it"
+            )
+        named = self.named()
+        live = {path: _not_lost(path, named.get(path)) for path in self._lrp.parameters}
+        inputs_by_name = {f"input {place}": tensor for place, tensor in enumerate(inputs)}
+        for name, tensor in (*inputs_by_name.items(), *live.items()):
+            if tensor.is_inference():
+                raise OptionError(
+                    f"create_graph=True: '{name}' was made under torch.inference_mode(), so autograd "
+                    "cannot use it: clone it outside of that mode"
+                )
+        for path, tensor in live.items():
+            if not tensor.requires_grad and not isinstance(tensor, nn.Parameter):
+                # a model in train mode writes to its running statistics before the loss goes back
+                live[path] = tensor.clone()
+        names = self._lrp.constant_names
+        with torch.enable_grad(), _without_autocast(live.values()):
+            # older versions of torch would go on with casts that were made without gradients
+            torch.clear_autocast_cache()
+            nodes = list(self._lrp.constants.graph.nodes)
+            values = run_nodes(Runner(self._lrp.constants, live), nodes, ())[nodes[-1]]
+        return {**live, **dict(zip(names, values, strict=True))}
+
+
+@contextmanager
+def _without_autocast(tensors: Iterable[Tensor | None]) -> Iterator[None]:
+    """Autocast switched off on the devices of some tensors."""
+    with ExitStack() as stack:
+        for device in {tensor.device.type for tensor in tensors if tensor is not None}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _not_lost(path: str, tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise CaptureError(f"the model has lost its parameter '{path}' since it was read")
+    return tensor
+
+
+def _put(module: nn.Module, path: str, value: Tensor) -> None:
+    """Set an existing tensor attribute, whether it was a parameter or a buffer."""
+    prefix, _, name = path.rpartition(".")
+    try:
+        owner = module.get_submodule(prefix)
+    except AttributeError:
+        return
+    if not hasattr(owner, name) or getattr(owner, name) is value:
+        return
+    kept: dict[str, Any] = owner._buffers
+    if isinstance(value, nn.Parameter):
+        kept = owner._parameters
+    if name not in kept:
+        delattr(owner, name)
+    kept[name] = value  # where it was there before, in one step: another thread may be reading
