@@ -119,13 +119,15 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
         Target("lrp_fx/relevance/product.py", MEANINGS),
         Target(
-            "lrp_fx/canonize/spellings.py",
+            "lrp_fx/canonize/sigmoids.py",
             MEANINGS,
             (
-                *("_is_one_plus", "_sigmoid_of_negative", "_shift", "_with_number", "_in_a_sum"),
-                *("signed", "_ratio", "_masked", "logits_of", "without_shift", "_unpadded"),
+                *("_is_one_plus", "_sigmoid_of_negative", "shifted", "_with_number"),
+                *("_in_a_sum", "_ratio"),
             ),
         ),
+        Target("lrp_fx/canonize/signs.py", MEANINGS, ("signed",)),
+        Target("lrp_fx/canonize/pieces.py", MEANINGS, ("_unpadded",)),
         Target("lrp_fx/plan/final_probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
     ),
     "signatures": (

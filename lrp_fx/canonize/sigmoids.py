@@ -1,0 +1,285 @@
+"""Sigmoids and other bounded functions, spelled by exponentials, and with numbers around them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.canonize.numbers import MOST_STEPS, are_equal, scaled_by, unwound
+from lrp_fx.canonize.signs import signed
+from lrp_fx.canonize.softmaxes import (
+    is_sum_of_exponentials,
+    log_softmax_of,
+    softmax_ratio,
+)
+from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
+from lrp_fx.graph import (
+    affine,
+    arguments,
+    aten,
+    before_spreading,
+    call_again,
+    call_like,
+    is_call,
+    is_same,
+    literal,
+    name_of,
+)
+
+
+def sigmoid(node: fx.Node, graph: fx.Graph) -> fx.Node:
+    """``special.expit`` by its other name."""
+    return call_like(graph, node, aten.sigmoid, node.args[0])
+
+
+def _is_one_plus(value: Any) -> fx.Node | None:
+    """``z`` of ``1 + exp(z)``."""
+    form = affine(value)
+    if form is None or (form.scale, form.shift) != (1, 1) or not is_call(form.operand, "exp"):
+        return None
+    return form.operand.args[0]  # type: ignore[return-value]
+
+
+def _sigmoid_of_negative(graph: fx.Graph, node: fx.Node, z: fx.Node) -> fx.Node:
+    """``sigmoid(-z)``, of which ``-z`` is often there already."""
+    return call_like(graph, node, aten.sigmoid, scaled_by(graph, node, z, -1.0))
+
+
+def reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``1 / (1 + exp(z))``."""
+    z = _is_one_plus(node.args[0])
+    return None if z is None else _sigmoid_of_negative(graph, node, z)
+
+
+def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """Numbers around a function that belong to it; ``z - logsumexp(z)`` as ``log_softmax(z)``.
+
+    ``(1 ± tanh(z)) / 2`` is ``sigmoid(±2 z)``. Numbers that bring the value at rest to zero make a
+    function of what they surround: ``2 sigmoid(2 z) - 1`` is ``tanh(z)``, and takes no relevance.
+    """
+    if name_of(node) == "sub" and arguments(node)["alpha"] == 1:
+        first, second, *_ = arguments(node).values()
+        logarithm = log_softmax_of(node, graph, first, second)
+        logarithm = logarithm or _log_sigmoid(node, graph, first, second)
+        if logarithm is not None:
+            return logarithm
+    scale, shift, inner = unwound(node)
+    if shift == 0:
+        found = signed(node, graph, scale, inner)
+    else:
+        found = _with_number(node, graph, scale, shift, inner)
+    return found or _in_a_sum(node, graph)
+
+
+def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.Node | None:
+    """``z - softplus(z)`` as ``log_sigmoid(z)``, and ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``.
+
+    Only where exponentials read it: they are sigmoids.
+    """
+    if not all(is_call(user, "exp") for user in node.users):
+        return None
+    if is_call(second, "softplus") and literal(arguments(second)["beta"]) == 1:
+        if is_same(second.args[0], first):
+            return call_like(graph, node, aten.log_sigmoid, first)
+    elif is_call(first, "log_sigmoid") and is_same(first.args[0], second):
+        return call_like(graph, node, aten.log_sigmoid, scaled_by(graph, node, second, -1.0))
+    return None
+
+
+def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """The same where other terms stand between functions and their numbers."""
+    whole = sum_of(node) if is_whole(node) else Sum((), 0.0)
+    if len(whole.terms) < 2:
+        return None
+    needed = [_needed(term.scale, term.value) for term in whole.terms]
+    if not are_equal(math.fsum(needed), whole.number):  # of several functions each has its own
+        one = _taker(whole, needed)
+        needed = [whole.number if place == one else 0.0 for place in range(len(needed))]
+    terms, number = list(whole.terms), whole.number
+    for place, (term, own) in enumerate(zip(whole.terms, needed, strict=True)):
+        found = signed(node, graph, term.scale, term.value)
+        if found is None and own != 0 and whole.number != 0:
+            found = _with_number(node, graph, term.scale, own, term.value)
+            number -= 0.0 if found is None else own
+        if found is not None:
+            terms[place] = Term(1.0, found)
+    if terms == [*whole.terms]:
+        return None
+    return write_sum(graph, node, Sum(tuple(terms), 0.0 if are_equal(number + 1, 1) else number))
+
+
+def _taker(whole: Sum, needed: list[float]) -> int | None:
+    """The place of the one function that takes the number of a sum, also as ``1 - sigmoid(z)``."""
+    for place, each in enumerate(needed):
+        if are_equal(each, whole.number):
+            return place
+    for place, term in enumerate(whole.terms):
+        if is_call(term.value, *_ODD) and are_equal(-term.scale, whole.number):
+            return place
+    return None
+
+
+def _needed(scale: float, inner: Any) -> float:
+    """The number that makes one function of ``scale · inner`` and itself; zero where none does."""
+    if is_call(inner, "exp"):
+        return -scale
+    if is_call(inner, "expm1"):
+        return scale
+    if is_call(inner, *_ODD):
+        return -scale / 2
+    if is_call(inner, "tanh") and are_equal(abs(scale), 0.5):
+        return 0.5
+    ends = _ends(inner)
+    if ends is None:
+        return 0.0
+    return -scale * unwound(inner.args[0])[1]
+
+
+def _with_number(
+    node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
+) -> fx.Node | None:
+    """``scale · inner + shift``, where the two numbers belong to the function between them."""
+    if is_call(inner, "tanh") and are_equal(abs(scale), 0.5) and are_equal(shift, 0.5):
+        doubled = scaled_by(graph, node, inner.args[0], math.copysign(2.0, scale))
+        return call_like(graph, node, aten.sigmoid, doubled)
+    if is_call(inner, "exp") and are_equal(scale, -shift):
+        return scaled_by(graph, node, call_like(graph, node, aten.expm1, inner.args[0]), scale)
+    if is_call(inner, "expm1") and are_equal(scale, shift):
+        return scaled_by(graph, node, call_like(graph, node, aten.exp, inner.args[0]), scale)
+    if is_call(inner, *_ODD) and are_equal(scale, -2 * shift):
+        function, factor = _ODD[name_of(inner)]
+        odd = function(
+            graph, node, scaled_by(graph, node, inner.args[0], math.copysign(factor, scale))
+        )
+        return scaled_by(graph, node, odd, abs(scale) / 2)
+    is_complement = are_equal(scale, -shift)
+    if (is_complement or scale < 0) and (opposite := complement_of(graph, node, inner)):
+        if is_complement:
+            return scaled_by(graph, node, opposite, shift)
+        return call_like(
+            graph, node, aten.add, scaled_by(graph, node, opposite, -scale), shift + scale
+        )
+    return _clamp(node, graph, scale, shift, inner)
+
+
+def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
+    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None of what is no sigmoid."""
+    if not is_call(gate, "sigmoid", "hardsigmoid"):
+        return None
+    return call_again(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
+
+
+_ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
+    "sigmoid": (lambda graph, node, z: call_like(graph, node, aten.tanh, z), 0.5),
+    "hardsigmoid": (lambda graph, node, z: call_like(graph, node, aten.hardtanh, z, -1, 1), 1 / 3),
+}
+"""``2 f(z) - 1`` as a function of a multiple of z."""
+
+
+_ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
+    "relu6": lambda b: (0, 6),
+    "hardtanh": lambda b: (b["min_val"], b["max_val"]),
+    "clamp": lambda b: (b["min"], b["max"]),
+}
+
+
+def _ends(inner: Any) -> list[float] | None:
+    """The two ends of a clamp."""
+    if not is_call(inner, *_ENDS):
+        return None
+    ends = [literal(end) for end in _ENDS[name_of(inner)](arguments(inner))]
+    found = [end for end in ends if end is not None]
+    return found if len(found) == 2 else None
+
+
+def _clamp(
+    node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
+) -> fx.Node | None:
+    """``relu6(z + 3) - 3`` as ``clamp(z, -3, 3)``: a shift before a clamp that is undone behind it."""
+    ends = _ends(inner)
+    if ends is None:
+        return None
+    before, offset, z = unwound(inner.args[0])
+    if not are_equal(scale * offset, -shift):
+        return None
+    low, high = sorted(scale * end + shift for end in ends)
+    return call_like(
+        graph, node, aten.hardtanh, scaled_by(graph, node, z, scale * before), low, high
+    )
+
+
+def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, and a number divided by ``1 + exp(z)``.
+
+    Also ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``.
+    """
+    b = arguments(node)
+    if b.get("rounding_mode") is not None:
+        return None
+    return _ratio(node, graph, b["self"], b["other"])
+
+
+def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
+    """A quotient; that of a value by ``1 + exp(z)`` is its product with ``sigmoid(-z)``."""
+    if not isinstance(under, fx.Node):
+        return None
+    z = _is_one_plus(before_spreading(under))
+    scale, shift, inner = unwound(over)
+    if z is not None and shift == 0 and is_call(inner, "expm1") and is_same(inner.args[0], z):
+        tanh = call_like(
+            graph, node, aten.tanh, scaled_by(graph, node, z, math.copysign(0.5, scale))
+        )
+        return scaled_by(graph, node, tanh, abs(scale))
+    if z is not None and is_call(over, "exp") and is_same(z, over.args[0]):
+        return call_like(graph, node, aten.sigmoid, z)
+    if is_call(over, "mul") and (z is not None or is_sum_of_exponentials(under)):
+        for factor, rest in itertools.permutations((over.args[0], over.args[1])):
+            ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
+            if ratio is not None:
+                return call_like(graph, node, aten.mul, ratio, rest)
+    if z is not None:
+        number = literal(over)
+        gate = _sigmoid_of_negative(graph, node, z)
+        return call_like(graph, node, aten.mul, gate, over if number is None else number)
+    return softmax_ratio(node, graph, over, under)
+
+
+def _is_exponential_product(value: Any, depth: int = MOST_STEPS) -> bool:
+    """Whether a value is an exponential, or a short product of one that nobody else reads."""
+    if depth and is_call(value, "mul") and len(value.users) == 1:
+        return any(_is_exponential_product(each, depth - 1) for each in value.args[:2])
+    return is_call(value, "exp")
+
+
+def multiplied(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A quotient as the product with a reciprocal, ``x · (1 / y)``; else numbers around a value."""
+    first, second = arguments(node).values()
+    for over, under in ((first, second), (second, first)):
+        scale, shift, inner = unwound(under)
+        if shift == 0 and is_call(inner, "reciprocal"):
+            ratio = _ratio(node, graph, over, inner.args[0])
+            if ratio is not None:
+                return scaled_by(graph, node, ratio, scale)
+    return shifted(node, graph)
+
+
+def logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``log(1 + z)`` as ``log1p(z)``: the one is part of the function; ``log1p(exp(z))`` is softplus."""
+    inner: Any = node.args[0]
+    if name_of(node) == "log":
+        form = affine(inner)
+        if form is None or (form.scale, form.shift) != (1, 1):
+            return None
+        inner = form.operand
+    if is_call(inner, "exp"):
+        return call_like(graph, node, aten.softplus, inner.args[0])
+    return call_like(graph, node, aten.log1p, inner) if name_of(node) == "log" else None
+
+
+def divided(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A quotient of exponentials as a sigmoid or a tanh, or a function with numbers around it."""
+    return _quotient(node, graph) or shifted(node, graph)
