@@ -127,6 +127,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             ),
         ),
         Target("lrp_fx/canonize/signs.py", MEANINGS, ("signed",)),
+        Target("lrp_fx/canonize/softmaxes.py", MEANINGS, ("_masked", "logits_of", "without_shift")),
         Target("lrp_fx/canonize/pieces.py", MEANINGS, ("_unpadded",)),
         Target("lrp_fx/plan/final_probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
     ),
