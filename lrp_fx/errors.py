@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import torch
 
+__all__ = [
+    "CaptureError",
+    "CompositeError",
+    "InputError",
+    "LRPError",
+    "NonFiniteError",
+    "OptionError",
+    "TargetError",
+    "UnexpectedError",
+    "UnsupportedOperationError",
+]
+
 NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
 """What a lack of memory is: nobody's mistake, so that it passes as it is."""
 

@@ -29,6 +29,44 @@ from lrp_fx._checks import check_number
 from lrp_fx.errors import OptionError
 from lrp_fx.stabilizer import DEFAULT_STABILIZER, Stabilizer
 
+__all__ = [
+    "FULL",
+    "MINUS",
+    "ONES",
+    "PLUS",
+    "SQUARE",
+    "ZERO",
+    "AlphaBeta",
+    "Branch",
+    "ByMagnitude",
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "Gate",
+    "GeneralizedGamma",
+    "Group",
+    "Half",
+    "LinearRule",
+    "Nothing",
+    "PairwiseHalf",
+    "Part",
+    "Pass",
+    "Proportional",
+    "Recurrent",
+    "Route",
+    "Rule",
+    "SoftmaxTaylor",
+    "Table",
+    "Uniform",
+    "ValuePath",
+    "WPlus",
+    "WSquare",
+    "Winner",
+    "ZBox",
+    "ZPlus",
+    "Zero",
+]
+
 
 def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> Tensor:
     """``positive · (v⁺)^power + negative · (v⁻)^power``, of the shape of ``value``; ones for power 0."""
