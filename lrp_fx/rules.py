@@ -247,7 +247,9 @@ _NEGATIVE = (Branch(PLUS, MINUS, MINUS), Branch(MINUS, PLUS, ZERO))
 
 @dataclass(frozen=True)
 class ZPlus(LinearRule):
-    """Only positive contributions: ``x⁺W⁺ + x⁻W⁻ + b⁺`` (Montavon et al. 2017, signed inputs too).
+    """``R_in = x⁺ ⊙ W⁺ᵀ q + x⁻ ⊙ W⁻ᵀ q`` with ``q = R / S(x⁺W⁺ + x⁻W⁻ + b⁺)``.
+
+    Positive contributions only (Montavon et al. 2017), for inputs of either sign.
 
     Captum and the blog post of 2021 use ``x W⁺`` instead, which differs where ``x < 0``: see
     ``lrp_fx.composites.compat``.
@@ -259,7 +261,14 @@ class ZPlus(LinearRule):
 
 @dataclass(frozen=True)
 class AlphaBeta(LinearRule):
-    """α times the positive contributions less β times the negative (Bach et al. 2015, eq. 60).
+    """``R_in = α R⁺ − β R⁻`` (Bach et al. 2015, eq. 60).
+
+    ``R⁺`` is :class:`ZPlus`, the shares of the positive contributions; ``R⁻`` are those of the negative
+    ones, ``x⁺ ⊙ W⁻ᵀ q + x⁻ ⊙ W⁺ᵀ q`` with ``q = R / S(x⁺W⁻ + x⁻W⁺ + b⁻)``.
+
+    Args:
+        alpha: the weight of the positive contributions.
+        beta: that of the negative ones.
 
     Raises:
         OptionError: if α − β is not 1 or either is negative.
@@ -307,8 +316,14 @@ class Gamma(LinearRule):
 
 @dataclass(frozen=True)
 class GeneralizedGamma(LinearRule):
-    """Gamma for inputs of either sign (Andéol et al. 2021): where the output is positive the
-    positive contributions are favoured by γ, where it is negative the negative ones.
+    """Gamma for inputs of either sign (Andéol et al. 2021).
+
+    Where the output is positive, positive contributions are favoured by γ,
+    ``q = R / S(x⁺(W + γW⁺) + x⁻(W + γW⁻) + b + γb⁺)``, and ``R_in`` has the same weights; where it is
+    negative, ``W⁺`` and ``W⁻``, ``b⁺`` and ``b⁻`` change places.
+
+    Args:
+        gamma: how much they are favoured.
     """
 
     gamma: float = 0.25
@@ -366,7 +381,10 @@ class ZBox(LinearRule):
 
 @dataclass(frozen=True)
 class WSquare(LinearRule):
-    """Squared weights, input ignored: ``W²·1 + b²`` (Montavon et al. 2017)."""
+    """``R_in = (W²)ᵀ[R / S(W²·1 + b²)]``: shares by squared weights, whatever the input.
+
+    The w² rule of Montavon et al. 2017.
+    """
 
     def table(self) -> Table:
         return (Group((Branch(ONES, SQUARE, SQUARE),)),)
@@ -374,7 +392,10 @@ class WSquare(LinearRule):
 
 @dataclass(frozen=True)
 class Flat(LinearRule):
-    """Equal shares to all inputs of a unit (Bach et al. 2015; Lapuschkin et al. 2019)."""
+    """``R_in = 1ᵀ[R / n]``: equal shares to all ``n`` inputs of a unit.
+
+    Bach et al. 2015; Lapuschkin et al. 2019.
+    """
 
     def table(self) -> Table:
         return (Group((Branch(ONES, ONES, ZERO),)),)
@@ -382,7 +403,10 @@ class Flat(LinearRule):
 
 @dataclass(frozen=True)
 class WPlus(LinearRule):
-    """Positive weights, input replaced by ones: the first layer of the blog post of 2021."""
+    """``R_in = W⁺ᵀ[R / S(W⁺·1)]``: shares by positive weights, whatever the input.
+
+    The first layer of the blog post of 2021.
+    """
 
     def table(self) -> Table:
         return (Group((Branch(ONES, PLUS, ZERO),)),)
@@ -487,7 +511,10 @@ class SoftmaxTaylor(Rule):
 
 @dataclass(frozen=True)
 class Nothing(Rule):
-    """The operation gets no relevance: through a softmax, attention weights are constants (Ali 2022)."""
+    """The operation gets no relevance: through a softmax, attention weights are constants.
+
+    CP-LRP (Ali et al. 2022).
+    """
 
 
 @dataclass(frozen=True)
