@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "lrp_fx"
 BEGIN, END = "<!-- table of docs/house.py -->", "<!-- end of the table -->"
 ORDER = (
     *("errors", "_checks", "_tables", "_version", "stabilizer", "rules"),
-    *("graph", "capture", "relevance", "meaning", "canonize", "composites", "plan"),
+    *("graph", "capture", "relevance", "operations", "meaning", "canonize", "composites", "plan"),
     *("optimize", "rewrite", "run", "attribution", "concepts", "zoo", "visualize", "cli"),
 )
 """The rooms; each imports from those before it alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrp_fx import composites, errors, rules
+from lrp_fx import composites, errors, operations, rules
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx, against, against_all, bilrp
 from lrp_fx.composites import Composite
@@ -26,6 +26,7 @@ __all__ = [
     "bilrp",
     "composites",
     "errors",
+    "operations",
     "relevance_filter",
     "rules",
 ]

@@ -25,6 +25,7 @@ BLOCKS = [
     if "export(" not in block  # has tests of its own, which take long
 ]
 CLASSES = 250
+pytestmark = pytest.mark.usefixtures("forgets_operations")
 
 
 class Stage(nn.Module):

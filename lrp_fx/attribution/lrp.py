@@ -61,7 +61,9 @@ class LRPFx(Explaining, Attribution):
         capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (of the one call, for
             Python that branches on values), or ``"auto"`` for the first that reads it right.
         unknown: ``"error"`` for operations without a description, or ``"vjp"`` for shares by the
-            contributions ``x ∂y/∂x`` of their operands, and an error where there are none.
+            contributions ``x ∂y/∂x`` of their operands, and an error where there are none; or a function
+            of ATen's name of the operation to its rule: ``Pass()`` for functions of single entries,
+            ``Epsilon()`` for contributions, None for an error.
         output: index or key of the output to explain, for models with several; a tuple of them for one
             inside another. None for the first floating tensor of two dimensions or more; the plan says
             which that is.

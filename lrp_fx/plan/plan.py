@@ -13,7 +13,7 @@ from lrp_fx._tables import columns
 from lrp_fx.capture import Captured, Way, where
 from lrp_fx.composites import Composite, Matcher, Place
 from lrp_fx.composites.composite import without_match
-from lrp_fx.errors import InputError, UnsupportedOperationError
+from lrp_fx.errors import InputError, OptionError, UnsupportedOperationError
 from lrp_fx.graph import ancestors, arguments, descendants, name_of, packet_of
 from lrp_fx.meaning import Analysis, analyse, is_size, linear_ranks
 from lrp_fx.plan.hooks import Hook
@@ -37,11 +37,13 @@ from lrp_fx.rules import (
     Uniform,
 )
 
-Unknown = Literal["error", "vjp"]
+UnknownPolicy = Literal["error", "vjp"]
+Unknown = UnknownPolicy | Callable[[str], Rule | None]
+"""What to do about operations that nobody has described: an error, shares of contributions, or a
+function of ATen's name of the operation that returns the rule, or None for an error."""
+UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "vjp")
 
 SHOWN = 4  # nodes that a note names
-
-UNKNOWN_POLICIES: tuple[Unknown, ...] = ("error", "vjp")
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def make_plan(
             if node not in choices:  # reached by a rule that the composite chose, such as Half
                 places[node] = place_of(node)
                 choices[node] = _chosen(node, places[node], composite, facts, used)
+            if operation is UNKNOWN and callable(unknown):
+                choices[node] = _asked_for(node, unknown) or choices[node]
             rule, chosen_by = choices[node]
             candidates = _receivers(operation, node, rule, facts)
             receivers = [operand for operand in candidates if operand in wanted]
@@ -357,18 +361,38 @@ def _reached(
     return reached
 
 
+def _asked_for(node: fx.Node, unknown: Callable[[str], Rule | None]) -> tuple[Rule, str] | None:
+    """The rule that a function of the user gives an operation without a description."""
+    rule = unknown(name_of(node))
+    if rule is None:
+        return None
+    if not UNKNOWN.accepts(rule):
+        kinds = " or ".join(kind.__name__ for kind in UNKNOWN.alternatives)
+        raise OptionError(
+            f"unknown= must return {kinds} or None for '{name_of(node)}' {where(node)}, got {rule!r}"
+        )
+    return rule, "unknown="
+
+
 def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown, facts: Analysis) -> None:
     missing = [n for n in reached if not _is_part(n) and _described(n, facts) is None]
     advice = (
         'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
-        "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it."
+        "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it. "
+        "Where an operation is a function of single entries, its relevance passes:\n"
+        "    from lrp_fx import operations\n"
+        "    operations.register(operations.passing({names}))"
     )
+    if callable(unknown):
+        missing = [n for n in missing if unknown(name_of(n)) is None or packet_of(n.target) is None]
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]
         advice = "They are no operations of PyTorch that autograd could follow: write them as such."
     if not missing:
         return
     lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in reversed(missing))
+    names = ", ".join(dict.fromkeys(f'"{name_of(node)}"' for node in reversed(missing)))
+    advice = advice.replace("{names}", names)
     raise UnsupportedOperationError(
         "\n".join(["no relevance is described for these operations:", *lines, advice])
     )

@@ -17,7 +17,7 @@ from lrp_fx.relevance import (
     routing,
     softmax,
 )
-from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS
+from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS, described_as_passing
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.causes import CAUSES, Cause, Taken
@@ -35,6 +35,10 @@ from lrp_fx.relevance.handling import (
     Operation,
     Received,
     Site,
+    always,
+    argument,
+    by_operand,
+    first,
     operation_of,
     register,
     registry,
@@ -103,8 +107,13 @@ __all__ = [
     "TopKFilter",
     "VjpRelevance",
     "added",
+    "always",
+    "argument",
+    "by_operand",
     "check_dim",
     "check_top_k",
+    "described_as_passing",
+    "first",
     "has_weights",
     "indexed_sizes",
     "indices_of",

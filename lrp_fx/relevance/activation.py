@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lrp_fx.errors import InputError
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.handling import Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
@@ -44,22 +45,44 @@ class PassRelevance(RelevanceNode):
         return relevance if shape is None else sum_to(relevance, shape)
 
 
+class SameShapeRelevance(RelevanceNode):
+    """The relevance itself, where the output has the shape of the input (Captum's identity)."""
+
+    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
+        """The relevance.
+
+        Raises:
+            InputError: where the shapes differ, so that it is nobody's.
+        """
+        if relevance.shape != shape:
+            raise InputError(
+                f"Pass() hands relevance of shape {tuple(relevance.shape)} to an input of shape "
+                f"{tuple(shape)}: it is for operations that keep the shape"
+            )
+        return relevance
+
+
 def write_pass(site: Site) -> Received:
     """Pass the relevance to the first operand."""
     (operand,) = first(site.node)
     return {operand: [site.call(PassRelevance(), site.relevance)]}
 
 
-OPERATIONS = [
-    Operation(
+def described_as_passing(name: str, kind: str) -> Operation:
+    """The description of a function of single entries."""
+    return Operation(
         name=name,
-        kind="activation" if name in ACTIVATIONS else "function",
+        kind=kind,
         operands=first,
         default=always(Pass()),
         alternatives=(Pass,),
         write=write_pass,
         source="the only conserving choice for a function of one value (Bach et al. 2015)",
     )
+
+
+OPERATIONS = [
+    described_as_passing(name, "activation" if name in ACTIVATIONS else "function")
     for name in (*ACTIVATIONS, *FUNCTIONS)
     if name != "pow"  # of two values, described in ``integers.py``
 ]

@@ -28,10 +28,11 @@ from lrp_fx.graph import (
     tree_flatten,
     tree_unflatten,
 )
+from lrp_fx.relevance.activation import SameShapeRelevance
 from lrp_fx.relevance.causes import Taken, by_stabilizer, together
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.rules import Epsilon
+from lrp_fx.rules import Epsilon, Pass
 
 EXCEEDS = 1.01
 """So much more than it passes may a linearization leave out: the two are equal for a square root."""
@@ -252,6 +253,8 @@ def _receivers(node: fx.Node, rule: Any, facts: Facts) -> list[Any]:
 def _write(site: Site) -> Received:
     bound = arguments(site.node)
     packet = packet_of(site.node.target)
+    if isinstance(site.rule, Pass):
+        return _write_pass(site)
     assert packet is not None and isinstance(site.rule, Epsilon)
     leaves = tree_flatten(bound)[0]
     places = [place for place, leaf in enumerate(leaves) if site.receives(leaf)]
@@ -270,12 +273,24 @@ def _write(site: Site) -> Received:
     return received
 
 
+def _write_pass(site: Site) -> Received:
+    """Pass the relevance to the one operand, whose shape the result must have."""
+    operands = [each for each in dict.fromkeys(_operands(site.node)) if site.receives(each)]
+    if len(operands) != 1 or site.parts:
+        raise UnsupportedOperationError(
+            f"Pass() is for operations with one value in and one out, and '{name_of(site.node)}' "
+            f"{where(site.node)} has {len(operands)} in and {len(site.parts) or 1} out"
+        )
+    (operand,) = operands
+    return {operand: [site.call(SameShapeRelevance(), site.relevance, site.shape(operand))]}
+
+
 UNKNOWN = Operation(
     name="*",
     kind="unknown",
     operands=_operands,
     default=always(Epsilon()),
-    alternatives=(Epsilon,),
+    alternatives=(Epsilon, Pass),
     receivers=_receivers,
     write=_write,
     source="unknown='vjp': the ε rule on the operation's contributions x ∂y/∂x",

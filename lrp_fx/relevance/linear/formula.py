@@ -15,8 +15,7 @@ value is freed when the next step has read it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -55,6 +54,18 @@ class Formula:
     nonnegative_output: bool
     kernel: Callable[..., Tensor]
     adjoint: Callable[..., Tensor]
+    table: Table = field(init=False, repr=False)
+    """The rule's table without the branches that vanish here."""
+    parts: tuple[Part, ...] = field(init=False, repr=False)
+    """The parts of the weight that the formula reads: the modified weights."""
+
+    def __post_init__(self) -> None:
+        table = simplified(self.rule.table(), nonnegative=self.nonnegative)
+        found = [branch.weight for group in table for branch in group.branches]
+        if self.bias == "distribute":
+            found.append(ONES)
+        object.__setattr__(self, "table", table)
+        object.__setattr__(self, "parts", tuple(dict.fromkeys(found)))
 
     @classmethod
     def of(
@@ -75,17 +86,6 @@ class Formula:
 
     def __str__(self) -> str:
         return f"{self.name}, {self.rule}, bias={self.bias!r}"
-
-    @cached_property
-    def table(self) -> Table:
-        """The rule's table without the branches that vanish here."""
-        return simplified(self.rule.table(), nonnegative=self.nonnegative)
-
-    @cached_property
-    def parts(self) -> tuple[Part, ...]:
-        """The parts of the weight that the formula reads: the modified weights."""
-        found = [branch.weight for group in self.table for branch in group.branches]
-        return tuple(dict.fromkeys([*found, *([ONES] if self.bias == "distribute" else [])]))
 
     @property
     def reads_mask(self) -> bool:

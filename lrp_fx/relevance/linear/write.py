@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.errors import InputError
 from lrp_fx.graph import Packet, arguments, name_of, packet_of, product
+from lrp_fx.relevance.activation import SameShapeRelevance
 from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument, operation_of
@@ -18,23 +18,6 @@ from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.linear.steps import Denominators, Quotient, Share
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Epsilon, LinearRule, Pass, Rule, Uniform, ZBox
-
-
-class SameShapeRelevance(RelevanceNode):
-    """The relevance itself, for a layer whose output has the shape of its input (Captum's identity)."""
-
-    def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
-        """The relevance.
-
-        Raises:
-            InputError: where the shapes differ, so that it is nobody's.
-        """
-        if relevance.shape != shape:
-            raise InputError(
-                f"Pass() hands relevance of shape {tuple(relevance.shape)} to an input of shape "
-                f"{tuple(shape)}: it is for layers that keep the shape"
-            )
-        return relevance
 
 
 class NamesRelevance(RelevanceNode):
