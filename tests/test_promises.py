@@ -315,7 +315,7 @@ def relevance_dtypes(module: fx.GraphModule, x: Tensor) -> set[torch.dtype]:
         def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
             result = super().call_module(target, args, kwargs)
             assert isinstance(module.get_submodule(target), RelevanceNode)
-            found.update(t.dtype for t in (result if isinstance(result, list) else [result]))
+            found.update(t.dtype for t in (result if isinstance(result, (list, tuple)) else [result]))
             return result
 
     Recorder(module).run(x, 1)
@@ -365,13 +365,13 @@ NON_FINITE: dict[str, tuple[nn.Module, dict[str, Any], Tensor, str]] = {
         cancelling(),
         OVERFLOW,
         torch.ones(1, 2),
-        r"'_0_linear_relevance' \(module '0'\): .*Zero\(\).* larger ε",
+        r"'_0_linear_(quotient|relevance)' \(module '0'\): .*Zero\(\).* larger ε",
     ),
     "wrong rule": (
         nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)),
         {"composite": Composite([("2", Exploding()), (anything(), rules.Epsilon())])},
         torch.ones(1, 2),
-        r"'_2_linear_(denominators|relevance)' \(module '2'\): .*Exploding",
+        r"'_2_linear_(denominators|quotient|relevance)' \(module '2'\): .*Exploding",
     ),
 }
 
