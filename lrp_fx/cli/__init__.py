@@ -1,5 +1,9 @@
 """The door of the command line, which opens without the ``cli`` extra, to name what is missing."""
 
+from lrp_fx.cli.photographs import read_photograph
+
+__all__ = ["main", "read_photograph"]
+
 # Import name to package name of what only the command line needs.
 EXTRA = {"matplotlib": "matplotlib", "PIL": "pillow", "rich": "rich", "typer": "typer"}
 

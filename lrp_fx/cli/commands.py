@@ -11,7 +11,7 @@ from typing import Annotated
 
 import torch
 import typer
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lrp_fx import LRPFx
 from lrp_fx._version import __version__
+from lrp_fx.cli.photographs import read_photograph
 from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox
 from lrp_fx.errors import InputError, LRPError, TargetError
 from lrp_fx.visualize import explanation_figure
@@ -236,20 +237,6 @@ def resolve_target(text: str, categories: Sequence[str]) -> int | None:
 def composite_for(loaded: LoadedModel, name: str | None) -> Composite | str | None:
     """What the library makes of ``name``, with the bounds of the model's input where it needs them."""
     return EpsilonGammaBox(*loaded.bounds) if name == "epsilon_gamma_box" else name
-
-
-def read_photograph(file: Path) -> Image.Image:
-    """The photograph in ``file``, upright and in RGB.
-
-    Raises :class:`InputError` if there is none.
-    """
-    try:
-        with Image.open(file) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    # PIL's decoders let all of these through on damaged files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = getattr(error, "strerror", None) or "it is no image, or damaged"
-        raise InputError(f"cannot read {file}: {why}") from error
 
 
 def explain_photograph(
