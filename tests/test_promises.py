@@ -315,7 +315,9 @@ def relevance_dtypes(module: fx.GraphModule, x: Tensor) -> set[torch.dtype]:
         def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
             result = super().call_module(target, args, kwargs)
             assert isinstance(module.get_submodule(target), RelevanceNode)
-            found.update(t.dtype for t in (result if isinstance(result, (list, tuple)) else [result]))
+            found.update(
+                t.dtype for t in (result if isinstance(result, (list, tuple)) else [result])
+            )
             return result
 
     Recorder(module).run(x, 1)
