@@ -27,6 +27,7 @@ import onnxruntime
 import torch
 import torchvision
 from PIL import Image
+from tables import write_table
 from torch import Tensor, nn
 from torchvision.transforms import functional
 
@@ -37,7 +38,6 @@ PHOTOGRAPHS = sorted(
     (Path(__file__).parents[1] / "examples" / "photographs").glob("*.jpg"), key=lambda p: p.name
 )
 TARGETS = (282, 504, 285, 967)
-BEGIN, END = "<!-- table of benchmarks/export.py -->", "<!-- end of the table -->"
 
 
 def vgg16() -> nn.Module:
@@ -213,10 +213,7 @@ def main() -> None:
         options.results.write_text(json.dumps(known, indent=1))
     print(table(known))
     if options.out is not None:
-        before, _, rest = options.out.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        text = f"{before}{BEGIN}\n{table(known)}\n{END}{after}"
-        options.out.write_text(text, encoding="utf-8")
+        write_table(options.out, "export", table(known).splitlines())
 
 
 if __name__ == "__main__":

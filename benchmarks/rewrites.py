@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from tables import write_table
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -30,7 +31,6 @@ from held import relevance_by_hand
 from rewrites import TARGET, Case, Network, Program, every_case, explained, same_function
 from spellings import EXCEPT_ZERO
 
-BEGIN, END = "<!-- table of benchmarks/rewrites.py -->", "<!-- end of the table -->"
 KEPT = 1e-5  # of max |R|: rounding, and ε ≤ 1e-9 amplified by small denominators
 EPS = 1e-9
 
@@ -160,9 +160,7 @@ def main() -> None:
     if options.out is None:
         print("\n".join(lines))
         return
-    before, _, rest = options.out.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    options.out.write_text("\n".join([before + BEGIN, "", *lines, "", END]) + after)
+    write_table(options.out, "rewrites", lines)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import torch
 import torchvision
 from direct_vs_gradient import keep_memory
 from PIL import Image
+from tables import write_table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -29,7 +30,6 @@ from lrp_fx import LRPFx, Optimizations
 from lrp_fx.relevance.edges.top_k import TopKFilter
 from lrp_fx.zoo import load
 
-BEGIN, END = "<!-- table of benchmarks/sparsity.py -->", "<!-- end of the table -->"
 NETWORKS = {
     "efficientnet-lite0": "EfficientNet-Lite0",
     "vgg16": "VGG-16",
@@ -178,9 +178,7 @@ def main() -> None:
     if options.out is None:
         print("\n".join(lines))
         return
-    before, _, rest = options.out.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    options.out.write_text("\n".join([before + BEGIN, "", *lines, "", END]) + after)
+    write_table(options.out, "sparsity", lines)
 
 
 if __name__ == "__main__":
