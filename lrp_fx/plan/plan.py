@@ -44,6 +44,8 @@ function of ATen's name of the operation that returns the rule, or None for an e
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "vjp")
 
 SHOWN = 4  # nodes that a note names
+_ASKED = "unknown="
+"""What the plan says of a rule that a function of the user chose."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +208,9 @@ def make_plan(
         else:
             continue
         live.update(receivers)
-    passing = [step.node for step in steps if step.receivers]
-    _refuse_unknown(passing, unknown, facts)
-    _refuse_computed_weights(passing, facts)
+    passing = [step for step in steps if step.receivers]
+    _refuse_unknown(passing, unknown)
+    _refuse_computed_weights([step.node for step in passing], facts)
     _refuse_unused(composite, places, used)
     for hook in hooks:
         if not any(hook in step.hooks for step in steps):
@@ -371,11 +373,16 @@ def _asked_for(node: fx.Node, unknown: Callable[[str], Rule | None]) -> tuple[Ru
         raise OptionError(
             f"unknown= must return {kinds} or None for '{name_of(node)}' {where(node)}, got {rule!r}"
         )
-    return rule, "unknown="
+    return rule, _ASKED
 
 
-def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown, facts: Analysis) -> None:
-    missing = [n for n in reached if not _is_part(n) and _described(n, facts) is None]
+def _lacks_rule(step: Step) -> bool:
+    """Whether nobody gave an operation without a description a rule that fits."""
+    return step.chosen_by != _ASKED or packet_of(step.node.target) is None
+
+
+def _refuse_unknown(steps: Iterable[Step], unknown: Unknown) -> None:
+    missing = [step.node for step in steps if step.operation is UNKNOWN and _lacks_rule(step)]
     advice = (
         'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
         "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it. "
@@ -383,8 +390,6 @@ def _refuse_unknown(reached: Iterable[fx.Node], unknown: Unknown, facts: Analysi
         "    from lrp_fx import operations\n"
         "    operations.register(operations.passing({names}))"
     )
-    if callable(unknown):
-        missing = [n for n in missing if unknown(name_of(n)) is None or packet_of(n.target) is None]
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]
         advice = "They are no operations of PyTorch that autograd could follow: write them as such."
