@@ -10,6 +10,12 @@ from lrp_fx.graph import needed_by
 from lrp_fx.rules import Part, part_of
 
 
+def write_part(graph: fx.Graph, weight: fx.Node, part: Part, name: str | None = None) -> fx.Node:
+    """The node of a part of a weight."""
+    form = (part.positive, part.negative, part.power)
+    return graph.create_node("call_function", part_of, (weight, *form), name=name)
+
+
 class ConstantGraph:
     """What an LRP graph reads that depends on parameters alone, and the graph that computes it.
 
@@ -54,11 +60,7 @@ class ConstantGraph:
         for node in needed_by(self.source, (node for node, _ in computed.values())):
             copies[node] = self.graph.node_copy(node, lambda n: copies[n])
         results = [
-            copies[node]
-            if part is None
-            else self.graph.call_function(
-                part_of, (copies[node], part.positive, part.negative, part.power)
-            )
+            copies[node] if part is None else write_part(self.graph, copies[node], part)
             for node, part in computed.values()
         ]
         self.graph.output(tuple(results))

@@ -12,8 +12,8 @@ from torch import fx, nn
 from lrp_fx.capture import Captured
 from lrp_fx.meaning import Analysis
 from lrp_fx.relevance import BoundRelevance, RelevanceNode, StartRelevance
-from lrp_fx.rewrite.constants import ConstantGraph
-from lrp_fx.rules import FULL, MINUS, ONES, PLUS, SQUARE, Part, part_of
+from lrp_fx.rewrite.constants import ConstantGraph, write_part
+from lrp_fx.rules import FULL, MINUS, ONES, PLUS, SQUARE, Part
 
 CONSTANTS, RELEVANCE = "constants", "relevance"
 _WORDS = {PLUS: "plus", MINUS: "minus", SQUARE: "square", ONES: "ones"}
@@ -70,10 +70,7 @@ class NodeWriter:
             if self.keeps and weight in self.facts.constant:
                 self._parts[key] = self._read(self.constants.path_of_part(weight, part, name), name)
             else:
-                form = (part.positive, part.negative, part.power)
-                self._parts[key] = self.graph.create_node(
-                    "call_function", part_of, (self.forward(weight), *form), name=name
-                )
+                self._parts[key] = write_part(self.graph, self.forward(weight), part, name)
         return self._parts[key]
 
     def _read(self, path: str, name: str) -> fx.Node:

@@ -34,7 +34,6 @@ from lrp_fx.rewrite.nodes import NodeWriter
 from lrp_fx.rewrite.site import WrittenSite
 
 Memory = Literal["keep", "recompute"]
-
 MEMORIES: tuple[Memory, ...] = ("keep", "recompute")
 
 
