@@ -37,8 +37,7 @@ def table() -> str:
         lines += [
             f"| `{path.relative_to(PACKAGE)}` | {_cell(first_line(path))} |"
             for path in sorted(folder.rglob("*.py"))
-            if not path.name.startswith("__") or path.parent != folder
-            if path.name != "__main__.py"
+            if path != folder / "__init__.py" and path.name != "__main__.py"
         ]
     return "\n".join(lines)
 

@@ -18,7 +18,6 @@ __all__ = [
 
 NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
 """What a lack of memory is: nobody's mistake, so that it passes as it is."""
-
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 

@@ -120,7 +120,6 @@ class Part:
 
 
 FULL, PLUS, MINUS, ZERO = Part(1, 1), Part(1, 0), Part(0, 1), Part(0, 0)
-
 SQUARE, ONES = Part(1, 1, power=2), Part(1, 1, power=0)
 
 
@@ -241,7 +240,6 @@ class Zero(LinearRule):
 
 
 _POSITIVE = (Branch(PLUS, PLUS, PLUS), Branch(MINUS, MINUS, ZERO))
-
 _NEGATIVE = (Branch(PLUS, MINUS, MINUS), Branch(MINUS, PLUS, ZERO))
 
 

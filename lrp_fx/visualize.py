@@ -6,7 +6,6 @@ The maps are drawn as they are, one colour per pixel, never smoothed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,16 +16,10 @@ from lrp_fx.concepts.figure import concept_figure
 from lrp_fx.errors import InputError
 from lrp_fx.run.figure import ledger_figure
 
-if TYPE_CHECKING:
-    pass
-
-
 __all__ = ["color_limit", "concept_figure", "explanation_figure", "heatmap", "ledger_figure"]
 
 COLORS = "bwr"
-
 FAINT = 0.15  # how much of the grey photograph shines through under a map
-
 DPI = 100
 
 # In dots: about how wide a panel is, and the room beside, above and below the panels.

@@ -68,17 +68,6 @@ class Explaining:
         other._explainer = self._explainer.with_composite(composite)
         return other
 
-    def _explain(
-        self,
-        inputs: Any,
-        additional: Any,
-        target: Target | Selected,
-        view: View,
-        verbose: bool,
-        create_graph: bool,
-    ) -> Explanation:
-        return self._explained(inputs, additional, target, view, verbose, create_graph)[0]
-
     def _explained(
         self,
         inputs: Any,

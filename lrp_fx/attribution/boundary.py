@@ -15,16 +15,11 @@ from lrp_fx.errors import InputError, LRPError, UnexpectedError, lacks_memory
 from lrp_fx.relevance import HookRelevance, RelevanceNode, Selected, StartRelevance
 
 P = ParamSpec("P")
-
 T = TypeVar("T")
-
 S = TypeVar("S")
-
 _SHOWN = ("target", "targets", "neuron_selector", "conditions", "layers")
-
 NEAR = 0.5
 """So alike is a name to one that was meant."""
-
 LONGEST = 200
 """Characters of a value that a message shows."""
 

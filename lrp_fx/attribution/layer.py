@@ -150,7 +150,7 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
         (layer,) = as_layers([self.layer])
         view = View(explained=layer, explained_input=attribute_to_neuron_input)
         chosen = Selected(neuron_selector) if callable(neuron_selector) else neuron_selector
-        explanation = self._explain(
+        explanation, _ = self._explained(
             inputs, additional_forward_args, chosen, view, verbose, create_graph
         )
         return formed(explanation, inputs, create_graph=create_graph)

@@ -165,7 +165,7 @@ class LRPFx(Explaining, Attribution):
             CaptureError: if the model cannot be read.
             NonFiniteError: if the relevance is not finite.
         """
-        explanation = self._explain(
+        explanation, _ = self._explained(
             inputs, additional_forward_args, target, View(), verbose, create_graph
         )
         attributions = formed(explanation, inputs, create_graph=create_graph)

@@ -28,9 +28,7 @@ from lrp_fx.relevance import (
 from lrp_fx.rewrite import MEMORIES, Memory
 
 Verify = Literal["auto", "always", "first"]
-
 VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
-
 PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 
 

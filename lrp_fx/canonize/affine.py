@@ -28,13 +28,9 @@ from lrp_fx.graph import (
 )
 
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-
 TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-
 LINEAR = CONVOLUTIONS | TRANSPOSED | {"linear"}
-
 AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
-
 _CLAMPS = frozenset({"relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"})
 """What a gate is written with: ``relu6(z + 3) / 6`` is read as a whole."""
 
@@ -209,9 +205,7 @@ def carried_behind(
 
 ARRANGED = ("flip", "roll", "slice", "index_select", *(f"upsample_nearest{n}d" for n in (1, 2, 3)))
 """Operations that keep the dimensions, and along some of them move, repeat or leave out entries."""
-
 _REGROUPING = frozenset({"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
-
 BEHIND = _REGROUPING | {*ARRANGED, "transpose", "permute", "mT", "t", "numpy_T"}
 """Views through which :func:`carried_behind` carries a constant."""
 

@@ -38,12 +38,9 @@ from lrp_fx.relevance import ROUTING
 
 TAKING = CONVOLUTIONS | {"linear"}
 """What may take them: behind a transposed convolution a shift differs from entry to entry."""
-
 Parts = tuple[Factor, Factor]
 """``s`` and ``t``."""
-
 OfNorm = Callable[[fx.Graph, fx.Node], tuple[fx.Node, fx.Node]]
-
 _NORMS = frozenset(["layer_norm", "rms_norm", "group_norm", "instance_norm"])
 
 

@@ -218,7 +218,6 @@ def _over(
 
 _WITH_SUMS = ("addmm", "baddbmm")
 """Which are such products in the one vocabulary."""
-
 _FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
     "matmul": _matrix_product,
     "mm": _matrix_product,

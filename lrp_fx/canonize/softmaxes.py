@@ -30,11 +30,8 @@ from lrp_fx.graph import (
 
 _SAFETY = 1e-9
 """No sum of exponentials comes so near to zero, unless all of their arguments are below -20."""
-
 _SOFTMAXES = ("softmax", "_softmax")
-
 _CASTS = ("to", "_to_copy")
-
 _DEPTH = 3
 """Masks and priors around one another; nobody writes more of them."""
 

@@ -21,10 +21,8 @@ from lrp_fx.graph import (
 )
 
 _SUMS = ("add", "sub", "rsub")
-
 _STACKED = 12
 """Longer stacks are sequences: each of their sums would be written anew."""
-
 _STEPS = 4
 """Numbers in a row that are looked through; nobody writes more of them around one term."""
 

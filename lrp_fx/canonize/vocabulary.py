@@ -43,11 +43,9 @@ _IDENTITIES = frozenset(
         "positive",
     ]
 )
-
 _DROPOUT = frozenset(
     ["dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"]
 )
-
 _RANDOM = frozenset(
     [
         "rand",
@@ -60,9 +58,7 @@ _RANDOM = frozenset(
         "rrelu_with_noise",
     ]
 )
-
 _SURPLUS = "surplus"
-
 _SYNONYMS = {
     "view": aten.reshape,
     "_unsafe_view": aten.reshape,

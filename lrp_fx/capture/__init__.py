@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lrp_fx.capture.captured import (
-    TENSOR,
     Arguments,
     Call,
     Captured,
@@ -14,19 +13,17 @@ from lrp_fx.capture.captured import (
 )
 from lrp_fx.capture.exclusive import alone, exporting
 from lrp_fx.capture.export import first_line, samples
-from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.model_state import ModelState
 from lrp_fx.capture.observers import has_global_hooks
 from lrp_fx.capture.reading import WAYS, read
 from lrp_fx.capture.running import SAME_KERNELS, run_model
-from lrp_fx.capture.signature import Signature, signature_of
-from lrp_fx.capture.traces import Memory, form_of, has_version, traces_of
+from lrp_fx.capture.signature import Signature
+from lrp_fx.capture.traces import Memory, has_version, traces_of
 from lrp_fx.capture.verify import REORDERED, reproduces, same_in_double
 
 __all__ = [
     "REORDERED",
     "SAME_KERNELS",
-    "TENSOR",
     "WAYS",
     "Arguments",
     "Call",
@@ -39,17 +36,14 @@ __all__ = [
     "copied",
     "exporting",
     "first_line",
-    "form_of",
     "has_global_hooks",
     "has_version",
     "module_path",
-    "named_tensors",
     "read",
     "reproduces",
     "run_model",
     "same_in_double",
     "samples",
-    "signature_of",
     "traces_of",
     "where",
 ]

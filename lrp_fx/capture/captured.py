@@ -20,7 +20,6 @@ from lrp_fx.graph import (
 )
 
 Way = Literal["symbolic", "export", "record"]
-
 Call = tuple[str, int]
 """A module path and which call of that module it is, counted from 0."""
 
@@ -100,7 +99,6 @@ class _Tensor:
 
 
 TENSOR = _Tensor()
-
 _LEAVES = (
     *(Tensor, fx.Proxy, bool, int, float, complex, str),
     *(torch.SymInt, torch.SymFloat, torch.SymBool, torch.dtype, torch.device),

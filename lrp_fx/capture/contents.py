@@ -28,9 +28,7 @@ LARGEST_ARRAY = 2**18
 """Arrays of so many bytes are compared by content; larger ones count as what cannot be signed."""
 
 mro_of: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
-
 dict_of_class: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
-
 target_of: Callable[[weakref.ref[Any]], Any] = weakref.ref.__call__
 
 
@@ -90,13 +88,9 @@ _ONLY_IN_C = 1 << 7 | 1 << 8
 
 
 DICTS = (dict, OrderedDict)
-
 PLAIN = frozenset({bool, int, str, bytes, type(None), type(...), type(NotImplemented)})
-
 _LOCK = type(threading.Lock())
-
 _FIELD = type(vars(namedtuple("Pair", "first"))["first"])
-
 IDENTICAL = frozenset(
     {
         *(types.WrapperDescriptorType, types.CodeType, types.GenericAlias),
@@ -109,7 +103,6 @@ IDENTICAL = frozenset(
     }
 )
 """What has no state that a forward reads, but is one thing or another."""
-
 VIEWED: dict[type, Callable[[Any], Sequence[Any]]] = {
     types.MethodType: lambda value: (value.__func__, value.__self__),
     types.BuiltinMethodType: lambda value: (value.__name__, value.__self__),

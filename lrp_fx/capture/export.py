@@ -29,9 +29,7 @@ from lrp_fx.graph import (
 )
 
 PREFIX = "model"
-
 _SOURCE = re.compile(r'File "([^"]+)", line (\d+)')
-
 _TORCH = f"{torch.__path__[0]}/"
 
 

@@ -60,9 +60,6 @@ def _module_of(kind: type) -> Any:
 
 
 _STANDARD = sys.stdlib_module_names | {"torch", "numpy"}
-
 _TORCH = f"{torch.__path__[0]}/"
-
 _INSTALLED = tuple(f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib"))
-
 _PYTHON = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib"))

@@ -22,9 +22,7 @@ from lrp_fx.errors import CaptureError, InputError
 from lrp_fx.graph import EXAMPLE, TorchDispatchMode, name_of, packet_of
 
 WAYS = ("auto", "symbolic", "export", "record")
-
 _PACK = torch.ops.aten._pack_padded_sequence
-
 _READERS = {"symbolic": trace, "export": export, "record": record}
 
 

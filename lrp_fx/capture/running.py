@@ -17,7 +17,6 @@ from lrp_fx.graph import OpOverload, TorchDispatchMode, schema_of
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
 order, so the two differ by the choice of kernels at most."""
-
 LOW_PRECISION = 5e-2
 """For half precisions."""
 

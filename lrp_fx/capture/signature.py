@@ -54,7 +54,6 @@ from lrp_fx.graph import version_of
 
 MOST_VALUES = 200_000
 """A signature ends after so many values, and is not complete then."""
-
 _Part = tuple[Callable[[Any], None], Any]
 """A value that is still to be visited, and how."""
 
@@ -367,7 +366,6 @@ _READ = frozenset(
     }
 )
 """What a forward reads of what every module has."""
-
 _OF_CLASSES = frozenset(
     {
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),

@@ -29,14 +29,12 @@ from lrp_fx.capture.written import ATOMIC, CACHED, SHARED, Written, asks_for_ide
 from lrp_fx.errors import InputError
 
 Replace = Callable[[str | None, Tensor], Any]
-
 Hooks = frozenset[tuple[int, int]]
 """Forward hooks, each by the id of its module and its own."""
 
 OBJECTS = 100_000
 """So many objects and entries of containers that are no part of a module are copied, those nearest to
 the model first; the rest is shared. A model may hold on to a trainer, and that to everything."""
-
 BYTES = 2**28
 """The same for the memory of NumPy arrays."""
 
@@ -125,13 +123,9 @@ def _copier(model: nn.Module, replace_tensor: Replace | None, left_out: Hooks) -
 
 _COPIED = sys.stdlib_module_names | {"numpy"}
 """Packages whose objects know how to be copied."""
-
 _SIZED = (list, tuple, dict, set, frozenset, deque)
-
 _DICTS = (OrderedDict, defaultdict, dict)  # what another derives from comes behind it
-
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 

@@ -36,17 +36,12 @@ from lrp_fx.graph import (
 )
 
 _BATCH_NORM = (BatchNorm.forward, nn.SyncBatchNorm.forward)
-
 _OPAQUE = (NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-
 _STATIC_ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "is_cuda", "requires_grad"})
-
 _STATIC_METHODS = frozenset(
     {"size", "dim", "numel", "stride", "is_floating_point", "is_contiguous"}
 )
-
 _OWN_ATTRIBUTES = frozenset({"node", "tracer", "value", "is_tensor", "aliases", "whole"})
-
 _INPLACE = {f"__{op}__": getattr(operator, op) for op in ("iadd", "isub", "imul", "itruediv")}
 
 Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"

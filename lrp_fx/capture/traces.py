@@ -17,12 +17,9 @@ from lrp_fx.graph import version_of
 
 WHOLE = 16 * 1024
 """Tensors of so many bytes are compared whole."""
-
 PLACES = 64
 """At so many places, spread evenly, larger ones are compared."""
-
 _ITEM: dict[int, Literal["H", "I", "Q"]] = {2: "H", 4: "I", 8: "Q"}
-
 _Form = tuple[Any, ...]
 
 
@@ -50,9 +47,7 @@ def traces_of(tensors: Sequence[Tensor | None]) -> _Form:
 
 
 _data_ptr = Tensor.data_ptr
-
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
-
 _TRACE: tuple[Callable[[Any], Any], ...] = (id, _data_ptr, version_of, _dtype)
 
 

@@ -129,9 +129,6 @@ CHANGES: dict[type, Callable[[Any], Any]] = {
 
 
 _stride = Tensor.stride
-
 _dtype, _shape = Tensor.dtype.__get__, Tensor.shape.__get__  # type: ignore[attr-defined]
-
 _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
-
 _EVERYWHERE, _BEFORE_EVERYWHERE = global_hooks()

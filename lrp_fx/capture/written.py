@@ -32,12 +32,9 @@ ATOMIC = frozenset(
     }
 )
 """Kinds of values without parts that anybody could write to."""
-
 SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
 """What a model and its copy have in common."""
-
 CACHED = functools._lru_cache_wrapper
-
 _PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, OpOverloadPacket)
 """What globals and classes often hold and nobody writes to."""
 

@@ -27,11 +27,8 @@ from lrp_fx.visualize import explanation_figure
 from lrp_fx.zoo import LoadedModel, load
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-
 PICTURE = ".lrp.png"  # ends the name of every picture, so that none replaces a photograph
-
 PREDICTED = "predicted"
-
 DELTA_NOTE = (
     "Convergence delta: the part of the explained output that reached no pixel, but was kept by "
     "biases, constants and stabilizers. A relevance sum near zero is no fault: batch norm makes large "

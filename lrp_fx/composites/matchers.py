@@ -115,9 +115,7 @@ def anything() -> Matcher:
 
 
 convolution = Matcher("convolution", operation("convolution").test)
-
 patch_embedding = Matcher(
     "patch embedding", lambda p: p.kind == "convolution" and p.convolutions == 1
 )
-
 dense = Matcher("dense", operation("dense", "recurrent").test)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,6 @@ from lrp_fx.graph import ancestors
 from lrp_fx.plan import Layer, View, as_layers, layer_name
 from lrp_fx.relevance import Target, Together, check_dim
 from lrp_fx.run import Explanation, Program, check_batch
-
-if TYPE_CHECKING:
-    pass
-
 
 Condition = Mapping[Layer, Any]
 """Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target or a list of classes."""

@@ -12,7 +12,6 @@ from torch import fx
 from lrp_fx.graph.private_torch import OpOverload, OpOverloadPacket, schema_of
 
 Packet = OpOverloadPacket
-
 aten = torch.ops.aten
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from lrp_fx.graph.private_torch import OpOverloadPacket
 
 ON_THE_RIGHT, ON_THE_LEFT = "input @ weight", "weight @ input"
-
 ELLIPSIS = "..."
 
 
@@ -51,9 +50,7 @@ def product_adjoint(q: Tensor, input: Tensor, weight: Tensor, form: str) -> Tens
 torch.library.define(
     "lrp_fx::product", "(Tensor input, Tensor weight, Tensor? bias, str form) -> Tensor"
 )
-
 torch.library.impl("lrp_fx::product", "CompositeImplicitAutograd", product)
-
 PRODUCT: OpOverloadPacket = torch.ops.lrp_fx.product
 
 

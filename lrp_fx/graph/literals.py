@@ -15,14 +15,11 @@ _FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
     "new_zeros": 0.0,
     "zeros": 0.0,
 }
-
 _FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "fill_value"} | {
     "scalar_tensor": "s"
 }
-
 _MADE = {torch.ones: 1.0, torch.zeros: 0.0}
 """Of a size that is a value of the graph."""
-
 _SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
 
 _DEPTH = 6

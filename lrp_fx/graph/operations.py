@@ -19,11 +19,8 @@ from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of
 from lrp_fx.graph.private_torch import schema_of
 
 Trend = Literal["rises", "falls"]
-
 Reduction = Literal["dims", "windows", "running"]
-
 Results = Literal["pieces", "values and places", "values"]
-
 Says = Literal["masks", "places", "shapes", "sizes"]
 
 
@@ -120,7 +117,6 @@ def _dims(names: str) -> str:
 
 
 _INF = math.inf
-
 FUNCTIONS = (
     _function("relu", low=0, rest=0, trend="rises", kept=True),
     _function("relu6", low=0, high=6, rest=0, trend="rises"),
@@ -175,9 +171,7 @@ FUNCTIONS = (
     _function("bitwise_not", rest=-1),
 )
 """Functions of one number, entry by entry."""
-
 _CHOSEN: dict[str, Any] = {"moves": True, "choice": "value"}
-
 _OF_TWO = [
     *_rows("add sub rsub mul div", entrywise=True, fresh=True),
     *_rows("minimum maximum fmin fmax", entrywise=True, **_CHOSEN, fresh=True),
@@ -186,21 +180,16 @@ _OF_TWO = [
     *_rows("bitwise_and bitwise_or bitwise_xor", entrywise=True, fresh=True),
     *_rows("bitwise_left_shift bitwise_right_shift", entrywise=True, fresh=True),
 ]
-
 _CONDITIONAL = [
     Row(name="where", entrywise=True, moves=True, choice="mask", fresh=True),
     Row(name="masked_fill", entrywise=True, moves=True, fills="given", choice="mask", fresh=True),
 ]
-
 _NORMAL: dict[str, Any] = {"normalizes": True, "fresh": True, "kept": True}
-
 _NORMALIZED = [
     *_rows("softmax _softmax _safe_softmax", low=0, high=1, **_NORMAL),
     *_rows("log_softmax _log_softmax", high=0, **_NORMAL),
 ]
-
 _ARRANGED: dict[str, Any] = {"moves": True, "inside": True}
-
 _ARRANGEMENTS = [
     *_rows("to", **_ARRANGED, entrywise=True),
     *_rows("reshape flatten unflatten squeeze unsqueeze", **_ARRANGED),
@@ -223,7 +212,6 @@ _ARRANGEMENTS = [
     *_rows("split split_with_sizes chunk", **_ARRANGED, results="pieces"),
     *_rows("unbind tensor_split", **_ARRANGED, results="pieces"),
 ]
-
 _WRITINGS = [
     Row(name="index_put", moves=True, writes="values", fresh=True),
     Row(name="index_fill", moves=True, writes="value", fills="given", fresh=True),
@@ -231,9 +219,7 @@ _WRITINGS = [
     *_rows("diagonal_scatter", moves=True, writes="src", fresh=True),
     *_rows("index_copy masked_scatter put", moves=True, writes="source", fresh=True),
 ]
-
 _RESIZED: dict[str, Any] = {"sums": "positive", "resizes": True, "fresh": True}
-
 _SUMS = [
     Row(name="mean", sums="positive", inside=True, reduction="dims", fresh=True),
     Row(name="sum", sums="positive", reduction="dims", fresh=True),
@@ -249,14 +235,12 @@ _SUMS = [
     *_rows("upsample_linear1d upsample_bilinear2d upsample_trilinear3d", **_RESIZED, inside=True),
     Row(name="upsample_bicubic2d", sums="signed", resizes=True, fresh=True),
 ]
-
 _WITH_PLACES: dict[str, Any] = {
     **_CHOSEN,
     "inside": True,
     "results": "values and places",
     "fresh": True,
 }
-
 _CHOICES = [
     *_rows("amax amin", **_CHOSEN, inside=True, reduction="dims", fresh=True, kept=True),
     *_rows("max min median nanmedian kthvalue mode", **_WITH_PLACES, reduction="dims"),
@@ -266,7 +250,6 @@ _CHOICES = [
     Row(name="sort", **_WITH_PLACES),
     Row(name="topk", **_WITH_PLACES, takes_part=True),
 ]
-
 _STATISTICS = [
     Row(name="var", low=0, reduction="dims", fresh=True),
     *_rows("std norm linalg_vector_norm", low=0, reduction="dims", fresh=True, kept=True),
@@ -275,12 +258,10 @@ _STATISTICS = [
     Row(name="var_mean", reduction="dims", fresh=True, results="values"),
     Row(name="std_mean", reduction="dims", fresh=True, results="values", kept=True),
 ]
-
 _LAYERS = [
     *_rows("linear batch_norm layer_norm group_norm", fresh=True),
     *_rows(_dims("conv*d conv_transpose*d"), fresh=True),
 ]
-
 _SAYINGS = [
     *_rows("eq ne lt le gt ge isnan isinf isfinite", says="masks", entrywise=True, fresh=True),
     *_rows("logical_and logical_or logical_not", says="masks", entrywise=True, fresh=True),
@@ -292,16 +273,13 @@ _SAYINGS = [
     *_rows("arange linspace full zeros ones empty eye scalar_tensor", says="shapes", fresh=True),
     *_rows("sym_size sym_numel sym_stride size numel dim", says="sizes"),
 ]
-
 ROWS: tuple[Row, ...] = (
     *(*FUNCTIONS, *_OF_TWO, *_CONDITIONAL, *_NORMALIZED, *_ARRANGEMENTS, *_WRITINGS),
     *(*_SUMS, *_CHOICES, *_STATISTICS, *_LAYERS, *_SAYINGS),
 )
 """All of them."""
-
 LAYERS = frozenset(row.name for row in _LAYERS)
 """Operations with weights, and norms."""
-
 ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div"])
 """Affine in one operand where the other is constant; division in the first."""
 

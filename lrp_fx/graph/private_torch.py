@@ -21,16 +21,12 @@ SEEN = ("2.14",)
 
 OpOverload = torch._ops.OpOverload
 """What an exported or recorded graph calls: one signature of an ATen operation."""
-
 OpOverloadPacket = torch._ops.OpOverloadPacket
 """All signatures of an ATen operation, what a canonical graph calls."""
-
 HigherOrderOperator = torch._ops.HigherOrderOperator
 """Calls of exported graphs that hold graphs: they have to be inlined."""
-
 torch_assert = torch._assert
 """An assertion that tracing sees; it is left out of graphs."""
-
 version_of: Callable[[Tensor], int] = Tensor._version.__get__  # type: ignore[attr-defined]
 """How often a tensor was written to, as far as PyTorch counts; as a function, since it runs often."""
 

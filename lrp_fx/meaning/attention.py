@@ -18,20 +18,13 @@ from lrp_fx.meaning.cones import PARTS, REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WI
 from lrp_fx.relevance import Counts, operation_of
 
 SOFTMAXES = names_where(lambda row: row.normalizes and row.is_nonnegative)
-
 _WRITTEN = names_where(lambda row: row.writes)
 """What writes into a value, such as a mask into scores."""
-
 _MOVES = names_where(lambda row: row.arranges) | SPLITS | {"getitem", "sort", "neg"}
-
 _SUMS = names_where(lambda row: row.sums and not row.resizes)
-
 _WAYS = _MOVES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
-
 _SCALED = _MOVES | {"mul", "div"}
-
 _ADDS = frozenset(["add", "sub", "rsub"])
-
 _LAYERS = frozenset(["dense", "convolution"])
 
 Dynamic = Callable[[Any], bool]

@@ -16,22 +16,15 @@ from lrp_fx.graph import arguments, as_tuple, equal_calls, literal, name_of, nam
 from lrp_fx.relevance import operation_of
 
 REDUCTIONS = names_where(lambda row: row.reduction in ("dims", "running"))
-
 WINDOWS = names_where(lambda row: row.reduction == "windows")
 """Reductions over windows, which leave the batch alone."""
-
 _SEVERAL = names_where(lambda row: row.reduction and row.results)
 """Reductions that return several values: those are taken out as parts."""
-
 SCALAR_FUNCTIONS = names_where(lambda row: row.entrywise and not row.says)
-
 SPLITS = names_where(lambda row: row.results == "pieces") | {"topk"}
-
 PARTS = SPLITS | names_where(lambda row: row.takes_part)
 """What takes a part of a value: another part is another value."""
-
 _MOVES = names_where(lambda row: row.arranges or row.resizes) - PARTS | {"sort"}
-
 _VIEWS = frozenset(
     ["reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "to", "_to_copy"]
 )

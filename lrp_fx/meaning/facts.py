@@ -16,7 +16,6 @@ from lrp_fx.relevance import Counts, has_weights, indices_of, looked_up, operati
 
 _SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
 """Operations that read the shape or the type of a second tensor alone."""
-
 AFFINE = ARITHMETIC | {"neg", "batch_norm"}
 """Operations that are affine in their first operand where the others are constants."""
 

@@ -76,11 +76,8 @@ class Range:
 
 
 ANYTHING = Range(-math.inf, math.inf, 0.0)
-
 _UNIT = Range(0.0, 1.0, 0.5)
-
 _BOTH = Range(-1.0, 1.0, 0.0)
-
 _MONOTONE: dict[str, Callable[[float], float]] = {
     "exp": lambda x: math.exp(x) if x < 700 else math.inf,
     "expm1": lambda x: math.expm1(x) if x < 700 else math.inf,
@@ -154,7 +151,6 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
 
 
 _POSITIVE = frozenset(["exp", "softplus", "abs", "square", "sigmoid"])
-
 _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu": lambda b: (0, None),
     "relu6": lambda b: (0, 6),

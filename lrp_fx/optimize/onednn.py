@@ -16,14 +16,12 @@ from lrp_fx.graph import aten
 
 FEW_ROWS = 4
 """Below that a product is bound by reading the weight, which BLAS does as fast."""
-
 LITTLE_WORK = 2**20
 """Below so many multiplications the call itself is what takes time."""
 
 
 HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 """Whether torch was built with it."""
-
 _ONEDNN: Callable[..., Tensor] | None = (
     getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
 )

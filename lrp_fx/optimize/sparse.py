@@ -41,9 +41,7 @@ from lrp_fx.stabilizer import Stabilizer, may_write
 # Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
 # Windows overlap: gathered, they hold each input up to K times, which has to be made up for.
 POINTWISE = 0.7  # of positions × channels
-
 WINDOWS = 0.25  # of positions × channels
-
 ENTRIES = 0.25
 
 LOOK = 1.25

@@ -31,25 +31,15 @@ from lrp_fx.meaning import is_sum_of
 from lrp_fx.relevance import ROUTING
 
 _SOFTMAXES = names_where(lambda row: row.normalizes)
-
 _LOGARITHMS = names_where(lambda row: row.high == 0)
-
 _FINAL = _SOFTMAXES | {"sigmoid", "log_sigmoid"}
-
 _SPLITS = names_where(lambda row: row.results == "pieces")
-
 _MOVES = (frozenset(ROUTING) - {"pad", "im2col", "unfold"}) | _SPLITS | {"getitem"}
-
 _SELECTIONS = frozenset(["select", "slice", "narrow", "index_select"])
-
 _JOINS = frozenset(["cat", "stack"])
-
 _MASKS = names_where(lambda row: row.choice == "mask")
-
 _CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
-
 _KEY = "logits_of"
-
 _NEARLY_ZERO = 1e-2
 """A number that is added for safety, ``log(p + 1e-6)``, moves a range by less, in its own widths."""
 

@@ -28,7 +28,6 @@ ACTIVATIONS = (
     *("tanh", "sigmoid", "hardsigmoid", "log_sigmoid", "softplus"),
     *("hardshrink", "softshrink"),
 )
-
 FUNCTIONS = (
     *("neg", "abs", "square", "pow", "sqrt", "rsqrt", "reciprocal"),
     *("exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "erf"),

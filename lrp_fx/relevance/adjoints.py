@@ -18,7 +18,6 @@ from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.portable_adjoints import PORTABLE
 
 Adjoint = Callable[..., Tensor]
-
 Shape = torch.Size
 
 

@@ -32,7 +32,6 @@ Cause = Literal[
     "dead",
     "padding",
 ]
-
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 Taken = dict[Cause, Tensor]

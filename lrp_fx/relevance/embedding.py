@@ -32,14 +32,12 @@ from lrp_fx.relevance.routing import RoutingRelevance
 from lrp_fx.rules import Pass, Proportional, Route, Rule
 
 _BAGS = ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
-
 _WRITING = {
     "scatter": (("self", "src", "value"), "index"),
     "scatter_add": (("self", "src"), "index"),
     "index_put": (("self", "values"), "indices"),
 }
 """Look-ups too where all that is written is constant: ``zeros.scatter(1, words, 1)``."""
-
 _TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
     "embedding": (("weight",), "indices"),
     "index": (("self",), "indices"),
@@ -51,7 +49,6 @@ _TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
     **dict.fromkeys(_BAGS, (("weight",), "indices")),
     **_WRITING,
 }
-
 _MEAN, _MAX = 1, 2
 """Modes of an embedding bag, beside 0 for the sum."""
 

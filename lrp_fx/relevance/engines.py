@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 Engine = Literal["direct", "gradient"]
-
 ENGINES: tuple[Engine, ...] = ("direct", "gradient")
 
 Map = Callable[[Tensor], Tensor]

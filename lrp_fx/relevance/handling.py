@@ -13,7 +13,6 @@ from lrp_fx.relevance.engines import Engine
 from lrp_fx.rules import Part, Rule
 
 BiasPolicy = Literal["absorb", "ignore", "distribute"]
-
 BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
 
 

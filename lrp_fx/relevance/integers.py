@@ -35,7 +35,6 @@ _OF_ONE = (
     "bucketize",
     "searchsorted",
 )
-
 _OF_TWO = (
     *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
     *("bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"),

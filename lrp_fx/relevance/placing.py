@@ -48,12 +48,9 @@ _OPERANDS: dict[str, tuple[str, ...]] = {
     "combinations": ("self",),
 }
 """The operands whose entries are placed; the other arguments say where."""
-
 _SUMS = {"index_put": "values", "scatter_add": "src", "index_add": "source"}
 """What is added to entries of ``self``; by index_put where it accumulates."""
-
 _ALWAYS = ("scatter_add", "index_add")
-
 _CHOICES = {"minimum": torch.le, "fmin": torch.le, "maximum": torch.ge, "fmax": torch.ge}
 """Of two entries one is chosen; the first where they are equal."""
 

@@ -15,7 +15,6 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.target import Places, Target, Together, indexed_sizes, target_places
 
 StartMode = Literal["logit", "one_hot", "softmax"]
-
 Start = StartMode | Callable[[Tensor], Tensor]
 
 MODES: tuple[StartMode, ...] = ("logit", "one_hot", "softmax")

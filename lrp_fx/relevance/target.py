@@ -14,9 +14,7 @@ from torch import Tensor
 from lrp_fx.errors import TargetError
 
 Index = int | slice
-
 Place = Index | tuple[Index, ...]
-
 Target = Place | Tensor | list[int] | list[tuple[Index, ...]] | None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -17,9 +17,6 @@ from lrp_fx.run.batches import Alone, apart
 from lrp_fx.run.interpreter import run_nodes
 from lrp_fx.run.ledger import ROUNDING, Entry, Ledger
 from lrp_fx.run.program import Program, check_batch, per_sample
-
-if TYPE_CHECKING:
-    pass
 
 
 def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledger:

@@ -19,9 +19,7 @@ from lrp_fx.run.compiling import NO_COMPILER
 from lrp_fx.run.program import Program, check_batch
 
 Format = Literal["pt2", "aot", "onnx"]
-
 SUFFIXES: dict[str, str] = {"pt2": ".pt2", "aot": ".pt2", "onnx": ".onnx"}
-
 NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install onnx onnxscript'
 
 

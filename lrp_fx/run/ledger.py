@@ -20,16 +20,12 @@ if TYPE_CHECKING:
 
 
 PerSample = tuple[float, ...]
-
 EXPLOSION = 10.0
 """So much may Σ |R| grow at one node before it is named: 55 times where Montavon's γ meets signed inputs
 (EfficientNet-Lite0), 4.4 times under ε, 1.7 under the signed γ."""
-
 AMPLIFIED = 100.0
 """So much may it grow over all nodes, of which none need be an explosion."""
-
 SHOWN = 4  # samples whose start the summary names
-
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
 """The gap that is rounding, as a share of Σ |terms|: some hundred times the dtype's precision in sums of
 many terms, and for half precision some ten times, since torch adds up in single precision."""

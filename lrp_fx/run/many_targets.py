@@ -17,9 +17,7 @@ from lrp_fx.run.interpreter import Runner, run_nodes
 
 FITS = {"cpu": 2**24}
 """So many bytes may the largest value of all targets have, by the type of device."""
-
 FITS_ELSEWHERE = 2**28
-
 AGREEMENT = 1e-3
 """Of max |R|: kernels sum in another order for another number of rows. Mixing targets up shows as ~1."""
 

@@ -22,7 +22,6 @@ from lrp_fx.zoo.efficientnet_lite0 import EfficientNetLite0, by_position
 from lrp_fx.zoo.preprocessing import Preprocessing
 
 EFFICIENTNET = "efficientnet-lite0"
-
 TORCHVISION = "torchvision/"
 
 _PLAIN = "it is not a plain state dict as torch.save(model.state_dict(), FILE) writes it"

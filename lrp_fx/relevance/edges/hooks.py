@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, fx
 
 from lrp_fx.errors import InputError
 from lrp_fx.relevance.node import EdgeRelevance
-
-if TYPE_CHECKING:
-    pass
 
 
 class Hooked(Protocol):

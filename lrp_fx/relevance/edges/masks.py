@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lrp_fx.errors import InputError
 from lrp_fx.relevance.node import EdgeRelevance
-
-if TYPE_CHECKING:
-    pass
-
 
 Channels = Sequence[int]
 

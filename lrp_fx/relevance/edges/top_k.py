@@ -56,10 +56,8 @@ def _filtered(relevance: Tensor, top_k: float, *, overwrite: bool) -> Tensor:
 
 
 _PARTITIONED = (torch.float32, torch.float64)
-
 _FEW = 4096
 """Of so few values ``topk`` is as fast."""
-
 _LOOKED_AT = 4096
 """Of so many values at least a bound of the k-th largest is taken."""
 

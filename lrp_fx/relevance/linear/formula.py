@@ -233,9 +233,8 @@ class Formula:
         if is_own:
             assert operands.output is not None
             return stabilizer.apply(operands.output, nonnegative=nonnegative)
-        if (
-            nonnegative
-        ):  # the operation adds ε along with the bias, which saves a pass over the data
+        if nonnegative:
+            # the operation adds ε along with the bias, which saves a pass over the data
             return self._sum(group, operands, stabilizer.shift(operands.dtype))
         return stabilizer.apply(self._sum(group, operands))
 
