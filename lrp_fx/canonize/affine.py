@@ -21,8 +21,8 @@ from lrp_fx.graph import (
     arguments,
     aten,
     call_like,
+    called,
     name_of,
-    packet_of,
     replace_by,
     shapes_of,
 )
@@ -198,7 +198,7 @@ def carried_behind(
         return _regrouped(graph, view, constant, constants, inner, outer)
     sizes = [*[1] * (len(inner) - value.dim()), *value.shape]
     ranked = call_like(graph, view, aten.reshape, constant, sizes)
-    moved = call_like(graph, view, packet_of(view.target), ranked, *view.args[1:])  # type: ignore[arg-type]
+    moved = call_like(graph, view, called(view), ranked, *view.args[1:])
     moved.kwargs = view.kwargs
     return moved
 

@@ -21,6 +21,7 @@ from lrp_fx.graph import (
     is_call,
     is_same,
     name_of,
+    operand,
     packet_of,
     replace_by,
 )
@@ -59,7 +60,7 @@ def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
         form = affine(under)
         one = form.operand if form is not None and (form.scale, form.shift) == (1, 0) else under
         if is_call(one, "reciprocal"):
-            found.append((over, one.args[0]))  # type: ignore[arg-type]
+            found.append((over, operand(one)))
     return found
 
 
@@ -83,13 +84,13 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
         product = contraction
     else:
         return None
-    for operand in product.all_input_nodes:
-        moved = _views_of(operand, summed)
+    for factor in product.all_input_nodes:
+        moved = _views_of(factor, summed)
         if moved is not None:
             logits = logits_of(graph, node, exponential, None if placed else dim)
             logits = _moved(graph, placed, logits)
             weights = call_like(graph, node, softmax_of(exponential, is_safe=is_safe), logits, dim)
-            new = call_again(graph, product, operand, _moved(graph, moved, weights))
+            new = call_again(graph, product, factor, _moved(graph, moved, weights))
             if product is not contraction:
                 new = call_again(graph, contraction, product, new)
             return _moved(graph, views, new)

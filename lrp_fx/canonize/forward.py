@@ -243,9 +243,9 @@ def _fold(
     views: list[fx.Node],
 ) -> None:
     """Let the linear operation read what the step scales and shifts."""
-    bound = arguments(linear)
+    bound, scaled = arguments(linear), _scaled(step)
     weight = constants.shape_of(bound["weight"])
-    assert weight is not None
+    assert weight is not None and scaled is not None
     depthwise = len(weight) > 2 and bound["groups"] > 1
     ones = [1] * (len(weight) - 2)
     shape = [-1, 1, *ones] if depthwise else [1, -1, *ones]
@@ -265,9 +265,9 @@ def _fold(
         if scale != 1:
             bound["weight"] = call_like(graph, linear, aten.mul, bound["weight"], scale)
     if views:
-        views[-1].replace_input_with(step, _scaled(step))  # type: ignore[arg-type]
+        views[-1].replace_input_with(step, scaled)
     else:
-        bound["input"] = _scaled(step)
+        bound["input"] = scaled
     set_parameters(linear, bound, bound["weight"], bound["bias"])
     known = linear.meta.get("merged_into_input", ())
     linear.meta["merged_into_input"] = known + step.meta.get("module_calls", ())

@@ -39,7 +39,8 @@ def scaled_by(graph: fx.Graph, node: fx.Node, value: Any, factor: float) -> fx.N
     """``factor · value``, of which the value may be a multiple of what is there already."""
     scale, shift, inner = unwound(value)
     if shift == 0 and scale * factor == 1:
-        return inner  # type: ignore[no-any-return]
+        assert isinstance(inner, fx.Node)
+        return inner
     if shift == 0 and factor < 0 and scale < 0:
         value, factor = inner, scale * factor
     if factor == -1:

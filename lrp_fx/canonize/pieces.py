@@ -15,9 +15,10 @@ from lrp_fx.graph import (
     aten,
     call_again,
     call_like,
+    called,
     is_call,
     names_where,
-    packet_of,
+    operand,
     replace_by,
     row_of,
     shapes_of,
@@ -30,7 +31,8 @@ def whole_slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if b["step"] != 1:
         return None
     if b["start"] in (0, None) and b["end"] in (None, sys.maxsize):
-        return b["self"]  # type: ignore[no-any-return]
+        whole: fx.Node = b["self"]
+        return whole
     if is_call(b["self"], "pad"):
         return _unpadded(node, graph)
     return _columns(node, graph) if is_call(b["self"], *_MATRIX_PRODUCTS) else None
@@ -67,7 +69,7 @@ def _columns(node: fx.Node, graph: fx.Graph, depth: int = MOST_STEPS) -> fx.Node
 
 def _added(part: fx.Node, shapes: Shapes) -> float | None:
     """The number with which the one last column that a slice takes was padded."""
-    b, pad = arguments(part), arguments(part.args[0])  # type: ignore[arg-type]
+    b, pad = arguments(part), arguments(operand(part))
     before, after = shapes.shape_of(pad["self"]), shapes.shape_of(b["self"])
     if before is None or after is None or list(pad["pad"]) != [0, 1] or pad["mode"] != "constant":
         return None
@@ -78,7 +80,7 @@ def _added(part: fx.Node, shapes: Shapes) -> float | None:
 
 def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """The value that was padded, where a slice leaves what it was along its dimension."""
-    b, pad = arguments(node), arguments(node.args[0])  # type: ignore[arg-type]
+    b, pad = arguments(node), arguments(operand(node))
     shapes = shapes_of(graph.owning_module)
     before, after = shapes(pad["self"]), shapes(b["self"])
     if before is None or after is None:
@@ -93,7 +95,8 @@ def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     added[place : place + 2] = [0, 0]
     if not any(added):
-        return pad["self"]  # type: ignore[no-any-return]
+        value: fx.Node = pad["self"]
+        return value
     return call_like(graph, node, aten.pad, pad["self"], added, pad["mode"], pad["value"])
 
 
@@ -151,7 +154,7 @@ def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     if not _puts_back(node, value.args[0], dims[0], graph):
         return None
-    kept = call_like(graph, node, packet_of(value.target), *value.args)  # type: ignore[arg-type]
+    kept = call_like(graph, node, called(value), *value.args)
     kept.kwargs = {**value.kwargs, "keepdim": True}
     kept.args = tuple(v for k, v in zip(b, kept.args, strict=False) if k != "keepdim")
     for function in reversed(functions):

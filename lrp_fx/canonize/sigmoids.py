@@ -28,6 +28,7 @@ from lrp_fx.graph import (
     is_same,
     literal,
     name_of,
+    operand,
 )
 
 
@@ -41,7 +42,7 @@ def _is_one_plus(value: Any) -> fx.Node | None:
     form = affine(value)
     if form is None or (form.scale, form.shift) != (1, 1) or not is_call(form.operand, "exp"):
         return None
-    return form.operand.args[0]  # type: ignore[return-value]
+    return operand(form.operand)
 
 
 def _sigmoid_of_negative(graph: fx.Graph, node: fx.Node, z: fx.Node) -> fx.Node:

@@ -19,12 +19,13 @@ from lrp_fx.graph import (
     aten,
     before_spreading,
     call_like,
+    called,
     depends_on_inputs,
     is_call,
     is_same,
     literal,
     name_of,
-    packet_of,
+    operand,
     shapes_of,
 )
 
@@ -154,7 +155,7 @@ def _is_mask(value: fx.Node) -> bool:
             return True
         if not is_call(value, *_CASTS, "expand", "expand_as", "unsqueeze", "squeeze", "reshape"):
             return False
-        value = value.args[0]  # type: ignore[assignment]
+        value = operand(value)
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,8 @@ class _OutsideOf:
     def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
         ones = call_like(graph, node, aten.ones_like, z)
         ones.kwargs = {"dtype": torch.bool}
-        packet = packet_of(self.triangle.target)
-        kept = call_like(graph, node, packet, ones, *self.triangle.args[1:])  # type: ignore[arg-type]
+        packet = called(self.triangle)
+        kept = call_like(graph, node, packet, ones, *self.triangle.args[1:])
         kept.kwargs = self.triangle.kwargs
         return _Hidden(kept, negated=True)(graph, node, z)
 

@@ -56,7 +56,8 @@ def one_spelling(graph: fx.Graph) -> None:
 def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``nan_to_num`` of a bounded function; of a softmax it is about rows that are masked as a whole."""
     b = arguments(node)
-    source, row = b["self"], row_of(b["self"])
+    source: fx.Node = b["self"]
+    row = row_of(source)
     if b["nan"] not in (None, 0) or not math.isfinite(row.high - row.low):
         return None
     if row.normalizes:
@@ -64,7 +65,7 @@ def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         safe = call_like(graph, node, aten._safe_softmax, of_source["self"], of_source["dim"])
         safe.kwargs = {} if of_source.get("dtype") is None else {"dtype": of_source["dtype"]}
         return safe
-    return source  # type: ignore[no-any-return]
+    return source
 
 
 def _least(node: fx.Node, graph: fx.Graph) -> fx.Node | None:

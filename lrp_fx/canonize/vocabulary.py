@@ -23,6 +23,7 @@ from lrp_fx.graph import (
     bind,
     call_like,
     call_like_getitem,
+    index_of,
     is_call,
     name_of,
     packet_of,
@@ -315,7 +316,7 @@ def _mkldnn_lstm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
         results[0] = call_like(graph, node, aten.flip, results[0], [0])
     for user in list(node.users):
         if user.users:
-            replace_by(user, results[user.args[1]])  # type: ignore[index]
+            replace_by(user, results[index_of(user)])
         else:
             graph.erase_node(user)
     graph.erase_node(node)
@@ -339,7 +340,7 @@ def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     mean = (b["self"],) if dims is None else (b["self"], dims, b.get("keepdim", False))
     results = (spread, call_like(graph, node, aten.mean, *mean))
     for user in list(node.users):
-        replace_by(user, results[user.args[1]])  # type: ignore[index]
+        replace_by(user, results[index_of(user)])
     graph.erase_node(node)
 
 

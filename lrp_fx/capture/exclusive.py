@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torch.fx.experimental import proxy_tensor
+
+from lrp_fx.graph import ModuleTracer, exports_traced_by
 
 _LOCK = threading.RLock()
 
@@ -24,7 +25,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-class _OneThreadTracer(proxy_tensor._ModuleStackTracer):
+class _OneThreadTracer(ModuleTracer):
     """The tracer of ``torch.export``, which follows the modules of the thread alone that made it.
 
     While it traces, ``torch.export`` sends every module call of the process through it: another
@@ -49,11 +50,5 @@ class _OneThreadTracer(proxy_tensor._ModuleStackTracer):
 @contextmanager
 def exporting() -> Iterator[None]:
     """What every use of ``torch.export`` needs: one at a time, and this thread's modules only."""
-    name = "_ModuleStackTracer"
-    with alone():
-        original = getattr(proxy_tensor, name)
-        setattr(proxy_tensor, name, _OneThreadTracer)
-        try:
-            yield
-        finally:
-            setattr(proxy_tensor, name, original)
+    with alone(), exports_traced_by(_OneThreadTracer):
+        yield

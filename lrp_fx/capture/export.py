@@ -22,9 +22,11 @@ from lrp_fx.graph import (
     Packet,
     TreeSpec,
     aten,
+    hold_as_buffer,
     is_of_functorch,
     packet_of,
     schema_of,
+    tensor_at,
     with_source,
 )
 
@@ -88,8 +90,7 @@ def _register(copy: nn.Module) -> None:
         tensors = {name: v for name, v in vars(module).items() if type(v) is Tensor}
         for name, tensor in tensors.items():
             del vars(module)[name]
-            module._buffers[name] = tensor
-            module._non_persistent_buffers_set.add(name)
+            hold_as_buffer(module, name, tensor)
 
 
 def _restore(attributes: list[tuple[Any, Any]]) -> None:
@@ -205,7 +206,7 @@ def as_captured(
         if node.op == "get_attr":
             path = str(node.target).removeprefix(f"{PREFIX}.")
             if path not in known:
-                value = _attribute(exported, str(node.target))
+                value = tensor_at(exported, str(node.target))
                 if not isinstance(value, Tensor):
                     raise NotExportable(
                         f"the graph holds a {type(value).__name__}, which is no tensor"
@@ -243,13 +244,6 @@ def _functional(target: Any) -> Packet | None:
     packet = packet_of(target)
     name = "" if packet is None else str(packet.__name__)
     return getattr(aten, name[:-1], None) if name.endswith("_") else None
-
-
-def _attribute(module: nn.Module, path: str) -> Tensor:
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value  # type: ignore[no-any-return]
 
 
 def _calls(node: fx.Node) -> tuple[Call, ...]:

@@ -72,10 +72,8 @@ def lower(emit: Emitter, target: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _packet(name: str) -> Packet | None:
     name = _NAMES.get(name, name)
-    try:
-        return getattr(aten, name)  # type: ignore[no-any-return]
-    except AttributeError:
-        return None
+    packet: Packet | None = getattr(aten, name, None)
+    return packet
 
 
 def _by_signature(

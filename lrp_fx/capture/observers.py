@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.running import SAME_KERNELS, close, isolated, run_model
-from lrp_fx.capture.structural_copy import FORWARD_HOOKS, Hooks
+from lrp_fx.capture.structural_copy import BEFORE_FORWARD, FORWARD_HOOKS, Hooks
 from lrp_fx.errors import InputError
 from lrp_fx.graph import global_hooks, members_of, tree_flatten, version_of
 
@@ -41,7 +41,7 @@ def assumed_observers(model: nn.Module) -> Hooks:
         (id(module), key)
         for _, module in walk(model)
         if any(isinstance(value, Tensor) for value in vars(module).values())
-        for key in module._forward_pre_hooks
+        for key in getattr(module, BEFORE_FORWARD)
     )
     return forward_hooks(model) - acting
 
@@ -65,7 +65,7 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
                 known = getattr(module, name)
                 for key, hook in known.items():
                     note = functools.partial(acting.add, (id(own), key))
-                    known[key] = functools.partial(_watched, hook, note, name != FORWARD_HOOKS[0])
+                    known[key] = functools.partial(_watched, hook, note, name == BEFORE_FORWARD)
         given.call(copy, given.tensors)
 
     isolated(model, arguments, run)

@@ -94,7 +94,7 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
     """Whether the model packs a sequence on these arguments."""
     names = set()
 
-    class Listener(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Listener(TorchDispatchMode):
         supports_higher_order_operators = True
 
         def __torch_dispatch__(
@@ -104,7 +104,7 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
             return func(*args, **(kwargs or {}))
 
     # a model that compiles itself may not bear the listener
-    with suppress(InputError), Listener():  # type: ignore[no-untyped-call]
+    with suppress(InputError), Listener():
         run_model(model, arguments)
     return _PACK in names
 
@@ -171,7 +171,7 @@ def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object])
 def _draws(node: fx.Node) -> bool:
     """Whether the call draws random numbers."""
     packet = packet_of(node.target)
-    overloads = [] if packet is None else packet.overloads()  # type: ignore[no-untyped-call]
+    overloads = [] if packet is None else packet.overloads()
     return any(
         torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags
         for overload in overloads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,21 @@ LOW_PRECISION = 5e-2
 """For half precisions."""
 
 
+T = TypeVar("T")
+
+
 class _Written(BaseException):
     """The model writes to its parameters; no ``except Exception`` of the model's catches it."""
 
 
-class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Guard(TorchDispatchMode):
     """Ends the run before an operation writes to the values of parameters."""
 
     supports_higher_order_operators = True
     """What they call is looked at; they have no schema of their own."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.memory = set(map(_storage, parameters)) - {None}
         self.hit = False
 
@@ -64,9 +67,9 @@ def _storage(tensor: Tensor) -> int | None:
 def isolated(
     model: nn.Module,
     arguments: Arguments,
-    run: Callable[[nn.Module, Arguments], Any],
+    run: Callable[[nn.Module, Arguments], T],
     left_out: Hooks = frozenset(),
-) -> Any:
+) -> T:
     """What ``run`` returns for copies of ``model`` and of its arguments, without gradients.
 
     The copies share the values of all parameters that they hold. If code is about to write to these, or
@@ -113,7 +116,7 @@ def run_model(
         return flattened(given.call(copy, given.tensors))[0]
 
     try:
-        return isolated(model, arguments, run, left_out)  # type: ignore[no-any-return]
+        return isolated(model, arguments, run, left_out)
     except (InputError, *NO_MEMORY):
         raise
     except Exception as error:

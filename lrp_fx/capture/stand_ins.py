@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lrp_fx.graph import make_parameter
+
 
 def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
     """A tensor of its own for each of the model's; those of parameters are views of them.
@@ -31,7 +33,7 @@ def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
     requires_grad = original.requires_grad and not values.is_inference()
     kind = type(original)
     if nn.Parameter in kind.__mro__:
-        parameter: nn.Parameter = Tensor._make_subclass(kind, values, requires_grad)
+        parameter = make_parameter(kind, values, requires_grad)
     else:
         parameter = nn.Parameter(values, requires_grad=requires_grad)
     vars(parameter).update(vars(original))

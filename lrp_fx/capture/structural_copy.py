@@ -63,7 +63,8 @@ def structural_copy(
         InputError: for a parameter of a lazy module that has no values yet, which running even the
             copy would fill; for a scripted module in train mode, of which there is no copy.
     """
-    return _copier(model, replace_tensor, left_out).run(model)  # type: ignore[no-any-return]
+    copy: nn.Module = _copier(model, replace_tensor, left_out).run(model)
+    return copy
 
 
 def copied_call(
@@ -125,7 +126,8 @@ _COPIED = sys.stdlib_module_names | {"numpy"}
 """Packages whose objects know how to be copied."""
 _SIZED = (list, tuple, dict, set, frozenset, deque)
 _DICTS = (OrderedDict, defaultdict, dict)  # what another derives from comes behind it
-FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+BEFORE_FORWARD = "_forward_pre_hooks"
+FORWARD_HOOKS = ("_forward_hooks", BEFORE_FORWARD)
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 

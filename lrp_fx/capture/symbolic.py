@@ -12,6 +12,7 @@ import itertools
 import operator
 import sys
 import weakref
+from types import FrameType
 from typing import Any, TypeAlias
 
 import torch
@@ -103,7 +104,7 @@ class TensorProxy(fx.Proxy):
         if name in results_of(self.node):
             return self.tracer.item(self, results_of(self.node).index(name))
         if name in ("T", "mT"):
-            return self.tracer._call(aten.numpy_T if name == "T" else aten.mT, (self,), {})
+            return self.tracer.emit(aten.numpy_T if name == "T" else aten.mT, (self,), {})
         if name == "data":
             data = TensorProxy(self.node, self.tracer, self.value)
             data._share(self)
@@ -164,7 +165,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         self.call_counts: dict[str, int] = {}
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, Tensor] = {}
-        self.emitter = Emitter(self._call, self._call_inplace, self._is_tensor)
+        self.emitter = Emitter(self.emit, self._call_inplace, self._is_tensor)
 
     # fx's interface
 
@@ -219,7 +220,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
             )
         packet = packet_of(target)
         if packet is not None:
-            return self._call(packet, args, kwargs)
+            return self.emit(packet, args, kwargs)
         try:
             return lower(self.emitter, target, tuple(args), dict(kwargs))
         except NotLowered as error:
@@ -232,7 +233,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         assert isinstance(proxy, TensorProxy)
         return proxy
 
-    def _call(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def emit(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _only_writes(packet):
             raise NotTraceable(f"{packet} writes to its arguments")
         result = self._record("call_function", packet, args, kwargs)
@@ -321,7 +322,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
     def _batch_norm(self, module: BatchNorm, input: Any) -> Any:
         # Its own forward asks for the number of dimensions, which nobody knows here.
         batch_statistics = module.running_mean is None and module.running_var is None
-        return self._call(
+        return self.emit(
             aten.batch_norm,
             (
                 *(input, module.weight, module.bias, module.running_mean, module.running_var),
@@ -336,14 +337,14 @@ _SKIPPED = (f"{torch.__path__[0]}/", __file__.rsplit("/", 1)[0])
 
 def _user_line() -> str | None:
     """file:line of the innermost frame of the model's own code, None if that is all torch's."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         filename = frame.f_code.co_filename
         if frame.f_code is trace.__code__:
             return None
         if not filename.startswith(_SKIPPED) and not filename.startswith("<"):
             return f"{filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

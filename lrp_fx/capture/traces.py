@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lrp_fx.graph import version_of
+from lrp_fx.graph import property_getter, version_of
 
 WHOLE = 16 * 1024
 """Tensors of so many bytes are compared whole."""
@@ -47,7 +47,7 @@ def traces_of(tensors: Sequence[Tensor | None]) -> _Form:
 
 
 _data_ptr = Tensor.data_ptr
-_dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
+_dtype = property_getter("dtype")
 _TRACE: tuple[Callable[[Any], Any], ...] = (id, _data_ptr, version_of, _dtype)
 
 

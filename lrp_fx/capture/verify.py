@@ -97,4 +97,4 @@ def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Ca
         given.call(copy, given.tensors)
         return outputs
 
-    return isolated(model, arguments, run)  # type: ignore[no-any-return]
+    return isolated(model, arguments, run)

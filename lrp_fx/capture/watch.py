@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lrp_fx.capture.contents import content_of, copy_of_proxied, dict_of, mro_of, slot_of, target_of
 from lrp_fx.capture.traces import Memory, form_of, trace_of
-from lrp_fx.graph import global_hooks
+from lrp_fx.graph import global_hooks, property_getter
 
 
 class Watch:
@@ -129,6 +129,5 @@ CHANGES: dict[type, Callable[[Any], Any]] = {
 
 
 _stride = Tensor.stride
-_dtype, _shape = Tensor.dtype.__get__, Tensor.shape.__get__  # type: ignore[attr-defined]
-_requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+_dtype, _shape, _requires_grad = map(property_getter, ("dtype", "shape", "requires_grad"))
 _EVERYWHERE, _BEFORE_EVERYWHERE = global_hooks()

@@ -34,7 +34,7 @@ ATOMIC = frozenset(
 """Kinds of values without parts that anybody could write to."""
 SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
 """What a model and its copy have in common."""
-CACHED = functools._lru_cache_wrapper
+CACHED = type(functools.cache(len))
 _PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, OpOverloadPacket)
 """What globals and classes often hold and nobody writes to."""
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from lrp_fx import rules
 from lrp_fx._checks import check_number
-from lrp_fx.composites.composite import Composite, everywhere
+from lrp_fx.composites.composite import Composite, MatcherLike, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
 from lrp_fx.relevance import check_top_k
-from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Table
+from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Rule, Table
 from lrp_fx.stabilizer import Stabilizer
 
 
@@ -97,18 +97,18 @@ def zennit(
     if base not in conv or name == "epsilon_gamma_box_flat":
         known = [*conv, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat"]
         raise CompositeError(f"compat.zennit knows {', '.join(known)}, not {name!r}")
-    beginning: list[tuple[object, LinearRule]] = []
+    beginning: list[tuple[MatcherLike, Rule]] = []
     if base == "epsilon_gamma_box":  # of a dense first layer zennit knows nothing
         beginning = [(first() & convolution, rules.ZBox(low, high))]
     elif name != base:
         beginning = [(first(), rules.Flat())]
-    lines = [
+    lines: list[tuple[MatcherLike, Rule]] = [
         *beginning,
         (convolution, conv[base]),
         (dense, rules.Epsilon()),
         (operation("batch_norm"), rules.Pass()),
     ]
-    return Composite(lines, name=f"compat.zennit({name})", strict=False)  # type: ignore[arg-type]
+    return Composite(lines, name=f"compat.zennit({name})", strict=False)
 
 
 def captum(rule: str = "epsilon") -> Composite:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from lrp_fx.graph.private_torch import OpOverload, OpOverloadPacket, schema_of
 
-Packet = OpOverloadPacket
-aten = torch.ops.aten
+if TYPE_CHECKING:
+
+    class Packet(OpOverloadPacket):
+        """An ATen operation with all its overloads, as torch leaves it untyped."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+            """The operation on tensors."""
+            ...
+
+        def overloads(self) -> list[str]:
+            """The names of its overloads."""
+            ...
+
+    class _Aten(Protocol):
+        def __getattr__(self, name: str) -> Packet: ...
+
+    aten: _Aten
+else:
+    Packet = OpOverloadPacket
+    aten = torch.ops.aten
+
+
+Argument: TypeAlias = Any
+"""What a call reads: a node, a constant, or lists of these; torch.fx gives it no narrower type."""
 
 
 def packet_of(target: Any) -> Packet | None:
@@ -24,7 +46,7 @@ def packet_of(target: Any) -> Packet | None:
 
 def overloads_of(packet: Packet) -> list[str]:
     """The names of a packet's overloads."""
-    return list(packet.overloads())  # type: ignore[no-untyped-call]
+    return list(packet.overloads())
 
 
 def name_of(node: fx.Node) -> str:
@@ -103,10 +125,25 @@ def _fits(value: Any, kind: str) -> bool:
     return kind.startswith("Tensor") == isinstance(value, torch.Tensor)
 
 
+def called(node: fx.Node) -> Packet:
+    """The packet of an ATen call; a ``ValueError`` for any other node."""
+    packet = packet_of(node.target)
+    if packet is None:
+        raise ValueError(f"not an ATen call: {node.format_node()}")
+    return packet
+
+
+def operand(node: fx.Node, place: int = 0) -> fx.Node:
+    """The node that a call reads in this place of its arguments; a ``ValueError`` if it is none."""
+    value = node.args[place]
+    if not isinstance(value, fx.Node):
+        raise ValueError(f"not a node in place {place}: {node.format_node()}")
+    return value
+
+
 def arguments(node: fx.Node) -> dict[str, Any]:
     """The arguments of an ATen node by name, defaults filled in."""
-    packet = packet_of(node.target)
-    bound = bind(packet, node.args, node.kwargs) if packet is not None else None
+    bound = bind(called(node), node.args, node.kwargs)
     if bound is None:
         raise ValueError(f"not an ATen call: {node.format_node()}")
     return bound

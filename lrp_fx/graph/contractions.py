@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from string import ascii_letters
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lrp_fx.graph.private_torch import OpOverloadPacket
+from lrp_fx.graph.calls import Packet
 
 ON_THE_RIGHT, ON_THE_LEFT = "input @ weight", "weight @ input"
 ELLIPSIS = "..."
@@ -51,7 +52,8 @@ torch.library.define(
     "lrp_fx::product", "(Tensor input, Tensor weight, Tensor? bias, str form) -> Tensor"
 )
 torch.library.impl("lrp_fx::product", "CompositeImplicitAutograd", product)
-PRODUCT: OpOverloadPacket = torch.ops.lrp_fx.product
+_operations: Any = torch.ops.lrp_fx
+PRODUCT: Packet = _operations.product
 
 
 def matmul_adjoint(q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:

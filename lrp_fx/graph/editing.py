@@ -5,17 +5,18 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from lrp_fx.graph.calls import Packet, name_of, packet_of
+from lrp_fx.graph.calls import Packet, called, name_of
 
 
-def tensor_at(module: fx.GraphModule, path: str) -> Tensor:
+def tensor_at(module: nn.Module, path: str) -> Tensor:
     """The tensor that a ``get_attr`` node of this target yields."""
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value  # type: ignore[no-any-return]
+    *owners, name = path.split(".")
+    for owner in owners:
+        module = getattr(module, owner)
+    tensor: Tensor = getattr(module, name)
+    return tensor
 
 
 def is_call(value: Any, *names: str) -> bool:
@@ -40,7 +41,7 @@ def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> f
 def call_again(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
     """The same ATen call of another operand."""
     args, kwargs = fx.map_arg((call.args, call.kwargs), lambda n: new if n is old else n)
-    copy = call_like(graph, call, packet_of(call.target), *args)  # type: ignore[arg-type]
+    copy = call_like(graph, call, called(call), *args)
     copy.kwargs = kwargs
     return copy
 
@@ -50,6 +51,13 @@ def call_like_getitem(graph: fx.Graph, origin: fx.Node, index: int) -> fx.Node:
     node = graph.call_function(operator.getitem, (origin, index))
     node.meta = dict(origin.meta)
     return node
+
+
+def index_of(node: fx.Node) -> int:
+    """``i`` of a node ``origin[i]``."""
+    index = node.args[1]
+    assert isinstance(index, int)
+    return index
 
 
 def replace_by(node: fx.Node, substitute: fx.Node) -> None:

@@ -63,7 +63,8 @@ class Constants:
     @staticmethod
     def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
         try:
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+            function: Any = node.target
+            return function(*args, **kwargs)
         except Exception:  # nobody can tell
             return None
 
@@ -87,7 +88,8 @@ _SHAPES = "shapes"
 def shapes_of(module: fx.GraphModule | None) -> Shapes:
     """The shapes of the values of a module's graph; each is computed once while it is edited."""
     assert module is not None
-    return module.meta.setdefault(_SHAPES, Shapes(module))  # type: ignore[no-any-return]
+    shapes: Shapes = module.meta.setdefault(_SHAPES, Shapes(module))
+    return shapes
 
 
 def forget_shapes(module: fx.GraphModule) -> None:

@@ -27,7 +27,7 @@ def conv2d(
     bound = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=False)) | options
     if _is_pointwise(weight, **bound) and _pixels_take_onednn(input, weight.flatten(1)):
         return _on_pixels(input, weight.flatten(1), bias)
-    return aten.conv2d(input, weight, bias, **bound)  # type: ignore[no-any-return]
+    return aten.conv2d(input, weight, bias, **bound)
 
 
 def conv2d_adjoint(q: Tensor, input: Tensor, weight: Tensor, **options: Any) -> Tensor:

@@ -20,7 +20,8 @@ LITTLE_WORK = 2**20
 """Below so many multiplications the call itself is what takes time."""
 
 
-HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+_is_available: Callable[[], bool] = torch.backends.mkldnn.is_available
+HAS_ONEDNN = _is_available()
 """Whether torch was built with it."""
 _ONEDNN: Callable[..., Tensor] | None = (
     getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
@@ -37,7 +38,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if takes_onednn(input, weight):
         return by_onednn(input, weight, bias)
-    return aten.linear(input, weight, bias)  # type: ignore[no-any-return]
+    return aten.linear(input, weight, bias)
 
 
 def takes_onednn(input: Tensor, weight: Tensor) -> bool:
@@ -71,7 +72,8 @@ def _may_choose() -> bool:
 def by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """:func:`linear` where :func:`takes_onednn`."""
     if torch.compiler.is_compiling():
-        return _as_one(input, weight, bias)  # type: ignore[no-any-return]
+        product: Tensor = _as_one(input, weight, bias)
+        return product
     return _call(input, weight, bias)
 
 

@@ -423,7 +423,7 @@ def _share(
 
     relevance = some(relevance, 1)
     output = None if output is None else some(output, 1)
-    total: Any = 0
+    total: Tensor | None = None
     for each in groups:
         terms = [
             (
@@ -434,13 +434,15 @@ def _share(
             )
             for branch, w, b in each.terms
         ]
-        z: Any = output
+        z = output
         if not each.own:
-            z = 0
+            z = None
             for sign, x, w, b in terms:
                 z = added(z, sign, linear(x, w, b), in_place=True)
+        assert z is not None
         q = stabilizer.quotient(masked_by(relevance, each.group, output), z)
         q = q * each.group.coefficient if each.group.coefficient != 1 else q
         for sign, x, w, _ in terms:
             total = added(total, sign, linear(q, w.t()).mul_(x), in_place=True)
-    return total  # type: ignore[no-any-return]
+    assert total is not None
+    return total

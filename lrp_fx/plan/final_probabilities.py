@@ -26,6 +26,7 @@ from lrp_fx.graph import (
     literal,
     name_of,
     names_where,
+    operand,
 )
 from lrp_fx.meaning import is_sum_of
 from lrp_fx.relevance import ROUTING
@@ -178,7 +179,9 @@ class _Reader:
     def __init__(self, result: fx.Node) -> None:
         self.found: dict[fx.Node, _Final] = {}
         self._first = equal_calls(result.graph)
-        self._shapes = Shapes(result.graph.owning_module)  # type: ignore[arg-type]
+        module = result.graph.owning_module
+        assert module is not None
+        self._shapes = Shapes(module)
         read: set[fx.Node] = set()
         waiting = [result]
         while waiting:
@@ -227,9 +230,9 @@ class _Reader:
         at_one = 0.0 if name_of(node) in _LOGARITHMS else 1.0
         outer = node
         while _is_final(node.args[0]):
-            node = node.args[0]  # type: ignore[assignment]
+            node = operand(node)
             names.append(name_of(node))
-        logits = self._first[node.args[0]]  # type: ignore[index]
+        logits = self._first[operand(node)]
         if outer is not node:
             return _Final(node, (node, str(outer.target)), at_zero, at_one, tuple(names))
         if name_of(node) in _SOFTMAXES:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.graph import as_tuple, aten
+from lrp_fx.graph import Packet, as_tuple, aten
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.portable_adjoints import PORTABLE
 
@@ -62,7 +62,7 @@ def movedim(q: Tensor, shape: Shape, source: Any, destination: Any) -> Tensor:
 
 
 def diagonal(q: Tensor, shape: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    return aten.diagonal_backward(q, shape, offset, dim1, dim2)  # type: ignore[no-any-return]
+    return aten.diagonal_backward(q, shape, offset, dim1, dim2)
 
 
 def expand(q: Tensor, shape: Shape, /, **_: Any) -> Tensor:
@@ -99,7 +99,7 @@ def repeat_interleave(
 
 
 def select(q: Tensor, shape: Shape, dim: int, index: int) -> Tensor:
-    return aten.select_backward(q, shape, dim, index)  # type: ignore[no-any-return]
+    return aten.select_backward(q, shape, dim, index)
 
 
 def slice(  # ATen's own name
@@ -107,7 +107,7 @@ def slice(  # ATen's own name
 ) -> Tensor:
     start = 0 if start is None else start
     end = shape[dim] if end is None else end
-    return aten.slice_backward(q, shape, dim, start, end, step)  # type: ignore[no-any-return]
+    return aten.slice_backward(q, shape, dim, start, end, step)
 
 
 def narrow(q: Tensor, shape: Shape, dim: int, start: int, length: int) -> Tensor:
@@ -116,7 +116,7 @@ def narrow(q: Tensor, shape: Shape, dim: int, start: int, length: int) -> Tensor
 
 
 def index(q: Tensor, shape: Shape, indices: Sequence[Tensor | None]) -> Tensor:
-    return aten.index_put(q.new_zeros(shape), list(indices), q, True)  # type: ignore[no-any-return]
+    return aten.index_put(q.new_zeros(shape), list(indices), q, True)
 
 
 def index_select(q: Tensor, shape: Shape, dim: int, index: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def take_along_dim(q: Tensor, shape: Shape, indices: Tensor, dim: int | None = N
 
 
 def unfold(q: Tensor, shape: Shape, dimension: int, size: int, step: int) -> Tensor:
-    return aten.unfold_backward(q, shape, dimension, size, step)  # type: ignore[no-any-return]
+    return aten.unfold_backward(q, shape, dimension, size, step)
 
 
 def flip(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
@@ -167,11 +167,11 @@ def channel_shuffle(q: Tensor, shape: Shape, groups: int) -> Tensor:
 
 
 def im2col(q: Tensor, shape: Shape, **kwargs: Any) -> Tensor:
-    return aten.col2im(q, shape[-2:], **kwargs)  # type: ignore[no-any-return]
+    return aten.col2im(q, shape[-2:], **kwargs)
 
 
 def col2im(q: Tensor, shape: Shape, output_size: Any, **kwargs: Any) -> Tensor:
-    return aten.im2col(q, **kwargs)  # type: ignore[no-any-return]
+    return aten.im2col(q, **kwargs)
 
 
 def pad(q: Tensor, shape: Shape, pad: Sequence[int], mode: str, value: float | None) -> Tensor:
@@ -181,8 +181,8 @@ def pad(q: Tensor, shape: Shape, pad: Sequence[int], mode: str, value: float | N
     if mode == "circular":
         return _circular(q, shape, pad)
     kind = {"reflect": "reflection", "replicate": "replication"}[mode]
-    backward = getattr(aten, f"{kind}_pad{dims}d_backward")
-    return backward(q, _shaped(q, shape), list(pad))  # type: ignore[no-any-return]
+    backward: Packet = getattr(aten, f"{kind}_pad{dims}d_backward")
+    return backward(q, _shaped(q, shape), list(pad))
 
 
 def _circular(q: Tensor, shape: Shape, pad: Sequence[int]) -> Tensor:
@@ -226,7 +226,7 @@ def _pool_arguments(dims: int, kernel_size: Any, stride: Any, padding: Any) -> t
 
 
 def _avg_pool(dims: int) -> Adjoint:
-    backward = getattr(aten, f"avg_pool{dims}d_backward")
+    backward: Packet = getattr(aten, f"avg_pool{dims}d_backward")
 
     def adjoint(
         q: Tensor,
@@ -240,7 +240,7 @@ def _avg_pool(dims: int) -> Adjoint:
     ) -> Tensor:
         window = _pool_arguments(dims, kernel_size, stride, padding)
         options = (ceil_mode, count_include_pad, divisor_override)
-        return backward(q, _shaped(q, shape), *window, *options)  # type: ignore[no-any-return]
+        return backward(q, _shaped(q, shape), *window, *options)
 
     return adjoint
 
@@ -269,16 +269,16 @@ def adaptive_avg_pool1d(q: Tensor, shape: Shape, output_size: Any) -> Tensor:
 
 
 def adaptive_avg_pool2d(q: Tensor, shape: Shape, output_size: Any = None) -> Tensor:
-    return aten._adaptive_avg_pool2d_backward(q, _shaped(q, shape))  # type: ignore[no-any-return]
+    return aten._adaptive_avg_pool2d_backward(q, _shaped(q, shape))
 
 
 def adaptive_avg_pool3d(q: Tensor, shape: Shape, output_size: Any = None) -> Tensor:
-    return aten._adaptive_avg_pool3d_backward(q, _shaped(q, shape))  # type: ignore[no-any-return]
+    return aten._adaptive_avg_pool3d_backward(q, _shaped(q, shape))
 
 
 # Interpolation. The calls give either the output's size or factors; the adjoint wants both.
 def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
-    backward = getattr(aten, f"upsample_{name}_backward")
+    backward: Packet = getattr(aten, f"upsample_{name}_backward")
 
     def adjoint(q: Tensor, shape: Shape, **arguments: Any) -> Tensor:
         factors = arguments.get("scale_factors")
@@ -289,12 +289,10 @@ def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
                 if key in arguments
             ] or [None] * dims
         options = (arguments["align_corners"],) if aligned else ()
-        function = backward
+        function: Callable[..., Tensor] = backward
         if any(isinstance(size, torch.SymInt) for size in shape):  # exported: the kernel takes none
             function = PORTABLE[backward.default]
-        return function(  # type: ignore[no-any-return]
-            q, list(q.shape[2:]), list(shape), *options, *factors
-        )
+        return function(q, list(q.shape[2:]), list(shape), *options, *factors)
 
     return adjoint
 

@@ -154,7 +154,7 @@ class WrittenRelevance(RelevanceNode):
         nothing = torch.zeros_like(relevance)
         if self.name == "index_put":
             one = relevance.new_ones(())
-            return aten.index_put(nothing, places["indices"], one, True)  # type: ignore[no-any-return]
+            return aten.index_put(nothing, places["indices"], one, True)
         index = places["index"]
         return nothing.scatter_add(places["dim"], index, relevance.new_ones(index.shape))
 

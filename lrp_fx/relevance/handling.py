@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from lrp_fx.graph import arguments, name_of
+from lrp_fx.graph import Argument, arguments, name_of
 from lrp_fx.relevance.engines import Engine
 from lrp_fx.rules import Part, Rule
 
@@ -39,19 +39,19 @@ class Counts:
 class Facts(Protocol):
     """What the static analysis knows of the nodes of a graph."""
 
-    def is_dynamic(self, node: Any) -> bool:
+    def is_dynamic(self, node: object) -> bool:
         """Whether the value depends on the explained inputs."""
 
-    def is_nonnegative(self, node: Any) -> bool:
+    def is_nonnegative(self, node: object) -> bool:
         """Whether the graph proves that no entry is negative."""
 
-    def is_preprocessing(self, node: Any) -> bool:
+    def is_preprocessing(self, node: object) -> bool:
         """Whether only routing and constant affine operations lie between the inputs and here."""
 
     def counts(self, product: fx.Node) -> Counts:
         """Of a product or matrix product of two activations, how many factors each side holds."""
 
-    def is_categorical(self, node: Any) -> bool:
+    def is_categorical(self, node: object) -> bool:
         """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""
 
 
@@ -72,10 +72,10 @@ class Site(Protocol):
     parts: dict[int, fx.Node]
     """The relevance of each part of an operation with several outputs."""
 
-    def receives(self, operand: Any) -> bool:
+    def receives(self, operand: object) -> bool:
         """Whether the relevance of this operand is wanted."""
 
-    def value(self, argument: Any) -> Any:
+    def value(self, argument: Argument) -> Argument:
         """The forward value of a node, or of every node in a structure of arguments."""
 
     def output(self) -> fx.Node:
@@ -93,11 +93,13 @@ class Site(Protocol):
     def item(self, node: fx.Node, index: int) -> fx.Node:
         """One of the several forward values of a node."""
 
-    def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
+    def bound(
+        self, node: fx.Node, low: float | Tensor, high: float | Tensor
+    ) -> tuple[fx.Node, fx.Node]:
         """Bounds of the model's input, carried to this node."""
 
     def call(
-        self, module: nn.Module, *args: Any, suffix: str = "relevance", **kwargs: Any
+        self, module: nn.Module, *args: object, suffix: str = "relevance", **kwargs: object
     ) -> fx.Node:
         """Write a call of a relevance node; the suffix of its name says what it returns."""
 
@@ -129,11 +131,11 @@ class Operation:
 
     name: str
     kind: str
-    operands: Callable[[fx.Node], list[Any]]
+    operands: Callable[[fx.Node], list[Argument]]
     default: Callable[[fx.Node, Facts], Rule]
     write: Callable[[Site], Received]
     alternatives: tuple[type[Rule], ...] = ()
-    receivers: Callable[[fx.Node, Rule, Facts], list[Any]] | None = None
+    receivers: Callable[[fx.Node, Rule, Facts], list[Argument]] | None = None
     source: str = ""
     default_label: str = ""
     of_names: bool = False
@@ -176,7 +178,7 @@ def registry() -> dict[str, Operation]:
     return dict(_REGISTRY)
 
 
-def by_operand(site: Site, call: fx.Node, operands: Iterable[Any]) -> Received:
+def by_operand(site: Site, call: fx.Node, operands: Iterable[Argument]) -> Received:
     """The results of a relevance node that returns one for each operand that receives relevance."""
     receivers = [operand for operand in operands if site.receives(operand)]
     received: Received = {}
@@ -185,12 +187,12 @@ def by_operand(site: Site, call: fx.Node, operands: Iterable[Any]) -> Received:
     return received
 
 
-def argument(*names: str) -> Callable[[fx.Node], list[Any]]:
+def argument(*names: str) -> Callable[[fx.Node], list[Argument]]:
     """Operands by ATen argument name; a list argument counts for its entries."""
 
-    def operands(node: fx.Node) -> list[Any]:
+    def operands(node: fx.Node) -> list[Argument]:
         bound = arguments(node)
-        found: list[Any] = []
+        found: list[Argument] = []
         for name in names:
             value = bound[name]
             found.extend(value if isinstance(value, (list, tuple)) else [value])
@@ -199,7 +201,7 @@ def argument(*names: str) -> Callable[[fx.Node], list[Any]]:
     return operands
 
 
-def first(node: fx.Node) -> list[Any]:
+def first(node: fx.Node) -> list[Argument]:
     """The first argument, whatever ATen calls it."""
     return [next(iter(arguments(node).values()))]
 
@@ -210,7 +212,7 @@ def others(node: fx.Node, operands: int = 1) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class always:  # lower case: it reads as a word where it is used
+class always:  # noqa: N801 it reads as a word where it is used
     """The same default rule everywhere."""
 
     rule: Rule

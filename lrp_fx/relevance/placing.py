@@ -236,7 +236,7 @@ class ReceivingRelevance(RelevanceNode):
         return frame, source, self._added(frame, source, options)
 
     def _added(self, frame: Tensor, source: Tensor, options: dict[str, Any]) -> Tensor:
-        return self.packet(frame, **{_SUMS[str(self.packet.__name__)]: source}, **options)  # type: ignore[no-any-return]
+        return self.packet(frame, **{_SUMS[str(self.packet.__name__)]: source}, **options)
 
     def _taken_from(self, quotient: Tensor, shape: torch.Size, options: dict[str, Any]) -> Tensor:
         """``Pᵀ q``, of the shape of ``src``."""

@@ -121,9 +121,7 @@ class WinnerRelevance(RelevanceNode):
             like = torch.empty(
                 shape, dtype=relevance.dtype, device=relevance.device, memory_format=layout
             )
-            return aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
-                relevance, like, **window, indices=indices
-            )
+            return aten.max_pool2d_with_indices_backward(relevance, like, **window, indices=indices)
         lead = relevance.shape[: relevance.dim() - self.dims]
         flat = relevance.new_zeros((*lead, shape[-self.dims :].numel()))
         return flat.scatter_add(

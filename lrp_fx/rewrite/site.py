@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from lrp_fx.relevance import BiasPolicy, Engine, Facts
 from lrp_fx.rewrite.bounds import Bounds
@@ -46,7 +46,9 @@ class WrittenSite:
     def item(self, node: fx.Node, index: int) -> fx.Node:
         return self.pen.item(node, index)
 
-    def bound(self, node: fx.Node, low: Any, high: Any) -> tuple[fx.Node, fx.Node]:
+    def bound(
+        self, node: fx.Node, low: float | Tensor, high: float | Tensor
+    ) -> tuple[fx.Node, fx.Node]:
         return self.bounds.at(node, low, high, self.node)
 
     def call(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp_fx.capture import Memory, ModelState, has_version, traces_of
 from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.graph import members_of
 from lrp_fx.rewrite import LRPGraph
 from lrp_fx.run.interpreter import Runner, run_nodes
 
@@ -129,9 +130,8 @@ def _put(module: nn.Module, path: str, value: Tensor) -> None:
         return
     if not hasattr(owner, name) or getattr(owner, name) is value:
         return
-    kept: dict[str, Any] = owner._buffers
-    if isinstance(value, nn.Parameter):
-        kept = owner._parameters
+    parameters, buffers, _ = members_of(owner)
+    kept = parameters if isinstance(value, nn.Parameter) else buffers
     if name not in kept:
         delattr(owner, name)
     kept[name] = value  # where it was there before, in one step: another thread may be reading

@@ -221,7 +221,8 @@ class Program:
                 if runs_apart:
                     return self._run_apart(known, rest, run, tensors, live)
                 values = run_nodes(Runner(module, live), rest, run, known)
-                return values[rest[-1]]  # type: ignore[no-any-return]
+                result: _Result = values[rest[-1]]
+                return result
 
         runs = list(runs)
         results: Iterator[_Result] = map(one, runs)

@@ -45,7 +45,7 @@ class MaskRelevance(EdgeRelevance):
         if wrong:
             raise InputError(f"the layer '{self.layer}' has {count} channels, and no {wrong[0]}")
         places = torch.tensor([c % count for c in channels], device=relevance.device)
-        places = places.long().unique()  # type: ignore[no-untyped-call]
+        places = torch.unique(places.long())
         kept = relevance.index_select(dim, places)
         return torch.zeros_like(relevance).index_copy(dim, places, kept)
 

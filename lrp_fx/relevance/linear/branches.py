@@ -45,13 +45,16 @@ def masked_by(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
     return relevance * (output > 0 if group.mask == "positive" else output < 0)
 
 
-def added(total: Any, sign: float, term: Tensor, *, in_place: bool = False) -> Tensor:
-    """``total + sign · term`` without needless passes; ``in_place`` where ``total`` was made for it."""
-    if isinstance(total, int):
+def added(total: Tensor | None, sign: float, term: Tensor, *, in_place: bool = False) -> Tensor:
+    """``total + sign · term`` without needless passes; ``in_place`` where ``total`` was made for it.
+
+    None stands for an empty sum.
+    """
+    if total is None:
         return term if sign == 1 else term * sign
     if in_place and may_write():
-        return total.add_(term, alpha=sign)  # type: ignore[no-any-return]
-    return total + (term if sign == 1 else term * sign)  # type: ignore[no-any-return]
+        return total.add_(term, alpha=sign)
+    return total + (term if sign == 1 else term * sign)
 
 
 def simplified(table: Table, *, nonnegative: bool) -> Table:

@@ -166,7 +166,7 @@ class Formula:
 
     def share(self, quotients: Sequence[Tensor], operands: Operands) -> Tensor:
         """``Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``, and what the bias hands on; of the input's shape."""
-        total: Any = 0
+        total: Tensor | None = None
         for group, q in zip(self.table, quotients, strict=True):
             for branch in group.branches:
                 source = operands.source(branch.source)
@@ -175,8 +175,9 @@ class Formula:
                 total = added(total, branch.sign, part, in_place=True)
             offset = self._offset(group, operands)
             if self.bias == "distribute" and offset is not None:
-                total = total + self._distributed(q, offset, operands)
-        return total  # type: ignore[no-any-return]
+                total = added(total, 1, self._distributed(q, offset, operands))
+        assert total is not None
+        return total
 
     # what the steps keep, by cause
 
@@ -240,7 +241,7 @@ class Formula:
 
     def _sum(self, group: Group, operands: Operands, shift: float = 0.0) -> Tensor:
         """``Σ_k s_k z_k``, and ``shift`` added to the first branch."""
-        z: Any = 0
+        z: Tensor | None = None
         for branch in group.branches:
             x = branch.input.of(operands.source(branch.source))
             w, b = operands.weights[branch.weight], self.bias_of(branch, operands)
@@ -248,7 +249,8 @@ class Formula:
                 b = w.new_full(self._per_unit(w, operands), shift) if b is None else b + shift
                 shift = 0.0
             z = added(z, branch.sign, self.kernel(x, w, b, **operands.options), in_place=True)
-        return z  # type: ignore[no-any-return]
+        assert z is not None
+        return z
 
     def _is_nonnegative(self, group: Group) -> bool:
         """Whether ``Σ_k s_k z_k`` is known to have no negative entries."""
@@ -281,11 +283,11 @@ class Formula:
 
     def _offset(self, group: Group, operands: Operands) -> Tensor | None:
         """``Σ_k s_k b_k``."""
-        offset: Any = 0
+        offset: Tensor | None = None
         for branch in group.branches:
             b = self.bias_of(branch, operands)
             offset = offset if b is None else added(offset, branch.sign, b)
-        return offset if isinstance(offset, Tensor) else None
+        return offset
 
     def _pull(self, q: Tensor, x: Tensor, weight: Tensor, options: dict[str, Any]) -> Tensor:
         """``Wᵀ q``, of the shape of ``x``, whose values do not matter."""
