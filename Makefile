@@ -25,10 +25,11 @@ demo: $(VENV)/.installed-cli ## explain the example photographs, pictures in dem
 test: lint ## style, types, and all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
 
-lint: $(VENV)/.installed-test ## style and types only
+lint: $(VENV)/.installed-test ## style, types, and what is written twice
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict lrp_fx
+	$(BIN)/pylint --disable=all --enable=duplicate-code lrp_fx
 
 format: $(VENV)/.installed-test ## put the source into the style that lint wants
 	$(BIN)/ruff check --fix .

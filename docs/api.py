@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads
 
 PAGE = Path(__file__).with_name("api.md")
 MODULES = (
@@ -59,7 +59,9 @@ def members(value: type) -> Iterator[str]:
         if isinstance(member, property):
             yield f"    {name}: property"
         elif isinstance(member, (classmethod, staticmethod)) or inspect.isroutine(member):
-            yield f"    {name}{signature(getattr(value, name))}"
+            bound = getattr(value, name)
+            for form in get_overloads(bound) or [bound]:
+                yield f"    {name}{signature(form)}"
 
 
 def signature(value: Any) -> str:

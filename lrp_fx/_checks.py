@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any, TypeGuard
 
 import torch
@@ -41,15 +42,24 @@ def check_flag(name: str, value: object) -> None:
         raise OptionError(f"{name} must be True or False, got {value!r}")
 
 
+def check_choice(name: str, value: object, known: Sequence[object]) -> None:
+    """Raise an ``OptionError`` unless the value is one of those that are known."""
+    # an array compares entry by entry
+    if not isinstance(value, (str, torch.dtype, NoneType)) or value not in known:
+        words = ", ".join(repr(each) for each in known)
+        raise OptionError(f"{name} must be one of {words}, got {value!r}")
+
+
 def check_callable(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value can be called."""
     if not callable(value):
         raise OptionError(f"{name} must be callable, got {value!r}")
 
 
-def entries(value: object) -> Iterator[Any] | None:
+def entries(value: Any) -> Iterator[Any] | None:
     """The entries of a value one after the other; None where it has none, as a number or a 0-d tensor."""
     try:
-        return iter(value)  # type: ignore[call-overload, no-any-return]
+        found: Iterator[Any] = iter(value)
     except TypeError:
         return None
+    return found

@@ -91,7 +91,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
         option: lambda v, option=option: explained(**{option: v})  # type: ignore[misc]
         for option in (
             *("top_k", "filters", "propagation", "start", "bias", "capture", "unknown"),
-            *("output", "memory", "optimize", "precision", "verify"),
+            *("output", "optimize", "verify"),
         )
     },
     "the matcher of a filter": lambda v: explained(filters=[(v, 0.1)]),
@@ -173,6 +173,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "relevance of the delta": lambda v: LRPFx(MODEL).compute_convergence_delta(v, X),
     "output of the delta": lambda v: LRPFx(MODEL).compute_convergence_delta(X, v),
     "optimizations": lambda v: explained(optimize=Optimizations(in_place=v)),
+    "recompute": lambda v: explained(optimize=Optimizations(recompute=v)),
+    "precision": lambda v: explained(optimize=Optimizations(precision=v)),
+    "compiled": lambda v: Optimizations(compiled=v),
     "preset with ε": lambda v: explained(composites.Epsilon(v)),
     "preset with γ": lambda v: explained(composites.EpsilonGammaBox(-1.0, 1.0, gamma=v)),
     "preset with bounds": lambda v: explained(composites.EpsilonGammaBox(v, 1.0)),

@@ -28,7 +28,7 @@ FLOAT64 = 1e-11
 """Of max |R|: sums of some hundred terms in another order (1e-16 each), through ten layers."""
 FLOAT32 = 2e-4
 """The same in float32 (6e-8 each), where ε rules divide by sums that cancelled to a hundredth."""
-SWITCHES = [field.name for field in fields(Optimizations)]
+SWITCHES = [field.name for field in fields(Optimizations) if field.default is True]
 
 
 class Residual(nn.Module):
@@ -437,7 +437,7 @@ def test_recomputed_equals_kept(make: Callable[[], nn.Module], composite: str) -
     """The same operations on the same values: not a bit differs."""
     model, x = model_of(make, torch.float32), images(torch.float32)
     kept = LRPFx(model, composite).attribute(x, 1)
-    lrp = LRPFx(model, composite, memory="recompute")
+    lrp = LRPFx(model, composite, optimize=Optimizations(recompute=True))
     assert torch.equal(lrp.attribute(x, 1), kept)
     assert torch.equal(lrp.attribute_many(x, [1])[0], kept)
 
@@ -447,8 +447,8 @@ def test_recomputing_keeps_what_crosses_cuts_only() -> None:
     layers = [layer for _ in range(16) for layer in (nn.Conv2d(2, 2, 3, padding=1), nn.Tanh())]
     model, x = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 2)), torch.randn(1, 2, 4, 4)
 
-    def kept(memory: Any) -> int:
-        lrp = LRPFx(model, "epsilon", memory=memory)
+    def kept(*, recompute: bool) -> int:
+        lrp = LRPFx(model, "epsilon", optimize=Optimizations(recompute=recompute))
         lrp.attribute(x, 1)
         nodes = list(lrp.graph.nodes)
         start = next(i for i, node in enumerate(nodes) if node.name == "start")
@@ -456,8 +456,10 @@ def test_recomputing_keeps_what_crosses_cuts_only() -> None:
         after = set(nodes[start:])
         return sum(not after.isdisjoint(node.users) for node in before)
 
-    assert kept("keep") >= 32
-    assert kept("recompute") <= 14  # five cuts, and the last of six segments, which is still there
+    assert kept(recompute=False) >= 32
+    assert (
+        kept(recompute=True) <= 14
+    )  # five cuts, and the last of six segments, which is still there
 
 
 def test_recomputing_an_activation_that_overwrites() -> None:
@@ -468,7 +470,8 @@ def test_recomputing_an_activation_that_overwrites() -> None:
     )
     x = images(torch.float32)
     results = [
-        LRPFx(model, "z_plus", memory=memory).attribute(x, 1) for memory in ("keep", "recompute")
+        LRPFx(model, "z_plus", optimize=Optimizations(recompute=recompute)).attribute(x, 1)
+        for recompute in (False, True)
     ]
     assert torch.equal(*results)
 
@@ -484,14 +487,18 @@ def test_precision_of_the_relevance_pass(
 ) -> None:
     model, x = model_of(make, torch.float32), images(torch.float32)
     exact = LRPFx(model.double(), "epsilon_plus").attribute(x.double(), 1)
-    mine = LRPFx(model.float(), "epsilon_plus", precision=precision).attribute(x, 1)
+    optimize = Optimizations(precision=precision)
+    mine = LRPFx(model.float(), "epsilon_plus", optimize=optimize).attribute(x, 1)
     assert mine.dtype == torch.float32
     assert float((mine - exact).abs().max()) <= PRECISE[precision] * float(exact.abs().max())
 
 
 def test_the_relevance_pass_runs_in_the_precision() -> None:
     model, x = model_of(Residual, torch.float32), images(torch.float32)
-    lrp, dtypes = LRPFx(model, "epsilon_plus", precision=torch.bfloat16), set()
+    lrp, dtypes = (
+        LRPFx(model, "epsilon_plus", optimize=Optimizations(precision=torch.bfloat16)),
+        set(),
+    )
     lrp.register_relevance_hook("conv", lambda r, step: dtypes.add(r.dtype))
     lrp.attribute(x, 1)
     assert dtypes == {torch.bfloat16}
@@ -523,6 +530,8 @@ def test_compile_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(compiling, "has_compiler", lambda: False)
     with pytest.raises(OptionError, match="needs a C\\+\\+ compiler, and none was found"):
         LRPFx(chain()).compile()
+    with pytest.raises(OptionError, match="needs a C\\+\\+ compiler, and none was found"):
+        LRPFx(chain(), optimize=Optimizations(compiled=True))
 
 
 def test_a_residual_addition_overwrites_what_nobody_else_keeps() -> None:

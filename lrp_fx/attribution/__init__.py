@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from lrp_fx.attribution.arguments import check_inputs
-from lrp_fx.attribution.base import formed
+from lrp_fx.attribution.arguments import Inputs, check_inputs
+from lrp_fx.attribution.base import formed, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
-from lrp_fx.attribution.options import Options, check_names
+from lrp_fx.attribution.options import Keywords, Options, check_names
 from lrp_fx.attribution.similarity import bilrp
 
 __all__ = [
+    "Inputs",
+    "Keywords",
     "LRPFx",
     "LayerLRPFx",
     "NeuronLRPFx",
@@ -23,4 +25,5 @@ __all__ = [
     "check_names",
     "documented",
     "formed",
+    "stacked",
 ]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lrp_fx._checks import all_finite
-from lrp_fx.capture import (
-    Arguments,
-)
+from lrp_fx.capture import Arguments
 from lrp_fx.errors import InputError
 
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+"""A tensor or a tuple of tensors: as the inputs came, so goes their relevance."""
 SHOWN = 8
 """So many samples are named in a message."""
 
@@ -82,7 +82,7 @@ def not_tokens(name: str, value: Tensor) -> InputError:
     )
 
 
-def arguments_of(inputs: tuple[Tensor, ...], additional: Any) -> Arguments:
+def arguments_of(inputs: tuple[Tensor, ...], additional: object) -> Arguments:
     """The model's arguments: the inputs, then the additional ones; a dict gives keywords."""
     if additional is None:
         return Arguments.of(inputs)

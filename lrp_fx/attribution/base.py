@@ -7,11 +7,12 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from lrp_fx._checks import check_callable
-from lrp_fx.attribution.arguments import arguments_of, check_inputs, not_tokens
+from lrp_fx.attribution.arguments import Inputs, arguments_of, check_inputs, not_tokens
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.composites import Composite
@@ -65,7 +66,7 @@ class Explaining:
             CompositeError: for an unknown composite.
         """
         other = copy(self)
-        other._explainer = self._explainer.with_composite(composite)
+        other._explainer = self._explainer.with_composite(composite)  # noqa: SLF001 its own class
         return other
 
     def _explained(
@@ -133,11 +134,7 @@ class Explaining:
         return per_sample(explanation.start), [found[place] for place in range(len(layers))]
 
     def compile(self) -> Self:
-        """Compile the LRP graph by ``torch.compile``, as one piece, at the next call.
-
-        The first call with new shapes then takes a minute or so. :meth:`LRPFx.attribute_many`,
-        :meth:`LRPFx.audit` and ``create_graph`` run uncompiled, and so does a batch of several samples
-        where a filter meets values whose layout hides the batch.
+        """Compile the LRP graph at the next call: ``Optimizations(compiled=True)`` from now on.
 
         Returns:
             The attribution itself.
@@ -175,7 +172,7 @@ class Explaining:
         return handle
 
 
-def formed(explanation: Explanation, inputs: Any, *, create_graph: bool = False) -> Any:
+def formed(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
     """The relevance in the form, dtype and layout that the inputs came in."""
     many = inputs if isinstance(inputs, tuple) else (inputs,)
     relevance = tuple(
@@ -183,6 +180,13 @@ def formed(explanation: Explanation, inputs: Any, *, create_graph: bool = False)
         for r, x in zip(explanation.relevance, many, strict=True)
     )
     return relevance if isinstance(inputs, tuple) else relevance[0]
+
+
+def stacked(maps: Sequence[Inputs]) -> Inputs:
+    """Maps of one form one above the other, (T, N, …)."""
+    if isinstance(maps[0], tuple):
+        return tuple(map(torch.stack, zip(*maps, strict=True)))
+    return torch.stack(list(maps))
 
 
 def finished(relevance: Tensor, create_graph: bool) -> Tensor:

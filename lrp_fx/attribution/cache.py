@@ -33,7 +33,6 @@ from lrp_fx.capture import (
 from lrp_fx.composites import Composite
 from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.meaning import has_attention
-from lrp_fx.optimize import NOTHING
 from lrp_fx.plan import (
     Hook,
     Plan,
@@ -82,24 +81,24 @@ class Explainer:
     def __init__(self, model: nn.Module, options: Options) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
+        if options.optimizations.compiled:
+            check_compiler()
         self.model, self.options = model, options
         self._state = ModelState(model)
         self._readings: dict[Any, list[_Reading]] = {}
         self._branching: set[Any] = set()
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of their registration."""
-        self.compiles = False
-        """Whether programs are compiled."""
         self._lock = threading.RLock()
 
     def __getstate__(self) -> tuple[Any, ...]:
         """A copy begins without readings: what was made for one model is not for its copy."""
-        return self.model, self.options, self.hooks, self.compiles
+        return self.model, self.options, self.hooks
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        model, options, hooks, compiles = state
+        model, options, hooks = state
         self.__dict__ |= vars(Explainer(model, options))
-        self.hooks, self.compiles = hooks, compiles
+        self.hooks = hooks
 
     def with_composite(self, composite: Composite | str | None) -> Explainer:
         """An explainer for another composite; it begins with what this one has read of the model."""
@@ -110,7 +109,7 @@ class Explainer:
                 structure: [replace(reading, programs={}, together={}) for reading in readings]
                 for structure, readings in self._readings.items()
             }
-            other.hooks, other.compiles = self.hooks.copy(), self.compiles
+            other.hooks = self.hooks.copy()
         return other
 
     def compile(self) -> None:
@@ -121,7 +120,8 @@ class Explainer:
         """
         check_compiler()
         with self._lock:
-            self.compiles = True
+            optimizations = replace(self.options.optimizations, compiled=True)
+            self.options = replace(self.options, optimize=optimizations)
             for readings in self._readings.values():
                 for reading in readings:
                     reading.programs.clear()
@@ -247,6 +247,7 @@ class Explainer:
         captured = self._canonical(reading, attributed, view)
         composite = self.options.resolved(attention=has_attention(captured.module.graph))
         plan = self._plan(captured, reading.candidates, attributed, view, composite)
+        optimizations = self.options.optimizations
         lrp = rewrite(
             captured,
             plan,
@@ -254,14 +255,11 @@ class Explainer:
             bias=composite.bias,
             engine=self.options.propagation,
             audited=view.audited,
-            optimize=NOTHING if view.audited else self.options.optimizations,
-            memory=self.options.memory,
-            precision=self.options.precision,
+            optimize=optimizations.as_written() if view.audited else optimizations,
         )
-        compiles = self.compiles and not view.audited
+        compiles = optimizations.compiled and not view.audited
         function = compiled(lrp.module) if compiles else None
-        stacks = self.options.optimizations.stacked
-        return Program(self._state, lrp, plan, function, stacks=stacks)
+        return Program(self._state, lrp, plan, function, stacks=optimizations.stacked)
 
     def _canonical(self, reading: _Reading, attributed: int, view: View) -> Captured:
         """The canonical form for a view, in which the values that it asks for are there.

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal, TypeAlias, Unpack, overload
 
 from captum.attr import LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from lrp_fx.attribution.arguments import Inputs
 from lrp_fx.attribution.base import Explaining, finished, formed
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
-from lrp_fx.attribution.options import Options, check_names
+from lrp_fx.attribution.options import Keywords, Options, check_names
 from lrp_fx.composites import Composite
 from lrp_fx.plan import Layer, View, as_layers
 from lrp_fx.relevance import Selected, Target
 from lrp_fx.run import per_sample
+
+OfLayers: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
+"""The relevance of a layer: a tuple if it has several tensors; a list for a list of layers."""
 
 
 class OfLayer(Explaining):
@@ -29,7 +33,7 @@ class OfLayer(Explaining):
         model: nn.Module,
         layer: Layer | list[Layer],
         composite: Composite | str | None = None,
-        **options: Any,
+        **options: Unpack[Keywords],
     ) -> None:
         check_names(type(self).__name__, options)
         super().__init__(model, layer)  # type: ignore[call-arg]  # Captum's class, next in line
@@ -54,19 +58,43 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         """The name that Captum shows."""
         return "LayerLRPFx"
 
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: object = None,
+        return_convergence_delta: Literal[False] = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        create_graph: bool = False,
+    ) -> OfLayers: ...
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        return_convergence_delta: Literal[True],
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[OfLayers, Tensor | list[Tensor]]: ...
     @log_usage(part_of_slo=True)
     @documented
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: Target = None,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
         verbose: bool = False,
         *,
         create_graph: bool = False,
-    ) -> Any:
+    ) -> OfLayers | tuple[OfLayers, Tensor | list[Tensor]]:
         """The relevance of the layer for the target.
 
         Args:
@@ -124,14 +152,14 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
     @documented
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         neuron_selector: Target | Callable[[Tensor], Tensor] = None,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         attribute_to_neuron_input: bool = False,
         verbose: bool = False,
         *,
         create_graph: bool = False,
-    ) -> Any:
+    ) -> Inputs:
         """The relevance of the inputs for the chosen neuron.
 
         Args:

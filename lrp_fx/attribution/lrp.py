@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal, overload
 
-import torch
 from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from lrp_fx._checks import entries
-from lrp_fx.attribution.base import Explaining, formed
+from lrp_fx.attribution.arguments import Inputs
+from lrp_fx.attribution.base import Explaining, formed, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.attribution.options import Options, Verify
@@ -24,7 +24,6 @@ from lrp_fx.errors import TargetError
 from lrp_fx.optimize import Optimizations
 from lrp_fx.plan import OutputKey, Plan, Unknown, View
 from lrp_fx.relevance import BiasPolicy, Engine, Start, Target
-from lrp_fx.rewrite import Memory
 from lrp_fx.run import (
     Format,
     Ledger,
@@ -67,13 +66,8 @@ class LRPFx(Explaining, Attribution):
         output: index or key of the output to explain, for models with several; a tuple of them for one
             inside another. None for the first floating tensor of two dimensions or more; the plan says
             which that is.
-        memory: ``"keep"`` keeps every activation until its relevance node has run; ``"recompute"`` keeps
-            those at about √n cuts of the graph and computes the others again, which costs a second
-            forward pass.
-        optimize: True for all :class:`~lrp_fx.Optimizations`, False for none, or a choice of them; they
-            change results by rounding at most.
-        precision: the dtype of the relevance pass, such as ``torch.bfloat16``, which is faster where the
-            processor has it and has an error of its own; None for that of the activations.
+        optimize: True for the default :class:`~lrp_fx.Optimizations`, False for none, or a choice of
+            them, such as ``Optimizations(recompute=True)`` to save memory.
         verify: when the model's own output is compared with the graph's, and the model read anew if they
             differ. ``"auto"``: for new shapes, and in every call where the model holds something of
             which nobody can tell whether it changed (an iterator, a random generator). ``"first"``: for
@@ -98,9 +92,7 @@ class LRPFx(Explaining, Attribution):
         capture: str = "auto",
         unknown: Unknown = "error",
         output: OutputKey | None = None,
-        memory: Memory = "keep",
         optimize: bool | Optimizations = True,
-        precision: torch.dtype | None = None,
         verify: Verify = "auto",
     ) -> None:
         Attribution.__init__(self, model)
@@ -114,9 +106,7 @@ class LRPFx(Explaining, Attribution):
             capture=capture,
             unknown=unknown,
             output=output,
-            memory=memory,
             optimize=optimize,
-            precision=precision,
             verify=verify,
         )
         self._explainer = Explainer(model, options)
@@ -126,18 +116,40 @@ class LRPFx(Explaining, Attribution):
         """The name that Captum shows."""
         return "LRPFx"
 
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: object = None,
+        return_convergence_delta: Literal[False] = False,
+        verbose: bool = False,
+        *,
+        create_graph: bool = False,
+    ) -> Inputs: ...
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        return_convergence_delta: Literal[True],
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[Inputs, Tensor]: ...
     @log_usage(part_of_slo=True)
     @documented
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Target = None,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         return_convergence_delta: bool = False,
         verbose: bool = False,
         *,
         create_graph: bool = False,
-    ) -> Any:
+    ) -> Inputs | tuple[Inputs, Tensor]:
         """The relevance of the inputs for the target.
 
         Args:
@@ -175,12 +187,12 @@ class LRPFx(Explaining, Attribution):
     @documented
     def attribute_many(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         targets: Sequence[Target] | Tensor,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         *,
         create_graph: bool = False,
-    ) -> Any:
+    ) -> Inputs:
         """The relevance of the inputs for several targets, from one forward pass.
 
         The forward pass and the denominators of the rules are computed once, the adjoints for each
@@ -214,16 +226,14 @@ class LRPFx(Explaining, Attribution):
         for explanation in program.run_many(tensors, runs, create_graph=create_graph):
             check_batch(explanation.output, tensors[0])
             found.append(formed(explanation, inputs, create_graph=create_graph))
-        if isinstance(inputs, tuple):
-            return tuple(torch.stack(each) for each in zip(*found, strict=True))
-        return torch.stack(found)
+        return stacked(found)
 
     @documented
     def audit(
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: Target = None,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
     ) -> Ledger:
         """Where the relevance of each sample goes: the conservation ledger.
 
@@ -248,7 +258,7 @@ class LRPFx(Explaining, Attribution):
 
     @documented
     def explained_output(
-        self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
+        self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: object = None
     ) -> Tensor:
         """What :meth:`attribute` explains, (N, …): the chosen output, of probabilities their logits.
 
@@ -263,7 +273,7 @@ class LRPFx(Explaining, Attribution):
     def export(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         *,
         path: str | os.PathLike[str] | None = None,
         format: Format = "pt2",
@@ -302,7 +312,7 @@ class LRPFx(Explaining, Attribution):
         return result
 
     @documented
-    def plan(self, *example: Any) -> Plan:
+    def plan(self, *example: object) -> Plan:
         """Which operation gets which rule, and why: ``print(lrp.plan())``.
 
         Args:
@@ -323,7 +333,7 @@ class LRPFx(Explaining, Attribution):
         """Print the LRP graph as Python code, and return that."""
         return self._program().lrp.module.print_readable()
 
-    def _program(self, *example: Any) -> Program:
+    def _program(self, *example: object) -> Program:
         if not example:
             return self._explainer.unverified_program()
         arguments = Arguments.of(example)

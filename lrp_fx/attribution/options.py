@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from types import NoneType
-from typing import Literal
+from typing import Literal, TypedDict
 
-import torch
-
+from lrp_fx._checks import check_choice
 from lrp_fx.attribution.boundary import meant
 from lrp_fx.capture import WAYS
 from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
@@ -25,11 +23,9 @@ from lrp_fx.relevance import (
     StartRelevance,
     check_top_k,
 )
-from lrp_fx.rewrite import MEMORIES, Memory
 
 Verify = Literal["auto", "always", "first"]
 VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
-PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,7 @@ class Options:
     capture: str = "auto"
     unknown: Unknown = "error"
     output: OutputKey | None = None
-    memory: Memory = "keep"
     optimize: bool | Optimizations = True
-    precision: torch.dtype | None = None
     verify: Verify = "auto"
 
     def __post_init__(self) -> None:
@@ -61,17 +55,10 @@ class Options:
             ("bias", (None, *BIAS_POLICIES)),
             ("capture", WAYS),
             ("unknown", UNKNOWN_POLICIES),
-            ("memory", MEMORIES),
-            ("precision", PRECISIONS),
             ("verify", VERIFY),
         ):
-            value = getattr(self, name)
-            if name == "unknown" and callable(value):
-                continue
-            # an array compares entry by entry
-            if not isinstance(value, (str, torch.dtype, NoneType)) or value not in known:
-                words = ", ".join(repr(each) for each in known)
-                raise OptionError(f"{name} must be one of {words}, got {value!r}")
+            if name != "unknown" or not callable(self.unknown):
+                check_choice(name, getattr(self, name), known)
         if not isinstance(self.optimize, (bool, Optimizations)):
             raise OptionError(
                 f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
@@ -113,6 +100,21 @@ class Options:
             name=composite.name,
             strict=composite.strict,
         )
+
+
+class Keywords(TypedDict, total=False):
+    """:class:`Options` but the composite, as keywords."""
+
+    top_k: float
+    filters: Sequence[tuple[MatcherLike, float]] | None
+    propagation: Engine
+    start: Start
+    bias: BiasPolicy | None
+    capture: str
+    unknown: Unknown
+    output: OutputKey | None
+    optimize: bool | Optimizations
+    verify: Verify
 
 
 def check_names(owner: str, names: Iterable[str]) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, Unpack
 
-import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import check_count, entries, is_int
-from lrp_fx.attribution import LRPFx, check_inputs, check_names, documented, formed
+from lrp_fx.attribution import (
+    Inputs,
+    Keywords,
+    LRPFx,
+    check_inputs,
+    check_names,
+    documented,
+    formed,
+    stacked,
+)
 from lrp_fx.composites import Composite
 from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
 from lrp_fx.errors import InputError, OptionError, TargetError
@@ -19,7 +27,7 @@ from lrp_fx.plan import Layer, View, as_layers, layer_name
 from lrp_fx.relevance import Target, Together, check_dim
 from lrp_fx.run import Explanation, Program, check_batch
 
-Condition = Mapping[Layer, Any]
+Condition = Mapping[Layer, object]
 """Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target or a list of classes."""
 
 
@@ -41,7 +49,7 @@ class ConceptLRPFx(LRPFx):
         composite: Composite | str | None = None,
         *,
         channel_dim: int = 1,
-        **options: Any,
+        **options: Unpack[Keywords],
     ) -> None:
         if not is_int(channel_dim) or channel_dim == 0:
             raise OptionError(
@@ -59,14 +67,14 @@ class ConceptLRPFx(LRPFx):
     @documented
     def attribute_conditions(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         conditions: Sequence[Condition],
         target: Target = None,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         *,
         create_graph: bool = False,
         exclude_parallel: bool = True,
-    ) -> Any:
+    ) -> Inputs:
         """The relevance of the inputs under each condition, from one forward pass.
 
         At each layer that a condition names, the relevance of its other channels is set to zero, where
@@ -102,9 +110,7 @@ class ConceptLRPFx(LRPFx):
             formed(each, inputs, create_graph=create_graph)
             for each in _checked(program, tensors, runs, create_graph=create_graph)
         ]
-        if isinstance(inputs, tuple):
-            return tuple(torch.stack(each) for each in zip(*found, strict=True))
-        return torch.stack(found)
+        return stacked(found)
 
     @documented
     def channel_relevance(
@@ -112,7 +118,7 @@ class ConceptLRPFx(LRPFx):
         inputs: Tensor | tuple[Tensor, ...],
         layers: Sequence[Layer],
         target: Target = None,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
         *,
         create_graph: bool = False,
     ) -> list[Tensor]:
@@ -146,7 +152,7 @@ class ConceptLRPFx(LRPFx):
         layers: Sequence[Layer],
         *,
         width: int = 4,
-        additional_forward_args: Any = None,
+        additional_forward_args: object = None,
     ) -> AttributionGraph:
         """Which channels of which layers feed which, in the prediction for one sample.
 

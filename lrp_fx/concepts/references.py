@@ -73,7 +73,7 @@ class References:
         if self.path.exists():
             self._load()
 
-    def update(self, batches: Iterable[tuple[Any, Target]]) -> None:
+    def update(self, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Target]]) -> None:
         """Look at a data set, or at the part of it that was not seen yet.
 
         Args:

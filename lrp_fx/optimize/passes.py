@@ -25,7 +25,7 @@ class Pass:
     """A change of an LRP graph that leaves its results as they are, but for rounding.
 
     Args:
-        name: the field of :class:`~lrp_fx.Optimizations`, or the value of ``memory``.
+        name: the field of :class:`~lrp_fx.Optimizations` that switches it on.
         run: changes the graph in place.
         text: what it does.
     """

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 from lrp_fx.rewrite.lrp_graph import LRPGraph
-from lrp_fx.rewrite.writer import MEMORIES, Memory, rewrite
+from lrp_fx.rewrite.writer import rewrite
 
-__all__ = [
-    "MEMORIES",
-    "LRPGraph",
-    "Memory",
-    "rewrite",
-]
+__all__ = ["LRPGraph", "rewrite"]

@@ -7,9 +7,6 @@ so an activation is freed when its last relevance node has run.
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import fx
 
 from lrp_fx.capture import Captured
@@ -33,9 +30,6 @@ from lrp_fx.rewrite.lrp_graph import LRPGraph
 from lrp_fx.rewrite.nodes import NodeWriter
 from lrp_fx.rewrite.site import WrittenSite
 
-Memory = Literal["keep", "recompute"]
-MEMORIES: tuple[Memory, ...] = ("keep", "recompute")
-
 
 def rewrite(
     captured: Captured,
@@ -46,8 +40,6 @@ def rewrite(
     engine: Engine,
     audited: bool = False,
     optimize: Optimizations = NOTHING,
-    memory: Memory = "keep",
-    precision: torch.dtype | None = None,
 ) -> LRPGraph:
     """Write the LRP graph of a plan.
 
@@ -59,15 +51,13 @@ def rewrite(
         engine: who computes adjoints.
         audited: also run the nodes that keep all relevance, for the ledger.
         optimize: what is optimized.
-        memory: keep the activations, or compute most of them again.
-        precision: the dtype of the relevance pass, None for that of the activations.
     """
     found: dict[fx.Node, fx.Node] = {}
     if optimize.stand_ins:
         found = stand_ins(plan, start, bias)
-    pen = NodeWriter(captured, plan.facts, precision, keeps=memory == "keep")
+    pen = NodeWriter(captured, plan.facts, optimize.precision, keeps=not optimize.recompute)
     draft = _Writer(captured, plan, pen, bias, engine, audited, found).write(start)
-    run_passes(draft, {*optimize.passes, memory})
+    run_passes(draft, optimize.passes)
     return assembled(captured, draft, pen.constants)
 
 
