@@ -1,4 +1,4 @@
-"""Which optimizations are on."""
+"""The switches of the optimizations."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from lrp_fx._checks import check_flag
 
 @dataclass(frozen=True)
 class Optimizations:
-    """What of the LRP graph is optimized; no choice changes a result by more than rounding.
+    """Which optimizations of the LRP graph are on. None changes a result by more than rounding.
 
     Args:
-        stand_ins: the output of a ReLU stands in for its input wherever relevance can only be where
-            both are equal, so that the input need not be kept.
-        in_place: activations and relevance are overwritten where nobody reads them again.
-        channels_last: convolutions run in the memory layout that their backend is fastest in.
-        kernels: dense layers and 1×1 convolutions run in oneDNN where torch would take its BLAS, and
-            that is slower.
-        sparse: behind a filter, what is multiplied with zero is left out, in each layer where that is
-            faster.
-        stacked: the targets that :meth:`~lrp_fx.LRPFx.attribute_many` explains for a single sample run
-            as a batch, as many at once as fit the cache.
+        stand_ins: use the output of a ReLU in place of its input, where relevance can be nonzero
+            only
+            if both are equal. The input then need not be kept.
+        in_place: overwrite activations and relevance that are not read again.
+        channels_last: run convolutions in the memory layout that is fastest on their backend.
+        kernels: run dense layers and 1×1 convolutions in oneDNN where torch would use a slower
+            BLAS.
+        sparse: behind a filter, skip multiplications by zero in each layer where this is faster.
+        stacked: run the targets of :meth:`~lrp_fx.LRPFx.attribute_many` for a single sample as a
+            batch, as many at a time as fit the cache.
 
     Raises:
         OptionError: for anything but True and False.
@@ -40,9 +40,9 @@ class Optimizations:
 
     @property
     def passes(self) -> tuple[str, ...]:
-        """The names of those that are on."""
+        """The names of the optimizations that are on."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name))
 
 
 NOTHING = Optimizations(**{field.name: False for field in fields(Optimizations)})
-"""The LRP graph as it is written."""
+"""No optimizations: the LRP graph as it is written."""
