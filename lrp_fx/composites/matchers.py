@@ -24,8 +24,8 @@ class Place:
         from_input: for linear operations, the largest number of other linear operations between the
             inputs and it.
         from_output: likewise, between it and the output.
-        convolutions: how many different values the convolutions of the model read. Two convolutions
-            side by side read one value.
+        convolutions: how many different values are read by the convolutions that relevance reaches.
+            Two convolutions side by side read one value.
     """
 
     paths: tuple[str, ...]

@@ -55,7 +55,7 @@ def Epsilon(eps: float = 1e-6) -> Composite:
     """LRP-ε on every linear operation, addition and average (Bach et al. 2015).
 
     Args:
-        eps: ε of all denominators.
+        eps: ε of their denominators.
 
     Raises:
         OptionError: if ``eps`` is negative or not a number.

@@ -121,8 +121,8 @@ class _Final:
 def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
     """The node to explain for a model's result, and a note for the plan.
 
-    For final probabilities the node holds their logits, in the shape of the result. It is added to
-    the graph, once.
+    For final probabilities the node holds their logits, in the shape of the result. New nodes that
+    this needs are added to the graph, only once.
     """
     found = _Reader(result).found
     final = found.get(result)
