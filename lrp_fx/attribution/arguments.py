@@ -38,7 +38,7 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
         if not isinstance(value, Tensor):
             raise InputError(
                 f"{name} must be a tensor, got {type(value).__name__}: several inputs are a tuple of "
-                "tensors, what gets no relevance is an additional argument"
+                "tensors; pass what gets no relevance as an additional argument"
             )
         if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
             raise not_tokens(name, value)
@@ -77,9 +77,9 @@ def not_tokens(name: str, value: Tensor) -> InputError:
     """The error for an input that is not floating point and that no relevance can reach."""
     return InputError(
         f"{name} has dtype {value.dtype}: relevance is for floating point inputs, and for integers that "
-        "choose rows of a table (nn.Embedding, table[i], one_hot) or become numbers, not for masks and "
-        "places; pass it as an additional argument, or convert it as the model expects (for images: "
-        "float, normalized)"
+        "choose rows of a table (nn.Embedding, table[i], one_hot) or are used as numbers, not for masks "
+        "and positions; pass it as an additional argument, or convert it as the model expects (for "
+        "images: float, normalized)"
     )
 
 

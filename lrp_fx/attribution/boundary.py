@@ -91,7 +91,7 @@ def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPErr
         asked.append(f"composite {composite or 'of the default'}")
     asked += [f"{key} {_short(repr(arguments[key]))}" for key in _SHOWN if key in arguments]
     return UnexpectedError(
-        f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a fault of "
+        f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a bug in "
         "lrp_fx: please report it with the model."
     )
 

@@ -232,7 +232,7 @@ class Explainer:
             if captured.way == "record":
                 break
         raise CaptureError(
-            "the canonical graph does not compute what the model computes: this is a fault of lrp_fx, "
+            "the canonical graph does not compute what the model computes: this is a bug in lrp_fx, "
             "please report it with the model"
         )
 
@@ -379,9 +379,7 @@ def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> boo
 
 def _capture_note(way: Way) -> str:
     if way == "record":
-        return (
-            "capture: record; the plan holds for this input alone, another may take another branch"
-        )
+        return "capture: record; the plan holds for this input only, others may take another branch"
     return f"capture: {way}"
 
 

@@ -30,11 +30,11 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 PICTURE = ".lrp.png"  # the end of every picture's name, so that no picture replaces a photograph
 PREDICTED = "predicted"
 DELTA_NOTE = (
-    "Convergence delta: the part of the explained output that reached no pixel, but was kept by "
-    "biases, constants and stabilizers. A relevance sum near zero is no fault: batch norm makes large "
-    "biases, and by default they absorb their share. What is left on the pixels still says where: "
-    'positive and negative add up to little. LRPFx(..., bias="distribute") hands the biases\' share to '
-    "the pixels too."
+    "Convergence delta: the part of the explained output that did not reach the pixels, but was kept "
+    "by biases, constants and stabilizers. A relevance sum near zero is no error: batch norm makes "
+    "large biases, which absorb their share by default. The map still shows where the evidence lies; "
+    'its positive and negative values nearly cancel. LRPFx(..., bias="distribute") passes the biases\' '
+    "share on to the pixels."
 )
 
 app = typer.Typer(

@@ -35,7 +35,7 @@ def as_matcher(value: MatcherLike) -> Matcher:
     if isinstance(value, type) and issubclass(value, nn.Module):
         return module_type(value)
     raise CompositeError(
-        f"a matcher is a path glob, a module class or a function of lrp_fx.composites, got {value!r}"
+        f"a matcher is a path glob, a module class or one made by lrp_fx.composites, got {value!r}"
     )
 
 

@@ -94,8 +94,8 @@ class References:
             if start + size > self.seen:
                 if start < self.seen:
                     raise InputError(
-                        f"the first {self.seen} samples were seen, which ends within a batch: use the "
-                        "batch size of the earlier run"
+                        f"the last run, after {self.seen} samples, ends within a batch: use the batch "
+                        "size of that run"
                     )
                 self._add(inputs, target, start)
                 self.seen = start + size

@@ -86,7 +86,7 @@ def _named(
         return _of_module(captured, paths, None, of_input)
     path, _, index = layer.partition("#")
     if index and not index.isdecimal():
-        raise InputError(f"'{layer}': after # comes the number of the call, from 0")
+        raise InputError(f"'{layer}': # must be followed by the number of the call, from 0")
     modules = dict(model.named_modules(remove_duplicate=False))
     if path in modules:
         aliases = [p for p, m in modules.items() if m is modules[path]]
@@ -121,7 +121,7 @@ def _of_module(
     if not known:
         raise InputError(
             f"no operation of the layer '{paths[0]}' is left in the graph (dropout and identities "
-            "are removed): name a neighbour"
+            "are removed): name a neighbouring layer"
         )
     names = ", ".join(f"{path}#{count}" for path, count in known)
     if number is None and len(known) > 1:

@@ -242,19 +242,19 @@ def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
             continue
         if looked_up(step.node, facts.is_dynamic):
             names = ", ".join(index.name for index in step.receivers)
-            found.append(f"look-up: {step.node.name}, its relevance goes to its indices, {names}")
+            found.append(f"look-up: the relevance of {step.node.name} goes to its indices, {names}")
         elif facts.is_categorical(step.node) and len(step.receivers) > 1 and step.rule == Half():
             names = ", ".join(operand.name for operand in step.receivers)
-            found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
+            found.append(f"look-up: {step.node.name} is computed from {names}, which get half each")
         elif facts.is_categorical(step.node) and step.rule == Uniform() and _is_join(step):
             found.append(
-                f"look-up: {step.node.name} {where(step.node)} holds constants; what they looked up goes "
-                "in equal shares to the others beside them"
+                f"look-up: {step.node.name} {where(step.node)} contains constants; the relevance of what "
+                "they look up goes in equal shares to the other indices in their row"
             )
         elif facts.is_categorical(step.node) and _joins_constants(step, facts):
             found.append(
-                f"look-up: {step.node.name} holds constants, which keep what they looked up; the ledger "
-                "books it as 'constant'"
+                f"look-up: {step.node.name} contains constants, which keep the relevance of what they "
+                "look up; in the ledger it is 'constant'"
             )
     return found
 
@@ -268,8 +268,8 @@ def _signs(steps: Iterable[Step], facts: Analysis) -> list[str]:
             assert step.rule is not None
             found.setdefault(step.rule, []).append(step.node.name)
     return [
-        f"warning: {rule} is for inputs without negative entries, and relevance may explode where these "
-        f"have some: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        f"warning: {rule} is meant for nonnegative inputs; relevance may explode at these nodes, whose "
+        f"inputs may be negative: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
         for rule, names in found.items()
     ]
 
@@ -290,7 +290,7 @@ def _notes_on_places(explained: fx.Node, facts: Analysis) -> list[str]:
     below = ancestors(explained)
     nodes = [node for node in explained.graph.nodes if node in below and node in facts.places]
     return [
-        f"places: {node.name} {where(node)} carries no relevance to what it was found in"
+        f"places: {node.name} {where(node)} reads only positions, so relevance ends there"
         for node in nodes
     ]
 
@@ -308,8 +308,8 @@ def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
     ]
     lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in ends)
     found = [
-        "Relevance ends at these operations, by which values are compared, counted, found or used as "
-        "indices:",
+        "Relevance ends at these operations, which only compare or count values, find their positions, "
+        "or use them as indices:",
         *lines,
         "Write them with operations that pass it on (docs/operations.md), or explain a layer above them: "
         "LayerLRPFx(model, layer).",
@@ -317,8 +317,8 @@ def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
     return InputError(
         "\n".join(
             [
-                f"'{explained.name}', which is to be explained, does not depend on the explained inputs, "
-                "or only by shapes, comparisons and places, which carry no relevance",
+                f"the explained value '{explained.name}' does not depend on the explained inputs, or "
+                "only through shapes, comparisons and positions, which carry no relevance",
                 *(found if ends else ()),
             ]
         )
@@ -391,15 +391,15 @@ def _lacks_rule(step: Step) -> bool:
 def _refuse_unknown(steps: Iterable[Step], unknown: Unknown) -> None:
     missing = [step.node for step in steps if step.operation is UNKNOWN and _lacks_rule(step)]
     advice = (
-        'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
-        "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it. "
-        "Where an operation is a function of single entries, its relevance passes:\n"
+        'LRPFx(..., unknown="vjp") divides their relevance by the contributions of their operands, if '
+        "they have a derivative. LayerLRPFx(model, layer) explains a layer above them and does not need "
+        "them. If an operation is a function of single entries, let its relevance pass:\n"
         "    from lrp_fx import operations\n"
         "    operations.register(operations.passing({names}))"
     )
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]
-        advice = "They are no operations of PyTorch that autograd could follow: write them as such."
+        advice = "Autograd cannot follow them: write them with operations of PyTorch."
     if not missing:
         return
     lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in reversed(missing))
@@ -418,7 +418,7 @@ def _refuse_computed_weights(reached: Iterable[fx.Node], facts: Analysis) -> Non
             if facts.is_dynamic(bound[name]):
                 raise UnsupportedOperationError(
                     f"the {name} of '{name_of(node)}' {where(node)} is computed from the explained "
-                    "inputs, and would get no relevance: write it as a product or a sum of two tensors"
+                    "inputs, and would get no relevance: write the operation as a product or a sum"
                 )
 
 

@@ -38,7 +38,7 @@ class Bounds:
         if not self._pen.facts.is_preprocessing(node):
             raise CompositeError(
                 f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
-                "its padded, normalized or re-arranged form"
+                "its padded, normalized or rearranged form"
             )
         if looked_up(node, self._pen.facts.is_dynamic):
             raise CompositeError(

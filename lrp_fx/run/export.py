@@ -112,8 +112,8 @@ def exported(
             result = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         advice = (
-            ". If the model's code makes a number of the batch size, as len(x) does, write x.shape[0]; "
-            "dynamic_batch=False exports for the batch size of the example alone"
+            ". If the model's code makes a Python number of the batch size, as len(x) does, write "
+            "x.shape[0]; dynamic_batch=False exports for the batch size of the example only"
         )
         raise CaptureError(
             f"torch.export cannot read the explainer: {first_line(error)}"
@@ -121,7 +121,7 @@ def exported(
         ) from error
     if not reproduces(result.module(), Arguments.of(tensors), expected, REORDERED):
         raise CaptureError(
-            "the exported program does not compute what the explainer computes: this is a fault of "
+            "the exported program does not compute what the explainer computes: this is a bug in "
             "lrp_fx, please report it with the model"
         )
     return result
@@ -216,7 +216,7 @@ def _translate(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
             },
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise CaptureError(f"ONNX has no form of this explainer: {_reason(error)}") from error
+        raise CaptureError(f"ONNX cannot express this explainer: {_reason(error)}") from error
     assert translated is not None
     translated.save(path)
 

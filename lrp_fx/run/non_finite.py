@@ -50,7 +50,7 @@ def first_non_finite(
         rule = f": {module.get_submodule(str(node.target))}"
     return NonFiniteError(
         f"the relevance becomes NaN or infinite in '{node.name}'{_path(node)}{rule}"
-        f"{finder.samples(node)}. A larger ε in that rule's stabilizer or another rule there helps."
+        f"{finder.samples(node)}. Use a larger ε in the stabilizer of that rule, or another rule."
     )
 
 
