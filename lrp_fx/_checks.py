@@ -31,8 +31,7 @@ def check_count(name: str, value: object) -> None:
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether the tensor contains neither NaN nor infinity."""
-    # A finite sum proves it in a single pass. An infinite sum does not disprove it: it may
-    # overflow.
+    # a finite sum proves it in a single pass; an infinite sum may just be an overflow
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 

@@ -1,4 +1,4 @@
-"""Checks that a graph computes what the model computes, and finds the first module that differs."""
+"""Checks that a graph computes what the model computes; finds the first module that differs."""
 
 from __future__ import annotations
 

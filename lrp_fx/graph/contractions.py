@@ -1,4 +1,4 @@
-"""Products of two tensors (matmul, einsum), their adjoints, and the operation ``lrp_fx::product``.
+"""Products of two tensors and their adjoints, and the operation ``lrp_fx::product``.
 
 ``aten.linear`` is a product with a constant matrix on the right. In a canonical graph, every other
 product with a constant (``W @ x``, a vector, a matrix for each head, an einsum) is a call of

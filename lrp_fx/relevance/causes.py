@@ -12,9 +12,8 @@ relevance ``R_in`` of the inputs plus what the node keeps. The causes:
 - ``linearization``: the remainder of a first-order expansion (the softmax in AttnLRP).
 - ``empty_branch``: the relevance of units without any contribution of the sign that the rule counts
   (z⁺, αβ).
-- ``dead``: the relevance of units whose denominator is exactly zero, where the quotient counts as
-zero,
-  and of units that belong to no group of the rule.
+- ``dead``: the relevance of units whose denominator is exactly zero, and of units that belong to no
+  group of the rule.
 - ``padding``: the relevance of padded entries, which belong to no input.
 """
 

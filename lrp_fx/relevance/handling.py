@@ -118,8 +118,7 @@ class Operation:
 
     Args:
         name: the ATen name of the operation.
-        kind: the family, by which composites choose rules (``convolution``, ``dense``, ``addition``
-            …).
+        kind: the family, by which composites choose rules (``convolution``, ``dense`` …).
         operands: a function from a node to the operands through which relevance can flow, in order.
         default: a function from a node and the facts to the rule that holds if a composite assigns
             none.

@@ -1,4 +1,4 @@
-"""Relevance through norms: batch norms that are not folded, layer, RMS, group and instance norms.
+"""Relevance through norms: layer, RMS, group and instance norms, batch norms not folded.
 
 The statistic by which a norm divides counts as a constant. The rest of the norm is one affine map,
 to which the ε rule applies.

@@ -1,4 +1,4 @@
-"""Relevance through operations that place entries of tensors; it goes back to where they came from.
+"""Relevance through operations that place entries of tensors at other positions.
 
 To find out where the entries of the result come from, the operation is run on integer tensors that
 number the entries of its operands.

@@ -96,8 +96,7 @@ class AverageRelevance(RelevanceNode):
 class WinnerRelevance(RelevanceNode):
     """``R_i = Σ_j R_j`` over the windows ``j`` whose maximum is the entry ``i``: winner takes all.
 
-    Sources: Bach et al. 2015; Montavon et al. 2019. If the rule has a stabilizer, ``R_j`` is
-        multiplied by
+    Bach et al. 2015; Montavon et al. 2019. If the rule has a stabilizer, ``R_j`` is multiplied by
     ``x_i / S(x_i)``, as in Captum.
 
     Args:

@@ -1,4 +1,4 @@
-"""Relevance of constant indices, such as a start token, which goes to the input's indices beside them.
+"""Relevance of constant indices, such as a start token, shared out to those of the input.
 
 The model itself may add a constant index to those of the input. The size of an index has no
 meaning, so it cannot keep a share of the relevance in proportion to its size, as a constant summand

@@ -60,8 +60,7 @@ class StartRelevance(RelevanceNode):
 
     - ``logit``: ``R = e ⊙ y``.
     - ``one_hot``: ``R = e``.
-    - ``softmax``: ``R = softmax(y)`` over dimension 1, without a target. This is the unsupervised
-    mode of
+    - ``softmax``: ``R = softmax(y)`` over dimension 1, without a target; the unsupervised mode of
       the blog post of 2021.
     - a callable ``f``: ``R = f(y)``, of the shape of ``y``, (N, …).
 

@@ -3,9 +3,8 @@
 A rule is a table of groups and branches (see ``lrp_fx.rules``). The formula calls the operation
 with the parts of input, weight and bias that the table names, and the adjoint of the operation:
 
-1. the denominator of each group, ``d_g = S(Σ_k s_k z_k)`` with ``z_k = W_k x_k + b_k``. It depends
-on
-   forward values only.
+1. the denominator of each group, ``d_g = S(Σ_k s_k z_k)`` with ``z_k = W_k x_k + b_k``, which
+   depends on forward values only.
 2. the quotient of each group, ``q_g = c_g · m_g ⊙ R / d_g``.
 3. the share of the input, ``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``.
 
