@@ -1,4 +1,4 @@
-"""Checks of single values that users pass; each ends in an error that names the value."""
+"""Checks of single values that users pass; the errors name the argument and its value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lrp_fx.errors import OptionError
 
 
 def is_int(value: object) -> TypeGuard[int]:
-    """Whether the value is a whole number, also one of NumPy's; booleans are none."""
+    """Whether the value is an integer. NumPy integers count, booleans do not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -31,8 +31,8 @@ def check_count(name: str, value: object) -> None:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinite."""
-    # NaN and infinity go into any sum, which takes a single pass; a sum of finite values may overflow
+    """Whether the tensor contains neither NaN nor infinity."""
+    # a finite sum proves it in a single pass; an infinite sum may just be an overflow
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
@@ -44,20 +44,20 @@ def check_flag(name: str, value: object) -> None:
 
 def check_choice(name: str, value: object, known: Sequence[object]) -> None:
     """Raise an ``OptionError`` unless the value is one of those that are known."""
-    # an array compares entry by entry
+    # the type is checked first, because arrays compare entry by entry
     if not isinstance(value, (str, torch.dtype, NoneType)) or value not in known:
         words = ", ".join(repr(each) for each in known)
         raise OptionError(f"{name} must be one of {words}, got {value!r}")
 
 
 def check_callable(name: str, value: object) -> None:
-    """Raise an ``OptionError`` unless the value can be called."""
+    """Raise an ``OptionError`` unless the value is callable."""
     if not callable(value):
         raise OptionError(f"{name} must be callable, got {value!r}")
 
 
 def entries(value: Any) -> Iterator[Any] | None:
-    """The entries of a value one after the other; None where it has none, as a number or a 0-d tensor."""
+    """An iterator over the value; None for a value without entries, such as a number or 0-d tensor."""
     try:
         found: Iterator[Any] = iter(value)
     except TypeError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows in columns as wide as they need, with a line under the head."""
+    """Lay out rows in columns as wide as their longest cell, with a line under the head."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(

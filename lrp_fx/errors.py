@@ -17,12 +17,12 @@ __all__ = [
 ]
 
 NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
-"""What a lack of memory is: nobody's mistake, so that it passes as it is."""
+"""Errors that mean a lack of memory. They are nobody's mistake, so the library does not wrap them."""
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error is a lack of memory; torch says so in words too."""
+    """Whether an error means a lack of memory, by its type or by the words of torch's message."""
     return isinstance(error, NO_MEMORY) or any(words in str(error) for words in _WORDS)
 
 
@@ -35,32 +35,36 @@ class InputError(LRPError, ValueError):
 
 
 class OptionError(LRPError, ValueError):
-    """An option has a value that it cannot have."""
+    """An option has an invalid value."""
 
 
 class TargetError(LRPError, AssertionError, IndexError):
     """The target does not fit the output.
 
-    Captum raises now an ``AssertionError``, now an ``IndexError`` for the same mistake; code written
-    against either one catches this.
+    For this mistake Captum raises sometimes an ``AssertionError`` and sometimes an ``IndexError``.
+    This error is both, so code that catches either of them keeps working.
     """
 
 
 class CompositeError(LRPError, ValueError):
-    """A composite does not fit the model: an unknown name, a matcher without a match, a wrong rule."""
+    """A composite does not fit the model.
+
+    For example, its name is unknown, a matcher matches no layer, or a rule cannot be used on an
+    operation.
+    """
 
 
 class CaptureError(LRPError, RuntimeError):
-    """The model could not be read as a graph that computes what the model computes."""
+    """The model could not be captured as a graph that computes the same values as the model."""
 
 
 class UnsupportedOperationError(CaptureError):
-    """The graph holds operations through which nobody has described relevance."""
+    """The graph contains an operation through which no relevance can be propagated."""
 
 
 class UnexpectedError(LRPError, RuntimeError):
-    """Something failed that should not have: what failed is its ``__cause__``."""
+    """Something failed that should not have failed; the original error is the ``__cause__``."""
 
 
 class NonFiniteError(LRPError, ArithmeticError):
-    """A NaN or an infinity in the relevance, with the node in which it first appeared."""
+    """The relevance contains NaN or infinity; the message names the node where it first appeared."""

@@ -1,11 +1,12 @@
-"""The door to operations: describe one that the library does not know.
+"""Public functions to register operations that the library does not know.
 
     from lrp_fx import operations
 
-    operations.register(operations.passing("erfc", "sinc"))   # functions of single entries
+    operations.register(operations.passing("erfc", "sinc"))   # element-wise functions
 
-A description is an :class:`Operation`: the name, the operands, the default rule, and a function that
-writes its relevance nodes. ``docs/guide.md``, "Operations of your own", has an example.
+An :class:`Operation` describes how relevance goes back through one ATen operation: its name, its
+operands, its default rule, and a function that writes its relevance nodes. ``docs/guide.md``,
+section "Operations of your own", has an example.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ __all__ = [
 
 
 def register(*operations: Operation) -> None:
-    """Make operations known, for all models of the process.
+    """Register operations for all models in this process.
 
     Args:
-        operations: their descriptions.
+        operations: the descriptions to register.
 
     Raises:
-        OptionError: for anything but a description, or an operation that is described already.
+        OptionError: if an argument is not an :class:`Operation`, or if the library already has a
+            description of that operation.
     """
     for operation in operations:
         if not isinstance(operation, Operation):
@@ -62,14 +64,17 @@ def register(*operations: Operation) -> None:
 
 
 def passing(*names: str) -> tuple[Operation, ...]:
-    """``R_in = R``: functions of single entries, through which relevance passes unchanged.
+    """Describe element-wise functions through which relevance passes unchanged: ``R_in = R``.
 
     Args:
-        names: ATen's names of the operations, each with one operand in front.
+        names: the ATen names of the operations. The operand must be the first argument.
+
+    Returns:
+        One description for each name, to be passed to :func:`register`.
     """
     return tuple(described_as_passing(name, "function") for name in names)
 
 
 def known() -> tuple[str, ...]:
-    """The names of all operations that are described."""
+    """The sorted names of all operations that the library can propagate relevance through."""
     return tuple(sorted(registry()))

@@ -1,20 +1,25 @@
-"""The LRP rules: frozen descriptions that compute nothing.
+"""The LRP rules: immutable descriptions that contain no computation.
 
-Every rule for a linear operation is one formula. With ``z_k = W_k x_k + b_k``, the stabilizer ``S``
-and the relevance ``R`` of the output,
+All rules for linear operations are instances of one formula. Let ``R`` be the relevance of the
+output and ``S`` the stabilizer, and let ``z_k = W_k x_k + b_k``. Then the relevance of the input is
 
     R_in = sum_g c_g · sum_k s_k · x_k ⊙ W_kᵀ [ m_g ⊙ R / S( sum_k s_k z_k ) ]
 
-where ``g`` runs over groups (coefficient ``c``, output mask ``m``) and ``k`` over the branches of a
-group (sign ``s``, a part of the input, of the weight and of the bias). A rule returns that table;
-``lrp_fx.relevance.linear`` executes any table on any linear operation, so a new rule is a few lines:
+``g`` runs over the groups of the rule, each with a coefficient ``c_g`` and an output mask ``m_g``.
+``k`` runs over the branches of a group, each with a sign ``s_k`` and with a part of the input
+(``x_k``), of the weight (``W_k``) and of the bias (``b_k``). ``R`` has the shape of the operation's
+output, with the batch in front, and ``R_in`` that of its input.
+
+A rule only returns the table of its groups and branches. ``lrp_fx.relevance.linear`` applies any
+table to any linear operation, so a new rule takes a few lines:
 
     @dataclass(frozen=True)
     class MyRule(LinearRule):
         def table(self) -> Table:
             return (Group((Branch(FULL, PLUS, ZERO),)),)
 
-The rules at the end of the file are for the operations that have no weights (adds, pools, products).
+The rules at the end of the file are for operations without weights, such as additions, pooling and
+products.
 """
 
 from __future__ import annotations
@@ -69,7 +74,10 @@ __all__ = [
 
 
 def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> Tensor:
-    """``positive · (v⁺)^power + negative · (v⁻)^power``, of the shape of ``value``; ones for power 0."""
+    """``positive · u⁺ + negative · u⁻`` with ``u = value^power``; ones for power 0.
+
+    ``u⁺ = max(u, 0)`` and ``u⁻ = min(u, 0)``. The result has the shape of ``value``.
+    """
     if power == 0:
         return torch.ones_like(value)
     if power == 2:
@@ -85,24 +93,32 @@ def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a tensor: ``positive · (v⁺)^power + negative · (v⁻)^power``; ones for power 0."""
+    """A part of a tensor ``v``: ``positive · u⁺ + negative · u⁻`` with ``u = v^power``.
+
+    ``u⁺ = max(u, 0)`` and ``u⁻ = min(u, 0)``. For power 0 it is a tensor of ones.
+
+    Args:
+        positive: the factor of ``u⁺``.
+        negative: the factor of ``u⁻``.
+        power: 0, 1 or 2.
+    """
 
     positive: float
     negative: float
     power: int = 1
 
     def of(self, value: Tensor) -> Tensor:
-        """The part of ``value``, of its shape."""
+        """This part of ``value``, in the shape of ``value``."""
         return part_of(value, self.positive, self.negative, self.power)
 
     @property
     def vanishes(self) -> bool:
-        """True when the part of every tensor is zero."""
+        """True if this part of every tensor is zero."""
         return self.power != 0 and self.positive == 0 and self.negative == 0
 
     @property
     def sign(self) -> int:
-        """+1 when no part has negative entries, −1 when none has positive ones, 0 for either."""
+        """+1 if the part has no negative entries, −1 if no positive ones, 0 if it may have both."""
         if self.power != 1:
             return 1 if min(self.positive, self.negative) >= 0 else 0
         if self.negative == 0 and self.positive >= 0:
@@ -111,11 +127,11 @@ class Part:
 
     @property
     def is_one_sided(self) -> bool:
-        """True when the part has no entries of one of the two signs."""
+        """True if the part consists of the positive or of the negative entries only."""
         return self.power == 1 and (self.positive == 0) != (self.negative == 0)
 
     def of_nonnegative(self) -> Part:
-        """The same part, written for a tensor that is known to have no negative entries."""
+        """The part that gives the same result for any tensor without negative entries."""
         return Part(self.positive, self.positive, self.power) if self.power else self
 
 
@@ -127,7 +143,12 @@ SQUARE, ONES = Part(1, 1, power=2), Part(1, 1, power=0)
 class Branch:
     """One term ``sign · (W_k x_k + b_k)`` of a denominator.
 
-    ``source`` is what ``input`` takes its part of: the input itself or a bound of the z-box rule.
+    Args:
+        input: the part of ``source`` that serves as ``x_k``.
+        weight: the part of the weight that serves as ``W_k``.
+        bias: the part of the bias that serves as ``b_k``.
+        sign: the factor of the term.
+        source: the operation's input, or the lower or upper bound of :class:`ZBox`.
     """
 
     input: Part
@@ -138,7 +159,7 @@ class Branch:
 
     @property
     def is_forward(self) -> bool:
-        """True when the term is the operation's own output."""
+        """True if the term equals the operation's own output."""
         return (
             self.input == self.weight == self.bias == FULL
             and self.sign == 1
@@ -148,7 +169,14 @@ class Branch:
 
 @dataclass(frozen=True)
 class Group:
-    """Branches that share one denominator; ``mask`` keeps outputs by the sign of the true ``z``."""
+    """Branches that share one denominator.
+
+    Args:
+        branches: the terms of the denominator.
+        coefficient: the factor of the group in ``R_in``.
+        mask: the outputs whose relevance the group receives: all of them, or those where the
+            operation's own output is positive, or negative.
+    """
 
     branches: tuple[Branch, ...]
     coefficient: float = 1.0
@@ -156,18 +184,21 @@ class Group:
 
 
 Table = tuple[Group, ...]
+"""The groups of a rule: all that distinguishes one rule for linear operations from another."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of all rules; ``str(rule)`` leaves out the default's stabilizer and the values of tensors.
+    """Base class of all rules.
+
+    ``str(rule)`` omits a stabilizer that is the default, and the values of tensors.
 
     Raises:
-        OptionError: for a value that a field cannot have.
+        OptionError: if a field has an invalid value.
     """
 
     for_nonnegative: ClassVar[bool] = False
-    """Whether the rule is only for inputs without negative entries."""
+    """Whether the rule is meant only for inputs without negative entries."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -182,7 +213,7 @@ class Rule:
             value = getattr(self, each.name)
             if each.name == "stabilizer" and value == each.default:
                 continue
-            if isinstance(value, Tensor):  # of many values, in several lines
+            if isinstance(value, Tensor):  # its values would fill several lines
                 value = f"tensor{tuple(value.shape)}"
             shown.append(f"{each.name}={value}")
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -190,28 +221,38 @@ class Rule:
 
 @dataclass(frozen=True)
 class LinearRule(Rule):
-    """Base of the rules for linear operations: convolutions, linear, matmul with a constant."""
+    """Base class of the rules for linear operations.
+
+    Linear operations are convolutions, linear layers and matrix products with a constant. A
+    subclass implements :meth:`table`.
+
+    Args:
+        stabilizer: keeps the denominators away from zero.
+    """
 
     stabilizer: Stabilizer = field(default=DEFAULT_STABILIZER, kw_only=True)
 
     def table(self) -> Table:
-        """The groups and branches of the rule (see the module's formula)."""
+        """The groups and branches of the rule, as defined by the formula in the module docstring."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, init=False)
 class Epsilon(LinearRule):
-    """``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` (Bach et al. 2015, eq. 58).
+    """LRP-ε: ``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` (Bach et al. 2015, eq. 58).
 
     Args:
-        eps: the ε of the stabilizer, instead of its own; None for its own.
-        stabilizer: what keeps the denominator away from zero.
+        eps: replaces the ε of ``stabilizer``; None keeps it.
+        stabilizer: keeps the denominator away from zero.
+
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
     """
 
     def __init__(
         self, eps: float | None = None, *, stabilizer: Stabilizer = DEFAULT_STABILIZER
     ) -> None:
-        # ε is kept once, in the stabilizer: two copies of it would have to agree
+        # ε is stored only in the stabilizer, so that there is no second copy to keep in step
         object.__setattr__(self, "stabilizer", stabilizer)
         self.__post_init__()
         if eps is not None:
@@ -231,7 +272,11 @@ class Epsilon(LinearRule):
 
 @dataclass(frozen=True)
 class Zero(LinearRule):
-    """LRP-0: :class:`Epsilon` with ε = 0 (Bach et al. 2015, eq. 56)."""
+    """LRP-0: ``R_in = x ⊙ Wᵀ[R / (Wx + b)]`` (Bach et al. 2015, eq. 56).
+
+    This is :class:`Epsilon` with ε = 0. Where the denominator is exactly zero, the quotient is
+    zero.
+    """
 
     stabilizer: Stabilizer = field(default=Stabilizer(0.0), kw_only=True)
 
@@ -245,11 +290,12 @@ _NEGATIVE = (Branch(PLUS, MINUS, MINUS), Branch(MINUS, PLUS, ZERO))
 
 @dataclass(frozen=True)
 class ZPlus(LinearRule):
-    """``R_in = x⁺ ⊙ W⁺ᵀ q + x⁻ ⊙ W⁻ᵀ q`` with ``q = R / S(x⁺W⁺ + x⁻W⁻ + b⁺)``.
+    """``R_in = x⁺ ⊙ W⁺ᵀ q + x⁻ ⊙ W⁻ᵀ q`` with ``q = R / S(W⁺x⁺ + W⁻x⁻ + b⁺)``.
 
-    Positive contributions only (Montavon et al. 2017), for inputs of either sign.
+    The z⁺ rule: only positive contributions receive relevance (Montavon et al. 2017). It works for
+    inputs of either sign.
 
-    Captum and the blog post of 2021 use ``x W⁺`` instead, which differs where ``x < 0``: see
+    Captum and the blog post of 2021 use ``W⁺x`` instead, which differs where ``x < 0``: see
     ``lrp_fx.composites.compat``.
     """
 
@@ -261,15 +307,16 @@ class ZPlus(LinearRule):
 class AlphaBeta(LinearRule):
     """``R_in = α R⁺ − β R⁻`` (Bach et al. 2015, eq. 60).
 
-    ``R⁺`` is :class:`ZPlus`, the shares of the positive contributions; ``R⁻`` are those of the negative
-    ones, ``x⁺ ⊙ W⁻ᵀ q + x⁻ ⊙ W⁺ᵀ q`` with ``q = R / S(x⁺W⁻ + x⁻W⁺ + b⁻)``.
+    ``R⁺``, the relevance of the positive contributions, is that of :class:`ZPlus`. ``R⁻``, the
+    relevance of the negative contributions, is ``R⁻ = x⁺ ⊙ W⁻ᵀ q + x⁻ ⊙ W⁺ᵀ q`` with
+    ``q = R / S(W⁻x⁺ + W⁺x⁻ + b⁻)``.
 
     Args:
-        alpha: the weight of the positive contributions.
-        beta: that of the negative ones.
+        alpha: the weight α of the positive contributions.
+        beta: the weight β of the negative contributions.
 
     Raises:
-        OptionError: if α − β is not 1 or either is negative.
+        OptionError: if α − β is not 1, or if α or β is negative or not a number.
     """
 
     alpha: float = 2.0
@@ -294,10 +341,17 @@ class AlphaBeta(LinearRule):
 
 @dataclass(frozen=True)
 class Gamma(LinearRule):
-    """``x (W + γW⁺) + b + γb⁺`` (Montavon et al. 2019). For ``x ≥ 0`` only: on signed inputs its
-    denominators cross zero and the relevance explodes; use :class:`GeneralizedGamma` there.
+    """``R_in = x ⊙ Vᵀ[R / S(Vx + b + γb⁺)]`` with ``V = W + γW⁺`` (Montavon et al. 2019).
 
-    Captum leaves the bias plain (``b``): see ``lrp_fx.composites.compat``.
+    For ``x ≥ 0`` only: on inputs of either sign its denominators cross zero and the relevance
+    explodes. Use :class:`GeneralizedGamma` there. Captum does not modify the bias: see
+    ``lrp_fx.composites.compat``.
+
+    Args:
+        gamma: how much positive weights are favoured.
+
+    Raises:
+        OptionError: if ``gamma`` is not a number.
     """
 
     gamma: float = 0.25
@@ -314,14 +368,18 @@ class Gamma(LinearRule):
 
 @dataclass(frozen=True)
 class GeneralizedGamma(LinearRule):
-    """Gamma for inputs of either sign (Andéol et al. 2021).
+    """The γ rule for inputs of either sign (Andéol et al. 2021).
 
-    Where the output is positive, positive contributions are favoured by γ,
-    ``q = R / S(x⁺(W + γW⁺) + x⁻(W + γW⁻) + b + γb⁺)``, and ``R_in`` has the same weights; where it is
-    negative, ``W⁺`` and ``W⁻``, ``b⁺`` and ``b⁻`` change places.
+    Let ``U = W + γW⁺`` and ``V = W + γW⁻``. Outputs ``z > 0`` favour positive contributions:
+    ``R_in = x⁺ ⊙ Uᵀ q + x⁻ ⊙ Vᵀ q`` with ``q = R / S(Ux⁺ + Vx⁻ + b + γb⁺)``. Outputs ``z < 0``
+    favour negative contributions: ``U`` and ``V`` change places, and ``b⁻`` takes the place of
+    ``b⁺``.
 
     Args:
-        gamma: how much they are favoured.
+        gamma: how much contributions with the sign of the output are favoured.
+
+    Raises:
+        OptionError: if ``gamma`` is not a number.
     """
 
     gamma: float = 0.25
@@ -339,14 +397,20 @@ class GeneralizedGamma(LinearRule):
 
 @dataclass(frozen=True)
 class ZBox(LinearRule):
-    """zᴮ, for a first layer on a bounded input: ``xW − l W⁺ − h W⁻`` (Montavon et al. 2017).
+    """``R_in = x ⊙ Wᵀ q − l ⊙ W⁺ᵀ q − h ⊙ W⁻ᵀ q`` with ``q = R / S(z − z_l − z_h)``.
+
+    The zᴮ rule for the first layer on a bounded input, ``l ≤ x ≤ h`` (Montavon et al. 2017). Here
+    ``z = Wx + b``, ``z_l = W⁺l + b⁺`` and ``z_h = W⁻h + b⁻``. The bounds are carried through
+    padding, normalization and routing to the first linear operation.
 
     Args:
         low: the smallest value of the *model's input*: a number, or a tensor that broadcasts to the
             input without its batch dimension, such as (C, 1, 1) for one bound per channel.
-        high: the largest value, likewise.
+        high: the largest value, in the same form.
 
-    The bounds are carried through padding, normalisation and routing to the layer itself.
+    Raises:
+        OptionError: if a bound is not a number or tensor, if the shapes of the bounds do not fit
+            each other, or if ``low <= high`` does not hold everywhere.
     """
 
     low: float | Tensor = 0.0
@@ -379,9 +443,9 @@ class ZBox(LinearRule):
 
 @dataclass(frozen=True)
 class WSquare(LinearRule):
-    """``R_in = (W²)ᵀ[R / S(W²·1 + b²)]``: shares by squared weights, whatever the input.
+    """``R_in = (W²)ᵀ[R / S(W²·1 + b²)]``: shares by squared weights, whatever the input values.
 
-    The w² rule of Montavon et al. 2017.
+    The w² rule of Montavon et al. 2017. ``W²`` and ``b²`` are squares of the entries.
     """
 
     def table(self) -> Table:
@@ -401,32 +465,34 @@ class Flat(LinearRule):
 
 @dataclass(frozen=True)
 class WPlus(LinearRule):
-    """``R_in = W⁺ᵀ[R / S(W⁺·1)]``: shares by positive weights, whatever the input.
+    """``R_in = W⁺ᵀ[R / S(W⁺·1)]``: shares by positive weights, whatever the input values.
 
-    The first layer of the blog post of 2021.
+    The rule for the first layer in the blog post of 2021.
     """
 
     def table(self) -> Table:
         return (Group((Branch(ONES, PLUS, ZERO),)),)
 
 
-# Rules for operations without weights.
+# Rules for operations without weights. R is the relevance of the output y, J the Jacobian ∂y/∂x.
 @dataclass(frozen=True)
 class Pass(Rule):
-    """``R_in = R``: the relevance itself, through activations and normalisation."""
+    """``R_in = R``: relevance passes unchanged, as through activations (Bach et al. 2015)."""
 
 
 @dataclass(frozen=True)
 class Route(Rule):
-    """``R_in = Jᵀ R`` through operations that only move values: reshape, cat, slice, pad, index."""
+    """``R_in = Jᵀ R`` through operations that only move values (reshape, cat, slice, pad, index)."""
 
 
 @dataclass(frozen=True)
 class Winner(Rule):
     """Winner takes all: the relevance of a maximum goes to the entry that is the maximum.
 
+    Used by Bach et al. 2015 and Montavon et al. 2019.
+
     Args:
-        stabilizer: when given, the winner gets ``x R / S(x)`` instead of ``R`` (Captum's form).
+        stabilizer: if given, the winner ``x`` gets ``x R / S(x)`` instead of ``R``, as in Captum.
     """
 
     stabilizer: Stabilizer | None = None
@@ -434,31 +500,40 @@ class Winner(Rule):
 
 @dataclass(frozen=True)
 class Proportional(Rule):
-    """``R_in = x ⊙ Jᵀ[R / S(y)]``: shares in proportion to the contributions to sum or average."""
+    """``R_in = x ⊙ Jᵀ[R / S(y)]`` at a sum or average ``y``: shares by the size of contributions.
+
+    It is the ε rule (Bach et al. 2015) on the constant weights ``J`` of the operation.
+    """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER
 
 
 @dataclass(frozen=True)
 class Uniform(Rule):
-    """``R_in = Jᵀ[R / J1]``: equal shares to all entries of a pooling window."""
+    """``R_in = Jᵀ[R / J1]``: shares whatever the values, and equal ones within a pooling window."""
 
 
 @dataclass(frozen=True)
 class ByMagnitude(Rule):
-    """``R_a = R |a| / S(|a| + |b|)`` at an addition: shares by magnitude, never of opposite sign."""
+    """``R_a = R |a| / S(|a| + |b|)`` at an addition ``a + b``: shares by magnitude.
+
+    No summand gets relevance of the opposite sign.
+    """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER
 
 
 @dataclass(frozen=True)
 class Half(Rule):
-    """Equal shares to the operands of an addition or to the factors of a product.
+    """Equal shares for the operands of an addition or for the factors of a product.
 
-    A product of n activations is one product whatever its bracketing: 1/n to each factor, gates and
-    statistics too where a composite assigns the rule. Through a matrix product ``O = A B`` it is
-    ``R_A = A ⊙ [R / S(2 O)] Bᵀ``, likewise ``R_B`` (Achtibat et al. 2024, Prop. 3.3); beside a gate that
-    is no attention, all goes to the value.
+    At an addition each of the two operands gets ``R / 2``. A product of n activations counts as one
+    product however it is bracketed: each factor gets ``R / n``. If a composite assigns this rule,
+    gates and statistics count as factors too.
+
+    At a matrix product ``O = A B``, ``R_A = ½ A ⊙ [R / S(O)] Bᵀ`` and ``R_B = ½ B ⊙ Aᵀ[R / S(O)]``
+    (Achtibat et al. 2024, Prop. 3.3). If one operand is a gate that is no attention weight, the
+    other operand gets everything.
     """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER
@@ -466,16 +541,19 @@ class Half(Rule):
 
 @dataclass(frozen=True)
 class Gate(Rule):
-    """Gates and statistics of a product get nothing (Arras et al. 2017), each of n signals 1/n."""
+    """Each of the n signals of a product gets ``R / n``; its gates and statistics get nothing.
+
+    The signals are all factors but gates and statistics. Gates get nothing after Arras et al. 2017.
+    """
 
 
 @dataclass(frozen=True)
 class PairwiseHalf(Rule):
-    """Gates and statistics get nothing; two signals of a product of two get half each.
+    """Half to each of the two signals of a product; gates and statistics get nothing.
 
-    AttnLRP's rule as published (Achtibat et al. 2024, Prop. 3.3). For three factors and more it depends
-    on the bracketing: of ``(x1 x2) x3`` a quarter, a quarter and a half. A matrix product gives half to
-    each operand, gates too.
+    The rule of AttnLRP as published (Achtibat et al. 2024, Prop. 3.3). With three or more factors
+    the shares depend on the bracketing: in ``(x1 x2) x3`` they are a quarter, a quarter and a half.
+    At a matrix product each operand gets half, even if it is a gate.
     """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER
@@ -483,14 +561,15 @@ class PairwiseHalf(Rule):
 
 @dataclass(frozen=True)
 class Recurrent(Rule):
-    """The rules of the parts of a recurrent cell, each as in a cell that is written out.
+    """The rules for the parts of a recurrent cell, as if the cell were written out.
 
-    A plain rule for linear operations stands for both maps.
+    If a composite assigns a plain rule for linear operations to a recurrent layer, both linear maps
+    get that rule. Gates get nothing (Arras et al. 2017).
 
     Args:
-        input: of ``W_ih x + b_ih`` in the first layer.
-        hidden: of ``W_hh h + b_hh``, and of every map in the layers above.
-        addition: of the sums of both maps, and of the kept and the new state.
+        input: the rule for ``W_ih x + b_ih`` in the first layer.
+        hidden: the rule for ``W_hh h + b_hh``, and for both linear maps in all further layers.
+        addition: the rule for the sum of both maps, and for the sum of the kept and the new state.
     """
 
     input: LinearRule = Epsilon()
@@ -500,26 +579,28 @@ class Recurrent(Rule):
 
 @dataclass(frozen=True)
 class SoftmaxTaylor(Rule):
-    """``R_in = x ⊙ (R − y ΣR)`` through a softmax inside the model; masked logits get nothing.
+    """``R_in = x ⊙ (R − y ΣR)`` through a softmax ``y`` inside the model.
 
-    The first-order Taylor expansion of the softmax (Achtibat et al. 2024, Prop. 3.1). It does not
-    conserve by itself: its remainder is the softmax' value at zero.
+    The sum runs over the dimension of the softmax. Masked logits get nothing. The rule is the
+    first-order Taylor expansion of the softmax (Achtibat et al. 2024, Prop. 3.1). It does not
+    conserve relevance: the remainder of the expansion keeps its share.
     """
 
 
 @dataclass(frozen=True)
 class Nothing(Rule):
-    """The operation gets no relevance: through a softmax, attention weights are constants.
+    """``R_in = 0``: nothing goes back through a softmax, so attention weights count as constants.
 
-    CP-LRP (Ali et al. 2022).
+    The rule of CP-LRP (Ali et al. 2022).
     """
 
 
 @dataclass(frozen=True)
 class ValuePath(Rule):
-    """Weights of attention get nothing, as every other gate does (Ali et al. 2022).
+    """All relevance goes to the values; attention weights get nothing, like every other gate.
 
-    The values get all; of several signals, each an equal share.
+    Several signals get equal shares. At a matrix product ``O = A V`` with attention weights ``A``,
+    ``R_V = V ⊙ Aᵀ[R / S(O)]``. The rule of CP-LRP (Ali et al. 2022).
     """
 
     stabilizer: Stabilizer = DEFAULT_STABILIZER

@@ -1,4 +1,4 @@
-"""What keeps denominators away from zero."""
+"""The stabilizer, which keeps denominators away from zero."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from lrp_fx.errors import OptionError
 
 
 def may_write() -> bool:
-    """Whether tensors may be overwritten now: never what a derivative or a compiler has to follow."""
+    """Whether tensors may be overwritten: not while autograd or a compiler records the operations."""
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 @dataclass(frozen=True)
 class Stabilizer:
-    """What keeps a denominator away from zero: ``S(z) = z + eps · sgn(z)`` with ``sgn(0) = +1``.
+    """Keeps a denominator away from zero: ``S(z) = z + eps · sgn(z)`` with ``sgn(0) = +1``.
+
+    Where ``S(z)`` is exactly zero, the quotient ``R / S(z)`` is zero.
 
     Args:
-        eps: how far, in the units of ``z``; raised to the dtype's smallest normal number when it is
-            not zero (1e-9 would vanish in float16).
-        signed: False gives ``S(z) = z + eps``, which has a pole at ``z = -eps``; it is there to
-            reproduce others.
+        eps: the minimal distance of ``S(z)`` from zero, in the units of ``z``. If it is not zero,
+            it is raised to the smallest normal number of the dtype (1e-9 would vanish in float16).
+        signed: False gives ``S(z) = z + eps``, which has a pole at ``z = -eps``. Use it only to
+            reproduce other libraries.
 
-    Where ``S(z)`` is exactly zero the quotient ``R / S(z)`` is zero.
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
     """
 
     eps: float = 1e-6
@@ -38,36 +41,36 @@ class Stabilizer:
             raise OptionError(f"a stabilizer needs eps >= 0, got {self.eps}")
 
     def apply(self, z: Tensor, *, nonnegative: bool = False) -> Tensor:
-        """``S(z)``, of the shape of ``z``.
+        """Return ``S(z)``, of the shape of ``z``; with ``eps = 0`` it is ``z`` itself.
 
         Args:
             z: the denominator.
-            nonnegative: ``z`` is known to have no negative entries.
+            nonnegative: whether ``z`` is known to have no negative entries.
         """
         if self.eps == 0:
             return z
         eps = self.shift(z.dtype)
         if nonnegative or not self.signed:
             return z + eps
-        # a tensor: of two numbers torch.where would round ε to float32
+        # ε as a tensor: torch.where would round two Python numbers to float32
         positive = z.new_full((), eps)
         if may_write():
-            # two passes instead of three. It gives −ε for −0.0, which only a sum of zeros is: there is
-            # nothing that relevance could be handed on to
+            # Two passes over the data instead of three. For −0.0 it gives −ε instead of +ε. That
+            # does not matter: only a sum of zeros is −0.0, and then no input receives relevance.
             return torch.copysign(positive, z).add_(z)
         return torch.where(z < 0, -positive, positive).add_(z)
 
     def shift(self, dtype: torch.dtype) -> float:
-        """What is added to a positive ``z`` of this dtype."""
+        """The number that is added to a positive ``z`` of this dtype."""
         return max(self.eps, torch.finfo(dtype).tiny) if self.eps else 0.0
 
     def added_to(self, denominator: Tensor) -> Tensor:
-        """``S(z) − z`` from ``S(z)``, of its shape or a single number."""
+        """Recover ``S(z) − z`` from ``S(z)``, as a tensor of its shape or a 0-d tensor."""
         eps = denominator.new_full((), self.shift(denominator.dtype))
         return torch.copysign(eps, denominator) if self.signed else eps
 
     def is_of_zero(self, denominator: Tensor) -> Tensor:
-        """Where ``z`` was exactly zero, from ``S(z)``, of its shape."""
+        """A mask of the places where ``z`` was exactly zero, recovered from ``S(z)``."""
         return denominator == self.added_to(denominator)
 
     def quotient(
@@ -78,29 +81,29 @@ class Stabilizer:
         nonnegative: bool = False,
         overwrite: bool = False,
     ) -> Tensor:
-        """``relevance / S(z)``, zero where ``S(z)`` is exactly zero; of the shape of ``z``.
+        """Return ``relevance / S(z)``, and zero where ``S(z)`` is exactly zero.
 
         Args:
-            relevance: the numerator.
+            relevance: the numerator, of the shape of ``z``.
             z: the denominator.
-            nonnegative: as in :meth:`apply`.
-            overwrite: ``relevance`` may be overwritten.
+            nonnegative: whether ``z`` is known to have no negative entries.
+            overwrite: whether ``relevance`` may be overwritten.
         """
         if not z.is_floating_point():
             z = z.to(relevance.dtype)
         denominator = self.apply(z, nonnegative=nonnegative)
         alike = relevance.shape == denominator.shape and relevance.dtype == denominator.dtype
         if self.eps > 0 and self.signed and alike and may_write():
-            return torch.div(relevance, denominator, out=denominator)  # it is read no more
+            return torch.div(relevance, denominator, out=denominator)  # its memory is free to reuse
         return self.divided(relevance, denominator, overwrite=overwrite)
 
     def divided(self, relevance: Tensor, denominator: Tensor, *, overwrite: bool = False) -> Tensor:
-        """``relevance / denominator`` with a ``denominator`` that :meth:`apply` returned.
+        """Return ``relevance / denominator``, and zero where the denominator is exactly zero.
 
         Args:
             relevance: the numerator.
-            denominator: ``S(z)``.
-            overwrite: ``relevance`` may be overwritten.
+            denominator: ``S(z)``, as :meth:`apply` returned it.
+            overwrite: whether ``relevance`` may be overwritten.
         """
         dead = None if self.eps > 0 and self.signed else denominator == 0
         if dead is not None:

@@ -1,6 +1,6 @@
 """Pictures of relevance: red speaks for the explained class, blue against it, white is zero.
 
-The maps are drawn as they are, one colour per pixel, never smoothed.
+The maps are drawn as they are: one colour per pixel, without smoothing.
 """
 
 from __future__ import annotations
@@ -19,18 +19,24 @@ from lrp_fx.run.figure import ledger_figure
 __all__ = ["color_limit", "concept_figure", "explanation_figure", "heatmap", "ledger_figure"]
 
 COLORS = "bwr"
-FAINT = 0.15  # how much of the grey photograph shines through under a map
+FAINT = 0.15  # opacity of the grey photograph over a map
 DPI = 100
 
-# In dots: about how wide a panel is, and the room beside, above and below the panels.
+# In dots: the approximate width of a panel, and the space beside, above and below the panels.
 PANEL, GAP, ABOVE, BELOW = 448, 16, 72, 40
 
 
 def heatmap(relevance: Tensor) -> Tensor:
-    """Relevance per pixel: the sum over the channels, ``(N, C, H, W)`` to ``(N, H, W)``.
+    """Relevance per pixel: the sum over the channels.
 
-    Without the sample dimension ``(C, H, W)`` becomes ``(H, W)``. Raises :class:`InputError` for
-    any other shape.
+    Args:
+        relevance: ``(N, C, H, W)`` or ``(C, H, W)``.
+
+    Returns:
+        ``(N, H, W)`` or ``(H, W)``.
+
+    Raises:
+        InputError: for any other shape.
     """
     if relevance.ndim not in (3, 4):
         raise InputError(
@@ -41,11 +47,15 @@ def heatmap(relevance: Tensor) -> Tensor:
 
 
 def color_limit(heat: Tensor, quantile: float = 0.995) -> float:
-    """The |R| at which a map ``(H, W)`` reaches full colour: colours span -limit ... limit.
+    """The |R| at which a map reaches full colour: colours span -limit ... limit.
 
-    It is a quantile and not the maximum, so that one extreme pixel cannot blank the map; and it is
-    taken over the pixels that have relevance, so that the many zeros of a filtered map do not make
-    it 0. A map of nothing but zeros gets the limit 1.
+    The limit is a quantile, not the maximum, so that one extreme pixel cannot blank the map. The
+    quantile is taken over nonzero pixels, so that the many zeros of a filtered map do not make it
+    0. A map of zeros alone gets the limit 1.
+
+    Args:
+        heat: a map, ``(H, W)``.
+        quantile: between 0 and 1.
     """
     size = heat.detach().abs().double().flatten()
     size = size[size > 0]
@@ -55,17 +65,18 @@ def color_limit(heat: Tensor, quantile: float = 0.995) -> float:
 def explanation_figure(
     photograph: Image.Image, maps: Mapping[str, Tensor], *, title: str = ""
 ) -> Figure:
-    """One row: the photograph, then each map over a faint grey copy of it.
+    """One row: the photograph, then each map with a faint grey copy of the photograph.
+
+    At the figure's own resolution, each pixel of a map is a square of equally many dots.
 
     Args:
-        photograph: What the network saw, of the size of the maps.
-        maps: Relevance ``(C, H, W)`` under the title of its panel, on any device. Each map has its
-            own scale, which is printed below it, as filters change the size of relevance.
-        title: The title of the figure, for example the explained class and its probability.
+        photograph: what the network saw, in the size of the maps.
+        maps: title of the panel → relevance ``(C, H, W)``, on any device. Each map has its own
+            scale, which is printed below it, because filters change the size of relevance.
+        title: the title of the figure, for example the explained class and its probability.
 
-    At the figure's own resolution each pixel of a map is a square of equally many dots.
-
-    Raises :class:`InputError` if a map is not of shape ``(C, H, W)`` with the photograph's H and W.
+    Raises:
+        InputError: if a map is not of shape ``(C, H, W)`` with the photograph's H and W.
     """
     width, height = photograph.size
     grey = photograph.convert("L")
@@ -93,7 +104,7 @@ def explanation_figure(
 
 
 def _row(count: int, width: int, height: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels for images of that size, enlarged by a whole number."""
+    """A figure with ``count`` panels for images of the given size, enlarged by an integer factor."""
     zoom = max(1, round(PANEL / width))
     wide, high = width * zoom, height * zoom
     across, down = count * (wide + GAP) + GAP, ABOVE + high + BELOW

@@ -1060,7 +1060,7 @@ def test_calls_of_a_reused_layer() -> None:
         assert_close(mine, expected)
     with pytest.raises(InputError, match=r"no call #3: name one of linear#0"):
         LayerLRPFx(model, "linear#3").attribute(x, 0)
-    with pytest.raises(InputError, match="after # comes the number"):
+    with pytest.raises(InputError, match="# must be followed by the number"):
         LayerLRPFx(model, "linear#last").attribute(x, 0)
 
 

@@ -704,7 +704,7 @@ def test_in_place_code(function: Callable[[Tensor], Tensor], way: str) -> None:
     with torch.no_grad():
         expected = model(x.clone())
         if way == "symbolic" and function not in (_alias, _of_the_caller, _kept_apart):
-            with pytest.raises(CaptureError, match=r"in-place|__setitem__|something else than"):
+            with pytest.raises(CaptureError, match=r"in-place|__setitem__|something other than"):
                 captured(model, x, way=way)
             return
         graph = captured(model, x, way=way)
@@ -911,7 +911,7 @@ def test_verification_catches_baked_flags() -> None:
     model, x = BranchOnType().eval(), torch.ones(2, 4)
     with pytest.raises(CaptureError) as error:
         LRPFx(model, capture="symbolic").attribute(x, target=0)
-    assert str(error.value).count("something else than the model") == 1
+    assert str(error.value).count("something other than the model") == 1
     assert "export" not in str(error.value)
     lrp = LRPFx(model)
     assert [step.path for step in lrp.plan(x).steps] == ["right"]
@@ -939,7 +939,7 @@ def test_verification_names_the_first_module_that_differs() -> None:
     """The error says where the graph goes wrong."""
     model, x = LateDifference().eval(), torch.ones(2, 4)
     with pytest.raises(
-        CaptureError, match="something else than the model, first in module 'second'"
+        CaptureError, match="something other than the model, first in module 'second'"
     ):
         LRPFx(model, capture="symbolic").attribute(x, target=0)
 

@@ -303,7 +303,7 @@ def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
     [
         ([], InputError, "non-empty list"),
         ([3], InputError, "a condition is a mapping"),
-        ([{"2": [9]}], InputError, "5 channels, and no 9"),
+        ([{"2": [9]}], InputError, "5 channels, but no channel 9"),
         ([{"2": []}], InputError, "list of ints"),
         ([{"2": [0.5]}], InputError, "list of ints"),
         ([{"nowhere": [1]}], InputError, "no module or node 'nowhere'"),

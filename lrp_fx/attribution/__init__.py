@@ -1,4 +1,4 @@
-"""The attributions: the Captum face of the library."""
+"""The attributions: the public classes of the library, with the interface of Captum."""
 
 from __future__ import annotations
 

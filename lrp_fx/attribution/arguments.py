@@ -1,4 +1,4 @@
-"""The arguments of a call: checked, and put together for the model."""
+"""The arguments of a call: checks them, and arranges them for the model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lrp_fx.errors import InputError
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 """A tensor or a tuple of tensors: as the inputs came, so goes their relevance."""
 SHOWN = 8
-"""So many samples are named in a message."""
+"""A message names at most so many samples."""
 
 
 def check_inputs(inputs: tuple[Any, ...]) -> None:
     """Refuse inputs that cannot be explained.
 
     Raises:
-        InputError: for anything but floating point tensors with one common, non-empty batch
-            dimension and finite values.
+        InputError: unless all inputs are dense tensors of floating-point numbers, int32 or int64,
+            with one common, non-empty batch dimension and finite values.
     """
     if isinstance(inputs, PackedSequence):
         raise InputError(
@@ -37,7 +37,7 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
         if not isinstance(value, Tensor):
             raise InputError(
                 f"{name} must be a tensor, got {type(value).__name__}: several inputs are a tuple of "
-                "tensors, what gets no relevance is an additional argument"
+                "tensors; pass what gets no relevance as an additional argument"
             )
         if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
             raise not_tokens(name, value)
@@ -61,7 +61,7 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
 
 
 def _not_finite(name: str, value: Tensor) -> InputError:
-    """The error for an input with NaN or infinity: how many, in which samples, and where the first is."""
+    """The error for an input with NaN or infinity: how many values, in which samples, where first."""
     places = (~torch.isfinite(value)).nonzero()
     samples = sorted(set(places[:, 0].tolist()))
     listed = ", ".join(map(str, samples[:SHOWN])) + (" …" if len(samples) > SHOWN else "")
@@ -73,17 +73,17 @@ def _not_finite(name: str, value: Tensor) -> InputError:
 
 
 def not_tokens(name: str, value: Tensor) -> InputError:
-    """The error for an input that is no floating point number and that no relevance can reach."""
+    """The error for an input that is not floating point and that no relevance can reach."""
     return InputError(
         f"{name} has dtype {value.dtype}: relevance is for floating point inputs, and for integers that "
-        "choose rows of a table (nn.Embedding, table[i], one_hot) or become numbers, not for masks and "
-        "places; pass it as an additional argument, or convert it as the model expects (for images: "
-        "float, normalized)"
+        "choose rows of a table (nn.Embedding, table[i], one_hot) or are used as numbers, not for masks "
+        "and positions; pass it as an additional argument, or convert it as the model expects (for "
+        "images: float, normalized)"
     )
 
 
 def arguments_of(inputs: tuple[Tensor, ...], additional: object) -> Arguments:
-    """The model's arguments: the inputs, then the additional ones; a dict gives keywords."""
+    """The arguments of the model: the inputs, then the additional ones; a dict gives keywords."""
     if additional is None:
         return Arguments.of(inputs)
     if isinstance(additional, dict):

@@ -1,4 +1,4 @@
-"""What all attributions share: an explainer, and how arguments come and results go."""
+"""The common base of all attributions: an explainer, and the form of arguments and results."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from lrp_fx.run import Explanation, Program, check_batch, per_sample
 
 
 class Explaining:
-    """What the three attributions share: an explainer, and how arguments come and go."""
+    """The common base of all attributions: an explainer, and the form of arguments and results."""
 
     _explainer: Explainer
     multiplies_by_inputs = True
 
     def has_convergence_delta(self) -> bool:
-        """True: the delta is the explained output less the sum of the relevance."""
+        """True: the delta is the sum of the start less the sum of the relevance."""
         return True
 
     @documented
@@ -41,7 +41,10 @@ class Explaining:
 
         Args:
             attributions: (N, …) each, as :meth:`attribute` returned them.
-            output: what the propagation started with, (N, …).
+            output: the relevance that the propagation started with, (N, …).
+
+        Raises:
+            InputError: unless all are tensors with the same N.
         """
         many = attributions if isinstance(attributions, tuple) else (attributions,)
         sizes = {len(v) if isinstance(v, Tensor) and v.dim() else 0 for v in (*many, output)}
@@ -50,20 +53,22 @@ class Explaining:
         return per_sample(output) - sum(per_sample(each) for each in many)
 
     def refresh(self) -> None:
-        """Read the model anew at the next call; for changes that cannot be noticed, see the guide."""
+        """Read the model again at the next call, after changes that cannot be noticed (see the guide)."""
         self._explainer.refresh()
 
     @documented
     def with_composite(self, composite: Composite | str | None) -> Self:
-        """The same attribution under another composite, all other options and hooks as they are.
+        """The same attribution with another composite; all other options and hooks stay.
 
-        It begins with what this one has read of the model: to compare composites, read once.
+        The new attribution reuses what this one has read of the model. This is the fast way to
+        compare composites.
 
         Args:
             composite: a composite, the name of a preset, or None for the default.
 
         Raises:
-            CompositeError: for an unknown composite.
+            CompositeError: for an unknown name.
+            OptionError: for anything but a composite, a name or None.
         """
         other = copy(self)
         other._explainer = self._explainer.with_composite(composite)  # noqa: SLF001 its own class
@@ -115,7 +120,11 @@ class Explaining:
         verbose: bool = False,
         create_graph: bool = False,
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """The sum of what each sample was started with, (N,), and the relevance of a view's layers."""
+        """The relevance of a view's layers.
+
+        Returns:
+            The sum of the start of each sample, (N,), and for each layer its tensors of relevance.
+        """
         layers = view.layers or ()
         together: Sequence[Sequence[int]] = [range(len(layers))]
         if len(layers) > 1:
@@ -140,8 +149,8 @@ class Explaining:
             The attribution itself.
 
         Raises:
-            OptionError: if there is no C++ compiler; in the next call, if a hook or a callable start
-                cannot be compiled.
+            OptionError: if there is no C++ compiler; in the next call, if a hook or a callable
+                start cannot be compiled.
         """
         self._explainer.compile()
         return self
@@ -153,18 +162,20 @@ class Explaining:
         """Let a function see, and change, the relevance that enters nodes.
 
         Args:
-            pattern: which nodes: a glob of module paths, a module class, or a matcher of
+            pattern: the nodes: a glob of module paths, a module class, or a matcher of
                 :mod:`lrp_fx.composites`.
-            function: called as ``function(relevance, step)`` in every run, for each node, with the
-                relevance of the node's output (behind the filter, before its rule) and the node's
-                line of the plan; returns a tensor of the same shape, which goes on instead, or None.
+            function: called as ``function(relevance, step)`` for each node in every run. It gets
+                the relevance of the node's output, after the filter and before the node's rule, and
+                the node's :class:`Step` of the plan. It returns the relevance that goes on, a
+                tensor of the same shape, or None to change nothing.
 
         Returns:
-            A handle; ``handle.remove()`` takes the hook away.
+            A handle; ``handle.remove()`` removes the hook.
 
         Raises:
-            OptionError: if the function cannot be called.
-            CompositeError: at the next call, if the pattern matches nothing that carries relevance.
+            OptionError: if the function is not callable.
+            CompositeError: for a pattern of another type; at the next call, if it matches nothing
+                that carries relevance.
         """
         check_callable("a relevance hook", function)
         handle = RemovableHandle(self._explainer.hooks)
@@ -173,7 +184,7 @@ class Explaining:
 
 
 def formed(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
-    """The relevance in the form, dtype and layout that the inputs came in."""
+    """The relevance in the form, dtype and layout of the inputs."""
     many = inputs if isinstance(inputs, tuple) else (inputs,)
     relevance = tuple(
         finished(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
@@ -190,5 +201,5 @@ def stacked(maps: Sequence[Inputs]) -> Inputs:
 
 
 def finished(relevance: Tensor, create_graph: bool) -> Tensor:
-    """What is handed out: contiguous, and without a graph of autograd unless asked for."""
+    """The relevance to return: contiguous, and detached from autograd unless ``create_graph``."""
     return (relevance if create_graph else relevance.detach()).contiguous()

@@ -1,4 +1,4 @@
-"""The boundary of the library: whatever fails inside leaves it as a documented error."""
+"""The boundary of the library: turns whatever fails inside into a documented error."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ T = TypeVar("T")
 S = TypeVar("S")
 _SHOWN = ("target", "targets", "neuron_selector", "conditions", "layers")
 NEAR = 0.5
-"""So alike is a name to one that was meant."""
+"""The minimal similarity of an unknown name to a suggestion."""
 LONGEST = 200
-"""Characters of a value that a message shows."""
+"""A message shows at most so many characters of a value."""
 
 
 def documented(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """The method, whose errors are all :class:`~lrp_fx.errors.LRPError`.
+    """A method whose errors are all :class:`~lrp_fx.errors.LRPError`.
 
-    An error of another kind becomes an ``UnexpectedError`` that says what was asked for, or an
-    ``InputError`` where it comes out of a function of the user's. A call that does not fit the
-    method's signature, a lack of memory and an interrupt stay what they are. What is annotated as
-    ``bool`` must be True or False: anything has a truth, also an argument in the wrong place.
+    Any other error becomes an ``UnexpectedError`` that says what was asked for, or an
+    ``InputError`` if a function of the user raised it. Calls that do not fit the method's
+    signature, a lack of memory and interrupts keep their own errors. Arguments annotated as
+    ``bool`` must be True or False: otherwise a value in the wrong place would silently count as one
+    of them.
     """
     parameters = inspect.signature(method).parameters
     names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
@@ -69,7 +70,7 @@ def _is_flag(parameter: inspect.Parameter) -> bool:
 
 
 def meant(name: str, known: Sequence[str]) -> str:
-    """Words about a name that nobody knows: the nearest one that is known, or all of them."""
+    """Advice for an unknown name: the nearest known name, or all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
     return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
 
@@ -90,13 +91,13 @@ def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPErr
         asked.append(f"composite {composite or 'of the default'}")
     asked += [f"{key} {_short(repr(arguments[key]))}" for key in _SHOWN if key in arguments]
     return UnexpectedError(
-        f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a fault of "
+        f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a bug in "
         "lrp_fx: please report it with the model."
     )
 
 
 def _frames(error: Exception) -> Iterator[Any]:
-    """The object whose method runs, of each call that led to the error, the innermost last."""
+    """The ``self`` of each call that led to the error, the innermost last."""
     trace = error.__traceback__
     while trace is not None:
         yield trace.tb_frame.f_locals.get("self")

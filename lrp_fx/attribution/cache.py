@@ -1,4 +1,4 @@
-"""From a model and options to programs: reads the model, keeps what it read, plans, rewrites."""
+"""From a model and options to programs: reads the model, plans, rewrites, and caches the results."""
 
 from __future__ import annotations
 
@@ -50,17 +50,23 @@ from lrp_fx.rewrite import rewrite
 from lrp_fx.run import Program, check_compiler, compiled
 
 KEPT = 16
-"""So many readings are kept: of different values of non-tensor arguments, and of each of these of
-different shapes, where a capture holds for one only. Each has modified weights of its own."""
+"""How many readings are kept.
+
+There is one for each value of the non-tensor arguments, and for each shape if a capture is valid
+for one shape only. Each reading has modified weights of its own.
+"""
 
 VIEWS = 8
-"""So many programs are kept of each reading: for layers, conditions, the ledger. Each has modified
-weights of its own too, and who goes through all layers of a model makes as many as there are."""
+"""How many programs are kept per reading: for layers, conditions, the ledger.
+
+Each has modified weights of its own, so without a limit a loop over all layers of a model would
+keep one copy of them per layer.
+"""
 
 
 @dataclass
 class _Reading:
-    """One capture of the model and what was made of it; it holds while the model is in ``state``."""
+    """A capture of the model and what was made of it; valid while the signature is ``state``."""
 
     captured: Captured
     canonical: Captured
@@ -68,15 +74,15 @@ class _Reading:
     fold_dense: bool = True
     verified: set[Any] = field(default_factory=set)
     candidates: tuple[bool, ...] | None = None
-    """Which outputs could be explained unasked, as the last verification showed."""
+    """Which outputs may be explained by default, according to the last verification."""
     programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
     together: dict[View, list[list[int]]] = field(default_factory=dict)
-    """Of views of several layers the places of those that one canonical form serves."""
+    """For views of several layers, the indices of the layers that can share one canonical graph."""
     hooks: tuple[Hook, ...] = ()
 
 
 class Explainer:
-    """Makes programs for a model and keeps them; safe to use from several threads."""
+    """Makes programs for a model and keeps them. Safe to use from several threads."""
 
     def __init__(self, model: nn.Module, options: Options) -> None:
         if not isinstance(model, nn.Module):
@@ -88,11 +94,11 @@ class Explainer:
         self._readings: dict[Any, list[_Reading]] = {}
         self._branching: set[Any] = set()
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
-        """The user's relevance hooks, in the order of their registration."""
+        """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        """A copy begins without readings: what was made for one model is not for its copy."""
+        """The state of a copy, without readings: they are made for one model, not for its copy."""
         return self.model, self.options, self.hooks
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -101,7 +107,7 @@ class Explainer:
         self.hooks = hooks
 
     def with_composite(self, composite: Composite | str | None) -> Explainer:
-        """An explainer for another composite; it begins with what this one has read of the model."""
+        """An explainer for another composite, which starts with the readings of this one."""
         other = Explainer(self.model, replace(self.options, composite=composite))
         with self._lock:
             other._state, other._branching = self._state, set(self._branching)
@@ -113,10 +119,10 @@ class Explainer:
         return other
 
     def compile(self) -> None:
-        """Compile every program, those that are there already too, at its next call.
+        """Compile every program at its next call, also existing ones.
 
         Raises:
-            OptionError: if there is no compiler.
+            OptionError: if there is no C++ compiler.
         """
         check_compiler()
         with self._lock:
@@ -127,7 +133,7 @@ class Explainer:
                     reading.programs.clear()
 
     def refresh(self) -> None:
-        """Forget all readings of the model, and all that was made of them."""
+        """Forget all readings of the model, and everything made from them."""
         with self._lock:
             self._readings.clear()
             self._branching.clear()
@@ -139,12 +145,12 @@ class Explainer:
         view: View,
         report: Callable[[str], None] | None = None,
     ) -> Program:
-        """The program for these arguments, made if it is not there yet.
+        """The program for these arguments; it is made if it does not exist yet.
 
         Args:
             arguments: the model's arguments; the capture is verified on them.
             attributed: how many of the tensors, from the first, are explained.
-            view: what is explained, and where.
+            view: what is explained, and for what.
             report: gets a line about each step that takes time.
         """
         with self._lock:
@@ -152,10 +158,10 @@ class Explainer:
             return self._program(reading, attributed, view)
 
     def unverified_program(self) -> Program:
-        """The program for arguments that nobody has seen yet, where symbolic tracing suffices.
+        """The program without example arguments, if symbolic tracing can read the model.
 
         Raises:
-            CaptureError: when inputs are needed to read the model.
+            CaptureError: if the model cannot be read without example inputs.
         """
         with self._lock:
             state = self._state.signature()
@@ -193,7 +199,7 @@ class Explainer:
         structure, shapes = arguments.structure, arguments.shapes
         state = self._state.signature()
         known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
-        self._readings[structure] = known  # behind the others: the first one is the longest unused
+        self._readings[structure] = known  # last in order: the first is the least recently used
         while len(self._readings) > KEPT:
             del self._readings[next(iter(self._readings))]
         is_certain = state.is_complete and structure.is_complete and not has_global_hooks()
@@ -218,7 +224,7 @@ class Explainer:
                 canonical = canonize(captured, fold_dense=fold_dense)
                 reading = _Reading(captured, canonical, state, fold_dense)
                 if _verified(reading, arguments, own):
-                    if captured.way == "record":  # the next input may take another branch
+                    if captured.way == "record":  # another input may take another branch
                         self._branching.add(structure)
                     else:
                         known.append(reading)
@@ -226,7 +232,7 @@ class Explainer:
             if captured.way == "record":
                 break
         raise CaptureError(
-            "the canonical graph does not compute what the model computes: this is a fault of lrp_fx, "
+            "the canonical graph does not compute what the model computes: this is a bug in lrp_fx, "
             "please report it with the model"
         )
 
@@ -238,7 +244,7 @@ class Explainer:
         program = reading.programs.pop(key, None) or self._build(reading, attributed, view)
         if self.options.verify == "always":
             program.refresh()
-        reading.programs[key] = program  # behind the others: the first one is the longest unused
+        reading.programs[key] = program  # last in order: the first is the least recently used
         while len(reading.programs) > VIEWS:
             del reading.programs[next(iter(reading.programs))]
         return program
@@ -262,9 +268,9 @@ class Explainer:
         return Program(self._state, lrp, plan, function, stacks=optimizations.stacked)
 
     def _canonical(self, reading: _Reading, attributed: int, view: View) -> Captured:
-        """The canonical form for a view, in which the values that it asks for are there.
+        """The canonical form for a view; values that the view asks for are not folded away.
 
-        What is given beside the explained inputs is a constant, also as a factor.
+        Inputs that are not explained are constants, also as factors of products.
         """
         asks = view.explained is not None or view.layers or view.masked
         if not asks and not has_given_factors(reading.captured.module.graph, attributed):
@@ -277,9 +283,9 @@ class Explainer:
         )
 
     def together(self, arguments: Arguments, view: View) -> list[list[int]]:
-        """The places of a view's layers, those together that one canonical form serves.
+        """The indices of a view's layers, grouped by layers that can share one canonical graph.
 
-        What one layer asks for must not change what the others get.
+        What one layer needs in the graph must not change the relevance of another.
         """
         with self._lock:
             reading = self._reading(arguments, None)
@@ -357,7 +363,7 @@ class Explainer:
 
 
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
-    """Whether the graph and its canonical form compute ``own``; remembered for these shapes."""
+    """Whether the graph and its canonical form compute ``own``. If so, the shapes are remembered."""
     captured, canonical = reading.captured.module, reading.canonical.module
     holds = reproduces(captured, arguments, own, SAME_KERNELS) and (
         reproduces(canonical, arguments, own, REORDERED)
@@ -371,9 +377,7 @@ def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> boo
 
 def _capture_note(way: Way) -> str:
     if way == "record":
-        return (
-            "capture: record; the plan holds for this input alone, another may take another branch"
-        )
+        return "capture: record; the plan holds for this input only, others may take another branch"
     return f"capture: {way}"
 
 

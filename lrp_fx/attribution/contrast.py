@@ -12,17 +12,20 @@ from lrp_fx.relevance import Target, target_places
 
 
 def against(target: Target, other: Target) -> Callable[[Tensor], Tensor]:
-    """The output at ``target`` less that at ``other``: ``LRPFx(model, start=against(3, 7))``.
+    """A start for one output against another: ``LRPFx(model, start=against(3, 7))``.
 
-    Relevance starts with ``y_a`` at the one place and ``−y_b`` at the other, and sums up to ``y_a − y_b``
-    where the rules conserve.
+    Relevance starts with ``y_a`` at ``target`` and ``−y_b`` at ``other``. It sums up to
+    ``y_a − y_b`` if the rules conserve.
 
     Args:
         target: as in :meth:`lrp_fx.LRPFx.attribute`.
-        other: likewise.
+        other: as in :meth:`lrp_fx.LRPFx.attribute`.
+
+    Returns:
+        A function from the output (N, …) to the relevance of the output, of the same shape.
 
     Raises:
-        TargetError: in the run, if one does not fit the output (N, …).
+        TargetError: in the run, if a target does not fit the output.
     """
 
     def start(output: Tensor) -> Tensor:
@@ -37,17 +40,20 @@ def against(target: Target, other: Target) -> Callable[[Tensor], Tensor]:
 
 
 def against_all(target: Target) -> Callable[[Tensor], Tensor]:
-    """One class against all the others together (CLRP, Gu et al. 2018, sec. 3.2).
+    """A start for one class against all others together (CLRP, Gu et al. 2018, sec. 3.2).
 
-    Relevance starts with ``y_t`` at the target and ``−y_t / (C − 1)`` at each other class, so that it
-    sums up to zero: what all classes share is taken away. The paper shows the positive part of the
+    Relevance starts with ``y_t`` at the target and ``−y_t / (C − 1)`` at each other class. It sums
+    up to zero, so evidence that all classes share cancels. The paper shows the positive part of the
     map, ``relevance.clamp(min=0)``.
 
     Args:
-        target: as in :meth:`lrp_fx.LRPFx.attribute`, for an output of (N, C).
+        target: as in :meth:`lrp_fx.LRPFx.attribute`, for an output (N, C).
+
+    Returns:
+        A function from the output (N, C) to the relevance of the output, of the same shape.
 
     Raises:
-        InputError: in the run, for an output of another form, or without another class.
+        InputError: in the run, if the output is not (N, C), or if there is no other class.
         TargetError: in the run, if the target does not fit the output.
     """
 

@@ -1,4 +1,4 @@
-"""The Captum face of layers and neurons."""
+"""The attributions of layers and neurons, with the interface of Captum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OfLayers: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, 
 
 
 class OfLayer(Explaining):
-    """What the attributions of a layer share: how they are made."""
+    """The common base of the attributions of a layer: their constructor."""
 
     @documented
     def __init__(
@@ -43,14 +43,19 @@ class OfLayer(Explaining):
 class LayerLRPFx(OfLayer, LayerAttribution):
     """The relevance of a layer's output or input.
 
+    Several layers take one pass. The relevance pass stops at them, so nothing below them needs a
+    rule.
+
     Args:
         model: the model; it is only read.
-        layer: a module, its path, ``path#i`` for one call of a module that is called several times,
-            the name of a node as the plan shows it, or a list of these.
+        layer: a module, its path, ``path#i`` for the i-th call (from 0) of a module that is called
+            several times, the name of a node as the plan shows it, or a list of these.
         composite: as in :class:`LRPFx`.
         options: the keyword options of :class:`LRPFx`.
 
-    Several layers take one pass. Nothing below them is run backwards, and no rules are needed there.
+    Raises:
+        OptionError: for an unknown option, or a value that an option cannot have.
+        CompositeError: for an unknown composite.
     """
 
     @classmethod
@@ -99,18 +104,22 @@ class LayerLRPFx(OfLayer, LayerAttribution):
 
         Args:
             inputs: as in :meth:`LRPFx.attribute`.
-            target: likewise.
-            additional_forward_args: likewise.
-            return_convergence_delta: also return the start's sum less the relevance's, (N,); a list
-                for a list of layers.
-            attribute_to_layer_input: the relevance of what the layer reads; of a tensor that other
-                layers read too, all its relevance.
+            target: as in :meth:`LRPFx.attribute`.
+            additional_forward_args: as in :meth:`LRPFx.attribute`.
+            return_convergence_delta: also return the sum of the start less that of the relevance,
+                (N,); a list of them for a list of layers.
+            attribute_to_layer_input: the relevance of what the layer reads. If other layers read
+                the same tensor too, this is all of its relevance.
             verbose: print the plan.
             create_graph: as in :meth:`LRPFx.attribute`.
 
         Returns:
-            A tensor of the shape of the layer's output (or input); a tuple where the layer returns
-            (or reads) several tensors; a list for a list of layers.
+            A tensor of the shape of the layer's output (or input); a tuple if the layer returns (or
+            reads) several tensors; a list for a list of layers.
+
+        Raises:
+            InputError: for an unknown layer, and as :meth:`LRPFx.attribute` does.
+            OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`LRPFx.attribute` does.
         """
         layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
         view = View(layers=layers, layers_input=attribute_to_layer_input)
@@ -133,14 +142,18 @@ class LayerLRPFx(OfLayer, LayerAttribution):
 class NeuronLRPFx(OfLayer, NeuronAttribution):
     """The relevance of the inputs for one neuron of a layer.
 
+    The neuron takes the place of the output. Where a preset has a special rule for the last linear
+    operation, such as ε in the ``Epsilon…`` family, the last one before the neuron gets it.
+
     Args:
         model: the model; it is only read.
-        layer: as in :class:`LayerLRPFx`, one layer.
+        layer: one layer, as in :class:`LayerLRPFx`.
         composite: as in :class:`LRPFx`.
         options: the keyword options of :class:`LRPFx`.
 
-    The neuron stands where the output stood: it is the layer before it that gets what a preset has for
-    the last one, such as ε in the ``Epsilon…`` family.
+    Raises:
+        OptionError: for an unknown option, or a value that an option cannot have.
+        CompositeError: for an unknown composite.
     """
 
     @classmethod
@@ -164,16 +177,20 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
 
         Args:
             inputs: as in :meth:`LRPFx.attribute`.
-            neuron_selector: the neuron's place in the layer's output, in the forms of a target, slices
-                for several at once; or a function ``f`` of the layer's output (N, …) to (N,), such as a
-                sum of neurons: relevance starts with ``y ⊙ ∂f/∂y``.
+            neuron_selector: the index of the neuron in the layer's output, in the forms of a
+                target; slices select several neurons. Or a function ``f`` from the layer's output
+                (N, …) to (N,), such as a sum of neurons. Relevance then starts with ``y ⊙ ∂f/∂y``.
             additional_forward_args: as in :meth:`LRPFx.attribute`.
-            attribute_to_neuron_input: the neuron of the layer's input instead.
+            attribute_to_neuron_input: explain a neuron of the layer's input instead.
             verbose: print the plan.
             create_graph: as in :meth:`LRPFx.attribute`.
 
         Returns:
             Relevance of the shape, dtype and device of the inputs.
+
+        Raises:
+            InputError: for an unknown layer, and as :meth:`LRPFx.attribute` does.
+            OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`LRPFx.attribute` does.
         """
         (layer,) = as_layers([self.layer])
         view = View(explained=layer, explained_input=attribute_to_neuron_input)

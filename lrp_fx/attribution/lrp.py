@@ -1,4 +1,4 @@
-"""The Captum face of the library, and nothing but that."""
+"""The attribution of a model's inputs, with the interface of Captum."""
 
 from __future__ import annotations
 
@@ -39,39 +39,44 @@ from lrp_fx.run import (
 class LRPFx(Explaining, Attribution):
     r"""Layer-wise relevance propagation for any PyTorch model, as a Captum ``Attribution``.
 
-    Relevance starts at the output of the target and goes back to the inputs, by the rule that the
-    composite gives each operation; where the rules conserve, the relevance of the inputs sums up to
-    the output (Bach et al. 2015).
+    Relevance starts at the target's output and goes back to the inputs. At each operation it
+    follows the rule that the composite gives to the operation. If the rules conserve, the relevance
+    of the inputs sums up to the output (Bach et al. 2015).
 
     Args:
-        model: the model. It is only read: no hooks, no attributes, never switched to eval; a model
-            in train mode is explained as in eval mode.
-        composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the name
-            of a preset, or None for ``epsilon_plus``, or ``attn_lrp`` for a model with attention.
-        top_k: of the relevance that enters each convolution, linear layer and pooling only this
-            fraction, the largest, goes on; 1 for all.
-        filters: (matcher, top_k) pairs, for some layers only; they come before ``top_k``.
-        propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd on each rule.
-        start: ``"logit"``, ``"one_hot"``, ``"softmax"`` (over dimension 1, no target), or a callable
-            from the output (N, …) to its relevance.
-        bias: the bias' share of the relevance: ``"absorb"`` it (the literature's default),
-            ``"ignore"`` the bias, ``"distribute"`` the share evenly over the inputs of the unit;
-            None for what the composite says.
-        capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (of the one call, for
-            Python that branches on values), or ``"auto"`` for the first that reads it right.
-        unknown: ``"error"`` for operations without a description, or ``"vjp"`` for shares by the
-            contributions ``x ∂y/∂x`` of their operands, and an error where there are none; or a function
-            of ATen's name of the operation to its rule: ``Pass()`` for functions of single entries,
-            ``Epsilon()`` for contributions, None for an error.
-        output: index or key of the output to explain, for models with several; a tuple of them for one
-            inside another. None for the first floating tensor of two dimensions or more; the plan says
-            which that is.
+        model: the model. It is only read: it gets no hooks or attributes, and its mode does not
+            change. A model in train mode is explained as in eval mode.
+        composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the
+            name of a preset, or None for the default, ``attn_lrp`` for models with attention and
+            ``epsilon_plus`` for others.
+        top_k: the fraction of the relevance values that enter each convolution, linear layer and
+            pooling that goes on, the largest ones; 1 for all.
+        filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.
+        propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd within each
+            rule.
+        start: ``"logit"``, ``"one_hot"``, ``"softmax"`` (over dimension 1, without a target), or a
+            function from the output (N, …) to its relevance, of the same shape.
+        bias: what happens to the bias' share of the relevance: ``"absorb"`` it (the default of the
+            literature), ``"ignore"`` the bias, ``"distribute"`` its share evenly over the inputs of
+            the unit; None for what the composite says.
+        capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (one call only,
+            for Python that branches on values), or ``"auto"`` for the first way that reads it
+            correctly.
+        unknown: what to do at operations without a description. ``"error"`` raises an error.
+            ``"vjp"`` divides relevance by the contributions ``x ∂y/∂x`` of the operands, and raises
+            an error if there are none. A function gets ATen's name of the operation and returns its
+            rule: ``Pass()`` for functions of single entries, ``Epsilon()`` for division by
+            contributions, None for an error.
+        output: for models with several outputs, the index or key of the one to explain; a tuple of
+            them for nested outputs. None for the first floating-point tensor with two dimensions or
+            more, which the plan names.
         optimize: True for the default :class:`~lrp_fx.Optimizations`, False for none, or a choice of
             them, such as ``Optimizations(recompute=True)`` to save memory.
-        verify: when the model's own output is compared with the graph's, and the model read anew if they
-            differ. ``"auto"``: for new shapes, and in every call where the model holds something of
-            which nobody can tell whether it changed (an iterator, a random generator). ``"first"``: for
-            new shapes alone. ``"always"``: in every call, which also makes modified weights anew.
+        verify: when to compare the graph's output with the model's own. If they differ, the model
+            is read again. ``"auto"``: for new shapes, and in every call if the model holds
+            something whose changes cannot be detected (an iterator, a random generator).
+            ``"first"``: only for new shapes. ``"always"``: in every call; modified weights are then
+            also computed again.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -153,28 +158,33 @@ class LRPFx(Explaining, Attribution):
         """The relevance of the inputs for the target.
 
         Args:
-            inputs: a tensor (N, …) or a tuple of tensors of one batch size.
-            target: which output to explain: an int, a tuple of ints for outputs of more dimensions, a
-                1-D tensor or a list with one entry per sample; None where there is one value per
-                sample, or where ``start`` needs none. A slice among the indices is a region.
-            additional_forward_args: further arguments of the model, tensors or not; they get no
-                relevance.
-            return_convergence_delta: also return, per sample, the start's sum less the relevance's.
+            inputs: a tensor (N, …) or a tuple of tensors with the same batch size N.
+            target: the output to explain: an int, or a tuple of ints for outputs with more
+                dimensions; for one target per sample, a 1-D tensor or a list of N entries. A slice
+                among the indices selects a region. None if there is one value per sample, or if
+                ``start`` needs no target.
+            additional_forward_args: further arguments of the model, tensors or not: a tuple, a
+                single value, or a dict of keyword arguments. They get no relevance.
+            return_convergence_delta: also return, per sample, the sum of the start less the sum of
+                the relevance.
             verbose: print the time of the capture and the plan.
-            create_graph: make the relevance differentiable with respect to the model's parameters and
-                the inputs, for a loss on it. What depends on parameters is then computed anew in the
-                call, and activations are kept until the result is gone.
+            create_graph: make the relevance differentiable with respect to the model's parameters
+                and the inputs, for a loss on it. Everything that depends on parameters is then
+                computed in the call, and activations are kept as long as the result.
 
         Returns:
-            Relevance of the shape, dtype and device of the inputs: a tensor for a tensor, a tuple for
-            a tuple; with ``return_convergence_delta`` also a tensor of shape (N,). It carries no
-            gradient unless ``create_graph``.
+            Relevance of the shape, dtype and device of the inputs: a tensor for a tensor, a tuple
+            for a tuple; with ``return_convergence_delta`` also a tensor of shape (N,). It carries
+            no gradient unless ``create_graph``.
 
         Raises:
             InputError: if the inputs cannot be explained, or the model fails on them.
-            OptionError: for ``create_graph`` under ``torch.inference_mode()``.
+            OptionError: for ``create_graph`` under ``torch.inference_mode()``, or an ``output``
+                that the model does not have.
             TargetError: if the target does not fit the output.
             CaptureError: if the model cannot be read.
+            UnsupportedOperationError: if relevance reaches an operation without a description.
+            CompositeError: if a line of the composite, a filter or a hook matches nothing.
             NonFiniteError: if the relevance is not finite.
         """
         explanation, _ = self._explained(
@@ -195,24 +205,25 @@ class LRPFx(Explaining, Attribution):
     ) -> Inputs:
         """The relevance of the inputs for several targets, from one forward pass.
 
-        The forward pass and the denominators of the rules are computed once, the adjoints for each
-        target; those of a single sample as one batch, as far as that is faster. The results are those of
-        :meth:`attribute`, up to the rounding of other kernels.
+        The forward pass and the denominators of the rules are computed once, only the adjoints for
+        each target. The targets of a single sample run as a batch where this is faster. The results
+        equal those of :meth:`attribute` up to rounding.
 
         Args:
-            inputs: a tensor (N, …) or a tuple of tensors of one batch size.
-            targets: T targets, each in the forms of :meth:`attribute`: ``range(10)`` for the first ten
-                classes of every sample; or a tensor (T, N) with a target of each sample in each row:
-                ``model(x).topk(5).indices.T`` for each sample's top five.
+            inputs: a tensor (N, …) or a tuple of tensors with the same batch size N.
+            targets: T targets, each in the forms of :meth:`attribute`: ``range(10)`` for the first
+                ten classes of every sample. Or a tensor (T, N) whose rows have one target per
+                sample: ``model(x).topk(5).indices.T`` for the top five of each sample.
             additional_forward_args: as in :meth:`attribute`.
-            create_graph: likewise.
+            create_graph: as in :meth:`attribute`.
 
         Returns:
-            Relevance of shape (T, N, …), of the dtype and device of the inputs; a tuple for a tuple.
+            Relevance of shape (T, N, …), of the dtype and device of the inputs; a tuple for a
+            tuple.
 
         Raises:
-            InputError, OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute`
-                does.
+            LRPError: the errors of :meth:`attribute`; a ``TargetError`` also if there are no
+                targets.
         """
         listed = list(entries(targets) or [])
         if not listed:
@@ -235,22 +246,22 @@ class LRPFx(Explaining, Attribution):
         target: Target = None,
         additional_forward_args: object = None,
     ) -> Ledger:
-        """Where the relevance of each sample goes: the conservation ledger.
+        """The conservation ledger: where the relevance of each sample goes.
 
-        For each node and sample it holds the relevance that came in, what went on, and what was taken,
-        by cause. It runs the relevance pass once for each sample.
+        For each node and sample it holds the relevance that came in and went on, and what was
+        taken, by cause. The relevance pass is run once per sample.
 
         Args:
             inputs: as in :meth:`attribute`.
-            target: likewise.
-            additional_forward_args: likewise.
+            target: as in :meth:`attribute`.
+            additional_forward_args: as in :meth:`attribute`.
 
         Returns:
-            The ledger: print it, or see its ``entries``, ``explosions()``, ``to_pandas()``,
+            The ledger: print it, or use its ``entries``, ``explosions()``, ``to_pandas()``,
             ``to_json()`` and ``plot()``.
 
         Raises:
-            InputError, TargetError, CaptureError: as :meth:`attribute` does.
+            LRPError: the errors of :meth:`attribute`.
         """
         view = View(audited=True)
         program, tensors = self._prepared(inputs, additional_forward_args, view)
@@ -260,11 +271,14 @@ class LRPFx(Explaining, Attribution):
     def explained_output(
         self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: object = None
     ) -> Tensor:
-        """What :meth:`attribute` explains, (N, …): the chosen output, of probabilities their logits.
+        """The output that :meth:`attribute` explains, (N, …); for probabilities, their logits.
 
         Args:
             inputs: as in :meth:`attribute`.
-            additional_forward_args: likewise.
+            additional_forward_args: as in :meth:`attribute`.
+
+        Raises:
+            LRPError: the errors of :meth:`attribute`.
         """
         program, tensors = self._prepared(inputs, additional_forward_args, View())
         return program.output(tensors)
@@ -281,27 +295,29 @@ class LRPFx(Explaining, Attribution):
     ) -> ExportedProgram:
         """The explainer as a program that runs without this library, for any inputs and targets.
 
-        It takes the input tensors, the additional tensors and a target, int64 of shape (N,); (N, K)
-        where the output has K dimensions behind the batch, none where :meth:`attribute` needs none.
-        It returns the explained output and the relevance of each input. The weights are those of now.
-        Not in it are the checks: NaN in the relevance is no error, and a target that is out of range
-        gives relevance zero.
+        The program takes the input tensors, the additional tensors and a target: int64 of shape
+        (N,), or (N, K) if the output has K dimensions behind the batch. It takes no target where
+        :meth:`attribute` needs none. It returns the explained output and the relevance of each
+        input. It contains the current weights. It does not contain the checks: NaN in the relevance
+        raises no error, and a target out of range gives zero relevance.
 
         Args:
-            inputs: an example, as for :meth:`attribute`; of other sizes only the batch may differ.
+            inputs: an example, as for :meth:`attribute`; only the batch size may differ later.
             additional_forward_args: as in :meth:`attribute`; tensors become inputs, other values
                 constants.
-            path: where to write it.
+            path: the file to write.
             format: ``"pt2"`` for ``torch.export.load``; ``"aot"`` compiled for this machine, for
                 ``torch._inductor.aoti_load_package``; ``"onnx"`` for ONNX runtimes.
-            dynamic_batch: leave the batch size open; otherwise that of the example is fixed.
+            dynamic_batch: leave the batch size open; False fixes it to that of the example.
 
         Returns:
             The exported program.
 
         Raises:
-            OptionError: if a format's compiler or packages are missing, or the path does not fit it.
-            CaptureError: if the model cannot be read, or only for one input, or not be exported.
+            OptionError: if the format's compiler or packages are missing, if the path does not fit
+                the format, or if the explainer uses autograd or filters values that hide the batch.
+            CaptureError: if the model cannot be read, is read for one input only, or cannot be
+                exported.
             InputError, NonFiniteError: if the example cannot be explained.
         """
         check_destination(path, format)
@@ -316,21 +332,22 @@ class LRPFx(Explaining, Attribution):
         """Which operation gets which rule, and why: ``print(lrp.plan())``.
 
         Args:
-            example: the model's arguments. Without them the model is read symbolically; where that
-                does not suffice, they are needed.
+            example: the model's arguments. Without them the model is read by symbolic tracing.
+                Models that this cannot read need them.
 
         Raises:
             CaptureError: if the model cannot be read, or not without example inputs.
+            UnsupportedOperationError, CompositeError: as :meth:`attribute` does.
         """
         return self._program(*example).plan
 
     @property
     def graph(self) -> fx.Graph:
-        """The LRP graph: forward nodes, then relevance nodes in reverse. ``print(lrp.graph)``."""
+        """The LRP graph: forward nodes, then relevance nodes in reverse order. ``print(lrp.graph)``."""
         return self._program().lrp.module.graph
 
     def print_readable(self) -> str:
-        """Print the LRP graph as Python code, and return that."""
+        """Print the LRP graph as Python code, and return the code."""
         return self._program().lrp.module.print_readable()
 
     def _program(self, *example: object) -> Program:

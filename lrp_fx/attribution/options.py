@@ -1,4 +1,4 @@
-"""How a model is explained: the options of all attributions."""
+"""The options of all attributions: how a model is explained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 
 @dataclass(frozen=True)
 class Options:
-    """How a model is explained; checked when made.
+    """How a model is explained. The values are checked when the object is made.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -68,7 +68,7 @@ class Options:
 
     @property
     def optimizations(self) -> Optimizations:
-        """What is optimized."""
+        """The optimizations that are on."""
         if isinstance(self.optimize, Optimizations):
             return self.optimize
         return Optimizations() if self.optimize else NOTHING
@@ -118,7 +118,7 @@ class Keywords(TypedDict, total=False):
 
 
 def check_names(owner: str, names: Iterable[str]) -> None:
-    """Raise an ``OptionError`` for an option that does not exist, which names the nearest that does."""
+    """Raise an ``OptionError`` for an unknown option; it suggests the nearest known one."""
     known = [field.name for field in fields(Options)]
     for name in names:
         if name not in known:

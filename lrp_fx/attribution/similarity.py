@@ -23,25 +23,25 @@ def bilrp(
 ) -> Tensor:
     """The relevance of pairs of features for the inner product of two embeddings.
 
-    ``R_pq = Σ_m R_p(φ_m(x)) R_q(φ_m(y))`` for ``s = ⟨φ(x), φ(y)⟩ = Σ_m φ_m(x) φ_m(y)`` (Eberle et al.
-    2020, eq. 5). Where the rules conserve, its sum is ``s``. The model is read once, and one forward
-    pass of each input serves all ``m``.
+    For ``s = ⟨φ(x), φ(y)⟩ = Σ_m φ_m(x) φ_m(y)`` it is ``R_pq = Σ_m R_p(φ_m(x)) R_q(φ_m(y))``
+    (Eberle et al. 2020, eq. 5), and sums up to ``s`` if the rules conserve. The model is read once,
+    and one forward pass per input serves all ``m``.
 
     Args:
-        lrp: of the embedding, whose output is (N, M).
+        lrp: an attribution of the embedding, whose output is (N, M).
         x: the first inputs, (N, …).
-        y: the second, (N, …), of the same kind.
-        pool: from maps (M·N, …) to features (M·N, P), such as pixels summed up in patches; None takes
-            every value as a feature, which is for small inputs and tokens.
-        additional_forward_args: as in :meth:`lrp_fx.LRPFx.attribute`, for both.
+        y: the second inputs, (N, …), in the same form.
+        pool: a function from maps (M·N, …) to features (M·N, P), such as sums over patches of
+            pixels. None makes every value a feature, which suits only small inputs and tokens.
+        additional_forward_args: as in :meth:`lrp_fx.LRPFx.attribute`, for both inputs.
 
     Returns:
-        (N, P, P).
+        The relevance of each pair of features, (N, P, P).
 
     Raises:
-        InputError: if the two batches differ, the output is not (N, M), or ``pool`` returns another
-            form.
-        OptionError: if ``lrp`` is no ``LRPFx`` or ``pool`` cannot be called.
+        InputError: if the two batches differ in size, if the output is not (N, M), or if ``pool``
+            returns another shape.
+        OptionError: if ``lrp`` is no ``LRPFx`` or ``pool`` is not callable.
     """
     if not isinstance(lrp, LRPFx):
         raise OptionError(f"bilrp needs an LRPFx of the embedding, got {type(lrp).__name__}")

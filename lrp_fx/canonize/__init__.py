@@ -1,7 +1,8 @@
-"""Canonize: a captured graph becomes a simpler one that computes the same.
+"""Canonize: rewrite a captured graph as a simpler one that computes the same.
 
-One vocabulary and one spelling for all captures, batch norm folded, dropout and other identities
-removed, nodes named after their modules. The passes work on a copy; the user's model is never changed.
+All captures end in the same operations, and each computation in one form. Batch norm is folded,
+dropout and other identities are removed, and nodes are named after their modules. The passes work
+on a copy; the user's model is never changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A constant scale and shift of each unit behind a linear operation: part of its weight and bias.
+"""Folds a constant scale and shift per unit into the linear operation before it.
 
-``(W x + b) s + t`` is ``(s W) x + (s b + t)``: a frozen batch norm, a bias that is added by hand, a
-layer's scale. The new weight and bias are nodes computed from the parameters, so they follow these.
+``(W x + b) s + t`` becomes ``(s W) x + (s b + t)``. Examples are a frozen batch norm, a bias added
+by hand, and a layer scale. The new weight and bias are nodes that compute from the parameters, so
+they follow the parameters.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3
 LINEAR = CONVOLUTIONS | TRANSPOSED | {"linear"}
 AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
 _CLAMPS = frozenset({"relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"})
-"""What a gate is written with: ``relu6(z + 3) / 6`` is read as a whole."""
+"""Operations that gates are written with: ``relu6(z + 3) / 6`` is recognized as a whole."""
 
 Factor = fx.Node | float
-"""A constant: a tensor, or a number."""
+"""A constant: a tensor node or a number."""
 
 
 def fold_affine(
@@ -48,19 +49,19 @@ def fold_affine(
 ) -> None:
     """Fold a constant scale or shift into the linear operation before it, where that is exact.
 
-    It is where nobody else reads that one's output and the constant has one value for each unit;
-    dimensions may be moved, added and taken away between the two. The size of a number alone changes
-    no rule's shares and stays, so that values keep their bits.
+    It is exact if nothing else reads the output of the linear operation and the constant has one
+    value per unit. Between the two, dimensions may be moved, added and removed. A positive number
+    that only scales changes no rule's shares. It is not folded, so that values stay bit-identical.
 
     Args:
         graph: the graph to edit.
-        constants: the values that depend on parameters alone.
-        node: may be such an operation.
-        batched: constants may have leading dimensions of size one more than a unit has, which is
-            exact for values with a batch dimension only; and views that count dimensions from the
-            first have no more dimensions than they name. The canonical graph is compared with the
-            model, and made without where that does not hold.
-        kept: operations whose own values have to stay.
+        constants: the values that depend only on parameters.
+        node: the candidate, any node of the graph.
+        batched: assume that values have a batch dimension, so that constants may have more leading
+            dimensions of size one than a unit has, and that views which count dimensions from the
+            front have no more dimensions than they name. The canonical graph is compared with the
+            model, and made again without this where the assumption fails.
+        kept: operations whose own values have to stay in the graph.
     """
     if name_of(node) not in AFFINE:
         return
@@ -90,7 +91,7 @@ def fold_affine(
 
 
 def before_views(value: fx.Node) -> tuple[fx.Node, list[fx.Node]]:
-    """The value of which this one is a view, and the views, the first one first."""
+    """The value that ``value`` is a view of, and the views between them, in graph order."""
     views: list[fx.Node] = []
     while name_of(value) in _BEFORE and isinstance(value.args[0], fx.Node):
         views.insert(0, value)
@@ -105,7 +106,7 @@ def carried_before(
     views: list[fx.Node],
     constants: Constants,
 ) -> tuple[Factor, Factor] | None:
-    """The scale and shift of what the views read, for those of what they return; None if unknown."""
+    """A scale and shift of the views' result, as those of what the views read; None if unknown."""
     found: list[Factor] = []
     with graph.inserting_before(node):
         for part in parts:
@@ -123,11 +124,11 @@ def carried_before(
 def _before_removal(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
-    """A constant before ``select`` or ``squeeze`` of one dimension: of size one in that."""
+    """A constant before ``select`` or ``squeeze`` of one dimension, in which it gets size one."""
     value, dim = constants(constant), arguments(view).get("dim")
     if value is None or not isinstance(dim, int):
         return None
-    dim = min(dim, -1)  # the last one, where it counts from the first
+    dim = min(dim, -1)  # counted from the front, it is taken for the last one
     reaches = value.dim() >= -dim
     return call_like(graph, view, aten.unsqueeze, constant, dim) if reaches else constant
 
@@ -175,7 +176,7 @@ def _before_move(
 def _before_reshape(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
-    """A constant before dimensions are split or joined: with one value for each entry of a group."""
+    """A constant before dimensions are split or joined, with one value per entry of a group."""
     shapes = shapes_of(constants.module)
     inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
     if inner is None or outer is None:
@@ -186,7 +187,7 @@ def _before_reshape(
 def carried_behind(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
-    """The scale or shift of what a view returns, for that of what it reads; None if unknown."""
+    """A scale or shift of what a view reads, as that of what it returns; None if unknown."""
     shapes = shapes_of(constants.module)
     inner, outer = shapes.shape_of(view.args[0]), shapes.shape_of(view)
     value = constants(constant)
@@ -204,10 +205,10 @@ def carried_behind(
 
 
 ARRANGED = ("flip", "roll", "slice", "index_select", *(f"upsample_nearest{n}d" for n in (1, 2, 3)))
-"""Operations that keep the dimensions, and along some of them move, repeat or leave out entries."""
+"""Operations that keep the dimensions, and move, repeat or drop entries along some of them."""
 _REGROUPING = frozenset({"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
 BEHIND = _REGROUPING | {*ARRANGED, "transpose", "permute", "mT", "t", "numpy_T"}
-"""Views through which :func:`carried_behind` carries a constant."""
+"""Views through which :func:`carried_behind` can carry a constant."""
 
 
 def _regrouped(
@@ -218,7 +219,7 @@ def _regrouped(
     old: Sequence[int],
     new: Sequence[int],
 ) -> fx.Node | None:
-    """A constant that broadcasts to one shape of a value as one that broadcasts to another."""
+    """A constant that broadcasts to the shape ``old``, as one that broadcasts to the shape ``new``."""
     value = constants(constant)
     if value is None or value.dim() > len(old):
         return None
@@ -236,7 +237,7 @@ def _regrouped(
 
 
 def _groups(inner: Sequence[int], outer: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The sizes of two shapes of one value, in the smallest groups of equal products."""
+    """The sizes of two shapes of one value, split into the smallest groups of equal products."""
     groups: list[tuple[list[int], list[int]]] = []
     rest, others = list(inner), list(outer)
     while rest and others:
@@ -245,14 +246,14 @@ def _groups(inner: Sequence[int], outer: Sequence[int]) -> list[tuple[list[int],
             short, more = (left, rest) if math.prod(left) < math.prod(right) else (right, others)
             short.append(more.pop(0))
         groups.append((left, right))
-    ones = rest, others  # sizes of one, at the end
+    ones = rest, others  # trailing sizes of one
     return [*groups, ones] if rest or others else groups
 
 
 def _before_arrangement(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
-    """A constant before entries are moved along dimensions in which it has one value for all."""
+    """A constant before entries are moved along dimensions in which it does not vary."""
     shape = shapes_of(constants.module).shape_of(view.args[0])
     value, dims = constants(constant), _arranged_dims(view)
     if shape is None or value is None or dims is None or value.dim() > len(shape):
@@ -262,7 +263,7 @@ def _before_arrangement(
 
 
 def _arranged_dims(view: fx.Node) -> tuple[int, ...] | None:
-    """The dimensions along which an operation moves, repeats or leaves out entries; None if unknown."""
+    """The dimensions along which a view moves, repeats or drops entries; None if unknown."""
     b, name = arguments(view), name_of(view)
     if name.startswith("upsample_nearest"):
         return tuple(range(-int(name[-2]), 0))
@@ -279,14 +280,14 @@ _BEFORE = {
     "unsqueeze": _before_unsqueeze,
     **dict.fromkeys(("transpose", "permute", "mT", "t", "numpy_T"), _before_move),
 }
-"""Of each view, how a constant behind it looks before it."""
+"""View → the function that turns a constant behind the view into one before it."""
 
 
 def _stays(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
-    """Whether numbers are better left where they are."""
+    """Whether a scale and shift by numbers are better left unfolded."""
     readers = {name_of(reader) for reader in node.users}
     for relu in [reader for reader in node.users if name_of(reader) == "relu"]:
-        readers |= {name_of(reader) for reader in relu.users} & _CLAMPS  # a clamp in two calls
+        readers |= {name_of(reader) for reader in relu.users} & _CLAMPS  # two-call clamps
     scale, shift = parts
     is_factor = shift == 0 and isinstance(scale, (int, float)) and scale > 0
     return bool(readers & _CLAMPS) or (is_factor and not readers & AFFINE)
@@ -300,7 +301,7 @@ def _is_negative_factor(node: fx.Node, parts: tuple[Factor, Factor]) -> bool:
 
 
 def _sign_apart(graph: fx.Graph, node: fx.Node, linear: fx.Node) -> fx.Node:
-    """``c · linear`` as ``|c| · (−linear)``; the negation."""
+    """Write ``c · linear`` as ``|c| · (−linear)``, and return the negation."""
     with graph.inserting_before(node):
         negation = call_like(graph, node, aten.neg, linear)
     number = next(v for v in (arguments(node)["other"], arguments(node)["self"]) if v is not linear)
@@ -311,7 +312,7 @@ def _sign_apart(graph: fx.Graph, node: fx.Node, linear: fx.Node) -> fx.Node:
 def scale_and_shift(
     graph: fx.Graph, node: fx.Node, linear: fx.Node
 ) -> tuple[Factor, Factor] | None:
-    """``s`` and ``t`` of ``node = s · linear + t``; None for anything else."""
+    """``s`` and ``t`` of ``node = s · linear + t``; None for any other node."""
     bound, name = arguments(node), name_of(node)
     if name == "neg":
         return -1, 0
@@ -341,10 +342,7 @@ def scale_and_shift(
 
 
 def _units(linear: fx.Node, weight: torch.Size) -> tuple[int, ...]:
-    """The sizes of an output in which a unit has dimensions of its own, ones for the others.
-
-    They count from the last dimension of the output.
-    """
+    """The trailing sizes of the output: the number of units, and 1 where entries share a unit."""
     if name_of(linear) == "linear":
         return (weight[0],)
     bound = arguments(linear)
@@ -362,7 +360,7 @@ def _units(linear: fx.Node, weight: torch.Size) -> tuple[int, ...]:
 
 
 def _einsum_names(form: str) -> tuple[str, str]:
-    """The names of the weight, and of the output as far as they are behind an ellipsis."""
+    """The index names of the weight, and those of the output behind its ellipsis."""
     inputs, output = form.split("->")
     return inputs.split(",")[1], output.split(ELLIPSIS)[-1]
 
@@ -370,9 +368,9 @@ def _einsum_names(form: str) -> tuple[str, str]:
 def fits(
     constant: fx.Node, linear: fx.Node, weight: Tensor, constants: Constants, batched: bool
 ) -> bool:
-    """Whether a constant has one value for each unit of the output, and the dtype of the weight."""
+    """Whether a constant has one value per unit of the output, and the dtype of the weight."""
     if name_of(linear) == "product" and ELLIPSIS in arguments(linear)["form"].split("->")[0]:
-        return False  # what the weight has behind an ellipsis is not known
+        return False  # which dimensions of the weight the ellipsis holds is unknown
     return fits_units(constant, _units(linear, weight.shape), weight, constants, batched)
 
 
@@ -383,16 +381,17 @@ def fits_units(
     constants: Constants,
     batched: bool,
 ) -> bool:
-    """Whether a constant has one value for each unit, and the dtype of the weight.
+    """Whether a constant has one value per unit, and the dtype of the weight.
 
-    Another dtype is promoted where it stands, and not in a product of two constants.
+    A constant of another dtype is not folded: type promotion would differ in the product of two
+    constants.
 
     Args:
         constant: the constant.
-        units: the last sizes of a value, ones where all entries belong to one unit.
-        weight: the weight that is to take the constant.
-        constants: the values that depend on parameters alone.
-        batched: whether the constant may have more dimensions, of size one.
+        units: the trailing sizes of a value, 1 where all entries belong to one unit.
+        weight: the weight that the constant would be folded into.
+        constants: the values that depend only on parameters.
+        batched: whether the constant may have more leading dimensions, of size one.
     """
     value = constants(constant)
     if value is None or value.dtype != weight.dtype:
@@ -414,17 +413,17 @@ def fold_into_previous(
     constants: Constants,
     views: Sequence[fx.Node] = (),
 ) -> None:
-    """Let ``linear``, with another weight and bias, stand for ``node = s · linear + t``.
+    """Replace ``node = s · linear + t`` by ``linear`` with a new weight and bias.
 
     Args:
         graph: the graph to edit.
-        node: the only reader of ``linear``, or of the last of the views.
-        linear: the operation.
+        node: the only reader of ``linear``, or of the last view.
+        linear: the linear operation.
         weight: the shape of its weight.
-        scale: ``s``, a number or one value for each unit.
+        scale: ``s``, a number or one value per unit.
         shift: ``t``, likewise.
-        constants: the values that depend on parameters alone.
-        views: what only moves the result on its way to the node, the first one first.
+        constants: the values that depend only on parameters.
+        views: the views between ``linear`` and ``node``, in graph order.
     """
     bound = arguments(linear)
     units = _units(linear, weight)
@@ -446,21 +445,21 @@ def fold_into_previous(
                 new_bias = call_like(graph, linear, aten.add, new_bias, shift)
             elif isinstance(shift, fx.Node) and name_of(linear) == "product":
                 new_bias = shift
-            elif isinstance(shift, fx.Node):  # of size one, or one value for each unit
+            elif isinstance(shift, fx.Node):  # of size one, or one value per unit
                 new_bias = call_like(graph, linear, aten.expand, shift, [units[0]])
             else:
                 sizes = [] if name_of(linear) == "product" else [units[0]]
                 new_bias = call_like(
                     graph, linear, aten.new_full, bound["weight"], sizes, float(shift)
                 )
-    for each in (linear, *views):  # behind the new weight; the node is the only reader
+    for each in (linear, *views):  # move them behind the new weight
         node.prepend(each)
     set_parameters(linear, bound, new_weight, new_bias)
     replace_by(node, views[-1] if views else linear)
 
 
 def set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias: fx.Node) -> None:
-    """Give a linear operation another weight and bias."""
+    """Set the weight and bias of a linear operation."""
     linear.args = tuple({**bound, "weight": weight, "bias": bias}.values())
     linear.kwargs = {}
 
@@ -468,7 +467,7 @@ def set_parameters(linear: fx.Node, bound: dict[str, Any], weight: fx.Node, bias
 def _ranked(
     graph: fx.Graph, node: fx.Node, part: Factor, fewest: int, most: int, constants: Constants
 ) -> Factor:
-    """A constant with so many dimensions; leading ones of size one come and go."""
+    """Give a constant between ``fewest`` and ``most`` dimensions, by leading ones of size one."""
     value = constants(part)
     if value is None or fewest <= value.dim() <= most:
         return part
@@ -477,7 +476,7 @@ def _ranked(
 
 
 def _for_bias(graph: fx.Graph, linear: fx.Node, part: Factor) -> Factor:
-    """A constant in the shape of the operation's bias: of a convolution or linear layer a vector."""
+    """A constant in the shape of the bias; for a convolution or linear layer this is a vector."""
     if isinstance(part, fx.Node) and name_of(linear) != "product":
         return call_like(graph, linear, aten.reshape, part, [-1])
     return part
@@ -486,7 +485,7 @@ def _for_bias(graph: fx.Graph, linear: fx.Node, part: Factor) -> Factor:
 def _scaled(
     graph: fx.Graph, linear: fx.Node, bound: dict[str, Any], weight: torch.Size, scale: Factor
 ) -> fx.Node:
-    """The weight with each unit's part times its scale."""
+    """The weight, with the part of each unit multiplied by the unit's scale."""
     if not isinstance(scale, fx.Node):
         return call_like(graph, linear, aten.mul, bound["weight"], scale)
     ones = [1] * (len(weight) - 2)
@@ -509,10 +508,10 @@ def _scaled(
 def _scaled_by_name(
     graph: fx.Graph, linear: fx.Node, bound: dict[str, Any], scale: fx.Node
 ) -> fx.Node:
-    """The weight of an einsum times a scale whose dimensions are those of the output."""
+    """The weight of an einsum, multiplied by a scale that has the dimensions of the output."""
     own, names = _einsum_names(bound["form"])
     for place, name in enumerate(names):
-        if name not in own:  # of size one
+        if name not in own:  # it has size one
             scale = call_like(graph, linear, aten.squeeze, scale, place - len(names))
     kept = "".join(name for name in names if name in own)
     equation = f"{own},{kept}->{own}"

@@ -1,4 +1,4 @@
-"""Attention taken apart: one fused call becomes products, a softmax and a mask."""
+"""Takes fused attention apart into products, a mask and a softmax."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from lrp_fx.graph import arguments, aten, call_like, replace_by
 
 
 def take_apart(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``softmax(scale · q kᵀ + mask) v`` in single operations (grouped queries, masks, causal).
+    """Write ``softmax(scale · q kᵀ + mask) v`` as single operations.
+
+    Grouped queries, masks and causal attention are supported.
 
     Raises:
-        CaptureError: for attention with active dropout.
+        CaptureError: if the attention has active dropout.
     """
     b = arguments(node)
     if b["dropout_p"]:
@@ -38,7 +40,7 @@ def take_apart(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     if b["is_causal"]:
         logits = _causal(graph, node, logits, query, key)
     elif mask is not None:
-        # A row that is masked as a whole gives zeros, as the fused call does, and not NaN.
+        # A row that is masked completely yields zeros, as in the fused call, and not NaN.
         logits, softmax = _masked(graph, node, logits, mask), aten._safe_softmax
     weights = call_like(graph, node, softmax, logits, -1)
     replace_by(node, call_like(graph, node, aten.matmul, weights, value))
@@ -53,7 +55,7 @@ def _attribute(graph: fx.Graph, node: fx.Node, name: str) -> fx.Node:
 
 
 def _for_each_query_head(graph: fx.Graph, origin: fx.Node, query: fx.Node, heads: Any) -> fx.Node:
-    """Keys or values repeated for the query heads that share them."""
+    """Repeat keys or values for all query heads that share them."""
     many, few = _size(graph, query, -3), _size(graph, heads, -3)
     repeats = graph.call_function(operator.floordiv, (many, few))
     return call_like(graph, origin, aten.repeat_interleave, heads, repeats, -3)

@@ -1,7 +1,8 @@
-"""Batch norm, and every constant scale and shift, folded into the linear operation beside it.
+"""Folds batch norm, and any constant scale and shift, into the neighbouring linear operation.
 
-In eval mode batch norm is ``y = s x + t`` with ``s = γ / sqrt(var + eps)``, ``t = β − s · mean``. The
-folded weights are nodes of the graph computed from the parameters, so they follow the parameters.
+In eval mode batch norm is ``y = s x + t`` with ``s = γ / sqrt(var + eps)`` and
+``t = β − s · mean``. The folded weights are nodes that compute from the parameters, so they follow
+the parameters.
 """
 
 from __future__ import annotations
@@ -43,21 +44,24 @@ def fold_batch_norm(
     dense: bool = True,
     kept: frozenset[fx.Node] = frozenset(),
 ) -> None:
-    """Fold every batch norm, and every constant scale and shift, where that is exact; others stay.
+    """Fold every batch norm, and every constant scale and shift, where that is exact.
 
-    Into the operation before it whenever nobody else reads that one's output, else into the
-    convolution or linear layer behind it (see :func:`fold_forward`).
+    It is folded into the operation before it if nothing else reads that operation's output.
+    Otherwise it is folded into the convolution or linear layer behind it (see
+    :func:`fold_forward`). What cannot be folded exactly stays.
 
     Args:
         graph: the graph to edit.
-        module: holds its parameters.
-        dense: also into linear layers. Exact for values of (N, C) only: of (N, L, C) the norm takes
-            the dimension L for its channels. And values have a batch dimension.
-        kept: nodes whose values have to stay: folded backward, a norm takes the place of the linear
-            operation's value; folded forward, its own value is gone.
+        module: holds the parameters of the graph.
+        dense: fold into linear layers too. This is exact only for values of shape (N, C): for (N,
+            L, C) the norm takes L for the channels. Also assume that values have a batch dimension.
+        kept: nodes whose values have to stay. Backward folding would replace the value of the
+            linear operation by that of the norm; forward folding would remove the value of the
+            norm.
 
     Raises:
-        CaptureError: for a batch norm without running statistics: it mixes the samples of a batch.
+        CaptureError: for a batch norm without running statistics, which mixes the samples of a
+            batch.
     """
     _norm_each_part(graph, module, kept)
     constants, stays = Constants(module), what_stays(graph)
@@ -67,12 +71,12 @@ def fold_batch_norm(
             fold_forward(graph, constants, node, _scale_and_shift, stays, dense=dense, kept=kept)
         elif name_of(node) == "batch_norm" and depends_on_inputs(node):
             _fold_backward(graph, constants, node, dense=dense, kept=kept)
-        else:  # a norm of weights (weight standardization) is a constant like any other
+        else:  # a batch norm of weights (weight standardization) is a constant
             fold_affine(graph, constants, node, batched=dense, kept=kept)
 
 
 def _norm_each_part(graph: fx.Graph, module: fx.GraphModule, kept: frozenset[fx.Node]) -> None:
-    """Write the batch norm of joined values as the norms of each, where all can be folded, in place."""
+    """Replace the batch norm of a concatenation by norms of its parts, if all of them can be folded."""
     shapes = shapes_of(module)
     for norm in list(graph.nodes):
         joined: Any = arguments(norm)["input"] if name_of(norm) == "batch_norm" else None
@@ -105,7 +109,7 @@ def _may_fold(value: fx.Node) -> bool:
 def _norm_of(
     graph: fx.Graph, norm: fx.Node, part: fx.Node, channels: tuple[int, int] | None
 ) -> fx.Node:
-    """The same norm of one part; of these channels where it has its own."""
+    """The norm of one part, restricted to ``channels`` if the part has channels of its own."""
     b = arguments(norm)
     b["input"] = part
     with graph.inserting_before(norm):
@@ -122,7 +126,7 @@ def _fold_backward(
     if bound["training"] or bound["running_mean"] is None or bound["running_var"] is None:
         raise CaptureError(
             f"batch norm {where(norm)} has no running statistics, so each sample's output depends "
-            "on the others of its batch and cannot be explained alone."
+            "on the other samples of the batch and cannot be explained alone."
         )
     foldable = LINEAR if dense else LINEAR - {"linear"}
     before, views = before_views(bound["input"])
@@ -153,7 +157,7 @@ def _behind_views(
     views: list[fx.Node],
     dense: bool,
 ) -> tuple[Factor, Factor] | None:
-    """The scale and shift of a linear operation, for those of a norm behind views of its values."""
+    """Carry the scale and shift of a norm back through views, to the linear operation before them."""
     values = shapes_of(constants.module).shape_of(views[-1])
     weight = constants(arguments(linear)["weight"])
     if values is None or weight is None:
@@ -170,7 +174,7 @@ def _behind_views(
 
 
 def _scale_and_shift(graph: fx.Graph, norm: fx.Node) -> tuple[fx.Node, fx.Node]:
-    """The nodes of ``s`` and ``t``, each (C,)."""
+    """The nodes of ``s`` and ``t``, each of shape (C,)."""
     b = arguments(norm)
     variance = call_like(graph, norm, aten.add, b["running_var"], b["eps"])
     scale = call_like(graph, norm, aten.rsqrt, variance)

@@ -1,9 +1,9 @@
-"""A factor that several terms of a sum share, before a bracket: ``a i - m i`` as ``(a - m) i``.
+"""Factors out what several terms of a sum share: ``a i - m i`` becomes ``(a - m) i``.
 
-So are normalizations written that know their scale before, and residual gates and modulations: of
-``y + y g``, ``y`` is multiplied by one factor, ``1 + g``, of which the number is a part, as it is of a
-layer that yields this factor at once. A gate stays by itself: ``1 + g`` never closes, and is none. What
-a gate blends has two factors: ``n + z (h - n)`` is ``(1 - z) n + z h``.
+This recovers normalizations that were expanded, and residual gates and modulations. In ``y + y g``,
+``y`` is multiplied by the one factor ``1 + g``, as if a layer had returned that factor. A gate
+``g`` is not factored in like this, because ``1 + g`` never closes and is no gate. A blend by a gate
+gets two factors: ``n + z (h - n)`` becomes ``(1 - z) n + z h``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from lrp_fx.graph import (
 from lrp_fx.meaning import ANYTHING, Cones, Range, dynamic_values, ranges
 
 _MOST_FACTORS = 12
-"""Longer products, which are recurrences, stay whole: each of their steps would be written anew."""
+"""Longer products are recurrences and stay as they are: every step would be written again."""
 
 
 @dataclass(frozen=True)
 class _Factor:
-    """A value, or its reciprocal; equal calls have one value."""
+    """A value, or its reciprocal. Equal calls count as one value."""
 
     value: fx.Node
     is_divisor: bool = False
@@ -53,7 +53,7 @@ class _Product:
     factors: tuple[_Factor, ...]
 
     def without(self, common: Iterable[_Factor]) -> _Product:
-        """What is left where each of these is taken out once."""
+        """The product without each of these factors, each removed once."""
         left = list(self.factors)
         for each in common:
             left.remove(each)
@@ -61,7 +61,7 @@ class _Product:
 
 
 def collect_factors(graph: fx.Graph) -> None:
-    """Rewrite each sum whose terms share factors, in place."""
+    """Factor each sum of the graph whose terms share factors, in place."""
     nodes = [node for node in graph.nodes if is_whole(node)]
     if nodes:
         collector = _Collector(graph)
@@ -85,7 +85,7 @@ class _Collector:
         self.is_gate: Callable[[fx.Node], bool] = lambda v: found().get(v, ANYTHING).is_gate
 
     def collect(self, root: fx.Node) -> None:
-        """Rewrite one sum, if its terms share factors."""
+        """Rewrite the sum that ends in ``root``, if its terms share factors."""
         whole = sum_of(root)
         products = [self._product(term) for term in whole.terms]
         if not any(len(product.factors) > 1 for product in products):
@@ -100,7 +100,7 @@ class _Collector:
         replace_by(root, total)
 
     def _product(self, term: Term) -> _Product:
-        """The number and the factors of a product that nobody else reads."""
+        """The number and the factors of a term, through products that nothing else reads."""
         scale, found, waiting = term.scale, list[_Factor](), [_Factor(term.value)]
         while waiting:
             factor = waiting.pop()
@@ -125,7 +125,7 @@ class _Collector:
                 (first, second, False),
             ):
                 divides = divides != factor.is_divisor
-                if self._is_normed(each, other):  # the statistic is one of the whole
+                if self._is_normed(each, other):  # the statistic belongs to the whole value
                     found.append(self._factor(each, divides))
                     continue
                 number = literal(each)
@@ -140,7 +140,7 @@ class _Collector:
         return _Product(scale, tuple(found))
 
     def _blended(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """``n + z (h - n)`` as ``(1 - z) n + z h`` of a gate ``z``."""
+        """Write ``n + z (h - n)`` as ``(1 - z) n + z h`` for a gate ``z``."""
         rest = list(products)
         for product in products:
             gates = tuple(f for f in product.factors if self.is_gate(f.value))
@@ -175,7 +175,7 @@ class _Collector:
         return rest
 
     def _as_in(self, own: _Product, term: Term) -> Term | None:
-        """A term of the one factor of a product, or of its negative; None for any other."""
+        """The term, if it is a multiple of the single factor of ``own`` or of its negative; else None."""
         if len(own.factors) != 1 or own.factors[0].is_divisor:
             return None
         if self._factor(term.value) == own.factors[0]:
@@ -184,7 +184,7 @@ class _Collector:
         return replace(term, scale=-term.scale) if is_negative else None
 
     def _closed(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """``k - k z`` as ``k (1 - z)`` of a gate ``z`` and a constant ``k``."""
+        """Write ``k - k z`` as ``k (1 - z)`` for a gate ``z`` and a constant ``k``."""
         rest = list(products)
         constant = [p for p in products if not any(f.value in self.dynamic for f in p.factors)]
         for product in products if constant else ():
@@ -195,7 +195,7 @@ class _Collector:
             for own in constant:
                 if own.scale + product.scale != 0 or Counter(own.factors) != others:
                     continue
-                if own not in rest:  # it closed another
+                if own not in rest:  # already used for another gate
                     continue
                 gate = self._written(root, _Product(1.0, gates))
                 closing = complement_of(self.graph, root, gate)
@@ -212,7 +212,7 @@ class _Collector:
         return _Factor(self.first.get(value, value), is_divisor)
 
     def _before_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """``y + y g`` as ``y (1 + g)``, ``a i - m i`` as ``(a - m) i``; a gate stays by itself."""
+        """Factor shared values out: ``y + y g`` as ``y (1 + g)``. Gates ``g`` stay by themselves."""
         rest = list(products)
         counts = Counter(f for product in products for f in dict.fromkeys(product.factors))
         for factor, _ in counts.most_common():
@@ -244,9 +244,10 @@ class _Collector:
         return self._is_statistic(_Factor(other), _Factor(value))
 
     def _takes_norm_apart(self, common: Iterable[_Factor], left: Iterable[_Product]) -> bool:
-        """Whether a value and its statistic would part: one before the bracket, one inside.
+        """Whether factoring would separate a value from its statistic.
 
-        The mean that a norm takes off may be inside, with the value: ``(a - m) i``.
+        This is so if one of them stands before the bracket and the other inside. Only a mean that a
+        norm subtracts may be inside, together with the value: ``(a - m) i``.
         """
         for product in left:
             moving = [f for f in product.factors if f.value in self.dynamic]
@@ -259,25 +260,25 @@ class _Collector:
         return False
 
     def _is_statistic(self, factor: _Factor, other: _Factor) -> bool:
-        """Whether a factor is a statistic of another."""
+        """Whether ``factor`` is a statistic of ``other``."""
         cones, value, source = self.cones(), factor.value, other.value
         return cones.knows(value) and cones.knows(source) and cones.reduces(value, source)
 
     def _may_be_inside(self, product: _Product) -> bool:
-        """Whether a bracket may hold a product: a constant or a signal."""
+        """Whether a product may stand inside a bracket: it is a constant or a signal."""
         is_constant = not any(f.value in self.dynamic for f in product.factors)
         return is_constant or self._is_signal(product)
 
     def _moves(self, product: _Product) -> bool:
-        """Whether a product depends on the inputs, by more than its divisors."""
+        """Whether a product depends on the inputs, not only through its divisors."""
         return any(f.value in self.dynamic and not f.is_divisor for f in product.factors)
 
     def _is_signal(self, product: _Product) -> bool:
-        """Whether it depends on the inputs, and not by gates alone."""
+        """Whether a product depends on the inputs, not only through gates."""
         return self._moves(product) and not all(self.is_gate(f.value) for f in product.factors)
 
     def _bracket(self, root: fx.Node, products: list[_Product]) -> fx.Node:
-        """The sum of some products; of those without a factor the number is left."""
+        """The sum of some products; of a product without factors the number remains."""
         terms = tuple(Term(p.scale, self._written(root, p)) for p in products if p.factors)
         number = math.fsum(p.scale for p in products if not p.factors)
         bracket = write_sum(self.graph, root, Sum(terms, number))
@@ -285,7 +286,7 @@ class _Collector:
         return bracket
 
     def _written(self, root: fx.Node, product: _Product) -> fx.Node:
-        """The product of the factors, without the number, as nodes; a lone factor is itself."""
+        """The nodes of the product of the factors, without the number."""
         over = [f.value for f in product.factors if not f.is_divisor]
         under = [f.value for f in product.factors if f.is_divisor]
         if not over:
@@ -295,7 +296,7 @@ class _Collector:
 
 
 def _power(node: fx.Node) -> tuple[fx.Node, int] | None:
-    """The base and the exponent of a small whole power."""
+    """The base and the exponent of a square, cube or fourth power; else None."""
     if not is_call(node, "square", "pow"):
         return None
     b = arguments(node)
@@ -307,7 +308,7 @@ def _power(node: fx.Node) -> tuple[fx.Node, int] | None:
 
 
 def _merged(products: list[_Product]) -> list[_Product]:
-    """Products of the same factors as one; without those that cancel."""
+    """Merge products of the same factors, and drop those that cancel."""
     scales: dict[frozenset[tuple[_Factor, int]], float] = {}
     first: dict[frozenset[tuple[_Factor, int]], _Product] = {}
     for each in products:
@@ -319,7 +320,7 @@ def _merged(products: list[_Product]) -> list[_Product]:
 
 
 def _shared(products: list[_Product]) -> tuple[_Factor, ...]:
-    """The factors that all have, each as often as all have it."""
+    """The factors that all products share, each as often as in all of them."""
     counts = [Counter(each.factors) for each in products]
     common = reduce(lambda a, b: a & b, counts) if counts else Counter[_Factor]()
     return tuple(common.elements())

@@ -1,7 +1,8 @@
-"""A linear map that is divided by a statistic of what it reads: the map of the divided value.
+"""Moves the division by a statistic of a linear map's operand before the map.
 
-``W v / ‖v‖`` is ``W (v / ‖v‖)`` where the norm is one number for all that a unit adds up. The statistic
-is then held as in every norm, and is not taken for a factor of its own.
+``W v / ‖v‖`` becomes ``W (v / ‖v‖)`` if the norm is the same number for all entries that a unit
+adds up. The statistic is then held constant as in every norm, and does not count as a factor of its
+own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _MAPS = CONVOLUTIONS | {"linear", "product"}
 
 
 def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Divide before a linear map what is divided behind it by a statistic of its operand, in place."""
+    """Divide a linear map's operand, not its result, by a statistic of the operand, in place."""
     names = {name_of(node) for node in graph.nodes if packet_of(node.target) is not None}
     if not (names & REDUCTIONS and names & _MAPS and names & {"mul", "div"}):
         return
@@ -63,19 +64,25 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
                     value = _again(pen, step, *args)
                 value = _by_constants(pen, value, constants, name_of(node) == "div")
             replace_by(node, value)
-            cones = Cones(graph, dynamic.__contains__)  # knows the nodes that were there
+            cones = Cones(graph, dynamic.__contains__)  # the old object does not know the new nodes
             break
 
 
 def _again(pen: Pen, call: fx.Node, *args: Any) -> fx.Node:
-    """The same operation of other arguments."""
+    """Write the same operation with other arguments."""
     packet = packet_of(call.target)
     assert packet is not None
     return pen(packet, *args)
 
 
 def _before_constants(value: fx.Node, dynamic: set[fx.Node]) -> tuple[list[fx.Node], fx.Node]:
-    """The value behind products with constants that nobody else reads, and these, the last first."""
+    """The value before its products with constants, and these products, in reverse graph order.
+
+    Only products that nothing else reads are looked through.
+
+    Returns:
+        The products, and the value before them.
+    """
     steps: list[fx.Node] = []
     while packet_of(value.target) is not None and name_of(value) in ("mul", "div"):
         b = arguments(value)
@@ -91,7 +98,7 @@ def _before_constants(value: fx.Node, dynamic: set[fx.Node]) -> tuple[list[fx.No
 
 
 def _by_constants(pen: Pen, value: fx.Node, steps: list[fx.Node], divides: bool) -> fx.Node:
-    """A value divided, or multiplied, by the constants that stood around the statistic."""
+    """Divide or multiply a value by the constants that stood around the statistic."""
     for step in steps:
         b = arguments(step)
         constant = b["other"] if pen.moves(b["self"]) else b["self"]
@@ -103,7 +110,7 @@ def _by_constants(pen: Pen, value: fx.Node, steps: list[fx.Node], divides: bool)
 def _fitting(
     pen: Pen, linear: fx.Node, data: fx.Node, statistic: fx.Node, shapes: Shapes
 ) -> fx.Node | None:
-    """The statistic in a shape that fits the operand; None where it differs for what is added up."""
+    """The statistic in a shape that fits the operand; None if it varies along summed dimensions."""
     size, own = shapes.shape_of(data), shapes.shape_of(statistic)
     weight = shapes.shape_of(arguments(linear)["weight"])
     if size is None or own is None or weight is None:
@@ -128,7 +135,7 @@ def _fitting(
 
 
 def _drops_last(form: str) -> bool:
-    """Whether an einsum sums over the last dimension of the data alone, by a vector."""
+    """Whether an einsum only sums over the last dimension of the data, with a vector."""
     inputs, arrow, output = form.partition("->")
     data, _, weight = inputs.partition(",")
     return bool(arrow) and len(weight) == 1 and data == output + weight

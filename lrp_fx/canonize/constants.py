@@ -1,4 +1,4 @@
-"""Constant operands in one form: a number where all entries are one, not spread, of the other's type."""
+"""Constant operands in one form: a number if all entries agree, not expanded, in the other's dtype."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from lrp_fx.graph import (
 from lrp_fx.meaning import dynamic_values
 
 _MOST = 1 << 16
-"""Entries that are compared; a larger constant is a table or a mask."""
+"""The most entries that are compared. A larger constant is a table or a mask."""
 
 
 TRUTHS = "truths"
-"""Of a constant that the model's code makes, whether it holds zeros and ones alone: a mask."""
+"""Metadata key: whether a constant made by the model's code holds only zeros and ones (a mask)."""
 
 
 def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str, Tensor]) -> None:
-    """Write a constant that the model's code makes, and whose entries are all one number, as ``full``.
+    """Write constants that the model's code makes as ``full``, if all entries are the same number.
 
     Args:
         graph: the graph to edit.
-        module: holds its parameters.
-        constants: those that are not the model's.
+        module: holds the parameters of the graph.
+        constants: the constants that do not belong to the model.
     """
     made = [n for n in graph.nodes if n.op == "get_attr" and str(n.target) in constants]
     for node in made:
@@ -81,7 +81,7 @@ def _number(value: Tensor) -> float | None:
 
 
 def _takes_number(reader: fx.Node, constant: fx.Node, shapes: Shapes) -> bool:
-    """Whether a reader yields the same shape and type with a number in the constant's place."""
+    """Whether a reader yields the same shape and dtype with a number in place of the constant."""
     if not row_of(reader).entrywise:
         return True
     result = shapes(reader)
@@ -96,11 +96,11 @@ _SPREADS = ("expand", "expand_as", "repeat")
 
 
 def plain_operands(graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Let what scales or shifts a value be as it was before it was spread, and of the value's type.
+    """Simplify the constant operands of arithmetic: numbers, unexpanded tensors, the value's dtype.
 
     Args:
         graph: the graph to edit.
-        module: holds its parameters.
+        module: holds the parameters of the graph.
     """
     inputs = (node for node in graph.nodes if node.op == "placeholder")
     dynamic, shapes = dynamic_values(graph, inputs), shapes_of(module)
@@ -123,9 +123,9 @@ def plain_operands(graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _with_number(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shapes) -> bool:
-    """Write a number for a constant that is one all over, if the result stays what it is.
+    """Replace a constant whose entries all agree by a number, if the result stays the same.
 
-    A constant that is zero, as a recurrence's first state, is left: its sums are sums.
+    A constant of zeros, such as the initial state of a recurrence, stays: its sums remain sums.
     """
     number, b = literal(constant), arguments(node)
     if not number or b.get("alpha", 1) != 1:
@@ -145,7 +145,7 @@ def _with_number(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shape
 
 
 def _unspread(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shapes) -> fx.Node:
-    """The constant before it was spread, where the value has the result's shape in any case."""
+    """The constant before it was expanded, if the value has the shape of the result anyway."""
     while is_call(constant, *_SPREADS):
         source = constant.args[0]
         assert isinstance(source, fx.Node)
@@ -160,7 +160,7 @@ def _unspread(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shapes) 
 
 
 def _other_type(constant: fx.Node, value: fx.Node, shapes: Shapes) -> torch.dtype | None:
-    """The value's type where the constant is made of whole numbers or truths, and the value is not."""
+    """The value's dtype if it is floating and the constant holds integers or booleans, else None."""
     own = shapes(constant)
     if own is None or own.is_floating_point() or own.is_complex():
         return None

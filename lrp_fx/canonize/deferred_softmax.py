@@ -1,4 +1,4 @@
-"""A softmax that is divided behind the sum: ``Σ e h / Σ e`` with ``e = exp(z)`` as ``Σ softmax(z) h``."""
+"""Softmaxes that divide after the sum: ``Σ e h / Σ e`` with ``e = exp(z)`` becomes ``Σ softmax(z) h``."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _CONTRACTIONS = frozenset(["matmul", "mm", "bmm", "einsum"])
 
 
 def divide_at_once(graph: fx.Graph) -> None:
-    """Divide before the sum, in place; where the divisor is one number for all that is added up.
+    """Divide before the sum, in place, where the divisor is the same for all that is summed.
 
-    No shapes are known here: the canonical graph is compared with the model, and made without where
-    that does not hold.
+    Shapes are not known here. The canonical graph is compared with the model, and made again
+    without this pass where the assumption fails.
     """
     for node in list(graph.nodes):
         for over, under in _quotients(node):
@@ -46,9 +46,9 @@ def divide_at_once(graph: fx.Graph) -> None:
 
 
 def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
-    """Numerator and denominator, of a product with a reciprocal too."""
+    """The numerators and denominators of a quotient or of a product with a reciprocal."""
     if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
-        return []  # also the arithmetic of sizes has products
+        return []  # products of sizes are no products of tensors
     b = arguments(node)
     first, second = b["self"], b["other"]
     if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
@@ -98,7 +98,7 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
 
 
 def _behind_views(value: Any) -> tuple[Any, list[fx.Node]]:
-    """The value that is moved, and the views, the last one first."""
+    """The value behind views, and the views in reverse graph order."""
     views: list[fx.Node] = []
     while isinstance(value, fx.Node) and name_of(value) in ROUTING:
         views.append(value)
@@ -107,7 +107,7 @@ def _behind_views(value: Any) -> tuple[Any, list[fx.Node]]:
 
 
 def _views_of(value: fx.Node, source: fx.Node) -> list[fx.Node] | None:
-    """The views from a source to a value, the last one first; None where they do not lead there."""
+    """The views from ``source`` to ``value`` in reverse graph order; None if there is another way."""
     for count, each in enumerate([*(views := _behind_views(value)[1]), _behind_views(value)[0]]):
         if is_same(each, source):
             return views[:count]

@@ -1,7 +1,8 @@
-"""A layer that is subtracted: the layer of negative weights, added.
+"""Subtracted layers: rewritten as added layers with negative weights.
 
-What speaks for ``a - W x`` are the negative parts of ``W x``. So it is with ``a + (-W x)`` and with
-``a + W' x`` of ``W' = -W``, and all of them are one map.
+The negative parts of ``W x`` speak for ``a - W x``. Written with ``W' = -W``, as ``a + W' x``,
+these are the positive parts of the layer. Thus ``a - W x``, ``a + (-W x)`` and ``a + W' x`` get the
+same map.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _LAYERS = LINEAR | {"product"}
 
 
 def add_negatives(graph: fx.Graph) -> None:
-    """Write sums of which a layer's output is taken away with its negative, in place."""
+    """Rewrite sums that subtract a layer's output as sums that add its negative, in place."""
     for node in [each for each in graph.nodes if is_whole(each)]:
         whole = sum_of(node)
         turned = [term for term in whole.terms if term.is_turned and _is_layer(term.value)]
@@ -30,7 +31,7 @@ def add_negatives(graph: fx.Graph) -> None:
 
 
 def _is_layer(value: Any) -> bool:
-    """Whether a value is a layer's output, behind constant scales and shifts and views of it."""
+    """Whether a value is a layer's output, behind constant scales and shifts and views."""
     while isinstance(value, fx.Node) and len(value.users) == 1:
         name = name_of(value)
         if name in _LAYERS:

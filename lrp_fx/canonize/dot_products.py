@@ -1,4 +1,4 @@
-"""Dot products of two activations, spelled by other operations: a product, and its sum."""
+"""Dot products of two activations, written as matrix products or einsum: a product and its sum."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _is_plain_diagonal(matrix: fx.Node) -> bool:
-    """Whether entries stand on the main diagonal of the last two dimensions."""
+    """Whether the entries lie on the main diagonal of the last two dimensions."""
     b = arguments(matrix)
     return (b["offset"], b["dim1"], b["dim2"]) == (0, -2, -1)
 
@@ -76,12 +76,12 @@ def _untransposed(value: Any) -> Any:
 
 
 def _has_single(value: Any, dim: int, ranked: bool) -> bool:
-    """Whether a value has one entry along its last dimension but one, −2, or its last, −1.
+    """Whether a value has size one in its last (−1) or second-to-last (−2) dimension.
 
     Args:
-        value: a matrix, or a batch of them.
-        dim: the dimension.
-        ranked: whether the value has three dimensions.
+        value: a matrix or a batch of matrices.
+        dim: −1 or −2.
+        ranked: whether the value is known to have three dimensions.
     """
     if not isinstance(value, fx.Node) or packet_of(value.target) is None:
         return False
@@ -100,9 +100,9 @@ def _has_single(value: Any, dim: int, ranked: bool) -> bool:
 
 
 def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """An einsum of two values without a matrix product in it: a product, and a sum over indices.
+    """Write an einsum of two values that contains no matrix product as a product and a sum.
 
-    An ellipsis counts as an index where it stands first: what is behind it is counted from the end.
+    A leading ellipsis is treated as one index: all other dimensions are counted from the end.
     """
     b = arguments(node)
     equation, tensors = b["equation"].replace(" ", ""), b["tensors"]
@@ -130,7 +130,7 @@ def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 def _in_order(
     graph: fx.Graph, origin: fx.Node, value: fx.Node, names: str, order: list[str]
 ) -> fx.Node:
-    """A tensor with its dimensions in this order, and single ones where it has none."""
+    """A tensor with its dimensions in ``order``, with size one for indices that it lacks."""
     named = [index for index in order if index in names and index != "."]
     source = [names.index(index) - len(names) for index in named]
     if source != sorted(source):
@@ -148,4 +148,4 @@ DOT_PRODUCTS: dict[str, Callable[[fx.Node, fx.Graph], fx.Node | None]] = {
     **dict.fromkeys(["matmul", "bmm", "mm"], _row_by_column),
     "einsum": _einsum,
 }
-"""Of each operation, what writes it as a product of entries where it is one."""
+"""Operation → the function that writes it as an entrywise product and a sum, where it is one."""

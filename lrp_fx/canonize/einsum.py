@@ -1,8 +1,9 @@
-"""Einsum taken apart: diagonals, sums, products by a constant, and contractions of two tensors.
+"""Takes einsum apart: diagonals, sums, products with a constant, contractions of two tensors.
 
-An index that one operand has alone is a sum. A product with a constant in which nothing else is summed
-is an element-wise product; any other one is a linear layer. Constants that are summed with each other
-are one constant. More than two activations are contracted from left to right.
+An index that only one operand has becomes a sum. A product with a constant in which nothing else is
+summed becomes an elementwise product; any other product with a constant becomes a linear layer.
+Constants that are summed with each other are merged first. More than two activations are contracted
+from left to right.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from lrp_fx.graph import ELLIPSIS, PRODUCT, aten
 
 @dataclass(frozen=True)
 class Indexed:
-    """A tensor and the names of its dimensions; an ellipsis stands for any number of them."""
+    """A tensor and the names of its dimensions. An ellipsis stands for any number of them."""
 
     value: fx.Node
     names: tuple[str, ...]
 
     def dim(self, position: int) -> int:
-        """The dimension of the name there, counted from the end behind an ellipsis."""
+        """The dimension at a position of ``names``, counted from the end behind an ellipsis."""
         return _dim(self.names, position)
 
 
 def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
-    """``einsum(equation, operands)`` in operations that are each one thing.
+    """Write ``einsum(equation, operands)`` as a sequence of simple operations.
 
     Raises:
-        UnsupportedOperationError: for one operand whose ellipsis is summed over.
+        UnsupportedOperationError: for a single operand whose ellipsis is summed over.
     """
     equation, values = node.args[0], node.args[1]
     assert isinstance(equation, str) and isinstance(values, (list, tuple))
@@ -67,7 +68,7 @@ def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
 
 
 def contract(pen: Pen, a: Indexed, b: Indexed, output: tuple[str, ...]) -> Indexed:
-    """``Σ a b`` over the names that are not in ``output``; the operands move, one or both."""
+    """``Σ a b`` over the names that are not in ``output``; one or both operands are dynamic."""
     if pen.moves(a.value) == pen.moves(b.value):
         equation = _equation(a, b, output)
         return Indexed(pen(aten.einsum, equation, [a.value, b.value]), output)
@@ -88,7 +89,8 @@ def contract(pen: Pen, a: Indexed, b: Indexed, output: tuple[str, ...]) -> Index
 def _parsed(equation: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
     """The names of each operand and of the output.
 
-    An implicit output has an ellipsis, then the names that occur once in the order of the alphabet.
+    An implicit output consists of the ellipsis, then the names that occur once, in alphabetical
+    order.
     """
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     operands = [_names(operand) for operand in inputs.split(",")]
@@ -116,7 +118,7 @@ def _dim(names: Sequence[str], position: int) -> int:
 def _needed(
     a: Indexed, b: Indexed, rest: Sequence[Indexed], output: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """What of two operands the others or the output have; the output itself behind the last ones."""
+    """The names of two operands that later steps need; in the last step those of the output."""
     if not rest:
         return output
     others = {name for operand in rest for name in operand.names} | set(output)
@@ -124,7 +126,7 @@ def _needed(
 
 
 def _diagonal(pen: Pen, operand: Indexed) -> Indexed:
-    """The operand with each name once."""
+    """The operand with each name once: repeated names are replaced by their diagonal."""
     names = list(operand.names)
     for second, name in enumerate(names):
         first = names.index(name)
@@ -137,7 +139,7 @@ def _diagonal(pen: Pen, operand: Indexed) -> Indexed:
 
 
 def _reduced(pen: Pen, operand: Indexed, kept: Collection[str]) -> Indexed:
-    """The operand summed over the names that are not kept."""
+    """The operand, summed over the names that are not in ``kept``."""
     gone = [place for place, name in enumerate(operand.names) if name not in kept]
     if not gone:
         return operand
@@ -146,7 +148,7 @@ def _reduced(pen: Pen, operand: Indexed, kept: Collection[str]) -> Indexed:
 
 
 def _arranged(pen: Pen, operand: Indexed, names: tuple[str, ...]) -> Indexed:
-    """The operand with its dimensions in this order."""
+    """The operand with its dimensions in the order of ``names``."""
     if operand.names == names:
         return operand
     named = [name for name in names if name != ELLIPSIS]
@@ -156,7 +158,7 @@ def _arranged(pen: Pen, operand: Indexed, names: tuple[str, ...]) -> Indexed:
 
 
 def _merged(pen: Pen, constants: list[Indexed], outside: set[str]) -> list[Indexed]:
-    """Constants that are summed with each other made one."""
+    """Merge constants that are summed with each other."""
     merged: list[Indexed] = []
     for place, constant in enumerate(constants):
         for other in [o for o in merged if set(o.names) & set(constant.names) - outside]:
@@ -171,7 +173,7 @@ def _merged(pen: Pen, constants: list[Indexed], outside: set[str]) -> list[Index
 
 
 def _scaled(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> fx.Node | None:
-    """The element-wise product in which nothing is summed; None where an ellipsis hides its shape."""
+    """The elementwise product, without sums; None where an ellipsis hides the shape."""
     left = output[: output.index(ELLIPSIS)] if ELLIPSIS in output else ()
     if {ELLIPSIS, *left} & set(constant.names):
         return None
@@ -191,7 +193,7 @@ def _scaled(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...])
 
 
 def _matrix(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> Any:
-    """The weight of ``aten.linear`` where the contraction is one over the last dimension."""
+    """The weight of ``aten.linear``, if the contraction is over the last dimension; else None."""
     summed, unit = data.names[-1], output[-1] if output else ""
     if unit in data.names or output[:-1] != data.names[:-1] or ELLIPSIS in (summed, unit):
         return None

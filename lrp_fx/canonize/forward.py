@@ -1,9 +1,9 @@
-"""A constant scale and shift of each unit before a linear operation: part of its weight and bias.
+"""Folds a constant scale and shift per unit into the linear operation behind it.
 
-``W (s x + t) + b`` is ``(s W) x + (W t + b)``: a batch norm, also one that is frozen or written out. Two
-kinds of scales and shifts stay what they are. Those of the model's input are preprocessing: they pass
-everything on, and the bounds of the input are carried through them. Those of a norm over a sample's own
-values, such as a layer norm, belong to that norm.
+``W (s x + t) + b`` becomes ``(s W) x + (W t + b)``. Examples are batch norms, also frozen or
+written out. Two kinds of scales and shifts stay. Those of the model's input are preprocessing: they
+pass relevance unchanged, and the bounds of the input are carried through them. Those of a norm over
+a sample's own values, such as a layer norm, belong to that norm.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from lrp_fx.meaning import Cones, analyse
 from lrp_fx.relevance import ROUTING
 
 TAKING = CONVOLUTIONS | {"linear"}
-"""What may take them: behind a transposed convolution a shift differs from entry to entry."""
+"""Operations to fold into. Behind a transposed convolution a shift would vary from entry to entry."""
 Parts = tuple[Factor, Factor]
-"""``s`` and ``t``."""
+"""The scale ``s`` and the shift ``t``."""
 OfNorm = Callable[[fx.Graph, fx.Node], tuple[fx.Node, fx.Node]]
 _NORMS = frozenset(["layer_norm", "rms_norm", "group_norm", "instance_norm"])
 
@@ -54,19 +54,20 @@ def fold_forward(
     dense: bool,
     kept: frozenset[fx.Node],
 ) -> None:
-    """Fold what scales and shifts the input of a linear operation into it, where that is exact.
+    """Fold the scales and shifts of a linear operation's input into the operation, where exact.
 
-    It is where nobody else reads the input and no zero padding comes between: a zero is not what a
-    shift would make of a zero. A number that only scales changes no rule's shares and stays.
+    It is exact if nothing else reads the input and no zero padding lies between: padded zeros would
+    not be shifted. A number that only scales changes no rule's shares and stays.
 
     Args:
         graph: the graph to edit.
-        constants: the values that depend on parameters alone.
+        constants: the values that depend only on parameters.
         linear: a convolution or linear layer.
         of_norm: writes the scale and shift of a batch norm.
-        stays: whether a value is one whose scale and shift stay (see :func:`what_stays`).
-        dense: linear layers have values of (N, C), so that a batch norm's channels are their units;
-            and constants may have leading dimensions of size one more than a unit has.
+        stays: whether the scale and shift of a value have to stay (see :func:`what_stays`).
+        dense: assume that linear layers read values of shape (N, C), so that the channels of a
+            batch norm are their inputs, and that constants may have more leading dimensions of size
+            one than a unit has.
         kept: nodes whose values have to stay.
     """
     views = _views(linear, dense, kept)
@@ -89,7 +90,7 @@ def fold_forward(
 
 
 def may_vanish(node: fx.Node) -> bool:
-    """Whether a node is a norm, or pads, scales or shifts what a convolution or linear layer reads."""
+    """Whether folding may remove a node: a norm, or padding, scale or shift before a layer."""
     if name_of(node) == "batch_norm":
         return True
     readers = {name_of(reader) for reader in node.users}
@@ -97,7 +98,7 @@ def may_vanish(node: fx.Node) -> bool:
 
 
 def what_stays(graph: fx.Graph) -> Callable[[fx.Node], bool]:
-    """Tells of a value of the graph whether its scale and shift stay beside it."""
+    """A function that tells whether the scale and shift of a value have to stay."""
 
     @cache
     def facts() -> tuple[Callable[[object], bool], Callable[[object], bool], Cones]:
@@ -125,7 +126,7 @@ def what_stays(graph: fx.Graph) -> Callable[[fx.Node], bool]:
 
 
 def _views(linear: fx.Node, dense: bool, kept: frozenset[fx.Node]) -> list[fx.Node]:
-    """The views that lie between the input of a linear operation and its scales, last first."""
+    """The views between a linear operation and the scales of its input, in reverse graph order."""
     views: list[fx.Node] = []
     value = arguments(linear)["input"]
     while dense and name_of(value) in BEHIND and len(value.users) == 1 and value not in kept:
@@ -137,7 +138,7 @@ def _views(linear: fx.Node, dense: bool, kept: frozenset[fx.Node]) -> list[fx.No
 def _behind(
     graph: fx.Graph, constants: Constants, step: fx.Node, parts: Parts | None, views: list[fx.Node]
 ) -> Parts | None:
-    """The scale and shift of a step as they look behind views of its value."""
+    """The scale and shift of a step, carried behind the views of its value."""
     values = shapes_of(constants.module).shape_of(step)
     found: list[Factor] = []
     for part in parts or ():
@@ -161,7 +162,11 @@ def _steps(
     dense: bool,
     kept: frozenset[fx.Node],
 ) -> tuple[list[fx.Node], fx.Node]:
-    """The scales and shifts that make the input of a linear operation, last first, and of what."""
+    """The scales and shifts of a linear operation's input, and the value that they start from.
+
+    Returns:
+        The steps in reverse graph order, and the value before them.
+    """
     steps: list[fx.Node] = []
     value = views[-1].args[0] if views else arguments(linear)["input"]
     assert isinstance(value, fx.Node)
@@ -178,7 +183,7 @@ def _steps(
 
 
 def _takes_shifts(linear: fx.Node, constants: Constants) -> bool:
-    """Whether a shift of a unit of the input shifts all entries of each unit of the output alike."""
+    """Whether a constant shift of an input channel shifts all entries of an output channel equally."""
     bound = arguments(linear)
     weight = constants(bound["weight"])
     if weight is None or bound["weight"] is bound["input"]:
@@ -191,7 +196,7 @@ def _takes_shifts(linear: fx.Node, constants: Constants) -> bool:
 
 
 def _scaled(node: fx.Node) -> fx.Node | None:
-    """What a batch norm, or a constant, scales or shifts; None for any other node."""
+    """The operand that a batch norm or a constant scales or shifts; None for any other node."""
     if name_of(node) == "batch_norm":
         operand: fx.Node = arguments(node)["input"]
         return operand if depends_on_inputs(operand) else None
@@ -202,19 +207,19 @@ def _scaled(node: fx.Node) -> fx.Node | None:
 
 
 def _parts(graph: fx.Graph, step: fx.Node, linear: fx.Node, of_norm: OfNorm) -> Parts | None:
-    """The scale and shift of a step; a batch norm's, which are vectors, in the form of its values."""
+    """The scale and shift of a step. Those of a batch norm are reshaped to broadcast to its values."""
     if name_of(step) != "batch_norm":
         operand = _scaled(step)
         return None if operand is None else scale_and_shift(graph, step, operand)
     scale, shift = of_norm(graph, step)
     if name_of(linear) != "linear":
-        sizes = [-1] + [1] * int(name_of(linear)[-2])  # conv2d has two
+        sizes = [-1] + [1] * int(name_of(linear)[-2])  # the 2 of conv2d
         scale, shift = (call_like(graph, linear, aten.reshape, v, sizes) for v in (scale, shift))
     return scale, shift
 
 
 def _changes_shares(parts: Parts | None) -> bool:
-    """Whether these are more than a number by which all units are scaled."""
+    """Whether the scale and shift are more than one number that scales all units."""
     if parts is None:
         return False
     scale, shift = parts
@@ -242,7 +247,7 @@ def _fold(
     parts: Parts,
     views: list[fx.Node],
 ) -> None:
-    """Let the linear operation read what the step scales and shifts."""
+    """Let the linear operation read the operand of ``step``, with a new weight and bias."""
     bound, scaled = arguments(linear), _scaled(step)
     weight = constants.shape_of(bound["weight"])
     assert weight is not None and scaled is not None

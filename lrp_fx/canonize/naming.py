@@ -1,4 +1,4 @@
-"""Nodes named after the modules that they came from."""
+"""Names nodes after the modules that they came from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def name_after_modules(graph: fx.Graph) -> None:
         else:
             base = node.name
         base = re.sub(r"\W", "_", base).strip("_")
-        # names become attributes of modules: no digit first, and none that a module has already
+        # Names become attributes of modules: they must not start with a digit or hide an attribute.
         base = f"_{base}" if base[:1].isdigit() or hasattr(nn.Module, base) else base
         name = base
         while name in taken:

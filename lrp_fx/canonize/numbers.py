@@ -1,4 +1,4 @@
-"""Numbers around a value: it scaled and shifted in several steps, read as one."""
+"""Scales and shifts by numbers around a value: several steps read as one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ _ROUNDING = 1e-12
 
 
 MOST_STEPS = 4
-"""Nobody scales and shifts a tanh in more steps than these; long chains of numbers are not searched."""
+"""The most steps that are looked through. Nobody scales and shifts a function more often."""
 
 
 def unwound(value: Any) -> tuple[float, float, Any]:
-    """A value as ``scale · inner + shift`` with numbers."""
+    """``value`` as ``scale · inner + shift`` with numbers.
+
+    Returns:
+        ``scale``, ``shift`` and ``inner``.
+    """
     scale, shift = 1.0, 0.0
     for _ in range(MOST_STEPS):
         form = affine(value)
@@ -31,12 +35,12 @@ def unwound(value: Any) -> tuple[float, float, Any]:
 
 
 def are_equal(first: float, second: float) -> bool:
-    """Whether two numbers that were computed differ by their rounding alone."""
+    """Whether two computed numbers differ only by rounding."""
     return abs(first - second) <= _ROUNDING * max(abs(first), abs(second))
 
 
 def scaled_by(graph: fx.Graph, node: fx.Node, value: Any, factor: float) -> fx.Node:
-    """``factor · value``, of which the value may be a multiple of what is there already."""
+    """The node of ``factor · value``, without a new node if the graph has that multiple already."""
     scale, shift, inner = unwound(value)
     if shift == 0 and scale * factor == 1:
         assert isinstance(inner, fx.Node)

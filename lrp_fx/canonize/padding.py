@@ -1,6 +1,6 @@
-"""Zero padding by itself before a convolution: the convolution's own.
+"""Merges separate zero padding into the convolution behind it.
 
-Rules that look at weights alone would count the zeros of a pad of its own as inputs.
+Rules that look only at the weights would otherwise count the padded zeros as inputs.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from lrp_fx.graph import arguments, as_tuple, literal, name_of
 
 
 def fold_padding(convolution: fx.Node, kept: frozenset[fx.Node]) -> None:
-    """Let a convolution pad what a pad before it does, where that adds as many zeros at both sides.
+    """Merge a symmetric zero pad before a convolution into the convolution's own padding.
 
     Args:
-        convolution: may be such a convolution.
+        convolution: the candidate, any node.
         kept: nodes whose values have to stay.
     """
     if name_of(convolution) not in CONVOLUTIONS:
@@ -24,7 +24,7 @@ def fold_padding(convolution: fx.Node, kept: frozenset[fx.Node]) -> None:
     pad = bound["input"]
     if name_of(pad) != "pad" or pad in kept:
         return
-    added = _zeros(pad, int(name_of(convolution)[-2]))  # conv2d has two dimensions
+    added = _zeros(pad, int(name_of(convolution)[-2]))  # the 2 of conv2d
     if added is None:
         return
     own = as_tuple(bound["padding"], len(added))
@@ -37,7 +37,7 @@ def fold_padding(convolution: fx.Node, kept: frozenset[fx.Node]) -> None:
 
 
 def _zeros(pad: fx.Node, dims: int) -> list[int] | None:
-    """The number of zeros at both sides of each of so many last dimensions; None for any other pad."""
+    """The number of zeros on both sides of each of the last ``dims`` dimensions; None for other pads."""
     bound = arguments(pad)
     sizes = bound["pad"]
     is_zero = bound["mode"] == "constant" and literal(bound["value"] or 0) == 0
@@ -49,4 +49,4 @@ def _zeros(pad: fx.Node, dims: int) -> list[int] | None:
     if any(low != high for low, high in pairs) or any(low for low, _ in pairs[dims:]):
         return None
     found = [low for low, _ in pairs[:dims]]
-    return [*[0] * (dims - len(found)), *found[::-1]]  # a pad counts from the last dimension
+    return [*[0] * (dims - len(found)), *found[::-1]]  # a pad lists the last dimension first

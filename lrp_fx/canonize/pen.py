@@ -1,4 +1,4 @@
-"""What passes that must know which values move write their nodes with."""
+"""A writer of nodes for passes that must know which values depend on the inputs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lrp_fx.graph import Packet, call_like
 
 @dataclass(frozen=True)
 class Pen:
-    """Writes ATen calls in the place of a node and keeps account of what depends on the inputs.
+    """Writes ATen calls in place of a node and records which of them depend on the inputs.
 
     Args:
-        graph: the graph.
-        module: holds its parameters.
-        origin: the node that the calls come from.
-        dynamic: the values that depend on the inputs, by more than sizes; what is written is added.
+        graph: the graph to write to.
+        module: holds the parameters of the graph.
+        origin: the node that the calls replace.
+        dynamic: the values that depend on the inputs, not only on their sizes. New calls are added.
     """
 
     graph: fx.Graph
@@ -27,7 +27,7 @@ class Pen:
     dynamic: set[fx.Node]
 
     def __call__(self, packet: Packet, *args: Any) -> fx.Node:
-        """A new call."""
+        """Write a call and return its node."""
         node = call_like(self.graph, self.origin, packet, *args)
         if any(self.moves(source) for source in node.all_input_nodes):
             self.dynamic.add(node)

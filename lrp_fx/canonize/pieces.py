@@ -1,4 +1,4 @@
-"""Pieces of a value, however they are taken out or put together: the whole, or its one entry."""
+"""Slices, selections and joins that return a whole value, or its only entry, are removed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lrp_fx.graph import (
 
 
 def whole_slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A slice from the first to the last entry is the value itself, and so is a pad cut off again."""
+    """A slice of all entries as the value itself; a slice that undoes a pad as the unpadded value."""
     b = arguments(node)
     if b["step"] != 1:
         return None
@@ -42,9 +42,10 @@ _MATRIX_PRODUCTS = ("matmul", "mm", "bmm")
 
 
 def _columns(node: fx.Node, graph: fx.Graph, depth: int = MOST_STEPS) -> fx.Node | None:
-    """Some columns of a product whose second factor was padded by columns: the product with these.
+    """Columns of a product whose second factor was padded: a product with these columns alone.
 
-    So are the numerator and the divisor of an attention computed at once, ``a @ [v, 1]``.
+    This separates the numerator and the denominator of an attention that computes both at once, as
+    ``a @ [v, 1]``.
     """
     product: Any = node.args[0]
     first, second, *_ = arguments(product).values()
@@ -68,7 +69,7 @@ def _columns(node: fx.Node, graph: fx.Graph, depth: int = MOST_STEPS) -> fx.Node
 
 
 def _added(part: fx.Node, shapes: Shapes) -> float | None:
-    """The number with which the one last column that a slice takes was padded."""
+    """The number that the last column was padded with, if a slice takes just this column."""
     b, pad = arguments(part), arguments(operand(part))
     before, after = shapes.shape_of(pad["self"]), shapes.shape_of(b["self"])
     if before is None or after is None or list(pad["pad"]) != [0, 1] or pad["mode"] != "constant":
@@ -79,14 +80,14 @@ def _added(part: fx.Node, shapes: Shapes) -> float | None:
 
 
 def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The value that was padded, where a slice leaves what it was along its dimension."""
+    """The unpadded value, if a slice cuts off what a pad added along the slice's dimension."""
     b, pad = arguments(node), arguments(operand(node))
     shapes = shapes_of(graph.owning_module)
     before, after = shapes(pad["self"]), shapes(b["self"])
     if before is None or after is None:
         return None
     dim = b["dim"] % before.dim()
-    place = 2 * (before.dim() - 1 - dim)  # a pad counts from the last dimension
+    place = 2 * (before.dim() - 1 - dim)  # a pad lists the last dimension first
     added = list(pad["pad"])
     if any(isinstance(value, fx.Node) for value in (b["start"], b["end"], *added)):
         return None
@@ -101,7 +102,7 @@ def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _only_entry(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A value without the dimension along which it has one entry, but the batch; else None."""
+    """The value without a dimension of size one that is not the batch dimension; else None."""
     b = arguments(node)
     if b["dim"] == 0:
         return None
@@ -112,7 +113,7 @@ def _only_entry(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def only_entry_selected(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The one entry of a dimension: that without it, or the value before it was added."""
+    """A selection of the only entry of a dimension: the value without that dimension."""
     bound = arguments(node)
     value, dim = bound["self"], bound["dim"]
     only = _only_entry(node, graph)
@@ -140,7 +141,7 @@ _ONE_BY_ONE = names_where(lambda row: row.entrywise and not (row.says or row.fil
 
 
 def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A dimension that a reduction takes away, and that is put back, as one that it keeps."""
+    """A reduction whose dimension is added again behind it: the reduction with ``keepdim``."""
     value: Any = node.args[0]
     functions: list[fx.Node] = []
     while is_call(value, *_ONE_BY_ONE) and len(value.all_input_nodes) == 1:
@@ -175,7 +176,7 @@ def _puts_back(node: fx.Node, before: Any, dim: int, graph: fx.Graph) -> bool:
 
 
 def joined_again(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """All pieces of a value joined as they were: the value."""
+    """All pieces of a value joined in their order: the value."""
     b = arguments(node)
     pieces: list[Any] = b["tensors"]
     wholes = {each.args[0] if is_call(each, "getitem") else None for each in pieces}
@@ -196,7 +197,7 @@ def joined_again(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def only_entry_unbound(node: fx.Node, graph: fx.Graph) -> None:
-    """The one entry of a dimension, among the pieces along it: the value without the dimension."""
+    """Replace the only piece along a dimension by the value without that dimension."""
     only = _only_entry(node, graph)
     for user in [user for user in node.users if is_call(user, "getitem")]:
         if only is not None:

@@ -1,4 +1,4 @@
-"""The passes of canonization, in their order."""
+"""The passes of canonization, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lrp_fx.capture import Captured, copied
 from lrp_fx.graph import forget_shapes, remove_unused, with_source
 
 Asked = Callable[[Captured], Iterable[fx.Node]]
-"""Of a graph before anything is folded, the nodes whose values have to stay."""
+"""Returns the nodes of an unfolded graph whose values have to stay."""
 
 
 def nothing(captured: Captured) -> tuple[fx.Node, ...]:
-    """No node."""
+    """No nodes."""
     return ()
 
 
@@ -39,14 +39,15 @@ def canonize(
     """A copy of the captured graph in canonical form.
 
     Args:
-        captured: what a capture yielded.
-        fold_dense: fold batch norm into linear layers too, which is exact for values of (N, C) only,
-            and divide a softmax before a sum, which is exact for the dimensions that are usual.
-        asked: which values somebody asks for: nothing is folded that would take their place.
-        explained: how many of the inputs are explained, from the first; None for all.
+        captured: the result of a capture.
+        fold_dense: also fold batch norm into linear layers, which is exact only for values of shape
+            (N, C), and divide a softmax before a sum, which is exact for the usual dimensions.
+        asked: returns the nodes whose values are asked for. Nothing is folded that would remove
+            them.
+        explained: how many of the first inputs are explained; None for all.
 
     Raises:
-        LRPError: when the model is random or mixes samples in eval mode (dropout that ignores the
+        LRPError: if the model is random or mixes samples in eval mode (dropout that ignores the
             training flag, batch norm without running statistics).
     """
     result = copied(captured)

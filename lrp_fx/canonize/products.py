@@ -1,8 +1,8 @@
-"""Products with a constant in one form, however they are written: a linear layer, ``W`` times the data.
+"""Products with a constant, however they are written, as linear layers or ``lrp_fx::product``.
 
-``x @ W`` with a matrix is ``aten.linear``. Every other product with a constant (``W @ x``, a vector, a
-matrix for each head, ``mv``, ``dot``, an einsum) is ``lrp_fx::product``, which has the operands of a
-linear layer. What is constant may be computed from parameters or from sizes.
+``x @ W`` with a matrix becomes ``aten.linear``. Every other product with a constant (``W @ x``, a
+vector, a matrix per head, ``mv``, ``dot``, an einsum) becomes ``lrp_fx::product``, which has the
+same operands as a linear layer. The constant may be computed from parameters or from sizes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from lrp_fx.meaning import dynamic_values
 
 
 def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None = None) -> None:
-    """Rewrite products of which one operand does not depend on the explained inputs, and every einsum.
+    """Rewrite each einsum, and each product with an operand that no explained input affects.
 
     Args:
-        graph: the graph to edit, in the one vocabulary.
-        module: holds its parameters.
-        explained: how many of the inputs are explained, from the first; None for all.
+        graph: the graph to edit, after :func:`~lrp_fx.canonize.vocabulary.one_vocabulary`.
+        module: holds the parameters of the graph.
+        explained: how many of the first inputs are explained; None for all.
 
     Raises:
         UnsupportedOperationError: for an einsum of one operand that sums over an ellipsis.
@@ -59,11 +59,11 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
 
 
 def has_given_factors(graph: fx.Graph, explained: int) -> bool:
-    """Whether a product has one factor that depends on inputs, and on none that is explained.
+    """Whether a factor of some product depends only on inputs that are not explained.
 
     Args:
         graph: a captured graph.
-        explained: how many of the inputs are explained, from the first.
+        explained: how many of the first inputs are explained.
     """
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if explained >= len(inputs):
@@ -81,7 +81,7 @@ def has_given_factors(graph: fx.Graph, explained: int) -> bool:
 
 
 def _may_be_product(node: fx.Node) -> bool:
-    """Whether a node is a product in words, or the sum of one."""
+    """Whether a node is a product by its name, or sums one up."""
     if name_of(node) not in ("sum", "mean"):
         return True
     source = node.all_input_nodes[:1]
@@ -89,12 +89,12 @@ def _may_be_product(node: fx.Node) -> bool:
 
 
 def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
-    """``(x * w).sum(dim)`` by a constant that differs along what is summed: weights, and no scale."""
+    """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``."""
     b = arguments(node)
     first, second = list(arguments(b["self"]).values())[:2]
     if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
         return None
-    if is_exponential(b["self"], None):  # what a softmax is divided by
+    if is_exponential(b["self"], None):  # the denominator of a softmax
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
     values, constant = shapes_of(pen.module)(data), shapes_of(pen.module)(weight)
@@ -102,7 +102,7 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
         return None
     if torch.result_type(values, constant) != values.dtype or not values.is_floating_point():
-        return None  # a linear layer has one dtype, and names have no weights
+        return None  # a linear layer has one dtype, and indices have no weights
     sizes, own = values.shape, constant.shape
     rank = max(len(sizes), len(own))
     summed = {dim % rank - rank for dim in dims}
@@ -113,7 +113,7 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if summed & spread or len(own) > len(sizes):
         return None
     names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))
-    for dim in sorted(spread):  # what only the constant has: units
+    for dim in sorted(spread):  # dimensions that only the constant has are units
         data = pen(aten.squeeze, data, dim)
     indexed = Indexed(data, tuple(names[dim] for dim in names if dim not in spread))
     kept = pen(aten.reshape, weight, [own[dim] for dim in sorted(varies)])
@@ -148,7 +148,7 @@ def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
 
 
 def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
-    """The matrix that a constant batch repeats; bmm has as many of both, so it is the same product."""
+    """The matrix that a constant batch repeats, so that bmm is a product with that matrix."""
     if name_of(batch) != "expand":
         return batch
     matrix, sizes = list(arguments(batch).values())[:2]
@@ -162,7 +162,7 @@ def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
 
 
 def _with_vector(first: str) -> Callable[[Pen, fx.Node], fx.Node]:
-    """The product of an operand with these indices and of a vector ``i``."""
+    """Rewrites the product of an operand with the indices ``first`` and a vector ``i``."""
 
     def rewrite(pen: Pen, node: fx.Node) -> fx.Node:
         a, b = arguments(node).values()
@@ -173,7 +173,7 @@ def _with_vector(first: str) -> Callable[[Pen, fx.Node], fx.Node]:
 
 
 def _inner(pen: Pen, node: fx.Node) -> fx.Node | None:
-    """``Σ_i a_…i b_…i``, over the last dimension of both."""
+    """Write ``Σ_i a_…i b_…i``, over the last dimension of both, as a linear layer."""
     first, second = arguments(node).values()
     return _over(pen, first, second, [-1], [-1])
 
@@ -185,7 +185,7 @@ def _tensordot(pen: Pen, node: fx.Node) -> fx.Node | None:
 def _over(
     pen: Pen, first: fx.Node, second: fx.Node, dims: list[int], others: list[int]
 ) -> fx.Node | None:
-    """The product summed over these dimensions of each, as a linear layer; None without a constant."""
+    """The product summed over the given dimensions, as a linear layer; None without a constant."""
     if pen.moves(first) == pen.moves(second):
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
@@ -217,7 +217,7 @@ def _over(
 
 
 _WITH_SUMS = ("addmm", "baddbmm")
-"""Which are such products in the one vocabulary."""
+"""Operations that contain such a product once they are written in the one vocabulary."""
 _FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
     "matmul": _matrix_product,
     "mm": _matrix_product,

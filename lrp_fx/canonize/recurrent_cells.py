@@ -1,4 +1,4 @@
-"""Recurrent cells: one call of a cell is one step of its layer."""
+"""Recurrent cells: a call of a cell becomes one step of the recurrent layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lrp_fx.graph import arguments, aten, call_like, call_like_getitem, name_of,
 
 
 def one_step(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``lstm_cell(x, (h, c))`` as ``lstm`` on a sequence of one step; likewise GRU and RNN cells."""
+    """Write ``lstm_cell(x, (h, c))`` as ``lstm`` on a sequence of one step; GRU and RNN cells too."""
     b = arguments(node)
     states = b["hx"] if isinstance(b["hx"], (list, tuple)) else [b["hx"]]
     parameters = [p for p in (b["w_ih"], b["w_hh"], b["b_ih"], b["b_hh"]) if p is not None]
@@ -29,7 +29,7 @@ def one_step(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
         False,
         False,
     )
-    after = [  # behind the output sequence
+    after = [  # the first result is the output sequence
         call_like(graph, node, aten.squeeze, call_like_getitem(graph, layer, index), 0)
         for index in range(1, 1 + len(states))
     ]

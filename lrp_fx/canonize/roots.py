@@ -1,4 +1,4 @@
-"""Norms that are spelled by the root of a sum of squares."""
+"""Roots of sums of squares, from which norms are written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lrp_fx.graph import (
 
 
 def norm_by_its_root(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The root of a product of two sums of squares, as the product of their roots."""
+    """Write the root of a product of two sums of squares as the product of their roots."""
     product: Any = node.args[0]
     if not is_call(product, "mul") or len(product.users) != 1:
         return None

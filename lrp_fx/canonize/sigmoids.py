@@ -1,4 +1,4 @@
-"""Sigmoids and other bounded functions, spelled by exponentials, and with numbers around them."""
+"""Sigmoids and other bounded functions, written by exponentials or with numbers around them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from lrp_fx.graph import (
 
 
 def sigmoid(node: fx.Node, graph: fx.Graph) -> fx.Node:
-    """``special.expit`` by its other name."""
+    """``special.expit`` as ``sigmoid``."""
     return call_like(graph, node, aten.sigmoid, node.args[0])
 
 
 def _is_one_plus(value: Any) -> fx.Node | None:
-    """``z`` of ``1 + exp(z)``."""
+    """``z`` of ``1 + exp(z)``; None for any other value."""
     form = affine(value)
     if form is None or (form.scale, form.shift) != (1, 1) or not is_call(form.operand, "exp"):
         return None
@@ -46,21 +46,22 @@ def _is_one_plus(value: Any) -> fx.Node | None:
 
 
 def _sigmoid_of_negative(graph: fx.Graph, node: fx.Node, z: fx.Node) -> fx.Node:
-    """``sigmoid(-z)``, of which ``-z`` is often there already."""
+    """``sigmoid(-z)``, with the node of ``-z`` if the graph has it already."""
     return call_like(graph, node, aten.sigmoid, scaled_by(graph, node, z, -1.0))
 
 
 def reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``1 / (1 + exp(z))``."""
+    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``."""
     z = _is_one_plus(node.args[0])
     return None if z is None else _sigmoid_of_negative(graph, node, z)
 
 
 def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """Numbers around a function that belong to it; ``z - logsumexp(z)`` as ``log_softmax(z)``.
+    """Merge numbers around a function into the function.
 
-    ``(1 ± tanh(z)) / 2`` is ``sigmoid(±2 z)``. Numbers that bring the value at rest to zero make a
-    function of what they surround: ``2 sigmoid(2 z) - 1`` is ``tanh(z)``, and takes no relevance.
+    ``(1 ± tanh(z)) / 2`` becomes ``sigmoid(±2 z)``. Numbers that make the value at rest zero belong
+    to the function: ``2 sigmoid(2 z) - 1`` becomes ``tanh(z)``, so that no number takes relevance.
+    ``z - logsumexp(z)`` becomes ``log_softmax(z)``.
     """
     if name_of(node) == "sub" and arguments(node)["alpha"] == 1:
         first, second, *_ = arguments(node).values()
@@ -77,9 +78,9 @@ def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.Node | None:
-    """``z - softplus(z)`` as ``log_sigmoid(z)``, and ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``.
+    """``z - softplus(z)`` as ``log_sigmoid(z)``, ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``.
 
-    Only where exponentials read it: they are sigmoids.
+    Only where all readers are exponentials, which then become sigmoids.
     """
     if not all(is_call(user, "exp") for user in node.users):
         return None
@@ -92,12 +93,12 @@ def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.
 
 
 def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The same where other terms stand between functions and their numbers."""
+    """The same as :func:`shifted`, if other terms stand between functions and their numbers."""
     whole = sum_of(node) if is_whole(node) else Sum((), 0.0)
     if len(whole.terms) < 2:
         return None
     needed = [_needed(term.scale, term.value) for term in whole.terms]
-    if not are_equal(math.fsum(needed), whole.number):  # of several functions each has its own
+    if not are_equal(math.fsum(needed), whole.number):  # else each function has its own number
         one = _taker(whole, needed)
         needed = [whole.number if place == one else 0.0 for place in range(len(needed))]
     terms, number = list(whole.terms), whole.number
@@ -114,7 +115,7 @@ def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _taker(whole: Sum, needed: list[float]) -> int | None:
-    """The place of the one function that takes the number of a sum, also as ``1 - sigmoid(z)``."""
+    """The index of the one function that the number of a sum belongs to, also in ``1 - sigmoid(z)``."""
     for place, each in enumerate(needed):
         if are_equal(each, whole.number):
             return place
@@ -125,7 +126,7 @@ def _taker(whole: Sum, needed: list[float]) -> int | None:
 
 
 def _needed(scale: float, inner: Any) -> float:
-    """The number that makes one function of ``scale · inner`` and itself; zero where none does."""
+    """The number that forms one function with ``scale · inner``; zero if there is none."""
     if is_call(inner, "exp"):
         return -scale
     if is_call(inner, "expm1"):
@@ -143,7 +144,7 @@ def _needed(scale: float, inner: Any) -> float:
 def _with_number(
     node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
 ) -> fx.Node | None:
-    """``scale · inner + shift``, where the two numbers belong to the function between them."""
+    """``scale · inner + shift`` as one function, if the two numbers belong to ``inner``."""
     if is_call(inner, "tanh") and are_equal(abs(scale), 0.5) and are_equal(shift, 0.5):
         doubled = scaled_by(graph, node, inner.args[0], math.copysign(2.0, scale))
         return call_like(graph, node, aten.sigmoid, doubled)
@@ -168,7 +169,7 @@ def _with_number(
 
 
 def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
-    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None of what is no sigmoid."""
+    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None if the gate is no sigmoid."""
     if not is_call(gate, "sigmoid", "hardsigmoid"):
         return None
     return call_again(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
@@ -178,7 +179,7 @@ _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
     "sigmoid": (lambda graph, node, z: call_like(graph, node, aten.tanh, z), 0.5),
     "hardsigmoid": (lambda graph, node, z: call_like(graph, node, aten.hardtanh, z, -1, 1), 1 / 3),
 }
-"""``2 f(z) - 1`` as a function of a multiple of z."""
+"""For each function f, how ``2 f(z) - 1`` is written, and the factor of z in it."""
 
 
 _ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
@@ -189,7 +190,7 @@ _ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
 
 
 def _ends(inner: Any) -> list[float] | None:
-    """The two ends of a clamp."""
+    """The two ends of a clamp, or None."""
     if not is_call(inner, *_ENDS):
         return None
     ends = [literal(end) for end in _ENDS[name_of(inner)](arguments(inner))]
@@ -200,7 +201,7 @@ def _ends(inner: Any) -> list[float] | None:
 def _clamp(
     node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
 ) -> fx.Node | None:
-    """``relu6(z + 3) - 3`` as ``clamp(z, -3, 3)``: a shift before a clamp that is undone behind it."""
+    """A clamp with a shift that is undone behind it: ``relu6(z + 3) - 3`` as ``clamp(z, -3, 3)``."""
     ends = _ends(inner)
     if ends is None:
         return None
@@ -214,9 +215,10 @@ def _clamp(
 
 
 def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, and a number divided by ``1 + exp(z)``.
+    """Quotients that are sigmoids, softmaxes or ``tanh``.
 
-    Also ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``.
+    These are ``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, any value divided by
+    ``1 + exp(z)``, and ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``.
     """
     b = arguments(node)
     if b.get("rounding_mode") is not None:
@@ -225,7 +227,7 @@ def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """A quotient; that of a value by ``1 + exp(z)`` is its product with ``sigmoid(-z)``."""
+    """A quotient as a bounded function; one by ``1 + exp(z)`` as a product with ``sigmoid(-z)``."""
     if not isinstance(under, fx.Node):
         return None
     z = _is_one_plus(before_spreading(under))
@@ -250,14 +252,14 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
 
 
 def _is_exponential_product(value: Any, depth: int = MOST_STEPS) -> bool:
-    """Whether a value is an exponential, or a short product of one that nobody else reads."""
+    """Whether a value is an exponential, or a short product with one that has no other reader."""
     if depth and is_call(value, "mul") and len(value.users) == 1:
         return any(_is_exponential_product(each, depth - 1) for each in value.args[:2])
     return is_call(value, "exp")
 
 
 def multiplied(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A quotient as the product with a reciprocal, ``x · (1 / y)``; else numbers around a value."""
+    """``x · (1 / y)`` as a quotient; otherwise as :func:`shifted`."""
     first, second = arguments(node).values()
     for over, under in ((first, second), (second, first)):
         scale, shift, inner = unwound(under)
@@ -269,7 +271,7 @@ def multiplied(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``log(1 + z)`` as ``log1p(z)``: the one is part of the function; ``log1p(exp(z))`` is softplus."""
+    """``log(1 + z)`` as ``log1p(z)``, and ``log1p(exp(z))`` as ``softplus(z)``."""
     inner: Any = node.args[0]
     if name_of(node) == "log":
         form = affine(inner)
@@ -282,5 +284,5 @@ def logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def divided(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A quotient of exponentials as a sigmoid or a tanh, or a function with numbers around it."""
+    """A quotient of exponentials as a sigmoid, softmax or tanh; otherwise as :func:`shifted`."""
     return _quotient(node, graph) or shifted(node, graph)

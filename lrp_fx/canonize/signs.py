@@ -1,4 +1,4 @@
-"""Signs before a value, and values that are the negative of each other."""
+"""Signs before odd functions, moved to their argument, and values that are negatives of each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lrp_fx.meaning import is_softsign
 
 
 def _is_view_of_one(value: Any) -> bool:
-    """Whether a value moves the entries of one other, and is read once."""
+    """Whether a value moves the entries of one other value, and each has one reader."""
     row = row_of(value)
     if not row.arranges or row.results:
         return False
@@ -44,10 +44,10 @@ def is_opposite(first: fx.Node, second: fx.Node) -> bool:
 
 
 def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node | None:
-    """``-f(z)`` as ``f(-z)`` of an odd function, and ``-softplus(-z)`` as ``log_sigmoid(z)``.
+    """``-f(z)`` as ``f(-z)`` for an odd function, and ``-softplus(-z)`` as ``log_sigmoid(z)``.
 
-    The sign belongs to the argument, where it may meet another, or the weights of a layer; also
-    where views of the function's value lie between.
+    The sign moves to the argument, also through views of the function's value. There it may cancel
+    another sign or be folded into the weights of a layer.
     """
     views: list[fx.Node] = []
     while scale < 0 and _is_view_of_one(inner):
@@ -64,7 +64,7 @@ def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node 
         return None
     b = arguments(inner)
     beta = literal(b.get("beta", 1))
-    if beta is None or len(inner.users) > 1:  # others read the value with its sign
+    if beta is None or len(inner.users) > 1:  # other readers need the value as it is
         return None
     if is_call(inner, "div") and not is_softsign(b["self"], b["other"]):
         return None

@@ -1,4 +1,4 @@
-"""Operations that are short for others: similarity, and splits by rows and columns."""
+"""Shorthand operations written out: cosine similarity, and splits by rows and columns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import fx
 from lrp_fx.graph import arguments, aten, call_like, name_of, replace_by
 
 _SPLITS = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
-"""The dimension of each; ``hsplit`` of a vector, without a batch, is not of this form."""
+"""The dimension that each one splits. ``hsplit`` of a vector, without a batch, is not covered."""
 
 
 def write_out(graph: fx.Graph) -> None:
-    """Write them as what they are short for, in place."""
+    """Write shorthand operations out, in place."""
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
@@ -25,7 +25,7 @@ def write_out(graph: fx.Graph) -> None:
 
 
 def _cosine_similarity(node: fx.Node, graph: fx.Graph) -> None:
-    """``Σ u / max(‖u‖, eps) · v / max(‖v‖, eps)``: a product of two normalized vectors."""
+    """``Σ u / max(‖u‖, eps) · v / max(‖v‖, eps)``: a product of two normalized vectors, summed."""
     b = arguments(node)
     units = []
     for x in (b["x1"], b["x2"]):

@@ -1,4 +1,4 @@
-"""A softmax by its exponentials, whatever is masked, shifted or kept from zero in them: the softmax."""
+"""Softmaxes written by exponentials, also masked, shifted, or divided by a safe sum."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from lrp_fx.graph import (
 )
 
 _SAFETY = 1e-9
-"""No sum of exponentials comes so near to zero, unless all of their arguments are below -20."""
+"""A sum of exponentials is smaller than this only if all arguments are below about -20."""
 _SOFTMAXES = ("softmax", "_softmax")
 _CASTS = ("to", "_to_copy")
 _DEPTH = 3
-"""Masks and priors around one another; nobody writes more of them."""
+"""The most masks and priors around exponentials that are looked through."""
 
 
 def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """``exp(z) / sum(exp(z))`` as ``softmax(z)``, also of masked exponentials."""
+    """``exp(z) / sum(exp(z))`` as ``softmax(z)``, also of masked exponentials; None otherwise."""
     total = without_safety(under)
     more = affine(before_spreading(under))
     number = 0.0
@@ -71,20 +71,21 @@ def _with_one_more(
 
 
 def is_sum_of_exponentials(divisor: Any) -> bool:
-    """Whether a divisor is a sum that a softmax is divided by."""
+    """Whether a divisor is the sum that a softmax divides by."""
     total = without_safety(divisor)
     return dim_of_sum(total) is not None and is_exponential(arguments(total)["self"], None)
 
 
 def softmax_of(value: fx.Node, *, is_safe: bool) -> Packet:
-    """Which softmax a quotient is: behind a safe divisor, rows that are masked as a whole are zero."""
+    """The softmax that a quotient is: with a safe divisor, rows that are fully masked yield zeros."""
     return aten._safe_softmax if is_safe and not is_call(value, "exp") else aten.softmax
 
 
 def is_exponential(value: Any, dim: int | None, depth: int = _DEPTH) -> bool:
-    """Whether a value is ``exp(z)``, with zeros in the place of some entries, or times ``exp(c)``.
+    """Whether a value is ``exp(z)``, possibly with masked entries or multiplied by ``exp(c)``.
 
-    A softmax is one too, up to a factor, where it is divided by its sum.
+    A softmax counts too: it is proportional to exponentials, and dividing by its sum removes the
+    factor.
 
     Args:
         value: the value.
@@ -100,7 +101,7 @@ def is_exponential(value: Any, dim: int | None, depth: int = _DEPTH) -> bool:
 
 
 def logits_of(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int | None) -> Any:
-    """``z`` of such a value, without a shift that a softmax over ``dim`` does not see."""
+    """``z`` of an exponential value, without a shift that a softmax over ``dim`` cancels."""
     masked = _masked(value)
     if masked is not None:
         return masked.write(graph, node, logits_of(graph, node, masked.value, dim))
@@ -113,7 +114,7 @@ class _Masked:
 
     Args:
         value: the exponentials.
-        write: the mask or the prior of their arguments.
+        write: applies the mask or prior to the arguments of the exponentials.
     """
 
     value: fx.Node
@@ -143,7 +144,7 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
 
 
 def _is_mask(value: fx.Node) -> bool:
-    """Whether a value is true or false at each place, in whatever type."""
+    """Whether a value is true or false at each position, whatever its dtype."""
     shapes = shapes_of(value.graph.owning_module)
     while True:
         known = shapes(value)
@@ -160,7 +161,7 @@ def _is_mask(value: fx.Node) -> bool:
 
 @dataclass(frozen=True)
 class _Hidden:
-    """``-inf`` where a mask is true, or where it is not."""
+    """Writes ``-inf`` where a mask is true, or, ``negated``, where it is false."""
 
     mask: fx.Node
     negated: bool = False
@@ -172,7 +173,7 @@ class _Hidden:
 
 @dataclass(frozen=True)
 class _OutsideOf:
-    """``-inf`` where ``tril`` or ``triu`` writes zeros."""
+    """Writes ``-inf`` where ``tril`` or ``triu`` writes zeros."""
 
     triangle: fx.Node
 
@@ -187,7 +188,7 @@ class _OutsideOf:
 
 @dataclass(frozen=True)
 class _Prior:
-    """``z + c``."""
+    """Writes ``z + c``: a factor ``exp(c)`` of the exponentials."""
 
     exponent: Any
 
@@ -196,7 +197,7 @@ class _Prior:
 
 
 def without_safety(divisor: Any) -> Any:
-    """A divisor without what keeps it from zero, and not spread to another's shape."""
+    """A divisor without what keeps it away from zero, and before it was expanded."""
     divisor = before_spreading(divisor)
     if is_call(divisor, "clamp", "clamp_min", "maximum"):
         bound = arguments(divisor)
@@ -228,11 +229,11 @@ def _without_zeros(divisor: Any) -> fx.Node | None:
 
 
 def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
-    """The one dimension of a sum, also one of absolute values as a norm.
+    """The one dimension that a sum, or a norm that sums absolute values, reduces; else None.
 
     Args:
-        value: may be such a sum.
-        kept: only one that is kept, with size one.
+        value: any value.
+        kept: accept only a sum that keeps the dimension with size one.
     """
     if is_call(value, "norm", "linalg_vector_norm"):
         bound = arguments(value)
@@ -243,7 +244,7 @@ def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
 
 
 def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``exp`` of a log-softmax or of a log-sigmoid; of ``logsumexp(z)`` the sum of ``exp(z)``."""
+    """``exp`` of a log-softmax or log-sigmoid as softmax or sigmoid; of ``logsumexp`` as a sum."""
     source: Any = node.args[0]
     form = affine(source)
     is_negative = form is not None and (form.scale, form.shift) == (-1, 0)
@@ -264,7 +265,7 @@ def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def plain_softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``softmax(z - max(z))`` is ``softmax(z)``; over ``z`` and zero it is two sigmoids."""
+    """``softmax(z - max(z))`` as ``softmax(z)``; a softmax over ``z`` and zero as two sigmoids."""
     b = arguments(node)
     node.args = (without_shift(node.args[0], b["dim"]), *node.args[1:])
     logits: Any = node.args[0]
@@ -283,7 +284,7 @@ def plain_softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def log_softmax_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
-    """``z - logsumexp(z)`` as ``log_softmax(z)``."""
+    """``z - logsumexp(z)`` as ``log_softmax(z)``; None for other values."""
     summed, dim = _logsumexp(total)
     if dim is None or not is_same(summed, logits):
         return None
@@ -293,7 +294,7 @@ def log_softmax_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> f
 def _logsumexp(total: Any) -> tuple[Any, int | None]:
     """``z`` and the one dimension of ``logsumexp(z)``, also where its exponentials are written out.
 
-    ``max(z) + log(sum(exp(z - max(z))))`` is that of ``z``.
+    ``max(z) + log(sum(exp(z - max(z))))`` counts as ``logsumexp(z)``.
     """
     total = before_spreading(total)
     if is_call(total, "logsumexp"):
@@ -315,7 +316,7 @@ def _logsumexp(total: Any) -> tuple[Any, int | None]:
 
 
 def without_shift(logits: Any, dim: Any) -> Any:
-    """``z`` of ``z - max(z)`` along a dimension, which the softmax over it does not see."""
+    """``z`` of ``z - max(z)`` along ``dim``; a softmax over ``dim`` cancels such shifts."""
     while is_call(logits, "sub"):
         b = arguments(logits)
         shift = before_spreading(b["other"])
@@ -331,7 +332,7 @@ def without_shift(logits: Any, dim: Any) -> Any:
 
 
 def _kept_dim(node: fx.Node) -> int | None:
-    """The one dimension over which a value is reduced, and kept."""
+    """The one dimension that a node reduces and keeps with size one; else None."""
     return _reduced_dim(node, True)
 
 

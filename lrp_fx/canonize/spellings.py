@@ -1,7 +1,8 @@
-"""Values that have an operation of their own, spelled in others: the operation instead.
+"""Rewrites values that have an operation of their own but are written with others.
 
-A sigmoid by its exponential, a softmax by its sum, a dot product by a matrix product: each gets the
-rule of what it is, and not of what it is spelled with.
+Examples are a sigmoid written by its exponential, a softmax by its sum, and a dot product by a
+matrix product. Each then gets the rule of what it is, not of the operations that it was written
+with.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Rewriting = Callable[[fx.Node, fx.Graph], "fx.Node | None"]
 
 
 def one_spelling(graph: fx.Graph) -> None:
-    """Rewrite what the table at the end knows, in place; to be run on the one vocabulary."""
+    """Rewrite every call in ``_SPELLINGS``, in place; runs after :func:`one_vocabulary`."""
     for node in list(graph.nodes):
         if node.op != "call_function" or packet_of(node.target) is None:
             continue
@@ -54,7 +55,7 @@ def one_spelling(graph: fx.Graph) -> None:
 
 
 def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``nan_to_num`` of a bounded function; of a softmax it is about rows that are masked as a whole."""
+    """Remove ``nan_to_num`` of a bounded function. Of a softmax it concerns fully masked rows."""
     b = arguments(node)
     source: fx.Node = b["self"]
     row = row_of(source)
@@ -69,7 +70,7 @@ def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _least(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``amin(-x)`` as ``-amax(x)``, and the other way round."""
+    """``amin(-x)`` as ``-amax(x)``, and vice versa."""
     scale, shift, inner = unwound(node.args[0])
     if shift != 0 or scale >= 0:
         return None

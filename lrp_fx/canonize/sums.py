@@ -1,4 +1,4 @@
-"""A sum as its terms, whatever its bracketing and the order in which it adds them up."""
+"""Nested sums read as one flat sum, whatever their bracketing and order."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lrp_fx.graph import (
 
 _SUMS = ("add", "sub", "rsub")
 _STACKED = 12
-"""Longer stacks are sequences: each of their sums would be written anew."""
+"""Longer stacks are sequences. They stay, because each of their sums would be written again."""
 _STEPS = 4
-"""Numbers in a row that are looked through; nobody writes more of them around one term."""
+"""How many scales and shifts by numbers are looked through around one term."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Term:
     Args:
         scale: the number.
         value: the value.
-        is_turned: whether the sum takes it away, or its negative, so that a sign stands before it.
+        is_turned: whether a minus sign stands before the value somewhere in the sum.
     """
 
     scale: float
@@ -42,7 +42,7 @@ class Term:
     is_turned: bool = False
 
     def times(self, scale: float, value: fx.Node) -> Term:
-        """``scale · value`` in the place of the value."""
+        """The term in which ``scale · value`` takes the place of the value."""
         return Term(self.scale * scale, value, self.is_turned or scale < 0)
 
 
@@ -55,7 +55,7 @@ class Sum:
 
 
 def is_whole(node: fx.Node) -> bool:
-    """Whether a node is a sum, also with a number around it, and no part of a larger one."""
+    """Whether a node is a sum, possibly scaled or shifted by a number, that is not part of another."""
     if not _continues(node):
         return False
     return len(node.users) != 1 or not _continues(next(iter(node.users)))
@@ -73,7 +73,7 @@ def _is_sum(node: fx.Node) -> bool:
 
 
 def _stacked(node: fx.Node) -> list[fx.Node] | None:
-    """The values that a node sums up or averages along the dimension in which it stacked them."""
+    """The values of a stack that a node sums or averages along the stacked dimension; else None."""
     if name_of(node) not in ("sum", "mean"):
         return None
     b = arguments(node)
@@ -89,7 +89,7 @@ def _stacked(node: fx.Node) -> list[fx.Node] | None:
 
 
 def sum_of(root: fx.Node) -> Sum:
-    """A sum, and those below it that nobody else reads, as one."""
+    """The flat sum that ends in ``root``, through inner sums that nothing else reads."""
     found: list[Term] = []
     number, waiting = 0.0, [(Term(1.0, root), 0)]
     while waiting:
@@ -109,7 +109,7 @@ def sum_of(root: fx.Node) -> Sum:
 
 
 def _terms(node: fx.Node) -> tuple[Term, ...] | None:
-    """The terms of one addition, None where one of them is no value of the graph."""
+    """The terms of one addition, or None if one of them is not a node of the graph."""
     stacked = _stacked(node)
     if stacked is not None:
         scale = 1 / len(stacked) if name_of(node) == "mean" else 1.0
@@ -123,7 +123,7 @@ def _terms(node: fx.Node) -> tuple[Term, ...] | None:
 
 
 def write_sum(graph: fx.Graph, origin: fx.Node, whole: Sum) -> fx.Node:
-    """The nodes that add up the terms from the left, the number last."""
+    """Write nodes that add up the terms from left to right, and the number last."""
     parts = [scaled(graph, origin, term.scale, term.value) for term in whole.terms]
     total = reduce(lambda a, b: call_like(graph, origin, aten.add, a, b), parts)
     if whole.number == 0:
@@ -132,5 +132,5 @@ def write_sum(graph: fx.Graph, origin: fx.Node, whole: Sum) -> fx.Node:
 
 
 def scaled(graph: fx.Graph, origin: fx.Node, scale: float, value: fx.Node) -> fx.Node:
-    """``scale · value``, the value itself where that is one."""
+    """The node of ``scale · value``; the value itself if the scale is one."""
     return value if scale == 1 else call_like(graph, origin, aten.mul, value, without_point(scale))

@@ -1,4 +1,4 @@
-"""One vocabulary for all captures: synonyms renamed, identities removed, randomness refused."""
+"""One vocabulary for all captures: renames synonyms, removes identities, refuses randomness."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
     """Rewrite every call that has a canonical form, in place.
 
     Raises:
-        CaptureError: when the model draws random numbers in eval mode.
+        CaptureError: if the model draws random numbers in eval mode.
     """
     for node in list(graph.nodes):
         if packet_of(node.target) is None or node.op != "call_function":
@@ -122,14 +122,14 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _reads_bits(node: fx.Node) -> bool:
-    """Whether a view takes the bits of a tensor for values of another type."""
+    """Whether a view reinterprets the bits of a tensor as another dtype."""
     if name_of(node) not in ("view", "view_copy"):
         return False
     return any(isinstance(value, torch.dtype) for value in arguments(node).values())
 
 
 def _rename(node: fx.Node, packet: Packet) -> None:
-    """The same call under another name; where that names its arguments otherwise, by position."""
+    """Rename a call; its arguments become positional if the new operation names them differently."""
     if bind(packet, node.args, node.kwargs) is None:
         node.args, node.kwargs = tuple(arguments(node).values()), {}
     node.target = packet
@@ -184,7 +184,7 @@ def _legit_batch_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) ->
 
 
 def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
-    """``torch.max(a, b)`` shares a name with the maximum over a dimension."""
+    """``torch.max(a, b)`` shares its name with the maximum over a dimension, and is renamed."""
 
     def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
         if len(node.args) == 2 and isinstance(node.args[1], fx.Node):
@@ -194,9 +194,9 @@ def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], N
 
 
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``c ** x`` as ``exp(x · log c)``, also of ``c = exp(z)``: else relevance would go to the base.
+    """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
-    Of whole numbers that would be another value, rounded.
+    Integer powers stay: the exponential would round them.
     """
     base, exponent = arguments(node).values()
     if isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
@@ -213,13 +213,13 @@ def _exp2(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _is_whole(value: fx.Node, module: fx.GraphModule) -> bool:
-    """Whether a value is known to hold whole numbers."""
+    """Whether a value is known to hold integers."""
     known = shapes_of(module)(value)
     return known is not None and not (known.is_floating_point() or known.is_complex())
 
 
 def _diff(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Differences of neighbours, as differences of slices."""
+    """Differences of neighbouring entries, as differences of slices."""
     b = arguments(node)
     parts = [each for each in (b["prepend"], b["self"], b["append"]) if each is not None]
     value, dim = b["self"], b["dim"]
@@ -240,7 +240,7 @@ def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _replace_first(node: fx.Node, substitute: fx.Node) -> None:
-    """``substitute`` stands for the first of the several results of ``node``."""
+    """Let ``substitute`` replace the first of the results of ``node``."""
     for user in list(node.users):
         if user.target is operator.getitem and user.args[1] == 0:
             replace_by(user, substitute)
@@ -251,13 +251,13 @@ def _replace_first(node: fx.Node, substitute: fx.Node) -> None:
 
 
 def _copy(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``y[:] = x``, in the functional form that export writes: ``x`` in the shape of ``y``."""
+    """``y[:] = x``, in the functional form of export: ``x`` in the shape of ``y``."""
     b = arguments(node)
     replace_by(node, call_like(graph, node, aten.expand_as, b["src"], b["self"]))
 
 
 def _fill(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``y[:] = 0``: a constant in the shape of ``y``."""
+    """``y[:] = 0``, in functional form: a constant in the shape of ``y``."""
     b = arguments(node)
     packet = aten.expand_as if isinstance(b["value"], fx.Node) else aten.full_like
     operands = (b["self"], b["value"])
@@ -267,7 +267,7 @@ def _fill(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _lerp(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``a + w (b - a)``."""
+    """Linear interpolation as ``a + w (b - a)``."""
     b = arguments(node)
     difference = call_like(graph, node, aten.sub, b["end"], b["self"])
     step = call_like(graph, node, aten.mul, difference, b["weight"])
@@ -288,7 +288,7 @@ def _mode_pad(mode: str) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
 
 
 def _convolution(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """The one call behind all convolutions, which recorded graphs name, as the one that was made."""
+    """The general ``convolution`` of recorded graphs, as the specific convolution that it is."""
     b = arguments(node)
     dims = len(b["stride"])
     values = [b[name] for name in ("input", "weight", "bias", "stride", "padding")]
@@ -302,7 +302,7 @@ def _convolution(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
 
 
 def _mkldnn_lstm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """One layer of an LSTM in one direction, as recorded graphs name it on a CPU, as an LSTM."""
+    """The oneDNN call for one layer and direction of an LSTM, in recorded graphs on CPU, as ``lstm``."""
     b = arguments(node)
     count = 4 if b["has_biases"] else 2
     parameters = [b[f"weight{place}"] for place in range(count)]
@@ -323,7 +323,7 @@ def _mkldnn_lstm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
 
 
 def _alpha(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``a + alpha · b`` with a factor that is a value of the graph, such as a size: a product."""
+    """``a + alpha · b`` where ``alpha`` is a node, such as a size: written with a product."""
     b = arguments(node)
     if isinstance(b.get("alpha"), fx.Node):
         place = "self" if name_of(node) == "rsub" else "other"
@@ -332,7 +332,7 @@ def _alpha(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """A variance or deviation and a mean in one call, as two."""
+    """``var_mean`` and ``std_mean`` as two calls."""
     b = arguments(node)
     spread = call_like(graph, node, getattr(aten, name_of(node).removesuffix("_mean")), *node.args)
     spread.kwargs = node.kwargs
@@ -345,10 +345,10 @@ def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """``padding="same"`` and ``"valid"`` in numbers.
+    """Replace ``padding="same"`` and ``"valid"`` by numbers.
 
-    An uneven "same" becomes the next larger even padding, less the outputs that this yields too many
-    (see :func:`cut_surplus`): zeros of a pad of its own would count as inputs.
+    An uneven "same" becomes the next larger symmetric padding, and the surplus outputs are cut off
+    (see :func:`cut_surplus`). A separate pad would not do, because its zeros would count as inputs.
     """
     b = arguments(node)
     if not isinstance(b["padding"], str):
@@ -372,7 +372,7 @@ def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule)
 def cut_surplus(graph: fx.Graph) -> None:
     """Cut off the first output along each dimension in which a convolution was padded too much.
 
-    To be run after batch norm was folded into the convolutions.
+    Runs after batch norm was folded into the convolutions.
     """
     for node in list(graph.nodes):
         if not name_of(node).startswith("conv"):
@@ -404,7 +404,7 @@ def _add_scaled(node: fx.Node, graph: fx.Graph, product: fx.Node) -> None:
 
 
 def _rank(value: Any, module: fx.GraphModule) -> int | None:
-    """The number of dimensions of a tensor that depends on parameters alone; else None."""
+    """The number of dimensions of a tensor that depends only on parameters; None for others."""
     shape = shape_of(value, module)
     return None if shape is None else len(shape)
 
@@ -428,7 +428,7 @@ def _group_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _instance_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Instance norm by running statistics is what batch norm does in eval mode."""
+    """Instance norm with running statistics, which is batch norm in eval mode."""
     b = arguments(node)
     if not b["use_input_stats"]:
         names = ("input", "weight", "bias", "running_mean", "running_var")
@@ -437,7 +437,7 @@ def _instance_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> No
 
 
 def _fused_attention(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """The kernels that a recorded call names, as the one operation that they serve."""
+    """Fused attention kernels of recorded graphs, as ``scaled_dot_product_attention``, taken apart."""
     b = arguments(node)
     mask = b.get("attn_mask", b.get("attn_bias"))
     values = (b["query"], b["key"], b["value"], mask, b["dropout_p"], b["is_causal"])
@@ -455,13 +455,13 @@ def _type_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _view_as_complex(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Made of its parts: the view needs a layout that a graph without copies may not have."""
+    """``view_as_complex`` written by its parts, because the view needs a certain memory layout."""
     parts = [call_like(graph, node, aten.select, node.args[0], -1, place) for place in (0, 1)]
     replace_by(node, call_like(graph, node, aten.complex, *parts))
 
 
 def _narrow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """A part of known length as a slice."""
+    """``narrow`` with known start and length, as a slice."""
     b = arguments(node)
     start, length = b["start"], b["length"]
     if isinstance(start, int) and isinstance(length, int) and start >= 0:
@@ -470,7 +470,7 @@ def _narrow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _linalg_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """The norm of vectors, where it is no norm of matrices."""
+    """``linalg.norm`` of vectors as ``linalg_vector_norm``; norms of matrices stay."""
     b = arguments(node)
     order = 2 if b["ord"] is None else b["ord"]
     dims = b["dim"] if b["dim"] is None else as_tuple(b["dim"], 1)
@@ -495,7 +495,7 @@ def _addmv(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 def _added(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], None]:
-    """A value, and a product or quotient of two others times a number: ``addcmul``, ``addcdiv``."""
+    """``addcmul`` and ``addcdiv``: a value plus a number times a product or quotient of two others."""
 
     def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
         b = arguments(node)

@@ -1,4 +1,4 @@
-"""Capture: a model becomes a graph of ATen calls, verified against the model itself."""
+"""Capture: turns a model into a graph of ATen calls and verifies it against the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a capture yields."""
+"""The result of a capture, and the arguments with which a model is called."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lrp_fx.graph import (
 
 Way = Literal["symbolic", "export", "record"]
 Call = tuple[str, int]
-"""A module path and which call of that module it is, counted from 0."""
+"""One call of a module: the module's path, and the number of the call, counted from 0."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The model's arguments, taken apart into tensors and everything else.
+    """The arguments of a call of the model, split into tensors and everything else.
 
     Args:
         tensors: the tensors, in the order in which they occur.
-        constants: one entry per leaf; the places of the tensors hold :data:`TENSOR`.
-        spec: how the leaves form the arguments.
+        constants: one entry per leaf, with :data:`TENSOR` in the places of the tensors.
+        spec: how the leaves are nested.
     """
 
     tensors: tuple[Tensor, ...]
@@ -40,14 +40,14 @@ class Arguments:
 
     @classmethod
     def of(cls, values: tuple[Any, ...], keywords: Mapping[str, Any] | None = None) -> Arguments:
-        """Take positional and keyword arguments apart; the positional ones come first."""
+        """Split positional and keyword arguments; the positional ones come first."""
         leaves, spec = tree_flatten((values, dict(keywords or {})))
         tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
         constants = tuple(TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         return cls(tensors, constants, spec)
 
     def call(self, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-        """Call a function with these arguments, with ``values`` in the places of the tensors."""
+        """Call a function with these arguments, with ``values`` in place of the tensors."""
         rest = iter(values)
         leaves = [next(rest) if leaf is TENSOR else leaf for leaf in self.constants]
         positional, keywords = tree_unflatten(leaves, self.spec)
@@ -55,13 +55,17 @@ class Arguments:
 
     @property
     def structure(self) -> Signature:
-        """What a symbolic capture depends on: everything but the tensors' values and shapes."""
+        """The signature of all on which a symbolic capture depends: not the tensors' values or shapes."""
         followed = {id(tensor): f"argument {place}" for place, tensor in enumerate(self.tensors)}
         return signature_of(self.constants, self.spec, followed=followed)
 
     @property
     def shapes(self) -> tuple[Any, ...]:
-        """What a verification depends on: the tensors' forms, which are one, and the settings around."""
+        """All on which a verification depends, except the tensors' values.
+
+        That is the form of each tensor, which arguments are the same tensor, and the settings of
+        autocast and inference mode.
+        """
         ids = [id(tensor) for tensor in self.tensors]
         kinds = {"cpu", "cuda", *(tensor.device.type for tensor in self.tensors)}
         settings = tuple(
@@ -73,10 +77,11 @@ class Arguments:
 
 
 def flattened(output: Any) -> tuple[list[Any], TreeSpec]:
-    """The leaves of a model's output, and how they form it.
+    """The leaves of a model's output, and how they are nested.
 
-    A dataclass is the dict of its fields. Any other object beside tensors, such as a language model's
-    cache of keys and values, is None: nothing in it can be explained.
+    A dataclass counts as the dict of its fields. If the output contains tensors, any other object
+    beside them, such as a language model's key-value cache, is replaced by None, as it cannot be
+    explained.
     """
     leaves, spec = tree_flatten(output)
     opened = [_opened(leaf) for leaf in leaves]
@@ -103,7 +108,7 @@ _LEAVES = (
     *(Tensor, fx.Proxy, bool, int, float, complex, str),
     *(torch.SymInt, torch.SymFloat, torch.SymBool, torch.dtype, torch.device),
 )
-"""What a graph may return; anything else is an object."""
+"""The types of values that a graph may return."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,17 @@ class Captured:
     """A model as a graph of ATen calls.
 
     Args:
-        module: an ``fx.GraphModule`` whose tensor calls are ATen overload packets. Its placeholders
-            are the tensors of the arguments in order; its ``get_attr`` targets are the paths of the
-            model's own parameters and buffers, or names of constants that the code made. The
-            output is a flat tuple. Each call keeps in ``node.meta``: ``module_calls`` (outermost
-            first, a tuple of :data:`Call`) and ``source`` (file:line of the user's code).
-        outputs: how the flat outputs form the model's output.
-        way: which capture read it.
-        constants: the ``get_attr`` targets that are not the model's.
-        is_assumed: whether hooks were left out, which did nothing when the model was read and may act
-            on other inputs.
+        module: an ``fx.GraphModule`` whose tensor calls are calls of ATen overload packets. Its
+            placeholders are the tensors of the arguments in order. Its ``get_attr`` targets are the
+            paths of the model's parameters and buffers, or the names of constants. Its output is a
+            flat tuple. The ``meta`` of each call has the keys ``module_calls``, a tuple of
+            :data:`Call` with the outermost first, and ``source``, the file and line in the user's
+            code.
+        outputs: how the flat outputs are nested in the model's output.
+        way: which capture produced the graph.
+        constants: the ``get_attr`` targets that are no tensors of the model, with their values.
+        is_assumed: whether forward hooks were left out. They did nothing during the capture, but
+            may act on other inputs.
     """
 
     module: fx.GraphModule
@@ -130,30 +136,30 @@ class Captured:
     is_assumed: bool = False
 
     def placeholders(self) -> list[fx.Node]:
-        """The inputs, in order."""
+        """The input nodes, in order."""
         return [node for node in self.module.graph.nodes if node.op == "placeholder"]
 
     def results(self) -> list[Any]:
-        """The flat outputs: nodes, or plain values."""
+        """The flat outputs: nodes or plain values."""
         (output,) = (node for node in self.module.graph.nodes if node.op == "output")
         return list(output.args[0])
 
 
 def module_path(node: fx.Node) -> str:
-    """The path of the innermost module that made the call ("" for the model itself)."""
+    """The path of the innermost module whose forward made the call; "" for the model itself."""
     calls: tuple[Call, ...] = node.meta.get("module_calls", ())
     return calls[-1][0] if calls else ""
 
 
 def where(node: fx.Node) -> str:
-    """Where in the user's model a node comes from, for messages."""
+    """Words for error messages: the module and the source line that a node comes from."""
     path, source = module_path(node), node.meta.get("source")
     place = f"in module '{path}'" if path else "in the model's own forward"
     return f"{place} ({source})" if source else place
 
 
 def copied(captured: Captured) -> Captured:
-    """The same capture around a copy of its graph; the tensors are shared."""
+    """The same capture with a copy of its graph; the tensors are shared."""
     graph = fx.Graph()
     output = graph.graph_copy(captured.module.graph, {}, return_output_node=False)
     graph.output(output)

@@ -1,7 +1,7 @@
-"""What objects of each kind hold, read without running any code of theirs.
+"""The parts of Python objects, read without running any code of the user.
 
-Objects of Python are their attributes and slots; of those written in C the tables here say what they
-consist of. What is in no table may hold anything.
+An instance of a Python class consists of its attributes and slots. For types written in C the
+tables in this module give the parts. Nothing is known about objects of other types.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import fx
 from lrp_fx.graph import OpOverload, OpOverloadPacket
 
 LARGEST_ARRAY = 2**18
-"""Arrays of so many bytes are compared by content; larger ones count as what cannot be signed."""
+"""Arrays of up to this many bytes are compared by content; larger ones cannot be signed."""
 
 mro_of: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
 dict_of_class: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
@@ -33,7 +33,7 @@ target_of: Callable[[weakref.ref[Any]], Any] = weakref.ref.__call__
 
 
 def dict_of(value: Any) -> Any:
-    """The attributes of an object, None where it has slots alone."""
+    """The ``__dict__`` of an object; None if it has none."""
     try:
         return object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -41,7 +41,7 @@ def dict_of(value: Any) -> Any:
 
 
 def content_of(cell: types.CellType) -> Any:
-    """What a variable holds that functions share."""
+    """The value in a closure cell, or a placeholder if nothing has been assigned yet."""
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
@@ -49,7 +49,7 @@ def content_of(cell: types.CellType) -> Any:
 
 
 def slot_of(descriptor: Any, value: Any) -> Any:
-    """What an object holds in a slot."""
+    """The value in a slot of an object, or a placeholder if nothing has been assigned yet."""
     try:
         return descriptor.__get__(value)
     except AttributeError:  # not assigned yet
@@ -61,7 +61,7 @@ _NOTHING = type("Nothing", (), {})
 
 @functools.lru_cache(maxsize=4096)
 def slots_of(mro: tuple[type, ...]) -> tuple[Any, ...]:
-    """The descriptors of the slots of a class, given with all that it derives from."""
+    """The slot descriptors of a class and its bases; the class is given by its MRO."""
     own = [base for base in mro if not _is_built_in(base)]
     members = chain.from_iterable(dict_of_class(base).values() for base in own)
     return tuple(each for each in members if type(each) is types.MemberDescriptorType)
@@ -69,7 +69,7 @@ def slots_of(mro: tuple[type, ...]) -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _is_built_in(kind: type) -> bool:
-    """Whether a class is written in C: its instances may hold what Python cannot see."""
+    """Whether a class is written in C, so that its instances may have parts invisible to Python."""
     new = dict_of_class(kind).get("__new__")
     if not kind.__flags__ & _ONLY_IN_C:
         return type(new) is types.BuiltinMethodType and new.__self__ is kind
@@ -78,13 +78,13 @@ def _is_built_in(kind: type) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def base_of(mro: tuple[type, ...]) -> type:
-    """The class written in C that an instance is of."""
+    """The first class written in C among a class and its bases; the class is given by its MRO."""
     special = [each for each in (numpy.generic, BaseException) if each in mro]
     return special[0] if special else next(each for each in mro if _is_built_in(each))
 
 
 _ONLY_IN_C = 1 << 7 | 1 << 8
-"""Flags of classes of which nobody may make instances, or that nobody may change."""
+"""``Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE``, which only C code can set."""
 
 
 DICTS = (dict, OrderedDict)
@@ -102,19 +102,19 @@ IDENTICAL = frozenset(
         *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
     }
 )
-"""What has no state that a forward reads, but is one thing or another."""
+"""Types that are compared by identity: they have no state that a forward pass reads."""
 VIEWED: dict[type, Callable[[Any], Sequence[Any]]] = {
     types.MethodType: lambda value: (value.__func__, value.__self__),
     types.BuiltinMethodType: lambda value: (value.__name__, value.__self__),
     functools.partial: lambda value: (value.func, value.args, value.keywords, value.__dict__),
-    # of a decorator, which makes a new one for each call
+    # in torch's decorators such as no_grad, which make a new one for each call
     contextlib._GeneratorContextManager: lambda value: (value.func, value.args, value.kwds),
     slice: lambda value: (value.start, value.stop, value.step),
     range: lambda value: (value.start, value.stop, value.step),
     torch.device: lambda value: (value.type, value.index),
     type(functools.lru_cache(len)): lambda value: (value.__wrapped__,),
 }
-"""The parts of objects that are written in C and do not change."""
+"""Types written in C whose objects do not change, with a function that returns their parts."""
 
 
 def _array(value: Any) -> Any:
@@ -127,7 +127,7 @@ def _array(value: Any) -> Any:
 
 
 def _order(value: Any) -> tuple[str, Any]:
-    """By value where that is certain, so that equal sets have equal signatures."""
+    """Sort key for the entries of a set: plain values by value, so that equal sets look equal."""
     is_plain = type(value) in PLAIN or type(value) is float
     return type(value).__name__, repr(value) if is_plain else f"{id(value):020}"
 
@@ -159,9 +159,9 @@ CONTENTS: dict[type, Callable[[Any], tuple[Any, Any]]] = {
     classmethod: lambda v: ("class", (v.__func__,)),
     types.SimpleNamespace: lambda v: ("namespace", (dict_of(v),)),
 }
-"""The content of built-in containers and values, and the values in them."""
+"""Built-in types, with a function from an object to its own content and the values it contains."""
 
 
 def copy_of_proxied(value: types.MappingProxyType[Any, Any]) -> dict[Any, Any]:
-    """A copy of what a view of a mapping shows."""
+    """A copy of the mapping behind a mapping proxy."""
     return dict(value)

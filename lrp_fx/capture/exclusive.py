@@ -1,4 +1,4 @@
-"""One at a time: what torch patches in the whole process while it reads a program."""
+"""A lock for tracing and exporting, during which torch patches functions of the whole process."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other thread of this library traces, exports, records or compiles.
+    """Make sure that no other thread traces, exports, records or compiles through this library.
 
-    While they run, these replace ``nn.Module.__call__`` and others for the whole process and put back
-    what they found; two at once would put back each other's.
+    During these steps torch replaces ``nn.Module.__call__`` and other functions for the whole
+    process, and afterwards restores what it found. Two threads at once would restore each other's
+    replacement.
     """
     with _LOCK:
         yield
 
 
 class _OneThreadTracer(ModuleTracer):
-    """The tracer of ``torch.export``, which follows the modules of the thread alone that made it.
+    """The tracer of ``torch.export``, restricted to the thread that created it.
 
-    While it traces, ``torch.export`` sends every module call of the process through it: another
-    thread's forward would fail in it, and get into the paths that it records.
+    While ``torch.export`` runs, every module call of the process goes through its tracer. A forward
+    pass in another thread would fail there, and would appear in the recorded module paths.
     """
 
     def __init__(self, scope_root: Any) -> None:
@@ -49,6 +50,6 @@ class _OneThreadTracer(ModuleTracer):
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """What every use of ``torch.export`` needs: one at a time, and this thread's modules only."""
+    """Context for every use of ``torch.export``: one at a time, tracing only this thread's modules."""
     with alone(), exports_traced_by(_OneThreadTracer):
         yield

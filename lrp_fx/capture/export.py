@@ -1,4 +1,4 @@
-"""Capture by ``torch.export``: seconds, needs example inputs, reads what tracing cannot follow."""
+"""Capture by ``torch.export``: takes seconds, needs example inputs, follows more than tracing."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _TORCH = f"{torch.__path__[0]}/"
 
 
 class NotExportable(Exception):
-    """``torch.export`` cannot read the model either."""
+    """``torch.export`` cannot capture the model."""
 
 
 class _Positional(nn.Module):
-    """The model with its tensors as the only arguments and a flat tuple as its output."""
+    """The model as a module that takes only tensors and returns a flat tuple."""
 
     def __init__(
         self, model: nn.Module, arguments: Arguments, report: Callable[[TreeSpec], None]
@@ -52,10 +52,10 @@ class _Positional(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
         before = _attributes(self.model)
-        given = copied_arguments(self.arguments, tensors)  # torch runs this more than once
+        given = copied_arguments(self.arguments, tensors)  # torch calls forward several times
         try:
             leaves, spec = flattened(given.call(self.model, tensors))
-        except Exception as error:  # torch prints a graph beside some kinds of errors
+        except Exception as error:  # for some kinds of errors torch prints a graph
             if lacks_memory(error):
                 raise
             raise NotExportable(first_line(error)) from error
@@ -66,9 +66,10 @@ class _Positional(nn.Module):
 
 
 def _attributes(model: nn.Module) -> list[tuple[Any, Any]]:
-    """All attributes of a model's modules and the containers in them, with copies of them as they are.
+    """The attribute dicts of a model's modules and all containers in them, each with a copy of it.
 
-    ``torch.export`` warns of tensors that a forward leaves there; in a copy nobody will find them.
+    The copies serve to remove tensors that a forward pass stores there. ``torch.export`` would warn
+    about them, although nobody reads them, since the model is a copy.
     """
     found: list[tuple[Any, Any]] = []
     known: set[int] = set()
@@ -85,7 +86,7 @@ def _attributes(model: nn.Module) -> list[tuple[Any, Any]]:
 
 
 def _register(copy: nn.Module) -> None:
-    """Make buffers of plain tensor attributes: ``torch.export`` takes their values for constants."""
+    """Turn plain tensor attributes into buffers; ``torch.export`` would treat them as constants."""
     for module in copy.modules():
         tensors = {name: v for name, v in vars(module).items() if type(v) is Tensor}
         for name, tensor in tensors.items():
@@ -100,16 +101,22 @@ def _restore(attributes: list[tuple[Any, Any]]) -> None:
 
 
 def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
-    """Read ``model`` by exporting a structural copy of it, functionalized, for any batch size.
+    """Capture ``model`` by exporting a structural copy of it, functionalized, for any batch size.
 
-    The first dimension of the first tensor is the batch; tensors of the same first size share it.
-    The sample is repeated to a batch of two, because with one sample ``torch.export`` takes the
-    batch size for a constant. Where the batch cannot be left open, the graph holds for this one.
-    Each tensor is a clone: ``torch.export`` knows tensors by identity, and an argument that is another
-    one too, or a parameter, must be read as a tensor of its own. Hooks in ``left_out`` are not called.
+    The first dimension of the first tensor is the batch dimension, and so is the first dimension of
+    every tensor of the same size. A single sample is repeated to a batch of two, because
+    ``torch.export`` treats a size of one as a constant. If the batch size cannot be left open, the
+    graph is only valid for the given one. ``torch.export`` tells tensors apart by identity, but
+    each argument has to become an input of its own, even if it is also another argument or a
+    parameter. So all tensors are cloned.
+
+    Args:
+        model: the user's model; it is only read.
+        arguments: its arguments.
+        left_out: forward hooks that are not called.
 
     Raises:
-        NotExportable: with the reason that ``torch.export`` gave.
+        NotExportable: if ``torch.export`` fails, with its reason.
     """
     with exporting(), torch.no_grad():
         program, reason = None, Exception("no sample")
@@ -118,7 +125,8 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         registered = {path for path, _ in model.named_parameters()}
 
         def own(path: str | None, tensor: Tensor) -> Tensor:
-            # what is not registered gets no stand-in from torch.export: writes to it take place
+            # torch.export replaces registered tensors only; writes to others are executed, on a
+            # copy
             copy = own_buffer(path, tensor) if path in registered else own_values(path, tensor)
             originals[_memory(copy)] = tensor
             return copy
@@ -129,7 +137,7 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             )
             _register(copy)
             wrapped = _Positional(copy, given, specs.append)
-            wrapped.training = False  # the rest is, but for what it shares with the user's
+            wrapped.training = False  # the copy is in eval mode, except for shared modules
             try:
                 program = torch.export.export(wrapped, tensors, dynamic_shapes=shapes, strict=False)
                 if not _is_functional(program.graph):
@@ -150,10 +158,10 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
 
 
 def _is_functional(graph: fx.Graph) -> bool:
-    """Whether a graph holds plain calls that write to none of their arguments.
+    """Whether a graph consists of plain calls that write to none of their arguments.
 
-    If not, ``run_decompositions`` makes it so, and inlines the bodies of regions without gradients or
-    with autocast, and those of ``torch.vmap``; it takes longer than the export itself.
+    If not, ``run_decompositions`` makes it so. It also inlines the subgraphs of ``torch.vmap`` and
+    of regions without gradients or with autocast. It takes longer than the export itself.
     """
     return all(
         not schema_of(node.target).is_mutable
@@ -165,7 +173,7 @@ def _is_functional(graph: fx.Graph) -> bool:
 
 
 def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]:
-    """Example inputs and their dynamic shapes, the most general first."""
+    """Pairs of example inputs and dynamic shapes to try, the most general first."""
     static = (tensors, None)
     if not tensors or tensors[0].dim() == 0:
         return [static]
@@ -187,14 +195,15 @@ def as_captured(
     way: Way,
     originals: Mapping[Any, Tensor],
 ) -> Captured:
-    """An ATen graph in this library's form: packets, plain paths, module calls, sources.
+    """Convert an exported or recorded ATen graph to the form that :class:`Captured` describes.
 
     Args:
         exported: the graph.
         model: the user's model.
-        outputs: how the flat outputs form the model's output.
+        outputs: how the flat outputs are nested in the model's output.
         way: how the graph was made.
-        originals: the model's tensors by the place in memory of what stands for them in the graph.
+        originals: the model's tensors; the key is the memory of the tensor that replaces them in
+            the graph.
     """
     known = named_tensors(model)
     paths = {id(tensor): path for path, tensor in known.items()}
@@ -219,14 +228,14 @@ def as_captured(
             tensors[path] = value
             copies[node] = graph.get_attr(path)
             copies[node].meta["dtype"] = value.dtype
-        elif node.op == "call_module":  # checks the input's shape; the verification does better
+        elif node.op == "call_module":  # checks the input's shape; verification replaces it
             continue
         elif node.op == "output":
             graph.output(fx.map_arg(tuple(node.args[0]), lambda n: copies[n]))
         else:
             copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
             functional = _functional(node.target)
-            if functional is not None:  # the call would write into the model's own buffer
+            if functional is not None:  # the in-place call would write to the model's own buffer
                 copies[node.args[0]] = copy
             copy.target = functional or packet_of(node.target) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
@@ -240,7 +249,7 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _functional(target: Any) -> Packet | None:
-    """``aten.add`` for ``aten.add_``; None for what is no in-place call."""
+    """The functional form of an in-place call (``aten.add`` for ``aten.add_``); None for other calls."""
     packet = packet_of(target)
     name = "" if packet is None else str(packet.__name__)
     return getattr(aten, name[:-1], None) if name.endswith("_") else None
@@ -263,6 +272,6 @@ def _source(node: fx.Node) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """An error's type and the first line of its text."""
+    """The type of an error and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

@@ -1,4 +1,4 @@
-"""What the code of a function names: globals and variables around it that it may write to."""
+"""What the bytecode of a function refers to: names, and variables outside it that it assigns."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lrp_fx.capture.origin import class_of_user, of_user
 
 @functools.lru_cache(maxsize=1024)
 def names_in(code: types.CodeType) -> frozenset[str]:
-    """All names of globals and attributes in some code and the functions inside it."""
+    """All names of globals and attributes in a code object and in the functions nested in it."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return frozenset(code.co_names).union(*map(names_in, inner))
 
 
 @functools.lru_cache(maxsize=1024)
 def strings_in(code: types.CodeType) -> frozenset[str]:
-    """All texts in some code and the functions inside it, which may be names for ``getattr``."""
+    """All string constants in a code object and its nested functions; ``getattr`` may use them."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
     own = (part for part in code.co_consts if isinstance(part, str))
     return frozenset(own).union(*map(strings_in, inner))
@@ -30,7 +30,7 @@ def strings_in(code: types.CodeType) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1024)
 def assigns_globals(code: types.CodeType) -> bool:
-    """Whether some code, or a function inside it, binds a global anew."""
+    """Whether a code object or a function nested in it assigns or deletes a global."""
     if any(step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for step in dis.get_instructions(code)):
         return True
     return any(assigns_globals(c) for c in code.co_consts if isinstance(c, types.CodeType))
@@ -38,7 +38,7 @@ def assigns_globals(code: types.CodeType) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def assigned_cells(code: types.CodeType) -> frozenset[str]:
-    """The variables of the functions around it (``nonlocal``) that some code binds anew."""
+    """The ``nonlocal`` variables that a code object or a function nested in it assigns or deletes."""
     own = {s.argval for s in dis.get_instructions(code) if s.opname in _BINDS_CELL}
     inner = (assigned_cells(c) for c in code.co_consts if isinstance(c, types.CodeType))
     return frozenset(own).union(*inner) & frozenset(code.co_freevars)
@@ -46,7 +46,7 @@ def assigned_cells(code: types.CodeType) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1024)
 def assigned_attributes(code: types.CodeType) -> frozenset[str]:
-    """The names of variables and attributes whose own attributes some code assigns: ``name.x = 1``."""
+    """The names of variables and attributes to whose attributes the code assigns: ``name.x = 1``."""
     steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
     own = {
         owner.argval if isinstance(owner.argval, str) else owner.argval[-1]
@@ -61,14 +61,14 @@ _BINDS_CELL = ("STORE_DEREF", "DELETE_DEREF")
 
 
 def closed_over(function: types.FunctionType) -> Iterator[Any]:
-    """The values that a function closes over."""
+    """The values of the closure variables of a function."""
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # not assigned yet
             yield cell.cell_contents
 
 
 def named_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The globals that a function's code names, with their values."""
+    """The names and values of the globals that the code of a function refers to."""
     known = function.__globals__
     for name in sorted(names_in(function.__code__)):
         if name in known:
@@ -76,10 +76,11 @@ def named_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def functions_of(kind: type) -> Iterator[tuple[str, types.FunctionType, bool]]:
-    """The user's functions in a class and its bases: (name, function, whether it is a plain method).
+    """The functions in a class and its bases that are the user's own code, except constructors.
 
-    A plain method is what ``instance.name`` finds; static and class methods, properties, operators
-    and what a subclass overrides are not.
+    Each comes as (name, function, whether it is a plain method). A plain method is a function that
+    ``instance.name`` returns as a method. Static and class methods, properties, operators, and
+    methods that a subclass overrides are not plain.
     """
     found: set[str] = set()
     for each in kind.__mro__:

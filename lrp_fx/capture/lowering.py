@@ -1,7 +1,8 @@
-"""From Python-level calls to ATen calls, without knowing any shape.
+"""Lowering of Python-level calls to ATen calls, without knowing any shape.
 
-Most calls lower by name (``torch.relu``, ``x.relu()`` and ``F.relu`` are ``aten.relu``). The table at
-the end holds the exceptions: other argument order, variadic sizes, flags that ATen does not have.
+Most calls are lowered by name: ``torch.relu``, ``x.relu()`` and ``F.relu`` all become
+``aten.relu``. The table at the end of the file has the exceptions, such as calls with another order
+of arguments, variadic sizes, or flags that ATen does not have.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ Lowering = Callable[..., Any]
 
 
 class NotLowered(Exception):
-    """A call has no ATen form that can be written without shapes; another capture must read it."""
+    """A call has no ATen form that is independent of shapes; another capture has to be used."""
 
 
 @dataclass(frozen=True)
 class Emitter:
-    """Writes ATen calls.
+    """Records ATen calls.
 
     Args:
-        call: ``call(packet, args, kwargs)`` records a call and returns what stands for its value.
-        call_inplace: the same for an operation that overwrites its first argument.
-        is_tensor: whether a value stands for a tensor (sizes and numbers do not).
+        call: ``call(packet, args, kwargs)`` records a call and returns a proxy for its value.
+        call_inplace: likewise, for an operation that overwrites its first argument.
+        is_tensor: whether a value is a tensor or a proxy for one, as opposed to a size or a number.
     """
 
     call: Callable[[Packet, tuple[Any, ...], dict[str, Any]], Any]
@@ -40,15 +41,15 @@ class Emitter:
     is_tensor: Callable[[Any], bool]
 
     def __call__(self, packet: Packet, *args: Any, **kwargs: Any) -> Any:
-        """Record a call written with its arguments as they stand."""
+        """Record a call of ``packet`` with these arguments."""
         return self.call(packet, args, kwargs)
 
 
 def lower(emit: Emitter, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Record the call of ``target`` (a function, or a method's name) in ATen.
+    """Record the call of ``target``, a function or the name of a method, as ATen calls.
 
     Raises:
-        NotLowered: when there is no such form.
+        NotLowered: if the call has no ATen form.
     """
     exception = _EXCEPTIONS.get(target)
     if exception is not None:
@@ -79,7 +80,7 @@ def _packet(name: str) -> Packet | None:
 def _by_signature(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A Python function's arguments with its flags by name, so that they can be taken out."""
+    """The arguments of a Python function, with the flags that ATen lacks among the keywords."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):
@@ -93,7 +94,7 @@ def _by_signature(
     return tuple(values.values()), taken
 
 
-# Operators. `1 - x` arrives as sub(1, x), and ATen wants the tensor first.
+# Operators. `1 - x` arrives as sub(1, x), but ATen needs the tensor first.
 def _binary(packet: Packet, reflected: Lowering | None = None) -> Lowering:
     def lowering(emit: Emitter, a: Any, b: Any, **kwargs: Any) -> Any:
         if emit.is_tensor(a):
@@ -120,7 +121,7 @@ def _inplace(packet: Packet) -> Lowering:
     return lowering
 
 
-# Calls whose arguments stand in another order or form.
+# Calls whose arguments have another order or form in ATen.
 def _batch_norm(
     emit: Emitter,
     input: Any,
@@ -159,14 +160,14 @@ def _variadic(packet: Packet) -> Lowering:
 
 
 def _is_dtype(value: Any) -> bool:
-    """Whether an argument is a dtype, maybe that of a tensor (``x.to(y.dtype)``)."""
+    """Whether an argument is a dtype, possibly that of a traced tensor (``x.to(y.dtype)``)."""
     if not isinstance(value, fx.Proxy):
         return isinstance(value, torch.dtype)
     return value.node.target is getattr and bool(value.node.args[1] == "dtype")
 
 
 def _is_size(value: Any) -> bool:
-    """Whether a single argument stands for a whole size (``x.view(y.shape)``), not for one number."""
+    """Whether a single argument is a whole shape, as in ``x.view(y.shape)``, and not one number."""
     if not isinstance(value, fx.Proxy):
         return isinstance(value, torch.Size)
     node = value.node
@@ -313,7 +314,7 @@ def _max_pool(packet: Packet) -> Lowering:
 
 
 def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
-    """``x[…]`` as select, slice, unsqueeze and index, dimension by dimension."""
+    """Lower ``x[…]`` to select, slice, unsqueeze and index, dimension by dimension."""
     entries = list(index) if isinstance(index, tuple) else [index]
     if any(
         isinstance(entry, (list, bool, torch.Tensor)) or emit.is_tensor(entry) for entry in entries
@@ -343,7 +344,7 @@ def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
 
 
 def _is_all(entry: Any) -> bool:
-    """Whether an entry is ``:``; its bounds may be proxies, which must not be compared."""
+    """Whether an index entry is ``:``. Its bounds may be proxies, which must not be compared."""
     bounds = (entry.start, entry.stop, entry.step) if isinstance(entry, slice) else (entry,)
     return isinstance(entry, slice) and all(bound is None for bound in bounds)
 

@@ -1,4 +1,4 @@
-"""The modules and the tensors of a model, by path."""
+"""The modules and tensors of a model by their paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ INTERNAL = frozenset(vars(nn.Module()))
 
 
 def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """What ``model.named_modules()`` yields, in a third of the time: it runs before each explanation."""
+    """All (path, module) pairs, as ``model.named_modules()`` gives them.
+
+    It takes a third of the time, which matters because it runs before each explanation.
+    """
     found: list[tuple[str, nn.Module]] = []
     known: set[nn.Module] = set()
     waiting: list[tuple[str, nn.Module | None]] = [("", model)]
@@ -32,9 +35,10 @@ def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters, buffers and plain tensor attributes of modules, by path.
+    """All parameters, buffers and plain tensor attributes of the modules, by path.
 
-    A tensor under several paths is under its first one, parameters before buffers before others.
+    A tensor with several paths is listed under the first. Parameters come first, then buffers, then
+    the other attributes.
     """
     named: dict[str, Tensor] = {}
     known: set[int] = set()

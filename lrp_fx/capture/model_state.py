@@ -1,4 +1,4 @@
-"""A model, watched for changes of what a reading of it depends on."""
+"""A watch on a model that notices when it has to be captured again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lrp_fx.capture.watch import Watch
 
 
 class ModelState:
-    """A model, watched: its signature and its tensors as they are now.
+    """The current signature and tensors of a model.
 
-    The signature is made anew only if something was replaced. Whether it was is seen from the identities
-    of all that a container, an object or a function holds, which are compared in one go.
+    The signature is computed again only if some part of the model was replaced. To find that out,
+    the identities of all parts are compared, which is fast.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -24,7 +24,7 @@ class ModelState:
         self._watch = Watch()
 
     def signature(self) -> Signature:
-        """What a reading of the model depends on now."""
+        """The signature of all that a capture of the model depends on, as it is now."""
         if not self._watch.holds():
             self.tensors = named_tensors(self.model)
             walk = Walk({id(tensor): path for path, tensor in self.tensors.items()})

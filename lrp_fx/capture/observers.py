@@ -1,4 +1,4 @@
-"""Which forward hooks of the user's only observe: no capture calls them with what stands for tensors."""
+"""Finding the user's forward hooks that only observe; captures leave them out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lrp_fx.graph import global_hooks, members_of, tree_flatten, version_of
 
 
 def forward_hooks(model: nn.Module) -> Hooks:
-    """All forward hooks of the model's modules, those before a forward too."""
+    """All forward hooks and forward pre-hooks of the model's modules."""
     return frozenset(
         (id(module), key)
         for _, module in walk(model)
@@ -27,15 +27,15 @@ def forward_hooks(model: nn.Module) -> Hooks:
 
 
 def has_global_hooks() -> bool:
-    """Whether there are forward hooks of all modules, whose state nothing here looks at."""
+    """Whether there are global forward hooks, whose state is not part of any signature."""
     return any(global_hooks())
 
 
 def assumed_observers(model: nn.Module) -> Hooks:
-    """The hooks that are taken for observers while there are no inputs to find out with.
+    """The hooks that are assumed to be observers as long as there are no inputs for a test run.
 
-    All but those before the forward of a module with tensor attributes, which may compute these
-    (weight norm, pruning).
+    These are all hooks except the pre-hooks of modules with plain tensor attributes: such a
+    pre-hook may compute the attribute, as in weight normalization and pruning.
     """
     acting = frozenset(
         (id(module), key)
@@ -47,12 +47,13 @@ def assumed_observers(model: nn.Module) -> Hooks:
 
 
 def observers(model: nn.Module, arguments: Arguments) -> Hooks:
-    """The hooks that change nothing of what the model computes.
+    """The hooks that do not change what the model computes, found by test runs on copies.
 
-    A hook acts if, in a run, it returns something, writes to what it was given, or, before a forward,
-    to a tensor of its module. A hook may also leave something behind that the model reads; so the
-    model must compute the same without the others, on values that it has not seen, for on others what
-    an earlier run left would do.
+    A hook acts if it returns a value or writes to what it was given; a pre-hook also if it writes
+    to a tensor of its module. A hook may act in another way: it may store something that the model
+    reads. So the model also has to give the same outputs without the hooks that seem to observe.
+    This is tested on changed inputs, because on the same inputs the model could read what an
+    earlier run has stored.
     """
     hooks = forward_hooks(model)
     if not hooks:
@@ -76,7 +77,7 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
         try:
             unseen = replace(arguments, tensors=values)
             own, mine = run_model(model, unseen), run_model(model, unseen, quiet)
-        except InputError:  # not every model takes any values
+        except InputError:  # the model may not accept the changed values
             continue
         same = len(own) == len(mine) and all(
             close(a, b, SAME_KERNELS) for a, b in zip(own, mine, strict=True)
@@ -86,7 +87,7 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
 
 
 def _watched(hook: Any, note: Any, before: bool, module: nn.Module, *given: Any) -> Any:
-    """Call a hook, and note if it acts."""
+    """Call a hook, and call ``note`` if the hook acts."""
     seen = _state(module, given, before)
     result = hook(module, *given)
     now = _state(module, given, before)
@@ -96,7 +97,7 @@ def _watched(hook: Any, note: Any, before: bool, module: nn.Module, *given: Any)
 
 
 def _state(module: nn.Module, given: Any, before: bool) -> list[tuple[Any, int | None]]:
-    """What a hook may write to: leaves and their versions."""
+    """The values that a hook may write to, with their version counters."""
     leaves = tree_flatten(given)[0]
     if before:
         holders = (vars(module), *members_of(module)[:2])
@@ -117,7 +118,7 @@ def _version(leaf: Any) -> int | None:
 
 
 def _others(arguments: Arguments) -> tuple[Tensor, ...]:
-    """Other values in the same places: floating ones changed, or tokens in another order."""
+    """The arguments with other values: floating point tensors changed, or else integers reordered."""
     tensors = arguments.tensors
     if any(t.is_floating_point() for t in tensors):
         return tuple(

@@ -1,4 +1,4 @@
-"""Whose code it is: Python's and torch's own, an installed package's, or the user's."""
+"""The origin of code: Python or torch, an installed package, or the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 @functools.lru_cache(maxsize=4096)
 def origin_of(file: str) -> Literal["standard", "installed", "own"]:
-    """Whose code a file holds: torch's or Python's own, an installed package's, or the user's."""
+    """Whether a file belongs to Python or torch, to an installed package, or to the user."""
     if file.startswith(("<frozen", _TORCH)):
         return "standard"
     if file.startswith(_INSTALLED) or "site-packages" in file:  # of another environment
@@ -22,18 +22,18 @@ def origin_of(file: str) -> Literal["standard", "installed", "own"]:
 
 
 def of_user(function: types.FunctionType) -> bool:
-    """Whether a function is no part of Python or of an installed package."""
+    """Whether a function is the user's own code."""
     return origin_of(function.__code__.co_filename) == "own"
 
 
 def class_of_user(kind: type) -> bool:
-    """Whether a class is no part of Python or of an installed package."""
+    """Whether a class is the user's own code."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return kind.__module__ != "builtins" and not (file and origin_of(file) != "own")
 
 
 def is_module_of_user(module: types.ModuleType) -> bool:
-    """Whether a module is no part of Python or of an installed package."""
+    """Whether a Python module is the user's own code."""
     file = vars(module).get("__file__")
     if not isinstance(file, str):
         return vars(module).get("__name__") == "__main__"
@@ -42,20 +42,20 @@ def is_module_of_user(module: types.ModuleType) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def is_standard(kind: type) -> bool:
-    """Whether a class is torch's or Python's own, which nobody changes."""
+    """Whether a class belongs to Python, torch or NumPy, whose classes are assumed not to change."""
     module = _module_of(kind)
     return not isinstance(module, str) or module.partition(".")[0] in _STANDARD
 
 
 @functools.lru_cache(maxsize=4096)
 def is_installed(kind: type) -> bool:
-    """Whether a class is an installed package's."""
+    """Whether a class belongs to an installed package."""
     module = sys.modules.get(str(_module_of(kind)))
     return module is not None and not is_module_of_user(module)
 
 
 def _module_of(kind: type) -> Any:
-    """What the class itself says, whatever its metaclass would."""
+    """The ``__module__`` of a class, read without running code of its metaclass."""
     return vars(type)["__dict__"].__get__(kind).get("__module__")
 
 

@@ -1,4 +1,4 @@
-"""The ways in, tried in order, each verified on the real input."""
+"""Tries the three captures in order, and verifies each on the real input."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ _READERS = {"symbolic": trace, "export": export, "record": record}
 def read(
     model: nn.Module, arguments: Arguments, way: str, own: list[object] | None = None
 ) -> Captured:
-    """Read ``model`` as a graph of ATen calls.
+    """Capture ``model`` as a graph of ATen calls.
 
     Args:
         model: the user's model; it is only read.
         arguments: its arguments.
-        way: ``"symbolic"``, ``"export"``, ``"record"``, or ``"auto"`` for the first that reads the
-            model right.
-        own: the model's own flat outputs on these arguments, which the graph must reproduce; None
-            where the arguments hold no values (then only symbolic tracing is possible).
+        way: ``"symbolic"``, ``"export"``, ``"record"``, or ``"auto"`` for the first of these whose
+            graph reproduces the model's outputs.
+        own: the model's own flat outputs for these arguments, which the graph has to reproduce.
+            None if there are no example inputs; then only symbolic tracing is possible.
 
     Raises:
-        CaptureError: when no way reads the model; with the reason of each.
+        CaptureError: if no capture succeeds, with the reason of each; if the model is quantized,
+            random in eval mode, or packs sequences.
     """
     _refuse_quantized(model)
     reasons = []
@@ -64,7 +65,7 @@ def read(
         _refuse_random(model, captured, arguments, own)
         _refuse_fast_path(model, arguments, own)
         culprit = first_difference(model, captured, arguments)
-        reasons.append(f"{each}: the graph computes something else than the model{culprit}")
+        reasons.append(f"{each}: the graph computes something other than the model{culprit}")
     if own is not None and _packs(model, arguments):
         raise _packed(model)
     raise CaptureError(
@@ -76,22 +77,22 @@ def read(
 
 
 def _refuse_quantized(model: nn.Module) -> None:
-    """Say that quantized layers hold no weights that a rule could use.
+    """Refuse models with quantized layers, which have no weights that a rule could use.
 
     Raises:
-        CaptureError: if there are any.
+        CaptureError: if the model has quantized layers.
     """
     for path, module in walk(model):
         kind = type(module)
         if kind.__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
             raise CaptureError(
-                f"module '{path}' ({kind.__name__}) is quantized: its packed integer weights are open to "
-                "no rule. Explain the float model from before the quantization."
+                f"module '{path}' ({kind.__name__}) is quantized: no rule can use its packed integer "
+                "weights. Explain the float model from before the quantization."
             )
 
 
 def _packs(model: nn.Module, arguments: Arguments) -> bool:
-    """Whether the model packs a sequence on these arguments."""
+    """Whether the model calls ``pack_padded_sequence`` with these arguments."""
     names = set()
 
     class Listener(TorchDispatchMode):
@@ -103,7 +104,7 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
             names.add(packet_of(func))
             return func(*args, **(kwargs or {}))
 
-    # a model that compiles itself may not bear the listener
+    # a model that calls torch.compile may fail under a dispatch mode
     with suppress(InputError), Listener():
         run_model(model, arguments)
     return _PACK in names
@@ -112,15 +113,15 @@ def _packs(model: nn.Module, arguments: Arguments) -> bool:
 def _packed(model: nn.Module) -> CaptureError:
     return CaptureError(
         f"the model ({type(model).__name__}) packs a sequence (pack_padded_sequence), which no graph "
-        "can hold: its sizes are values. Explain padded sequences: call the recurrent layer on the "
-        "padded tensor, one length at a time where padding must not count."
+        "can express, because the sizes depend on values. Explain padded sequences: call the recurrent "
+        "layer on the padded tensor, one length at a time if padding must not count."
     )
 
 
 def _refuse_random(
     model: nn.Module, captured: Captured, arguments: Arguments, own: list[object]
 ) -> None:
-    """Say that a model is random, rather than that its graph is wrong.
+    """Refuse a random model, instead of reporting that its graph is wrong.
 
     Raises:
         CaptureError: if two runs of the model on the same arguments differ.
@@ -132,25 +133,26 @@ def _refuse_random(
     lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in nodes)
     raise CaptureError(
         f"the model ({type(model).__name__}) is random in eval mode: two runs on the same inputs "
-        f"differ, so there is no one output to explain.{''.join(lines)}\nLet randomness depend on "
+        f"differ, so there is no single output to explain.{''.join(lines)}\nLet randomness depend on "
         "self.training: F.dropout(x, p, training=self.training)."
     )
 
 
 class _OwnCode(TorchFunctionMode):
-    """Keeps torch's modules to their own code: they take no fast path in a thread with such a mode."""
+    """A mode that does nothing; while any such mode is active, torch's modules take no fast path."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
 
 
 def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object]) -> None:
-    """Say that torch's fast path makes the model compute something else than its code.
+    """Refuse a model whose output on torch's fast path differs from that of its code.
 
-    It reads a float mask as a boolean one, and nn.TransformerEncoder's sets padded tokens to zero.
+    The fast path reads a float mask as a boolean one, and that of nn.TransformerEncoder sets padded
+    tokens to zero.
 
     Raises:
-        CaptureError: if the model's output differs with and without it.
+        CaptureError: if the model's outputs with and without the fast path differ.
     """
     with _OwnCode():
         written = run_model(model, arguments)
@@ -160,16 +162,16 @@ def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object])
     fast = [(path, m) for path, m in model.named_modules() if isinstance(m, kinds)]
     names = f"'{fast[0][0]}' (nn.{type(fast[0][1]).__name__})" if fast else "a module"
     raise CaptureError(
-        f"the model ({type(model).__name__}) has two outputs on these inputs: without gradients {names} "
-        "takes a fast path of torch that computes something else than its code does. It reads a mask of "
-        "floats as a boolean one, and nn.TransformerEncoder's sets padded tokens to zero. Switch it off "
-        "with torch.backends.mha.set_fastpath_enabled(False), so that the model computes what is "
-        "explained."
+        f"the model ({type(model).__name__}) has two outputs for these inputs: without gradients {names} "
+        "takes a fast path of torch, whose result differs from that of its code. The fast path reads a "
+        "float mask as a boolean one, and that of nn.TransformerEncoder sets padded tokens to zero. "
+        "Switch it off with torch.backends.mha.set_fastpath_enabled(False), so that the model computes "
+        "what is explained."
     )
 
 
 def _draws(node: fx.Node) -> bool:
-    """Whether the call draws random numbers."""
+    """Whether a call draws random numbers."""
     packet = packet_of(node.target)
     overloads = [] if packet is None else packet.overloads()
     return any(

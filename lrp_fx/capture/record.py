@@ -1,7 +1,7 @@
-"""Capture by recording: the ATen operations that this very call executes.
+"""Capture by recording the ATen operations that one call executes.
 
-For models whose Python branches on data, which no tracer can follow. The recorded graph holds for one
-call: the next input may take another branch.
+It is for models whose Python code branches on data, which no tracer can follow. The graph is valid
+for this one call only, because the next input may take another branch.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from lrp_fx.graph import TreeSpec, with_source
 
 
 class NotRecordable(Exception):
-    """The call cannot be recorded; with the reason."""
+    """The call cannot be recorded; the message has the reason."""
 
 
 def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
-    """Read what ``model`` does with these arguments, by running a structural copy of it once.
+    """Capture what ``model`` does with these arguments by running a structural copy of it once.
 
-    Hooks in ``left_out`` are not called.
+    Args:
+        model: the user's model; it is only read.
+        arguments: its arguments.
+        left_out: forward hooks that are not called.
 
     Raises:
-        NotRecordable: with the reason that PyTorch gave.
+        NotRecordable: if recording fails, with PyTorch's reason.
     """
     specs: list[TreeSpec] = []
     held = held_tensors(model, arguments, left_out)
@@ -71,7 +74,7 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
 
 
 def _hold(module: fx.GraphModule, held: list[torch.Tensor], count: int) -> None:
-    """Let the graph hold the model's tensors, which were inputs of the recording behind the others."""
+    """Turn the model's tensors, which were the last inputs of the recording, into attributes."""
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     for index, (node, tensor) in enumerate(zip(placeholders[count:], held, strict=True)):
         if isinstance(tensor, nn.Parameter):
@@ -84,7 +87,7 @@ def _hold(module: fx.GraphModule, held: list[torch.Tensor], count: int) -> None:
 
 
 def _announce(copy: nn.Module) -> None:
-    """Make each module of the copy write its path onto the nodes that its forward makes."""
+    """Make each module of the copy write its path to the nodes that are recorded in its forward."""
     counts: dict[str, int] = {}
     for path, module in list(copy.named_modules()):
         forward = functools.partial(

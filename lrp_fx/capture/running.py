@@ -1,4 +1,4 @@
-"""Runs of the user's model, on copies that share nothing which the run writes to."""
+"""Runs of the user's model on copies, so that the model itself is never changed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
 from lrp_fx.graph import OpOverload, TorchDispatchMode, schema_of
 
 SAME_KERNELS = {torch.float64: 1e-10, torch.float32: 1e-5}
-"""Relative to the output's largest entry: a captured graph runs the model's own kernels in the same
-order, so the two differ by the choice of kernels at most."""
+"""Tolerances relative to the largest entry of the output. A captured graph calls the same operations
+in the same order as the model, so only the choice of kernels may differ."""
 LOW_PRECISION = 5e-2
-"""For half precisions."""
+"""The tolerance for dtypes of lower precision."""
 
 
 T = TypeVar("T")
 
 
 class _Written(BaseException):
-    """The model writes to its parameters; no ``except Exception`` of the model's catches it."""
+    """The model writes to its parameters. As a BaseException it passes the model's own handlers."""
 
 
 class _Guard(TorchDispatchMode):
-    """Ends the run before an operation writes to the values of parameters."""
+    """Stops a run before an operation writes to the values of a parameter."""
 
     supports_higher_order_operators = True
-    """What they call is looked at; they have no schema of their own."""
+    """Higher-order operators have no schema; the calls inside them are checked."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Guard(TorchDispatchMode):
 
 
 def _storage(tensor: Tensor) -> int | None:
-    """Where a tensor's values are; None where it has no memory of that kind, as a sparse one."""
+    """The address of a tensor's storage; None if it has none, like a sparse tensor."""
     try:
         return tensor.untyped_storage().data_ptr() or None
     except (NotImplementedError, RuntimeError):
@@ -70,10 +70,14 @@ def isolated(
     run: Callable[[nn.Module, Arguments], T],
     left_out: Hooks = frozenset(),
 ) -> T:
-    """What ``run`` returns for copies of ``model`` and of its arguments, without gradients.
+    """Call ``run`` on copies of ``model`` and of its arguments, without gradients.
 
-    The copies share the values of all parameters that they hold. If code is about to write to these, or
-    fails while that is looked for, the run begins anew on copies with values of their own.
+    The copy shares the values of the parameters with the model. If the code is about to write to
+    them, or fails while it is watched for that, the run is repeated on copies with values of their
+    own.
+
+    Returns:
+        What ``run`` returns.
     """
     shared: list[Tensor] = []
 
@@ -97,7 +101,7 @@ def isolated(
                 return result
         except _Written:
             pass
-        except Exception as error:  # a model that compiles itself may not bear the guard
+        except Exception as error:  # a model with torch.compile may fail under the guard
             if lacks_memory(error):
                 raise
         return run(*copies(own_values))
@@ -109,7 +113,7 @@ def run_model(
     """The flat outputs of the model in eval mode, run on a copy.
 
     Raises:
-        InputError: when the model itself fails on the arguments, but for a lack of memory.
+        InputError: if the model itself fails on the arguments, except for a lack of memory.
     """
 
     def run(copy: nn.Module, given: Arguments) -> list[object]:
@@ -129,12 +133,12 @@ def run_model(
 
 
 def cloned(arguments: Arguments) -> tuple[Tensor, ...]:
-    """The tensors, each with memory of its own: the model may overwrite its inputs."""
+    """Clones of the argument tensors, because the model may overwrite its inputs."""
     return tuple(map(_cloned, arguments.tensors))
 
 
 def _cloned(tensor: Tensor) -> Tensor:
-    """A clone with the same strides, which code may ask for."""
+    """A clone with the same strides, on which the model's code may depend."""
     tensor = tensor.detach()
     clone = tensor.clone()
     if tensor.layout != torch.strided or not tensor.numel() or clone.stride() == tensor.stride():
@@ -145,7 +149,10 @@ def _cloned(tensor: Tensor) -> Tensor:
 
 
 def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
-    """Whether two outputs are the same up to a tolerance, relative to the largest entry."""
+    """Whether two outputs are equal up to a tolerance relative to the largest entry of ``own``.
+
+    Two outputs that are no tensors count as equal.
+    """
     if not isinstance(own, Tensor) or not isinstance(mine, Tensor):
         return not isinstance(own, Tensor) and not isinstance(mine, Tensor)
     if own.shape != mine.shape or own.dtype != mine.dtype:

@@ -1,9 +1,10 @@
-"""What a reading of a model depends on, by value.
+"""Signatures: the state of a model on which a captured graph depends, by value.
 
-A captured graph has the model's parameters by path, so that their values may change. All else that the
-model's code can read went into the graph when it was made. A :class:`Signature` is that, by value:
-modules, attributes, containers, functions with what they close over and the globals that they name,
-classes, arrays, and the forms of the parameters. Of a Python module it is what any code names.
+A captured graph refers to the model's parameters by path, so their values may change. Everything
+else that the model's code can read was fixed in the graph when the model was captured. A
+:class:`Signature` contains that state by value: modules, attributes, containers, classes, arrays,
+the shapes and dtypes of the parameters, and functions with their closures and the globals that they
+name. A Python module is represented by those of its names that occur in the code.
 
 No code of the user runs here: no ``__eq__``, ``__hash__``, ``__repr__`` or ``__getattr__``.
 """
@@ -53,22 +54,23 @@ from lrp_fx.capture.watch import (
 from lrp_fx.graph import version_of
 
 MOST_VALUES = 200_000
-"""A signature ends after so many values, and is not complete then."""
+"""The largest number of values in a signature; a signature that is cut off here is incomplete."""
 _Part = tuple[Callable[[Any], None], Any]
-"""A value that is still to be visited, and how."""
+"""A method that visits a value, and the value that it still has to visit."""
 
 
 _OF_COMPILER = "_dynamo"
-"""How names begin of what torch.compile writes down about a tensor: nothing that code reads."""
+"""Prefix of the attributes that torch.compile adds to tensors; the model's code does not read them."""
 
 
 class Signature:
-    """All that a reading depends on, by value; equal for what reads the same.
+    """The state on which a capture depends; equal signatures mean that the captured graph is valid.
 
     Args:
         entries: plain values and the identities of objects.
-        held: these objects, so that no other can get their identity.
-        is_complete: whether all could be signed; if not, two equal signatures prove nothing.
+        held: the objects that were entered by identity. They are kept alive, so that no other
+            object can get the same ``id``.
+        is_complete: whether everything could be signed. If not, equal signatures prove nothing.
     """
 
     def __init__(self, entries: tuple[Any, ...], held: list[Any], is_complete: bool) -> None:
@@ -89,23 +91,24 @@ class Signature:
 
 
 def signature_of(*values: Any, followed: Mapping[int, str] | None = None) -> Signature:
-    """The signature of values that are not the model's, such as its arguments.
+    """The signature of values that do not belong to the model, such as its arguments.
 
     Args:
-        values: what is signed.
+        values: the values to sign.
         followed: as for :class:`Walk`.
     """
     return Walk(followed or {}).signature(values)
 
 
 class Walk:
-    """Goes through all that is reachable, and writes the entries of a signature.
+    """Visits all reachable objects and writes the entries of a signature.
 
-    Each entry says how many parts follow that belong to it, so that the flat list means one thing. What
-    was met before is its number, which also signs that two names stand for one object.
+    Each entry contains the number of its parts, which follow it, so that the flat list is
+    unambiguous. An object that was visited before is entered as its number, which also records that
+    two names refer to one object.
 
     Args:
-        followed: the paths of the tensors whose values may change, by identity.
+        followed: the paths of the tensors whose values may change, by ``id``.
     """
 
     def __init__(self, followed: Mapping[int, str]) -> None:
@@ -121,7 +124,7 @@ class Walk:
         self._is_complete = True
 
     def signature(self, values: tuple[Any, ...]) -> Signature:
-        """The signature of all that can be reached from the values."""
+        """The signature of everything that can be reached from the values."""
         self._entries.append(global_state())
         self._waiting = [(self._visit, value) for value in reversed(values)]
         while self._waiting or self._waits_for_names():
@@ -131,13 +134,13 @@ class Walk:
                 break
             try:
                 visit(value)
-            except Exception:  # an object that cannot even be looked at, or changes in this moment
+            except Exception:  # the object cannot be read, or another thread is changing it
                 self._visit_opaque(value)
         self._end_weak()
         return Signature(tuple(self._entries), self._held, self._is_complete)
 
     def _add(self, what: str, key: Any, parts: Sequence[_Part] = ()) -> None:
-        """An entry, and the parts that belong to it."""
+        """Add an entry, and put its parts on the list of values to visit."""
         self._entries.append((what, key, len(parts)))
         self._waiting += reversed(parts)
 
@@ -145,7 +148,7 @@ class Walk:
         return [(self._visit, value) for value in values]
 
     def _is_new(self, key: Any, *held: Any) -> bool:
-        """Whether this comes for the first time; else an entry says when it came before."""
+        """Whether ``key`` is new. If not, an entry with its number is added."""
         if key in self._numbers:
             self._entries.append(("again", self._numbers[key]))
             return False
@@ -159,7 +162,7 @@ class Walk:
         if kind in PLAIN:
             self._entries.append((kind.__name__, value))
             if kind is str:
-                self._names.add(value)  # getattr may take it
+                self._names.add(value)  # it may be an argument of getattr
         elif kind is float:
             self._entries.append(("float", value.hex()))
         elif kind is complex:
@@ -196,9 +199,9 @@ class Walk:
         self._add("identical", id(value))
 
     def _visit_weak(self, reference: weakref.ref[Any]) -> None:
-        """A weak reference, which must not keep alive what it refers to."""
+        """Sign a weak reference without keeping its target alive."""
         target = target_of(reference)
-        if type(target) in DICTS:  # of a hook's handle
+        if type(target) in DICTS:  # the reference of a hook's handle
             self._add("weak", None, self._parts([target]))
             return
         self.watch.others.append((id_of_target, reference))
@@ -206,7 +209,7 @@ class Walk:
         self._add("weak", target is None)
 
     def _end_weak(self) -> None:
-        """Whatever else holds a target says what it is; what nobody else holds cannot be signed."""
+        """Sign the targets of weak references by number; a target not visited cannot be signed."""
         for reference in self._weak:
             target = id(target_of(reference))
             number = self._numbers.get(target)
@@ -248,7 +251,7 @@ class Walk:
         self._add("module", tuple(parts), of_class + self._parts(parts.values()))
 
     def _visit_class(self, kind: type) -> None:
-        """A class that is a value: what an installed package defines in it leads too far."""
+        """Sign a class that is itself a value, without bases that come from installed packages."""
         own = [base for base in mro_of(kind) if not is_standard(base) and not is_installed(base)]
         self._visit_bases(kind, own)
 
@@ -257,7 +260,7 @@ class Walk:
             self._visit_bases(kind, [base for base in mro_of(kind) if not _is_fixed(base)])
 
     def _visit_bases(self, kind: type, bases: list[type]) -> None:
-        """What a class is made of, and its own class."""
+        """Sign the definitions in the given bases of a class, and its metaclass."""
         self.watch.held.append(mro_of(kind))
         self.watch.others.append((id_of_mro, kind))
         parts: list[_Part] = [(self._visit_definitions, base) for base in bases]
@@ -266,7 +269,7 @@ class Walk:
         self._add("class", id(kind), parts)
 
     def _visit_definitions(self, kind: type) -> None:
-        """What a class itself defines: one of torch's layers by identity."""
+        """Sign what a class itself defines; for torch's own layers, the identities of its members."""
         if self._is_new(("definitions", id(kind)), kind):
             own = dict_of_class(kind)
             self.watch.others.append((ids_of_mapping, own))
@@ -278,7 +281,7 @@ class Walk:
             self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
 
     def _visit_function(self, function: types.FunctionType) -> None:
-        """A function is its code and what that reads: cells, defaults, attributes and globals."""
+        """Sign a function: its code, closure, defaults, attributes and the globals that it names."""
         code, space = function.__code__, function.__globals__
         self.watch.others.append((ids_of_function, function))
         self._held.append(code)
@@ -294,7 +297,7 @@ class Walk:
         self._add("function", id(code), parts)
 
     def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
-        """The globals that a function names, by value; those of installed packages by identity."""
+        """Sign the globals that a function names: by value, in installed packages by identity."""
         space, names, is_installed = part
         if not self._is_new((id(space), names), space):
             return
@@ -313,7 +316,7 @@ class Walk:
         self._add("globals", found, parts)
 
     def _waits_for_names(self) -> bool:
-        """Look up in modules what code names that was met since; whether there is anything."""
+        """Put names of visited Python modules that the code uses on the list; whether any is left."""
         for module, known in self._modules:
             names = tuple(sorted(self._names - known))
             known.update(names)
@@ -324,7 +327,7 @@ class Walk:
         return bool(self._waiting)
 
     def _visit_instance(self, value: Any, mro: tuple[type, ...]) -> None:
-        """Any other object: its class, its contents if it is a container, its attributes."""
+        """Sign any other object: its class, its attributes, and its contents if it is a container."""
         base = base_of(mro)
         if base not in CONTENTS and base is not object:
             self._visit_opaque(value)
@@ -354,7 +357,7 @@ class Walk:
 
 
 def _is_fixed(kind: type) -> bool:
-    """Whether nobody changes a class: Python's own ones, and torch's, but for layers."""
+    """Whether a class is assumed not to change: the classes of Python and torch, except layers."""
     return is_standard(kind) and (kind is nn.Module or nn.Module not in mro_of(kind))
 
 
@@ -365,7 +368,7 @@ _READ = frozenset(
         *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
     }
 )
-"""What a forward reads of what every module has."""
+"""Those attributes of every ``nn.Module`` that a forward pass reads."""
 _OF_CLASSES = frozenset(
     {
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
@@ -374,4 +377,4 @@ _OF_CLASSES = frozenset(
         *("__annotations_cache__", "__dataclass_fields__", "__dataclass_params__"),
     }
 )
-"""What Python itself writes into classes."""
+"""Class attributes that Python itself creates."""

@@ -1,4 +1,4 @@
-"""What a copy of a model has in the place of its tensors."""
+"""The tensors that replace a model's own tensors in a copy of the model."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from lrp_fx.graph import make_parameter
 
 
 def own_buffer(path: str | None, tensor: Tensor) -> Tensor:
-    """A tensor of its own for each of the model's; those of parameters are views of them.
+    """A new tensor for one of the model's: a copy of a buffer, or a view of a parameter.
 
-    So no forward counts in the model's buffers, or gives its parameters other data. Code that writes
-    to the values of parameters needs :func:`own_values`.
+    So a forward pass cannot change the model's buffers or replace the data of its parameters. Code
+    that writes to the values of parameters needs :func:`own_values` instead.
     """
     if not isinstance(tensor, nn.Parameter):
         return own_values(path, tensor)
-    if nn.Parameter not in type(tensor).__mro__:  # of a subclass of Tensor, marked as a parameter
+    if nn.Parameter not in type(tensor).__mro__:  # a marked subclass of Tensor
         return tensor
     return _parameter(tensor, tensor.detach())
 
 
 def own_values(path: str | None, tensor: Tensor) -> Tensor:
-    """A copy of each of the model's tensors."""
+    """A copy of one of the model's tensors, with values and attributes of its own."""
     values = tensor.detach().clone()
     if isinstance(tensor, nn.Parameter):
         return _parameter(tensor, values)

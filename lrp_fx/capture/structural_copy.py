@@ -1,7 +1,7 @@
 """Structural copies of a model: new objects in eval mode around the same parameters.
 
-Everything that has to run the model's Python code runs it on such a copy, so that nothing of the
-user's is traced, hooked, switched to eval, given an attribute or written to.
+Whenever the library has to run the model's Python code, it runs it on such a copy. So the user's
+own objects are never traced, hooked, switched to eval mode, given attributes or written to.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from lrp_fx.errors import InputError
 
 Replace = Callable[[str | None, Tensor], Any]
 Hooks = frozenset[tuple[int, int]]
-"""Forward hooks, each by the id of its module and its own."""
+"""Forward hooks, each given by the id of its module and the id of the hook."""
 
 OBJECTS = 100_000
-"""So many objects and entries of containers that are no part of a module are copied, those nearest to
-the model first; the rest is shared. A model may hold on to a trainer, and that to everything."""
+"""How many objects and container entries are copied at most, modules not counted. Those nearest to the
+model come first, and the rest is shared. A model may refer to a trainer that refers to
+everything."""
 BYTES = 2**28
-"""The same for the memory of NumPy arrays."""
+"""How many bytes of NumPy arrays are copied at most; further arrays are shared."""
 
 
 def structural_copy(
@@ -45,23 +46,23 @@ def structural_copy(
     replace_tensor: Replace | None = None,
     left_out: Hooks = frozenset(),
 ) -> nn.Module:
-    """A copy of ``model`` in eval mode, of new objects around the same tensors.
+    """A copy of ``model`` in eval mode: new objects around the same tensors.
 
-    Modules, containers, arrays and objects that the model reaches are copied, and so are the functions
-    around what they close over. A global that its code names is copied too, where all code of the
-    model that names it can be given the copy; so are the attributes of its classes that hold values.
-    What is one object in the model is one in the copy. What cannot be copied is shared: classes, the
-    code of libraries, locks, files, generators.
+    All modules, containers, arrays and objects that the model refers to are copied, and so are
+    functions with their closures. Globals that the model's code names are copied too, if all code
+    that names them can be given the copy. So are attributes of classes that the code may write to.
+    If two parts of the model refer to one object, their copies refer to one copy. What cannot be
+    copied is shared: classes, library code, locks, files, generators.
 
     Args:
         model: the module to copy; it is only read.
-        replace_tensor: called with (path, tensor) for each parameter, buffer and tensor attribute,
-            returns what stands in its place. The path is None in modules that are not registered.
-        left_out: forward hooks of the user's that the copy does not have. It never has backward hooks.
+        replace_tensor: called with (path, tensor) for each parameter, buffer and tensor attribute;
+            it returns the replacement. The path is None for tensors outside the registered modules.
+        left_out: forward hooks that the copy does not get. It never gets backward hooks.
 
     Raises:
-        InputError: for a parameter of a lazy module that has no values yet, which running even the
-            copy would fill; for a scripted module in train mode, of which there is no copy.
+        InputError: if a parameter of a lazy module has no values yet, because even a run of the
+            copy would fill it; if a scripted module is in train mode, because it cannot be copied.
     """
     copy: nn.Module = _copier(model, replace_tensor, left_out).run(model)
     return copy
@@ -75,28 +76,32 @@ def copied_call(
     replace_tensor: Replace | None = None,
     left_out: Hooks = frozenset(),
 ) -> tuple[nn.Module, Arguments]:
-    """A structural copy of ``model``, and arguments that share nothing with the user's either.
+    """A structural copy of ``model``, and a copy of its arguments.
 
-    What is one object in the model and in an argument is one in the copies. A tensor that is an argument
-    and is held by another argument is one of the ``values`` in both places.
+    An object that both the model and an argument refer to has one copy. A tensor that is an
+    argument and also occurs inside another argument is replaced by one of the ``values`` in both
+    places.
 
     Args:
         model: as for :func:`structural_copy`.
         arguments: the user's arguments; they are only read.
-        values: what stands in the places of their tensors.
-        replace_tensor: as for :func:`structural_copy`; it gets the tensors that objects among the
-            arguments hold too.
+        values: the replacements of the argument tensors.
+        replace_tensor: as for :func:`structural_copy`. It is also called for tensors inside objects
+            among the arguments.
         left_out: as for :func:`structural_copy`.
 
     Raises:
-        InputError: as :func:`structural_copy` does.
+        InputError: as for :func:`structural_copy`.
     """
     copier = _copier(model, replace_tensor, left_out)
     return copier.run(model), copier.run_arguments(arguments, values)
 
 
 def copied_arguments(arguments: Arguments, values: tuple[Any, ...]) -> Arguments:
-    """Arguments of new objects around the same tensors, but for ``values`` in the places of their own."""
+    """A copy of the arguments with ``values`` in place of their tensors.
+
+    Tensors inside objects among the arguments are shared.
+    """
     return _Copier(lambda tensor: tensor, frozenset(), Written(None)).run_arguments(
         arguments, values
     )
@@ -123,16 +128,16 @@ def _copier(model: nn.Module, replace_tensor: Replace | None, left_out: Hooks) -
 
 
 _COPIED = sys.stdlib_module_names | {"numpy"}
-"""Packages whose objects know how to be copied."""
+"""Packages whose objects written in C can be copied by ``deepcopy``."""
 _SIZED = (list, tuple, dict, set, frozenset, deque)
-_DICTS = (OrderedDict, defaultdict, dict)  # what another derives from comes behind it
+_DICTS = (OrderedDict, defaultdict, dict)  # subclasses first
 BEFORE_FORWARD = "_forward_pre_hooks"
 FORWARD_HOOKS = ("_forward_hooks", BEFORE_FORWARD)
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
 def _has_state(kind: type) -> bool:
-    """Whether an object is its attributes; others say themselves how to be pickled."""
+    """Whether objects of a class consist of their attributes: it defines no pickling of its own."""
     methods = (
         (getattr(kind, name), getattr(object, name)) for name in ("__reduce_ex__", "__reduce__")
     )
@@ -140,7 +145,7 @@ def _has_state(kind: type) -> bool:
 
 
 class _HeldRef(weakref.ref[Any]):
-    """A weak reference of a copy. It holds what it refers to, for nobody else may."""
+    """A weak reference in a copy. It keeps its target alive, since perhaps nothing else does."""
 
     __slots__ = ("held",)
     held: Any
@@ -149,13 +154,14 @@ class _HeldRef(weakref.ref[Any]):
 class _Copier:
     """Copies objects, each once.
 
-    An object is made empty first and filled later, so that neither cycles nor depth matter. Sets, and
-    dicts with keys that are copied, come behind all others: a hash may depend on what an object holds.
+    An object is first created empty and filled later, so that cycles and deep nesting do no harm.
+    Sets, and dicts whose keys are copied, are filled last, because the hash of a key may depend on
+    its content.
     """
 
     def __init__(self, place: Callable[[Tensor], Any], left_out: Hooks, written: Written) -> None:
         self.place, self.left_out, self.written = place, left_out, written
-        self.memo: dict[int, tuple[Any, Any]] = {}  # with the original: its id must stay its own
+        self.memo: dict[int, tuple[Any, Any]] = {}  # keeps the originals alive: ids stay valid
         self.unfilled: deque[Callable[[], None]] = deque()
         self.hashed: list[Callable[[], None]] = []
         self.objects, self.bytes = OBJECTS, BYTES
@@ -164,7 +170,7 @@ class _Copier:
         self.identities: dict[int, tuple[Any, int]] = {}
 
     def run(self, value: Any) -> Any:
-        """The copy, filled."""
+        """Copy a value, and fill all copies that were made for it."""
         twin = self.copy(value)
         while self.unfilled or self.hashed or self.named:
             if self.unfilled:
@@ -181,8 +187,8 @@ class _Copier:
         return twin
 
     def run_arguments(self, arguments: Arguments, values: tuple[Any, ...]) -> Arguments:
-        """The arguments with ``values`` for their tensors, wherever objects among them hold these."""
-        known = map(id, arguments.tensors)  # none, while nobody has seen an input
+        """Copy the arguments with ``values`` in place of their tensors, also inside other objects."""
+        known = map(id, arguments.tensors)  # empty if there are no example inputs
         given = dict(zip(known, values, strict=False))
         place = self.place
         self.place = lambda tensor: given[id(tensor)] if id(tensor) in given else place(tensor)
@@ -190,11 +196,11 @@ class _Copier:
         return replace(arguments, tensors=values, constants=tuple(constants))
 
     def identity(self, value: Any) -> int:
-        """What ``id`` says of the original: for code that keeps something by it."""
+        """The ``id`` of the original of a copy, for code that looks objects up by ``id``."""
         return self.identities.get(id(value), (None, id(value)))[1]
 
     def copy(self, value: Any) -> Any:
-        """The copy of a value, maybe still to be filled; the value itself where it is shared."""
+        """The copy of a value, which may still have to be filled; a shared value itself."""
         if type(value) in weakref.ProxyTypes:
             return self._proxy(value)
         if type(value) in ATOMIC or isinstance(value, SHARED):
@@ -275,7 +281,7 @@ class _Copier:
     def _object(self, value: Any) -> Any:
         kind = type(value)
         if hasattr(kind, "__del__") or any(value is part for part in vars(kind).values()):
-            return value  # what its copies would close; what code tells by identity, as an enum
+            return value  # a copy's __del__ may close a file; enum members are compared by identity
         if self.written.is_sentinel(value):
             return value
         try:
@@ -283,12 +289,12 @@ class _Copier:
                 twin = object.__new__(kind)
                 self._fill_later(value, twin)
                 return twin
-        except TypeError:  # made in C
+        except TypeError:  # its class is written in C
             pass
         return self._of_c(value)
 
     def _of_c(self, value: Any) -> Any:
-        """A copy of an object made in C, where Python or NumPy know how; else the object itself."""
+        """A copy of an object whose class is written in C if possible, else the object itself."""
         kind = type(value)
         if isinstance(value, types.SimpleNamespace):
             twin: Any = types.SimpleNamespace.__new__(kind)
@@ -302,13 +308,13 @@ class _Copier:
         return value
 
     def _fill_later(self, value: Any, twin: Any) -> None:
-        """Give the copy of an object the attributes, later."""
+        """Schedule copying the attributes of an object to its copy."""
         if hasattr(value, "__dict__") or any("__slots__" in vars(c) for c in type(value).__mro__):
             self.unfilled.append(functools.partial(self._fill_object, value, twin))
 
     def _fill_object(self, value: Any, twin: Any) -> None:
         for slot in members_of(type(value)):
-            with suppress(AttributeError, TypeError):  # not assigned yet, or of C
+            with suppress(AttributeError, TypeError):  # not assigned yet, or read-only in C
                 slot.__set__(twin, self.copy(slot.__get__(value)))
         if hasattr(value, "__dict__"):
             state = twin.__dict__
@@ -316,7 +322,7 @@ class _Copier:
             self._shadow(value, state)
 
     def _shadow(self, value: Any, state: dict[str, Any]) -> None:
-        """Copies, on an instance, of what its class holds for all: values, and code that writes."""
+        """Give a copied instance its own copies of class attributes and of methods that write."""
         for name, part, is_method in self.written.of_class(type(value)):
             twin = self.copy(part)
             if name in state or twin is part:
@@ -326,23 +332,23 @@ class _Copier:
     # weak references
 
     def _weak(self, reference: weakref.ref[Any]) -> Any:
-        """A reference to the copy of what is referred to; without the callback."""
+        """A weak reference to the copy of the target, without the callback."""
         target = reference()
         twin = self.copy(target)
         if twin is target:
             return reference
         try:
             held = _HeldRef(twin)
-        except TypeError:  # nothing refers weakly to what stands in its place
+        except TypeError:  # the replacement does not support weak references
             return reference
         held.held = twin
         return held
 
     def _proxy(self, proxy: Any) -> Any:
-        """The copy of what a proxy stands for, itself: a proxy would not hold it."""
+        """The copy of a proxy's target itself, because a proxy would not keep it alive."""
         try:
             target = proxy.__reduce_ex__.__self__
-        except (AttributeError, ReferenceError):  # the target is no more
+        except (AttributeError, ReferenceError):  # the target no longer exists
             return proxy
         twin = self.copy(target)
         return proxy if twin is target else twin
@@ -400,12 +406,12 @@ class _Copier:
             return value
         try:
             twin = tuple.__new__(type(value), items)
-        except TypeError:  # of C, such as what torch.max returns
+        except TypeError:  # a type written in C, such as the result of torch.max
             return type(value)(items)
         self._fill_later(value, twin)
         return twin
 
-    # what can be called
+    # callables
 
     def _method(self, method: Any) -> Any:
         return types.MethodType(self.copy(method.__func__), self.copy(method.__self__))
@@ -422,14 +428,14 @@ class _Copier:
         return twin
 
     def _cached(self, value: Any) -> Any:
-        """A function of the user's with a cache of its own, which is empty."""
+        """A function of the user with ``lru_cache`` gets a new, empty cache."""
         inner = value.__wrapped__
         if not isinstance(inner, types.FunctionType) or not of_user(inner):
             return value
         return functools.lru_cache(**value.cache_parameters())(self.copy(inner))
 
     def _function(self, function: types.FunctionType) -> Any:
-        """The function around copies of what it closes over, of its defaults and of globals."""
+        """A function with copies of its closure, its defaults and the globals it may write to."""
         writes = self.written.by(function)
         held = (function.__defaults__, function.__kwdefaults__, vars(function))
         if not (writes or function.__closure__ or (of_user(function) and any(held))):
@@ -449,7 +455,7 @@ class _Copier:
         return twin
 
     def _cell(self, cell: types.CellType) -> types.CellType:
-        """A variable that functions share, and so do their copies."""
+        """A closure cell. Functions that share a cell share its copy."""
         twin = types.CellType()
 
         def fill() -> None:
@@ -462,7 +468,7 @@ class _Copier:
     # globals
 
     def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
-        """A copy of a function's globals; those that it names are copied in the end."""
+        """A copy of a function's global namespace; the values that it names are copied later."""
         key = id(function.__globals__)
         if key not in self.globals:
             self.globals[key] = function.__globals__, dict(function.__globals__)
@@ -475,7 +481,7 @@ class _Copier:
 
 
 def held_tensors(model: nn.Module, arguments: Arguments, left_out: Hooks) -> list[Tensor]:
-    """All tensors that copies of the model and of the arguments' objects would share, each once."""
+    """All tensors of the model, and those inside objects among the arguments; each once."""
     found: list[Tensor] = []
     copied_call(
         model,

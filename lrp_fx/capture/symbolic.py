@@ -1,8 +1,9 @@
-"""Capture by symbolic tracing: milliseconds, no example input, any batch and image size.
+"""Capture by symbolic tracing: takes milliseconds, and needs no example inputs.
 
-``torch.fx.Tracer.trace`` patches ``nn.Module.__call__`` for the whole process while it runs. This
-tracer runs a structural copy of the model on ``fx`` proxies instead: the copy's modules announce
-themselves through an instance attribute, its parameters are proxies, and nothing else is touched.
+The graph is valid for any batch and image size. ``torch.fx.Tracer.trace`` patches
+``nn.Module.__call__`` for the whole process while it runs. This tracer instead runs a structural
+copy of the model on ``fx`` proxies. The modules of the copy have a ``forward`` that reports its
+call to the tracer, and proxies in place of their parameters. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -46,22 +47,22 @@ _OWN_ATTRIBUTES = frozenset({"node", "tracer", "value", "is_tensor", "aliases", 
 _INPLACE = {f"__{op}__": getattr(operator, op) for op in ("iadd", "isub", "imul", "itruediv")}
 
 Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"
-"""Proxies by their ids: what is told apart by ``==`` would be traced."""
+"""Proxies by id. They cannot be in a set, since comparing them by ``==`` would be traced."""
 
 
 class NotTraceable(BaseException):
-    """The model's Python cannot be followed without values; another capture must read it.
+    """The model's Python code cannot be followed without values; another capture has to be used.
 
-    No ``except Exception`` of the model's catches it.
+    It is a BaseException, so that no ``except Exception`` in the model's code catches it.
     """
 
 
 class TensorProxy(fx.Proxy):
     """Stands for a tensor, a tuple of tensors or a size while the copy runs.
 
-    ``node`` is rebound by an in-place operation, as the memory behind a tensor is: whoever holds the
-    proxy sees the new value. ``aliases`` are the proxies that may share its memory, ``whole`` those of
-    them that are all of it (``x`` and ``x.data``).
+    An in-place operation gives the proxy a new ``node``. So all code that refers to the proxy sees
+    the new value, as it would with a tensor. ``aliases`` are the proxies that may share memory with
+    it, ``whole`` those of them that share all of its memory (``x`` and ``x.data``).
     """
 
     node: fx.Node
@@ -83,7 +84,7 @@ class TensorProxy(fx.Proxy):
             raise NotTraceable(f"a write to '.{name}' of a tensor")
 
     def _share(self, other: TensorProxy) -> None:
-        """Let go of the memory, and be another one's."""
+        """Give up the own memory and share that of another proxy."""
         del self.aliases[id(self)], self.whole[id(self)]
         self.node, self.value = other.node, other.value
         self.aliases, self.whole = other.aliases, other.whole
@@ -151,12 +152,12 @@ def results_of(node: fx.Node) -> tuple[str, ...]:
 
 @functools.cache
 def _only_writes(packet: Packet) -> bool:
-    """Whether an operation has no form that leaves its arguments as they are."""
+    """Whether every overload of an operation writes to its arguments."""
     return all(schema_of(getattr(packet, name)).is_mutable for name in overloads_of(packet))
 
 
 class SymbolicTracer(fx.proxy.TracerBase):
-    """Records the ATen calls that a structural copy makes on proxies."""
+    """Records the ATen calls that a structural copy makes on proxies, as an fx graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +168,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         self.constants: dict[str, Tensor] = {}
         self.emitter = Emitter(self.emit, self._call_inplace, self._is_tensor)
 
-    # fx's interface
+    # the interface of TracerBase
 
     def proxy(self, node: fx.Node) -> TensorProxy:
         return TensorProxy(node, self)
@@ -212,11 +213,11 @@ class SymbolicTracer(fx.proxy.TracerBase):
             return self.scalar(kind, target, args, kwargs)
         if target is operator.getitem and self._is_tuple(args[0]):
             if not isinstance(args[1], int):
-                raise NotTraceable("several of the results of one call, by a slice")
+                raise NotTraceable("a slice of the results of one call")
             return super().create_proxy(kind, target, args, kwargs)
         if any(map(self._is_tuple, (*args, *kwargs.values()))):
             raise NotTraceable(
-                "a list of results of one call, of which nobody knows how many, as one"
+                "the list of the results of one call, whose length is unknown, as one argument"
             )
         packet = packet_of(target)
         if packet is not None:
@@ -255,17 +256,17 @@ class SymbolicTracer(fx.proxy.TracerBase):
         return target
 
     def scalar(self, kind: str, target: Any, args: Any, kwargs: Any) -> TensorProxy:
-        """A proxy for a size or a number; its arithmetic stays Python."""
+        """A proxy for a size or a number; arithmetic with it stays Python arithmetic."""
         proxy = self._record(kind, target, args, kwargs)
         proxy.is_tensor = False
         return proxy
 
     def item(self, value: fx.Proxy, index: int) -> Any:
-        """``value[index]``."""
+        """A proxy for ``value[index]``."""
         return self.create_proxy("call_function", operator.getitem, (value, index), {})
 
     def constant(self, value: Tensor) -> TensorProxy:
-        """A proxy for a tensor that the code made itself, or that hides in an attribute."""
+        """A proxy for a tensor that the code created, or that is no registered tensor of the model."""
         name = next((n for n, known in self.constants.items() if known is value), None)
         if name is None:
             name = f"_constant_{len(self.constants)}"
@@ -295,7 +296,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
     # modules
 
     def announce(self, copy: nn.Module, paths: dict[int, str]) -> None:
-        """Make each module of the copy say when its forward begins and ends."""
+        """Make each module of the copy report to the tracer when its forward begins and ends."""
         for module in list(copy.modules()):
             if isinstance(module, torch.jit.ScriptModule):
                 raise NotTraceable(
@@ -314,13 +315,13 @@ class SymbolicTracer(fx.proxy.TracerBase):
             if isinstance(module, BatchNorm) and type(module).forward in _BATCH_NORM:
                 return self._batch_norm(module, *args, **kwargs)
             if isinstance(module, _OPAQUE) and not isinstance(module, BatchNorm):
-                raise NotTraceable(f"{type(module).__name__} has to be seen with values")
+                raise NotTraceable(f"{type(module).__name__} can only be captured with inputs")
             return forward(*args, **kwargs)
         finally:
             self.calls.pop()
 
     def _batch_norm(self, module: BatchNorm, input: Any) -> Any:
-        # Its own forward asks for the number of dimensions, which nobody knows here.
+        # The module's own forward asks for the number of dimensions, which is unknown here.
         batch_statistics = module.running_mean is None and module.running_var is None
         return self.emit(
             aten.batch_norm,
@@ -336,7 +337,7 @@ _SKIPPED = (f"{torch.__path__[0]}/", __file__.rsplit("/", 1)[0])
 
 
 def _user_line() -> str | None:
-    """file:line of the innermost frame of the model's own code, None if that is all torch's."""
+    """``file:line`` of the innermost frame of the user's code; None if all frames are torch's."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         filename = frame.f_code.co_filename
@@ -349,13 +350,16 @@ def _user_line() -> str | None:
 
 
 def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
-    """Read ``model`` by symbolic tracing; ``arguments.tensors`` are not looked at.
+    """Capture ``model`` by symbolic tracing, without using the values of the tensors.
 
-    Hooks in ``left_out`` are not called.
+    Args:
+        model: the user's model; it is only read.
+        arguments: its arguments.
+        left_out: forward hooks that are not called.
 
     Raises:
-        NotTraceable: when the model's Python wants to know a value.
-        LRPError: when the model cannot be explained by any capture.
+        NotTraceable: if the model's Python code needs a value.
+        LRPError: if no capture can explain the model.
     """
     with alone():
         tracer = SymbolicTracer()

@@ -1,7 +1,8 @@
-"""What a write to a tensor leaves behind: its place, its version, and a look at its memory.
+"""Detecting writes to tensors, by address, version counter and samples of their memory.
 
-PyTorch counts writes, but not those through ``tensor.data``, through NumPy, or of
-``F.batch_norm`` to running statistics. Those are found by comparing memory, as far as it is cheap.
+PyTorch counts writes to a tensor, but not those through ``tensor.data`` or NumPy, nor those of
+``F.batch_norm`` to running statistics. These are found by comparing memory, as far as that is
+cheap.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from torch import Tensor
 from lrp_fx.graph import property_getter, version_of
 
 WHOLE = 16 * 1024
-"""Tensors of so many bytes are compared whole."""
+"""Tensors of up to this many bytes are compared as a whole."""
 PLACES = 64
-"""At so many places, spread evenly, larger ones are compared."""
+"""Larger tensors are compared at about this many places, evenly spaced."""
 _ITEM: dict[int, Literal["H", "I", "Q"]] = {2: "H", 4: "I", 8: "Q"}
 _Form = tuple[Any, ...]
 
 
 def has_version(tensor: Tensor) -> bool:
-    """Whether PyTorch counts the writes to a tensor; not if it was made under ``inference_mode``."""
+    """Whether PyTorch counts the writes to a tensor: not if it was created in ``inference_mode``."""
     return not tensor.is_inference()
 
 
 def trace_of(tensor: Tensor | None) -> _Form | None:
-    """What changes when a tensor is replaced, moved, cast or written to, as far as PyTorch counts."""
+    """A key that changes if the tensor is replaced, moved, cast, or if PyTorch counts a write to it."""
     if tensor is None:
         return None
     version = version_of(tensor) if has_version(tensor) else None
@@ -38,11 +39,11 @@ def trace_of(tensor: Tensor | None) -> _Form | None:
 
 
 def traces_of(tensors: Sequence[Tensor | None]) -> _Form:
-    """The traces of many tensors, in a fraction of the time."""
+    """A key that changes if that of one of the tensors does; much faster than :func:`trace_of`."""
     try:
         columns = (map(each, tensors) for each in _TRACE)
         return tuple(map(tuple, columns))
-    except (TypeError, RuntimeError):  # one is missing, or has no version
+    except (TypeError, RuntimeError):  # one is None, or has no version counter
         return tuple(map(trace_of, tensors))
 
 
@@ -52,14 +53,14 @@ _TRACE: tuple[Callable[[Any], Any], ...] = (id, _data_ptr, version_of, _dtype)
 
 
 def form_of(tensor: Tensor) -> _Form:
-    """What a graph may have been made for: all but the values."""
+    """The properties of a tensor on which a graph may depend: all except its values."""
     strides = tensor.stride() if tensor.layout == torch.strided else None
     form = (tuple(tensor.shape), strides, tensor.dtype, tensor.layout)
     return (*form, str(tensor.device), tensor.requires_grad, id(type(tensor)))
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether :class:`Memory` can look at a tensor."""
+    """Whether :class:`Memory` can read a tensor: a dense one on the CPU."""
     is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
     return is_dense and type(tensor) in _PLAIN and tensor.data_ptr() != 0
 
@@ -68,19 +69,21 @@ _PLAIN = (Tensor, torch.nn.Parameter)  # a buffer is a plain tensor
 
 
 class Memory:
-    """The memory of tensors, to be looked at again and again.
+    """Fast repeated reading of the memory of tensors.
 
-    It holds no reference: look only while the tensors are alive and where they were.
+    It keeps no references to the tensors, only their addresses. So call :meth:`look` only while the
+    tensors are alive and have not moved.
 
     Args:
-        tensors: those on other devices than the CPU are left out, for reading them would wait.
+        tensors: the tensors. Those on other devices than the CPU are left out, because reading them
+            would have to wait for the device.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         self._views = [_view_of(tensor) for tensor in tensors if is_readable(tensor)]
 
     def look(self) -> list[bytes]:
-        """The bytes of small tensors, and those at some places of large ones."""
+        """The bytes of small tensors, and samples of the bytes of large ones."""
         return [view.tobytes() for view in self._views]
 
 
@@ -92,5 +95,5 @@ def _view_of(tensor: Tensor) -> memoryview[int]:
     view = memoryview(memory).cast("B")
     if length <= WHOLE:
         return view
-    # an odd step meets all columns of a matrix in turn
+    # the step is odd, so that for most matrices the samples are not all in the same column
     return view.cast(_ITEM.get(tensor.element_size(), "B"))[:: count // PLACES | 1]

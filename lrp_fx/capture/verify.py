@@ -1,4 +1,4 @@
-"""Whether a graph computes what the model computes, and where it first does not."""
+"""Checks that a graph computes what the model computes; finds the first module that differs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from lrp_fx.capture.captured import Arguments, Call, Captured
 from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated
 
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
-"""The same for a graph with folded batch norm: rounding differs and deep networks amplify it (1e10
-times was seen, on norms with tiny variances); a wrong fold differs by order one."""
+"""Relative tolerances for a graph with folded batch norms. Folding changes the rounding, and deep
+networks amplify the difference (by 1e10 in a network whose norms have tiny variances). A wrong fold
+causes a difference of order one."""
 
 
 def reproduces(
@@ -23,10 +24,10 @@ def reproduces(
     own: list[object],
     tolerances: dict[torch.dtype, float],
 ) -> bool:
-    """Whether the graph computes ``own`` from the arguments."""
+    """Whether the graph computes the flat outputs ``own`` from the arguments, up to a tolerance."""
     try:
         with torch.no_grad():
-            mine = module.forward(*cloned(arguments))  # no hooks of all modules are called
+            mine = module.forward(*cloned(arguments))  # does not call global hooks
     except Exception:
         return False
     return len(own) == len(mine) and all(
@@ -37,7 +38,7 @@ def reproduces(
 def same_in_double(one: fx.GraphModule, other: fx.GraphModule, arguments: Arguments) -> bool:
     """Whether two graphs compute the same in float64.
 
-    In float32 a deep network may amplify the rounding of a right fold beyond any tolerance.
+    In float32 a deep network may amplify the rounding of a correct fold beyond any tolerance.
     """
     tensors = tuple(t.double() if t.is_floating_point() else t for t in arguments.tensors)
     exact = replace(arguments, tensors=tensors)
@@ -50,7 +51,7 @@ def same_in_double(one: fx.GraphModule, other: fx.GraphModule, arguments: Argume
 
 
 def first_difference(model: nn.Module, captured: Captured, arguments: Arguments) -> str:
-    """Words for a message: the first module whose output the graph does not reproduce."""
+    """Words for an error message: the first module whose output the graph does not reproduce."""
     last: dict[Call, fx.Node] = {}
     for node in captured.module.graph.nodes:
         for call in node.meta.get("module_calls", ()):
@@ -80,7 +81,7 @@ def first_difference(model: nn.Module, captured: Captured, arguments: Arguments)
 
 
 def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Call, object]]:
-    """What each module call of a copy of the model returned, in order."""
+    """The output of each module call in a run of a copy of the model, in order."""
 
     def run(copy: nn.Module, given: Arguments) -> list[tuple[Call, object]]:
         outputs: list[tuple[Call, object]] = []

@@ -1,4 +1,4 @@
-"""Whether all that was looked at is still the same: by identity, in one go, mostly in C code."""
+"""A fast check whether any object of a model was changed, by comparing identities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from lrp_fx.graph import global_hooks, property_getter
 
 
 class Watch:
-    """All that the visited objects hold, by identity, read again in one go: mostly in C code."""
+    """The identities of all parts of the visited objects, compared again in a few passes of C code.
+
+    A :class:`~lrp_fx.capture.signature.Walk` fills the lists.
+    """
 
     def __init__(self) -> None:
         self.objects: list[Any] = []
@@ -29,27 +32,27 @@ class Watch:
         self.namespaces: list[tuple[Callable[[Any], Any], Any]] = []
         self.dicts: list[dict[Any, Any]] = []
         self.others: list[tuple[Callable[[Any], Any], Any]] = []
-        """Pairs of a value and what reads it."""
+        """Pairs of a function and the value that it reads."""
         self.tensors: list[Tensor] = []
         self.held: list[Any] = []
-        """All that is compared by identity: while it is held, no other object gets its identity."""
+        """All objects compared by identity. They are kept alive, so that no other gets the same id."""
         self._followed: list[Tensor] = []
         self._last: Any = None
 
     def begin(self, followed: Iterable[Tensor]) -> None:
-        """Note how things are now; of the ``followed`` tensors their form alone."""
+        """Record the present state; of the ``followed`` tensors only the form, not the values."""
         self._followed = list(followed)
-        with suppress(Exception):  # of an object that changes in this moment
+        with suppress(Exception):  # another thread is changing an object
             self._memory = Memory(self.tensors)
             self._last = self._columns()
             self._seen = self._memory.look()
 
     def holds(self) -> bool:
-        """Whether all is as it was."""
+        """Whether nothing has changed since :meth:`begin`."""
         try:
-            # in this order: there is something to look at while the tensors are where they were
+            # the order matters: memory may be read only if the tensors are still at their addresses
             return self._columns() == self._last and self._memory.look() == self._seen
-        except Exception:  # something is no more, or changes in this moment
+        except Exception:  # an object is gone, or another thread is changing it
             return False
 
     def _columns(self) -> tuple[Any, ...]:
@@ -74,45 +77,45 @@ class Watch:
 
 
 def global_state() -> tuple[Any, ...]:
-    """The settings of torch that change what a forward computes, and the hooks of all modules."""
+    """The settings of torch that change what a forward pass computes, and the global hooks."""
     hooks = map(id, chain(_EVERYWHERE.values(), _BEFORE_EVERYWHERE.values()))
     return (torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled(), *hooks)
 
 
-# what is looked at
+# functions that read the state of one object
 def getter_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """What reads some entries of a dict at once."""
+    """A function that reads the entries with these names from a dict, as a tuple."""
     getter = itemgetter(*names)
     return getter if len(names) > 1 else lambda space: (getter(space),)
 
 
 def ids_of_mapping(value: Mapping[str, Any]) -> list[int]:
-    """What changes with any entry."""
+    """A key that changes if an entry of the mapping is added, removed or replaced."""
     return [*map(id, value.keys()), *map(id, value.values())]
 
 
 def ids_of_function(value: types.FunctionType) -> tuple[int, ...]:
-    """What changes when a function gets other code, defaults or attributes."""
+    """A key that changes if the function gets other code, defaults or another ``__dict__``."""
     return id(value.__code__), id(value.__defaults__), id(value.__kwdefaults__), id(value.__dict__)
 
 
 def id_of_content(cell: types.CellType) -> int:
-    """What changes when a variable gets another value."""
+    """A key that changes if the closure variable gets another value."""
     return id(content_of(cell))
 
 
 def id_of_mro(kind: type) -> int:
-    """What changes when a class gets other bases."""
+    """A key that changes if the class gets other bases."""
     return id(mro_of(kind))
 
 
 def id_of_target(reference: weakref.ref[Any]) -> int:
-    """What changes when what is referred to is no more."""
+    """A key that changes if the target of the weak reference ceases to exist."""
     return id(target_of(reference))
 
 
 def id_of_slot(place: tuple[Any, Any]) -> int:
-    """What changes when a slot gets another value."""
+    """A key that changes if the slot gets another value."""
     return id(slot_of(*place))
 
 
@@ -125,7 +128,7 @@ CHANGES: dict[type, Callable[[Any], Any]] = {
     bytearray: bytearray.__repr__,
     numpy.ndarray: lambda v: (v.shape, v.dtype, numpy.ndarray.tobytes(v)),
 }
-"""What shows that one of these was changed, beside dicts."""
+"""Mutable types other than dict, with a function whose result changes if the object does."""
 
 
 _stride = Tensor.stride

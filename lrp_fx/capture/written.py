@@ -1,4 +1,4 @@
-"""What the user's code may write to while it runs: globals, variables around functions, classes."""
+"""What the user's code may write to: globals, closure variables and attributes of classes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ ATOMIC = frozenset(
         *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size),
     }
 )
-"""Kinds of values without parts that anybody could write to."""
+"""Types of values that have no parts to write to."""
 SHARED = (type, types.ModuleType, enum.Enum, torch.jit.ScriptModule, torch.jit.ScriptFunction)
-"""What a model and its copy have in common."""
+"""Types of objects that a model and its copy share."""
 CACHED = type(functools.cache(len))
 _PLAIN = (types.BuiltinFunctionType, types.MethodDescriptorType, OpOverloadPacket)
-"""What globals and classes often hold and nobody writes to."""
+"""Types that are common among globals and class attributes, and that no code writes to."""
 
 
 class Written:
-    """What the code of a model may write to beside the objects that it holds.
+    """Finds what the code of a model may write to, apart from the objects that the model refers to.
 
     Args:
         root: the model, or another object that is copied.
@@ -48,7 +48,10 @@ class Written:
 
     def __init__(self, root: Any) -> None:
         self.fixed: dict[tuple[int, str], Any] = {}
-        """Globals that code reads which runs as it is, by the id of the namespace and the name."""
+        """Globals that a copy must share, because code that is not copied reads them.
+
+        The keys are the id of the namespace and the name.
+        """
         self._root = root
         self._functions: dict[types.FunctionType, bool] = {}
         self._fixed_by: set[types.FunctionType] = set()
@@ -56,12 +59,13 @@ class Written:
         self._given: set[int] | None = None
 
     def by(self, function: types.FunctionType) -> bool:
-        """Whether code of the user's may write to globals or to what it closes over.
+        """Whether a function of the user may write to globals or closure variables.
 
-        So may what asks for the identity of an object: it looks up in a table of the user's.
+        A function that calls ``id`` counts too, because it may look objects up by ``id`` in a
+        table.
         """
         if function not in self._functions:
-            self._functions[function] = False  # while it is found out: a function may call itself
+            self._functions[function] = False  # for the time being: a function may call itself
             self._functions[function] = of_user(function) and (
                 assigns_globals(function.__code__)
                 or asks_for_identity(function)
@@ -72,7 +76,7 @@ class Written:
         return self._functions[function]
 
     def may_be(self, value: Any) -> bool:
-        """Whether a global or an attribute of a class holds something that code may write to."""
+        """Whether the value of a global or a class attribute is something that code may write to."""
         kind = type(value)
         if kind in ATOMIC or isinstance(value, (*SHARED, *_PLAIN)):
             return False
@@ -83,9 +87,10 @@ class Written:
         return kind.__module__ not in ("typing", "functools") or isinstance(value, CACHED)
 
     def of_class(self, kind: type) -> list[tuple[str, Any, bool]]:
-        """What of a class its copied instances need of their own: values, and methods that write.
+        """The class attributes and methods of which each copied instance needs a copy of its own.
 
-        Each has its name, and whether it is called with the instance.
+        These are values, cached functions, and methods that write to globals or closure variables.
+        Each comes as (name, value, whether it is called with the instance).
         """
         if kind in self._classes:
             return self._classes[kind]
@@ -119,7 +124,7 @@ class Written:
         return found
 
     def _fix(self, function: types.FunctionType) -> None:
-        """Share the globals that a function names: it runs as it is, and must see what others see."""
+        """Share the globals that a function names, because the function itself is not copied."""
         if function in self._fixed_by:
             return
         self._fixed_by.add(function)
@@ -130,9 +135,10 @@ class Written:
                 self._fix(value)
 
     def is_sentinel(self, value: Any) -> bool:
-        """Whether code tells an object by its identity alone: a global without any state.
+        """Whether an object is a sentinel: a global without state, which code compares by identity.
 
-        Code that runs as it is, such as a property, compares with the global itself.
+        It must not be copied, because code that is not copied, such as a property, compares with
+        the original.
         """
         kind = type(value)
         if members_of(kind) or getattr(value, "__dict__", None):
@@ -141,7 +147,7 @@ class Written:
         return any(value is each for each in known) and id(value) not in self._given_attributes()
 
     def _given_attributes(self) -> set[int]:
-        """The ids of the objects that code of the root's assigns attributes of."""
+        """The ids of the objects to whose attributes the code of the model assigns."""
         if self._given is not None:
             return self._given
         self._given = given = set[int]()
@@ -164,12 +170,12 @@ class Written:
 
 
 def asks_for_identity(function: types.FunctionType) -> bool:
-    """Whether code calls ``id``: a copy must answer for its original."""
+    """Whether a function calls ``id``; for a copy it has to return the id of the original."""
     return "id" in names_in(function.__code__) and "id" not in function.__globals__
 
 
 def members_of(kind: type) -> list[Any]:
-    """The descriptors of the slots of a class."""
+    """The slot descriptors of a class and its bases."""
     return [
         slot
         for each in kind.__mro__

@@ -1,15 +1,15 @@
-"""The door of the command line, which opens without the ``cli`` extra, to name what is missing."""
+"""The entry point of the command line; it names missing packages of the ``cli`` extra."""
 
 from lrp_fx.cli.photographs import read_photograph
 
 __all__ = ["main", "read_photograph"]
 
-# Import name to package name of what only the command line needs.
+# Packages that only the command line needs: import name → package name.
 EXTRA = {"matplotlib": "matplotlib", "PIL": "pillow", "rich": "rich", "typer": "typer"}
 
 
 def main() -> None:
-    """Run ``lrp-fx``; exits with one sentence if a package of the ``cli`` extra is missing."""
+    """Run ``lrp-fx``, or exit with one sentence if a package of the ``cli`` extra is missing."""
     try:
         from lrp_fx.cli.commands import app
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The commands of ``lrp-fx``: photographs in, tables and pictures of their explanation out."""
+"""The commands of ``lrp-fx``: they explain photographs by tables and pictures."""
 
 import difflib
 import re
@@ -27,14 +27,14 @@ from lrp_fx.visualize import explanation_figure
 from lrp_fx.zoo import LoadedModel, load
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-PICTURE = ".lrp.png"  # ends the name of every picture, so that none replaces a photograph
+PICTURE = ".lrp.png"  # the end of every picture's name, so that no picture replaces a photograph
 PREDICTED = "predicted"
 DELTA_NOTE = (
-    "Convergence delta: the part of the explained output that reached no pixel, but was kept by "
-    "biases, constants and stabilizers. A relevance sum near zero is no fault: batch norm makes large "
-    "biases, and by default they absorb their share. What is left on the pixels still says where: "
-    'positive and negative add up to little. LRPFx(..., bias="distribute") hands the biases\' share to '
-    "the pixels too."
+    "Convergence delta: the part of the explained output that did not reach the pixels, but was kept "
+    "by biases, constants and stabilizers. A relevance sum near zero is no error: batch norm makes "
+    "large biases, which absorb their share by default. The map still shows where the evidence lies; "
+    'its positive and negative values nearly cancel. LRPFx(..., bias="distribute") passes the biases\' '
+    "share on to the pixels."
 )
 
 app = typer.Typer(
@@ -47,10 +47,14 @@ app = typer.Typer(
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one photograph's explanation holds.
+    """The explanation of one photograph.
 
-    ``probabilities`` has shape ``(classes,)``, ``relevance`` and ``filtered`` have ``(3, H, W)``;
-    ``delta`` is the explained output minus the sum of ``relevance``.
+    Args:
+        probabilities: of the classes, ``(classes,)``.
+        target: the explained class.
+        relevance: ``(3, H, W)``.
+        filtered: the relevance with the filter, ``(3, H, W)``.
+        delta: the explained output minus the sum of ``relevance``.
     """
 
     probabilities: Tensor
@@ -158,11 +162,13 @@ def explain(
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files that ``paths`` name, each once; folders are walked.
+    """The image files in ``paths``, each once. Folders are searched recursively.
 
-    In folders, hidden files and the pictures of earlier runs are left out. A path that does not
-    exist is kept, so that reading it can say what is wrong. Raises :class:`InputError` if there are
-    no files at all.
+    Hidden files and pictures of earlier runs in folders are skipped. A path that does not exist is
+    kept, so that reading it raises an error about it.
+
+    Raises:
+        InputError: if there are no files at all.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -183,9 +189,9 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def picture_names(files: Sequence[Path]) -> list[str]:
-    """One name of a picture per file, all distinct.
+    """A distinct name of a picture for each file.
 
-    It begins with the stem of the file, preceded by its folder where stems are equal.
+    It starts with the stem of the file, preceded by the name of its folder if stems are equal.
     """
     stems = Counter(file.stem.casefold() for file in files)
     taken: set[str] = set()
@@ -194,7 +200,7 @@ def picture_names(files: Sequence[Path]) -> list[str]:
         alone = stems[file.stem.casefold()] == 1
         name = file.stem if alone else f"{file.resolve().parent.name}-{file.stem}"
         numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
-        # Some file systems do not tell upper from lower case.
+        # Some file systems do not distinguish upper and lower case.
         free = next(choice for choice in numbered if choice.casefold() not in taken)
         taken.add(free.casefold())
         names.append(free + PICTURE)
@@ -202,9 +208,13 @@ def picture_names(files: Sequence[Path]) -> list[str]:
 
 
 def resolve_target(text: str, categories: Sequence[str]) -> int | None:
-    """The class that ``text`` means: an index, a name, a unique part of a name; None if predicted.
+    """The class that ``text`` means: an index, a name, or a unique part of a name.
 
-    Raises :class:`TargetError` with the nearest names if it means none or several.
+    Returns:
+        The index of the class; None for "predicted".
+
+    Raises:
+        TargetError: if it means no class or several; it names the nearest ones.
     """
     wanted = text.strip().casefold()
     if wanted == PREDICTED:
@@ -232,7 +242,7 @@ def resolve_target(text: str, categories: Sequence[str]) -> int | None:
 
 
 def composite_for(loaded: LoadedModel, name: str | None) -> Composite | str | None:
-    """What the library makes of ``name``, with the bounds of the model's input where it needs them."""
+    """The composite called ``name``, with the bounds of the model's input if it needs them."""
     return EpsilonGammaBox(*loaded.bounds) if name == "epsilon_gamma_box" else name
 
 
@@ -295,7 +305,7 @@ def _draw(
 def _move(loaded: LoadedModel, device: str) -> None:
     try:
         loaded.model.to(torch.device(device))
-    except (AssertionError, RuntimeError) as error:  # torch raises either one, at length
+    except (AssertionError, RuntimeError) as error:  # torch raises either one, with a long message
         reason = str(error).partition("\n")[0]
         raise InputError(f"cannot compute on device {device!r}: {reason}") from error
 
@@ -308,7 +318,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    """One line as it is: paths may hold what rich takes for markup, and must not be broken."""
+    """Print a line unchanged: paths may contain rich markup, and must not be wrapped."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Photographs from files; what reads them is imported where one is read."""
+"""Reads photographs from files. Pillow is imported only when one is read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 def read_photograph(file: Path) -> Image.Image:
     """The photograph in ``file``, upright and in RGB.
 
-    Raises :class:`InputError` if there is none.
+    Raises:
+        InputError: if the file holds no image that can be read.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
-    # PIL's decoders let all of these through on damaged files.
+    # PIL's decoders raise all of these on damaged files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = getattr(error, "strerror", None) or "it is no image, or damaged"
         raise InputError(f"cannot read {file}: {why}") from error

@@ -1,4 +1,4 @@
-"""Composites that reproduce other tools: the same definitions, where theirs differ from ours."""
+"""Composites that reproduce other tools, also where their definitions differ from this library's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from lrp_fx.stabilizer import Stabilizer
 
 @dataclass(frozen=True)
 class UnsplitZPlus(LinearRule):
-    """``x W⁺ (+ b)``: z⁺ without splitting the input, as in the blog post and in Captum's α1β0."""
+    """``R_in = x ⊙ W⁺ᵀ [R / S(x W⁺ + b)]``: z⁺ that does not split the input by sign.
+
+    The rule of the blog post of 2021, there without a bias, and of Captum's α1β0.
+
+    Args:
+        bias: whether the denominator includes the bias.
+    """
 
     bias: bool = True
     for_nonnegative = True
@@ -29,7 +35,14 @@ class UnsplitZPlus(LinearRule):
 
 @dataclass(frozen=True)
 class PlainBiasGamma(LinearRule):
-    """``x (W + γW⁺) + b``: Captum's γ rule, which leaves the bias plain."""
+    """``R_in = x ⊙ (W + γW⁺)ᵀ [R / S(x (W + γW⁺) + b)]``: Captum's γ rule, with an unmodified bias.
+
+    Args:
+        gamma: γ, how much positive weights are favoured.
+
+    Raises:
+        OptionError: if ``gamma`` is not a number.
+    """
 
     gamma: float = 0.25
     for_nonnegative = True
@@ -43,15 +56,19 @@ class PlainBiasGamma(LinearRule):
 
 
 def blog(top_k: float = 1.0) -> Composite:
-    """The algorithm of the blog post of 2021 (Fischer); use it with ``start="softmax"``.
+    """The algorithm of the blog post of 2021. Use it with ``start="softmax"``.
 
-    The first layer takes W⁺ with the image replaced by ones, every other one ``x W⁺``, without bias;
-    max pooling is treated as average pooling; ε = 1e-5 is added without a sign.
+    The first layer gets W⁺ with the image replaced by ones, every other layer ``x W⁺`` without a
+    bias. Max pooling is treated as average pooling, and ε = 1e-5 is added without a sign.
 
     Args:
-        top_k: the post's relevance filter in the newest form of its repository: before every
-            convolution, linear layer and pooling. The post itself filters convolutions and linear layers
-            only, as ``filters`` of :class:`~lrp_fx.LRPFx` do with matchers of these.
+        top_k: the fraction of values that the relevance filter keeps before every convolution,
+            linear layer and pooling, as in the newest version of the post's code. The post itself
+            filters only before convolutions and linear layers. For that, pass ``filters`` with
+            matchers of these to :class:`~lrp_fx.LRPFx`.
+
+    Raises:
+        OptionError: unless ``0 < top_k <= 1``.
     """
     check_top_k(top_k)
     stabilizer = Stabilizer(1e-5, signed=False)
@@ -72,21 +89,24 @@ def blog(top_k: float = 1.0) -> Composite:
 def zennit(
     name: str = "epsilon_plus", low: float | Tensor = -1.0, high: float | Tensor = 1.0
 ) -> Composite:
-    """Zennit's composites of the same names, which choose by layer type alone.
+    """The composites of zennit with the same names, which choose rules only by layer type.
 
-    zennit gets there with batch norm merged and residual additions made explicit. It merges into the
-    layer before alone and passes relevance through what is left; batch norm that this library merged
-    into the layer behind it differs.
+    zennit reproduces these maps if its canonizers merge batch norm and its residual additions are
+    explicit. It merges batch norm only into the layer before it, and passes relevance unchanged
+    through the others. Where this library merges batch norm into the layer behind it, the maps
+    differ.
 
     Args:
         name: ``epsilon_plus``, ``epsilon_plus_flat``, ``epsilon_gamma_box``,
             ``epsilon_alpha2_beta1`` or ``epsilon_alpha2_beta1_flat``.
-        low: the lower bound of the model's input, for ``epsilon_gamma_box``. zennit takes it at the
-            first convolution; where the model pads before that, it wants padded bounds.
-        high: the upper bound.
+        low: the lower bound of the model's input, for ``epsilon_gamma_box``: a number or a tensor,
+            see :class:`~lrp_fx.rules.ZBox`. zennit expects the bound at the first convolution
+            instead, so padded if the model pads before it.
+        high: the upper bound, in the same form.
 
     Raises:
         CompositeError: for any other name.
+        OptionError: if the bounds do not fit each other.
     """
     conv: dict[str, LinearRule] = {
         "epsilon_plus": rules.ZPlus(),
@@ -98,7 +118,7 @@ def zennit(
         known = [*conv, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat"]
         raise CompositeError(f"compat.zennit knows {', '.join(known)}, not {name!r}")
     beginning: list[tuple[MatcherLike, Rule]] = []
-    if base == "epsilon_gamma_box":  # of a dense first layer zennit knows nothing
+    if base == "epsilon_gamma_box":  # zennit has no zᴮ for dense layers
         beginning = [(first() & convolution, rules.ZBox(low, high))]
     elif name != base:
         beginning = [(first(), rules.Flat())]
@@ -141,11 +161,12 @@ def captum(rule: str = "epsilon") -> Composite:
 
 
 def attnlrp() -> Composite:
-    """AttnLRP in its efficient form, as LXT computes it: input × a gradient with parts held constant.
+    """AttnLRP in the efficient form of LXT: input × a gradient in which parts are held constant.
 
-    All ε are zero; convolutions get LRP-0 as dense layers do. The parts: an activation is a factor
-    ``f(x) / x``, the statistic of a norm, and half of each product of two activations, pair by pair in
-    the order in which the model multiplies (Achtibat et al. 2024, sec. 3 and appendix).
+    The constants are the factor ``f(x) / x`` of an activation, the statistic of a norm, and half of
+    each product of two activations, pair by pair in the order in which the model multiplies
+    (Achtibat et al. 2024, sec. 3 and appendix). All ε are zero. Convolutions get LRP-0, as dense
+    layers do.
     """
     none = Stabilizer(0.0)
     proportional = rules.Proportional(none)

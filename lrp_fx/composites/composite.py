@@ -1,4 +1,4 @@
-"""Composites: which operation gets which rule."""
+"""Composites: lists that say which operation gets which rule."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from lrp_fx.rules import Rule
 MatcherLike = Matcher | str | type[nn.Module]
 
 FILTERED_KINDS = ("convolution", "dense", "max pooling", "average pooling")
-"""Where the blog post's filter stands: before each convolution, linear layer, pooling and mean."""
+"""The blog post of 2021 filters before each operation of these kinds; means count as pooling."""
 
 
 def as_matcher(value: MatcherLike) -> Matcher:
-    """A matcher from its short form: a string is a path glob, a class a module type."""
+    """A matcher, or the matcher that a short form stands for.
+
+    A string is a glob of module paths, a class a module type.
+
+    Raises:
+        CompositeError: for anything else.
+    """
     if isinstance(value, Matcher):
         return value
     if isinstance(value, str):
@@ -29,27 +35,31 @@ def as_matcher(value: MatcherLike) -> Matcher:
     if isinstance(value, type) and issubclass(value, nn.Module):
         return module_type(value)
     raise CompositeError(
-        f"a matcher is a path glob, a module class or a function of lrp_fx.composites, got {value!r}"
+        f"a matcher is a path glob, a module class or one made by lrp_fx.composites, got {value!r}"
     )
 
 
 @dataclass(frozen=True, init=False)
 class Composite:
-    """An ordered list of (matcher, rule): each operation gets the first rule that fits it.
+    """An ordered list of (matcher, rule). Each operation gets the first rule that fits it.
 
-    A rule fits an operation when the matcher matches and the operation takes rules of that type; so
-    ``("features.*", ZPlus())`` is about the convolutions in ``features`` and leaves its ReLUs alone.
-    Operations that no line is about keep their defaults.
+    A rule fits an operation if the matcher matches it and the operation accepts rules of that type.
+    So ``("features.*", ZPlus())`` applies to the convolutions in ``features``, not to its ReLUs.
+    Operations without a fitting line keep their default rules.
 
     Args:
-        assignments: (matcher, rule) pairs; a string stands for :func:`path`, a class for
+        assignments: (matcher, rule) pairs. A string stands for :func:`path`, a class for
             :func:`module_type`.
-        filters: (matcher, top_k) pairs: of the relevance that enters the matched nodes only the
-            largest values go on.
-        bias: what becomes of the bias' share, see :class:`lrp_fx.LRPFx`.
-        name: how the plan calls it.
-        strict: a matcher that matches nothing is an error; presets, made for any model, are not
-            strict.
+        filters: (matcher, top_k) pairs. Of the relevance that enters a matched node, only the
+            fraction ``top_k`` with the largest values goes on.
+        bias: what happens to the share of the bias, see :class:`lrp_fx.LRPFx`.
+        name: the name that the plan shows.
+        strict: raise an error for a matcher that matches nothing. Presets are made for any model
+            and are not strict.
+
+    Raises:
+        CompositeError: for assignments or filters that are no pairs, or a matcher that is none.
+        OptionError: for an unknown bias policy, or unless ``0 < top_k <= 1``.
     """
 
     assignments: tuple[tuple[Matcher, Rule], ...]
@@ -93,11 +103,11 @@ class Composite:
 def filter_lines(
     filters: Iterable[tuple[MatcherLike, float]],
 ) -> tuple[tuple[Matcher, float], ...]:
-    """Filters with their matchers made of the short forms.
+    """The filters, with short forms replaced by matchers.
 
     Raises:
         CompositeError: for anything but pairs.
-        OptionError: for a fraction out of range.
+        OptionError: unless ``0 < top_k <= 1``.
     """
     pairs = entries(filters)
     if pairs is None:
@@ -115,13 +125,13 @@ def filter_lines(
 
 
 def everywhere(top_k: float) -> tuple[Matcher, float]:
-    """The blog post's filter: the same fraction before every layer with weights or a pooling."""
+    """The blog post's filter: keep the same fraction before every layer with weights and pooling."""
     check_top_k(top_k)
     return operation(*FILTERED_KINDS), top_k
 
 
 def without_match(matcher: Matcher, rule: object, places: Sequence[Place]) -> CompositeError:
-    """The error for a line that is about nothing in the model, with near misses."""
+    """The error for a line that applies to nothing in the model, with near misses."""
     if any(matcher(place) for place in places):
         found = sorted({place.operation for place in places if matcher(place)})
         return CompositeError(

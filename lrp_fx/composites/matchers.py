@@ -1,4 +1,4 @@
-"""Matchers: which operations of a model an assignment of a composite is about."""
+"""Matchers: they select the operations of a model that a line of a composite applies to."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from lrp_fx._checks import check_count
 
 @dataclass(frozen=True)
 class Place:
-    """What a matcher sees of an operation.
+    """What a matcher knows about an operation.
 
     Args:
-        paths: the module paths that the call lies in, outermost first, "" for the model itself.
+        paths: the paths of the modules that contain the call, outermost first; "" is the model.
         types: the classes of these modules.
         operation: ATen's name of the operation (``conv2d``).
         kind: its family (``convolution``, ``dense``, ``addition`` …).
-        name: the node's name in the graph.
-        from_input: for linear operations, how many others come before it on the way of the relevance.
-        from_output: how many come after it.
-        convolutions: how many values are read by convolutions that the relevance meets; two side by side
-            read one.
+        name: the name of the node in the graph.
+        from_input: for linear operations, the largest number of other linear operations between the
+            inputs and it.
+        from_output: likewise, between it and the output.
+        convolutions: how many different values are read by the convolutions that relevance reaches.
+            Two convolutions side by side read one value.
     """
 
     paths: tuple[str, ...]
@@ -39,13 +40,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Matcher:
-    """A predicate over places that can say what it looks for; combine with ``&``, ``|`` and ``~``.
+    """A predicate on places, with a text for messages.
+
+    Matchers can be combined with ``&``, ``|`` and ``~``.
 
     Args:
-        text: what it looks for.
+        text: what it selects, for messages and the plan.
         test: the predicate.
-        glob: the path that it looks for, if any, for near misses.
-        required: a match is demanded even where the composite is not strict.
+        glob: the module path that it looks for, if any; used to suggest near misses.
+        required: raise an error if it matches nothing, even in a composite that is not strict.
     """
 
     text: str
@@ -58,27 +61,27 @@ class Matcher:
         return self.test(place)
 
     def __and__(self, other: Matcher) -> Matcher:
-        """Both."""
+        """Match what both match."""
         text = f"{self.text} & {other.text}"
         return Matcher(text, lambda p: self(p) and other(p), self.glob or other.glob)
 
     def __or__(self, other: Matcher) -> Matcher:
-        """Either."""
+        """Match what either matches."""
         text = f"({self.text} | {other.text})"
         return Matcher(text, lambda p: self(p) or other(p), self.glob or other.glob)
 
     def __invert__(self) -> Matcher:
-        """Not."""
+        """Match what this matcher does not match."""
         return Matcher(f"~{self.text}", lambda p: not self(p), self.glob)
 
 
 def path(glob: str) -> Matcher:
-    """Everything inside the modules whose path matches the glob: ``features.*``, ``layer4``."""
+    """Match everything inside modules whose path matches the glob: ``features.*``, ``layer4``."""
     return Matcher(f"path({glob!r})", lambda p: any(fnmatchcase(x, glob) for x in p.paths), glob)
 
 
 def module_type(*types: type[nn.Module]) -> Matcher:
-    """Calls made directly by modules of these classes."""
+    """Match the calls that modules of these classes make directly."""
     names = ", ".join(t.__name__ for t in types)
     return Matcher(
         f"module_type({names})", lambda p: bool(p.types) and issubclass(p.types[-1], types)
@@ -86,13 +89,17 @@ def module_type(*types: type[nn.Module]) -> Matcher:
 
 
 def operation(*names: str) -> Matcher:
-    """Operations by ATen's name (``conv2d``) or by family (``convolution``, ``addition`` …)."""
+    """Match operations by ATen's name (``conv2d``) or by family (``convolution``, ``addition`` …)."""
     text = f"operation({', '.join(map(repr, names))})"
     return Matcher(text, lambda p: p.operation in names or p.kind in names)
 
 
 def first(count: int = 1) -> Matcher:
-    """The first linear operations on the way from an input, by the flow of data."""
+    """Match linear operations with fewer than ``count`` others between the inputs and them.
+
+    Raises:
+        OptionError: unless ``count`` is an int of at least 1.
+    """
     check_count("count", count)
     return Matcher(
         f"first({count})" if count != 1 else "first()",
@@ -101,7 +108,11 @@ def first(count: int = 1) -> Matcher:
 
 
 def last(count: int = 1) -> Matcher:
-    """The last linear operations before the output, by the flow of data."""
+    """Match linear operations with fewer than ``count`` others between them and the output.
+
+    Raises:
+        OptionError: unless ``count`` is an int of at least 1.
+    """
     check_count("count", count)
     return Matcher(
         f"last({count})" if count != 1 else "last()",
@@ -110,7 +121,7 @@ def last(count: int = 1) -> Matcher:
 
 
 def anything() -> Matcher:
-    """Every operation to which the rule applies."""
+    """Match every operation that accepts the rule."""
     return Matcher("anything()", lambda p: True)
 
 

@@ -1,7 +1,7 @@
-"""The presets of the literature, each a function that returns a composite.
+"""The presets of the literature: each is a function that returns a composite.
 
-In the Epsilon… family the last linear operation before the output gets ε even where it is a
-convolution: z⁺ there loses the class (SqueezeNet, segmentation heads).
+In the Epsilon… family the last linear operation before the output gets ε even if it is a
+convolution (SqueezeNet, segmentation heads). There, z⁺ would hardly depend on the class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _preset(name: str, *lines: tuple[MatcherLike, Rule]) -> Composite:
 
 
 def Uniform(rule: Rule) -> Composite:
-    """One rule on every linear operation."""
+    """The same rule on every linear operation."""
     return _preset(f"Uniform({rule})", (anything(), rule))
 
 
@@ -40,7 +40,7 @@ _SUMS = operation("addition", "sum", "average pooling", "interpolation")
 
 
 def Zero() -> Composite:
-    """LRP-0 everywhere: ε = 0 wherever there is a denominator, at sums, norms and products too."""
+    """LRP-0 everywhere: ε = 0 in every denominator, also at sums, norms and products."""
     none = Stabilizer(0.0)
     return _preset(
         "Zero",
@@ -52,13 +52,23 @@ def Zero() -> Composite:
 
 
 def Epsilon(eps: float = 1e-6) -> Composite:
-    """LRP-ε on every linear operation (Bach et al. 2015), additions and averages among them."""
+    """LRP-ε on every linear operation, addition and average (Bach et al. 2015).
+
+    Args:
+        eps: ε of their denominators.
+
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
+    """
     proportional = rules.Proportional(Stabilizer(eps))
     return _preset("Epsilon", (anything(), rules.Epsilon(eps)), (_SUMS, proportional))
 
 
 def ZPlus() -> Composite:
-    """z⁺ on every linear operation, the last one included: it shows where, hardly which class."""
+    """z⁺ on every linear operation, also the last one (Montavon et al. 2017).
+
+    The map shows where evidence lies, but hardly depends on the class.
+    """
     return _preset("ZPlus", (anything(), rules.ZPlus()))
 
 
@@ -74,7 +84,14 @@ def _epsilon_family(name: str, conv: Rule, eps: float, at_first: Rule | None = N
 
 
 def EpsilonPlus(eps: float = 1e-6) -> Composite:
-    """ε on dense layers, z⁺ on convolutions: the default."""
+    """ε on dense layers, z⁺ on convolutions. This is the default composite without attention.
+
+    Args:
+        eps: ε of the dense layers, and of the last linear operation.
+
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
+    """
     return _epsilon_family("EpsilonPlus", rules.ZPlus(), eps)
 
 
@@ -86,20 +103,25 @@ def EpsilonPlusFlat(eps: float = 1e-6) -> Composite:
 def EpsilonGammaBox(
     low: float | Tensor, high: float | Tensor, gamma: float = 0.25, eps: float = 1e-6
 ) -> Composite:
-    """ε dense, generalized γ on convolutions, zᴮ on the first linear operations.
+    """ε on dense layers, generalized γ on convolutions, zᴮ on the first linear operations.
 
     Args:
-        low: the smallest value of the model's input, see :class:`~lrp_fx.rules.ZBox`.
-        high: the largest.
+        low: the smallest value of the model's input, a number or a tensor that broadcasts to the
+            input without its batch dimension, see :class:`~lrp_fx.rules.ZBox`.
+        high: the largest value, in the same form.
         gamma: γ of the convolutions.
-        eps: ε of the dense layers.
+        eps: ε of the dense layers, and of the last linear operation.
+
+    Raises:
+        OptionError: for bounds that do not fit each other, or a value of ``gamma`` or ``eps`` that
+            the rules refuse.
     """
     conv, box = rules.GeneralizedGamma(gamma), rules.ZBox(low, high)
     return _epsilon_family("EpsilonGammaBox", conv, eps, box)
 
 
 def EpsilonAlpha2Beta1(eps: float = 1e-6) -> Composite:
-    """ε dense, α2β1 on convolutions."""
+    """ε on dense layers, α2β1 on convolutions."""
     return _epsilon_family("EpsilonAlpha2Beta1", rules.AlphaBeta(2, 1), eps)
 
 
@@ -122,11 +144,13 @@ def _attention(
 
 
 def AttnLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
-    """AttnLRP (Achtibat et al. 2024): the softmax by its Taylor expansion, half to each factor.
+    """AttnLRP (Achtibat et al. 2024): Taylor expansion of the softmax, half to each factor.
 
     Args:
-        conv: the rule of convolutions beside a patch embedding, :class:`~lrp_fx.rules.ZPlus`.
-        dense: the rule of dense layers and of a patch embedding, :class:`~lrp_fx.rules.Epsilon`.
+        conv: the rule of convolutions other than a patch embedding; by default
+            :class:`~lrp_fx.rules.ZPlus`.
+        dense: the rule of dense layers and of a patch embedding; by default
+            :class:`~lrp_fx.rules.Epsilon`.
     """
     return _attention(
         "AttnLRP",
@@ -138,11 +162,11 @@ def AttnLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
 
 
 def CPLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
-    """CP-LRP (Ali et al. 2022): attention weights are constants, all goes to the values.
+    """CP-LRP (Ali et al. 2022): attention weights are constants, and the values get all relevance.
 
     Args:
-        conv: as in :func:`AttnLRP`.
-        dense: likewise.
+        conv: as for :func:`AttnLRP`.
+        dense: as for :func:`AttnLRP`.
     """
     return _attention(
         "CPLRP",
@@ -165,14 +189,15 @@ PRESETS: dict[str, Callable[..., Composite]] = {
     "attn_lrp": AttnLRP,
     "cp_lrp": CPLRP,
 }
-"""The presets by name."""
+"""The presets by their snake-case names."""
 
 
 def by_name(name: str) -> Composite:
-    """The preset of that snake-case name.
+    """The preset with a snake-case name.
 
     Raises:
-        CompositeError: for an unknown name, with near misses, or one that needs arguments.
+        CompositeError: for an unknown name, with near misses, and for a preset that needs
+            arguments.
     """
     if not isinstance(name, str) or name not in PRESETS:
         near = difflib.get_close_matches(str(name), PRESETS, n=3, cutoff=0.4)

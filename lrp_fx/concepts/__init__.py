@@ -1,4 +1,4 @@
-"""Concepts: relevance through chosen channels, and the samples that a channel stands for."""
+"""Concepts: relevance through chosen channels, and the samples that represent a channel."""
 
 from __future__ import annotations
 

@@ -28,17 +28,22 @@ from lrp_fx.relevance import Target, Together, check_dim
 from lrp_fx.run import Explanation, Program, check_batch
 
 Condition = Mapping[Layer, object]
-"""Channels by layer, ``{"layer3": [5, 7]}``, and under ``"y"`` the target or a list of classes."""
+"""Layer → channels, ``{"layer3": [5, 7]}``. ``"y"`` gives the target, or a list of classes."""
 
 
 class ConceptLRPFx(LRPFx):
-    """:class:`LRPFx` with conditions: which channels of which layers relevance may go through.
+    """:class:`LRPFx` with conditions, which select channels that relevance may pass through.
 
     Args:
         model: the model; it is only read.
         composite: as in :class:`LRPFx`.
         channel_dim: the dimension of the channels: 1 for convolutions, -1 for transformers.
         options: the keyword options of :class:`LRPFx`.
+
+    Raises:
+        OptionError: if ``channel_dim`` is no int or 0, for an unknown option, or for a value that
+            an option cannot have.
+        CompositeError: for an unknown composite.
     """
 
     @documented
@@ -77,27 +82,31 @@ class ConceptLRPFx(LRPFx):
     ) -> Inputs:
         """The relevance of the inputs under each condition, from one forward pass.
 
-        At each layer that a condition names, the relevance of its other channels is set to zero, where
-        it enters the layer's last operation, and so is relevance that goes round the layer, such as by
-        a skip connection: of the target's relevance remains what goes through the chosen channels.
-        Over conditions on all channels of a layer, one each, it sums up to what goes through the layer,
-        since the rules are linear in the relevance; that is all of it where nothing goes round.
+        At each layer that a condition names, the relevance of all other channels is set to zero
+        where it enters the layer's last operation. Relevance that bypasses the layer, for example
+        by a skip connection, is set to zero too. So only relevance through the chosen channels
+        remains. The rules are linear in the relevance: the maps of conditions on each single
+        channel of a layer sum up to the relevance that passes the layer, which is all relevance if
+        nothing bypasses it.
 
         Args:
             inputs: as in :meth:`attribute`.
-            conditions: C conditions: ``{layer: channels}``, where ``"y"`` may give the target of one;
-                under ``"y"`` a list is of classes for all samples, which are explained as one.
+            conditions: C conditions ``{layer: channels}``. ``"y"`` may give the target of a
+                condition. A list under ``"y"`` names classes that are explained together, for every
+                sample.
             target: the target of the conditions that give none.
             additional_forward_args: as in :meth:`attribute`.
-            create_graph: likewise.
-            exclude_parallel: False lets the relevance that goes round a layer pass.
+            create_graph: as in :meth:`attribute`.
+            exclude_parallel: False lets relevance that bypasses a layer pass.
 
         Returns:
             Relevance of shape (C, N, …); a tuple for a tuple of inputs.
 
         Raises:
-            InputError: for an unknown layer or channel, or for layers on parallel ways in one condition.
+            InputError: for an unknown layer or channel, or for layers on parallel paths in one
+                condition.
             TargetError: for a target that does not fit.
+            OptionError, CaptureError, NonFiniteError: as :meth:`attribute` does.
         """
         layers, runs = _runs(conditions, target)
         view = View(masked=layers, through=exclude_parallel, channel_dim=self.channel_dim)
@@ -122,17 +131,18 @@ class ConceptLRPFx(LRPFx):
         *,
         create_graph: bool = False,
     ) -> list[Tensor]:
-        """The relevance of each channel of some layers, (N, channels) each, from one pass.
+        """The relevance of each channel of some layers, (N, channels) per layer, from one pass.
 
         Args:
             inputs: as in :meth:`attribute`.
             layers: modules, paths or node names, each with one output.
             target: as in :meth:`attribute`.
-            additional_forward_args: likewise.
-            create_graph: likewise.
+            additional_forward_args: as in :meth:`attribute`.
+            create_graph: as in :meth:`attribute`.
 
         Raises:
             InputError: for an unknown layer, or one without channels.
+            OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute` does.
         """
         layers = as_layers(layers)
         _, groups = self._of_layers(
@@ -154,21 +164,24 @@ class ConceptLRPFx(LRPFx):
         width: int = 4,
         additional_forward_args: object = None,
     ) -> AttributionGraph:
-        """Which channels of which layers feed which, in the prediction for one sample.
+        """Which channels feed which channels of the next layer, in the prediction for one sample.
 
-        The relevance of an edge went through the upper channel, and not round its layer, to the lower.
+        The relevance of an edge passed the upper channel and then reached the lower one. Relevance
+        that bypassed the upper layer does not count.
 
         Args:
             inputs: one sample, (1, …).
             target: as in :meth:`attribute`.
-            layers: from the one nearest to the output to the one nearest to the input, each with one
-                output and a channel dimension.
-            width: so many channels of each layer, those with the largest |relevance|.
+            layers: from the one nearest to the output to the one nearest to the input, each with
+                one output and a channel dimension.
+            width: how many channels of each layer to take, those with the largest |relevance|.
             additional_forward_args: as in :meth:`attribute`.
 
         Raises:
-            InputError: for more than one sample, for unknown layers, or for layers in another order.
-            OptionError: if ``width`` is no number of channels.
+            InputError: for more than one sample, for unknown layers, or for layers in another
+                order.
+            OptionError: if ``width`` is not an int of at least 1.
+            TargetError, CaptureError, NonFiniteError: as :meth:`attribute` does.
         """
         check_inputs((inputs,))
         check_count("width", width)
@@ -220,7 +233,7 @@ class ConceptLRPFx(LRPFx):
 def _runs(
     conditions: Sequence[Condition], target: Target
 ) -> tuple[tuple[Layer, ...], list[tuple[Any, ...]]]:
-    """The layers that any condition names, and of each condition the target and the channels there."""
+    """The layers that any condition names, and for each condition its target and channels there."""
     if not isinstance(conditions, Sequence) or not conditions:
         raise InputError(f"conditions must be a non-empty list of mappings, got {conditions!r}")
     for condition in conditions:
@@ -232,7 +245,7 @@ def _runs(
     for condition in conditions:
         channels = [_channels(layer, condition.get(layer)) for layer in layers]
         y = condition.get("y", target)
-        if "y" in condition and isinstance(y, list):  # classes for all samples, not one for each
+        if "y" in condition and isinstance(y, list):  # classes for all samples, not one each
             if not y:
                 raise TargetError("the list of classes under 'y' is empty")
             y = Together(tuple(y))
@@ -251,7 +264,7 @@ def _channels(layer: Layer, channels: Any) -> tuple[int, ...] | None:
 
 
 def _check_in_series(program: Program, runs: Iterable[tuple[Any, ...]]) -> None:
-    """Raise an ``InputError`` if no relevance can go through all layers of a condition."""
+    """Raise an ``InputError`` if no relevance can pass all layers of a condition."""
     for _, *channels in runs:
         masks = zip(program.plan.masks.items(), channels, strict=True)
         named = [mask for mask, chosen in masks if chosen is not None]

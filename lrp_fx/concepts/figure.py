@@ -1,4 +1,4 @@
-"""The figure of an attribution graph. Needs matplotlib."""
+"""The figure of an attribution graph; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ if TYPE_CHECKING:
 
 
 def concept_figure(graph: AttributionGraph) -> Figure:
-    """An attribution graph: a column of channels for each layer, the output's on the left.
+    """An attribution graph with one column of channels per layer, the output on the left.
 
-    Red channels and edges speak for the explained output, blue ones against it; the width of an edge
-    is its share of the relevance that the propagation started with.
+    Red channels and edges speak for the explained output, blue ones against it. Below its number,
+    each channel shows its share of the relevance that the propagation started with. The width of an
+    edge is proportional to its |relevance|.
+
+    Args:
+        graph: the attribution graph.
     """
     layers = list(dict.fromkeys(concept.layer for concept in graph.concepts))
     members = {layer: [c for c in graph.concepts if c.layer == layer] for layer in layers}

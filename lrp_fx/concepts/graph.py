@@ -1,4 +1,4 @@
-"""The attribution graph: concepts, and how much relevance goes from one to the other."""
+"""The attribution graph: channels, and how much relevance flows between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Concept:
 
 @dataclass(frozen=True)
 class Edge:
-    """The relevance that the channel ``lower`` has through the channel ``upper``."""
+    """The relevance that reaches the channel ``lower`` through the channel ``upper``."""
 
     upper: Concept
     lower: Concept
@@ -29,12 +29,12 @@ class Edge:
 
 @dataclass(frozen=True)
 class AttributionGraph:
-    """The chief channels of a prediction and what goes from one to another.
+    """The most relevant channels of a prediction, and the relevance that flows between them.
 
     Args:
         concepts: the channels, layer by layer from the output to the input.
-        edges: between channels of neighbouring layers.
-        start: Σ of what the relevance started with.
+        edges: between channels of consecutive layers.
+        start: Σ of the relevance that the propagation started with.
     """
 
     concepts: tuple[Concept, ...]
@@ -42,7 +42,7 @@ class AttributionGraph:
     start: float
 
     def plot(self) -> Figure:
-        """The graph, the output on the left. Needs matplotlib."""
+        """The figure of the graph, the output on the left. Needs matplotlib."""
         from lrp_fx.concepts.figure import concept_figure
 
         return concept_figure(self)

@@ -21,7 +21,7 @@ from lrp_fx.relevance import Target
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a state on disk is about."""
+    """The settings under which a state on disk was collected."""
 
     layers: tuple[str, ...]
     count: int
@@ -33,20 +33,23 @@ class _Settings:
 
 
 class References:
-    """For each channel of some layers, the samples with its largest relevance (Achtibat et al. 2023).
+    """For each channel of some layers, the samples with its largest relevance (Achtibat et al.
+    2023).
 
-    The state is written to ``path`` after each batch, so that a run that was interrupted goes on where
-    it stopped: samples that were seen are skipped.
+    The state is written to ``path`` after each batch. A run that was interrupted continues where it
+    stopped, and skips samples that it has seen.
 
     Args:
         concepts: explains the model.
-        layers: whose channels.
-        path: the file of the state, made if it is not there.
-        count: how many samples are kept for each channel.
+        layers: the layers whose channels are meant.
+        path: the file of the state; it is created if it does not exist.
+        count: how many samples to keep for each channel.
         normalize: measure relevance as a share of Σ |R| over the sample's channels.
 
     Raises:
-        OptionError: if the file is of other layers or another count, or holds no references.
+        OptionError: if the file holds other layers, another count or another ``normalize``, or no
+            references at all; or for an argument of the wrong type.
+        InputError: if the list of layers is empty or holds something else.
     """
 
     def __init__(
@@ -74,14 +77,16 @@ class References:
             self._load()
 
     def update(self, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Target]]) -> None:
-        """Look at a data set, or at the part of it that was not seen yet.
+        """Process a data set, or the part of it that was not seen yet.
 
         Args:
-            batches: (inputs, target) pairs in an order that is the same each time, from the first; the
-                inputs and targets as in :meth:`lrp_fx.LRPFx.attribute`.
+            batches: (inputs, target) pairs, always in the same order and from the first; inputs and
+                targets as in :meth:`lrp_fx.LRPFx.attribute`.
 
         Raises:
-            InputError: for anything but pairs, or batches that do not go on where the last run stopped.
+            InputError: for anything but pairs, or if the last run stopped within one of the
+                batches.
+            LRPError: the errors of :meth:`lrp_fx.ConceptLRPFx.channel_relevance`.
         """
         start = 0
         for inputs, target in _pairs(batches):
@@ -89,8 +94,8 @@ class References:
             if start + size > self.seen:
                 if start < self.seen:
                     raise InputError(
-                        f"the first {self.seen} samples were seen, which ends within a batch: use the "
-                        "batch size of the earlier run"
+                        f"the last run, after {self.seen} samples, ends within a batch: use the batch "
+                        "size of that run"
                     )
                 self._add(inputs, target, start)
                 self.seen = start + size
@@ -98,7 +103,14 @@ class References:
             start += size
 
     def top(self, layer: Layer, channel: int) -> tuple[list[int], list[float]]:
-        """The places in the data set of a channel's most relevant samples, and its relevance there.
+        """The samples on which a channel is most relevant: their indices and its relevance there.
+
+        Args:
+            layer: one of the layers.
+            channel: the index of the channel.
+
+        Returns:
+            The indices in the data set, by decreasing relevance, and the relevance for each.
 
         Raises:
             InputError: for a layer or channel that is not there, or before anything was seen.
@@ -139,7 +151,7 @@ class References:
         }
         fresh = self.path.with_name(self.path.name + ".new")
         torch.save(state, fresh)
-        os.replace(fresh, self.path)  # whole or not at all
+        os.replace(fresh, self.path)  # atomic: never a partly written file
 
     def _load(self) -> None:
         try:
@@ -154,7 +166,7 @@ class References:
 
 
 def _pairs(batches: Any) -> Iterator[tuple[Any, Target]]:
-    """The pairs of (inputs, target), their inputs checked."""
+    """The pairs of (inputs, target), with checked inputs."""
     pairs = entries(batches)
     if pairs is None:
         raise InputError(f"batches are (inputs, target) pairs, got {batches!r}")

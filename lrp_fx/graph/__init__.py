@@ -1,4 +1,4 @@
-"""The ground: what every stage knows of fx graphs and ATen operations."""
+"""Tools for fx graphs and ATen operations that all other packages use."""
 
 from __future__ import annotations
 

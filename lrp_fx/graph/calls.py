@@ -1,4 +1,4 @@
-"""ATen operations of a graph: their names and their arguments by name."""
+"""ATen calls in a graph: the name of the operation, and its arguments by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Argument: TypeAlias = Any
 
 
 def packet_of(target: Any) -> Packet | None:
-    """The overload packet of an ATen call's target, None for anything else."""
+    """The overload packet of the target of an ATen call; None for any other target."""
     if isinstance(target, OpOverload):
         target = target.overloadpacket
     return target if isinstance(target, Packet) else None
@@ -50,10 +50,11 @@ def overloads_of(packet: Packet) -> list[str]:
 
 
 def name_of(node: fx.Node) -> str:
-    """The operation's short name: ``conv2d`` for a node that calls ``torch.ops.aten.conv2d``.
+    """The short name of a node's operation: ``conv2d`` for a call of ``torch.ops.aten.conv2d``.
 
-    Empty for a node that calls nothing: a parameter may be named ``conv2d`` too. Arithmetic of sizes is
-    in Python, and has another name than that of tensors: ``python.mul``.
+    The name is empty for a node that is no call, since a parameter may be named ``conv2d`` too.
+    Python functions that are named like an ATen operation get a prefix: arithmetic of sizes is
+    ``python.mul``.
     """
     if node.op != "call_function":
         return ""
@@ -66,7 +67,10 @@ def name_of(node: fx.Node) -> str:
 
 @cache
 def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str], ...], ...]:
-    """Of each overload that returns a fresh value: (name, keyword-only, required, default, type)."""
+    """The parameters of each overload, as (name, keyword-only, required, default, type).
+
+    Overloads with an ``out`` argument are left out.
+    """
     overloads = []
     for overload in overloads_of(packet):
         schema = schema_of(getattr(packet, overload))
@@ -82,10 +86,14 @@ def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str],
 
 
 def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The call's arguments by their ATen names, defaults filled in; None if no overload takes them.
+    """The arguments of a call by their ATen names, with defaults filled in.
 
-    Of several overloads that take so many arguments, the first that takes values of these types:
-    ``max(x, 1)`` is about a dimension, ``max(x, y)`` about another tensor.
+    If several overloads accept these arguments by number and name, the types of the values decide:
+    in ``max(x, 1)`` the second argument is a dimension, in ``max(x, y)`` another tensor. If the
+    types fit no overload, the first candidate is used.
+
+    Returns:
+        The arguments, or None if no overload accepts them.
     """
     fallback: dict[str, Any] | None = None
     for parameters in _parameters(packet):
@@ -107,9 +115,10 @@ def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
 
 
 def _fits(value: Any, kind: str) -> bool:
-    """Whether a value may be given for a parameter of this type.
+    """Whether a value may be passed for a parameter of this type.
 
-    Of a graph's values nobody knows, but most are tensors: ``scatter(x, 1, i, y)`` is about one.
+    The type of a graph's node is not known. It counts as anything but a number, since most nodes
+    are tensors: ``y`` in ``scatter(x, 1, i, y)`` is taken for a tensor.
     """
     if isinstance(value, (fx.Node, fx.Proxy)):
         return kind != "number"
@@ -142,7 +151,11 @@ def operand(node: fx.Node, place: int = 0) -> fx.Node:
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
-    """The arguments of an ATen node by name, defaults filled in."""
+    """The arguments of an ATen call by name, with defaults filled in.
+
+    Raises:
+        ValueError: if the node is no ATen call.
+    """
     bound = bind(called(node), node.args, node.kwargs)
     if bound is None:
         raise ValueError(f"not an ATen call: {node.format_node()}")
@@ -150,6 +163,6 @@ def arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def as_tuple(value: Any, length: int) -> tuple[Any, ...]:
-    """An ATen int list: one number, or a list of one, stands for ``length`` equal ones."""
+    """An ATen int list as a tuple; a single number, or a list of one, is repeated ``length`` times."""
     values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return values * length if len(values) == 1 else values

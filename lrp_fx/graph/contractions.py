@@ -1,8 +1,9 @@
-"""Contractions of two tensors, matrix products and einsum: their adjoints, and one affine operation.
+"""Products of two tensors and their adjoints, and the operation ``lrp_fx::product``.
 
-``aten.linear`` is a product with a constant matrix on the right. Every other product with a constant
-(``W @ x``, a vector, a matrix for each head, einsum) is the operation ``lrp_fx::product`` in a canonical
-graph, ``y = x · W + b``, with the same three operands as a linear layer.
+``aten.linear`` is a product with a constant matrix on the right. In a canonical graph, every other
+product with a constant (``W @ x``, a vector, a matrix for each head, an einsum) is a call of
+``lrp_fx::product``. It computes ``y = x · W + b`` and has the same three operands as a linear
+layer.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ ELLIPSIS = "..."
 
 
 def product(input: Tensor, weight: Tensor, bias: Tensor | None, form: str) -> Tensor:
-    """``x · W + b``.
+    """Return ``x · W + b``.
 
     Args:
         input: ``x``.
         weight: ``W``.
-        bias: ``b``, which broadcasts to the product.
-        form: ``"input @ weight"``, ``"weight @ input"``, or the equation of an einsum of ``x`` and
-            ``W``, in which no index occurs twice in one operand.
+        bias: ``b``, which broadcasts to the product, or None.
+        form: which product: ``"input @ weight"``, ``"weight @ input"``, or the equation of an
+            einsum of ``x`` and ``W`` in which no operand has the same index twice.
     """
     if form == ON_THE_RIGHT:
         result = torch.matmul(input, weight)
@@ -40,12 +41,12 @@ def product(input: Tensor, weight: Tensor, bias: Tensor | None, form: str) -> Te
 
 
 def product_adjoint(q: Tensor, input: Tensor, weight: Tensor, form: str) -> Tensor:
-    """``Jᵀ q`` of :func:`product` with respect to ``x``, of its shape."""
+    """``Jᵀ q`` for the Jacobian ``J`` of :func:`product` with respect to ``x``; shaped like ``x``."""
     if form == ON_THE_RIGHT:
         return matmul_adjoint(q, input, weight, True)
     if form == ON_THE_LEFT:
         return matmul_adjoint(q, weight, input, False)
-    return einsum_adjoint(form, q, input, weight, True).contiguous()  # not one value in many places
+    return einsum_adjoint(form, q, input, weight, True).contiguous()  # no expanded view
 
 
 torch.library.define(
@@ -57,7 +58,16 @@ PRODUCT: Packet = _operations.product
 
 
 def matmul_adjoint(q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
-    """``Jᵀ q`` of ``a @ b`` with respect to one operand; vectors and broadcasting as in torch."""
+    """``Jᵀ q`` for the Jacobian ``J`` of ``a @ b`` with respect to one operand.
+
+    Like ``torch.matmul`` it accepts vectors and broadcasts batch dimensions.
+
+    Args:
+        q: the cotangent, of the shape of ``a @ b``.
+        a: the first operand.
+        b: the second operand.
+        of_first: whether ``J`` is taken with respect to ``a`` or to ``b``.
+    """
     a2 = a.unsqueeze(0) if a.dim() == 1 else a
     b2 = b.unsqueeze(-1) if b.dim() == 1 else b
     if b.dim() == 1:
@@ -70,9 +80,17 @@ def matmul_adjoint(q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
 
 
 def einsum_adjoint(equation: str, q: Tensor, a: Tensor, b: Tensor, of_first: bool) -> Tensor:
-    """``Jᵀ q`` of ``einsum(equation, a, b)`` with respect to one operand.
+    """``Jᵀ q`` for the Jacobian ``J`` of ``einsum(equation, a, b)`` with respect to one operand.
 
-    An index that only this operand has was summed over: the cotangent is spread along it.
+    An index that occurs in this operand alone was summed over: the result is expanded along it, so
+    it may be a view with several places in one memory cell.
+
+    Args:
+        equation: the equation, with ``->``.
+        q: the cotangent, of the shape of the result.
+        a: the first operand.
+        b: the second operand.
+        of_first: whether ``J`` is taken with respect to ``a`` or to ``b``.
     """
     first, second, output = _spelled_out(equation, a.dim(), b.dim())
     wanted, operand = (first, a) if of_first else (second, b)
@@ -85,14 +103,14 @@ def einsum_adjoint(equation: str, q: Tensor, a: Tensor, b: Tensor, of_first: boo
             result = result.unsqueeze(position)
     if result.shape == operand.shape:
         return result
-    # an index of size one was repeated to that of the other operand
+    # a dimension of size one was broadcast to the size of the other operand
     single = [d for d, size in enumerate(operand.shape) if size == 1 and result.shape[d] != 1]
     return (result.sum(single, keepdim=True) if single else result).expand(operand.shape)
 
 
 @lru_cache(maxsize=1024)
 def _spelled_out(equation: str, *ranks: int) -> tuple[str, str, str]:
-    """The indices of both operands and of the output, letters in the place of an ellipsis."""
+    """The indices of both operands and of the output, with an ellipsis replaced by unused letters."""
     inputs, output = equation.split("->")
     operands = inputs.split(",")
     free = [letter for letter in ascii_letters if letter not in equation]
@@ -109,5 +127,5 @@ def _spelled_out(equation: str, *ranks: int) -> tuple[str, str, str]:
 
 
 def _summed(value: Tensor, shape: torch.Size) -> Tensor:
-    """Undo broadcasting."""
+    """Undo broadcasting: sum ``value`` down to ``shape``."""
     return value if value.shape == shape else value.sum_to_size(shape)

@@ -1,4 +1,4 @@
-"""Numbers that stand in a graph, and the affine maps that they make."""
+"""Numbers in a graph, affine maps by numbers, and calls that compute the same value."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "
     "scalar_tensor": "s"
 }
 _MADE = {torch.ones: 1.0, torch.zeros: 0.0}
-"""Of a size that is a value of the graph."""
+"""Python functions that are called where the size is a value of the graph."""
 _SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
 
 _DEPTH = 6
-"""Steps that are compared: nobody repeats longer computations to write one function."""
+"""How many steps back two computations are compared; users rarely write longer ones twice."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """``scale · operand + shift`` with numbers for scale and shift."""
+    """The map ``scale · operand + shift``, where scale and shift are numbers."""
 
     operand: fx.Node
     scale: float
@@ -36,7 +36,11 @@ class Affine:
 
 
 def literal(value: Any) -> float | None:
-    """The number that a value is, also as a tensor that is filled with it; None for any other."""
+    """The number that a value stands for: a Python number, or a tensor filled with one number.
+
+    Returns:
+        The number, or None if the value is anything else.
+    """
     while isinstance(value, fx.Node) and value.op == "call_function":
         name = name_of(value)
         if value.target in _MADE:
@@ -54,12 +58,12 @@ def literal(value: Any) -> float | None:
 
 
 def without_point(number: float) -> float:
-    """The same number, an integer where it is whole: that leaves integers what they are."""
+    """The number as an int if it is whole, so that arithmetic with integer tensors stays integer."""
     return int(number) if number.is_integer() else number
 
 
 def affine(node: Any) -> Affine | None:
-    """The affine map of one operand that a node computes by numbers, None of anything else."""
+    """The affine map that a node applies to its operand; None if the node is no such map."""
     if not isinstance(node, fx.Node):
         return None
     name = name_of(node)
@@ -90,7 +94,10 @@ def affine(node: Any) -> Affine | None:
 
 
 def is_same(first: Any, second: Any, depth: int = _DEPTH) -> bool:
-    """Whether two values are one, or computed by equal calls from the same few steps before."""
+    """Whether two values are the same node, or are computed in the same way from the same nodes.
+
+    At most ``depth`` steps back are compared; beyond that, the nodes must be identical.
+    """
     if first is second:
         return True
     if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):
@@ -105,7 +112,7 @@ def is_same(first: Any, second: Any, depth: int = _DEPTH) -> bool:
 
 
 def equal_calls(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
-    """Of each node the first one that is called with the same arguments: both compute one value."""
+    """Map each node to the first node of the graph that computes the same value by an equal call."""
     first: dict[fx.Node, fx.Node] = {}
     calls: dict[Any, fx.Node] = {}
     for node in graph.nodes:
@@ -114,7 +121,7 @@ def equal_calls(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
 
 
 def _call(node: fx.Node, first: dict[fx.Node, fx.Node]) -> Any:
-    """What a node computes, of which kind and of what; the node itself where nobody can tell."""
+    """A key that equal calls share: the target and the arguments. Other nodes are their own key."""
     if node.op == "get_attr":
         return node.op, node.target
     if node.op != "call_function" or not (packet_of(node.target) or name_of(node) == "getitem"):

@@ -1,7 +1,8 @@
-"""What the library knows of ATen operations, whatever their rule: one row for each.
+"""Table of mathematical properties of ATen operations, independent of their rules.
 
-A cell says what holds for every argument of an operation. The tests derive each cell from torch on random
-numbers. What torch itself tells is asked for, not listed: :func:`shares_memory`, :func:`in_place_form`.
+Each operation has one :class:`Row`. A cell of the row states what holds for all values of the
+arguments. The tests derive every cell from torch on random numbers. Properties that torch itself
+reports are not in the table: see :func:`shares_memory` and :func:`in_place_form`.
 """
 
 from __future__ import annotations
@@ -26,35 +27,41 @@ Says = Literal["masks", "places", "shapes", "sizes"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one operation does with the values of its operands.
+    """Properties of one operation.
 
     Args:
-        name: ATen's name of it.
-        entrywise: an entry of the result depends on the entries of the operands at its own place only.
-        low: no entry of the result is smaller.
-        high: no entry of the result is larger.
-        rest: the result where the operand is zero; None where that depends on other arguments.
-        trend: of a function of one number, whether it rises or falls on all of its domain; None for
+        name: the ATen name.
+        entrywise: each entry of the result depends only on the operands' entries at the same place.
+        low: a lower bound of all entries of the result.
+        high: an upper bound of all entries of the result.
+        rest: the result where the operand is zero; None if unknown, or if it depends on other
+            arguments.
+        trend: whether a function of one number rises or falls on all of its domain; None for
             neither.
         odd: ``f(-x) = -f(x)``.
         normalizes: the entries along a dimension sum to one, or their exponentials do.
-        moves: each entry of the result is one of an operand's, or a constant that fills.
-        fills: what may stand beside the operand's entries: zeros, or a number that is given.
-        takes_part: entries of the operand are left out, unless the arguments name all.
-        sums: each entry of the result is a sum of the operand's, with constant weights: positive ones,
-            or of both signs.
-        resizes: a smaller or larger image of the same values.
-        inside: each entry of the result lies between the smallest and the largest of the operand's.
-        reduction: entries along dimensions become one, or those of a window; ``"running"`` where all
-            entries up to a place become the one at this place.
-        results: several results: pieces of the operand, values and their places, or several values.
-        says: what the result says of values: a mask (``"masks"``), where they are or how many
-            (``"places"``), only their shape (``"shapes"``), or a size (``"sizes"``).
-        choice: what chooses between entries: a mask, or their values.
-        writes: the argument whose entries are written into a copy of the first one.
+        moves: each entry of the result is an entry of an operand, or a constant that fills a gap.
+        fills: what fills gaps between the operand's entries: zeros, or a number that is an
+            argument.
+        takes_part: the result leaves out entries of the operand, unless the arguments select all.
+        sums: each entry of the result is a sum of the operand's entries with constant weights,
+            which are all positive (``"positive"``) or have both signs (``"signed"``).
+        resizes: the result is a smaller or larger image of the same values.
+        inside: each entry of the result lies between the smallest and the largest entry of the
+            operand.
+        reduction: the operation reduces whole dimensions (``"dims"``) or windows (``"windows"``) to
+            one entry, or all entries up to a place to the entry at that place (``"running"``).
+        results: set if the operation has several results: pieces of the operand, values and their
+            places (indices), or several values.
+        says: set if the result is no value in itself but describes values: a mask (``"masks"``),
+            places or counts (``"places"``), a tensor that depends on shapes only (``"shapes"``), or
+            a size (``"sizes"``).
+        choice: what chooses between entries: a mask, or the values themselves.
+        writes: the argument whose entries are written into a copy of the first argument.
         fresh: the result never shares memory with an operand.
-        kept: autograd keeps the result, which may then not be overwritten.
-        since: the version of torch that has the operation first, where older ones lack it.
+        kept: autograd saves the result for the backward pass, so it must not be overwritten.
+        since: the first version of torch that has the operation; empty if all supported versions
+            do.
     """
 
     name: str
@@ -97,22 +104,22 @@ class Row:
 
     @property
     def arranges(self) -> bool:
-        """Whether entries move to places that do not depend on their values."""
+        """Whether the operation only moves entries, to places that do not depend on any values."""
         return self.moves and not (self.choice or self.writes or self.resizes)
 
 
 def _rows(names: str, **cells: Any) -> list[Row]:
-    """Rows that are the same but for the name."""
+    """One row for each of the space-separated names, with the same cells."""
     return [Row(name=name, **cells) for name in names.split()]
 
 
 def _function(name: str, **cells: Any) -> Row:
-    """A function of one number."""
+    """The row of an element-wise function of one number."""
     return Row(name=name, **{"entrywise": True, "fresh": True, **cells})
 
 
 def _dims(names: str) -> str:
-    """Names with ``*`` for the number of dimensions, each for one, two and three."""
+    """Replace ``*`` in each name by 1, 2 and 3, the number of dimensions."""
     return " ".join(name.replace("*", str(n)) for name in names.split() for n in (1, 2, 3))
 
 
@@ -170,7 +177,7 @@ FUNCTIONS = (
     _function("nan_to_num"),
     _function("bitwise_not", rest=-1),
 )
-"""Functions of one number, entry by entry."""
+"""Element-wise functions of one number."""
 _CHOSEN: dict[str, Any] = {"moves": True, "choice": "value"}
 _OF_TWO = [
     *_rows("add sub rsub mul div", entrywise=True, fresh=True),
@@ -277,21 +284,21 @@ ROWS: tuple[Row, ...] = (
     *(*FUNCTIONS, *_OF_TWO, *_CONDITIONAL, *_NORMALIZED, *_ARRANGEMENTS, *_WRITINGS),
     *(*_SUMS, *_CHOICES, *_STATISTICS, *_LAYERS, *_SAYINGS),
 )
-"""All of them."""
+"""All rows."""
 LAYERS = frozenset(row.name for row in _LAYERS)
-"""Operations with weights, and norms."""
+"""The names of the operations with weights, and of the norms."""
 ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div"])
-"""Affine in one operand where the other is constant; division in the first."""
+"""Binary operations that are affine in one operand if the other is constant (``div`` in the first)."""
 
 _NOTHING = Row(name="")
 
 
 def rows_by_name(rows: Iterable[Row]) -> dict[str, Row]:
-    """The table.
+    """The rows as a dictionary by name.
 
     Raises:
-        ValueError: for a name that stands there twice, or that this version of torch lacks without
-            the row saying since when it is there.
+        ValueError: if two rows have the same name, or if this version of torch lacks an operation
+            whose row has no ``since``.
     """
     table: dict[str, Row] = {}
     for row in rows:
@@ -307,20 +314,20 @@ _TABLE = rows_by_name(ROWS)
 
 
 def row_of(node: Any) -> Row:
-    """The row of the operation that a node calls; one that says nothing where there is none."""
+    """The row of the operation that a node calls; an empty row if the table has none."""
     return _TABLE.get(name_of(node), _NOTHING) if isinstance(node, fx.Node) else _NOTHING
 
 
 def names_where(holds: Callable[[Row], object]) -> frozenset[str]:
-    """The names of the operations of which something holds."""
+    """The names of all operations whose row satisfies ``holds``."""
     return frozenset(row.name for row in ROWS if holds(row))
 
 
 @cache
 def shares_memory(packet: Packet) -> bool:
-    """Whether the result may share memory with an operand, as the schema says or the row.
+    """Whether the result may share memory with an operand, according to the schema or to the row.
 
-    Of operations that torch composes, some schemas do not say so.
+    The row is asked too, because the schemas of some composite operations do not declare it.
     """
     schemas = [schema_of(getattr(packet, overload)) for overload in overloads_of(packet)]
     aliases = [result.alias_info for schema in schemas for result in schema.returns]
@@ -332,5 +339,5 @@ def shares_memory(packet: Packet) -> bool:
 
 @cache
 def in_place_form(name: str) -> Packet | None:
-    """The operation that overwrites its first operand with the result, if there is one."""
+    """The in-place form of an operation, which overwrites its first operand; None if there is none."""
     return getattr(aten, f"{name}_", None)

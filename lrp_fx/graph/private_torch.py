@@ -1,7 +1,8 @@
-"""Every private name of torch that the library uses, and why; no other file names one.
+"""The private names of torch that the library uses, and what for.
 
-Seen to work in the versions of :data:`SEEN`. torch may move a private name in any release: then this is
-the one file to change, and the tests say which name is gone.
+torch may rename them in any release; then this file has to change, and the tests report which name
+is gone. The names exist in the versions of :data:`SEEN`. Two private names of ``torch.fx`` are
+elsewhere: ``_ModuleStackTracer`` in ``capture/exclusive.py`` and ``_loader`` in ``graph/source.py``.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ SEEN = ("2.14",)
 """Versions of torch in which the tests passed."""
 
 OpOverload = torch._ops.OpOverload
-"""What an exported or recorded graph calls: one signature of an ATen operation."""
+"""One overload (signature) of an ATen operation. Exported and recorded graphs call overloads."""
 OpOverloadPacket = torch._ops.OpOverloadPacket
-"""All signatures of an ATen operation, what a canonical graph calls."""
+"""All overloads of an ATen operation. Canonical graphs call packets."""
 ModuleTracer = proxy_tensor._ModuleStackTracer
 """What ``torch.export`` follows modules with."""
 HigherOrderOperator = torch._ops.HigherOrderOperator
-"""Calls of exported graphs that hold graphs: they have to be inlined."""
+"""Operations of exported graphs that take subgraphs as arguments. The subgraphs have to be inlined."""
 torch_assert = torch._assert
-"""An assertion that tracing sees; it is left out of graphs."""
+"""An assertion that appears as a call in traced graphs, from which it is removed."""
 
 
 def property_getter(name: str) -> Callable[[Any], Any]:
-    """The function behind a property of all tensors; it passes a subclass by, and runs often."""
+    """The bare getter of a property of all tensors: it is fast, and skips what subclasses override."""
     getter: Callable[[Any], Any] = getattr(Tensor, name).__get__
     return getter
 
 
 version_of: Callable[[Tensor], int] = property_getter("_version")
-"""How often a tensor was written to, as far as PyTorch counts."""
+"""How often PyTorch has counted a write to a tensor."""
 
 
 def schema_of(overload: Any) -> Any:
@@ -58,7 +59,7 @@ def schema_of(overload: Any) -> Any:
 
 
 def members_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A module's own parameters, buffers and modules: the public iterators take three times as long."""
+    """A module's own parameters, buffers and submodules; thrice as fast as the public iterators."""
     return module._parameters, module._buffers, module._modules
 
 
@@ -87,18 +88,18 @@ def exports_traced_by(tracer: type[ModuleTracer]) -> Iterator[None]:
 
 
 def global_hooks() -> tuple[Mapping[int, Any], Mapping[int, Any]]:
-    """The forward hooks of all modules, behind and before the forward."""
+    """The forward hooks and the forward pre-hooks that are registered for all modules."""
     of_modules = nn.modules.module
     return of_modules._global_forward_hooks, of_modules._global_forward_pre_hooks
 
 
 def is_of_functorch(target: Any) -> bool:
-    """Whether a call begins or ends a region of ``torch.vmap``."""
+    """Whether a call target belongs to ``torch.vmap``: such calls begin or end a mapped region."""
     return str(getattr(target, "__module__", "")).startswith("torch._functorch")
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler that torch can use."""
+    """Whether torch finds a C++ compiler."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -109,14 +110,14 @@ def has_compiler() -> bool:
 
 
 def compile_and_package(program: torch.export.ExportedProgram, path: str) -> None:
-    """Compile an exported program into one file; torch has no public name for this."""
+    """Compile an exported program into one file. torch has no public function for this."""
     from torch._inductor import aoti_compile_and_package
 
     aoti_compile_and_package(program, package_path=path)
 
 
 def not_compiled() -> type[Exception]:
-    """The error of ``torch.compile`` for what it cannot follow."""
+    """The error class that ``torch.compile`` raises for code that it cannot trace."""
     return torch._dynamo.exc.Unsupported
 
 

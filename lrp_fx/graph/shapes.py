@@ -1,4 +1,4 @@
-"""The shapes of values in a graph, by fake tensors; computed once for each graph."""
+"""The shapes of the values in a graph, computed once on the meta device."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from lrp_fx.graph.editing import tensor_at
 
 
 def shape_of(value: Any, module: fx.GraphModule) -> torch.Size | None:
-    """The shape of a parameter, or of a tensor computed from parameters alone; else None."""
+    """The shape of a parameter or a tensor computed from parameters alone; None for other values."""
     return Constants(module).shape_of(value)
 
 
 class Constants:
-    """Parameters, and tensors computed from parameters alone, on the meta device.
+    """The constants of a graph, without data: parameters and tensors computed from parameters alone.
 
-    Each value is computed once. A graph may be edited meanwhile as long as what takes the place of a
-    constant has its shape and type.
+    They are computed on the meta device, each once. Meanwhile the graph may be edited, as long as a
+    node that replaces a constant has the same shape and dtype.
 
     Args:
-        module: holds the parameters.
+        module: the module that holds the parameters.
     """
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module
         self._known: dict[fx.Node, Any] = {}
-        """None for a value that is no constant."""
+        """The constant of each node seen so far; None for a node that is no constant."""
 
     def shape_of(self, value: Any) -> torch.Size | None:
-        """The shape of a constant; None for any other value."""
+        """The shape of a constant; None for a value that is no constant."""
         constant = self(value)
         return None if constant is None else constant.shape
 
     def __call__(self, value: Any) -> Tensor | None:
-        """A constant without its data; None for any other value."""
+        """The constant as a tensor on the meta device; None for a value that is no constant."""
         if not isinstance(value, fx.Node):
             return None
         waiting = [value]
@@ -52,7 +52,7 @@ class Constants:
         return found if isinstance(found, Tensor) else None
 
     def _computed(self, node: fx.Node) -> Any:
-        """The value of a node whose operands are known."""
+        """Compute the value of a node from those of its operands, which are known."""
         if node.op == "get_attr":
             return tensor_at(self.module, str(node.target)).to("meta")
         is_call = node.op == "call_function" and bool(node.all_input_nodes)
@@ -65,12 +65,15 @@ class Constants:
         try:
             function: Any = node.target
             return function(*args, **kwargs)
-        except Exception:  # nobody can tell
+        except Exception:  # not computable without data
             return None
 
 
 class Shapes(Constants):
-    """Of every value that can be computed without data, its shape for the arguments that were read."""
+    """The shapes of all values that can be computed without data, inputs included.
+
+    The inputs have the shapes of the arguments with which the model was captured.
+    """
 
     def _computed(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -86,16 +89,16 @@ _SHAPES = "shapes"
 
 
 def shapes_of(module: fx.GraphModule | None) -> Shapes:
-    """The shapes of the values of a module's graph; each is computed once while it is edited."""
+    """The shapes of the values of a module's graph, cached on the module while the graph is edited."""
     assert module is not None
     shapes: Shapes = module.meta.setdefault(_SHAPES, Shapes(module))
     return shapes
 
 
 def forget_shapes(module: fx.GraphModule) -> None:
-    """Let nothing hold the graph's nodes any longer."""
+    """Drop the cached shapes, which keep the nodes of the graph alive."""
     module.meta.pop(_SHAPES, None)
 
 
 EXAMPLE = "example"
-"""Under which name a placeholder keeps an argument without its data, where there was one."""
+"""Key in a placeholder's ``meta`` for the captured argument as a tensor without data."""

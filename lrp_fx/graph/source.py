@@ -1,4 +1,4 @@
-"""The source of generated code, which torch.fx keeps for tracebacks and never lets go of."""
+"""Freeing the source text of generated code, which torch.fx keeps for tracebacks forever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch.fx import graph_module
 
 
 def with_source(module: fx.GraphModule) -> fx.GraphModule:
-    """The module, whose source now goes when it goes: a recorded model makes new ones in each call."""
+    """Return the module; from now on its source text is freed together with it.
+
+    A model that is captured by recording gets new modules in each call, whose sources would add up.
+    """
     name = module.forward.__code__.co_filename
     weakref.finalize(module, _forget, name).atexit = False
     return module
@@ -18,5 +21,5 @@ def with_source(module: fx.GraphModule) -> fx.GraphModule:
 
 def _forget(name: str) -> None:
     linecache.cache.pop(name, None)
-    loader = getattr(graph_module, "_loader", None)  # torch's own, and it may change
+    loader = getattr(graph_module, "_loader", None)  # private to torch, may change
     getattr(loader, "eval_cache", {}).pop(name, None)

@@ -1,4 +1,4 @@
-"""Walks along a graph: what a value depends on, and what depends on it."""
+"""Walks through a graph: which nodes a value depends on, and which nodes depend on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import fx
 
 
 def ancestors(*nodes: fx.Node) -> set[fx.Node]:
-    """All nodes on which some depend, these included."""
+    """All nodes on which the given nodes depend, themselves included."""
     found, waiting = set(nodes), list(nodes)
     while waiting:
         more = set(waiting.pop().all_input_nodes) - found
@@ -18,20 +18,23 @@ def ancestors(*nodes: fx.Node) -> set[fx.Node]:
 
 
 def in_order(graph: fx.Graph, nodes: Iterable[fx.Node]) -> list[fx.Node]:
-    """These nodes of a graph, in its order."""
+    """The given nodes, in the order of the graph."""
     members = set(nodes)
     return [node for node in graph.nodes if node in members]
 
 
 def needed_by(graph: fx.Graph, wanted: Iterable[fx.Node]) -> list[fx.Node]:
-    """The nodes that some depend on, these included, in the graph's order."""
+    """All nodes on which the wanted nodes depend, themselves included, in the order of the graph."""
     return in_order(graph, ancestors(*wanted))
 
 
 def split_by_dependence(
     graph: fx.Graph, sources: Iterable[fx.Node]
 ) -> tuple[list[fx.Node], list[fx.Node]]:
-    """The nodes that depend on no source, and the others, the sources among them; in order."""
+    """Split the nodes into those that depend on no source and the rest, both in the graph's order.
+
+    The sources belong to the rest.
+    """
     free: list[fx.Node] = []
     bound = dict.fromkeys(sources)
     for node in graph.nodes:
@@ -43,10 +46,10 @@ def split_by_dependence(
 
 
 def descendants(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
-    """All nodes that depend on a source, the sources included."""
+    """All nodes that depend on a source, and the sources themselves."""
     return set(split_by_dependence(graph, sources)[1])
 
 
 def depends_on_inputs(node: fx.Node) -> bool:
-    """Whether a value is computed from the model's inputs, not from parameters alone."""
+    """Whether a value depends on an input of the model, rather than on parameters alone."""
     return any(each.op == "placeholder" for each in ancestors(node))

@@ -1,4 +1,4 @@
-"""What values mean: which depend on the inputs, which are gates, statistics or weights of attention."""
+"""What values mean: which depend on the inputs, which are gates, statistics or attention weights."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Attention: a gate whose argument is made of two activations, summed up with values.
+"""Attention: gates whose argument is a product of two activations, and that weight values.
 
-Queries and keys meet in a product or a matrix product. Its sums by constant weights, and scalar
-functions of these, are scores. A gate of such scores is made of two activations and is a signal beside
-the values. A gate of a layer's scores, or of scores by constant queries, ``softmax(W h)``, is linear in
-one activation before it saturates: it is a gate as any other.
+Queries and keys are multiplied entry by entry or as matrices. Sums of these products with constant
+weights, and scalar functions of such sums, are *scores*. A gate of such scores depends on two
+activations. It is therefore a signal beside the values that it weights, and gets relevance. A gate
+whose scores come from one activation, such as ``softmax(W h)``, is linear in that activation before
+it saturates, and is treated like any other gate.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lrp_fx.relevance import Counts, operation_of
 
 SOFTMAXES = names_where(lambda row: row.normalizes and row.is_nonnegative)
 _WRITTEN = names_where(lambda row: row.writes)
-"""What writes into a value, such as a mask into scores."""
+"""Operations that write into a value, such as a mask into scores."""
 _MOVES = names_where(lambda row: row.arranges) | SPLITS | {"getitem", "sort", "neg"}
 _SUMS = names_where(lambda row: row.sums and not row.resizes)
 _WAYS = _MOVES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
@@ -38,13 +39,14 @@ def scores_two(
 ) -> bool:
     """Whether a gate's argument is a scalar function of sums of products of two activations.
 
-    The sums may have constant weights, also as one layer: ``Σ w q k`` is ``linear(q * k)``.
+    The sums may have constant weights, and may be written as a layer: ``Σ w q k`` is
+    ``linear(q * k)``.
 
     Args:
         gate: the value.
         dynamic: whether a value depends on the explained inputs.
-        counts: of each product before the gate, where its signals are.
-        of_two: of each product, and each matrix product, whether it is one of two activations.
+        counts: for each product before the gate, which of its operands are signals.
+        of_two: for each product and matrix product, whether it multiplies two activations.
     """
     waiting, seen = [(gate, False)], set[tuple[fx.Node, bool]]()
     while waiting:
@@ -68,7 +70,7 @@ def scores_two(
             sources = []
         moving = [source for source in sources if dynamic(source)]
         if layered and name_of(node) in _ADDS and len(moving) > 1:
-            continue  # a constant is a part of the layer's bias; another value is not
+            continue  # a constant belongs to the layer's bias, another activation does not
         waiting += [(source, layered) for source in moving]
     return False
 
@@ -84,12 +86,14 @@ def _signals(node: fx.Node, counts: Counts) -> list[Any]:
 def is_summed(
     node: fx.Node, dynamic: Dynamic, weighs: Callable[[fx.Node], bool] = lambda node: False
 ) -> bool:
-    """Whether a product is summed up, views and constant factors aside, also value by value.
+    """Whether a product is summed up, directly or behind views and constant factors.
+
+    A sum may be one operation over a dimension, or additions of several such products.
 
     Args:
         node: the product.
         dynamic: whether a value depends on the explained inputs.
-        weighs: whether another product has weights that are another part of the same value.
+        weighs: whether the weights of another product are a different part of the same value.
     """
     waiting = [(node, False)]
     while waiting:
@@ -108,7 +112,7 @@ def is_summed(
 
 
 def _terms(values: list[fx.Node], dynamic: Dynamic) -> list[fx.Node]:
-    """The products that some values are sums of, views and constant factors aside."""
+    """The products that the given values are sums of, seen through views and constant factors."""
     found, waiting = dict[fx.Node, None](), list(values)
     while waiting:
         node = waiting.pop()
@@ -121,7 +125,7 @@ def _terms(values: list[fx.Node], dynamic: Dynamic) -> list[fx.Node]:
 
 
 def whole_of(weights: fx.Node) -> fx.Node | None:
-    """The value of which weights are a part; None where they are no part."""
+    """The value from which the weights were cut out, or None if they are not a part of a value."""
     is_part = False
     while name_of(weights) in _MOVES and weights.all_input_nodes:
         is_part = is_part or name_of(weights) in PARTS

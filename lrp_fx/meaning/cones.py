@@ -1,8 +1,9 @@
-"""What a value is made of: scalar functions, re-arrangements and reductions of one other value.
+"""What a value is computed from: scalar functions, rearrangements and reductions of another value.
 
-A statistic is a reduction *of the other factor* of a product: the two are made of one value, by scalar
-functions, re-arrangements and statistics of that value, and only the statistic reduces it. Weights mix
-values, so nothing is made of another value through them; nor is one part of a value made of another.
+A factor of a product is a *statistic* of another factor if both are computed from the same value,
+by scalar functions, rearrangements and statistics of it, and only the statistic reduces that value.
+Weights mix values, so a value is never computed "from another value" through a layer. One part of a
+value is not computed from another part either.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from lrp_fx.relevance import operation_of
 
 REDUCTIONS = names_where(lambda row: row.reduction in ("dims", "running"))
 WINDOWS = names_where(lambda row: row.reduction == "windows")
-"""Reductions over windows, which leave the batch alone."""
+"""Reductions over windows. They never reduce the batch dimension."""
 _SEVERAL = names_where(lambda row: row.reduction and row.results)
-"""Reductions that return several values: those are taken out as parts."""
+"""Reductions that return several values, which ``getitem`` nodes then take out."""
 SCALAR_FUNCTIONS = names_where(lambda row: row.entrywise and not row.says)
 SPLITS = names_where(lambda row: row.results == "pieces") | {"topk"}
 PARTS = SPLITS | names_where(lambda row: row.takes_part)
-"""What takes a part of a value: another part is another value."""
+"""Operations that take a part of a value. Two different parts are two different values."""
 _MOVES = names_where(lambda row: row.arranges or row.resizes) - PARTS | {"sort"}
 _VIEWS = frozenset(
     ["reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "to", "_to_copy"]
@@ -31,7 +32,7 @@ _VIEWS = frozenset(
 
 
 class Cones:
-    """The operations of a graph between a value and what is made of it.
+    """Answers which values of a graph are computed from which others, and how.
 
     Args:
         graph: a canonical graph.
@@ -63,15 +64,15 @@ class Cones:
         return node in self._first
 
     def first(self, node: fx.Node) -> fx.Node:
-        """Of equal calls, which compute one value, the first."""
+        """The first of all equal calls, which compute the same value."""
         return self._first[node]
 
     def is_read_once(self, node: fx.Node) -> bool:
-        """Whether one node reads a value; calls that read equal values equally count as one."""
+        """Whether only one node reads a value. Equal calls on equal values count as one reader."""
         return len(self._readers[self._first[node]]) == 1
 
     def sources(self, node: fx.Node) -> Iterator[fx.Node]:
-        """The values that a node is made of, entry by entry: of a part also the whole."""
+        """The values that a node is computed from entry by entry; for a part, also the whole value."""
         source = self._elements[self._first[node]]
         yield source
         while _is_part(source):
@@ -79,7 +80,7 @@ class Cones:
             yield source
 
     def _element(self, node: fx.Node) -> fx.Node:
-        """The deepest value of which a node is made, entry by entry, beside statistics of it."""
+        """The earliest value from which, and from whose statistics, a node is computed entrywise."""
         if not (_is_function(node) or _is_move(node)):
             return node
         found = list(dict.fromkeys(self._elements[n] for n in self._moving(node)))
@@ -89,7 +90,7 @@ class Cones:
         return node
 
     def reduces(self, node: fx.Node, source: fx.Node) -> bool:
-        """Whether a value is a statistic of another: made of it alone, and reduced on each way."""
+        """Whether ``node`` is computed from ``source`` alone, and reduces it on each path."""
         return bool(self._walk(node, source, self._made, _is_made))
 
     def _walk(
@@ -99,7 +100,7 @@ class Cones:
         memory: dict[fx.Node, dict[fx.Node, bool | None]],
         known_operation: Callable[[fx.Node], bool],
     ) -> bool | None:
-        """Whether each way from ``source`` to ``node`` reduces; None where other values come in."""
+        """Whether each path from ``source`` to ``node`` reduces; None if other values take part."""
         source = self._first[source]
         found = memory.setdefault(source, {source: False})
         node = self._first[node]
@@ -126,9 +127,9 @@ class Cones:
         return found[node]
 
     def _window(self, node: fx.Node) -> fx.Node | None:
-        """The padded value of which a node sums shifted slices: a window, without an operation.
+        """The padded value whose shifted slices a node sums up, as a window would; None otherwise.
 
-        The slice that is not shifted may be the value before it was padded.
+        The slice that is not shifted may be taken from the value before the padding.
         """
         if name_of(node) not in ("add", "sum", "mean"):
             return None
@@ -148,7 +149,7 @@ class Cones:
         return whole if others <= set(self._moving(whole)) else None
 
     def _moving(self, node: fx.Node) -> list[fx.Node]:
-        """The operands that hold values made of the inputs, not indices, shapes or constants."""
+        """The operands with values computed from the inputs: no indices, shapes or constants."""
         if node not in self._operands:
             operation = operation_of(node)
             operands = node.all_input_nodes if operation is None else operation.operands(node)
@@ -157,12 +158,12 @@ class Cones:
 
 
 def _is_function(node: fx.Node) -> bool:
-    """Whether each entry of a value is computed from those at the same place."""
+    """Whether each entry of a value is computed from the entry at the same position."""
     return name_of(node) in SCALAR_FUNCTIONS or name_of(node) in _VIEWS
 
 
 def _is_move(node: fx.Node) -> bool:
-    if name_of(node) == "getitem" and node.all_input_nodes:  # of sort
+    if name_of(node) == "getitem" and node.all_input_nodes:  # the values of a sort
         return name_of(node.all_input_nodes[0]) == "sort"
     return name_of(node) in _MOVES
 
@@ -178,13 +179,13 @@ def _is_made(node: fx.Node) -> bool:
 
 
 def _is_result(node: fx.Node) -> bool:
-    """Whether a node takes out the values of a reduction that also returns their places."""
+    """Whether a node takes the values out of a reduction that also returns positions."""
     sources = node.all_input_nodes
     return name_of(node) == "getitem" and bool(sources) and name_of(sources[0]) in _SEVERAL
 
 
 def _reduces(node: fx.Node) -> bool:
-    """Whether a node is a reduction over dimensions that are known, and not the batch's."""
+    """Whether a node is a reduction over known dimensions other than the batch dimension."""
     if packet_of(node.target) is None:
         return False
     if name_of(node) in WINDOWS:

@@ -1,11 +1,13 @@
-"""Products of several activations as one n-ary product, whatever their bracketing.
+"""Nested products of several activations, read as one product of n factors.
 
-A graph holds products of two. Those that are read by one other product alone, re-arrangements, casts,
-powers and constant factors aside, are one product with it: ``(x1 x2) x3`` and ``x1 (x2 x3)`` have the
-same three factors. Of these, statistics of another factor, gates and scalar functions of another
-factor get nothing; each of the n that are left, the signals, gets 1/n. A product of two hands each
-operand as many nths as there are signals below it. Of the two operands of a matrix product a gate gets
-nothing likewise. Weights of attention are signals wherever they are summed up with values.
+A graph holds products of two operands. A product that only one other product reads belongs to that
+product, also through rearrangements, casts, powers and constant factors: ``(x1 x2) x3`` and
+``x1 (x2 x3)`` have the same three factors. Statistics of another factor, gates, and scalar
+functions of another factor get no relevance. The remaining n factors are the *signals*; each gets
+1/n. A product of two operands gives each operand as many nths as there are signals below it.
+
+A gate as an operand of a matrix product gets nothing either. Attention weights are signals wherever
+they are used to sum up values.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ Dynamic = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class _Power:
-    """An operand, ``value``, of a product: what lies behind it, to which power, and if it is alone.
+    """An operand of a product, seen through rearrangements, casts, constant factors and powers.
 
-    It is alone where nobody else reads it or anything on the way to it.
+    ``value`` is the operand itself; it is a rearranged and scaled ``base`` to the power
+    ``exponent``. ``alone`` says that nothing else reads the base or any node between base and
+    operand.
     """
 
     base: fx.Node
@@ -40,7 +44,7 @@ class _Power:
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A factor of a maximal product, to a power; ``way`` leads there, product by product, by side."""
+    """A factor of a maximal product, to a power; ``way`` is the product and side that hold it."""
 
     node: fx.Node
     exponent: int
@@ -49,7 +53,7 @@ class _Leaf:
 
 
 def count_factors(graph: fx.Graph, dynamic: Dynamic) -> dict[fx.Node, Counts]:
-    """Of each product, quotient or matrix product of two activations its operands' factors.
+    """For each product, quotient or matrix product of two activations, the factors of its operands.
 
     Args:
         graph: a canonical graph.
@@ -73,7 +77,7 @@ def is_contraction(node: fx.Node, dynamic: Dynamic) -> bool:
 
 def _is_product(node: fx.Node, dynamic: Dynamic) -> bool:
     if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
-        return False  # also the arithmetic of sizes has products
+        return False  # products of sizes are no products of tensors
     bound = arguments(node)
     return dynamic(bound["self"]) and dynamic(bound["other"])
 
@@ -97,9 +101,9 @@ class _Counter:
         self.counts: dict[fx.Node, Counts] = {}
         self.totals: dict[fx.Node, Counts] = {}
         self.of_two: dict[fx.Node, bool] = {}
-        """Of a product, whether two of its factors are activations, and no gates."""
+        """For each product, whether two of its factors are activations that are not gates."""
         self.attends: dict[fx.Node, bool] = {}
-        for product in products:  # in order: a factor that is a product itself is counted before
+        for product in products:  # in graph order: a factor that is a product is counted first
             if product not in self.operands:
                 self._count_contraction(product)
             elif product not in self.inner:
@@ -113,11 +117,11 @@ class _Counter:
         return self._behind(first, 1, not squared), self._behind(second, sign, not squared)
 
     def _behind(self, node: fx.Node, exponent: int, alone: bool) -> _Power:
-        """What lies behind re-arrangements, casts, constant factors and whole powers."""
+        """Look through rearrangements, casts, constant factors and integer powers."""
         value = node
         while True:
             alone = alone and self.cones.is_read_once(node)
-            if self._is_gate(node, 1):  # as a whole, however it is computed
+            if self._is_gate(node, 1):  # a gate is one factor, however it is computed
                 return _Power(node, exponent, False, value)
             below = self._step(node)
             if below is None:
@@ -150,7 +154,7 @@ class _Counter:
         return first, int(power)
 
     def _count(self, root: fx.Node) -> None:
-        """Count the factors below each operand of each product of a maximal one."""
+        """Count the factors below each operand of all products that ``root`` consists of."""
         tree, leaves = self._tree(root)
         values = self._signals(leaves)
         weights = self._weights(root, leaves)
@@ -168,17 +172,17 @@ class _Counter:
             for kind in range(3):
                 found[node][kind][side] += abs(leaf.exponent) * each[kind] * takes[kind]
         for node, way in reversed(tree):
-            if way is not None:  # what is below a product is below the product that reads it
+            if way is not None:  # factors of a product are factors of the product that reads it
                 for kind in range(3):
                     found[way[0]][kind][way[1]] += sum(found[node][kind])
             signals, factors, of_values = (tuple(counts) for counts in found[node])
-            # none: reached only where a rule also gives to what is no signal
+            # without signals, used only where a rule also gives relevance to other factors
             signals = signals if any(signals) else factors
             self.counts[node] = Counts(signals, factors, of_values if any(of_values) else signals)
         self.totals[root] = self.counts[root]
 
     def _count_contraction(self, node: fx.Node) -> None:
-        """Count the operands of a matrix product: of a gate and a value, the value."""
+        """Count the operands of a matrix product. Of a gate and a value, only the value counts."""
         operation = operation_of(node)
         assert operation is not None
         operands = [self._behind(operand, 1, False) for operand in operation.operands(node)]
@@ -193,9 +197,10 @@ class _Counter:
         self.counts[node] = Counts(tuple(map(int, signals)), (1, 1), tuple(map(int, values)))
 
     def _weights(self, root: fx.Node, leaves: list[_Leaf]) -> list[bool]:
-        """Which factors are weights of attention: they are summed up with values.
+        """Which factors are attention weights, that is, are used to sum up values.
 
-        A gate that is a scalar function of the value beside it, ``u · g(u)``, is its activation.
+        In ``u · g(u)`` the gate is a scalar function of the value beside it. The product is then an
+        activation function that is written out, and no attention.
         """
         gates = [self._is_gate(leaf.node, leaf.exponent) for leaf in leaves]
         if not any(gates) or all(gates):
@@ -204,7 +209,7 @@ class _Counter:
         wholes = {whole_of(part) for part in parts} - {None}
 
         def weighs(other: fx.Node) -> bool:
-            """Whether another product has other parts of the same weights."""
+            """Whether another product multiplies by other parts of the same weights."""
             bases = [power.base for power in self.operands.get(other, ())]
             return any(whole_of(base) in wholes and base not in parts for base in bases)
 
@@ -219,13 +224,13 @@ class _Counter:
         ]
 
     def _attends(self, gate: fx.Node) -> bool:
-        """Whether a gate's argument is made of a product of two activations."""
+        """Whether a gate's argument is computed from a product of two activations."""
         if gate not in self.attends:
             self.attends[gate] = scores_two(gate, self.dynamic, self.counts, self.of_two)
         return self.attends[gate]
 
     def _is_of_two(self, leaves: list[_Leaf], signals: list[bool]) -> bool:
-        """Whether two factors are activations; the square of a value is one."""
+        """Whether two factors are different activations. The square of a value counts as one."""
         return (
             len(
                 {
@@ -240,7 +245,7 @@ class _Counter:
     def _tree(
         self, root: fx.Node
     ) -> tuple[list[tuple[fx.Node, tuple[fx.Node, int] | None]], list[_Leaf]]:
-        """The products of a maximal one, each before those below it, and its factors."""
+        """The products that form the maximal product, each before those below it, and its factors."""
         tree: list[tuple[fx.Node, tuple[fx.Node, int] | None]] = []
         leaves: list[_Leaf] = []
         waiting: list[tuple[fx.Node, int, tuple[fx.Node, int] | None]] = [(root, 1, None)]
@@ -256,11 +261,11 @@ class _Counter:
         return tree, leaves
 
     def _signals(self, leaves: list[_Leaf]) -> list[bool]:
-        """Which factors get relevance; those that equal calls compute are one value, twice."""
+        """Which factors get relevance. Factors computed by equal calls are one value."""
         values = [self.cones.first(leaf.node) for leaf in leaves]
         distinct = list(dict.fromkeys(values))
         operands = {(value, leaf.value) for value, leaf in zip(values, leaves, strict=True)}
-        made: dict[fx.Node, set[fx.Node]] = {}  # of each value, the factors that are made of it
+        made: dict[fx.Node, set[fx.Node]] = {}  # value → the factors that are computed from it
         for base, value in operands:
             for each in (value, *self._summed(base)):
                 for source in self.cones.sources(each):
@@ -281,7 +286,7 @@ class _Counter:
             if self._is_gate(value, leaf.exponent)
         }
         left = [node for node in left if node not in gates] or left or distinct
-        read: dict[fx.Node, set[fx.Node]] = {}  # of each factor, its forms behind re-arrangements
+        read: dict[fx.Node, set[fx.Node]] = {}  # factor → its rearranged forms
         for base, value in operands:
             read.setdefault(base, {base}).add(value)
         left = [
@@ -292,7 +297,7 @@ class _Counter:
         return [value in left for value in values]
 
     def _summed(self, node: fx.Node) -> list[fx.Node]:
-        """The factors of the products that a value is the sum of: of ``Σ u v`` these are u and v."""
+        """The factors of the products that a value sums up: for ``Σ u v`` these are u and v."""
         operation = operation_of(node)
         if operation is None:
             return []
@@ -306,14 +311,15 @@ class _Counter:
         return self._shared(below)
 
     def _shared(self, node: fx.Node) -> list[fx.Node]:
-        """The factors of a product that others read too, and that is one factor here."""
+        """The factors of a product that others read as well, so that it counts as one factor here."""
         return [leaf.node for leaf in self._tree(node)[1]] if node in self.operands else []
 
     def _follows(self, node: fx.Node, other: fx.Node) -> bool:
-        """Whether a factor is a scalar function of another, ``u · g(u)``, and not also the reverse.
+        """Whether a factor is a scalar function of another one, ``u · g(u)``, and not vice versa.
 
-        So are activations that are written out, such as GELU by its tanh. The way through ``g`` would
-        lose what its constants take; all to ``u`` is the only conserving choice.
+        Such a product is an activation function that is written out, for example GELU by its tanh.
+        The path through ``g`` would lose relevance to the constants in ``g``. Giving everything to
+        ``u`` is the only choice that conserves relevance.
         """
         for each in (other, *self._shared(other)):
             if self.cones.first(each) is node:

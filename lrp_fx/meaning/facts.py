@@ -15,25 +15,25 @@ from lrp_fx.meaning.factors import count_factors
 from lrp_fx.relevance import Counts, has_weights, indices_of, looked_up, operation_of
 
 _SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
-"""Operations that read the shape or the type of a second tensor alone."""
+"""Operations that read only the shape or the dtype of a second tensor."""
 AFFINE = ARITHMETIC | {"neg", "batch_norm"}
-"""Operations that are affine in their first operand where the others are constants."""
+"""Operations that are affine in their first operand if their other operands are constants."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What holds of the nodes of a graph, given the inputs that are explained.
+    """Facts about the nodes of a graph, for given inputs that are explained.
 
     Args:
         dynamic: tensor values that depend on the explained inputs.
         nonnegative: tensor values without negative entries, whatever the input.
-        preprocessing: dynamic values reached from the inputs by routing and constant affine
-            operations alone.
-        constant: nodes that depend on parameters and literals only.
-        products: of each product and matrix product of two dynamic values, how many factors its
-            sides hold.
-        categorical: dynamic values that only choose rows of constant tables.
-        places: nodes that say where dynamic values are, not what they are; relevance ends there.
+        preprocessing: dynamic values that are reached from the inputs only by routing and constant
+            affine operations.
+        constant: nodes that depend only on parameters and literals.
+        products: for each product and matrix product of two dynamic values, the number of factors
+            on each side.
+        categorical: dynamic values that are used only to choose rows of constant tables.
+        places: nodes that say where dynamic values are, not what they are. Relevance ends there.
     """
 
     dynamic: frozenset[fx.Node]
@@ -53,23 +53,23 @@ class Analysis:
         return node in self.nonnegative
 
     def is_preprocessing(self, node: Any) -> bool:
-        """Whether only routing and constant affine operations lie between the inputs and here."""
+        """Whether only routing and constant affine operations lie between the inputs and ``node``."""
         return node in self.preprocessing
 
     def counts(self, product: fx.Node) -> Counts:
-        """Of a product or matrix product of two dynamic values, how many factors each side holds."""
+        """How many factors each operand of a product or matrix product of two dynamic values has."""
         return self.products[product]
 
     def is_categorical(self, node: Any) -> bool:
-        """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""
+        """Whether the value is used only to choose rows of tables, so that its size means nothing."""
         return node in self.categorical
 
 
 def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
-    """Find the facts.
+    """Find the facts about a graph.
 
-    An operation that nobody described, whose result only chooses rows of tables, is taken for one that
-    finds places: what else reads the input can be explained nevertheless.
+    An undescribed operation whose result only chooses rows of tables is treated as one that yields
+    positions. Whatever else reads the input can then still be explained.
     """
     inputs = list(inputs)
     facts = _analysed(graph, inputs, frozenset())
@@ -82,12 +82,12 @@ def analyse(graph: fx.Graph, inputs: Iterable[fx.Node]) -> Analysis:
 
 
 def dynamic_values(graph: fx.Graph, inputs: Iterable[fx.Node]) -> set[fx.Node]:
-    """The values that depend on the inputs, whether or not anybody described how."""
+    """The values that depend on the inputs, also through operations that are not described."""
     return _dynamic(graph, list(inputs), frozenset())[0]
 
 
 def has_attention(graph: fx.Graph) -> bool:
-    """Whether queries and keys weight values in the graph, fused or written out."""
+    """Whether the graph has attention of queries, keys and values, fused or written out."""
     if not any(name_of(node) in SOFTMAXES for node in graph.nodes):
         return False
     facts = analyse(graph, (node for node in graph.nodes if node.op == "placeholder"))
@@ -98,7 +98,7 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
     dynamic, places = _dynamic(graph, inputs, undescribed)
     categorical = _categorical(graph, dynamic)
     preprocessing = set(inputs)
-    # the values made of numbers, masks made of them, and what is found at places
+    # the values computed from numbers, masks computed from them, and what is found at positions
     dependent = (preprocessing - categorical) | places
     nonnegative: set[fx.Node] = set()
     constant: set[fx.Node] = set()
@@ -112,7 +112,7 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
             constant.add(node)
         if is_size(node) or row_of(node).says == "shapes":
             continue
-        begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table are like an input
+        begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table count as an input
         if begins or any(source in dependent for source in sources):
             dependent.add(node)
         if node in dynamic and (begins or _is_preprocessing(node, dependent, preprocessing)):
@@ -135,7 +135,7 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
 def _dynamic(
     graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]
 ) -> tuple[set[fx.Node], set[fx.Node]]:
-    """The values that depend on the inputs, and the nodes that only say where such values are."""
+    """The values that depend on the inputs, and the nodes that say where such values are."""
     dynamic: set[fx.Node] = set(inputs)
     places: set[fx.Node] = set()
     for node in graph.nodes:
@@ -150,9 +150,9 @@ def _dynamic(
 
 
 def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
-    """The values that are read as indices of constant tables, or to make such values, and only so."""
+    """The values that are used only as indices of constant tables, or to compute such indices."""
     found: set[fx.Node] = set()
-    unread: set[fx.Node] = set()  # but for their shapes, or as conditions
+    unread: set[fx.Node] = set()  # only their shapes are read, or they are conditions
     for node in reversed(graph.nodes):
         if node not in dynamic:
             continue
@@ -172,7 +172,10 @@ def _categorical(graph: fx.Graph, dynamic: set[fx.Node]) -> set[fx.Node]:
 
 
 def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
-    """Whether a node compares names or values of the input, or writes at places that they say."""
+    """Whether relevance ends at a node because it reads only where values of the input are.
+
+    It compares indices or values of the input, or writes at positions that they give.
+    """
     if node.op != "call_function" or node in dynamic or name_of(node) in _SHAPED:
         return False
     if row_of(node).says == "shapes":
@@ -181,7 +184,7 @@ def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
 
 
 def _is_mask(node: fx.Node) -> bool:
-    """Whether a node yields a mask: a comparison, or a cast to booleans."""
+    """Whether a node yields a mask: it compares values or casts them to booleans."""
     if row_of(node).says == "masks":
         return True
     is_cast = name_of(node) in ("to", "_to_copy")
@@ -193,13 +196,13 @@ def _is_part_with_places(node: fx.Node) -> bool:
 
 
 def is_place(part: fx.Node) -> bool:
-    """Whether one of several results is not values but their places, as of ``max(dim)``."""
+    """Whether one of several results holds positions, not values, as the second of ``max(dim)``."""
     has_places = row_of(part.all_input_nodes[0]).results == "values and places"
     return has_places and bool(part.args[1] == 1)
 
 
 def _moving(node: fx.Node) -> list[fx.Node]:
-    """What relevance could flow through: of a described operation not its indices and conditions."""
+    """The operands that can get relevance; for described operations not indices and conditions."""
     operation = operation_of(node)
     if operation is None or operation.kind == "recurrent":
         return node.all_input_nodes
@@ -220,7 +223,7 @@ def is_size(node: fx.Node) -> bool:
 
 
 def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set[fx.Node]) -> bool:
-    """Whether a node moves preprocessed values, or is affine in one with constants beside it."""
+    """Whether a node only moves preprocessed values, or is affine in one, with constants beside it."""
     moving = [source for source in node.all_input_nodes if source in dependent]
     if not all(source in preprocessing for source in moving):
         return False
@@ -266,7 +269,7 @@ def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
 
 
 def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
-    """Whether ``source`` only says where values go: sizes, indices, the condition of a where."""
+    """Whether ``source`` only steers a node: a size, an index, or the condition of a where."""
     if source.op == "call_function" and is_size(source):
         return True
     operation = operation_of(node)
@@ -274,7 +277,7 @@ def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
 
 
 def _numbers_at_least_zero(node: fx.Node) -> bool:
-    """Whether none of the operands is a negative number: the other value of a where."""
+    """Whether no operand is a negative number, such as the second value of a where."""
     operation = operation_of(node)
     numbers = [] if operation is None else operation.operands(node)
     return all(_number_at_least_zero(v) for v in numbers if not isinstance(v, fx.Node))
@@ -287,10 +290,14 @@ def _number_at_least_zero(value: Any) -> bool:
 def linear_ranks(
     nodes: Iterable[fx.Node], receivers: Callable[[fx.Node], list[fx.Node]]
 ) -> tuple[dict[fx.Node, int], dict[fx.Node, int]]:
-    """Of each linear operation among ``nodes``: its rank from the inputs and from the output.
+    """Rank each linear operation among ``nodes``, from the inputs and from the output.
 
-    The rank is the largest number of other linear operations on a way of the relevance between it
-    and that end: 0 for the first and the last ones.
+    The rank is the largest number of other linear operations on a path of the relevance between the
+    operation and that end. The first operations have rank 0 from the inputs, the last ones rank 0
+    from the output.
+
+    Returns:
+        The ranks from the inputs, and the ranks from the output.
     """
     ordered = list(nodes)
     members = set(ordered)

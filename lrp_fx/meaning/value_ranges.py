@@ -1,11 +1,11 @@
-"""Gates: saturating functions, whatever they are written with.
+"""Ranges of values, which tell gates from activations, however they are written.
 
-Each value has a range, found by one walk along the graph: the two ends that it never passes, and its
-value at rest, where the argument behind its affine maps is zero. A gate is a value with two finite
-ends of one sign, of which one may be zero, that is at rest strictly between them: ``sigmoid(z)``,
-``1 - sigmoid(z)``, ``1 + sigmoid(z)``, ``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``,
-``1 / (1 + exp(-z))``. A tanh has both signs, and a plain ``relu6(z)`` rests at an end: it is an
-activation.
+One walk along the graph finds a range for each value: its infimum, its supremum, and its value *at
+rest*, which it has where the argument of the underlying function is zero. A gate is a value with a
+finite range that has one end at zero and that rests strictly between the ends: ``sigmoid(z)``,
+``1 - sigmoid(z)``, ``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``, ``1 / (1 + exp(-z))``. Not gates but
+activations are ``tanh(z)``, which has both signs, ``1 + sigmoid(z)``, which never closes, and
+``relu6(z)``, which rests at an end.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from lrp_fx.graph import (
 from lrp_fx.relevance import ROUTING
 
 _TOUCHES = 1e-6
-"""An end so near to zero, in widths of the range, is zero: products of literals are rounded."""
+"""An end this close to zero, in widths of the range, counts as zero: literals are rounded."""
 
 _SAFETY = 0.05
-"""A clamp that moves a gate's end at zero by less, in widths of the range, is there for safety."""
+"""A clamp that moves a gate's end at zero by less, in widths of the range, still leaves a gate."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Between which ends a value stays, and where it rests."""
+    """The ends between which a value stays, and its value at rest."""
 
     low: float
     high: float
@@ -59,16 +59,16 @@ class Range:
 
     @property
     def is_half_line(self) -> bool:
-        """Whether one end is zero and the value rests away from it: positive factors keep that."""
+        """Whether one end is zero and the value does not rest there. Positive factors keep this."""
         return 0 in (self.low, self.high) and self.rest != 0
 
     def mapped(self, function: Callable[[float], float]) -> Range:
-        """The range behind a monotone function."""
+        """The range of a monotone function of the value."""
         ends = function(self.low), function(self.high)
         return Range(min(ends), max(ends), function(self.rest))
 
     def reciprocal(self) -> Range:
-        """The range of ``1 / x``; nothing is known of one that crosses zero."""
+        """The range of ``1 / x``; ``ANYTHING`` if x may have either sign."""
         if self.low < 0 < self.high or self.rest == 0:
             return ANYTHING
         sign = -1.0 if self.high <= 0 else 1.0
@@ -86,10 +86,10 @@ _MONOTONE: dict[str, Callable[[float], float]] = {
 
 
 def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.Node, Range]:
-    """The range of each value of which one is known.
+    """The ranges of all values whose range is known.
 
     Args:
-        nodes: of a graph, in order.
+        nodes: the nodes of a graph, in order.
         dynamic: whether a value depends on the explained inputs; all others are constants.
     """
     found: dict[fx.Node, Range] = {}
@@ -115,7 +115,7 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
         return _beside(arguments(node)["tensors"], known)
     if row.inside or name in ("pad", "getitem"):
         return argument
-    if name in ("sum", "cumsum"):  # the mean times a positive number that nobody knows
+    if name in ("sum", "cumsum"):  # the mean times an unknown positive number
         return argument if argument.is_half_line else ANYTHING
     if packet_of(node.target) is None:
         return ANYTHING
@@ -162,13 +162,13 @@ _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
 
 
 def _saturates(row: Row) -> bool:
-    """Whether an operation has an end whatever its operand, which it nears only from afar."""
+    """Whether an operation approaches an end asymptotically, whatever its operand."""
     has_end = math.isfinite(row.low) or math.isfinite(row.high)
     return has_end and (row.normalizes or row.trend == "rises")
 
 
 def _clamped(argument: Range, low: Any, high: Any) -> Range:
-    """Behind a clamp; one of a gate for safety, which nearly leaves its zero, is seen through."""
+    """The range behind a clamp. A clamp of a gate for numerical safety does not change it."""
     least = -math.inf if low is None else literal(low)
     most = math.inf if high is None else literal(high)
     if least is None or most is None:
@@ -183,7 +183,7 @@ def _clamped(argument: Range, low: Any, high: Any) -> Range:
 
 
 def _power(base: Range, exponent: Any) -> Range:
-    """Of ``|x|`` to a positive power, which is monotone where ``x`` has one sign."""
+    """The range of ``|x|`` to a positive power, which is monotone where ``x`` has one sign."""
     power = literal(exponent)
     if power is None or power <= 0:
         return ANYTHING
@@ -193,20 +193,23 @@ def _power(base: Range, exponent: Any) -> Range:
 
 
 def _keeps(base: Range, exponent: Any, dynamic: Callable[[Any], bool]) -> bool:
-    """Whether a power with a positive constant exponent leaves the ends: ``sigmoid(z) ** exp(p)``."""
+    """Whether a positive constant exponent keeps the ends, as in ``sigmoid(z) ** exp(p)``."""
     is_positive = isinstance(exponent, fx.Node) and not dynamic(exponent) and _sign(exponent) > 0
     return is_positive and base.low == 0 and base.high in (1, math.inf) and base.is_half_line
 
 
 def _hull(many: list[Range]) -> Range:
-    """Of values side by side; at rest where the first is."""
+    """The range of values side by side, with the value at rest of the first."""
     whole = Range(min(each.low for each in many), max(each.high for each in many), many[0].rest)
     is_known = math.isfinite(whole.high - whole.low) or all(each.is_half_line for each in many)
     return whole if is_known else ANYTHING
 
 
 def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> Range:
-    """Of two saturating values, or of two on one side of zero: ``logsigmoid(a) + logsigmoid(b)``."""
+    """The range of a sum of two saturating values, or of two values on one side of zero.
+
+    An example of the latter is ``logsigmoid(a) + logsigmoid(b)``.
+    """
     if not (first in known and second in known) or not times:
         return ANYTHING
     both = known[first], known[second].mapped(lambda x: times * x)
@@ -216,7 +219,7 @@ def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> 
 
 
 def _beside(values: list[Any], known: dict[fx.Node, Range]) -> Range:
-    """Of values side by side; a number within the others' ends changes nothing."""
+    """The range of values side by side. A number between the ends of the others changes nothing."""
     found = [known.get(value, ANYTHING) for value in values if literal(value) is None]
     whole = _hull(found) if found else ANYTHING
     numbers = [number for value in values if (number := literal(value)) is not None]
@@ -233,9 +236,9 @@ def _affine(form: Affine, known: dict[fx.Node, Range]) -> Range:
 def _of_two(
     name: str, a: Any, b: Any, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]
 ) -> Range:
-    """Of the product or quotient of two values."""
+    """The range of the product or quotient of two values."""
     first, second = known.get(a, ANYTHING), known.get(b, ANYTHING)
-    if not (dynamic(a) and dynamic(b)):  # one is a constant that nobody knows
+    if not (dynamic(a) and dynamic(b)):  # one is an unknown constant
         moving = first if dynamic(a) else second
         if name == "div" and dynamic(b):
             moving = second.reciprocal()
@@ -253,7 +256,7 @@ def _of_two(
 
 
 def _sign(constant: Any) -> int:
-    """The sign that a constant is written with, ``-exp(a)`` of a state space's decay; 0 if unknown."""
+    """The sign of a constant that its form shows, such as ``-exp(a)``; 0 if it is unknown."""
     sign = 1
     while isinstance(constant, fx.Node):
         form = affine(constant)
@@ -267,7 +270,7 @@ def _sign(constant: Any) -> int:
 
 
 def is_softsign(value: Any, divisor: Any) -> bool:
-    """``x / (1 + |x|)``, which has no operation of its own."""
+    """Whether ``value / divisor`` is ``x / (1 + |x|)``, which has no operation of its own."""
     form = affine(divisor)
     if form is None or (form.scale, form.shift) != (1, 1) or name_of(form.operand) != "abs":
         return False
@@ -277,7 +280,7 @@ def is_softsign(value: Any, divisor: Any) -> bool:
 def is_sum_of(divisor: Any, value: Any) -> bool:
     """Whether a divisor is ``sum(value)`` or ``sum(|value|)``.
 
-    Re-arrangements and numbers added for safety are aside, and equal calls are one value.
+    Rearrangements and numbers added for numerical safety are ignored; equal calls are one value.
     """
     total = _total(divisor)
     if total is None or not _is_sum(total):
@@ -289,13 +292,13 @@ def is_sum_of(divisor: Any, value: Any) -> bool:
 
 
 def is_weighted_sum(divisor: Any) -> bool:
-    """Whether a divisor is a sum with constant weights, as a linear layer."""
+    """Whether a divisor is a sum with constant weights, written as a linear layer."""
     layer = _total(divisor)
     return layer is not None and _is_linear(layer)
 
 
 def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
-    """Whether a weighted sum is that of ``x · w``, a value with a mask or a prior."""
+    """Whether a divisor is ``Σ x · w`` where ``value`` is ``x · w``, with a mask or a prior ``w``."""
     layer, value = _total(divisor), behind_views(value)
     if layer is None or not isinstance(value, fx.Node):
         return False
@@ -305,12 +308,12 @@ def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
     operands = [behind_views(data), behind_views(weights)]
     factors = [behind_views(arguments(value)[name]) for name in ("self", "other")]
     is_product = is_same(factors, operands) or is_same(factors[::-1], operands)
-    is_safe = not bias or bias[0] is None or literal(bias[0]) is not None  # a number for safety
+    is_safe = not bias or bias[0] is None or literal(bias[0]) is not None  # only a small number
     return is_product and is_safe
 
 
 def _total(divisor: Any) -> fx.Node | None:
-    """The sum, or linear layer, behind re-arrangements and what is there for safety."""
+    """The sum or linear layer behind rearrangements and additions for numerical safety."""
     while isinstance(divisor, fx.Node) and not (_is_sum(divisor) or _is_linear(divisor)):
         form = affine(divisor)
         if name_of(divisor) in ROUTING or name_of(divisor) in ("clamp", "clamp_min"):
@@ -327,7 +330,7 @@ def _is_linear(node: fx.Node) -> bool:
 
 
 def _is_sum(node: fx.Node) -> bool:
-    """A sum, also one of absolute values as a norm."""
+    """Whether a node is a sum, or a sum of absolute values written as a norm."""
     if name_of(node) in ("norm", "linalg_vector_norm"):
         bound = arguments(node)
         return literal(bound.get("p", bound.get("ord"))) == 1
@@ -335,7 +338,7 @@ def _is_sum(node: fx.Node) -> bool:
 
 
 def behind_views(node: Any) -> Any:
-    """The value behind re-arrangements."""
+    """The value behind rearrangements."""
     while isinstance(node, fx.Node) and name_of(node) in ROUTING:
         node = node.args[0]
     return node

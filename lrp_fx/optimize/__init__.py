@@ -1,6 +1,6 @@
-"""What makes a relevance pass faster or smaller, and its result equal up to rounding.
+"""Optimizations: a faster or smaller relevance pass with the same result up to rounding.
 
-Each optimization is a pass over a graph, in a file of its own, and can be switched off.
+Each optimization is a pass over the graph, in a file of its own, and can be switched off.
 """
 
 from __future__ import annotations

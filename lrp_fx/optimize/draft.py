@@ -1,4 +1,4 @@
-"""An LRP graph that is written, and no module yet: what passes work on."""
+"""The draft of an LRP graph, before it becomes a module; optimization passes work on it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import fx, nn
 
 @dataclass(frozen=True)
 class Draft:
-    """A written LRP graph.
+    """A written LRP graph that is not a module yet.
 
     Args:
         graph: forward nodes, then ``start``, then relevance nodes.
-        modules: the relevance nodes by path.
-        start: the node that the relevance starts with.
+        modules: the modules of the relevance nodes, by path.
+        start: the node of the relevance that the propagation starts with.
         target: the placeholder of the target.
-        constants: computes what the graph reads under ``constants.*``, from parameters alone.
+        constants: computes, from parameters alone, what the graph reads under ``constants.*``.
     """
 
     graph: fx.Graph

@@ -1,6 +1,6 @@
-"""Values that are overwritten where nobody reads them again.
+"""Overwrites values that are not read again.
 
-A large tensor that is made anew costs its page faults beside the arithmetic, and memory.
+A new large tensor costs memory, and page faults besides the arithmetic.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from lrp_fx.optimize.draft import Draft
 from lrp_fx.relevance import ACTIVATIONS, RelevanceNode
 
 FRESH = names_where(lambda row: row.fresh and not row.kept and not row.says)
-"""Operations whose result shares memory with nothing, and which autograd does not keep."""
+"""Operations whose result shares no memory with other values and is not saved by autograd."""
 
 
 def activate_in_place(draft: Draft) -> None:
-    """Let activations overwrite what they alone read."""
+    """Let activations overwrite their operand if nothing else reads it."""
     for node in draft.graph.nodes:
         in_place = in_place_form(name_of(node))
         if name_of(node) not in ACTIVATIONS or in_place is None:
@@ -31,7 +31,7 @@ def activate_in_place(draft: Draft) -> None:
 
 
 def overwrite_relevance(draft: Draft) -> None:
-    """Tell relevance nodes which of them alone read the relevance that comes in."""
+    """Let relevance nodes overwrite the incoming relevance if nothing else reads it."""
     for node in draft.graph.nodes:
         if node.op == "call_module":
             relevance = node.args[0] if node.args else None
@@ -46,14 +46,14 @@ def _relevance_node(call: fx.Node, draft: Draft) -> RelevanceNode:
 
 
 def readers(node: fx.Node) -> set[fx.Node]:
-    """Who reads the values of a node, not just its shape."""
+    """The nodes that read the values of a node, not only its shape."""
     return {user for user in node.users if user.target is not getattr}
 
 
 def _is_owned(relevance: fx.Node, draft: Draft) -> bool:
-    """Whether a value has one reader, and shares memory with nothing that has another.
+    """Whether a value has one reader and shares no memory with a value that has another reader.
 
-    The results of a relevance node are new, or parts of what it alone reads.
+    The result of a relevance node is a new tensor, or a view of what the node alone reads.
     """
     while len(readers(relevance)) == 1:
         call: object = relevance
@@ -76,7 +76,7 @@ def _is_owned(relevance: fx.Node, draft: Draft) -> bool:
 
 
 def _is_taken_out_once(values: object) -> bool:
-    """Whether each of several results of a relevance node is taken out once."""
+    """Whether each of several results of a relevance node is taken out at most once."""
     if not isinstance(values, fx.Node):
         return False
     taken_out = [user.args[1] for user in values.users if user.target is operator.getitem]

@@ -1,4 +1,4 @@
-"""Dense layers and 1×1 convolutions by oneDNN (:mod:`lrp_fx.optimize.onednn`), forward and adjoint."""
+"""Dense layers and 1×1 convolutions by oneDNN, forward and adjoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def linear_adjoint(q: Tensor, input: Tensor, weight: Tensor) -> Tensor:
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **options: Any
 ) -> Tensor:
-    """``torch.conv2d``; a 1×1 kernel on an image whose pixels lie in rows is a dense layer on these."""
+    """``torch.conv2d``. A 1×1 kernel on a channels-last image is a dense layer on the pixels."""
     bound = dict(zip(("stride", "padding", "dilation", "groups"), args, strict=False)) | options
     if _is_pointwise(weight, **bound) and _pixels_take_onednn(input, weight.flatten(1)):
         return _on_pixels(input, weight.flatten(1), bias)
@@ -44,7 +44,7 @@ _KERNELS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 
 
 def take_kernels(draft: Draft) -> None:
-    """Let the forward nodes of a graph and its relevance nodes of the direct engine use these kernels."""
+    """Use these kernels in the forward nodes and in the relevance nodes of the direct engine."""
     for node in draft.graph.nodes:
         if node.op == "call_function" and node.target in _TARGETS:
             node.target, _ = _KERNELS[name_of(node)]
@@ -67,7 +67,7 @@ _TARGETS = {
 def _is_pointwise(
     weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> bool:
-    """Whether a convolution treats each pixel alone."""
+    """Whether a convolution computes each output pixel from the input pixel at the same position."""
     return (
         weight.shape[-1] == weight.shape[-2] == 1
         and groups == 1
@@ -77,7 +77,7 @@ def _is_pointwise(
 
 
 def _pixels_take_onednn(image: Tensor, matrix: Tensor) -> bool:
-    """Whether the pixels of an image (N, C, H, W) lie in rows, and their product is for oneDNN."""
+    """Whether an image (N, C, H, W) is in channels-last layout and its product suits oneDNN."""
     return (
         takes_onednn(image, matrix)
         and image.dim() == 4
@@ -86,5 +86,5 @@ def _pixels_take_onednn(image: Tensor, matrix: Tensor) -> bool:
 
 
 def _on_pixels(image: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """A dense layer on each pixel of (N, C, H, W)."""
+    """Apply a dense layer to each pixel of an image (N, C, H, W)."""
     return by_onednn(image.permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The memory layout that convolutions are fastest in."""
+"""The memory layout in which convolutions are fastest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.onednn import HAS_ONEDNN
 
 _DTYPES = (torch.float32, torch.bfloat16)
-"""Those that oneDNN has kernels for; other dtypes take kernels that know one layout only."""
+"""The dtypes that oneDNN has kernels for. Kernels of other dtypes support only one layout."""
 
 
 def preferred_layout(value: Tensor) -> Tensor:
-    """An image (N, C, H, W) or a kernel in channels-last layout where the backend prefers that.
+    """An image (N, C, H, W) or a kernel, in channels-last layout if the backend prefers it.
 
-    The layout of the input decides that of every activation and of all relevance behind it. On CPU
-    oneDNN reads plain layouts only by re-arranging them in each call; elsewhere the layout stays as the
-    caller chose it.
+    The layout of the input determines that of all activations and all relevance behind it. On CPU,
+    oneDNN rearranges plain layouts in every call. On other devices the caller's layout stays.
     """
     prefers = (
         value.dim() == 4 and value.device.type == "cpu" and value.dtype in _DTYPES and HAS_ONEDNN
@@ -27,7 +26,7 @@ def preferred_layout(value: Tensor) -> Tensor:
 
 
 def prefer_layout(draft: Draft) -> None:
-    """Bring inputs and computed weights into that layout, where there are convolutions of images."""
+    """Bring inputs and computed weights into this layout, if the graph has 2d convolutions."""
     graph = draft.graph
     if not any(name_of(node) in ("conv2d", "conv_transpose2d") for node in graph.nodes):
         return

@@ -1,8 +1,9 @@
 """Matrix products by the fastest kernel that torch has for them.
 
-On CPU torch multiplies float32 matrices, and convolves with 1×1 kernels on one thread, by the BLAS it was
-built with. Its oneDNN, which it keeps for other convolutions and compiled models, was faster wherever it
-was measured (``docs/performance.md``), on processors that the BLAS does not know well twice as fast.
+On CPU, torch multiplies float32 matrices by the BLAS it was built with, and so it computes 1×1
+convolutions on one thread. torch uses oneDNN only for other convolutions and compiled models.
+oneDNN was faster wherever this was measured (``docs/performance.md``), and twice as fast on
+processors that the BLAS has no good kernels for.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from torch import Tensor
 from lrp_fx.graph import aten
 
 FEW_ROWS = 4
-"""Below that a product is bound by reading the weight, which BLAS does as fast."""
+"""With fewer rows, reading the weight dominates, which BLAS does as fast."""
 LITTLE_WORK = 2**20
-"""Below so many multiplications the call itself is what takes time."""
+"""With fewer multiplications, the overhead of the call dominates."""
 
 
 _is_available: Callable[[], bool] = torch.backends.mkldnn.is_available
 HAS_ONEDNN = _is_available()
-"""Whether torch was built with it."""
+"""Whether torch was built with oneDNN."""
 _ONEDNN: Callable[..., Tensor] | None = (
     getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
 )
@@ -42,14 +43,16 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def takes_onednn(input: Tensor, weight: Tensor) -> bool:
-    """Whether the kernel takes these and is worth its call; it has no derivative and is not autocast.
+    """Whether the kernel supports these tensors and is worth its call.
+
+    The kernel has no derivative, and autocast does not apply to it.
 
     Args:
-        input: (…, F_in), or with these in any other dimension.
+        input: (…, F_in), or F_in in any other dimension.
         weight: (F_out, F_in).
     """
     return (
-        _may_choose()  # first: what is exported must not depend on sizes
+        _may_choose()  # comes first: an exported graph must not depend on sizes
         and _ONEDNN is not None
         and input.dtype == weight.dtype == torch.float32
         and input.is_cpu
@@ -61,7 +64,7 @@ def takes_onednn(input: Tensor, weight: Tensor) -> bool:
 
 
 def _may_choose() -> bool:
-    """Whether kernels without a derivative may be taken: no export and no gradient is under way."""
+    """Whether kernels without a derivative are allowed: nothing is exported or differentiated."""
     if torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling():
@@ -70,7 +73,7 @@ def _may_choose() -> bool:
 
 
 def by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """:func:`linear` where :func:`takes_onednn`."""
+    """:func:`linear` for tensors that :func:`takes_onednn` accepts."""
     if torch.compiler.is_compiling():
         product: Tensor = _as_one(input, weight, bias)
         return product
@@ -83,7 +86,7 @@ def _call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 _as_one = torch.library.custom_op("lrp_fx::linear", _call, mutates_args=())
-"""The kernel as one piece, for a compiler, which would otherwise ask for a constant weight."""
+"""The kernel as one opaque operation for compilers, which would otherwise need a constant weight."""
 
 
 @_as_one.register_fake

@@ -1,4 +1,4 @@
-"""Which optimizations are on."""
+"""The switches of the optimizations."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ PRECISIONS = (None, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Optimizations:
-    """How the LRP graph is optimized; only ``precision`` changes a result by more than rounding.
+    """Which optimizations of the LRP graph are on.
+
+    Only ``precision`` changes a result by more than rounding.
 
     Args:
-        stand_ins: the output of a ReLU stands in for its input wherever relevance can only be where
-            both are equal, so that the input need not be kept.
-        in_place: activations and relevance are overwritten where nobody reads them again.
-        channels_last: convolutions run in the memory layout that their backend is fastest in.
-        kernels: dense layers and 1×1 convolutions run in oneDNN where torch would take its BLAS, and
-            that is slower.
-        sparse: behind a filter, what is multiplied with zero is left out, in each layer where that is
-            faster.
-        stacked: the targets that :meth:`~lrp_fx.LRPFx.attribute_many` explains for a single sample run
-            as a batch, as many at once as fit the cache.
+        stand_ins: use the output of a ReLU in place of its input, where relevance can be nonzero
+            only if both are equal. The input then need not be kept.
+        in_place: overwrite activations and relevance that are not read again.
+        channels_last: run convolutions in the memory layout that is fastest on their backend.
+        kernels: run dense layers and 1×1 convolutions in oneDNN where torch would use a slower
+            BLAS.
+        sparse: behind a filter, skip multiplications by zero in each layer where this is faster.
+        stacked: run the targets of :meth:`~lrp_fx.LRPFx.attribute_many` for a single sample as a
+            batch, as many at a time as fit the cache.
         recompute: only the activations at about √n cuts of the graph are kept, and the others computed
             again: less memory, for a second forward pass.
         precision: the dtype of the relevance pass, such as ``torch.bfloat16``, which is faster where the
@@ -57,7 +58,7 @@ class Optimizations:
 
     @property
     def passes(self) -> tuple[str, ...]:
-        """The names of those that are on."""
+        """The names of the optimizations that are on."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) is True)
 
     def as_written(self) -> Optimizations:
@@ -73,4 +74,4 @@ NOTHING = Optimizations(
     sparse=False,
     stacked=False,
 )
-"""The LRP graph as it is written."""
+"""No optimizations: the LRP graph as it is written."""

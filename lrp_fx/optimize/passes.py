@@ -1,9 +1,9 @@
 """The passes over a written LRP graph, in the order in which they run.
 
-An optimization is one function on a :class:`~lrp_fx.optimize.draft.Draft`, in a file of its own, one
-field of :class:`~lrp_fx.Optimizations` that switches it on, and one line here. Two are no passes: which
-outputs stand in for inputs is decided before the graph is written (``standins``), and targets are
-stacked when it is run.
+An optimization consists of a function on a :class:`~lrp_fx.optimize.draft.Draft` in a file of its
+own, a field of :class:`~lrp_fx.Optimizations` that switches it on, and a line here. Two
+optimizations are no passes: ``stand_ins`` is decided before the graph is written, and ``stacked``
+when it is run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from lrp_fx.optimize.sparse import restrict_filtered
 
 @dataclass(frozen=True)
 class Pass:
-    """A change of an LRP graph that leaves its results as they are, but for rounding.
+    """A change of an LRP graph that keeps its results up to rounding.
 
     Args:
         name: the field of :class:`~lrp_fx.Optimizations` that switches it on.
-        run: changes the graph in place.
+        run: changes the draft in place.
         text: what it does.
     """
 
@@ -44,12 +44,16 @@ PASSES = (
     Pass("kernels", take_kernels, "dense layers take the fastest kernels"),
     Pass("in_place", overwrite_relevance, "relevance overwrites what it alone reads"),
 )
-"""``recompute`` copies forward nodes, so it comes before they may overwrite each other, and behind the
-layout, which it need not repeat. What is read by whom is settled before the last pass looks at it."""
+"""The passes in their order.
+
+``recompute`` copies forward nodes, so it runs before they may overwrite each other. It runs after
+the layout pass, whose nodes it need not repeat. ``overwrite_relevance`` runs last, when the readers
+of each value are final.
+"""
 
 
 def optimize(draft: Draft, names: Collection[str]) -> None:
-    """Run the passes of these names."""
+    """Run the passes with these names."""
     for each in PASSES:
         if each.name in names:
             each.run(draft)

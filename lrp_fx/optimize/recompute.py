@@ -1,7 +1,8 @@
-"""Less memory for more time: activations that are computed again when their relevance is due.
+"""Less memory for more time: activations are computed again when the relevance pass needs them.
 
-The forward nodes are cut into about √n segments. Only what crosses a cut is kept; the rest of a segment
-is computed once more, from there, when the relevance pass comes to it (Chen et al. 2016).
+The forward nodes are cut into about √n segments. Only values that cross a cut are kept. The other
+values of a segment are recomputed from these when the relevance pass reaches them (Chen et al.
+2016).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from lrp_fx.optimize.draft import Draft
 
 
 def recompute(draft: Draft) -> None:
-    """Keep the values at cuts only."""
+    """Keep only the values at the cuts."""
     graph, start = draft.graph, draft.start
     nodes = list(graph.nodes)
     forward = [node for node in nodes[: nodes.index(start)] if _holds_memory(node)]
@@ -35,14 +36,17 @@ def recompute(draft: Draft) -> None:
 
 
 def _holds_memory(node: fx.Node) -> bool:
-    """Whether a node's value is a tensor that the pass itself makes, and not just a shape."""
+    """Whether a node computes a tensor, not only a shape."""
     return node.op == "call_function" and node.target is not getattr
 
 
 def _segments(forward: list[fx.Node]) -> dict[fx.Node, int]:
-    """The number of each node's segment: cut where the fewest values cross, near equal lengths."""
+    """The index of each node's segment.
+
+    Segments have similar lengths, and the cuts are placed where the fewest values cross.
+    """
     place = {node: i for i, node in enumerate(forward)}
-    crossing = [0] * (len(forward) + 1)  # by the position of a cut, how many values lie across it
+    crossing = [0] * (len(forward) + 1)  # number of values that cross each cut
     for node, first in place.items():
         for cut in range(
             first + 1, max((place.get(u, first) for u in node.users), default=first) + 1
@@ -60,7 +64,7 @@ def _segments(forward: list[fx.Node]) -> dict[fx.Node, int]:
 def _copy(
     graph: fx.Graph, node: fx.Node, again: set[fx.Node], copies: dict[fx.Node, fx.Node]
 ) -> fx.Node:
-    """The node computed again, and what it reads where that is not there either."""
+    """A copy of the node before its reader, with copies of operands that are not kept either."""
     if node not in copies:
         for source in node.all_input_nodes:
             if source in again:

@@ -1,7 +1,8 @@
-"""Summands that need not be kept: ``a = y − b`` where the sum ``y = a + b`` and ``b`` are kept anyway.
+"""Does not keep summands that can be recovered as ``a = y − b`` from ``y = a + b`` and ``b``.
 
-So it is at residual additions: the sum is the next block's input, and ``b`` was this block's. ``y`` may
-be stood in for by a ReLU's output: where the two differ there is no relevance to share.
+At residual additions ``y`` and ``b`` are kept anyway: ``y`` is the input of the next block, ``b``
+that of this block. The output of a ReLU may stand in for ``y``; where the two differ, no relevance
+arrives.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from lrp_fx.rules import Proportional
 from lrp_fx.stabilizer import may_write
 
 _LAYERS = LAYERS | {"embedding"}
-"""What no layer made may be a mask, and infinite: nothing is recovered from its sum."""
+"""Layers. Values that no layer made may be masks with infinite entries, and cannot be recovered."""
 
 
 def summed(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor | None]:
-    """``a + b``, where possible in the memory of ``a``; and ``a`` where it is still there."""
+    """``a + b``, written into ``a`` if possible, and ``a`` if it was not overwritten."""
     if may_write() and a.shape == b.shape and a.dtype == b.dtype:
         return a.add_(b), None
     return a + b, a
 
 
 def recovered(a: Tensor | None, y: Tensor, b: Tensor) -> Tensor:
-    """``a``, which may have gone into ``y = a + b``."""
+    """``a``, from ``y = a + b`` if it was overwritten."""
     return y - b if a is None else a
 
 
 def take_differences(draft: Draft) -> None:
-    """Let residual additions overwrite a summand that only their relevance reads again."""
+    """Let residual additions overwrite a summand that only their relevance node reads again."""
     graph, modules = draft.graph, draft.modules
     made_by_layers = descendants(graph, (n for n in graph.nodes if name_of(n) in _LAYERS))
     for call in [node for node in graph.nodes if node.op == "call_module"]:
@@ -51,7 +52,7 @@ def take_differences(draft: Draft) -> None:
 
 
 def _addition_that_alone_reads(a: Any, b: Any, call: fx.Node) -> fx.Node | None:
-    """The plain addition of two values, the first of which nobody else reads but ``call``."""
+    """The plain addition ``a + b``, if only it and ``call`` read ``a``; else None."""
     if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)) or a is b:
         return None
     others = readers(a) - {call}

@@ -1,15 +1,17 @@
-"""Relevance through linear operations where most of it is zero, as it is behind a top-k filter.
+"""Relevance through linear operations where most of it is zero, as behind a top-k filter.
 
-A pass over the graph puts one node, which looks how much is zero, in the place of the three steps.
+A pass replaces the three relevance nodes of an operation by one, which skips zeros if there are
+enough of them.
 
-In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]`` neither the denominator nor the products
-behind it are needed where ``R`` is zero. What is left, exactly:
+In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]``, where ``R`` is zero, neither the
+denominator nor the products behind it are needed. The exact result is computed as follows:
 
-- convolutions: the windows of the P positions that any relevance reached are gathered as rows
-  (P, K · C_in), ``K`` elements of the kernel each; of ``W`` the rows of the channels that any relevance
-  of a sample reached are taken. Denominators and adjoints are then small dense products.
-- dense layers whose denominator is their own output (ε): ``Wᵀ q`` is, for each row of ``q``, the sum of
-  the rows of ``W`` at its nonzero entries.
+- Convolutions: the windows of the P positions that have relevance are gathered as rows
+  (P, K · C_in), where ``K`` is the number of elements of the kernel. Of ``W``, only the rows of
+  channels that have relevance in a sample are used. Denominators and adjoints are then small dense
+  products.
+- Dense layers whose denominator is their own output (ε): for each row of ``q``, ``Wᵀ q`` is the
+  weighted sum of the rows of ``W`` at the nonzero entries.
 """
 
 from __future__ import annotations
@@ -38,27 +40,27 @@ from lrp_fx.relevance import (
 from lrp_fx.rules import Branch, Group
 from lrp_fx.stabilizer import Stabilizer, may_write
 
-# Up to these shares the restricted form was the faster one where benchmarks/sparsity.py measured it.
-# Windows overlap: gathered, they hold each input up to K times, which has to be made up for.
+# Up to these shares the restricted form was faster in benchmarks/sparsity.py. Gathered windows
+# overlap and hold each input up to K times, so their limit is lower.
 POINTWISE = 0.7  # of positions × channels
 WINDOWS = 0.25  # of positions × channels
 ENTRIES = 0.25
 
 LOOK = 1.25
-"""A quick look at some positions has to show so much more than a threshold to be believed."""
+"""How far beyond the threshold a quick look at some positions must be to decide against this form."""
 
 ROWS_WORTH = 16
-"""Copying a row of a weight costs about as much as multiplying it with so many windows."""
+"""Copying a row of a weight costs about as much as multiplying it by this many windows."""
 
 
 class SparseRelevance(Step):
-    """All steps of a formula, on the part of the relevance that is not zero where that is faster."""
+    """All steps of a formula, only on the nonzero part of the relevance where that is faster."""
 
     def propagate(self, relevance: Tensor, **operands: Any) -> Tensor:
-        """The relevance of the input, of its shape.
+        """The relevance of the input, in its shape.
 
         Args:
-            relevance: (N, …) of the output's shape, zero for the most part.
+            relevance: relevance of the output, (N, …), mostly zero.
             operands: as in :meth:`Formula.operands`.
         """
         given = self.formula.operands(**operands)
@@ -67,7 +69,7 @@ class SparseRelevance(Step):
 
 
 def restrict_filtered(draft: Draft) -> None:
-    """Let one node take the steps of each linear operation behind a filter."""
+    """Replace the steps of each linear operation behind a filter by one sparse node."""
     graph, modules = draft.graph, draft.modules
     for share in [node for node in graph.nodes if node.op == "call_module"]:
         module = modules[str(share.target)]
@@ -91,7 +93,7 @@ def restrict_filtered(draft: Draft) -> None:
 
 
 def _is_filtered(relevance: Any, draft: Draft) -> bool:
-    """Whether relevance comes from a filter, by way of hooks or masks."""
+    """Whether relevance comes from a filter, possibly through hooks or masks."""
     while isinstance(relevance, fx.Node) and relevance.op == "call_module":
         module = draft.modules[str(relevance.target)]
         if isinstance(module, TopKFilter):
@@ -103,7 +105,7 @@ def _is_filtered(relevance: Any, draft: Draft) -> bool:
 
 
 def can_be_restricted(formula: Formula, share: fx.Node) -> bool:
-    """Whether a formula can be applied to the part of the relevance that is not zero.
+    """Whether a formula can be applied to the nonzero part of the relevance alone.
 
     Args:
         formula: the formula.
@@ -115,17 +117,17 @@ def can_be_restricted(formula: Formula, share: fx.Node) -> bool:
     if name == "linear":
         return len(formula.table) == 1 and formula.divides_by_output
     branches = [branch for group in formula.table for branch in group.branches]
-    # gathered windows do not tell ones at real inputs from ones in the padding
+    # gathered windows do not distinguish ones at real inputs from ones in the padding
     has_ones = any(branch.input.power == 0 for branch in branches)
     is_plain = "transpose" not in name and share.kwargs.get("groups", 1) in (1, None)
     return is_plain and not has_ones
 
 
 def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands) -> Tensor | None:
-    """The relevance of the input from what is not zero; None where all of it is faster.
+    """The relevance of the input from the nonzero entries; None if the dense form is faster.
 
-    The values decide about the form: autograd and compilers could not follow, and a graphics
-    card would be waited for.
+    The form depends on values. Autograd and compilers cannot follow such a choice, and a GPU would
+    have to synchronize, so it is made only on CPU and without gradients.
     """
     is_dense = formula.name == "linear"
     weights = operands.weights
@@ -153,12 +155,12 @@ def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands
 
 @dataclass(frozen=True)
 class Weighed:
-    """A group of a rule's table with the weights of one operation.
+    """A group of a rule's table, with the weights of one operation.
 
     Args:
         group: the group.
-        terms: of each branch the weight (C_out, …) and the bias (C_out,), if it has one.
-        own: the denominator is the operation's own output.
+        terms: for each branch its weight (C_out, …) and its bias (C_out,) or None.
+        own: whether the denominator is the operation's own output.
     """
 
     group: Group
@@ -172,8 +174,8 @@ class Reached:
 
     Args:
         positions: indices into the flattened samples and positions, in order.
-        counts: of each sample, how many of these are its own, ``P``.
-        channels: of each sample, the indices of its channels, (Q,).
+        counts: the number ``P`` of these positions in each sample.
+        channels: for each sample, the indices (Q,) of its channels with relevance.
         share: the sum of all ``P · Q`` as a share of all entries.
     """
 
@@ -184,9 +186,9 @@ class Reached:
 
 
 def reached(relevance: Tensor) -> Reached:
-    """The positions and channels of each sample (C, *L) that are not all zero; NaN counts."""
+    """The positions and channels of each sample (C, *L) that are not all zero. NaN counts as nonzero."""
     magnitude = _rows(relevance).abs()
-    # amax of floats is several times faster than any of booleans
+    # amax of floats is several times faster than any() of booleans
     positions, channels = (magnitude.amax(dim) != 0 for dim in (2, 1))
     counts = positions.sum(1).tolist()
     used = channels.sum(1).tolist()
@@ -200,9 +202,10 @@ def reached(relevance: Tensor) -> Reached:
 
 
 def _reaches_more(samples: Tensor, threshold: float) -> bool:
-    """Whether a look at every 16th position of (N, C, *L) shows a share beyond the threshold.
+    """Whether every 16th position of (N, C, *L) shows a share of relevance beyond the threshold.
 
-    At fewer positions fewer channels are seen, so that the estimate errs towards trying.
+    Fewer positions show fewer channels, so the estimate is rather too low and favours the sparse
+    form.
     """
     magnitude = _rows(samples)[:, ::16].abs()
     positions, channels = ((magnitude.amax(d) != 0).float().mean(1) for d in (2, 1))
@@ -221,18 +224,19 @@ def convolution(
     padding: Any = 0,
     dilation: Any = 1,
 ) -> Tensor | None:
-    """The relevance of a convolution's input, or None where the dense form is the faster one.
+    """The relevance of a convolution's input, or None if the dense form is faster.
 
     Args:
-        relevance: (N, C_out, *L), 1 to 3 dimensions of positions; the convolution has one group.
-        sources: what branches take their part of, the ``"input"`` (N, C_in, …) and its bounds.
-        output: the convolution's output, where a group needs it.
-        groups: the rule.
-        stabilizer: the rule's.
-        threshold: the share of positions × channels up to which this form is taken; None for what
-            was measured.
-        stride: of the convolution, like the following.
-        padding: with zeros, on both sides.
+        relevance: (N, C_out, *L) with one to three dimensions L; the convolution has one group.
+        sources: the tensors that branches take their part of: the ``"input"`` (N, C_in, …) and
+            bounds.
+        output: the convolution's output, if a group needs it.
+        groups: the rule, with weights.
+        stabilizer: the stabilizer of the rule.
+        threshold: the largest share of positions × channels for which this form is used; None for
+            the measured limit.
+        stride: of the convolution.
+        padding: zeros on both sides.
         dilation: of the kernel.
     """
     weight = groups[0].terms[0][1]
@@ -246,7 +250,7 @@ def convolution(
         return None
     input = sources["input"]
     total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last
-    # windows overlap: those of a whole batch would take much memory
+    # overlapping windows of a whole batch would take much memory
     together = len(input) if window.size == 1 else 1
     begun = 0
     for first in range(0, len(input), together):
@@ -282,11 +286,11 @@ def convolution(
 def _pieces(
     counts: Sequence[int], channels: Sequence[Tensor], width: int
 ) -> Iterator[tuple[slice, Tensor | None]]:
-    """Rows to compute together, and the channels that they are cut to, where that is worth its copies.
+    """Rows to compute together, and the channels to restrict them to if that pays for the copies.
 
     Args:
-        counts: of each sample the number of its rows.
-        channels: and of its channels that are not all zero.
+        counts: the number of rows of each sample.
+        channels: the channels of each sample that are not all zero.
         width: the number of all channels.
     """
     begun = end = 0
@@ -312,15 +316,16 @@ def dense(
     *,
     threshold: float | None = None,
 ) -> Tensor | None:
-    """``x ⊙ Wᵀ [R / S(z)]`` with the layer's own output ``z``, or None where that is slower.
+    """``x ⊙ Wᵀ [R / S(z)]`` with the layer's own output ``z``, or None if the dense form is faster.
 
     Args:
         relevance: (…, F_out).
         input: (…, F_in).
         output: (…, F_out).
         weight: (F_out, F_in).
-        stabilizer: the rule's.
-        threshold: the share of entries up to which this form is taken; None for what was measured.
+        stabilizer: the stabilizer of the rule.
+        threshold: the largest share of nonzero entries for which this form is used; None for the
+            measured limit.
     """
     rows = relevance.reshape(-1, relevance.shape[-1])
     row, feature = rows.nonzero(as_tuple=True)
@@ -335,7 +340,7 @@ def dense(
 
 @dataclass(frozen=True)
 class Window:
-    """What each output position of a convolution sees, in the padded input."""
+    """The window of the padded input that each output position of a convolution reads."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -345,7 +350,7 @@ class Window:
 
     @classmethod
     def of(cls, weight: Tensor, input: Tensor, stride: Any, padding: Any, dilation: Any) -> Window:
-        """Of a convolution on ``input`` (N, C_in, …)."""
+        """The window of a convolution on ``input`` (N, C_in, …)."""
         dims = weight.dim() - 2
         padding = as_tuple(padding, dims)
         padded = tuple(n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True))
@@ -359,15 +364,15 @@ class Window:
 
     @property
     def is_position(self) -> bool:
-        """Whether each output position sees the input position of the same index alone."""
+        """Whether each output position reads only the input position with the same index."""
         return self.size == 1 and not any(self.padding) and all(s == 1 for s in self.stride)
 
     def places(self, positions: Tensor, shape: Sequence[int]) -> Tensor:
-        """The places of the padded inputs that output positions (P,) see, (P · K,).
+        """The positions in the padded inputs that output positions (P,) read, (P · K,).
 
         Args:
             positions: indices into the flattened samples and positions.
-            shape: of the positions of a sample.
+            shape: the shape of the positions of a sample.
         """
         if self.is_position:
             return positions
@@ -390,7 +395,7 @@ class Window:
         return rows.view(len(places) // self.size, -1)
 
     def scatter(self, windows: Tensor, places: Tensor, to: Tensor) -> None:
-        """Add the windows (P, K · C) to where they were gathered, in ``to`` (N, …, C), which is zero."""
+        """Add the windows (P, K · C) back to where they were gathered, in a zero tensor (N, …, C)."""
         rows = windows.view(len(places), -1)
         if self.is_position:
             to.view(-1, rows.shape[1]).index_copy_(0, places, rows)
@@ -404,7 +409,7 @@ class Window:
 
 
 def _rows(samples: Tensor) -> Tensor:
-    """(N, C, *L) as one row for each position, (N, P, C); a view in channels-last layout."""
+    """(N, C, *L) as one row per position, (N, P, C). It is a view in channels-last layout."""
     return samples.movedim(1, -1).flatten(1, -2)
 
 
@@ -416,7 +421,10 @@ def _share(
     stabilizer: Stabilizer,
     channels: Tensor | None,
 ) -> Tensor:
-    """The rule as on a dense layer with P samples, (P, C_out) to (P, K · C_in); of some channels only."""
+    """The rule as on a dense layer with P samples, from (P, C_out) to (P, K · C_in).
+
+    It uses only the given channels; None for all.
+    """
 
     def some(value: Tensor, dim: int) -> Tensor:
         return value if channels is None else value.index_select(dim, channels)

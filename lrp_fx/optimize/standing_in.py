@@ -1,8 +1,9 @@
-"""Where the output of a ReLU may stand in for its input.
+"""Finds where the output of a ReLU may stand in for its input.
 
-With ``a = max(z, 0)`` a rule that divides by ``z`` may divide by ``a`` instead if no relevance comes to
-where ``a = 0``, for elsewhere they are equal. Relevance ``x ⊙ (…)`` is zero where ``x`` is, so this holds
-behind most rules. Then ``z`` need not be kept, and the sign of the denominator is known.
+For ``a = max(z, 0)``, a rule that divides by ``z`` may divide by ``a`` if no relevance arrives
+where ``a = 0``, because elsewhere both are equal. Relevance of the form ``x ⊙ (…)`` is zero where
+``x`` is zero, so this holds for most rules. Then ``z`` need not be kept, and the sign of the
+denominator is known.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lrp_fx.rules import ByMagnitude, LinearRule, Pass, Proportional, Route, Sof
 
 
 def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.Node]:
-    """Of each node whose output a ReLU may stand in for, that ReLU.
+    """For each node whose output a ReLU may stand in for, that ReLU.
 
     Args:
         plan: the steps, from the output to the inputs.
@@ -28,9 +29,7 @@ def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.No
     for step in plan.steps:
         vanishes = vanishing.get(step.node, False) and not step.hooks
         passed_on = _passes_nothing_at_zero(step, vanishes, bias)
-        if looked_up(
-            step.node, plan.facts.is_dynamic
-        ):  # the first row of a table is like any other
+        if looked_up(step.node, plan.facts.is_dynamic):  # index 0 gets relevance too
             passed_on = False
         for receiver in step.receivers:
             vanishing[receiver] = vanishing.get(receiver, True) and passed_on
@@ -46,7 +45,7 @@ def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> boo
 
     Args:
         step: the operation and its rule.
-        vanishes: whether the relevance of its output is zero where that output is.
+        vanishes: whether the relevance of its output is zero where the output is zero.
         bias: the bias policy.
     """
     operation, rule = step.operation, step.rule

@@ -1,10 +1,11 @@
 """Final probabilities are explained at their logits.
 
-What lies between a final softmax or sigmoid and the model's result may move and join probabilities, and
-map them one by one by functions that only grow or only fall: logarithms, odds, complements, clamps for
-safety. The explained value is the logits, moved likewise, so that targets index them as they index the
-result, and negated where the result falls. Where the normaliser of one softmax cancels, as of
-``log p₁ − log p₀``, what is left is a difference of logits. Any other result is explained itself.
+Between a final softmax or sigmoid and the model's result, probabilities may be moved, joined, and
+mapped one by one by monotone functions: logarithms, odds, complements, clamps for numerical safety.
+The logits, moved in the same way, are explained instead, so that targets index them as they index
+the result. They are negated where the result decreases with them. Where the normalizer of a softmax
+cancels, as in ``log p₁ − log p₀``, a difference of logits is explained. Any other result is
+explained itself.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _MASKS = names_where(lambda row: row.choice == "mask")
 _CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
 _KEY = "logits_of"
 _NEARLY_ZERO = 1e-2
-"""A number that is added for safety, ``log(p + 1e-6)``, moves a range by less, in its own widths."""
+"""A number added for numerical safety, as in ``log(p + 1e-6)``, shifts a range by less of its width."""
 
 
 def _log(x: float) -> float:
@@ -63,22 +64,22 @@ _MONOTONE: dict[str, Callable[[float], float]] = {
     "sqrt": lambda x: max(x, 0) ** 0.5,
     "square": lambda x: x * x,
 }
-"""Functions of values without negative ones that only grow or only fall."""
+"""Monotone functions on values that are not negative."""
 
 
 @dataclass(frozen=True)
 class _Final:
-    """A value that grows or falls with each probability of others.
+    """A monotone function of the probabilities at the same positions.
 
     Args:
-        of: the probabilities, or the difference of two logits, whose places it has.
-        way: what tells equal ones of these.
-        at_zero: the value where such a probability is zero.
-        at_one: where it is one.
-        softmax: the softmax behind it, if its normaliser is known: its logits, and its dimension.
-        factor: how many times it holds that probability, or its logarithm.
-        is_log: whether it holds the logarithm.
-        last: the operations that make it, from its own down to that of the probabilities.
+        of: the probabilities, or a difference of two logits. Its positions are those of the value.
+        way: a key that is equal for equal probabilities.
+        at_zero: the value where the probability is zero.
+        at_one: the value where the probability is one.
+        softmax: the logits and the dimension of the underlying softmax, if its normalizer is known.
+        factor: the multiple of the probability, or of its logarithm, that the value is; 0 if none.
+        is_log: whether the value is a multiple of the logarithm.
+        last: the names of the operations between the probabilities and the value, last first.
     """
 
     of: fx.Node
@@ -92,7 +93,7 @@ class _Final:
 
     @property
     def falls(self) -> bool:
-        """Whether it falls where the probability grows."""
+        """Whether the value decreases where the probability increases."""
         return self.at_one < self.at_zero
 
     @property
@@ -105,23 +106,24 @@ class _Final:
 
     @property
     def is_probability(self) -> bool:
-        """Whether an end is zero or infinite, as of ``2 p``, ``1 - p`` and ``log p``, not ``2 p - 1``."""
+        """Whether one end is zero or infinite: ``2 p``, ``1 - p``, ``log p``, but not ``2 p - 1``."""
         return min(abs(self.at_zero), abs(self.at_one)) <= _NEARLY_ZERO * self.width
 
     @property
     def is_positive(self) -> bool:
-        """Whether it is a probability without negative values but for those of rounding."""
+        """Whether it is a probability without negative values, apart from rounding."""
         return self.is_probability and self.low >= -_NEARLY_ZERO * min(self.width, 1)
 
     def mapped(self, function: Callable[[float], float]) -> _Final:
-        """The value behind a monotone function."""
+        """The value of a monotone function of this value."""
         return replace(self, at_zero=function(self.at_zero), at_one=function(self.at_one), factor=0)
 
 
 def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
-    """The node to explain for a model's result, and a note: final probabilities are left out.
+    """The node to explain for a model's result, and a note for the plan.
 
-    The logits in the shape of the result are new nodes of its graph, made once.
+    For final probabilities the node holds their logits, in the shape of the result. New nodes that
+    this needs are added to the graph, only once.
     """
     found = _Reader(result).found
     final = found.get(result)
@@ -139,7 +141,7 @@ def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
 
 
 def _falls(node: fx.Node, found: dict[fx.Node, _Final]) -> bool:
-    """Whether all entries of a value fall where their logits grow."""
+    """Whether all entries of a value decrease where their logits increase."""
     final = found[node]
     if name_of(final.of) not in _JOINS:
         return final.falls
@@ -152,7 +154,7 @@ def _is_final(node: object) -> bool:
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:
-    """The values that a node moves, joins or maps one by one; none where it does anything else."""
+    """The values that a node moves, joins or maps entrywise; empty for any other node."""
     if node.op != "call_function" or not node.args or _is_final(node):
         return []
     name = name_of(node)
@@ -174,7 +176,7 @@ def _operands(node: fx.Node) -> list[fx.Node]:
 
 
 class _Reader:
-    """What is a function of final probabilities, of the values between these and the result."""
+    """Finds which values between the final probabilities and the result are functions of them."""
 
     def __init__(self, result: fx.Node) -> None:
         self.found: dict[fx.Node, _Final] = {}
@@ -225,7 +227,7 @@ class _Reader:
         return replace(first, of=node, way=(*first.way, *self._step(node)))
 
     def _of_logits(self, node: fx.Node) -> _Final:
-        """A softmax or sigmoid; one of another is one."""
+        """A softmax or sigmoid, also of another softmax or sigmoid."""
         at_zero, names = -math.inf if name_of(node) in _LOGARITHMS else 0.0, [name_of(node)]
         at_one = 0.0 if name_of(node) in _LOGARITHMS else 1.0
         outer = node
@@ -248,8 +250,8 @@ class _Reader:
         return _Final(node, (logits,), at_zero, at_one, tuple(names))
 
     def _step(self, node: fx.Node) -> tuple[Any, ...]:
-        """How a node moves its operand, for comparison with others: its name, dimension and the rest."""
-        if name_of(node) in _SPLITS:  # said by what takes out the parts
+        """A key for how a node moves its operand: its name, its dimension and its other arguments."""
+        if name_of(node) in _SPLITS:  # the getitem nodes say which part it is
             return ()
         split = node.args[0] if name_of(node) == "getitem" else node
         assert isinstance(split, fx.Node)
@@ -259,14 +261,14 @@ class _Reader:
         return ((name_of(split), dim, str(rest)),)
 
     def _from_the_first(self, value: Any, dim: Any) -> Any:
-        """A dimension of a value, counted from the first one, if its shape can be told."""
+        """A dimension counted from the front, if the shape of the value is known."""
         if not isinstance(dim, int) or dim >= 0:
             return dim
         known = self._shapes(value)
         return dim if known is None else dim % known.dim()
 
     def _share(self, node: fx.Node, value: fx.Node, divisor: fx.Node) -> _Final | None:
-        """Probabilities of a softmax by their sum: those of a softmax over what is left of it."""
+        """Probabilities divided by their sum: those of a softmax over the selected entries."""
         final = self.found.get(value)
         if final is None or not final.softmax or final.is_log or not is_sum_of(divisor, value):
             return None
@@ -277,7 +279,7 @@ class _Reader:
         return replace(final, way=way, softmax=way, at_one=1.0, factor=1.0, last=last)
 
     def _of_two(self, node: fx.Node, a: _Final, b: _Final) -> _Final | None:
-        """A sum, difference, product or quotient: of functions of one probability, or of two logits."""
+        """The sum, difference, product or quotient of functions of one probability or of two logits."""
         name, alpha = name_of(node), literal(arguments(node).get("alpha", 1))
         if alpha is None or arguments(node).get("rounding_mode") is not None:
             return None
@@ -302,7 +304,7 @@ class _Reader:
     def _difference(
         self, node: fx.Node, name: str, a: _Final, b: _Final, last: tuple[str, ...]
     ) -> _Final | None:
-        """``log p₁ − log p₀`` or ``p₁ / p₀``, which grow with the difference of their logits."""
+        """``log p₁ − log p₀`` or ``p₁ / p₀``, which increase with the difference of their logits."""
         cancels = a.is_log and a.factor + b.factor == 0 if name == "add" else name == "div"
         if not a.factor or not b.factor or a.is_log != b.is_log or not cancels:
             return None
@@ -326,7 +328,7 @@ def _scaled(value: _Final, scale: float, shift: float) -> _Final | None:
 
 
 def _through(name: str, node: fx.Node, value: _Final) -> _Final | None:
-    """The value behind a function; it must be a probability, or ``-p`` in ``log1p(-p)``."""
+    """A function of a value, which must be a probability, or ``-p`` in ``log1p(-p)``."""
     operand = value.mapped(lambda x: 1 + x) if name == "log1p" else value
     if not operand.is_positive:
         return None
@@ -339,14 +341,14 @@ def _through(name: str, node: fx.Node, value: _Final) -> _Final | None:
 
 
 def _masked(node: fx.Node, value: _Final) -> _Final | None:
-    """Probabilities of which some are a number instead."""
+    """Probabilities some of which are replaced by a number."""
     if literal(arguments(node)[_chosen(node)[1]]) is None:
         return None
     return replace(value, of=node, way=(node,))
 
 
 def _compared(way: tuple[Any, ...], other: tuple[Any, ...]) -> int:
-    """1 for the same probabilities, −1 for those of the complement, 0 for others."""
+    """1 if two keys stand for the same probabilities, −1 for complements, 0 otherwise."""
     negated = [each[1:2] == ("negated",) for each in (way, other)]
     plain = [
         each[:1] + each[2:] if is_one else each
@@ -358,14 +360,14 @@ def _compared(way: tuple[Any, ...], other: tuple[Any, ...]) -> int:
 
 
 def _are_of_one_sum(a: _Final, b: _Final) -> bool:
-    """Whether two selections of probabilities are of the same softmaxes, place by place."""
+    """Whether two selections of probabilities belong to the same softmaxes, position by position."""
     (first, *others), (second, *rest) = (each.way[len(each.softmax) :] or ((),) for each in (a, b))
     dim = a.softmax[-1]
     return others == rest and all(not step or step[1] == dim for step in (first, second))
 
 
 def _is_for_safety(node: fx.Node, value: _Final) -> bool:
-    """Whether a clamp cuts off next to nothing of the range of probabilities; any of logarithms."""
+    """Whether a clamp cuts off almost nothing of the range. Any clamp of a logarithm counts."""
     if math.isinf(value.width):
         return True
     bound, nearly = arguments(node), _NEARLY_ZERO * value.width
@@ -380,7 +382,7 @@ Wanted = tuple[fx.Node, bool]
 
 
 def _logits(final: _Final, found: dict[fx.Node, _Final], made: dict[Wanted, fx.Node]) -> fx.Node:
-    """The logits in the form of the result, negated where the result falls with them."""
+    """The node of the logits, moved like the result and negated where the result decreases."""
     waiting = [(final.of, final.falls)]
     while waiting:
         node, negated = waiting[-1]
@@ -397,7 +399,7 @@ def _logits(final: _Final, found: dict[fx.Node, _Final], made: dict[Wanted, fx.N
 
 
 def _needed(node: fx.Node, negated: bool, found: dict[fx.Node, _Final]) -> list[Wanted]:
-    """Of which values the logits are needed first, and which of them negated."""
+    """The values whose logits are needed first, and whether negated."""
     if _is_final(node):
         return []
     parts = [(found[operand], negated) for operand in _operands(node)]
@@ -413,7 +415,7 @@ def _is_difference(node: fx.Node) -> bool:
 
 
 def _moved(node: fx.Node, negated: bool, below: list[fx.Node]) -> fx.Node:
-    """A node of the way on the logits."""
+    """Apply a node that moves probabilities to their logits instead."""
     graph = node.graph
     if _is_final(node):
         logits = node.args[0]
@@ -438,7 +440,7 @@ def _moved(node: fx.Node, negated: bool, below: list[fx.Node]) -> fx.Node:
 
 
 def _chosen(node: fx.Node) -> tuple[str, str]:
-    """The arguments of a mask: the probabilities, and what takes the place of some."""
+    """The argument names of a masking operation: the probabilities, and what replaces some of them."""
     if name_of(node) == "masked_fill":
         return "self", "value"
     is_second = literal(arguments(node)["self"]) is not None

@@ -1,4 +1,4 @@
-"""The user's relevance hooks: a function, and the nodes that it is for."""
+"""Relevance hooks of the user: a function, and the nodes that it applies to."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 
 HookFunction = Callable[[Tensor, "Step"], Tensor | None]
-"""Gets the relevance that enters a node and the node's line of the plan; returns what goes on, of the
-same shape, or None for no change."""
+"""The type of a hook.
+
+It gets the relevance that enters a node, and the node's step of the plan. It returns the relevance
+that goes on, of the same shape, or None to change nothing.
+"""
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A function and the nodes that it is for."""
+    """A function and a matcher of the nodes that it applies to."""
 
     matcher: Matcher
     function: HookFunction

@@ -1,4 +1,4 @@
-"""Finding a layer's node in a canonical graph."""
+"""Finds the nodes of a layer in a canonical graph."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def find_layer(
         model: the user's model.
         layer: a module of the model, its path, ``path#i`` for the i-th call (from 0) of a module
             that is called several times, or the name of a node as the plan shows it.
-        before: a node that has to depend on the layer.
-        of_input: the tensors that the layer reads instead of those that it returns.
+        before: a node that must depend on the layer.
+        of_input: return the tensors that the layer reads, not those that it returns.
 
     Raises:
-        InputError: when there is no such layer, when it has several calls, when no operation of it
-            is left in the graph, or when ``before`` does not depend on it.
+        InputError: if there is no such layer, if it is called several times, if no operation of it
+            is left in the graph, or if ``before`` does not depend on it.
     """
     nodes = _named(captured, model, layer, of_input)
     if before is not None and ancestors(before).isdisjoint(nodes):
         raise InputError(
             f"the explained '{before.name}' does not depend on '{nodes[0].name}', which stands for the "
-            "layer: it lies behind the explained output or on another way"
+            "layer: the layer lies behind the explained output or on another path"
         )
     return nodes
 
 
 def as_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """A list of layers, each a module or a name.
+    """A list of layers, each a module or a name, as a tuple.
 
     Raises:
         InputError: for anything else, or an empty list.
@@ -86,7 +86,7 @@ def _named(
         return _of_module(captured, paths, None, of_input)
     path, _, index = layer.partition("#")
     if index and not index.isdecimal():
-        raise InputError(f"'{layer}': after # comes the number of the call, from 0")
+        raise InputError(f"'{layer}': # must be followed by the number of the call, from 0")
     modules = dict(model.named_modules(remove_duplicate=False))
     if path in modules:
         aliases = [p for p, m in modules.items() if m is modules[path]]
@@ -104,7 +104,7 @@ def _named(
 def _of_module(
     captured: Captured, paths: list[str], number: int | None, of_input: bool
 ) -> tuple[fx.Node, ...]:
-    """The values of one call of a module, which is known under ``paths``."""
+    """The values of one call of a module that has the paths ``paths``."""
     reading = _reading_input(captured.module.graph)
     members: dict[Call, set[fx.Node]] = {}
     dissolved: dict[Call, fx.Node] = {}
@@ -121,7 +121,7 @@ def _of_module(
     if not known:
         raise InputError(
             f"no operation of the layer '{paths[0]}' is left in the graph (dropout and identities "
-            "are removed): name a neighbour"
+            "are removed): name a neighbouring layer"
         )
     names = ", ".join(f"{path}#{count}" for path, count in known)
     if number is None and len(known) > 1:
@@ -132,13 +132,13 @@ def _of_module(
     if not chosen:
         raise InputError(f"the layer '{paths[0]}' has no call #{number}: name one of {names}")
     (call,) = chosen
-    if call not in members:  # what it did is done by a node of another layer, which has its values
+    if call not in members:  # it was merged into a node of another layer, which holds its values
         return (dissolved[call],)
     if of_input:
         return _inputs(members[call], reading)
     inside = members[call]
     outside = {n: n.users.keys() - inside for n in captured.module.graph.nodes if n in inside}
-    # who reads a shape does not read what the module returns
+    # a user that reads only the shape does not read what the module returns
     read = tuple(n for n, users in outside.items() if any(map(_reads_values, users)))
     return read or tuple(n for n, users in outside.items() if users)
 
@@ -149,14 +149,14 @@ def _reads_values(node: fx.Node) -> bool:
 
 
 def _results(node: fx.Node) -> tuple[fx.Node, ...]:
-    """The tensors that a node returns: itself, or its parts, places of maxima aside."""
+    """The tensors that a node returns: itself or its parts, except positions of maxima."""
     if not node.users or any(user.target is not operator.getitem for user in node.users):
         return (node,)
     return tuple(part for part in node.users if not is_place(part))
 
 
 def _inputs(members: set[fx.Node], reading: set[fx.Node]) -> tuple[fx.Node, ...]:
-    """The tensors that a set of nodes reads from outside, parameters and sizes aside."""
+    """The tensors that a set of nodes reads from outside, except parameters and sizes."""
     graph = next(iter(members)).graph
     found = {s for node in members for s in node.all_input_nodes if s not in members}
     return tuple(node for node in graph.nodes if node in found & reading)

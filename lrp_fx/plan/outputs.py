@@ -1,4 +1,4 @@
-"""Which of a model's outputs is explained."""
+"""Chooses which of a model's outputs is explained."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.graph import tree_unflatten
 
 OutputKey = int | str | tuple[int | str, ...]
-"""An index or a key of the model's output; a tuple of them goes down step by step."""
+"""An index or a key of the model's output. A tuple of them descends step by step."""
 
 
 def candidates(outputs: Sequence[object]) -> tuple[bool, ...]:
-    """Which of the flat outputs could be explained unasked: floating, of two dimensions or more."""
+    """Which of the flat outputs are explained by default: floating, with two dimensions or more."""
     return tuple(
         isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() >= 2
         for leaf in outputs
@@ -27,17 +27,17 @@ def candidates(outputs: Sequence[object]) -> tuple[bool, ...]:
 def explained_result(
     captured: Captured, key: OutputKey | None, suitable: Sequence[bool] | None
 ) -> tuple[fx.Node, str]:
-    """The node of the output that is explained, and a note where there was a choice.
+    """The output node to explain, and a note for the plan if there was a choice.
 
     Args:
         captured: the graph.
-        key: which output is asked for; None for the only tensor, or the first suitable one.
-        suitable: the :func:`candidates` among the flat outputs; None while no run has shown them.
+        key: the requested output; None for the only tensor, or the first suitable one.
+        suitable: the :func:`candidates` among the flat outputs; None before a run has shown them.
 
     Raises:
-        OptionError: if there is no such output, or none that is suitable.
-        InputError: if there is no tensor at all.
-        CaptureError: if nothing is asked for and nothing known of the tensors.
+        OptionError: if there is no such output, or no suitable one.
+        InputError: if the model returns no tensor.
+        CaptureError: if ``key`` is None, there are several tensors, and ``suitable`` is None.
     """
     results = captured.results()
     structured = tree_unflatten(results, captured.outputs)
@@ -69,7 +69,7 @@ def _asked_for(structured: Any, key: OutputKey) -> fx.Node:
     for step in key if isinstance(key, tuple) else (key,):
         entries = _entries(value)
         values = list(entries.values())
-        if step in list(entries):  # in the list: it may be unhashable
+        if step in list(entries):  # a list, because the step may be unhashable
             value = entries[step]
         elif is_int(step) and -len(values) <= step < len(values):
             value = values[step]
@@ -81,7 +81,7 @@ def _asked_for(structured: Any, key: OutputKey) -> fx.Node:
 
 
 def _place(structured: Any, leaf: object) -> tuple[Any, ...]:
-    """The keys that lead to a leaf; () where it is not there."""
+    """The keys that lead to a leaf; () if it is not there."""
     for key, value in _entries(structured).items():
         if value is leaf:
             return (key,)
@@ -91,7 +91,7 @@ def _place(structured: Any, leaf: object) -> tuple[Any, ...]:
 
 
 def _entries(structured: Any) -> dict[Any, Any]:
-    """What a level of the output holds, by key; by index in tuples and lists without names."""
+    """The entries of one level of the output, by key; by index for tuples and lists without names."""
     if isinstance(structured, Mapping):
         return dict(structured)
     if isinstance(structured, (tuple, list)):
@@ -102,7 +102,7 @@ def _entries(structured: Any) -> dict[Any, Any]:
 
 
 def _known(structured: Any) -> str:
-    """What a level of the output holds, in words."""
+    """The entries of one level of the output, in words."""
     entries = _entries(structured)
     if not entries:
         return "one tensor"

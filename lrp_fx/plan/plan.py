@@ -39,13 +39,16 @@ from lrp_fx.rules import (
 
 UnknownPolicy = Literal["error", "vjp"]
 Unknown = UnknownPolicy | Callable[[str], Rule | None]
-"""What to do about operations that nobody has described: an error, shares of contributions, or a
-function of ATen's name of the operation that returns the rule, or None for an error."""
+"""What to do at operations without a description.
+
+"error" raises an error, "vjp" divides relevance by the operands' contributions. A function gets
+ATen's name of the operation and returns a rule, or None for an error.
+"""
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "vjp")
 
 SHOWN = 4  # nodes that a note names
 _ASKED = "unknown="
-"""What the plan says of a rule that a function of the user chose."""
+"""The ``chosen_by`` of a rule that a function of the user returned."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,14 @@ class Step:
 
     Args:
         node: the node of the canonical graph.
-        path: its module path.
-        operation: how the library describes its operation; None for one part of several results.
+        path: the path of its module.
+        operation: the description of its operation; None for a node that takes out one of several
+            results.
         rule: the rule chosen for it.
-        chosen_by: the line of the composite that chose it, or "default".
-        top_k: the filter on the relevance that enters the node, None for no filter.
-        receivers: the operands that get relevance; none where the rule keeps all that comes in.
-        hooks: the user's hooks on the relevance that enters the node, behind the filter.
+        chosen_by: the line of the composite that chose the rule, or "default".
+        top_k: the fraction of the entering relevance that the filter keeps; None for no filter.
+        receivers: the operands that get relevance; none if all relevance stays at the node.
+        hooks: the user's hooks on the relevance that enters the node, after the filter.
     """
 
     node: fx.Node
@@ -75,17 +79,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps in the order in which the relevance takes them; ``print(plan)`` shows a table.
+    """All steps in the order in which relevance passes them. ``print(plan)`` shows a table.
 
     Args:
         steps: one for each node that relevance reaches.
         explained: the node whose value is explained.
-        groups: the nodes whose relevance is wanted, by layer.
-        masks: at nodes, masks of the relevance whose channels each run gives.
-        through: where a run masks a node, only relevance through that node goes on.
-        notes: what the reader should know beside the table.
-        facts: the static analysis that the choices rest on.
-        way: how the model was read.
+        groups: the nodes whose relevance is wanted, one group per layer.
+        notes: remarks for the reader, shown above the table.
+        facts: the static analysis behind the choices.
+        way: how the model was captured.
+        masks: node → mask of its relevance, whose channels are given for each run.
+        through: if a run masks a node, only relevance through that node goes on.
     """
 
     steps: tuple[Step, ...]
@@ -99,7 +103,7 @@ class Plan:
 
     @property
     def sources(self) -> tuple[fx.Node, ...]:
-        """The nodes whose relevance is wanted, one after the other."""
+        """The nodes whose relevance is wanted, of all groups."""
         return tuple(node for group in self.groups for node in group)
 
     def reaches(self, source: fx.Node) -> bool:
@@ -139,21 +143,24 @@ def make_plan(
         composite: the rules.
         inputs: the placeholders that are explained.
         explained: the node whose value is explained.
-        groups: the nodes whose relevance is wanted, by layer; below all of them nothing is planned.
-        unknown: what to do about operations that nobody has described.
-        notes: notes to carry.
+        groups: the nodes whose relevance is wanted, by layer. Nothing is planned below all of them.
+        unknown: what to do at operations without a description.
+        notes: notes to include in the plan.
         hooks: the user's hooks.
 
     Raises:
-        UnsupportedOperationError: naming every operation without a description.
-        CompositeError: for a line of the composite or a hook that matches nothing, or a rule that does
-            not fit.
+        InputError: if ``explained`` does not depend on the inputs.
+        UnsupportedOperationError: for operations without a description, all of which it names, and
+            for weights that are computed from the inputs.
+        CompositeError: for a line of the composite or a hook that matches nothing, or a rule that
+            does not fit.
+        OptionError: if a function ``unknown`` returns anything but an accepted rule or None.
     """
     graph, stops = captured.module.graph, [node for group in groups for node in group]
     facts = analyse(graph, inputs)
     if not facts.is_dynamic(
         explained
-    ):  # a layer above the places where relevance ends may have some
+    ):  # a layer above the nodes where relevance ends may still get some
         facts = analyse(graph, [*inputs, *stops])
     if not facts.is_dynamic(explained):
         raise _without_relevance(explained, facts)
@@ -179,7 +186,7 @@ def make_plan(
             steps.append(Step(node, "", None, None, "", None, tuple(receivers)))
         elif node.op == "call_function":
             operation = _described(node, facts) or UNKNOWN
-            if node not in choices:  # reached by a rule that the composite chose, such as Half
+            if node not in choices:  # the default rules do not reach it, but a chosen one does
                 places[node] = place_of(node)
                 choices[node] = _chosen(node, places[node], composite, facts, used)
             if operation is UNKNOWN and callable(unknown):
@@ -228,32 +235,32 @@ def make_plan(
 
 
 def _notes_on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
-    """Where relevance becomes that of indices, and where two of them share it."""
+    """Notes on where relevance goes to indices, and where several indices share it."""
     found = []
     for step in steps:
         if step.operation is None:  # one of several results
             continue
         if looked_up(step.node, facts.is_dynamic):
             names = ", ".join(index.name for index in step.receivers)
-            found.append(f"look-up: {step.node.name}, its relevance goes to its indices, {names}")
+            found.append(f"look-up: the relevance of {step.node.name} goes to its indices, {names}")
         elif facts.is_categorical(step.node) and len(step.receivers) > 1 and step.rule == Half():
             names = ", ".join(operand.name for operand in step.receivers)
-            found.append(f"look-up: {step.node.name} is made of {names}, which get half each")
+            found.append(f"look-up: {step.node.name} is computed from {names}, which get half each")
         elif facts.is_categorical(step.node) and step.rule == Uniform() and _is_join(step):
             found.append(
-                f"look-up: {step.node.name} {where(step.node)} holds constants; what they looked up goes "
-                "in equal shares to the others beside them"
+                f"look-up: {step.node.name} {where(step.node)} contains constants; the relevance of what "
+                "they look up goes in equal shares to the other indices in their row"
             )
         elif facts.is_categorical(step.node) and _joins_constants(step, facts):
             found.append(
-                f"look-up: {step.node.name} holds constants, which keep what they looked up; the ledger "
-                "books it as 'constant'"
+                f"look-up: {step.node.name} contains constants, which keep the relevance of what they "
+                "look up; in the ledger it is 'constant'"
             )
     return found
 
 
 def _signs(steps: Iterable[Step], facts: Analysis) -> list[str]:
-    """A warning for each rule that is only for x >= 0 and meets values that may be negative."""
+    """A warning for each rule for x >= 0 that meets values which may be negative."""
     found: dict[Rule, list[str]] = {}
     for step in steps:
         is_meant_for_less = step.rule is not None and step.rule.for_nonnegative
@@ -261,8 +268,8 @@ def _signs(steps: Iterable[Step], facts: Analysis) -> list[str]:
             assert step.rule is not None
             found.setdefault(step.rule, []).append(step.node.name)
     return [
-        f"warning: {rule} is for inputs without negative entries, and relevance may explode where these "
-        f"have some: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        f"warning: {rule} is meant for nonnegative inputs; relevance may explode at these nodes, whose "
+        f"inputs may be negative: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
         for rule, names in found.items()
     ]
 
@@ -272,24 +279,24 @@ def _is_join(step: Step) -> bool:
 
 
 def _joins_constants(step: Step, facts: Analysis) -> bool:
-    """Whether some entries of a value are not made of the input."""
+    """Whether some entries of a value do not come from the input."""
     assert step.operation is not None
     joins = step.operation.kind == "routing" and name_of(step.node) != "pad"
     return joins and not all(map(facts.is_dynamic, step.operation.operands(step.node)))
 
 
 def _notes_on_places(explained: fx.Node, facts: Analysis) -> list[str]:
-    """Where relevance of the inputs ends, since only places are read from there on."""
+    """Notes on where relevance ends because only positions are read there."""
     below = ancestors(explained)
     nodes = [node for node in explained.graph.nodes if node in below and node in facts.places]
     return [
-        f"places: {node.name} {where(node)} carries no relevance to what it was found in"
+        f"places: {node.name} {where(node)} reads only positions, so relevance ends there"
         for node in nodes
     ]
 
 
 def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
-    """The error for a value that no relevance leads from to the inputs: where that ends."""
+    """The error for a value from which no relevance reaches the inputs. It names where that ends."""
     below = ancestors(explained)
     ends = [
         node
@@ -301,8 +308,8 @@ def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
     ]
     lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in ends)
     found = [
-        "Relevance ends at these operations, by which values are compared, counted, found or used as "
-        "indices:",
+        "Relevance ends at these operations, which only compare or count values, find their positions, "
+        "or use them as indices:",
         *lines,
         "Write them with operations that pass it on (docs/operations.md), or explain a layer above them: "
         "LayerLRPFx(model, layer).",
@@ -310,8 +317,8 @@ def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
     return InputError(
         "\n".join(
             [
-                f"'{explained.name}', which is to be explained, does not depend on the explained inputs, "
-                "or only by shapes, comparisons and places, which carry no relevance",
+                f"the explained value '{explained.name}' does not depend on the explained inputs, or "
+                "only through shapes, comparisons and positions, which carry no relevance",
                 *(found if ends else ()),
             ]
         )
@@ -319,12 +326,12 @@ def _without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
 
 
 def _is_part(node: fx.Node) -> bool:
-    """Whether the node picks one of the several results of an operation."""
+    """Whether the node takes out one of several results of an operation."""
     return node.target is operator.getitem
 
 
 def _described(node: fx.Node, facts: Analysis) -> Operation | None:
-    """The description of a node's operation; some are described for names alone."""
+    """The description of a node's operation. Some descriptions are for indices only."""
     operation = operation_of(node)
     is_other = operation is not None and operation.of_names and not facts.is_categorical(node)
     return None if is_other else operation
@@ -364,7 +371,7 @@ def _reached(
 
 
 def _asked_for(node: fx.Node, unknown: Callable[[str], Rule | None]) -> tuple[Rule, str] | None:
-    """The rule that a function of the user gives an operation without a description."""
+    """The rule that a function of the user returns for an operation without a description."""
     rule = unknown(name_of(node))
     if rule is None:
         return None
@@ -377,22 +384,22 @@ def _asked_for(node: fx.Node, unknown: Callable[[str], Rule | None]) -> tuple[Ru
 
 
 def _lacks_rule(step: Step) -> bool:
-    """Whether nobody gave an operation without a description a rule that fits."""
+    """Whether an operation without a description got no suitable rule."""
     return step.chosen_by != _ASKED or packet_of(step.node.target) is None
 
 
 def _refuse_unknown(steps: Iterable[Step], unknown: Unknown) -> None:
     missing = [step.node for step in steps if step.operation is UNKNOWN and _lacks_rule(step)]
     advice = (
-        'LRPFx(..., unknown="vjp") sends relevance through those that have a derivative, in shares of '
-        "their operands' contributions. LayerLRPFx(model, layer) explains a layer above them without it. "
-        "Where an operation is a function of single entries, its relevance passes:\n"
+        'LRPFx(..., unknown="vjp") divides their relevance by the contributions of their operands, if '
+        "they have a derivative. LayerLRPFx(model, layer) explains a layer above them and does not need "
+        "them. If an operation is a function of single entries, let its relevance pass:\n"
         "    from lrp_fx import operations\n"
         "    operations.register(operations.passing({names}))"
     )
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]
-        advice = "They are no operations of PyTorch that autograd could follow: write them as such."
+        advice = "Autograd cannot follow them: write them with operations of PyTorch."
     if not missing:
         return
     lines = dict.fromkeys(f"  {name_of(node)} {where(node)}" for node in reversed(missing))
@@ -404,14 +411,14 @@ def _refuse_unknown(steps: Iterable[Step], unknown: Unknown) -> None:
 
 
 def _refuse_computed_weights(reached: Iterable[fx.Node], facts: Analysis) -> None:
-    """A layer whose weight depends on the input is a product of two activations, not a layer."""
+    """Refuse layers whose weight or bias depends on the inputs: those would get no relevance."""
     for node in filter(is_linear, reached):
         bound = arguments(node)
         for name in ("weight", "bias"):
             if facts.is_dynamic(bound[name]):
                 raise UnsupportedOperationError(
                     f"the {name} of '{name_of(node)}' {where(node)} is computed from the explained "
-                    "inputs, and would get no relevance: write it as a product or a sum of two tensors"
+                    "inputs, and would get no relevance: write the operation as a product or a sum"
                 )
 
 
@@ -462,15 +469,15 @@ def _choose(
 
 
 _OF_NAMES = (Route, Uniform)
-"""Rules that look at no value's size: an index has none."""
+"""Rules that do not use the size of values, and so apply to indices."""
 
 
 def _choose_parts(
     node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
 ) -> tuple[Rule, str]:
-    """The rules of the parts of a recurrent cell: of both linear maps, and of the sums.
+    """The rule of a recurrent cell: one for each of its two linear maps, and one for its sums.
 
-    Only the maps of the input can be first ones.
+    Only the map of the input can count as a first operation.
     """
     depth = 1 if place.from_input is None else place.from_input + 1
     input, chosen_by = _choose(node, place, composite, facts, used)

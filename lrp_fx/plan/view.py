@@ -1,4 +1,4 @@
-"""What of the model is explained, and where: the output or a layer, for inputs or for layers."""
+"""What of the model is explained, and for what: the output or a layer, for inputs or for layers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lrp_fx.plan.layers import Layer, find_layer
 
 @dataclass(frozen=True)
 class View:
-    """What of the model is explained, and where.
+    """What of the model is explained, and for what.
 
     Args:
-        explained: the layer whose value is explained, None for the model's output.
-        explained_input: the layer's input instead of its output.
-        layers: the layers whose relevance is wanted, None for the model's inputs.
-        layers_input: their inputs instead of their outputs.
-        audited: for the ledger, which also wants to see what goes nowhere.
-        masked: layers whose relevance each run masks by channels.
-        through: masked layers also keep relevance from going round them.
+        explained: the layer whose value is explained; None for the model's output.
+        explained_input: explain the layer's input, not its output.
+        layers: the layers whose relevance is wanted; None for the model's inputs.
+        layers_input: the relevance of the layers' inputs, not their outputs.
+        audited: for the ledger, which also needs nodes that pass no relevance on.
+        masked: the layers whose relevance is masked by channels, per run.
+        through: also stop relevance that bypasses the masked layers.
         channel_dim: the dimension of these channels.
     """
 
@@ -40,26 +40,26 @@ class View:
 
 
 def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
-    """The nodes whose values nothing that is folded may take the place of.
+    """The nodes whose values have to stay in the graph when norms are folded.
 
-    A neuron is a value: that of its layer must be there, whether a norm or a scale reads it or made it.
-    Of a layer whose relevance is wanted it must be there where a norm, a scale, a shift or a pad makes
-    it. Where a norm reads it,
-    the layer and the norm are one linear operation, and its relevance is that of both.
+    If a neuron is explained, the value of its layer has to be there, whether a norm or scale
+    computes it or reads it. If the relevance of a layer is wanted, its value has to be there only
+    if a norm, scale, shift or pad computes it. If a norm only reads it, the layer and the norm are
+    one linear operation, and the relevance is that of both.
 
     Args:
         captured: a graph before any norm was folded.
         model: the user's model.
-        view: what is explained, and where.
+        view: what is explained, and for what.
     """
     paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
 
     def found(layer: Layer, of_input: bool) -> tuple[fx.Node, ...]:
         if isinstance(layer, str) and layer.partition("#")[0] not in paths:
-            return ()  # a node as the plan shows it, with its norm
+            return ()  # a node name from the plan, where norms are folded
         try:
             return find_layer(captured, model, layer, of_input=of_input)
-        except InputError:  # it is raised again where the layer is looked for
+        except InputError:  # raised again when the layer is looked up for the plan
             return ()
 
     values = set() if view.explained is None else set(found(view.explained, view.explained_input))

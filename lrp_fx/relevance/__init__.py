@@ -1,4 +1,4 @@
-"""How relevance goes back through each kind of operation; every file one kind."""
+"""How relevance goes back through each kind of operation, one file per kind."""
 
 from __future__ import annotations
 

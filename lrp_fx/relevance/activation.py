@@ -1,4 +1,4 @@
-"""Relevance through element-wise functions of one operand: it passes unchanged."""
+"""Relevance through element-wise functions of one operand, which passes unchanged."""
 
 from __future__ import annotations
 
@@ -35,40 +35,47 @@ FUNCTIONS = (
 
 
 class PassRelevance(RelevanceNode):
-    """``R_in = R``; where the operation broadcast its operand, summed down to the operand's shape."""
+    """``R_in = R``, summed to the shape of the operand if the operation broadcast it.
+
+    Source: Bach et al. 2015.
+    """
 
     result = "moved"
 
     def propagate(self, relevance: Tensor, shape: torch.Size | None = None) -> Tensor:
-        """The relevance itself."""
+        """The relevance itself, or its sum to ``shape``."""
         return relevance if shape is None else sum_to(relevance, shape)
 
 
 class SameShapeRelevance(RelevanceNode):
-    """The relevance itself, where the output has the shape of the input (Captum's identity)."""
+    """``R_in = R`` for operations whose output has the shape of the input (Captum's identity rule)."""
 
     def propagate(self, relevance: Tensor, shape: torch.Size) -> Tensor:
-        """The relevance.
+        """The relevance itself.
+
+        Args:
+            relevance: the relevance of the output.
+            shape: the shape of the input.
 
         Raises:
-            InputError: where the shapes differ, so that it is nobody's.
+            InputError: if the shapes differ.
         """
         if relevance.shape != shape:
             raise InputError(
-                f"Pass() hands relevance of shape {tuple(relevance.shape)} to an input of shape "
+                f"Pass() cannot pass relevance of shape {tuple(relevance.shape)} to an input of shape "
                 f"{tuple(shape)}: it is for operations that keep the shape"
             )
         return relevance
 
 
 def write_pass(site: Site) -> Received:
-    """Pass the relevance to the first operand."""
+    """Write a node that passes the relevance to the first operand."""
     (operand,) = first(site.node)
     return {operand: [site.call(PassRelevance(), site.relevance)]}
 
 
 def described_as_passing(name: str, kind: str) -> Operation:
-    """The description of a function of single entries."""
+    """Describe an element-wise function, whose relevance passes unchanged."""
     return Operation(
         name=name,
         kind=kind,
@@ -83,5 +90,5 @@ def described_as_passing(name: str, kind: str) -> Operation:
 OPERATIONS = [
     described_as_passing(name, "activation" if name in ACTIVATIONS else "function")
     for name in (*ACTIVATIONS, *FUNCTIONS)
-    if name != "pow"  # of two values, described in ``integers.py``
+    if name != "pow"  # has two operands, see ``integers.py``
 ]

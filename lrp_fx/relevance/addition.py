@@ -18,14 +18,18 @@ from lrp_fx.stabilizer import may_write
 
 
 class AdditionRelevance(RelevanceNode):
-    """Shares of the relevance for the summands of ``y = a + b``.
+    """Splits the relevance of ``y = a + b`` between its summands.
 
-    Proportional ``R_a = a ⊙ R / S(y)``; by magnitude ``R |a| / S(|a| + |b|)``; or half each. A summand
-    that is a constant keeps its share, as a bias does.
+    - Proportional: ``R_a = a ⊙ R / S(y)``, the ε rule of Bach et al. 2015 with weights of one.
+    - ByMagnitude: ``R_a = |a| ⊙ R / S(|a| + |b|)``.
+    - Half: ``R_a = R / 2``.
+
+    ``R_a`` is summed to the shape of ``a`` if ``a`` was broadcast. A constant summand keeps its
+    share, as a bias does.
 
     Args:
         rule: the rule.
-        nonnegative: ``y`` is known to have no negative entries.
+        nonnegative: whether ``y`` is known to have no negative entries.
     """
 
     result = "new"
@@ -39,12 +43,13 @@ class AdditionRelevance(RelevanceNode):
     def propagate(
         self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
     ) -> list[Tensor]:
-        """The relevance of each summand that wants it.
+        """The relevance of each summand whose relevance is wanted, of its shape.
 
         Args:
-            relevance: (N, …), of the output's shape.
-            output: ``y``, for the proportional rule.
-            summands: (value or shape, factor, wanted) each; the values broadcast to the output.
+            relevance: the relevance of ``y``, (N, …).
+            output: ``y`` for the proportional rule, else None.
+            summands: for each summand (value or shape, factor, whether its relevance is wanted).
+                The values broadcast to the shape of ``y``.
         """
         if isinstance(self.rule, Half):
             shapes = [_shape(value) for value, _, wanted in summands if wanted]
@@ -77,7 +82,7 @@ class AdditionRelevance(RelevanceNode):
     def taken(
         self, relevance: Tensor, output: Tensor | None, *summands: tuple[Any, float, bool]
     ) -> Taken:
-        """The constants' shares, and the stabilizer's."""
+        """The shares of constant summands and of the stabilizer."""
         constants = [value * factor for value, factor, wanted in summands if not wanted]
         if isinstance(self.rule, Half):
             return {"constant": relevance.sum() / 2 * sum(not wanted for *_, wanted in summands)}
@@ -100,7 +105,7 @@ def _shape(value: Any) -> torch.Size:
 
 
 def _summands(node: fx.Node) -> list[tuple[Any, float]]:
-    """The operands and the factors with which they enter the sum."""
+    """The operands, each with the factor by which it enters the sum."""
     bound = arguments(node)
     alpha = bound.get("alpha", 1)
     if name_of(node) == "rsub":

@@ -1,7 +1,8 @@
 """The analytic adjoints ``Jᵀ q`` of the linear operations without weights.
 
-Each takes the cotangent ``q`` (the shape of the operation's output), the shape of its input and the
-operation's other arguments by their ATen names, and returns a tensor of the input's shape.
+Each function takes the cotangent ``q``, of the shape of the operation's output, then the shape of
+the input, then the other arguments of the operation by their ATen names. It returns a tensor of the
+shape of the input.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Shape = torch.Size
 
 
 def _shaped(q: Tensor, shape: Shape) -> Tensor:
-    """A tensor that only lends its shape, dtype and device."""
+    """A dummy tensor of this shape, for kernels that read only the shape, dtype and device."""
     return q.new_empty(1).expand(shape)
 
 
@@ -276,7 +277,7 @@ def adaptive_avg_pool3d(q: Tensor, shape: Shape, output_size: Any = None) -> Ten
     return aten._adaptive_avg_pool3d_backward(q, _shaped(q, shape))
 
 
-# Interpolation. The calls give either the output's size or factors; the adjoint wants both.
+# Interpolation. The calls give either the output's size or scale factors; the adjoint takes both.
 def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
     backward: Packet = getattr(aten, f"upsample_{name}_backward")
 
@@ -290,7 +291,7 @@ def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
             ] or [None] * dims
         options = (arguments["align_corners"],) if aligned else ()
         function: Callable[..., Tensor] = backward
-        if any(isinstance(size, torch.SymInt) for size in shape):  # exported: the kernel takes none
+        if any(isinstance(size, torch.SymInt) for size in shape):  # exported: no symbolic sizes
             function = PORTABLE[backward.default]
         return function(q, list(q.shape[2:]), list(shape), *options, *factors)
 
@@ -347,7 +348,7 @@ ROUTING: dict[str, Adjoint] = {
     "channel_shuffle": channel_shuffle,
     "im2col": im2col,
 }
-"""Operations that only move values (or zeros)."""
+"""The adjoints of operations that only move values, and may add constants or zeros."""
 
 AVERAGING: dict[str, Adjoint] = {
     "mean": mean,
@@ -362,4 +363,4 @@ AVERAGING: dict[str, Adjoint] = {
     "adaptive_avg_pool3d": adaptive_avg_pool3d,
     **UPSAMPLES,
 }
-"""Operations whose outputs are weighted sums of their inputs, with constant weights."""
+"""The adjoints of operations whose outputs are weighted sums of their inputs, with fixed weights."""

@@ -1,17 +1,20 @@
-"""What a relevance node keeps of the relevance that comes in, by cause: the entries of the ledger.
+"""The causes for which a relevance node keeps relevance: the entries of the ledger.
 
-For every relevance node, ``Σ R_in = Σ R_out + Σ taken``. The causes:
+For each relevance node, ``ΣR = ΣR_in + Σ taken``: the relevance ``R`` of the output equals the
+relevance ``R_in`` of the inputs plus what the node keeps. The causes:
 
-- ``bias``: the share of a bias, of the β of a norm, of the shift of an affine map.
-- ``constant``: the share of an operand that does not depend on the inputs, of an initial state; the
-  relevance of entries that a mask or a zero factor took from the forward pass, and of what a rule
-  treats as constant (the attention weights in CP-LRP).
+- ``bias``: the share of a bias, of the β of a norm, or of the shift of an affine map.
+- ``constant``: the share of an operand that does not depend on the inputs, or of a constant initial
+  state; the relevance of entries that a mask or a zero factor removed from the forward pass; the
+  relevance of what a rule treats as a constant (attention weights in CP-LRP).
 - ``stabilizer``: ``R (1 − z / S(z))``.
-- ``filter``: what relevance filters and hooks took away.
-- ``linearization``: the remainder of an operation's first-order expansion (AttnLRP's softmax).
-- ``empty_branch``: where a rule of one sign (z⁺, α-β) finds no contribution of that sign.
-- ``dead``: where a denominator is exactly zero, and the quotient counts as zero.
-- ``padding``: the relevance of padded entries that are no input.
+- ``filter``: what relevance filters, masks and hooks removed.
+- ``linearization``: the remainder of a first-order expansion (the softmax in AttnLRP).
+- ``empty_branch``: the relevance of units without any contribution of the sign that the rule counts
+  (z⁺, αβ).
+- ``dead``: the relevance of units whose denominator is exactly zero, and of units that belong to no
+  group of the rule.
+- ``padding``: the relevance of padded entries, which belong to no input.
 """
 
 from __future__ import annotations
@@ -35,17 +38,17 @@ Cause = Literal[
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 Taken = dict[Cause, Tensor]
-"""Sums over all entries, one number each."""
+"""The relevance that a node keeps, by cause; each value is the sum over all entries, a 0-d tensor."""
 
 
 def by_stabilizer(stabilizer: Stabilizer, relevance: Tensor, z: Tensor) -> Taken:
-    """What ``z · R / S(z)`` is short of ``R``, of one shape with ``z``."""
+    """The relevance that ``z R / S(z)`` lacks to ``R``; ``relevance`` and ``z`` have one shape."""
     z = z if z.is_floating_point() else z.to(relevance.dtype)
     return by_denominator(stabilizer, relevance, stabilizer.apply(z))
 
 
 def by_denominator(stabilizer: Stabilizer, relevance: Tensor, denominator: Tensor) -> Taken:
-    """The same from ``S(z)``."""
+    """As :func:`by_stabilizer`, given ``S(z)`` as the denominator."""
     quotient = stabilizer.divided(relevance, denominator)
     return {
         "stabilizer": (quotient * stabilizer.added_to(denominator)).sum(),
@@ -54,7 +57,7 @@ def by_denominator(stabilizer: Stabilizer, relevance: Tensor, denominator: Tenso
 
 
 def together(*parts: Taken) -> Taken:
-    """The sum of several."""
+    """The sum of several amounts, cause by cause."""
     total: Taken = {}
     for part in parts:
         for cause, amount in part.items():

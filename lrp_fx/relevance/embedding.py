@@ -1,4 +1,4 @@
-"""Relevance through look-ups: that of a row of a constant table goes to the index that chose it."""
+"""Relevance through look-ups: an index gets the relevance of the table row that it selects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _WRITING = {
     "scatter_add": (("self", "src"), "index"),
     "index_put": (("self", "values"), "indices"),
 }
-"""Look-ups too where all that is written is constant: ``zeros.scatter(1, words, 1)``."""
+"""These count as look-ups if all written values are constant: ``zeros.scatter(1, words, 1)``."""
 _TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
     "embedding": (("weight",), "indices"),
     "index": (("self",), "indices"),
@@ -50,18 +50,18 @@ _TABLES_AND_INDICES: dict[str, tuple[tuple[str, ...], str]] = {
     **_WRITING,
 }
 _MEAN, _MAX = 1, 2
-"""Modes of an embedding bag, beside 0 for the sum."""
+"""The modes of an embedding bag; the mode 0 is the sum."""
 
 
 def _tables(node: fx.Node) -> list[Any]:
-    """The table of a look-up; none where it is an identity matrix, several where one is written."""
+    """The table of a look-up; none for ``one_hot``, several operands for operations that write."""
     names, _ = _TABLES_AND_INDICES[name_of(node)]
     bound = arguments(node)
     return [bound[name] for name in names if name in bound]
 
 
 def indices_of(node: fx.Node) -> list[fx.Node]:
-    """The tensors that say which entries of a table are looked up; none of any other operation."""
+    """The index tensors of a look-up; an empty list for any other operation."""
     if node.op != "call_function" or name_of(node) not in _TABLES_AND_INDICES:
         return []
     _, name = _TABLES_AND_INDICES[name_of(node)]
@@ -69,7 +69,7 @@ def indices_of(node: fx.Node) -> list[fx.Node]:
 
 
 def looked_up(node: fx.Node, is_dynamic: Callable[[Any], bool]) -> list[fx.Node]:
-    """The indices that get the relevance of a look-up: none where the table depends on the input."""
+    """The indices that get the relevance of a look-up; none if the table depends on the input."""
     indices = indices_of(node)
     if not indices or any(map(is_dynamic, _tables(node))):
         return []
@@ -77,14 +77,14 @@ def looked_up(node: fx.Node, is_dynamic: Callable[[Any], bool]) -> list[fx.Node]
 
 
 class LookUpRelevance(RelevanceNode):
-    """``R_i = Σ_d R_id``: an index gets the relevance of all the features that it looked up.
+    """``R_i = Σ_d R_id``: an index ``i`` gets the relevance of all features ``d`` that it looked up.
 
-    Several indices of one look-up, ``table[i, j]``, get equal shares.
+    If one look-up has several index tensors, as in ``table[i, j]``, they get equal shares.
 
     Args:
-        start: the dimension of the output in which the indices' dimensions begin.
-        wanted: of each tensor of indices, whether its relevance is wanted.
-        rank: how many dimensions of the output the indices have at least.
+        start: the dimension of the output at which the dimensions of the indices begin.
+        wanted: for each index tensor, whether its relevance is wanted.
+        rank: the minimal number of dimensions that the indices have in the output.
     """
 
     def __init__(self, start: int, wanted: Sequence[bool], rank: int = 0) -> None:
@@ -92,11 +92,12 @@ class LookUpRelevance(RelevanceNode):
         self.start, self.wanted, self.rank = start, tuple(wanted), rank
 
     def propagate(self, relevance: Tensor, *shapes: torch.Size) -> list[Tensor]:
-        """The relevance of the indices that want it, of their shapes.
+        """The relevance of each index tensor whose relevance is wanted, of its shape.
 
         Args:
-            relevance: of the output: the indices' dimensions, and those of the features.
-            shapes: of all tensors of indices, which broadcast to one another.
+            relevance: the relevance of the output, with the dimensions of the indices and of the
+                features.
+            shapes: the shapes of all index tensors, which broadcast with each other.
         """
         rank = max(self.rank, *map(len, shapes))
         start = self.start % relevance.dim() if relevance.dim() else 0
@@ -109,13 +110,15 @@ class LookUpRelevance(RelevanceNode):
 
 
 class WrittenRelevance(RelevanceNode):
-    """An index gets the relevance of the entries that were written at its places.
+    """``R_i = Σ_p R_p / n_p`` over the places ``p`` to which the index ``i`` wrote.
 
-    Several that wrote to one entry share it equally, as the words of a bag do.
+    ``n_p`` is the number of writes to the place ``p``: several indices that wrote to one place
+    share its relevance equally, like the words in a bag of words. ``index_put`` with several index
+    tensors splits it further, as :class:`LookUpRelevance` does.
 
     Args:
         name: ``scatter``, ``scatter_add`` or ``index_put``.
-        wanted: of each tensor of indices, whether its relevance is wanted.
+        wanted: for each index tensor, whether its relevance is wanted.
     """
 
     result = "new"
@@ -131,12 +134,12 @@ class WrittenRelevance(RelevanceNode):
     def propagate(
         self, relevance: Tensor, places: dict[str, Any], *shapes: torch.Size
     ) -> list[Tensor]:
-        """The relevance of the indices that want it, of their shapes.
+        """The relevance of each index tensor whose relevance is wanted, of its shape.
 
         Args:
-            relevance: of the output.
-            places: the arguments that say where is written.
-            shapes: of the tensors of indices.
+            relevance: the relevance of the output.
+            places: the arguments that say where the operation writes.
+            shapes: the shapes of the index tensors.
         """
         share = relevance / self._count(relevance, places).clamp(min=1)
         if self.name != "index_put":
@@ -150,7 +153,7 @@ class WrittenRelevance(RelevanceNode):
         return {"constant": relevance.masked_fill(self._count(relevance, places) != 0, 0).sum()}
 
     def _count(self, relevance: Tensor, places: dict[str, Any]) -> Tensor:
-        """How often each entry was written to."""
+        """The number of writes to each entry."""
         nothing = torch.zeros_like(relevance)
         if self.name == "index_put":
             one = relevance.new_ones(())
@@ -160,9 +163,10 @@ class WrittenRelevance(RelevanceNode):
 
 
 class EmbeddingBagRelevance(RelevanceNode):
-    """``R_i = Σ_d e_id R_bd / S(y_bd)`` for the index i of bag b, with ``y_b`` the sum of its ``e_i``.
+    """``R_i = Σ_d e_id R_bd / S(y_bd)`` for an index ``i`` in bag ``b`` with ``y_b = Σ_{i in b} e_i``.
 
-    ``e_i`` is the row that was looked up, times its weight, or divided by the size of its bag for a mean.
+    The ε rule of Bach et al. 2015 on the sum of a bag. ``e_i`` is the row that ``i`` looks up,
+    times the weight of ``i`` if there are weights, and divided by the size of the bag in a mean.
     """
 
     result = "new"
@@ -185,14 +189,14 @@ class EmbeddingBagRelevance(RelevanceNode):
         """The relevance of the indices, (entries,).
 
         Args:
-            relevance: (bags, features).
-            output: of this shape too.
-            weight: the table.
-            indices: (entries,).
-            offsets: where each bag begins.
-            weights: a factor of each entry, or None.
+            relevance: the relevance of the bags, (bags, features).
+            output: the output ``y``, (bags, features).
+            weight: the table, (rows, features).
+            indices: the indices, (entries,).
+            offsets: the entry at which each bag begins, (bags,) or (bags + 1,).
+            weights: a factor for each entry, (entries,), or None.
             mode: 0 for sums, 1 for means.
-            padding_idx: the index of entries that do not count; None or negative for none.
+            padding_idx: the index whose entries do not count; None or negative for none.
         """
         places = torch.arange(indices.shape[0], device=indices.device, dtype=offsets.dtype)
         bags = torch.searchsorted(offsets.contiguous(), places, right=True) - 1
@@ -207,7 +211,7 @@ class EmbeddingBagRelevance(RelevanceNode):
         return counts * (weight[indices] * quotient[bags]).sum(1)
 
     def taken(self, relevance: Tensor, output: Tensor, *options: Any) -> Taken:
-        """The stabilizer's share, and that of empty bags."""
+        """The share of the stabilizer, which includes the relevance of empty bags."""
         return by_stabilizer(self.rule.stabilizer, relevance, output)
 
 
@@ -239,7 +243,7 @@ def _write(site: Site) -> Received:
 
 
 def _dimensions(node: fx.Node) -> tuple[int, int]:
-    """Where the dimensions of the indices begin in the output, and how many they are at least."""
+    """The dimension of the output at which the indices begin, and their least number of dimensions."""
     bound, name = arguments(node), name_of(node)
     if name == "index_select":
         return bound["dim"], 1
@@ -249,7 +253,7 @@ def _dimensions(node: fx.Node) -> tuple[int, int]:
 
 
 def _block(indices: Sequence[Any]) -> tuple[int, int]:
-    """The same for ``x[indices]``."""
+    """As :func:`_dimensions`, for ``x[indices]``."""
     places = [place for place, index in enumerate(indices) if index is not None]
     is_one_block = places[-1] - places[0] == len(places) - 1
     return places[0] if is_one_block else 0, 0
@@ -264,7 +268,7 @@ def _write_written(site: Site) -> Received:
 
 
 def _write_routing(site: Site) -> Received:
-    """To the entries of a table that depends on the input."""
+    """Write a node that routes relevance to the entries of a table that depends on the input."""
     (table,), packet, options = _tables(site.node), packet_of(site.node.target), others(site.node)
     if name_of(site.node) == "embedding":
         packet, options = aten.index, {"indices": indices_of(site.node)}
@@ -282,7 +286,7 @@ def _write_bag(site: Site) -> Received:
     bound = arguments(site.node)
     if bound["mode"] == _MAX:
         raise UnsupportedOperationError(
-            f"no relevance is described for an embedding bag of maxima {where(site.node)}: use "
+            f"there is no rule for an embedding bag with mode 'max' {where(site.node)}: use "
             "F.embedding and amax, or explain the bag's output by LayerLRPFx"
         )
     assert isinstance(site.rule, Proportional)

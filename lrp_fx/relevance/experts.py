@@ -1,4 +1,4 @@
-"""Relevance through mixtures of experts: one product in which each group of rows has its own weight."""
+"""Relevance through mixtures of experts: matrix products with one weight per group of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from lrp_fx.rules import Epsilon
 
 
 class GroupedProductRelevance(RelevanceNode):
-    """``R_x = x ⊙ W_gᵀ[R / S(y)]`` for the rows of ``x`` that went to group ``g``: ``y = x W_g``."""
+    """``R_x = x ⊙ [R / S(y)] W_gᵀ`` with ``y = x W_g`` for the rows ``x`` of group ``g``.
+
+    The ε rule (Bach et al. 2015) with the weight of the chosen expert; the choice is a constant.
+
+    Args:
+        packet: the operation.
+        rule: the ε rule.
+        engine: the engine that computes the adjoint.
+    """
 
     def __init__(self, packet: Packet, rule: Epsilon, engine: Engine) -> None:
         super().__init__()
@@ -33,15 +41,15 @@ class GroupedProductRelevance(RelevanceNode):
         """The relevance of the rows, (rows, features).
 
         Args:
-            relevance: (rows, outputs).
-            output: the operation's output.
-            input: the rows, in the order of their groups.
-            weight: (groups, features, outputs).
-            ends: where each group's rows end.
+            relevance: the relevance of the output, (rows, outputs).
+            output: the output ``y``, (rows, outputs).
+            input: the rows ``x`` in the order of their groups, (rows, features).
+            weight: the weights, (groups, features, outputs).
+            ends: the row at which each group ends, (groups,).
         """
 
         def forward(x: Tensor) -> Tensor:
-            # row by row, since the fused calls of libraries need not have derivatives
+            # one product per row, because the fused operations may have no derivative
             rows = torch.arange(x.shape[0], device=x.device, dtype=ends.dtype)
             groups = torch.searchsorted(ends, rows, right=True)
             return (x.unsqueeze(1) @ weight[groups]).squeeze(1)
@@ -58,7 +66,7 @@ class GroupedProductRelevance(RelevanceNode):
     def taken(
         self, relevance: Tensor, output: Tensor, input: Tensor, weight: Tensor, ends: Tensor
     ) -> Taken:
-        """The stabilizer's share."""
+        """The share of the stabilizer."""
         return by_stabilizer(self.rule.stabilizer, relevance, output)
 
 

@@ -1,4 +1,4 @@
-"""What the library knows of an operation: its operands, its rules, how its relevance is written."""
+"""Descriptions of operations, and the interface by which they write their relevance nodes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ BIAS_POLICIES: tuple[BiasPolicy, ...] = ("absorb", "ignore", "distribute")
 
 @dataclass(frozen=True)
 class Counts:
-    """How many factors a product of two holds on either side.
+    """How many factors of a nested product each of the two operands of a product contains.
+
+    Each field has one number for the first operand and one for the second.
 
     Args:
-        signals: those that get relevance; the weights of attention are among them.
-        factors: all.
-        values: the signals but for weights of attention.
+        signals: the factors that get relevance, including attention weights. Gates and statistics do
+            not count, unless there is nothing else.
+        factors: all factors.
+        values: the signals without attention weights, unless there is nothing else.
     """
 
     signals: tuple[int, ...]
@@ -32,34 +35,34 @@ class Counts:
 
     @property
     def is_attention(self) -> bool:
-        """Whether weights of attention are among the factors."""
+        """Whether attention weights are among the factors."""
         return self.values != self.signals
 
 
 class Facts(Protocol):
-    """What the static analysis knows of the nodes of a graph."""
+    """The results of the static analysis of a graph."""
 
     def is_dynamic(self, node: object) -> bool:
         """Whether the value depends on the explained inputs."""
 
     def is_nonnegative(self, node: object) -> bool:
-        """Whether the graph proves that no entry is negative."""
+        """Whether the value provably has no negative entries."""
 
     def is_preprocessing(self, node: object) -> bool:
-        """Whether only routing and constant affine operations lie between the inputs and here."""
+        """Whether only routing and constant affine operations lie between the inputs and the node."""
 
     def counts(self, product: fx.Node) -> Counts:
-        """Of a product or matrix product of two activations, how many factors each side holds."""
+        """The numbers of factors in both operands of a product or matrix product of activations."""
 
     def is_categorical(self, node: object) -> bool:
-        """Whether the value only chooses rows of tables: it is a name, and its size means nothing."""
+        """Whether the value only selects rows of tables, like a token: its size has no meaning."""
 
 
 class Site(Protocol):
-    """Where one operation's relevance is written: the node, its rule, and a pen.
+    """The place in the LRP graph where the relevance nodes of one operation are written.
 
-    Nodes of the canonical graph go in; what :meth:`value`, :meth:`shape`, :meth:`item`,
-    :meth:`bound` and :meth:`call` return are nodes of the LRP graph.
+    The methods take nodes of the canonical graph. :meth:`value`, :meth:`shape`, :meth:`item`,
+    :meth:`bound` and :meth:`call` return nodes of the LRP graph.
     """
 
     node: fx.Node
@@ -68,47 +71,47 @@ class Site(Protocol):
     engine: Engine
     bias: BiasPolicy
     relevance: fx.Node
-    """The relevance of the output (of its first part, where an operation has several outputs)."""
+    """The relevance of the output; of the first one if the operation has several."""
     parts: dict[int, fx.Node]
-    """The relevance of each part of an operation with several outputs."""
+    """The relevance of each output by its index, if the operation has several."""
 
     def receives(self, operand: object) -> bool:
         """Whether the relevance of this operand is wanted."""
 
     def value(self, argument: Argument) -> Argument:
-        """The forward value of a node, or of every node in a structure of arguments."""
+        """The forward value of a node, or of all nodes in nested arguments."""
 
     def output(self) -> fx.Node:
-        """The operation's output, or another value that is the same wherever there is relevance."""
+        """The operation's output, or a value that equals it wherever the relevance is not zero."""
 
     def output_is_nonnegative(self) -> bool:
         """Whether :meth:`output` is known to have no negative entries."""
 
     def shape(self, node: fx.Node) -> fx.Node:
-        """The shape of a node's forward value; keeps the value itself from being kept."""
+        """The shape of a node's forward value, so that the value itself need not be kept in memory."""
 
     def modified(self, weight: fx.Node, part: Part) -> fx.Node:
-        """A part of a weight, such as W⁺; computed once for all calls where it is a parameter's."""
+        """A part of a weight, such as W⁺. It is computed once if it depends on parameters alone."""
 
     def item(self, node: fx.Node, index: int) -> fx.Node:
-        """One of the several forward values of a node."""
+        """One of the forward values of a node that has several."""
 
     def bound(
         self, node: fx.Node, low: float | Tensor, high: float | Tensor
     ) -> tuple[fx.Node, fx.Node]:
-        """Bounds of the model's input, carried to this node."""
+        """The bounds of the model's input, carried through the graph to this node."""
 
     def call(
         self, module: nn.Module, *args: object, suffix: str = "relevance", **kwargs: object
     ) -> fx.Node:
-        """Write a call of a relevance node; the suffix of its name says what it returns."""
+        """Write a call of a relevance node. ``suffix`` ends the name of the new node."""
 
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
-        """The results of a relevance node that returns several."""
+        """The results of a relevance node that returns ``count`` results, as separate nodes."""
 
 
 Received = dict[fx.Node, list[fx.Node]]
-"""Relevance for each operand, possibly several times for one (``x + x``)."""
+"""The relevance that each operand receives, in a list, since ``x + x`` gives ``x`` two shares."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +119,20 @@ class Operation:
     """How relevance goes back through one ATen operation.
 
     Args:
-        name: ATen's name of it.
-        kind: the family, by which composites choose (``convolution``, ``dense``, ``addition`` …).
-        operands: the arguments through which relevance can flow, in order.
-        default: the rule where a composite says nothing, as a function of the node and the facts.
-        alternatives: the rules that a composite may choose instead.
-        receivers: of the operands, those that get relevance under a rule.
-        write: writes the relevance nodes.
-        source: formula or paper, for the documentation.
-        default_label: the default in words, where it depends on the node.
-        of_names: it is described for names alone, which have no size, and not for other values.
-        kind_at: the family where it depends on the node.
+        name: the ATen name of the operation.
+        kind: the family, by which composites choose rules (``convolution``, ``dense`` …).
+        operands: a function from a node to the operands through which relevance can flow, in order.
+        default: a function from a node and the facts to the rule that holds if a composite assigns
+            none.
+        write: a function that writes the relevance nodes, and returns the relevance of each
+            operand.
+        alternatives: the rules that a composite may assign.
+        receivers: a function from a node, the rule and the facts to the operands that get
+            relevance; None if all operands that depend on the inputs do.
+        source: the formula or the paper, for the documentation.
+        default_label: the default in words, if it depends on the node.
+        of_names: whether the description is only for categorical values, whose size has no meaning.
+        kind_at: a function from a node to the family, if it depends on the node.
     """
 
     name: str
@@ -142,18 +148,18 @@ class Operation:
     kind_at: Callable[[fx.Node], str] | None = None
 
     def family(self, node: fx.Node) -> str:
-        """The family of one call."""
+        """The family of one call of the operation."""
         return self.kind if self.kind_at is None else self.kind_at(node)
 
     @property
     def default_text(self) -> str:
-        """The default in words."""
+        """The default rule in words."""
         if isinstance(self.default, always):
             return type(self.default.rule).__name__
         return self.default_label
 
     def accepts(self, rule: Rule) -> bool:
-        """Whether a composite may assign this rule here."""
+        """Whether a composite may assign this rule to the operation."""
         return isinstance(rule, self.alternatives)
 
 
@@ -161,7 +167,11 @@ _REGISTRY: dict[str, Operation] = {}
 
 
 def register(operations: Iterable[Operation]) -> None:
-    """Make operations known; each name once."""
+    """Add descriptions of operations to the registry.
+
+    Raises:
+        ValueError: if an operation is already described.
+    """
     for operation in operations:
         if operation.name in _REGISTRY:
             raise ValueError(f"operation {operation.name} is described twice")
@@ -169,17 +179,23 @@ def register(operations: Iterable[Operation]) -> None:
 
 
 def operation_of(node: fx.Node) -> Operation | None:
-    """The description of a node's operation, None if nobody described it."""
+    """The description of a node's operation; None if the registry has none."""
     return _REGISTRY.get(name_of(node)) if node.op == "call_function" else None
 
 
 def registry() -> dict[str, Operation]:
-    """All described operations by name."""
+    """A copy of the registry: all described operations by name."""
     return dict(_REGISTRY)
 
 
 def by_operand(site: Site, call: fx.Node, operands: Iterable[Argument]) -> Received:
-    """The results of a relevance node that returns one for each operand that receives relevance."""
+    """Map each operand to its relevance.
+
+    Args:
+        site: the site.
+        call: a relevance node that returns one result for each operand that receives relevance.
+        operands: all operands, in order.
+    """
     receivers = [operand for operand in operands if site.receives(operand)]
     received: Received = {}
     for operand, share in zip(receivers, site.parts_of(call, len(receivers)), strict=True):
@@ -188,7 +204,7 @@ def by_operand(site: Site, call: fx.Node, operands: Iterable[Argument]) -> Recei
 
 
 def argument(*names: str) -> Callable[[fx.Node], list[Argument]]:
-    """Operands by ATen argument name; a list argument counts for its entries."""
+    """A function from a node to the arguments with these ATen names; lists are flattened."""
 
     def operands(node: fx.Node) -> list[Argument]:
         bound = arguments(node)
@@ -202,18 +218,18 @@ def argument(*names: str) -> Callable[[fx.Node], list[Argument]]:
 
 
 def first(node: fx.Node) -> list[Argument]:
-    """The first argument, whatever ATen calls it."""
+    """The first argument of a call, as a list of one operand."""
     return [next(iter(arguments(node).values()))]
 
 
 def others(node: fx.Node, operands: int = 1) -> dict[str, Any]:
-    """The arguments behind the first ``operands`` ones, by name."""
+    """All arguments after the first ``operands`` ones, by name."""
     return dict(list(arguments(node).items())[operands:])
 
 
 @dataclass(frozen=True)
-class always:  # noqa: N801 it reads as a word where it is used
-    """The same default rule everywhere."""
+class always:  # noqa: N801 it is used like a function
+    """A default rule that does not depend on the node: ``default=always(Pass())``."""
 
     rule: Rule
 

@@ -1,4 +1,4 @@
-"""Relevance through arithmetic of whole numbers, which mostly makes one place in a table of another."""
+"""Relevance through integer arithmetic, which mostly computes indices from indices."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def _default_of_power(node: fx.Node, facts: Facts) -> Rule:
 
 
 def _receivers(node: fx.Node, rule: Rule, facts: Facts) -> list[Any]:
-    """All that depend on the input under ``Half``; else the first of them: of a power its base."""
+    """Under ``Half`` all operands that depend on the input, else the first (the base of a power)."""
     dynamic = _dynamic(node, facts)
     return dynamic if isinstance(rule, Half) else dynamic[:1]
 
 
 def _write(site: Site) -> Received:
-    """``R`` to the operand that depends on the input; half each where both do."""
+    """Write a node that gives ``R`` to the operand that depends on the input, or half to each."""
     dynamic = _receivers(site.node, site.rule, site.facts)
     wanted = [operand for operand in dynamic if site.receives(operand)]
     module = FactorRelevance([1 / len(dynamic)] * len(wanted))
@@ -74,7 +74,7 @@ def _write(site: Site) -> Received:
 
 
 def _write_product(site: Site) -> Received:
-    """Equal shares to the names that were multiplied, as to those that are summed up."""
+    """Write a node that gives equal shares to all factors of a product of categorical values."""
     bound, packet = arguments(site.node), _SUMS[name_of(site.node)]
     operand = bound.pop("self")
     bound.pop("dtype", None)
@@ -84,7 +84,7 @@ def _write_product(site: Site) -> Received:
 
 
 _SUMS = {"prod": aten.sum, "cumprod": aten.cumsum}
-"""What sums up the names that each multiplies."""
+"""For each product the sum over the same entries, whose adjoint gives the equal shares."""
 
 OPERATIONS = [
     *(

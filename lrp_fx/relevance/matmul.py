@@ -1,4 +1,4 @@
-"""Relevance through products of two matrices: matmul, bmm, einsum of two operands."""
+"""Relevance through matrix products of two activations: matmul, bmm and einsum."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ Bilinear = Callable[[Tensor, Tensor], Tensor]
 
 
 class BilinearRelevance(RelevanceNode):
-    """``R_a = share · a ⊙ J_aᵀ[R / S(y)]`` for the operands of a bilinear ``y = a · b``.
+    """``R_a = share · a ⊙ J_aᵀ[R / S(y)]`` for the operands of a bilinear operation ``y = a · b``.
 
-    Half each is ``share = ½`` (Achtibat et al. 2024, Prop. 3.3); with one operand constant, a gate, or
-    all to the value path (Ali et al. 2022), the share is one.
+    For ``y = a @ b`` this is ``R_a = share · a ⊙ [R / S(y)] bᵀ`` and ``R_b = share · b ⊙ aᵀ[R /
+    S(y)]``. If both operands get relevance, ``share`` is ½ (Achtibat et al. 2024, Prop. 3.3). If
+    the other operand is a constant or a gate, or if all goes to the values (Ali et al. 2022), it is
+    1.
 
     Args:
-        rule: whose stabilizer is used.
-        equation: of an einsum, None for a matrix product.
-        wanted: the positions of the operands that get relevance, 0 or 1 or both.
-        share: of each of them.
-        engine: who computes the adjoint.
+        rule: the rule whose stabilizer is used.
+        equation: the equation of an einsum; None for a matrix product.
+        wanted: the positions of the operands that get relevance: 0, 1 or both.
+        share: the share of each of them.
+        engine: the engine that computes the adjoint.
     """
 
     result = "new"
@@ -50,7 +52,7 @@ class BilinearRelevance(RelevanceNode):
         self.engine: Engine = engine
 
     def extra_repr(self) -> str:
-        """The rule, the share, and whose relevance it is."""
+        """The rule, the share, and the positions of the operands that get relevance."""
         return f"{self.rule}, share={self.share:g}, operands={self.wanted}"
 
     def propagate(
@@ -65,7 +67,7 @@ class BilinearRelevance(RelevanceNode):
         ]
 
     def taken(self, relevance: Tensor, output: Tensor, first: Tensor, second: Tensor) -> Taken:
-        """The stabilizer's share."""
+        """The share of the stabilizer."""
         return by_stabilizer(self.rule.stabilizer, relevance, output)
 
     def _operand(
@@ -84,7 +86,7 @@ class BilinearRelevance(RelevanceNode):
 
         _, pullback = linearize(self.engine, forward, adjoint, operand, output)
         pulled = pullback(quotient)
-        # a matrix product is new; an einsum may be one value in many places
+        # a matrix product is a new tensor; the result of an einsum may be an expanded view
         is_new = self.equation is None and self.engine == "direct"
         if is_new and may_write() and pulled.dtype == operand.dtype:
             return pulled.mul_(operand)

@@ -1,4 +1,4 @@
-"""The base of all relevance nodes."""
+"""The base class of all relevance nodes."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from lrp_fx.stabilizer import may_write
 
 
 class RelevanceNode(nn.Module):
-    """One node of the relevance pass: the relevance of an operation's output in, of its inputs out.
+    """A node of the relevance pass: from the relevance of an output to that of the inputs.
 
-    Subclasses write :meth:`propagate`, and :meth:`taken` where not all relevance goes on. The
-    relevance pass runs outside autocast: under autocast the operands come in mixed dtypes and are
-    cast to that of the relevance, at least float32.
+    Subclasses implement :meth:`propagate`, with the formula in their docstring, and also
+    :meth:`taken` if some relevance does not go on. The relevance pass runs outside autocast. Under
+    autocast, the operands have mixed dtypes; they are cast to the dtype of the relevance, but at
+    least to float32.
     """
 
     books: ClassVar[Literal["both", "arrival", "departure", "nothing"]] = "both"
-    """Where the ledger looks for the relevance of an operation that has several nodes: the first sees
-    it arrive, the last sees it leave, and reads what the first returned."""
+    """What the ledger books at this node. Most nodes are the only one of their operation: ``both``. If
+    an operation has several nodes, relevance arrives at the first (``arrival``) and leaves from the
+    last (``departure``). Nodes that return no relevance are booked as ``nothing``."""
 
     result: ClassVar[Literal["new", "moved", "shared"]] = "shared"
-    """What the results share memory with: ``new`` with nothing; ``moved`` each with a part of its own of
-    the relevance that came in; ``shared`` with whatever it may be."""
+    """What the results may share memory with: nothing (``new``), each with a separate part of the
+    relevance that came in (``moved``), or anything (``shared``)."""
     overwrites = False
-    """Whether nobody else reads the relevance that comes in, so that it may be overwritten."""
+    """Whether no other node reads the relevance that comes in, so that it may be overwritten."""
 
     def _may_overwrite(self) -> bool:
-        """Whether to do so now."""
+        """Whether the relevance that comes in may be overwritten in this call."""
         return self.overwrites and may_write()
 
     precision: torch.dtype | None = None
-    """What the operands are cast to before the rule; None for no cast."""
+    """The dtype to which all operands are cast first; None for no cast."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run :meth:`forward`, without the hooks that the user registered for all modules."""
+        """Run :meth:`forward` without the user's global module hooks."""
         return self.forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -57,26 +59,27 @@ class RelevanceNode(nn.Module):
         return str(getattr(self, "rule", ""))
 
     def propagate(self, *args: Any, **kwargs: Any) -> Any:
-        """Relevance of the inputs from the relevance of the output, the operands and the arguments."""
+        """Compute the relevance of the inputs from that of the output and from the operands."""
         raise NotImplementedError
 
     def taken(self, *args: Any, **kwargs: Any) -> Taken:
-        """What :meth:`propagate` with these arguments keeps, by cause: nothing, unless overridden.
+        """The relevance that :meth:`propagate` keeps, by cause; nothing unless overridden.
 
-        It is derived from the rule's formula and not from what :meth:`propagate` returns, so that each
-        checks the other.
+        Subclasses derive it from the formula of the rule and not from the result of
+        :meth:`propagate`, so that the two check each other.
         """
         return {}
 
 
 class EdgeRelevance(RelevanceNode):
-    """What stands on an edge, before the rule of the node that relevance enters: relevance in and out.
+    """A node that changes relevance before it enters the rule of an operation: ``R_in = f(R)``.
 
-    Filters, hooks and masks are such nodes. What they take away is booked as ``filter``.
+    Filters, hooks and masks are such nodes. The result has the shape of ``R``. The relevance that
+    they remove is booked as ``filter``.
     """
 
     kind = "edge"
-    """How the ledger calls it."""
+    """The name of this kind of node in the ledger."""
 
 
 def _outside_autocast(

@@ -1,6 +1,7 @@
-"""Relevance through normalization: batch norms that could not be folded, layer, RMS, group norm.
+"""Relevance through norms: layer, RMS, group and instance norms, batch norms not folded.
 
-The statistic counts as a constant, and the ε rule goes through the rest as one affine map.
+The statistic by which a norm divides counts as a constant. The rest of the norm is one affine map,
+to which the ε rule applies.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from lrp_fx.rules import Epsilon, Pass, Rule
 
 
 class AffineRelevance(RelevanceNode):
-    """The ε rule on ``y = s x + t`` per channel: ``R_in = s x ⊙ R / S(y)``; the shift absorbs."""
+    """``R_in = s x ⊙ R / S(y)`` for a batch norm ``y = s x + t``, with ``s`` and ``t`` per channel.
+
+    This is the ε rule (Bach et al. 2015) with ``s = γ / sqrt(running_var + eps)``. The shift ``t``
+    absorbs its share, like a bias.
+    """
 
     def __init__(self, rule: Epsilon) -> None:
         super().__init__()
@@ -36,7 +41,16 @@ class AffineRelevance(RelevanceNode):
         running_var: Tensor,
         eps: float,
     ) -> Tensor:
-        """The relevance of the input, (N, C, …)."""
+        """The relevance of the input, (N, C, …).
+
+        Args:
+            relevance: the relevance of the output, (N, C, …).
+            input: the input ``x``, (N, C, …).
+            output: the output ``y``, (N, C, …).
+            weight: γ, (C,), or None for ones.
+            running_var: the running variance, (C,).
+            eps: added to the variance.
+        """
         scale = _batch_scale(input, weight, running_var, eps)
         return input * scale * self.rule.stabilizer.quotient(relevance, output)
 
@@ -49,7 +63,7 @@ class AffineRelevance(RelevanceNode):
         running_var: Tensor,
         eps: float,
     ) -> Taken:
-        """The share of the shift ``t = y − s x``, and the stabilizer's."""
+        """The shares of the shift ``t = y − s x`` and of the stabilizer."""
         shift = output - input * _batch_scale(input, weight, running_var, eps)
         quotient = self.rule.stabilizer.quotient(relevance, output)
         taken = by_stabilizer(self.rule.stabilizer, relevance, output)
@@ -64,14 +78,15 @@ def _batch_scale(input: Tensor, weight: Tensor | None, running_var: Tensor, eps:
 
 
 class StandardizeRelevance(RelevanceNode):
-    """The ε rule on ``y = γ (x − mean) / σ + β`` with σ constant: ``R_in = x ⊙ Jᵀ[R / S(y)]``.
+    """``R_in = x ⊙ Jᵀ[R / S(y)]`` for ``y = γ (x − mean) / σ + β`` with σ as a constant.
 
-    ``J = diag(γ/σ)(I − 11ᵀ/n)`` over the ``n`` normalized entries; without the mean for RMS norm.
+    The ε rule (Bach et al. 2015) with ``J = diag(γ/σ)(I − 11ᵀ/n)`` over the ``n`` entries that are
+    normalized together. RMS norm subtracts no mean: ``J = diag(γ/σ)``.
 
     Args:
         rule: the ε rule.
-        name: ATen's name of the operation, which says what is normalized.
-        engine: who computes the adjoint.
+        name: the ATen name of the operation.
+        engine: the engine that computes the adjoint.
     """
 
     result = "new"
@@ -98,12 +113,12 @@ class StandardizeRelevance(RelevanceNode):
         """The relevance of the input, of its shape.
 
         Args:
-            relevance: of the output's shape.
-            input: the operand.
-            output: the operation's output.
+            relevance: the relevance of the output, (N, …).
+            input: the input ``x``, (N, …).
+            output: the output ``y``, (N, …).
             weight: γ, if any.
             bias: β, if any.
-            eps: added to the variance.
+            eps: added to the variance; None for the machine epsilon of the dtype.
             extent: the normalized shape (layer and RMS norm), or the number of groups (group norm).
         """
         per_channel = self.name in ("group_norm", "instance_norm")
@@ -135,7 +150,7 @@ class StandardizeRelevance(RelevanceNode):
         eps: float | None,
         extent: Any = None,
     ) -> Taken:
-        """The share of β, and the stabilizer's."""
+        """The shares of β and of the stabilizer."""
         taken = by_stabilizer(self.rule.stabilizer, relevance, output)
         if bias is None:
             return taken
@@ -149,7 +164,10 @@ def _identity(x: Tensor) -> Tensor:
 
 
 def _centre(shape: torch.Size | None, dims: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """``(I − 11ᵀ/n) x`` over ``dims`` of ``x`` seen in ``shape``; symmetric, so its own adjoint."""
+    """The map ``x ↦ (I − 11ᵀ/n) x`` over ``dims`` of ``x`` reshaped to ``shape``.
+
+    It is symmetric, and so its own adjoint.
+    """
 
     def centre(x: Tensor) -> Tensor:
         frame = x if shape is None else x.reshape(shape)
@@ -159,12 +177,12 @@ def _centre(shape: torch.Size | None, dims: Sequence[int]) -> Callable[[Tensor],
 
 
 def _grouped(x: Tensor, groups: int | None) -> Tensor:
-    """(N, C, …) as (N, groups, …); one channel is a group of its own for instance norm."""
+    """Reshape (N, C, …) to (N, groups, …). For instance norm, each channel is a group."""
     return x.reshape(x.shape[0], x.shape[1] if groups is None else groups, -1)
 
 
 def _along(parameter: Tensor, input: Tensor, per_channel: bool) -> Tensor:
-    """γ or β in a shape that broadcasts to the input."""
+    """γ or β, reshaped so that it broadcasts to the input."""
     return parameter.reshape(-1, *[1] * (input.dim() - 2)) if per_channel else parameter
 
 

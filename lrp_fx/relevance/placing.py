@@ -1,6 +1,7 @@
-"""Relevance through operations that place entries of one or more tensors: it goes back to each entry.
+"""Relevance through operations that place entries of tensors at other positions.
 
-The operation itself says where its entries come from: it is run on their numbers.
+To find out where the entries of the result come from, the operation is run on integer tensors that
+number the entries of its operands.
 """
 
 from __future__ import annotations
@@ -47,20 +48,23 @@ _OPERANDS: dict[str, tuple[str, ...]] = {
     "cartesian_prod": ("tensors",),
     "combinations": ("self",),
 }
-"""The operands whose entries are placed; the other arguments say where."""
+"""The operands whose entries are placed. The other arguments say where they are placed."""
 _SUMS = {"index_put": "values", "scatter_add": "src", "index_add": "source"}
-"""What is added to entries of ``self``; by index_put where it accumulates."""
+"""The operand that is added to entries of ``self``; ``index_put`` adds only if it accumulates."""
 _ALWAYS = ("scatter_add", "index_add")
 _CHOICES = {"minimum": torch.le, "fmin": torch.le, "maximum": torch.ge, "fmax": torch.ge}
-"""Of two entries one is chosen; the first where they are equal."""
+"""Operations that choose one of two entries, with the test by which the first one is chosen."""
 
 
 class PlacingRelevance(RelevanceNode):
-    """Each entry's relevance to where it came from, by the numbers of the entries.
+    """``R_i = Σ_j R_j`` over the entries ``j`` of the results that came from the entry ``i``.
+
+    This is the adjoint ``R_in = Jᵀ R``. The operation is run on the numbers of the entries, to find
+    out which entry came from where.
 
     Args:
         packet: the operation.
-        wanted: of each operand that is a tensor, whether its relevance is wanted.
+        wanted: for each operand that is a tensor, whether its relevance is wanted.
     """
 
     result = "new"
@@ -81,13 +85,13 @@ class PlacingRelevance(RelevanceNode):
         operands: dict[str, Any],
         options: dict[str, Any],
     ) -> list[Tensor]:
-        """The relevance of the operands that want it.
+        """The relevance of each operand whose relevance is wanted, of its shape.
 
         Args:
-            relevances: of the results.
-            indices: which of the results these are; None for the only one.
-            shapes: of the operands that are tensors.
-            operands: by name, with None in the places of these tensors.
+            relevances: the relevance of the results.
+            indices: the index of each of these results; None if the operation has only one.
+            shapes: the shapes of the operands that are tensors.
+            operands: the operands by name, with None in place of tensors.
             options: the other arguments, by name.
         """
         total = self._total(relevances, indices, shapes, operands, options)
@@ -103,7 +107,7 @@ class PlacingRelevance(RelevanceNode):
         operands: dict[str, Any],
         options: dict[str, Any],
     ) -> Taken:
-        """That of entries that are of no such operand."""
+        """The relevance of entries that came from no wanted operand."""
         return {"constant": self._total(relevances, indices, shapes, operands, options)[0]}
 
     def _total(
@@ -114,7 +118,7 @@ class PlacingRelevance(RelevanceNode):
         operands: dict[str, Any],
         options: dict[str, Any],
     ) -> Tensor:
-        """The relevance of all wanted entries by their numbers, from 1 on; at 0 that of all others."""
+        """The relevance of the wanted entries by number, counted from 1; at 0 that of all others."""
         device, count = relevances[0].device, 1
         numbers: list[Tensor] = []
         for shape, wanted in zip(shapes, self.wanted, strict=True):
@@ -136,7 +140,14 @@ class PlacingRelevance(RelevanceNode):
 
 
 class ChoiceRelevance(RelevanceNode):
-    """Back through the smaller or the larger one of two: to the one that was chosen."""
+    """``R_a = m ⊙ R`` and ``R_b = (1 − m) ⊙ R`` for the minimum or maximum of ``a`` and ``b``.
+
+    ``m`` is one where ``a`` was chosen, which is also the case if both are equal.
+
+    Args:
+        name: the ATen name of the operation.
+        wanted: for ``a`` and ``b``, whether its relevance is wanted.
+    """
 
     result = "new"
 
@@ -149,7 +160,7 @@ class ChoiceRelevance(RelevanceNode):
         return self.name
 
     def propagate(self, relevance: Tensor, one: Tensor, other: Tensor) -> list[Tensor]:
-        """The relevance of those that want it."""
+        """The relevance of each operand whose relevance is wanted, of its shape."""
         masks = self._masks(one, other)
         return [
             sum_to(relevance.masked_fill(~mask, 0), operand.shape)
@@ -158,7 +169,7 @@ class ChoiceRelevance(RelevanceNode):
         ]
 
     def taken(self, relevance: Tensor, one: Tensor, other: Tensor) -> Taken:
-        """What came from the one that wants none."""
+        """The relevance of an operand whose relevance is not wanted."""
         masks = zip(self._masks(one, other), self.wanted, strict=True)
         lost = [relevance.masked_fill(~mask, 0).sum() for mask, wanted in masks if not wanted]
         return {"constant": torch.stack(lost).sum()} if lost else {}
@@ -169,13 +180,15 @@ class ChoiceRelevance(RelevanceNode):
 
 
 class ReceivingRelevance(RelevanceNode):
-    """Back through ``self + P src``, entries that are added to others: the ε rule on all terms.
+    """``R_self = self ⊙ q`` and ``R_src = src ⊙ Pᵀ q`` with ``q = R / S(z)`` for ``z = self + P src``.
 
-    Indices are no sizes: where the values only choose rows of tables, equal shares.
+    ``P`` places the entries of ``src``. The rule is the ε rule (Bach et al. 2015) on all terms of
+    the sum. Categorical values get equal shares instead (``Uniform``), since their size has no
+    meaning: ones take the place of ``self`` and ``src`` in the formulas, or zeros for a constant.
 
     Args:
         packet: the operation.
-        rule: of sums.
+        rule: the rule for sums.
         wanted: whether the relevance of ``self`` and of ``src`` is wanted.
     """
 
@@ -194,11 +207,11 @@ class ReceivingRelevance(RelevanceNode):
     def propagate(
         self, relevance: Tensor, frame: Tensor, source: Tensor, options: dict[str, Any]
     ) -> list[Tensor]:
-        """The relevance of ``self`` and ``src``, those that want it.
+        """The relevance of ``self`` and ``src``, as far as it is wanted.
 
         Args:
-            relevance: of the output's shape.
-            frame: ``self``, of this shape too.
+            relevance: the relevance of the output.
+            frame: ``self``, of the shape of the output.
             source: ``src``.
             options: the other arguments, by name.
         """
@@ -210,7 +223,7 @@ class ReceivingRelevance(RelevanceNode):
     def taken(
         self, relevance: Tensor, frame: Tensor, source: Tensor, options: dict[str, Any]
     ) -> Taken:
-        """The stabilizer's share, and that of a constant."""
+        """The shares of the stabilizer and of a constant operand."""
         frame, source, z = self._terms(relevance, frame, source, options)
         quotient = self._stabilizer.quotient(relevance, z)
         added = self._added(torch.zeros_like(frame), source, options)
@@ -245,7 +258,7 @@ class ReceivingRelevance(RelevanceNode):
             values: Tensor = aten.index(quotient, options["indices"])
             return sum_to(values, shape)
         dim, index = options["dim"], options["index"]
-        if name == "scatter_add":  # of a larger index nothing is read
+        if name == "scatter_add":  # src may be larger than the index
             return quotient.gather(dim, index)
         taken: Tensor = quotient.index_select(dim, index) * options["alpha"]
         return taken
@@ -268,7 +281,7 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
 
 
 def write_placing(site: Site) -> Received:
-    """To where each entry came from; where entries are added, in proportion."""
+    """Write the relevance node of an operation that places entries or adds them to others."""
     if _adds(site.node):
         return _write_sum(site)
     node, bound = site.node, arguments(site.node)
@@ -276,12 +289,13 @@ def write_placing(site: Site) -> Received:
     assert packet is not None
     if bound.get("reduce"):
         raise UnsupportedOperationError(
-            f"'scatter' {where(node)} with reduce={bound['reduce']!r} is not described: use scatter_add"
+            f"there is no rule for 'scatter' {where(node)} with reduce={bound['reduce']!r}: use "
+            "scatter_add"
         )
     placed = {key: bound.pop(key) for key in _OPERANDS[name_of(node)] if key in bound}
     leaves, spec = tree_flatten(placed)
     moved = [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
-    # None stands for a tensor; a number that is written is no entry of one
+    # None stands for a tensor, 0 for a number, which is an entry of no tensor
     marked = tree_unflatten([None if isinstance(leaf, fx.Node) else 0 for leaf in leaves], spec)
     module = PlacingRelevance(packet, [site.receives(each) for each in moved])
     parts: dict[Any, fx.Node] = dict(site.parts) or {None: site.relevance}
@@ -310,7 +324,7 @@ def _choice(node: fx.Node, facts: Facts) -> Rule:
 
 
 def _write_choice(site: Site) -> Received:
-    """To the one that was chosen; beside a constant it is a clamp, which passes."""
+    """Write the node of a minimum or maximum; with a constant it is a clamp, which passes all."""
     operands = _both(site.node)
     wanted = [operand for operand in operands if site.receives(operand)]
     if not all(map(site.facts.is_dynamic, operands)):
@@ -350,6 +364,6 @@ PLACING = [
 ]
 
 _LOOKING_UP = ("scatter", "scatter_add", "index_put")
-"""Described in ``embedding.py``, for these may be look-ups too."""
+"""Operations that may be look-ups; ``embedding.py`` describes them."""
 
 OPERATIONS = [each for each in PLACING if each.name not in _LOOKING_UP]

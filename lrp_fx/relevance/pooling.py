@@ -1,4 +1,4 @@
-"""Relevance through pooling, averages, sums over dimensions and interpolation."""
+"""Relevance through pooling, means, sums over dimensions, maxima and interpolation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from lrp_fx.stabilizer import Stabilizer
 
 
 class AverageRelevance(RelevanceNode):
-    """Proportional ``x ⊙ Jᵀ[R / S(y)]`` or uniform ``Jᵀ[R / J1]`` through a weighted sum ``y = Jx``.
+    """``R_in = x ⊙ Jᵀ[R / S(y)]`` or, for Uniform, ``R_in = Jᵀ[R / J1]``, with ``y = Jx``.
+
+    ``J`` are the constant weights of the operation. The first formula is the ε rule of Bach et al.
+    2015.
 
     Args:
         packet: the operation.
         adjoint: its adjoint.
         rule: the rule.
-        engine: who computes the adjoint.
-        nonnegative: ``y`` is known to have no negative entries.
+        engine: the engine that computes the adjoint.
+        nonnegative: whether ``y`` is known to have no negative entries.
     """
 
     result = "new"
@@ -52,7 +55,14 @@ class AverageRelevance(RelevanceNode):
     def propagate(
         self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
     ) -> Tensor:
-        """The relevance of the input, (N, …), from that of the output."""
+        """The relevance of the input, (N, …).
+
+        Args:
+            relevance: the relevance of the output.
+            input: the input ``x``, (N, …).
+            output: the output ``y``, or None to compute it.
+            options: the other arguments of the operation.
+        """
         x = self._contributions(input)
         if not x.is_floating_point():
             x = x.to(relevance.dtype)
@@ -71,7 +81,7 @@ class AverageRelevance(RelevanceNode):
     def taken(
         self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
     ) -> Taken:
-        """The stabilizer's share, and that of windows without entries."""
+        """The share of the stabilizer, and the relevance of windows without entries."""
         y = self.packet(self._contributions(input), **options) if output is None else output
         return by_stabilizer(self._stabilizer, relevance, y)
 
@@ -84,9 +94,14 @@ class AverageRelevance(RelevanceNode):
 
 
 class WinnerRelevance(RelevanceNode):
-    """The relevance of each maximum goes to the entry that was the maximum.
+    """``R_i = Σ_j R_j`` over the windows ``j`` whose maximum is the entry ``i``: winner takes all.
 
-    ``dims`` trailing dimensions are pooled, and the indices count within them flattened.
+    Bach et al. 2015; Montavon et al. 2019. If the rule has a stabilizer, ``R_j`` is multiplied by
+    ``x_i / S(x_i)``, as in Captum.
+
+    Args:
+        rule: the rule.
+        dims: how many of the last dimensions are pooled.
     """
 
     result = "new"
@@ -103,21 +118,22 @@ class WinnerRelevance(RelevanceNode):
         output: Tensor | None,
         **window: Any,
     ) -> Tensor:
-        """The relevance of the input.
+        """The relevance of the input, of ``shape``.
 
         Args:
-            relevance: (N, …) of the output's shape.
-            shape: the input's.
-            indices: the place of each maximum, of the output's shape.
-            output: the maxima, where the rule asks for them.
-            window: kernel size, stride … of max_pool2d, whose adjoint has a kernel of its own.
+            relevance: the relevance of the output, (N, …).
+            shape: the shape of the input, (N, …).
+            indices: the position of each maximum within the flattened pooled dimensions of the
+                input; of the shape of the output.
+            output: the maxima, if the rule has a stabilizer.
+            window: kernel size, stride … of max_pool2d, for which torch has an adjoint kernel.
         """
         relevance = _by_value(self.rule, relevance, output)
         if self.dims == 2 and window and not torch.are_deterministic_algorithms_enabled():
             layout = torch.contiguous_format
             if len(shape) == 4 and indices.is_contiguous(memory_format=torch.channels_last):
                 layout = torch.channels_last
-            # never read, and so never written: it only has the input's shape and layout
+            # uninitialized memory: the kernel reads only its shape and layout
             like = torch.empty(
                 shape, dtype=relevance.dtype, device=relevance.device, memory_format=layout
             )
@@ -141,7 +157,15 @@ class WinnerRelevance(RelevanceNode):
 
 
 class WinnerOfDimRelevance(RelevanceNode):
-    """The same for ``max(dim)`` and ``amax``, or the least entry: of equal entries the first wins."""
+    """Winner takes all for ``max``, ``amax``, ``min`` and ``amin``: ``R_i = R`` for the winner ``i``.
+
+    All other entries get zero, and so do further entries that equal the winner. Source and
+    stabilizer are as in :class:`WinnerRelevance`.
+
+    Args:
+        rule: the rule.
+        least: whether the smallest entry wins.
+    """
 
     result = "new"
 
@@ -157,13 +181,21 @@ class WinnerOfDimRelevance(RelevanceNode):
         dim: Any = (),
         keepdim: bool = False,
     ) -> Tensor:
-        """The relevance of the input, (N, …)."""
+        """The relevance of the input, (N, …).
+
+        Args:
+            relevance: the relevance of the output.
+            input: the input, (N, …).
+            output: the output, if the rule has a stabilizer.
+            dim: the dimensions that are reduced; all if empty.
+            keepdim: whether they are kept with size one.
+        """
         relevance = _by_value(self.rule, relevance, output)
         dims = [d % input.dim() for d in as_tuple(dim, 1)] or list(range(input.dim()))
         kept = [d for d in range(input.dim()) if d not in dims]
         flat = input.permute(*kept, *dims).flatten(len(kept))
         indices = (flat.argmin if self.least else flat.argmax)(-1, keepdim=True)
-        spread = relevance.new_zeros(flat.shape)  # the input may be integers
+        spread = relevance.new_zeros(flat.shape)  # not of the input, which may be integer
         spread = spread.scatter(-1, indices, relevance.reshape(indices.shape))
         order = [*kept, *dims]
         inverse = [order.index(d) for d in range(input.dim())]
@@ -182,7 +214,7 @@ class WinnerOfDimRelevance(RelevanceNode):
 
 
 def _by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> Tensor:
-    """Captum's form of the rule multiplies by ``x / S(x)`` of the winner ``x``."""
+    """``R``, or ``x R / S(x)`` with the winner ``x`` if the rule has a stabilizer (as in Captum)."""
     if rule.stabilizer is None:
         return relevance
     assert output is not None
@@ -197,7 +229,15 @@ def _taken_by_value(rule: Winner, relevance: Tensor, output: Tensor | None) -> T
 
 
 class WindowShareRelevance(RelevanceNode):
-    """Max pooling treated as a sum over its window: ``x ⊙ Jᵀ[R / S(Jx)]``, J the average pooling."""
+    """``R_in = x ⊙ Jᵀ[R / S(Jx)]``: max pooling treated as average pooling ``J``.
+
+    For Uniform, ``R_in = Jᵀ[R / J1]``.
+
+    Args:
+        dims: the number of pooled dimensions.
+        rule: the rule.
+        engine: the engine that computes the adjoint.
+    """
 
     result = "new"
 
@@ -216,7 +256,7 @@ class WindowShareRelevance(RelevanceNode):
         padding: Any = 0,
         ceil_mode: bool = False,
     ) -> Tensor:
-        """The relevance of the input, (N, …)."""
+        """The relevance of the input, (N, …); the other arguments are those of the max pooling."""
         options = self._options(kernel_size, stride, padding, ceil_mode)
         return self.average.propagate(relevance, input, None, **options)
 
@@ -229,14 +269,14 @@ class WindowShareRelevance(RelevanceNode):
         padding: Any = 0,
         ceil_mode: bool = False,
     ) -> Taken:
-        """The stabilizer's share, and that of windows without entries."""
+        """The share of the stabilizer, and the relevance of windows without entries."""
         options = self._options(kernel_size, stride, padding, ceil_mode)
         return self.average.taken(relevance, input, None, **options)
 
     def _options(
         self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool
     ) -> dict[str, Any]:
-        """Of the average pooling over the same windows."""
+        """The arguments of the average pooling over the same windows."""
         return {
             "kernel_size": as_tuple(kernel_size, self.dims),
             "stride": as_tuple(stride if stride else kernel_size, self.dims),

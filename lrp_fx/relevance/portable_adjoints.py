@@ -1,9 +1,10 @@
-"""Portable forms of adjoints: what an ONNX runtime has no operation for, in operations that it has.
+"""Adjoints written in operations that ONNX runtimes have, for exported programs.
 
-The relevance pass runs on ATen's own backward kernels, which ``torch.onnx`` does not know. Each is
-linear in its cotangent, and written here once more: the adjoint of a convolution as a transposed one,
-that of a pooling by winners as a scattering, that of an average or an interpolation as a product with
-one small matrix for each dimension. They are for exported programs only; the kernels are faster.
+The relevance pass calls backward kernels of ATen, for which ONNX has no operations. Each kernel is
+linear in its cotangent and is written here in another way: the adjoint of a convolution as a
+transposed convolution, that of max pooling as a scatter, that of an average or an interpolation as
+a product with one small matrix per dimension. The kernels of ATen are faster, so only exports use
+these forms.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> tuple[Tensor, None, None]:
-    """The relevance pass asks for the gradient of the input alone."""
+    """``aten.convolution_backward`` with respect to the input, the only gradient that is needed."""
     assert not any(output_mask[1:])
     dims = weight.dim() - 2
     stride, padding, dilation = (list(as_tuple(v, dims)) for v in (stride, padding, dilation))
@@ -39,7 +40,7 @@ def _convolution_backward(
             q, weight, None, stride, padding, dilation, False, output_padding, groups
         )
         return _cropped(found, input.shape[2:]), None, None
-    missing = [  # rows at the end that a strided convolution never reads
+    missing = [  # how many rows at the end a strided convolution never reads
         size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
         for size, out, s, p, d, k in zip(
             input.shape[2:],
@@ -62,7 +63,7 @@ def _cropped(value: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def _scattered(q: Tensor, input: Tensor, indices: Tensor, dims: int) -> Tensor:
-    """``q`` to the places ``indices`` within the last ``dims`` dimensions, flattened."""
+    """Scatter ``q`` to the positions ``indices`` within the flattened last ``dims`` dimensions."""
     lead = q.dim() - dims
     flat = torch.zeros_like(input).flatten(lead)
     return flat.scatter_add(-1, indices.flatten(lead), q.flatten(lead)).reshape(input.shape)
@@ -76,7 +77,7 @@ def _max_pool_backward(dims: int) -> Callable[..., Tensor]:
 
 
 def _pulled(q: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """``q`` times a matrix (out, in) along each of its last dimensions."""
+    """Multiply ``q`` by one matrix (out, in) along each of its last dimensions."""
     for dim, matrix in enumerate(matrices, start=q.dim() - len(matrices)):
         q = (q.transpose(dim, -1) @ matrix).transpose(dim, -1)
     return q
@@ -115,13 +116,13 @@ def _avg_pool_backward(dims: int) -> Callable[..., Tensor]:
 
 
 def _between(first: Tensor, end: Tensor, size: int) -> Tensor:
-    """The matrix (out, in) of which places each window holds."""
+    """The boolean matrix (out, in): which positions each window ``[first, end)`` contains."""
     places = torch.arange(size, device=first.device)
     return (places >= first.unsqueeze(1)) & (places < end.unsqueeze(1))
 
 
 def _adaptive_averages(x: Tensor, sizes: Sequence[int], outs: Sequence[int]) -> list[Tensor]:
-    """Along each dimension the matrix (out, in) of adaptive average pooling; ``x`` lends its dtype."""
+    """The matrices (out, in) of adaptive average pooling for each dimension, in the dtype of ``x``."""
     matrices = []
     for size, out in zip(sizes, outs, strict=True):
         windows = torch.arange(out, device=x.device)
@@ -165,7 +166,7 @@ def _unfold_backward(q: Tensor, input_sizes: list[int], dim: int, size: int, ste
 
 
 def _upsample_backward(name: str, dims: int, aligned: bool) -> Callable[..., Tensor]:
-    """The matrix of an interpolation along one dimension is what it makes of the identity."""
+    """The adjoint of an interpolation; its matrix per dimension is the interpolated identity."""
     forward = getattr(aten, f"upsample_{name}")
 
     def backward(q: Tensor, output_size: list[int], input_size: list[int], *options: Any) -> Tensor:
@@ -174,7 +175,7 @@ def _upsample_backward(name: str, dims: int, aligned: bool) -> Callable[..., Ten
         matrices = []
         for out, size, factor in zip(output_size, input_size[2:], factors, strict=True):
             identity = torch.eye(size, dtype=q.dtype, device=q.device)
-            if name == "bicubic2d":  # there is none of one dimension
+            if name == "bicubic2d":  # torch has no bicubic interpolation of one dimension
                 line = forward(identity[None, :, :, None], [out, 1], *flags, factor, None)
                 columns = line[0, :, :, 0]
             else:
@@ -208,4 +209,4 @@ PORTABLE: dict[OpOverload, Callable[..., Any]] = {
     aten.upsample_trilinear3d_backward.default: _upsample_backward("linear1d", 3, True),
     aten.upsample_bicubic2d_backward.default: _upsample_backward("bicubic2d", 2, True),
 }
-"""By operation: a function of the same arguments and the same value."""
+"""For each ATen operation a function with the same arguments and the same result."""

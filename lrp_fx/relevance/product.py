@@ -1,4 +1,4 @@
-"""Relevance through products and quotients: constants, gates, statistics."""
+"""Relevance through element-wise products and quotients."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from lrp_fx.rules import Gate, Half, PairwiseHalf, Pass, Rule, ValuePath
 
 
 class ScaleRelevance(RelevanceNode):
-    """``R_in = R`` through a product with a constant, zero where the constant is zero."""
+    """``R_in = R`` through a product with a constant ``c``, and zero where ``c = 0``.
+
+    It is the ε rule (Bach et al. 2015) with ε = 0: ``x c R / (x c)``.
+    """
 
     result = "moved"
 
     def propagate(self, relevance: Tensor, constant: Any, shape: torch.Size) -> Tensor:
-        """The relevance of the other factor, of ``shape``."""
+        """The relevance of the factor that is no constant, of ``shape``."""
         if not isinstance(constant, Tensor) and constant != 0:
             return sum_to(relevance, shape)
         return sum_to(relevance * (constant != 0), shape)
@@ -33,7 +36,14 @@ class ScaleRelevance(RelevanceNode):
 
 
 class FactorRelevance(RelevanceNode):
-    """``share · R`` for each factor that gets relevance; broadcasting is summed up."""
+    """``R_k = share_k · R`` for each factor ``k`` that gets relevance, summed to the factor's shape.
+
+    The shares follow from the rule: gates and statistics get nothing (Arras et al. 2017), and n
+    signals get 1/n each, after Achtibat et al. 2024.
+
+    Args:
+        shares: the share of each factor that gets relevance.
+    """
 
     def __init__(self, shares: Sequence[float]) -> None:
         super().__init__()
@@ -44,7 +54,12 @@ class FactorRelevance(RelevanceNode):
         return f"shares={self.shares}"
 
     def propagate(self, relevance: Tensor, *shapes: torch.Size) -> list[Tensor]:
-        """The relevance of the factors of these shapes."""
+        """The relevance of each factor, of its shape.
+
+        Args:
+            relevance: the relevance of the product, (N, …).
+            shapes: the shapes of the factors.
+        """
         parts = {share: relevance if share == 1 else relevance * share for share in self.shares}
         return [
             sum_to(parts[share], shape) for share, shape in zip(self.shares, shapes, strict=True)
@@ -57,7 +72,7 @@ def _factors(node: fx.Node) -> tuple[Any, Any]:
 
 
 def _shares(node: fx.Node, rule: Rule, facts: Facts) -> list[tuple[Any, float]]:
-    """The factors that get relevance under the rule, each with its share."""
+    """The factors that get relevance under the rule, each with its share of it."""
     factors = _factors(node)
     dynamic = [factor for factor in factors if facts.is_dynamic(factor)]
     if len(dynamic) < 2:
@@ -94,7 +109,7 @@ def _write(site: Site) -> Received:
     if not (site.facts.is_dynamic(a) and site.facts.is_dynamic(b)):
         signal, constant = (a, b) if site.facts.is_dynamic(a) else (b, a)
         if name_of(node) == "div" and signal is a:
-            # y = x / c passes all; y = x / inf is the zero product
+            # x / c passes everything for a number c; a tensor c passes nothing where it is zero
             constant = 1 if not isinstance(constant, fx.Node) else constant
         inputs = (site.value(constant), site.shape(signal))
         return {signal: [site.call(ScaleRelevance(), site.relevance, *inputs)]}

@@ -1,10 +1,11 @@
-"""Relevance through LSTM, GRU and RNN: gates get nothing, the signal takes all (Arras et al. 2017).
+"""Relevance through LSTM, GRU and RNN: gates get nothing, signals get all (Arras et al. 2017).
 
-The layers are run once more, step by step, and relevance goes back through the unrolled cells, down
-to the initial states where those come from the inputs, as a decoder's do. Every part has the rule
-that it has in a cell that is written out: the maps ``W_ih x + b_ih`` and ``W_hh h + b_hh`` that of a
-linear layer, the sums that of an addition. A gate of a constant, as of an initial state that does not
-come from the inputs, is an activation times a number: it passes the relevance of the product on.
+The layers are run once more, step by step, and relevance goes back through the unrolled cells. It
+goes on to the initial states if they depend on the inputs, as in a decoder. Every part of a cell
+has the same rule as in a cell that is written out: the maps ``W_ih x + b_ih`` and ``W_hh h + b_hh``
+have the rule of a linear layer, and the sums have that of an addition. If a gate multiplies a
+constant, such as a constant initial state, the gate is the only activation in the product. Then it
+gets the relevance of the product.
 
     LSTM: c' = f c + i g, h' = o tanh(c')           R → c' → (f c, i g); i g → g → (x, h)
     GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (p, r u) → (x, h)
@@ -33,7 +34,7 @@ from lrp_fx.rules import LinearRule, Recurrent, ZBox
 
 @dataclass(frozen=True)
 class Step:
-    """A layer's input at one step, (N, D), and its bounds where the rule asks for them."""
+    """The input of a layer at one time step, (N, D), and its bounds if the rule is zᴮ."""
 
     value: Tensor
     low: Tensor | None = None
@@ -46,7 +47,7 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of one layer in one direction; the biases may be missing."""
+    """The parameters of one layer in one direction; the biases may be None."""
 
     w_ih: Tensor
     w_hh: Tensor
@@ -62,20 +63,20 @@ class Weights:
         return torch.nn.functional.linear(h, self.w_hh, self.b_hh)
 
     def of_gate(self, gate: int, gates: int) -> Weights:
-        """The parameters of one of so many gates."""
+        """The rows of the parameters that belong to one gate, if there are ``gates`` of them."""
         biases = [None if b is None else b.chunk(gates)[gate] for b in (self.b_ih, self.b_hh)]
         return Weights(self.w_ih.chunk(gates)[gate], self.w_hh.chunk(gates)[gate], *biases)
 
 
 @dataclass(frozen=True)
 class Back:
-    """The relevance nodes of a cell's parts; with ``taken`` what they keep is noted.
+    """The formulas for the parts of a cell.
 
     Args:
-        input: of ``W_ih x + b_ih``.
-        hidden: of ``W_hh h + b_hh``.
-        addition: of every sum.
-        taken: what was taken so far.
+        input: the formula for ``W_ih x + b_ih``.
+        hidden: the formula for ``W_hh h + b_hh``.
+        addition: the relevance node for all sums.
+        taken: the relevance that was kept so far, by cause; None to keep no account of it.
     """
 
     input: Formula
@@ -84,29 +85,29 @@ class Back:
     taken: Taken | None = None
 
     def split(self, relevance: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
-        """The relevance of the summands of ``a + b``."""
+        """The relevance of both summands of ``a + b``."""
         operands = (relevance, a + b, (a, 1, True), (b, 1, True))
         if self.taken is not None:
             self.note(self.addition.taken(*operands))
         return self.addition.propagate(*operands)
 
     def note(self, taken: Taken) -> None:
-        """Add to what was taken so far."""
+        """Add to the relevance that was kept so far."""
         if self.taken is not None:
             self.taken.update(together(self.taken, taken))
 
     def of_sum(self, relevance: Tensor, x: Step, h: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
-        """The relevance of x and of h from that of a function of ``W_ih x + b_ih + W_hh h + b_hh``."""
+        """The relevance of x and h, given that of a function of ``W_ih x + b_ih + W_hh h + b_hh``."""
         r_x, r_h = self.split(relevance, w.input_part(x.value), w.hidden_part(h))
         return self.of_input(r_x, x, w), self.of_hidden(r_h, h, w)
 
     def of_input(self, relevance: Tensor, x: Step, w: Weights) -> Tensor:
-        """The relevance of x from that of ``W_ih x + b_ih``."""
+        """The relevance of x, given that of ``W_ih x + b_ih``."""
         output = w.input_part(x.value)
         return self._through(self.input, relevance, x, output, w.w_ih, w.b_ih)
 
     def of_hidden(self, relevance: Tensor, h: Tensor, w: Weights) -> Tensor:
-        """The relevance of h from that of ``W_hh h + b_hh``."""
+        """The relevance of h, given that of ``W_hh h + b_hh``."""
         return self._through(self.hidden, relevance, Step(h), w.hidden_part(h), w.w_hh, w.b_hh)
 
     def _through(
@@ -126,7 +127,7 @@ class Back:
 
 
 def lstm_step(x: Tensor, state: State, w: Weights) -> State:
-    """The next (h, c)."""
+    """One step of an LSTM: the next (h, c)."""
     i, f, g, o = (w.input_part(x) + w.hidden_part(state[0])).chunk(4, 1)
     c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
@@ -135,7 +136,7 @@ def lstm_step(x: Tensor, state: State, w: Weights) -> State:
 def lstm_back(
     relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
 ) -> tuple[Tensor, State]:
-    """Relevance of x and of the state before, from that of the state after."""
+    """One step of an LSTM back: relevance of x and of the old state, given that of the new state."""
     h, c = state
     i, f, g, _ = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
     r_kept, r_new = back.split(relevance[0] + relevance[1], f.sigmoid() * c, i.sigmoid() * g.tanh())
@@ -147,7 +148,7 @@ def lstm_back(
 
 
 def gru_step(x: Tensor, state: State, w: Weights) -> State:
-    """The next (h,)."""
+    """One step of a GRU: the next (h,)."""
     (h,) = state
     (r, z, p), (r_h, z_h, u) = w.input_part(x).chunk(3, 1), w.hidden_part(h).chunk(3, 1)
     n = (p + (r + r_h).sigmoid() * u).tanh()
@@ -158,7 +159,7 @@ def gru_step(x: Tensor, state: State, w: Weights) -> State:
 def gru_back(
     relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
 ) -> tuple[Tensor, State]:
-    """Relevance of x and of the state before, from that of the state after."""
+    """One step of a GRU back: relevance of x and of the old state, given that of the new state."""
     (h,) = state
     (r, z, p), (r_h, z_h, u) = (
         part.chunk(3, 1) for part in (w.input_part(x.value), w.hidden_part(h))
@@ -176,26 +177,26 @@ def gru_back(
 
 
 def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State, Weights], State]:
-    """A plain cell with its activation."""
+    """The step of a plain RNN cell with this activation."""
     return lambda x, state, w: (activation(w.input_part(x) + w.hidden_part(state[0])),)
 
 
 def rnn_back(
     relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
 ) -> tuple[Tensor, State]:
-    """Relevance of x and of the state before, from that of the state after."""
+    """One step of an RNN back: relevance of x and of the old state, given that of the new state."""
     r_x, r_h = back.of_sum(relevance[0], x, state[0], w)
     return r_x, (r_h,)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A kind of cell.
+    """A kind of recurrent cell.
 
     Args:
         step: one step forward.
-        back: one step back; its last operand says which of the states before the step are constants.
-        states: how many state tensors it has.
+        back: one step back; its last argument says for each old state whether it is a constant.
+        states: the number of state tensors.
     """
 
     step: Callable[[Tensor, State, Weights], State]
@@ -212,16 +213,20 @@ CELLS = {
 
 
 class RecurrentRelevance(RelevanceNode):
-    """Back through all layers, directions and steps of a recurrent operation.
+    """``R → (R_x, R_h0)`` through all layers, directions and steps of a recurrent operation.
+
+    The module docstring has the way of relevance through each kind of cell. Each linear map in a
+    cell has ``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` or another rule, each sum ``R_a = a ⊙ R / S(a + b)``,
+    and gates get nothing (Arras et al. 2017).
 
     Args:
-        name: ATen's name of the kind of cell.
+        name: the ATen name of the operation, which says the kind of cell.
         rule: the rules of the maps and sums in a cell.
-        engine: who computes the adjoints.
+        engine: the engine that computes the adjoints.
         bias: the bias policy.
-        bidirectional: whether each layer runs both ways.
-        batch_first: whether sequences are (N, T, D).
-        wanted: whether the input, and each of the initial states, gets relevance.
+        bidirectional: whether each layer runs in both directions.
+        batch_first: whether sequences are (N, T, D) rather than (T, N, D).
+        wanted: for the input and each of the initial states, whether its relevance is wanted.
     """
 
     def __init__(
@@ -260,16 +265,18 @@ class RecurrentRelevance(RelevanceNode):
         low: Tensor | None = None,
         high: Tensor | None = None,
     ) -> list[Tensor]:
-        """The relevance of the input and of the initial states, those of them that want it.
+        """The relevance of the input and of the initial states, as far as it is wanted.
 
         Args:
-            relevances: of the output sequence and of the final states, None for those unread.
-            input: the input sequence, (T, N, D), or (N, T, D) with ``batch_first``.
-            hidden: the initial states, (layers · directions, N, H) each.
-            parameters: the weights in PyTorch's order.
-            has_biases: whether biases are among them.
-            low: the lower bound of the input, for the z-box rule.
-            high: the upper bound.
+            relevances: the relevance of the output sequence and of the final states; None for a
+                result that is not used.
+            input: the input sequence, (T, N, D), or (N, T, D) with ``batch_first``; (T, D) without
+                batch.
+            hidden: the initial states, each (layers · directions, N, H).
+            parameters: the parameters in PyTorch's order.
+            has_biases: whether biases are among the parameters.
+            low: the lower bound of the input, for the zᴮ rule.
+            high: the upper bound of the input, for the zᴮ rule.
         """
         back = Back(self.of_input, self.of_hidden, self.of_sums)
         found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
@@ -285,7 +292,7 @@ class RecurrentRelevance(RelevanceNode):
         low: Tensor | None = None,
         high: Tensor | None = None,
     ) -> Taken:
-        """The shares of the biases, of the stabilizer, and of what is ``constant``: initial states."""
+        """The shares of biases, of the stabilizer, and of operands whose relevance is not wanted."""
         back = Back(self.of_input, self.of_hidden, self.of_sums, taken={})
         found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         for each, wanted in zip(found, self.wanted, strict=True):
@@ -303,7 +310,7 @@ class RecurrentRelevance(RelevanceNode):
         parameters: list[Tensor],
         has_biases: bool,
     ) -> list[Tensor]:
-        """The relevance of the input and of each initial state, of their shapes."""
+        """The relevance of the input and of each initial state, of its shape."""
         unbatched = inputs_and_bounds[0].dim() == 2
         sequence, *bounds = (
             each if each is None else self._time_first(each, unbatched)
@@ -351,7 +358,7 @@ class RecurrentRelevance(RelevanceNode):
     def _forward(
         self, sequence: Tensor, hidden: list[Tensor], weights: list[Weights], layers: int
     ) -> tuple[list[Tensor], list[list[State]]]:
-        """The input of each layer, and of each layer and direction the states before each step."""
+        """The input of each layer, and the states before each step for each layer and direction."""
         inputs, states = [sequence], []
         for layer in range(layers):
             outputs = []
@@ -378,7 +385,7 @@ class RecurrentRelevance(RelevanceNode):
         weights: Weights,
         direction: int,
     ) -> tuple[Tensor, State]:
-        """The relevance of a layer's input sequence and initial state from one direction."""
+        """The relevance of the input sequence and the initial state of one layer and direction."""
         arriving, shares = last, []
         sequences = [_in_order(each, direction) for each in inputs if each is not None]
         xs = [Step(*each) for each in zip(*sequences, strict=True)]
@@ -392,13 +399,13 @@ class RecurrentRelevance(RelevanceNode):
 
 
 def _in_order(sequence: Tensor, direction: int) -> list[Tensor]:
-    """The steps in the order in which a direction takes them."""
+    """The time steps of a sequence in the order of a direction: reversed for direction 1."""
     steps = list(sequence.unbind(0))
     return steps[::-1] if direction else steps
 
 
 def _split(parameters: list[Tensor], has_biases: bool) -> list[Weights]:
-    """PyTorch's flat list of parameters, by layer and direction."""
+    """Split PyTorch's flat list of parameters by layer and direction."""
     count = 4 if has_biases else 2
     found = []
     for start in range(0, len(parameters), count):
@@ -413,14 +420,14 @@ def _write(site: Site) -> Received:
     name, args = name_of(node), node.args
     if node.kwargs or len(args) != 9 or not isinstance(args[2], (list, tuple)):
         raise UnsupportedOperationError(
-            f"'{node.name}' runs on a packed sequence: explain padded sequences instead, one call of "
+            f"'{node.name}' runs on a packed sequence: explain padded sequences instead, by calling "
             "the recurrent layer without pack_padded_sequence"
         )
     values: tuple[Any, ...] = args
     input, _, parameters, has_biases, num_layers, _, _, bidirectional, batch_first = values
     per_cell = 4 if has_biases else 2
     if len(parameters) != per_cell * num_layers * (2 if bidirectional else 1):
-        raise UnsupportedOperationError(f"'{node.name}' has projections (proj_size), not described")
+        raise UnsupportedOperationError(f"there is no rule for '{node.name}' with proj_size")
     assert isinstance(site.rule, Recurrent)
     if isinstance(site.rule.hidden, ZBox):
         raise CompositeError(
@@ -446,7 +453,7 @@ def _write(site: Site) -> Received:
 
 
 def _operands(node: fx.Node) -> list[Any]:
-    """The input, and the initial states."""
+    """The input and the initial states."""
     input, hidden = node.args[:2]
     return [input, *hidden] if isinstance(hidden, (list, tuple)) else [input, hidden]
 

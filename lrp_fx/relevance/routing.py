@@ -1,4 +1,4 @@
-"""Relevance through operations that only move values: it moves back, ``R_in = Jᵀ R``."""
+"""Relevance through operations that only move values, by their adjoint: ``R_in = Jᵀ R``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ from lrp_fx.rules import Route, Uniform
 
 
 class RoutingRelevance(RelevanceNode):
-    """``R_in = Jᵀ R`` of a routing operation."""
+    """``R_in = Jᵀ R`` through an operation of one operand that only moves values.
+
+    Args:
+        packet: the operation.
+        adjoint: its adjoint.
+        engine: the engine that computes ``Jᵀ R``.
+    """
 
     result = "moved"
 
@@ -46,7 +52,7 @@ class RoutingRelevance(RelevanceNode):
         return self.name
 
     def propagate(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Tensor:
-        """The relevance of the operand, of ``shape``."""
+        """The relevance of the operand, of ``shape``; ``options`` are the other arguments."""
         return pull(
             self.engine,
             lambda x: self.packet(x, **options),
@@ -56,7 +62,7 @@ class RoutingRelevance(RelevanceNode):
         )
 
     def taken(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Taken:
-        """The relevance of constant padding."""
+        """The relevance of entries that constant padding added."""
         if self.name != "pad" or options.get("mode", "constant") != "constant":
             return {}
         inside = self.packet(relevance.new_ones(shape), options["pad"])
@@ -64,7 +70,12 @@ class RoutingRelevance(RelevanceNode):
 
 
 class JoinRelevance(RelevanceNode):
-    """Back through cat or stack: each operand gets its piece; those of constants are dropped."""
+    """``R_k = R[piece k]`` through cat or stack: each operand ``k`` gets the relevance of its piece.
+
+    Args:
+        stacked: whether the operation is stack.
+        wanted: for each operand, whether its relevance is wanted.
+    """
 
     result = "moved"
 
@@ -73,12 +84,12 @@ class JoinRelevance(RelevanceNode):
         self.stacked, self.wanted = stacked, tuple(wanted)
 
     def propagate(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> list[Tensor]:
-        """The relevance of each operand that wants it, of its shape."""
+        """The relevance of each operand whose relevance is wanted, of its shape."""
         pieces = self._pieces(relevance, shapes, dim)
         return [piece for piece, wanted in zip(pieces, self.wanted, strict=True) if wanted]
 
     def taken(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> Taken:
-        """The pieces of the constants."""
+        """The relevance of the pieces whose relevance is not wanted."""
         pieces = self._pieces(relevance, shapes, dim)
         lost = [piece.sum() for piece, w in zip(pieces, self.wanted, strict=True) if not w]
         return {"constant": torch.stack(lost).sum()} if lost else {}
@@ -87,16 +98,20 @@ class JoinRelevance(RelevanceNode):
         if self.stacked:
             return list(relevance.unbind(dim))
         rank = relevance.dim()
-        # torch.cat takes old-style empty tensors of shape (0,) along with any others
+        # torch.cat accepts empty tensors of shape (0,) beside tensors of any shape
         sizes = [shape[dim] if len(shape) == rank else 0 for shape in shapes]
         pieces = torch.split(relevance, sizes, dim)
         return [p.reshape(shape) for p, shape in zip(pieces, shapes, strict=True)]
 
 
 class SplitRelevance(RelevanceNode):
-    """Back through split, chunk or unbind: the pieces together, zeros for those that nobody read.
+    """``R_in = Jᵀ R`` through split, chunk or unbind: the relevance of the pieces is joined.
 
-    ``indices`` are those of the pieces that were read, as they were: also from the end.
+    Pieces that the model does not use have no relevance and count as zeros.
+
+    Args:
+        packet: the operation.
+        indices: the indices of the pieces with relevance; negative ones count from the end.
     """
 
     def __init__(self, packet: Packet, indices: Sequence[int]) -> None:
@@ -111,7 +126,7 @@ class SplitRelevance(RelevanceNode):
     def propagate(
         self, relevances: list[Tensor], shape: torch.Size, dim: int = 0, **options: Any
     ) -> Tensor:
-        """The relevance of the operand, of ``shape``."""
+        """The relevance of the operand, of ``shape``; ``options`` are the other arguments."""
         nothing = relevances[0].new_zeros(1).expand(shape)
         pieces = list(self.packet(nothing, dim=dim, **options))
         read: dict[int, Tensor] = {}
@@ -123,20 +138,23 @@ class SplitRelevance(RelevanceNode):
 
 
 class CastRelevance(RelevanceNode):
-    """Back through a change of the dtype: the relevance in the operand's dtype."""
+    """``R_in = R`` through a cast, in the dtype of the operand."""
 
     def propagate(self, relevance: Tensor, operand: Tensor) -> Tensor:
-        """The relevance of the operand, of its shape; that of integers stays a floating point number."""
+        """The relevance of the operand; for an integer operand it stays in floating point."""
         return relevance.to(operand.dtype) if operand.is_floating_point() else relevance
 
 
 class WhereRelevance(RelevanceNode):
-    """Back through ``where(condition, a, b)``: each operand gets what was taken from it."""
+    """``R_a = m ⊙ R`` and ``R_b = (1 − m) ⊙ R`` through ``where(m, a, b)``.
+
+    Both are summed to the shapes of the operands.
+    """
 
     def propagate(
         self, relevance: Tensor, condition: Tensor, *shapes: torch.Size | None
     ) -> list[Tensor]:
-        """The relevance of ``a`` and ``b``, of these shapes; None for one that is constant."""
+        """The relevance of ``a`` and ``b``, of these shapes; None stands for a constant."""
         masks = (~condition, condition)
         return [
             sum_to(relevance.masked_fill(mask, 0), shape)
@@ -145,7 +163,7 @@ class WhereRelevance(RelevanceNode):
         ]
 
     def taken(self, relevance: Tensor, condition: Tensor, *shapes: torch.Size | None) -> Taken:
-        """What came from a constant."""
+        """The relevance of entries that came from a constant."""
         masks = (~condition, condition)
         lost = [
             relevance.masked_fill(mask, 0).sum()
@@ -156,9 +174,10 @@ class WhereRelevance(RelevanceNode):
 
 
 class ScatterRelevance(RelevanceNode):
-    """Back through ``slice_scatter`` or ``select_scatter``, which overwrite a piece of a tensor.
+    """``R_src = R[piece]``, and ``R_self = R`` with zeros in the piece that ``src`` overwrites.
 
-    The piece to the inserted part, the rest to the frame.
+    Args:
+        scatter: the operation, ``slice_scatter`` or ``select_scatter``.
     """
 
     def __init__(self, scatter: Packet) -> None:
@@ -172,7 +191,7 @@ class ScatterRelevance(RelevanceNode):
         return [parts[name] for name in wanted]
 
     def taken(self, relevance: Tensor, wanted: Sequence[str], **options: Any) -> Taken:
-        """The part of a constant."""
+        """The relevance of an operand that is not wanted."""
         parts = self._parts(relevance, options)
         lost = [part.sum() for name, part in parts.items() if name not in wanted]
         return {"constant": torch.stack(lost).sum()} if lost else {}
@@ -184,13 +203,23 @@ class ScatterRelevance(RelevanceNode):
 
 
 class OrderRelevance(RelevanceNode):
-    """Back through topk, sort, median …: each value's relevance to the place that it came from."""
+    """``R_i = R_j`` for the value ``j`` of topk, sort, median … that came from the place ``i``.
+
+    Places from which no value came get zero.
+    """
 
     def propagate(
         self, relevance: Tensor, shape: torch.Size, indices: Tensor, dim: int = -1
     ) -> Tensor:
-        """The relevance of the operand, of ``shape``."""
-        if relevance.dim() < len(shape):  # one value of each row, without keepdim
+        """The relevance of the operand, of ``shape``.
+
+        Args:
+            relevance: the relevance of the values.
+            shape: the shape of the operand.
+            indices: the place of each value along ``dim``.
+            dim: the dimension along which values are chosen.
+        """
+        if relevance.dim() < len(shape):  # the dimension was removed (keepdim=False)
             relevance, indices = relevance.unsqueeze(dim), indices.unsqueeze(dim)
         return relevance.new_zeros(shape).scatter_add(dim, indices, relevance)
 
@@ -260,8 +289,8 @@ def _write_order(site: Site) -> Received:
     bound = arguments(site.node)
     if "dim" not in bound:
         raise UnsupportedOperationError(
-            f"'{name_of(site.node)}' {where(site.node)} takes one value out of all samples: take one of "
-            "each, along a dimension"
+            f"'{name_of(site.node)}' {where(site.node)} takes one value out of the whole batch: take one "
+            "value of each sample, along a dimension"
         )
     inputs = (site.shape(operand), site.item(site.node, 1), bound["dim"])
     return {operand: [site.call(OrderRelevance(), site.relevance, *inputs)]}
@@ -295,7 +324,7 @@ _DESCRIBED_ELSEWHERE = (
     "take",
     "take_along_dim",
 )
-"""Casts, below, and look-ups, in ``embedding.py``."""
+"""Casts are described below, look-ups in ``embedding.py``."""
 
 OPERATIONS = [
     *(_routing(name, first, _write) for name in ROUTING if name not in _DESCRIBED_ELSEWHERE),

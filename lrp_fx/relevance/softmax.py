@@ -18,25 +18,32 @@ NAMES = sorted(names_where(lambda row: row.normalizes and row.is_nonnegative))
 
 
 class SoftmaxRelevance(RelevanceNode):
-    """``R_in = x ⊙ (R − y ΣR)`` along the softmax' dimension.
+    """``R_in = x ⊙ (R − y ΣR)`` with the logits ``x`` and the softmax ``y`` over the same dimension.
 
-    Where the softmax is exactly zero, as it is for masked logits, whether by −∞ or a large number, there
-    is nothing to get.
+    Source: Achtibat et al. 2024, Prop. 3.1. Logits whose softmax is exactly zero get nothing. These
+    are the logits that were masked by −∞ or by a large negative number.
     """
 
     result = "new"
 
     def propagate(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Tensor:
-        """The relevance of the logits, of their shape."""
+        """The relevance of the logits, of their shape.
+
+        Args:
+            relevance: the relevance ``R`` of the softmax.
+            input: the logits ``x``.
+            output: the softmax ``y``.
+            dim: the dimension of the softmax.
+        """
         total = relevance.sum(dim, keepdim=True)
         if may_write():
             share = torch.addcmul(relevance, output, total, value=-1)
             return share.mul_(input).masked_fill_(output == 0, 0)
-        # the logits are masked, and not their relevance, in whose derivative they would be ∞ · 0
+        # mask the logits and not the product, whose derivative would contain ∞ · 0
         return input.masked_fill(output == 0, 0) * (relevance - output * total)
 
     def taken(self, relevance: Tensor, input: Tensor, output: Tensor, dim: int) -> Taken:
-        """``Σ_j R_j (1 − x_j + Σ_i x_i y_i)``: the softmax less its linear part, per unit of it."""
+        """``ΣR − ΣR_in = Σ_j R_j (1 − x_j + Σ_i x_i y_i)``, the remainder of the expansion."""
         logits = input.masked_fill(output == 0, 0)
         linear = logits - (logits * output).sum(dim, keepdim=True)
         return {"linearization": (relevance * (1 - linear)).sum()}

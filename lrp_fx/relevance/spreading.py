@@ -1,7 +1,8 @@
-"""Relevance of names that the model writes itself among those of the input, such as a start word.
+"""Relevance of constant indices, such as a start token, shared out to those of the input.
 
-An index is a name. It has no size of which it could keep a share, as a constant that is added does.
-What it looked up goes in equal shares to the names of the input beside it.
+The model itself may add a constant index to those of the input. The size of an index has no
+meaning, so it cannot keep a share of the relevance in proportion to its size, as a constant summand
+does. Its relevance goes in equal shares to the indices that come from the input.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ _OPERANDS = {
     "select_scatter": ("self", "src"),
     "pad": ("self",),
 }
-"""Operations that put names side by side along one dimension, and what they put there."""
+"""Operations that join tensors along one dimension, and the arguments that they join."""
 
 JOINS = frozenset(_OPERANDS)
 
 
 class SpreadRelevance(RelevanceNode):
-    """``R_i + Σ_c R_c / n``: constants c share out what they have to the n others along a dimension.
+    """``R_i + Σ_c R_c / n``: the ``n`` indices ``i`` of the input share the relevance of constants ``c``.
 
-    Where all are constant, they keep it.
+    The sum runs along one dimension. If all indices along it are constants, they keep their
+    relevance.
 
     Args:
-        packet: the operation that puts them side by side.
-        listed: whether it takes its operands as a list.
-        dim: the dimension.
-        wanted: of each operand, whether it depends on the explained inputs.
+        packet: the operation that joins the indices.
+        listed: whether the operation takes its operands as a list.
+        dim: the dimension along which they are joined.
+        wanted: for each operand, whether it depends on the explained inputs.
     """
 
     result = "new"
@@ -53,12 +55,12 @@ class SpreadRelevance(RelevanceNode):
         return f"{self.packet.__name__}, dim={self.dim}"
 
     def propagate(self, relevance: Tensor, shapes: list[torch.Size], **options: Any) -> Tensor:
-        """The relevance of the output after the shares are handed out, of the output's shape.
+        """The relevance of the output with that of the constants shared out, of the same shape.
 
         Args:
-            relevance: of the output.
-            shapes: of the operands.
-            options: the operation's other arguments.
+            relevance: the relevance of the output, (N, …).
+            shapes: the shapes of the operands.
+            options: the other arguments of the operation.
         """
         pairs = zip(shapes, self.wanted, strict=True)
         marks = [relevance.new_full((), float(w)).expand(shape) for shape, w in pairs]
@@ -70,12 +72,12 @@ class SpreadRelevance(RelevanceNode):
 
 
 def default_rule(node: fx.Node, facts: Facts) -> Rule:
-    """Equal shares at a join of names some of which are constant; else what is moved moves back."""
+    """``Uniform`` if the node joins indices of the input with constant ones, else ``Route``."""
     return Uniform() if facts.is_categorical(node) and _joins_constants(node, facts) else Route()
 
 
 def spread(site: Site) -> fx.Node:
-    """The relevance of a join's output, shared out if the rule says so."""
+    """The relevance of the output of a join; with ``Uniform`` that of constants is shared out."""
     dim = _dimension(site.node)
     packet, bound = packet_of(site.node.target), arguments(site.node)
     if site.rule != Uniform() or dim is None:
@@ -94,7 +96,7 @@ def spread(site: Site) -> fx.Node:
 
 
 def _joins_constants(node: fx.Node, facts: Facts) -> bool:
-    """Whether some names of a join are not made of the input."""
+    """Whether a join contains constants."""
     if name_of(node) == "pad":
         return _dimension(node) is not None
     return not all(map(facts.is_dynamic, _operands(node)))
@@ -107,7 +109,7 @@ def _operands(node: fx.Node) -> list[Any]:
 
 
 def _dimension(node: fx.Node) -> int | None:
-    """The dimension along which a join puts names side by side; None of padding of several."""
+    """The dimension of a join; None for padding of several dimensions or in another mode."""
     bound = arguments(node)
     if name_of(node) != "pad":
         return int(bound["dim"])

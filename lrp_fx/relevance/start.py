@@ -1,4 +1,4 @@
-"""Where the propagation starts: the target's place in the output, and the relevance put there."""
+"""The start of the relevance pass: the relevance of the explained output."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ MODES: tuple[StartMode, ...] = ("logit", "one_hot", "softmax")
 
 @dataclass(frozen=True)
 class Selected:
-    """A function of the explained value ``y`` (N, …) to one number for each sample, (N,)."""
+    """A target given by a function ``f`` from the output ``y`` (N, …) to one number per sample, (N,).
+
+    Args:
+        function: the function ``f``.
+    """
 
     function: Callable[[Tensor], Tensor]
 
     def relevance(self, output: Tensor, weighted: bool) -> Tensor:
-        """``y ⊙ ∂f/∂y``, what each entry adds to a sum of entries; ``∂f/∂y`` where not weighted.
+        """``R = y ⊙ ∂f/∂y``, or ``R = ∂f/∂y`` if not ``weighted``.
+
+        If ``f`` is a sum of entries, the first one is the contribution of each entry.
 
         Raises:
-            TargetError: if the function returns anything but (N,).
+            TargetError: if the function does not return a tensor of shape (N,).
         """
 
         def checked(y: Tensor) -> Tensor:
@@ -48,11 +54,21 @@ class Selected:
 
 
 class StartRelevance(RelevanceNode):
-    """The relevance of the explained output.
+    """The relevance ``R`` of the explained output ``y``, at which the relevance pass starts.
 
-    ``logit``: the output at the target, zero elsewhere. ``one_hot``: one at the target. ``softmax``:
-    the softmax over dimension 1, no target (the blog post's unsupervised mode). A callable gets the
-    output (N, …) and returns the relevance of the same shape.
+    With ``e`` one at the target and zero elsewhere:
+
+    - ``logit``: ``R = e ⊙ y``.
+    - ``one_hot``: ``R = e``.
+    - ``softmax``: ``R = softmax(y)`` over dimension 1, without a target; the unsupervised mode of
+      the blog post of 2021.
+    - a callable ``f``: ``R = f(y)``, of the shape of ``y``, (N, …).
+
+    Args:
+        start: the mode, or the callable.
+
+    Raises:
+        OptionError: if ``start`` is neither a mode nor a callable.
     """
 
     def __init__(self, start: Start) -> None:
@@ -73,10 +89,12 @@ class StartRelevance(RelevanceNode):
         return self.start in ("logit", "one_hot")
 
     def propagate(self, output: Tensor, target: Target | Together | Selected | Places) -> Tensor:
-        """The relevance of ``output`` (N, …), of its shape.
+        """The relevance of ``output``, (N, …), of its shape.
 
         Raises:
-            TargetError: if the target does not fit the output, or the mode takes none.
+            TargetError: if the target does not fit the output, or if the mode takes no target.
+            InputError: if the output has too few dimensions, or if a callable does not return a
+                tensor of the output's shape.
         """
         if output.dim() == 0:
             raise InputError(
@@ -91,7 +109,7 @@ class StartRelevance(RelevanceNode):
                     f"the callable start must return relevance of the output's shape "
                     f"{tuple(output.shape)}, got {getattr(relevance, 'shape', type(relevance))}"
                 )
-            # a copy: what is returned in the end may be this very tensor, which is the caller's
+            # a copy, because the tensor may belong to the caller and could become the final result
             return relevance.to(output.dtype, copy=True)
         if self.start == "softmax":
             if target is not None:
@@ -104,7 +122,7 @@ class StartRelevance(RelevanceNode):
         return self.at_target(output, target)
 
     def at_target(self, output: Tensor, target: Target | Together | Places) -> Tensor:
-        """The output, or one, at the target and zero elsewhere, of the shape of ``output``."""
+        """``e ⊙ y`` for the mode ``logit``, else ``e``; of the shape of ``output``."""
         if isinstance(target, Places):
             places = target.flat
         else:
@@ -115,13 +133,15 @@ class StartRelevance(RelevanceNode):
 
 
 class TensorStart(StartRelevance):
-    """The same for a target that is an input of an exported program: nobody looks at its values.
+    """``R = e ⊙ y`` or ``R = e`` as in :class:`StartRelevance`, for a target that is a graph input.
 
-    A negative index counts from the end. One that is out of range is no place: no relevance starts.
+    Compiled and exported programs use it: the values of the target are not known while the program
+    is made, so they cannot be checked. A negative index counts from the end. If an index is out of
+    range, ``e`` is zero.
     """
 
     def at_target(self, output: Tensor, target: Target | Together | Places) -> Tensor:
-        """The output, or one, at the target and zero elsewhere; ``target`` is (N,) or (N, K)."""
+        """``e ⊙ y`` for the mode ``logit``, else ``e``; ``target`` has shape (N,) or (N, K)."""
         assert isinstance(target, Tensor)
         sizes = indexed_sizes(output.shape)
         indices = target.reshape(-1, len(sizes))

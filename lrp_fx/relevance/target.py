@@ -1,4 +1,4 @@
-"""Captum's grammar of targets: which entries of the output are explained."""
+"""Targets in Captum's notation: which entries of the output are explained."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Target = Place | Tensor | list[int] | list[tuple[Index, ...]] | None
 
 
 class Places(NamedTuple):
-    """A target that was checked against the output: each sample's places in it, flattened; (N, K)."""
+    """A checked target: the positions of each sample's targets in its flattened output, (N, K)."""
 
     flat: Tensor
 
 
 @dataclass(frozen=True)
 class Together:
-    """Several targets that are explained as one: relevance starts at the places of all of them."""
+    """Several targets that are explained together: relevance starts at all of them."""
 
     targets: tuple[Target, ...]
 
 
 def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of a sample's output (N, …) that a target has an index for: without a trailing 1."""
+    """The sizes of the dimensions that a target indexes: all but the batch and trailing ones."""
     sizes = tuple(shape[1:])
     while sizes and sizes[-1] == 1:
         sizes = sizes[:-1]
@@ -40,17 +40,19 @@ def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
-    """The places of each sample's target in its flattened output, (N, K); K is 1 without slices.
+    """The positions of each sample's targets in its flattened output, (N, K).
+
+    ``K`` is 1 unless the target has slices or combines several targets.
 
     Args:
-        target: as in Captum: None where there is one value per sample; an int or a one-element
-            tensor for all samples; a list of ints or a 1-D tensor, one for each; for outputs of more
-            dimensions a tuple of indices for all samples, or a list of such tuples. A slice in the
-            place of an index stands for several places at once.
-        shape: the output's shape, (N, …).
+        target: as in Captum. None if the output has one value per sample; an int or a one-element
+            tensor for all samples; a list of ints or a 1-D tensor with one index per sample. For
+            outputs of more dimensions a tuple of indices for all samples, or a list of such tuples.
+            A slice instead of an index selects several positions.
+        shape: the shape of the output, (N, …).
 
     Raises:
-        TargetError: if the target does not fit, with what would.
+        TargetError: if the target does not fit the output.
     """
     if isinstance(target, Together):
         return torch.cat([target_places(each, shape) for each in target.targets], 1)
@@ -71,7 +73,7 @@ def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
 
 
 def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
-    """One tuple of indices per sample."""
+    """The target as one tuple of indices per sample."""
     if isinstance(target, np.ndarray):
         target = _as_tensor(target)
     if isinstance(target, Tensor):
@@ -94,7 +96,7 @@ def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
 def _as_tensor(target: np.ndarray[Any, Any]) -> Tensor:
     try:
         return torch.as_tensor(target, device="cpu")
-    except TypeError as error:  # of objects, of strings
+    except TypeError as error:  # an array of objects or strings
         raise TargetError(f"a target must hold integers, got {target!r}") from error
 
 
@@ -112,7 +114,7 @@ def _indices(values: tuple[Any, ...]) -> tuple[Index, ...]:
 
 
 def _places(indices: tuple[Index, ...], sizes: tuple[int, ...]) -> list[int]:
-    while len(indices) < len(sizes) and sizes[-1] == 1:  # as in Captum, only one value is left
+    while len(indices) < len(sizes) and sizes[-1] == 1:  # as in Captum, a size of 1 needs no index
         sizes = sizes[:-1]
     if len(indices) != len(sizes):
         raise TargetError(
@@ -126,7 +128,7 @@ def _places(indices: tuple[Index, ...], sizes: tuple[int, ...]) -> list[int]:
 
 
 def _chosen(index: Index, size: int) -> Sequence[int]:
-    """The places along one dimension."""
+    """The positions that an index or a slice selects along a dimension."""
     if isinstance(index, slice):
         try:
             chosen = range(size)[index]

@@ -1,11 +1,14 @@
-"""On request, relevance through an operation that nobody has described, or the reason why not.
+"""Relevance through operations without a description, by their derivative (``unknown="vjp"``).
 
-Every entry of an operand contributes ``x_i ∂y_k/∂x_i`` to a result ``y_k``, and the contributions of all
-operands add up to ``(Jx)_k``. For an operation that is homogeneous of degree ``d`` this is ``d · y_k``
-(Euler): ``d`` is 1 for sums and norms, 2 for products of two. So contributions are divided by ``Jx`` and
-not by ``y``, and each result's relevance goes on as a whole. Where ``Jx`` says less about ``y`` than it
-leaves out there are no contributions to share by (a step, or cosine similarity, of degree 0). Where a
-derivative is not finite, at a corner, it is taken for zero, and the stabilizer keeps what arrives there.
+An entry ``x_i`` of an operand contributes ``x_i ∂y_k/∂x_i`` to a result ``y_k``. The contributions
+of all operands add up to ``(Jx)_k``. If the operation is homogeneous of degree ``d``, then ``(Jx)_k
+= d · y_k`` by Euler's theorem: ``d`` is 1 for sums and norms, and 2 for products of two factors. So
+the contributions are divided by ``Jx`` and not by ``y``, and the whole relevance of each result
+goes on.
+
+If ``y − Jx`` is larger than ``Jx``, the contributions say too little about ``y``, and the operation
+is refused. Examples are steps and cosine similarity, for which ``d = 0``. A derivative that is not
+finite counts as zero, and the stabilizer keeps the relevance that arrives there.
 """
 
 from __future__ import annotations
@@ -35,16 +38,18 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Epsilon, Pass
 
 EXCEEDS = 1.01
-"""So much more than it passes may a linearization leave out: the two are equal for a square root."""
+"""The largest allowed ratio of ``Σ|y − Jx|`` to ``Σ|Jx|``. For a square root the ratio is 1."""
 
 
 class VjpRelevance(RelevanceNode):
-    """``R_i = x_i ⊙ J_iᵀ[R / S(Jx)]`` with ``Jx = Σ_j J_j x_j``, by autograd.
+    """``R_i = x_i ⊙ J_iᵀ[R / S(Jx)]`` for the operands ``x_i``, with ``Jx = Σ_j J_j x_j``.
+
+    It is the ε rule (Bach et al. 2015) on the contributions ``x ∂y/∂x``, computed by autograd.
 
     Args:
         packet: the operation.
         rule: the ε rule.
-        place: the operation's name, module and line, for messages.
+        place: the name, module and source line of the operation, for messages.
     """
 
     def __init__(self, packet: Packet, rule: Epsilon, place: str) -> None:
@@ -64,16 +69,17 @@ class VjpRelevance(RelevanceNode):
         places: Sequence[int],
         bound: dict[str, Any],
     ) -> list[Tensor]:
-        """The relevance of the operands, each of its operand's shape.
+        """The relevance of each operand, of its shape.
 
         Args:
-            relevances: of the results.
-            indices: which of the results these are; None for the only one.
-            places: of the operands among all arguments, those in lists counted singly.
+            relevances: the relevance of the results.
+            indices: the index of each of these results; None if the operation has only one.
+            places: the positions of the operands among the flattened arguments.
             bound: all arguments by name.
 
         Raises:
-            UnsupportedOperationError: if there are no contributions to share by, with the reason.
+            UnsupportedOperationError: if relevance cannot be shared out by contributions, with the
+                reason.
         """
         return self._shared(relevances, indices, places, bound)[0]
 
@@ -84,7 +90,7 @@ class VjpRelevance(RelevanceNode):
         places: Sequence[int],
         bound: dict[str, Any],
     ) -> Taken:
-        """The stabilizer's share."""
+        """The share of the stabilizer."""
         _, sums = self._shared(relevances, indices, places, bound)
         pairs = zip(relevances, sums, strict=True)
         return together(*(by_stabilizer(self.rule.stabilizer, *pair) for pair in pairs))
@@ -96,7 +102,7 @@ class VjpRelevance(RelevanceNode):
         places: Sequence[int],
         bound: dict[str, Any],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The relevance of the operands, and what the contributions to each result add up to."""
+        """The relevance of the operands, and the denominator of each result: ``Jx`` or ``y``."""
         follows = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             leaves, spec = tree_flatten(bound)
@@ -107,14 +113,14 @@ class VjpRelevance(RelevanceNode):
                 leaves[place] = variable.clone() if self.writes else variable
             try:
                 value = self.packet(**tree_unflatten(leaves, spec))
-            except Exception as error:  # with gradients it may do what it does not do without
+            except Exception as error:  # it may fail only with gradients
                 raise self._refused(f"it fails with gradients ({_line(error)})") from error
             results = [value if index is None else value[index] for index in indices]
             self._check(operands, results)
             xs = list(variables.values())
             try:
                 sums = _along(results, xs)
-            except Exception:  # no second derivative
+            except Exception:  # the operation has no second derivative
                 sums = None
             if sums is not None:
                 sums = [_known(z) for z in sums]
@@ -162,7 +168,7 @@ class VjpRelevance(RelevanceNode):
     def _check_linearization(
         self, relevances: Sequence[Tensor], results: Sequence[Tensor], sums: Sequence[Tensor]
     ) -> None:
-        """Refuse a result of which ``Jx`` leaves out more than it passes, where there is relevance."""
+        """Refuse if ``Σ|y − Jx|`` exceeds ``Σ|Jx|`` over the entries of a result with relevance."""
         for relevance, y, z in zip(relevances, results, sums, strict=True):
             here = relevance != 0
             missed = ((y - z).detach().abs() * here).nansum()
@@ -170,23 +176,26 @@ class VjpRelevance(RelevanceNode):
             if missed > EXCEEDS * passed:
                 raise self._refused(
                     "its linearization leaves out more of its value than it passes "
-                    f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so there are no "
-                    "contributions to share by"
+                    f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so its relevance "
+                    "cannot be shared out by contributions"
                 )
 
     def _check_sum(
         self, by: Sequence[Tensor], quotients: Sequence[Tensor], shares: Sequence[Tensor]
     ) -> None:
-        """Refuse shares that do not add up: of ``y`` where ``Jx`` is not known, they do for degree 1."""
+        """Refuse shares that do not add up to the relevance.
+
+        If ``Jx`` is not known, ``y`` is the denominator. Then they add up only if the degree is 1.
+        """
         passed = [share.detach() for share in shares]
         wanted = [(z * q).detach() for z, q in zip(by, quotients, strict=True)]
         gap = sum(each.sum() for each in wanted) - sum(each.sum() for each in passed)
         size = sum(each.abs().sum() for each in (*wanted, *passed))
-        # rounding in a sum of many terms, and no more
+        # allows only for rounding in a sum of many terms
         if abs(gap) > size * torch.finfo(by[0].dtype).eps ** 0.5:
             raise self._refused(
-                "its contributions do not add up to its value, and it has no second derivative that "
-                "says by what to divide them"
+                "its contributions do not add up to its value, and without a second derivative their sum "
+                "is not known"
             )
 
     def _refused(self, reason: str) -> UnsupportedOperationError:
@@ -197,8 +206,8 @@ class VjpRelevance(RelevanceNode):
 
 
 def _along(results: list[Tensor], variables: list[Tensor]) -> list[Tensor]:
-    """``Jx`` of each result, which is linear in ``u``: the transpose of ``u ↦ Jᵀu``, at ``x``."""
-    # ones: that of logcumsumexp is computed by logarithms of u
+    """``Jx`` for each result: the transpose of the linear map ``u ↦ Jᵀu``, applied to ``x``."""
+    # u must be positive, because the derivative of logcumsumexp computes logarithms of u
     cotangents = [torch.ones_like(result).requires_grad_() for result in results]
     pulled = torch.autograd.grad(
         results, variables, cotangents, create_graph=True, allow_unused=True
@@ -218,7 +227,7 @@ def _along(results: list[Tensor], variables: list[Tensor]) -> list[Tensor]:
 
 
 def _known(value: Tensor) -> Tensor:
-    """Zero where there is no finite derivative, as of a standard deviation of equal values."""
+    """Replace derivatives that are not finite by zero, as that of the std of equal values."""
     return value.masked_fill(~value.isfinite(), 0)
 
 
@@ -227,12 +236,12 @@ def _is_real(tensor: Tensor) -> bool:
 
 
 def _usable(leaf: Any) -> Any:
-    """A tensor that autograd may keep: not one that was made under ``inference_mode``."""
+    """Clone a tensor that was created in ``inference_mode``, because autograd cannot save it."""
     return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
 
 
 def _variable(operand: Tensor, follows: bool) -> Tensor:
-    """The operand as a variable of its own, also where one tensor stands in two places."""
+    """A new tensor that requires gradients, so that one tensor in two places gives two variables."""
     if follows and operand.requires_grad:
         return operand.view_as(operand)
     return operand.detach().requires_grad_()
@@ -274,7 +283,7 @@ def _write(site: Site) -> Received:
 
 
 def _write_pass(site: Site) -> Received:
-    """Pass the relevance to the one operand, whose shape the result must have."""
+    """Write a node that passes the relevance to the only operand, of the same shape."""
     operands = [each for each in dict.fromkeys(_operands(site.node)) if site.receives(each)]
     if len(operands) != 1 or site.parts:
         raise UnsupportedOperationError(

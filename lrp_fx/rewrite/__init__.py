@@ -1,4 +1,4 @@
-"""Rewrite: a canonical graph and a plan become the LRP graph."""
+"""Rewrite: turns a canonical graph and a plan into the LRP graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last step of the rewriting: a written graph and its parts become a module."""
+"""The last step of rewriting: a draft and its constants become a module."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lrp_fx.rewrite.lrp_graph import LRPGraph
 
 
 def assembled(captured: Captured, draft: Draft, constants: ConstantGraph) -> LRPGraph:
-    """Make the modules of a written graph and of its constants.
+    """Make the modules of a draft and of its constants.
 
     Args:
         captured: the canonical graph.
         draft: the LRP graph.
-        constants: what it reads that depends on parameters alone.
+        constants: the constants that the LRP graph reads.
     """
     graph, modules = draft.graph, draft.modules
     called = {str(node.target) for node in graph.find_nodes(op="call_module")}

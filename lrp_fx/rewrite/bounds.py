@@ -1,4 +1,4 @@
-"""The bounds of the z-box rule: those of the model's input, carried to the first layers."""
+"""The bounds of the z-box rule, carried from the model's input to the first layers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,36 @@ from lrp_fx.rewrite.nodes import NodeWriter
 
 
 class Bounds:
-    """The nodes of the bounds that were written."""
+    """Writes nodes for the bounds of values, and remembers them."""
 
     def __init__(self, pen: NodeWriter) -> None:
         self._pen = pen
         self._found: dict[tuple[fx.Node, int, int], tuple[fx.Node, fx.Node]] = {}
 
     def at(self, node: fx.Node, low: Any, high: Any, site: fx.Node) -> tuple[fx.Node, fx.Node]:
-        """The input's bounds at ``node``, by the operations that lie between the input and it."""
+        """The nodes of the bounds at ``node``, computed like ``node`` from the bounds of the input.
+
+        Args:
+            node: a preprocessed input.
+            low: the lower bound of the model's input.
+            high: the upper bound.
+            site: the operation with the z-box rule, for messages.
+
+        Raises:
+            CompositeError: if ``node`` is not a preprocessed input.
+        """
         key = (node, id(low), id(high))
         if key in self._found:
             return self._found[key]
         if not self._pen.facts.is_preprocessing(node):
             raise CompositeError(
                 f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
-                "its padded, normalized or re-arranged form"
+                "its padded, normalized or rearranged form"
             )
         if looked_up(node, self._pen.facts.is_dynamic):
             raise CompositeError(
-                f"ZBox is for first layers: the input of '{site.name}' is looked up in a table, and has "
-                "not the bounds of the model's input"
+                f"ZBox is for first layers: the input of '{site.name}' is looked up in a table, and "
+                "does not have the bounds of the model's input"
             )
         if node.op == "placeholder":
             count = sum(known is node for known, *_ in self._found)

@@ -1,4 +1,4 @@
-"""What goes round a masked layer: relevance on other ways, which a run with channels stops."""
+"""Stops relevance that bypasses a masked layer, in runs that select channels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lrp_fx.rewrite.nodes import NodeWriter
 
 
 class Bypass:
-    """Writes the nodes that stop relevance round masked nodes.
+    """Writes the nodes that stop relevance which bypasses masked nodes.
 
     Args:
-        pen: writes them.
-        masked: the nodes that relevance may not go round.
-        channels: of each mask the placeholder of its channels.
+        pen: writes nodes.
+        masked: the nodes that relevance may not bypass.
+        channels: mask → the placeholder of its channels.
     """
 
     def __init__(
@@ -27,14 +27,14 @@ class Bypass:
         self._below = {node: ancestors(node) for node in masked}
 
     def not_around(self, upper: fx.Node, lower: fx.Node, relevance: fx.Node) -> fx.Node:
-        """The relevance that goes from a node to its operand, but for that round a masked node."""
+        """The relevance from a node to its operand, stopped if it bypasses a masked node."""
         for masked, below in self._below.items():
             if upper not in below and lower in below and lower is not masked:
                 relevance = self._write(masked, relevance)
         return relevance
 
     def not_beside(self, source: fx.Node, relevance: fx.Node) -> fx.Node:
-        """The relevance of a source, but for one on another way than a masked node."""
+        """The relevance of a source, stopped if the source lies on another path than a masked node."""
         for masked, below in self._below.items():
             if source not in below and masked not in ancestors(source):
                 relevance = self._write(masked, relevance)

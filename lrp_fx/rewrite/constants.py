@@ -1,4 +1,4 @@
-"""What an LRP graph reads that depends on parameters alone, and the graph that computes it."""
+"""Values of an LRP graph that depend only on parameters, and the graph that computes them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from lrp_fx.rules import Part, part_of
 
 
 def write_part(graph: fx.Graph, weight: fx.Node, part: Part, name: str | None = None) -> fx.Node:
-    """The node of a part of a weight."""
+    """Write the node of a part of a weight, such as W⁺."""
     form = (part.positive, part.negative, part.power)
     return graph.create_node("call_function", part_of, (weight, *form), name=name)
 
 
 class ConstantGraph:
-    """What an LRP graph reads that depends on parameters alone, and the graph that computes it.
+    """The values of an LRP graph that depend only on parameters, and the graph that computes them.
 
     Args:
         source: the canonical graph.
-        path: the name under which computed constants are kept.
+        path: the prefix of the paths of computed constants.
     """
 
     def __init__(self, source: fx.Graph, path: str) -> None:
         self.source, self.path = source, path
         self.graph = fx.Graph()
         self.names: tuple[str, ...] = ()
-        """The paths of what the graph computes, in the order of its results."""
+        """The paths of the computed constants, in the order of the graph's results."""
         self.read: set[str] = set()
-        """The paths of parameters that the LRP graph reads itself."""
+        """The paths of the parameters that the LRP graph reads directly."""
         self._wanted: dict[str, tuple[fx.Node, Part | None]] = {}
 
     def path_of(self, node: fx.Node) -> str:
-        """The path of a canonical node's value: the parameter's own, or that of a computed constant."""
+        """The path of a node's value: that of the parameter itself, or of a computed constant."""
         path = str(node.target) if node.op == "get_attr" else f"{self.path}.{node.name}"
         self._wanted[path] = (node, None)
         return path
@@ -42,13 +42,13 @@ class ConstantGraph:
     def path_of_part(self, weight: fx.Node, part: Part, name: str) -> str:
         """The path of a part of a weight."""
         path = f"{self.path}.{name}"
-        while path in self._wanted:  # another γ
+        while path in self._wanted:  # the same part with another γ
             path += "_"
         self._wanted[path] = (weight, part)
         return path
 
     def keep(self, read: Collection[str]) -> None:
-        """Write the graph that computes those of these paths that are computed."""
+        """Write the graph that computes the constants among these paths."""
         used = {path: wanted for path, wanted in self._wanted.items() if path in read}
         computed = {
             path: (node, part)

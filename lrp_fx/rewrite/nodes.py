@@ -1,4 +1,4 @@
-"""What writes the nodes of an LRP graph, and knows which of them hold the forward values."""
+"""Writes the nodes of an LRP graph, and knows which of them hold the forward values."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from lrp_fx.rules import FULL, MINUS, ONES, PLUS, SQUARE, Part
 
 CONSTANTS, RELEVANCE = "constants", "relevance"
 _WORDS = {PLUS: "plus", MINUS: "minus", SQUARE: "square", ONES: "ones"}
-"""How parts of weights are called."""
+"""The names of parts of weights."""
 _OF_VALUES = (StartRelevance, BoundRelevance)
-"""Relevance nodes that only read forward values, in whose dtype they work."""
+"""Relevance nodes that read only forward values, and work in their dtype."""
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
-    """The name, longer if the model has a parameter or a module of that name."""
+    """The name, extended if the model has a parameter or module of the same name."""
     while any(path.partition(".")[0] == name for path in taken):
         name += "_"
     return name
 
 
 class NodeWriter:
-    """Writes one LRP graph.
+    """Writes the nodes of one LRP graph.
 
     Args:
         captured: the canonical graph.
         facts: what is known of its values.
-        precision: the dtype of the relevance pass, None for that of the activations.
-        keeps: modified weights are computed once and kept.
+        precision: the dtype of the relevance pass; None for that of the activations.
+        keeps: whether modified weights are computed once and kept.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class NodeWriter:
         self.graph = fx.Graph()
         self.modules: dict[str, nn.Module] = {}
         self.values: dict[fx.Node, fx.Node] = {}
-        """The nodes that hold the forward values, by canonical node."""
+        """Canonical node → the node that holds its forward value."""
         self._shapes: dict[fx.Node, fx.Node] = {}
         self._parts: dict[tuple[fx.Node, Part], fx.Node] = {}
         taken = {str(n.target) for n in captured.module.graph.find_nodes(op="get_attr")}
@@ -54,14 +54,14 @@ class NodeWriter:
         self._path = _free(RELEVANCE, taken)
 
     def forward(self, node: fx.Node) -> fx.Node:
-        """The node of the LRP graph that holds a node's forward value."""
+        """The node that holds the forward value of a canonical node."""
         if node not in self.values:
             assert node in self.facts.constant, node
             self.values[node] = self._read(self.constants.path_of(node), node.name)
         return self.values[node]
 
     def modified(self, weight: fx.Node, part: Part) -> fx.Node:
-        """A part of a weight, such as W⁺."""
+        """The node of a part of a weight, such as W⁺."""
         if part == FULL:
             return self.forward(weight)
         key = (weight, part)
@@ -81,7 +81,7 @@ class NodeWriter:
         return next((n for n in self.graph.nodes if n.op not in ("placeholder", "get_attr")), None)
 
     def shape(self, node: fx.Node) -> fx.Node:
-        """The shape of a node's forward value."""
+        """The node of the shape of a forward value."""
         if node not in self._shapes:
             value = self.forward(node)
             with self.graph.inserting_after(self._after_placeholders(value)):
@@ -91,7 +91,7 @@ class NodeWriter:
         return self._shapes[node]
 
     def _after_placeholders(self, value: fx.Node) -> fx.Node:
-        """A call may not come before the last placeholder."""
+        """The last leading node, if the value is one: no call may come before the placeholders."""
         if value.op not in ("placeholder", "get_attr"):
             return value
         leading: list[fx.Node] = [
@@ -100,7 +100,7 @@ class NodeWriter:
         return leading[-1]
 
     def item(self, node: fx.Node, index: int) -> fx.Node:
-        """One of the several forward values of a node."""
+        """The node of one of several forward values of a node."""
         value = self.forward(node)
         for user in value.users:
             if user.target is operator.getitem and user.args[1] == index:
@@ -112,13 +112,13 @@ class NodeWriter:
             )
 
     def copy_on(self, node: fx.Node, values: dict[fx.Node, fx.Node]) -> fx.Node:
-        """The same operation once more, with other values in the places of some operands."""
+        """Write the same operation again, with some operands replaced."""
         return self.graph.node_copy(node, lambda n: values.get(n) or self.forward(n))
 
     def call(
         self, module: nn.Module, attribute: str, name: str, args: Any, kwargs: Any, origin: fx.Node
     ) -> fx.Node:
-        """A call of a relevance node, kept under ``relevance.<attribute>``."""
+        """Write a call of a relevance node, whose module is kept under ``relevance.<attribute>``."""
         target = f"{self._path}.{attribute}"
         assert target not in self.modules, target
         if isinstance(module, RelevanceNode) and not isinstance(module, _OF_VALUES):

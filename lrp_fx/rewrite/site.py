@@ -1,4 +1,4 @@
-"""The site of one operation: what a relevance kind asks for, and writes, where its rule is written."""
+"""The site of one operation: what its rule can ask for and write while its relevance is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lrp_fx.rules import Part, Rule
 
 @dataclass
 class WrittenSite:
-    """Where the relevance of one node is written (see ``lrp_fx.relevance.Site``)."""
+    """Where the relevance of one node is written; implements ``lrp_fx.relevance.Site``."""
 
     pen: NodeWriter
     bounds: Bounds

@@ -1,8 +1,8 @@
-"""Rewrite: a canonical graph and a plan become the LRP graph.
+"""Writes the LRP graph from a canonical graph and a plan.
 
-The LRP graph is a plain ``fx.GraphModule``: the forward nodes, the start of the propagation, then one
-relevance node for each forward node in reverse. Generated code drops every value after its last use,
-so an activation is freed when its last relevance node has run.
+The LRP graph is a plain ``fx.GraphModule``: the forward nodes, the start of the propagation, then
+relevance nodes for the forward nodes in reverse order. The generated code drops every value after
+its last use, so an activation is freed when its last relevance node has run.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def rewrite(
         plan: the rules.
         start: what the propagation starts with.
         bias: the bias policy.
-        engine: who computes adjoints.
-        audited: also run the nodes that keep all relevance, for the ledger.
-        optimize: what is optimized.
+        engine: how adjoints are computed.
+        audited: also write the nodes at which all relevance stays, for the ledger.
+        optimize: the optimizations that are on.
     """
     found: dict[fx.Node, fx.Node] = {}
     if optimize.stand_ins:
@@ -83,7 +83,7 @@ class _Writer:
         self.start: fx.Node
 
     def write(self, start: Start) -> Draft:
-        """The whole graph."""
+        """Write the whole graph."""
         for node in self.captured.placeholders():
             self.pen.values[node] = self.graph.placeholder(node.name)
         target = self.graph.placeholder("target", default_value=None)
@@ -92,7 +92,7 @@ class _Writer:
         for node in self._needed():
             copy = self.graph.node_copy(node, self.pen.forward)
             copy.meta = dict(node.meta)
-            if copy.target is PRODUCT:  # a file of the graph must not need the library
+            if copy.target is PRODUCT:  # a saved graph must not need this library
                 copy.target = product
             self.pen.values[node] = copy
         output = self.pen.values[self.plan.explained]
@@ -107,7 +107,7 @@ class _Writer:
         return Draft(self.graph, self.pen.modules, self.start, target, constants.graph)
 
     def _needed(self) -> list[fx.Node]:
-        """The nodes that depend on inputs and on which the explained output depends, in order."""
+        """The dynamic nodes that the explained output or a source depends on, in order."""
         wanted = (self.plan.explained, *self.plan.sources)
         constant = self.plan.facts.constant
         return [
@@ -117,7 +117,7 @@ class _Writer:
         ]
 
     def _relevance_nodes(self) -> list[fx.Node]:
-        """Write them all; the relevance of each source."""
+        """Write all relevance nodes, and return the node of the relevance of each source."""
         arrived: dict[fx.Node, list[fx.Node]] = {self.plan.explained: [self.start]}
         parts: dict[fx.Node, dict[int, fx.Node]] = {}
         found: dict[fx.Node, fx.Node] = {}
@@ -129,7 +129,7 @@ class _Writer:
                 assert isinstance(index, int) and relevance is not None
                 relevance = self.bypass.not_around(step.node, parent, relevance)
                 known = parts.setdefault(parent, {})
-                if index in known:  # the same part was taken out twice
+                if index in known:  # the same part is taken out twice
                     relevance = self.graph.call_function(aten.add, (known[index], relevance))
                 known[index] = relevance
                 continue
@@ -142,7 +142,7 @@ class _Writer:
         arrived: dict[fx.Node, list[fx.Node]],
         found: dict[fx.Node, fx.Node],
     ) -> fx.Node:
-        """The relevance of a source, zero where none arrived."""
+        """The relevance of a source; zeros if none arrived."""
         relevance = self._sum(source, arrived, found)
         if relevance is not None:
             return self.bypass.not_beside(source, relevance)
@@ -154,7 +154,7 @@ class _Writer:
         arrived: dict[fx.Node, list[fx.Node]],
         found: dict[fx.Node, fx.Node],
     ) -> fx.Node | None:
-        """All the relevance that arrived at a node."""
+        """The sum of all relevance that arrived at a node; None if none arrived."""
         if node not in found and node in arrived:
             total, *rest = arrived[node]
             for more in rest:

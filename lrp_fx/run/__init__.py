@@ -1,4 +1,4 @@
-"""Run: an LRP graph bound to a live model."""
+"""Run: binds an LRP graph to a live model and runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run that fills a ledger: the relevance pass of each sample, booked node by node."""
+"""The run that fills a ledger: the relevance pass of each sample, recorded node by node."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from lrp_fx.run.program import Program, check_batch, per_sample
 
 
 def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledger:
-    """Run the relevance pass once for each sample and book every node.
+    """Run the relevance pass once for each sample and record every node.
 
-    The forward pass runs once. A sample's ledger is that of the batch with the relevance of all others
-    set to zero, so that it holds wherever the layout of a node's value hides the batch.
+    The forward pass runs once. For each sample, the relevance of all others is set to zero. So the
+    ledger is right even where the layout of a value hides the batch.
 
     Args:
         program: made with ``View(audited=True)``.
         tensors: the model's input tensors.
         target: as in :meth:`lrp_fx.LRPFx.attribute`.
+
+    Raises:
+        InputError, TargetError, NonFiniteError: as :meth:`lrp_fx.LRPFx.attribute` does.
     """
     program.follow_model()
     module = program.lrp.module
@@ -58,7 +61,7 @@ def audit(program: Program, tensors: tuple[Tensor, ...], target: Target) -> Ledg
 
 @dataclass(frozen=True)
 class _Booking:
-    """One node and one sample."""
+    """The figures of one node for one sample."""
 
     node: fx.Node
     arrived: float
@@ -69,15 +72,15 @@ class _Booking:
 
 
 class _Books(Alone):
-    """Books each relevance node that it runs."""
+    """Records each relevance node that it runs."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.found: dict[str, _Booking] = {}
         self.opened: dict[fx.Node, _Booking] = {}
-        """Of operations that have several nodes, until the last of them has run."""
+        """The figures of operations with several relevance nodes, until the last of these has run."""
         self.dtypes: set[torch.dtype] = set()
-        """Of the relevance and of the values beside it, which are coarser under autocast."""
+        """The dtypes of the relevance and of the values beside it, which are coarser under autocast."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)

@@ -1,4 +1,4 @@
-"""``torch.compile`` of an LRP graph as one piece."""
+"""``torch.compile`` of an LRP graph as a whole."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ NO_COMPILER = (
 
 
 def check_compiler() -> None:
-    """Raise an ``OptionError`` if there is no compiler."""
+    """Raise an ``OptionError`` if there is no C++ compiler."""
     if not has_compiler():
         raise OptionError(NO_COMPILER.format(what="compile()"))
 
 
 def compiled(module: fx.GraphModule) -> Callable[..., Any]:
-    """The graph compiled as a whole, at its first call.
+    """A function that compiles the graph as a whole at its first call, and runs it.
 
     Raises:
-        OptionError: in the call, if something in the graph cannot be compiled, such as a hook that calls
-            other libraries.
+        OptionError: in the call, if a part of the graph cannot be compiled, such as a hook that
+            calls other libraries.
     """
     function = torch.compile(module, fullgraph=True)
     known: set[tuple[Any, ...]] = set()
@@ -41,7 +41,7 @@ def compiled(module: fx.GraphModule) -> Callable[..., Any]:
         try:
             if forms in known:
                 return function(*args)
-            with alone():  # it compiles, and traces for that
+            with alone():  # this call compiles, so it traces
                 result = function(*args)
             known.add(forms)
             return result

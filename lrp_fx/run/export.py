@@ -1,4 +1,4 @@
-"""Export: an explainer becomes one file that needs no lrp_fx, for PyTorch, compiled, or ONNX."""
+"""Export: an explainer as one file that runs without lrp_fx, for PyTorch, compiled, or ONNX."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_PACKAGES = 'format="onnx" needs the packages onnx and onnxscript: pip install
 
 
 def check_destination(path: str | os.PathLike[str] | None, format: Format) -> None:
-    """Raise an ``OptionError`` unless a file of the format can be written under that name."""
+    """Raise an ``OptionError`` unless a file of the format can be written under this name."""
     if not isinstance(format, str) or format not in SUFFIXES:
         words = ", ".join(map(repr, SUFFIXES))
         raise OptionError(f"format must be one of {words}, got {format!r}")
@@ -47,23 +47,24 @@ def check_destination(path: str | os.PathLike[str] | None, format: Format) -> No
 def exported(
     program: Program, tensors: tuple[Tensor, ...], *, dynamic_batch: bool = True
 ) -> ExportedProgram:
-    """A program with its weights as a ``torch.export`` program.
+    """A program, with its weights, as a ``torch.export`` program.
 
     Args:
         program: the LRP graph and its model.
-        tensors: an example of the model's input tensors; the result is compared with the program on
+        tensors: an example of the model's input tensors. The result is compared with the program on
             them.
         dynamic_batch: leave the batch size open.
 
     Returns:
-        A program that is called with the tensors and, where ``start`` and output need one, a target:
-        int64 of shape (N,), or (N, K) for outputs of K dimensions behind the batch. It returns the
-        output (N, …) and the relevance of each explained input. Of a target's values nothing is
-        checked: negative ones count from the end, and one out of range gives relevance zero.
+        An exported program. It takes the tensors and, if ``start`` and the output need one, a
+        target: int64 of shape (N,), or (N, K) for outputs with K dimensions behind the batch. It
+        returns the output (N, …) and the relevance of each explained input. It does not check the
+        target: negative indices count from the end, and an index out of range gives zero relevance.
 
     Raises:
-        CaptureError: if the program holds for one input only, or cannot be exported.
-        OptionError: if its adjoints come from autograd.
+        CaptureError: if the program is valid for one input only, or cannot be exported.
+        OptionError: if its adjoints come from autograd, or a filter meets values that hide the
+            batch.
         InputError, NonFiniteError: if the example cannot be explained.
     """
     if program.plan.way == "record":
@@ -103,13 +104,13 @@ def exported(
     if dynamic_batch:
         example, (shapes,) = samples(tensors)[0]
     try:
-        # with gradients enabled the relevance nodes write into no tensor: the program is functional
+        # with gradients enabled, relevance nodes overwrite nothing, so the program is functional
         with exporting(), torch.enable_grad():
             result = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         advice = (
-            ". If the model's code makes a number of the batch size, as len(x) does, write x.shape[0]; "
-            "dynamic_batch=False exports for the batch size of the example alone"
+            ". If the model's code makes a Python number of the batch size, as len(x) does, write "
+            "x.shape[0]; dynamic_batch=False exports for the batch size of the example only"
         )
         raise CaptureError(
             f"torch.export cannot read the explainer: {first_line(error)}"
@@ -117,7 +118,7 @@ def exported(
         ) from error
     if not reproduces(result.module(), Arguments.of(tensors), expected, REORDERED):
         raise CaptureError(
-            "the exported program does not compute what the explainer computes: this is a fault of "
+            "the exported program does not compute what the explainer computes: this is a bug in "
             "lrp_fx, please report it with the model"
         )
     return result
@@ -127,14 +128,14 @@ def save(program: ExportedProgram, path: str | os.PathLike[str], format: Format)
     """Write an exported program to a file.
 
     Args:
-        program: of :func:`exported`.
-        path: where to.
+        program: the result of :func:`exported`.
+        path: the file.
         format: ``"pt2"`` for ``torch.export.load``, ``"aot"`` for machine code that
             ``torch._inductor.aoti_load_package`` loads, ``"onnx"`` for any ONNX runtime.
 
     Raises:
         OptionError: if the format's compiler or packages are missing, or the name does not fit it.
-        CaptureError: if the program holds an operation that the format has no form of.
+        CaptureError: if the format cannot express an operation of the program.
     """
     check_destination(path, format)
     with exporting():
@@ -151,12 +152,12 @@ def _uses_autograd(module: nn.Module) -> bool:
 
 
 def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype]) -> fx.GraphModule:
-    """The LRP graph with its tensors as they are now, which returns the output and the relevance.
+    """The LRP graph with its current tensors; it returns the output and the relevance.
 
     Args:
         lrp: the LRP graph.
-        start: what takes a tensor for the target; None for a graph without a target.
-        dtypes: of the relevance of each input.
+        start: takes the target as a tensor; None for a graph without a target.
+        dtypes: the dtype of the relevance of each input.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = {}
@@ -180,7 +181,7 @@ def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype])
         if node.op == "placeholder":
             copy.args = ()  # the target's default
         elif node.op == "get_attr":
-            root[path] = tensor_at(source, path).detach().clone()  # training goes on
+            root[path] = tensor_at(source, path).detach().clone()  # a snapshot
         elif node.op == "call_module":
             root[path] = source.get_submodule(path)
         if node is lrp.start and start is not None:
@@ -212,7 +213,7 @@ def _translate(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
             },
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise CaptureError(f"ONNX has no form of this explainer: {_reason(error)}") from error
+        raise CaptureError(f"ONNX cannot express this explainer: {_reason(error)}") from error
     assert translated is not None
     translated.save(path)
 
@@ -223,7 +224,7 @@ def _has_open_batch(node: fx.Node) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost of the errors that led to one: around it is advice to developers."""
+    """The first line of the innermost cause of an error. The outer ones give advice to developers."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
     return first_line(error)

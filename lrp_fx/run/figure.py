@@ -1,4 +1,4 @@
-"""The figure of a ledger. Needs matplotlib."""
+"""The figure of a ledger; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from lrp_fx.run.ledger import Ledger
 
 
-NAMED = 25  # nodes under a ledger's figure, at most
+NAMED = 25  # the most nodes that are named under the figure
 
 
 def ledger_figure(ledger: Ledger) -> Figure:
-    """A conservation ledger along the depth, from the output on the left to the inputs on the right.
+    """A conservation ledger along the depth, from the output (left) to the inputs (right).
 
-    Above, what is left of the start behind each node, by all ways together, and Σ |R| that the node
-    itself passed on, with the explosions by name; below, what each node took, by cause. All as shares
-    of what was started with, the mean over the samples.
+    The upper panel shows what is left of the start behind each node, on all paths together, and Σ
+    |R| that each node passed on, with explosions marked by name. The lower panel shows what each
+    node took, by cause. All values are shares of the start, averaged over the samples.
     """
     figure = Figure(figsize=(10, 7), layout="constrained")
     above, below = figure.subplots(2, sharex=True)

@@ -1,4 +1,4 @@
-"""The tensors of an LRP graph, kept true to the live model's parameters."""
+"""Keeps the tensors of an LRP graph in step with the live model's parameters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lrp_fx.run.interpreter import Runner, run_nodes
 
 
 class FollowedParameters:
-    """The model's tensors that an LRP graph reads, and what is computed from them.
+    """The model's tensors that an LRP graph reads, and the constants computed from them.
 
-    They are compared to those that the graph and its modified weights were made from: replaced, moved,
-    cast or written-to parameters are picked up. Writes that PyTorch does not count are found in the
-    memory of those that something is computed from; on other devices than the CPU nobody looks there,
-    and :meth:`refresh` picks them up.
+    Before a run they are compared with the tensors that the graph's constants were computed from,
+    so that parameters which were replaced, moved, cast or written to are noticed. Writes that
+    PyTorch does not count are found by looking at the memory of tensors that constants are computed
+    from. This is done only on CPU; on other devices :meth:`refresh` makes the graph notice them.
 
     Args:
         state: the model.
@@ -37,24 +37,24 @@ class FollowedParameters:
         self._lock = threading.Lock()
         computing = (str(n.target) for n in lrp.constants.graph.find_nodes(op="get_attr"))
         self._sources = frozenset(computing) & set(lrp.parameters)
-        """Tensors that something is computed from and kept."""
+        """The paths of tensors from which constants are computed and kept."""
 
     def refresh(self) -> None:
-        """Forget everything that was computed; the next run computes it anew."""
+        """Forget everything that was computed; the next run computes it again."""
         self._fingerprint = None
 
     def named(self) -> dict[str, Tensor]:
-        """The live tensors by path, also those that have none in the model."""
+        """The live tensors by path, including those that have no path in the model."""
         return {**self._lrp.made, **self._state.tensors}
 
     def follow(self) -> None:
         """Bring the graph's tensors up to date with the model's."""
         live = self.named()
         wanted = [live.get(path) for path in self._lrp.parameters]
-        # training moves running statistics without a trace in them, but for their counter
+        # training changes running statistics unnoticed, except for their counter
         counters = (t for path, t in live.items() if path.endswith("num_batches_tracked"))
         fingerprint = traces_of((*wanted, *counters))
-        # the memory is there as long as the tensors are where they were
+        # equal fingerprints mean that the tensors, and so their memory, are still there
         if fingerprint == self._fingerprint and self._memory.look() == self._seen:
             return
         with self._lock, torch.inference_mode(False), torch.no_grad():
@@ -65,7 +65,7 @@ class FollowedParameters:
             for path, tensor in zip(self._lrp.parameters, wanted, strict=True):
                 for module in (self._lrp.module, self._lrp.constants):
                     _put(module, path, _not_lost(path, tensor))
-            with _without_autocast(wanted):  # what is computed here outlives the caller's autocast
+            with _without_autocast(wanted):  # the constants outlive the caller's autocast
                 values = self._lrp.constants.forward()
                 for name, value in zip(self._lrp.constant_names, values, strict=True):
                     _put(self._lrp.module, name, value)
@@ -74,10 +74,11 @@ class FollowedParameters:
             self._fingerprint = fingerprint if is_counted else None
 
     def live(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """All that the graph reads, by path, computed differentiably from the model's parameters.
+        """All tensors that the graph reads, by path, as differentiable functions of the parameters.
 
         Raises:
-            OptionError: under ``inference_mode``, or for inputs or parameters that were made under it.
+            OptionError: under ``inference_mode``, or for inputs or parameters that were made under
+                it.
         """
         if torch.is_inference_mode_enabled():
             raise OptionError(
@@ -95,11 +96,11 @@ class FollowedParameters:
                 )
         for path, tensor in live.items():
             if not tensor.requires_grad and not isinstance(tensor, nn.Parameter):
-                # a model in train mode writes to its running statistics before the loss goes back
+                # a model in train mode changes its running statistics before the backward pass
                 live[path] = tensor.clone()
         names = self._lrp.constant_names
         with torch.enable_grad(), _without_autocast(live.values()):
-            # older versions of torch would go on with casts that were made without gradients
+            # older versions of torch would reuse casts that were made without gradients
             torch.clear_autocast_cache()
             nodes = list(self._lrp.constants.graph.nodes)
             values = run_nodes(Runner(self._lrp.constants, live), nodes, ())[nodes[-1]]
@@ -108,7 +109,7 @@ class FollowedParameters:
 
 @contextmanager
 def _without_autocast(tensors: Iterable[Tensor | None]) -> Iterator[None]:
-    """Autocast switched off on the devices of some tensors."""
+    """Switch autocast off on the devices of the tensors."""
     with ExitStack() as stack:
         for device in {tensor.device.type for tensor in tensors if tensor is not None}:
             stack.enter_context(torch.autocast(device, enabled=False))
@@ -134,4 +135,4 @@ def _put(module: nn.Module, path: str, value: Tensor) -> None:
     kept = parameters if isinstance(value, nn.Parameter) else buffers
     if name not in kept:
         delattr(owner, name)
-    kept[name] = value  # where it was there before, in one step: another thread may be reading
+    kept[name] = value  # an existing entry is replaced atomically: another thread may be reading

@@ -1,4 +1,4 @@
-"""Running an LRP graph in parts, and on other tensors than those that it keeps."""
+"""Runs an LRP graph in parts, and on other tensors than those that its module keeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lrp_fx.graph import ancestors, in_order
 class Runner(fx.Interpreter):
     """Runs an LRP graph on the tensors that its module keeps, or on ``live`` ones.
 
-    On live tensors it uses nothing that was computed from parameters before, so derivatives reach
-    them, and whoever else runs the same graph notices nothing.
+    With live tensors, it uses nothing that was computed from parameters before. So derivatives
+    reach the parameters, and other threads that run the same graph are not affected.
 
     Args:
-        module: the LRP graph's module, or the one that computes its constants.
+        module: the module of the LRP graph, or the one that computes its constants.
         live: every tensor that the graph reads, by path; None for those that the module keeps.
     """
 
@@ -26,14 +26,14 @@ class Runner(fx.Interpreter):
         self.live = live
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """The tensor of that path."""
+        """The tensor at a path."""
         if self.live is None:
             return super().get_attr(target, args, kwargs)
         return self.live[target]
 
 
 def leading_to(graph: fx.Graph, wanted: Iterable[fx.Node]) -> list[fx.Node]:
-    """The nodes that some depend on, these, and all placeholders, whose values come in order."""
+    """In graph order, the wanted nodes, the nodes that they depend on, and all placeholders."""
     placeholders = (node for node in graph.nodes if node.op == "placeholder")
     return in_order(graph, [*ancestors(*wanted), *placeholders])
 
@@ -46,14 +46,17 @@ def run_nodes(
     *,
     keep: Iterable[fx.Node] = (),
 ) -> dict[fx.Node, Any]:
-    """The values of some nodes of a graph; each is dropped after its last use.
+    """The values of some nodes of a graph. Each value is dropped after its last use.
 
     Args:
         interpreter: a new one, for the graph's module.
-        nodes: in the graph's order.
+        nodes: the nodes to run, in graph order.
         arguments: the values of the placeholders among them, in order.
-        known: the values of other nodes, which these read.
-        keep: nodes that are to be run_nodes later: what they read is kept, and so is the last value.
+        known: the values of other nodes that these read.
+        keep: nodes that will be run later. The values that they read are kept.
+
+    Returns:
+        The values that are left: those kept for later, and that of the last node.
     """
     interpreter.args_iter = iter(arguments)
     interpreter.env = values = dict(known or {})

@@ -1,4 +1,4 @@
-"""The conservation ledger: what came in, what went on and what was taken, at each node."""
+"""The conservation ledger: what each node received, passed on and took."""
 
 from __future__ import annotations
 
@@ -21,28 +21,34 @@ if TYPE_CHECKING:
 
 PerSample = tuple[float, ...]
 EXPLOSION = 10.0
-"""So much may Σ |R| grow at one node before it is named: 55 times where Montavon's γ meets signed inputs
-(EfficientNet-Lite0), 4.4 times under ε, 1.7 under the signed γ."""
+"""If Σ |R| grows more than this at one node, the node is reported.
+
+It grows 55 times where Montavon's γ meets signed inputs (EfficientNet-Lite0), 4.4 times under ε,
+and 1.7 times under the signed γ.
+"""
 AMPLIFIED = 100.0
-"""So much may it grow over all nodes, of which none need be an explosion."""
-SHOWN = 4  # samples whose start the summary names
+"""If Σ |R| grows more than this over all nodes together, the growth is reported."""
+SHOWN = 4  # the summary names the starts of at most so many samples
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
-"""The gap that is rounding, as a share of Σ |terms|: some hundred times the dtype's precision in sums of
-many terms, and for half precision some ten times, since torch adds up in single precision."""
+"""The largest gap that counts as rounding, as a share of Σ |terms|.
+
+It is some hundred times the precision of the dtype in sums of many terms. For half precision it is
+some ten times, since torch sums up in single precision.
+"""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One node of the relevance pass; all figures are sums over the node's values, per sample.
+    """One node of the relevance pass. All figures are sums over the node's values, per sample.
 
     Args:
-        node: the node's name in the plan.
-        path: its module path.
-        operation: ATen's name of the operation, or ``filter`` or ``hook`` for what stands before it.
+        node: the name of the node in the plan.
+        path: the path of its module.
+        operation: ATen's name of the operation, or ``filter`` or ``hook`` for one before the node.
         rule: the rule.
         arrived: Σ R that came in.
         passed: Σ R that went on.
-        taken: what was taken, by cause; a cause that took nothing from any sample is left out.
+        taken: what was taken, by cause; causes that took nothing from any sample are left out.
         magnitude_in: Σ |R| that came in.
         magnitude_out: Σ |R| that went on.
     """
@@ -59,13 +65,13 @@ class Entry:
 
     @property
     def growth(self) -> float:
-        """The largest Σ |R_out| / Σ |R_in| of the samples; 0 where nothing came in."""
+        """The largest Σ |R_out| / Σ |R_in| over the samples; 0 if nothing came in."""
         pairs = zip(self.magnitude_in, self.magnitude_out, strict=True)
         return max((out / came for came, out in pairs if came), default=0.0)
 
     @property
     def gap(self) -> PerSample:
-        """``arrived − passed − Σ taken``: zero but for rounding."""
+        """``arrived − passed − Σ taken``, (N values): zero up to rounding."""
         amounts = zip(*self.taken.values(), strict=True) if self.taken else [()] * len(self.arrived)
         return tuple(
             came - went - sum(kept)
@@ -74,7 +80,7 @@ class Entry:
 
     @property
     def terms(self) -> PerSample:
-        """Σ |terms| that the gap is measured by: relevance in and out, and what was taken."""
+        """Σ |terms|, which the gap is compared with: relevance in and out, and what was taken."""
         sizes = [self.magnitude_in, self.magnitude_out]
         sizes += [tuple(map(abs, amounts)) for amounts in self.taken.values()]
         return tuple(map(sum, zip(*sizes, strict=True)))
@@ -84,13 +90,13 @@ class Entry:
 class Ledger:
     """Where the relevance of a batch went. ``print(ledger)`` shows a table.
 
-    ``Σ start = Σ relevance + Σ taken`` of each sample, and likewise at each node.
+    For each sample, ``Σ start = Σ relevance + Σ taken``, and a similar equation holds at each node.
 
     Args:
-        entries: the nodes, in the order in which the relevance takes them.
-        start: Σ of what each sample started with.
-        relevance: Σ of the relevance of the inputs of each sample.
-        rounding: the gap that is rounding, by the dtype of the relevance; see ``ROUNDING``.
+        entries: the nodes, in the order in which relevance passes them.
+        start: Σ of the relevance that each sample started with.
+        relevance: Σ of the relevance of each sample's inputs.
+        rounding: the largest gap that counts as rounding, as a share of Σ |terms|.
     """
 
     entries: tuple[Entry, ...]
@@ -100,7 +106,7 @@ class Ledger:
 
     @property
     def taken(self) -> dict[Cause, PerSample]:
-        """What was taken in all, by cause."""
+        """What was taken in total, by cause."""
         return {
             cause: tuple(map(sum, zip(*amounts, strict=True)))
             for cause in CAUSES
@@ -109,7 +115,7 @@ class Ledger:
 
     @property
     def left(self) -> tuple[PerSample, ...]:
-        """``start − Σ taken so far`` behind each node: what is still on its way, by all ways together."""
+        """``start − Σ taken so far`` behind each node: the relevance still under way, on all paths."""
         rest, found = self.start, []
         for entry in self.entries:
             amounts = zip(rest, *entry.taken.values(), strict=True)
@@ -119,7 +125,7 @@ class Ledger:
 
     @property
     def gap(self) -> PerSample:
-        """``start − relevance − Σ taken``: zero but for rounding."""
+        """``start − relevance − Σ taken``: zero up to rounding."""
         return tuple(
             first - last - sum(taken)
             for first, last, *taken in zip(
@@ -131,7 +137,11 @@ class Ledger:
         """Whether the figures of each node, and of all nodes together, add up.
 
         Args:
-            tolerance: the gap that is rounding, as a share of Σ |terms|; None for that of the dtype.
+            tolerance: the largest gap that counts as rounding, as a share of Σ |terms|; None for
+                that of the dtype.
+
+        Raises:
+            OptionError: if ``tolerance`` is not a number.
         """
         if tolerance is None:
             tolerance = self.rounding
@@ -145,14 +155,18 @@ class Ledger:
         )
 
     def explosions(self, threshold: float = EXPLOSION) -> tuple[Entry, ...]:
-        """The nodes where Σ |R| grows by more than ``threshold`` times, the worst first."""
+        """The nodes where Σ |R| grows by more than a factor of ``threshold``, the worst first.
+
+        Raises:
+            OptionError: if ``threshold`` is not a number.
+        """
         check_number("threshold", threshold)
         found = (entry for entry in self.entries if entry.growth > threshold)
         return tuple(sorted(found, key=lambda entry: -entry.growth))
 
     @property
     def amplification(self) -> tuple[float, str]:
-        """The largest Σ |R| behind any node, in multiples of the start's, and the name of that node."""
+        """The largest Σ |R| behind any node, as a multiple of the start's, and the name of that node."""
         if not self.entries:
             return 0.0, ""
         begun = self.entries[0].magnitude_in
@@ -226,7 +240,7 @@ class Ledger:
         return lines
 
     def _rows(self) -> list[tuple[str, ...]]:
-        """The table, in shares of what was started with."""
+        """The rows of the table, in shares of the start."""
         return [
             (
                 *(entry.node, entry.path, entry.operation, entry.rule),
@@ -247,7 +261,7 @@ class Ledger:
         return json.dumps(self.to_dict())
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row for each node and sample, a column for each cause. Needs pandas."""
+        """One row for each node and sample, one column for each cause. Needs pandas."""
         import pandas
 
         rows = [
@@ -269,7 +283,7 @@ class Ledger:
         return pandas.DataFrame(rows)
 
     def plot(self) -> Figure:
-        """Along the depth: what is left, Σ |R|, explosions, what was taken where. Needs matplotlib."""
+        """The figure of the ledger: relevance left, Σ |R|, explosions, causes. Needs matplotlib."""
         from lrp_fx.run.figure import ledger_figure
 
         return ledger_figure(self)
@@ -279,7 +293,7 @@ _HEAD = ("node", "module", "operation", "rule", "in", "out", "taken", "growth")
 
 
 def _share(amounts: PerSample, whole: PerSample) -> str:
-    """The mean share of the samples that started with anything."""
+    """The mean share over the samples that did not start with zero."""
     shares = [amount / all_ for amount, all_ in zip(amounts, whole, strict=True) if all_]
     return f"{sum(shares) / len(shares):.2%}" if shares else "-"
 

@@ -1,7 +1,8 @@
-"""The relevance of several targets of one sample in one pass, in which they take the place of a batch.
+"""Several targets of one sample in one relevance pass, where they take the place of the batch.
 
-What the forward pass left behind is that of one sample, and each target reads it: an expanded view, not
-a copy. Kernels are faster on several than on each alone, as long as what they work on fits the cache.
+The values of the forward pass belong to one sample, and all targets read them through an expanded
+view, not a copy. Kernels are faster on several targets together than one by one, as long as the
+values fit the cache.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from torch import Tensor, fx
 from lrp_fx.run.interpreter import Runner, run_nodes
 
 FITS = {"cpu": 2**24}
-"""So many bytes may the largest value of all targets have, by the type of device."""
+"""The most bytes that the largest value of all targets together may have, by device type."""
 FITS_ELSEWHERE = 2**28
 AGREEMENT = 1e-3
-"""Of max |R|: kernels sum in another order for another number of rows. Mixing targets up shows as ~1."""
+"""The tolerance, of max |R|: kernels sum in another order for another number of rows.
+
+If targets were mixed up, the difference would be about 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,9 @@ class Stacked:
 
     Args:
         module: the graph's module.
-        start: the node that relevance starts with.
-        nodes: those behind it, in order.
-        known: the values that these read, but for that of ``start``.
+        start: the node of the relevance that the propagation starts with.
+        nodes: the nodes behind it, in order.
+        known: the values that these read, except that of ``start``.
         of_sample: the nodes whose values depend on the model's inputs.
     """
 
@@ -41,7 +45,7 @@ class Stacked:
     of_sample: Collection[fx.Node]
 
     def relevance(self, starts: Tensor) -> tuple[Tensor, ...]:
-        """The relevance of each source, (T, …), from the starts of T targets, (T, …)."""
+        """The relevance (T, …) of each source, for the starts (T, …) of T targets."""
         known = {
             node: _expanded(value, len(starts)) if node in self.of_sample else value
             for node, value in self.known.items()
@@ -51,9 +55,10 @@ class Stacked:
         return relevance
 
     def is_valid(self, start: Tensor) -> bool:
-        """Whether two targets can go together: tried on random relevance of the shape of a start.
+        """Whether targets can be run together; tried with two random starts of the given shape.
 
-        They cannot where a value has its batch elsewhere than in front, or samples see each other.
+        They cannot if the batch is not the first dimension of some value, or if samples affect each
+        other.
         """
         generator = torch.Generator(start.device).manual_seed(0)
         starts = torch.rand(
@@ -62,7 +67,7 @@ class Stacked:
         alone = [self.relevance(each) for each in (starts[:1], starts[1:])]
         try:
             together = self.relevance(starts)
-        except Exception:  # whatever is raised about sizes that do not fit
+        except Exception:  # sizes that do not fit may raise anything
             return False
         return all(
             found.shape == expected.shape
@@ -80,7 +85,7 @@ class Stacked:
 
 
 def _expanded(value: Any, count: int) -> Any:
-    """What was found for one sample, as if for ``count`` equal ones."""
+    """A value of one sample, expanded to ``count`` equal samples."""
     if isinstance(value, torch.Size):
         return torch.Size((count, *value[1:])) if value[:1] == (1,) else value
     if isinstance(value, Tensor):

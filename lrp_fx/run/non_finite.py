@@ -1,4 +1,4 @@
-"""Where NaN or infinity came up first, for the error that names it."""
+"""Finds where NaN or infinity first appeared, for the error that names the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrp_fx.errors import InputError, LRPError, NonFiniteError
 from lrp_fx.graph import name_of
 from lrp_fx.run.interpreter import Runner, leading_to
 
-SHOWN = 8  # samples that a message names
+SHOWN = 8  # a message names at most so many samples
 
 
 def first_non_finite(
@@ -22,12 +22,12 @@ def first_non_finite(
     arguments: tuple[Any, ...],
     live: Mapping[str, Tensor] | None = None,
 ) -> LRPError:
-    """The error that names the node in which NaN or infinity came up.
+    """The error that names the node in which NaN or infinity first appeared.
 
     Args:
         module: the LRP graph, which is run once more.
-        start: the node that relevance starts with.
-        arguments: those of the run.
+        start: the node of the relevance that the propagation starts with.
+        arguments: the arguments of the failed run.
         live: as in :class:`Runner`.
     """
     finder = _Finder(module, start, live)
@@ -50,14 +50,14 @@ def first_non_finite(
         rule = f": {module.get_submodule(str(node.target))}"
     return NonFiniteError(
         f"the relevance becomes NaN or infinite in '{node.name}'{_path(node)}{rule}"
-        f"{finder.samples(node)}. A larger ε in that rule's stabilizer or another rule there helps."
+        f"{finder.samples(node)}. Use a larger ε in the stabilizer of that rule, or another rule."
     )
 
 
 class _Finder(Runner):
-    """Runs the graph and notes the nodes whose values are not finite, before the start and from it on.
+    """Runs the graph and records the nodes with non-finite values, before and from the start.
 
-    An infinity before it may well be meant, as the −∞ of a mask is.
+    Infinities before the start may be intended, such as the −∞ of a mask.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class _Finder(Runner):
             self._samples[node] = of_sample.nonzero().flatten().tolist()
 
     def cause(self, output: Any) -> fx.Node:
-        """Of what leads to the output: where NaN was made of values without, else the first infinity."""
+        """The first node before ``output`` whose value is NaN (or infinite), as that of ``output`` is."""
         leading = set(leading_to(self.graph, [output]))
         noted = [node for node in self.forward if node in leading]
         made = (node for node in noted if self.kind[node] == self.kind[output])
         return next(made, noted[0])
 
     def samples(self, node: fx.Node) -> str:
-        """Which samples of the batch it is in, in words."""
+        """Which samples of the batch are affected, in words."""
         found = self._samples.get(node, [])
         if not found:
             return ""

@@ -1,4 +1,4 @@
-"""A program: an LRP graph bound to a live model, kept true to its parameters, and run."""
+"""A program: an LRP graph bound to a live model, which follows its parameters and can be run."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from lrp_fx.run.non_finite import first_non_finite
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one run yields.
+    """The result of one run.
 
     Args:
-        relevance: of each source of the plan, of its shape.
+        relevance: the relevance of each source of the plan, in its shape.
         output: the explained output, (N, …).
-        start: the relevance that was started with, of the output's shape.
+        start: the relevance that the propagation started with, in the output's shape.
     """
 
     relevance: tuple[Tensor, ...]
@@ -38,16 +38,16 @@ class Explanation:
     start: Tensor
 
     def delta(self) -> Tensor:
-        """Σ of what was started with − Σ relevance, (N,)."""
+        """Σ start − Σ relevance of each sample, (N,)."""
         return per_sample(self.start) - sum(per_sample(r) for r in self.relevance)
 
 
 _Result = tuple[tuple[Tensor, ...], Tensor, Tensor]
-"""The relevance of each source, the output, and what was started with, as in :class:`Explanation`."""
+"""The relevance of each source, the output and the start, as in :class:`Explanation`."""
 
 
 def per_sample(relevance: Tensor) -> Tensor:
-    """The sum of each sample, (N,)."""
+    """The sum over the values of each sample, (N,)."""
     return relevance.reshape(relevance.shape[0], -1).sum(1)
 
 
@@ -69,10 +69,10 @@ def check_batch(output: Tensor, input: Tensor) -> None:
 class Program:
     """An LRP graph and the model that it was made from.
 
-    Before each run the graph's tensors are brought up to date with the model's (see
+    Before each run, the graph's tensors are updated from the model (see
     :class:`FollowedParameters`).
 
-    A run with ``create_graph`` is differentiable: it neither uses nor changes what is kept, but
+    A run with ``create_graph`` is differentiable. It neither uses nor changes kept values, but
     computes everything from the live parameters.
     """
 
@@ -93,11 +93,11 @@ class Program:
         self.parameters = FollowedParameters(state, lrp)
 
     def refresh(self) -> None:
-        """Forget everything that was computed from parameters; the next run computes it anew."""
+        """Forget everything that was computed from parameters; the next run computes it again."""
         self.parameters.refresh()
 
     def follow_model(self) -> None:
-        """Bring the graph's tensors up to date with the model's."""
+        """Update the graph's tensors from the model."""
         self.parameters.follow()
 
     def run(
@@ -107,7 +107,7 @@ class Program:
         *,
         create_graph: bool = False,
     ) -> Explanation:
-        """Explain.
+        """Explain a target.
 
         Args:
             tensors: the model's input tensors.
@@ -115,7 +115,8 @@ class Program:
             create_graph: make the explanation differentiable.
 
         Raises:
-            NonFiniteError: naming the node where a NaN or an infinity came up first.
+            InputError: if the forward pass or the start holds NaN or infinity.
+            NonFiniteError: if the relevance does; it names the node where it first appeared.
             TargetError: if the target does not fit the output.
             OptionError: for ``create_graph`` where there can be no derivatives.
         """
@@ -125,7 +126,7 @@ class Program:
         self.follow_model()
         with torch.no_grad():
             if self.compiled is None:
-                results = self.lrp.module.forward(*tensors, target)  # calls no hooks of all modules
+                results = self.lrp.module.forward(*tensors, target)  # skips global module hooks
             else:
                 results = self.compiled(*tensors, self._checked(tensors, target))
             relevance, output, start = results
@@ -135,10 +136,10 @@ class Program:
         return explanation
 
     def hides_batch(self, tensors: tuple[Tensor, ...]) -> bool:
-        """Whether a filter meets values that have not the batch in front.
+        """Whether the batch is not the first dimension of some value that a filter meets.
 
         Args:
-            tensors: the model's input tensors; the answer is remembered for their shapes.
+            tensors: the model's input tensors. The answer is remembered for their shapes.
         """
         if all(step.top_k is None for step in self.plan.steps):
             return False
@@ -155,7 +156,7 @@ class Program:
     def _checked(
         self, tensors: tuple[Tensor, ...], target: Target | Selected
     ) -> Target | Selected | Places:
-        """The target as a tensor of places, which a compiled graph takes without looking at it."""
+        """The target as a tensor of indices, which a compiled graph takes without reading its values."""
         start = self.lrp.module.get_submodule(str(self.lrp.start.target))
         assert isinstance(start, StartRelevance)
         if not start.takes_target or isinstance(target, Selected):
@@ -174,7 +175,7 @@ class Program:
         return [node for node in self.lrp.module.graph.nodes if node.op == "placeholder"]
 
     def output(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """The explained output (N, …), without any relevance."""
+        """The explained output (N, …), computed without the relevance pass."""
         self.follow_model()
         start = self.lrp.start
         output = start.args[0]
@@ -192,18 +193,19 @@ class Program:
         *,
         create_graph: bool = False,
     ) -> Iterator[Explanation]:
-        """Explain several targets; what does not depend on the target is computed once.
+        """Explain several targets, and compute what does not depend on the target only once.
 
-        That is the forward pass and the denominators of the rules: of each further target only the
-        adjoints are run.
+        This is the forward pass and the denominators of the rules. Each further target costs only
+        the adjoints.
 
         Args:
             tensors: the model's input tensors.
-            runs: of each run the target, as in :meth:`run`, and the channels of each mask of the plan.
+            runs: for each run the target, as in :meth:`run`, and the channels of each mask of the
+                plan.
             create_graph: as in :meth:`run`.
 
         Raises:
-            NonFiniteError, TargetError, OptionError: as :meth:`run` does.
+            InputError, NonFiniteError, TargetError, OptionError: as :meth:`run` does.
         """
         live = None
         if create_graph:
@@ -226,7 +228,7 @@ class Program:
 
         runs = list(runs)
         results: Iterator[_Result] = map(one, runs)
-        # two targets are not worth trying whether they can go together
+        # for two targets the check that they can run together does not pay
         is_single = tensors[0].shape[0] == 1 and not self.plan.masks
         if self.stacks and is_single and len(runs) > 2 and not create_graph:
             results = self._run_stacked(known, rest, runs, tensors)
@@ -242,12 +244,12 @@ class Program:
         runs: list[tuple[Any, ...]],
         tensors: tuple[Tensor, ...],
     ) -> Iterator[_Result]:
-        """The runs of :meth:`run_many` for one sample, as many in one relevance pass as are faster so.
+        """The runs of :meth:`run_many` for one sample, several targets per relevance pass if valid.
 
         Args:
             known: the values that do not depend on the target.
             rest: the other nodes.
-            runs: of each run the target.
+            runs: for each run the target.
             tensors: the model's input tensors.
         """
         start, output = self.lrp.start, known[self.lrp.start.all_input_nodes[0]]
@@ -282,7 +284,7 @@ class Program:
         tensors: tuple[Tensor, ...],
         live: Mapping[str, Tensor] | None,
     ) -> _Result:
-        """One of the runs of :meth:`run_many`, its relevance pass once for each sample.
+        """One run of :meth:`run_many`, with one relevance pass for each sample.
 
         Args:
             known: the values that do not depend on the target.
@@ -301,12 +303,12 @@ class Program:
         for alone in apart(begun):
             values = run_nodes(Alone(module, live), after, (), {**known, start: alone})
             relevance, output, _ = values[after[-1]]
-            # where one sample has relevance all others have none, whatever the layout
+            # whatever the layout, an entry has relevance of one sample only
             total = tuple(map(torch.add, total, relevance)) if total else relevance
         return total, output, begun
 
     def first_non_finite(
         self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
     ) -> LRPError:
-        """The error that names the node in which NaN or infinity came up."""
+        """The error that names the node in which NaN or infinity first appeared."""
         return first_non_finite(self.lrp.module, self.lrp.start, (*tensors, *run), live)

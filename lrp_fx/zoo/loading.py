@@ -26,7 +26,7 @@ TORCHVISION = "torchvision/"
 
 _PLAIN = "it is not a plain state dict as torch.save(model.state_dict(), FILE) writes it"
 
-# What torchvision sets when it loads published weights itself, but not when we read the file.
+# torchvision sets these when it loads published weights itself, but not when we read the file.
 _AS_PUBLISHED: dict[str, dict[str, bool]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -34,16 +34,20 @@ _AS_PUBLISHED: dict[str, dict[str, bool]] = {
 
 
 class ZooError(LRPError):
-    """A model cannot be had: unknown name, missing package, no network, wrong weights."""
+    """A model cannot be loaded: unknown name, missing package, no network, or wrong weights."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A classifier in eval mode with all that is needed to show it a photograph.
+    """A classifier in eval mode, with everything needed to apply it to a photograph.
 
-    ``preprocess`` turns a PIL image into the input ``(3, H, W)``, whose values lie between the two
-    ``bounds``, ``(3, 1, 1)`` each; ``display`` turns it into the picture that the network then
-    sees; and ``categories[i]`` names output ``i``.
+    Args:
+        name: the name that :func:`load` knows.
+        model: the classifier, from ``(N, 3, H, W)`` to logits ``(N, classes)``.
+        preprocess: turns a PIL image into an input ``(3, H, W)``.
+        display: turns a PIL image into the picture that the network then sees.
+        bounds: the smallest and the largest values of an input, ``(3, 1, 1)`` each.
+        categories: the names of the outputs.
     """
 
     name: str
@@ -55,11 +59,16 @@ class LoadedModel:
 
 
 def load(name: str, weights: Path | None = None) -> LoadedModel:
-    """The model called ``name`` (see :func:`names`), with its usual weights or those given.
+    """The model called ``name``, with its usual weights or those given.
 
-    ``weights`` is a plain state dict, as ``torch.save(model.state_dict(), file)`` writes it.
-    Raises :class:`ZooError` if the name is unknown, a package is missing, the weights cannot be
-    downloaded, or the file does not fit the model.
+    Args:
+        name: one of :func:`names`.
+        weights: the file of a plain state dict, as ``torch.save(model.state_dict(), file)`` writes
+            it.
+
+    Raises:
+        ZooError: if the name is unknown, a package is missing, the weights cannot be downloaded, or
+            the file does not fit the model.
     """
     if name == EFFICIENTNET:
         return _efficientnet(weights)
@@ -75,7 +84,7 @@ def names() -> tuple[str, ...]:
 
 
 def _near(name: str) -> str:
-    """The advice after an unknown name; ``vgg16`` is near to ``torchvision/vgg16``."""
+    """Advice for an unknown name: the nearest known names; ``vgg16`` is near ``torchvision/vgg16``."""
     full = {known.removeprefix(TORCHVISION): known for known in names()}
     near = difflib.get_close_matches(name.lower().removeprefix(TORCHVISION), full)
     if near:
@@ -158,7 +167,7 @@ def _why(error: Exception) -> str:
 
 
 def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the ``norm.1`` of published DenseNet files, which torchvision now calls ``norm1``."""
+    """Rename ``norm.1`` in published DenseNet files to ``norm1``, as torchvision now calls it."""
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
     return {old.sub(r"\1\2", key): tensor for key, tensor in state.items()}
 
@@ -180,7 +189,7 @@ def _fill(network: nn.Module, state: dict[str, Tensor], name: str, file: Path) -
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        # The first line only says that there are errors; the second may list hundreds of keys.
+        # The first line says only that there are errors; the second may list hundreds of keys.
         first = textwrap.shorten(str(error).split("\n", 1)[-1], 160, placeholder=" ...")
         raise ZooError(f"{file} does not fit {name}: {first}") from error
 

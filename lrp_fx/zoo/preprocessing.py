@@ -1,4 +1,4 @@
-"""From a photograph to the tensor a classifier expects."""
+"""Turns a photograph into the tensor that a classifier expects."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,14 @@ from torchvision.transforms import InterpolationMode, functional
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the shorter side to ``resize``, cut ``crop`` x ``crop`` from the centre, normalise.
+    """Resizes the shorter side, crops a square from the centre, and normalises.
 
-    ``mean`` and ``std`` hold one value per channel, for pixels in [0, 1].
+    Args:
+        resize: the new length of the shorter side, in pixels.
+        crop: the side of the square, in pixels.
+        mean: one value per channel, for pixels in [0, 1].
+        std: one value per channel, for pixels in [0, 1].
+        interpolation: how to resize.
     """
 
     resize: int
@@ -22,18 +27,18 @@ class Preprocessing:
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
 
     def display(self, photograph: Image.Image) -> Image.Image:
-        """The part of the photograph that the network sees, in colour and not normalised."""
+        """The part of the photograph that the network sees, in colour and before normalisation."""
         resized = functional.resize(photograph.convert("RGB"), [self.resize], self.interpolation)
         cropped: Image.Image = functional.center_crop(resized, [self.crop])
         return cropped
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """The smallest and the largest value that :meth:`tensor` can have, ``(3, 1, 1)`` each."""
+        """The smallest and the largest values that :meth:`tensor` can have, ``(3, 1, 1)`` each."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return -mean / std, (1 - mean) / std
 
     def tensor(self, photograph: Image.Image) -> Tensor:
-        """The input of the network, ``(3, crop, crop)`` in float32, for one photograph."""
+        """The input of the network for a photograph, ``(3, crop, crop)`` in float32."""
         pixels = functional.to_tensor(self.display(photograph))
         normalised: Tensor = functional.normalize(pixels, list(self.mean), list(self.std))
         return normalised

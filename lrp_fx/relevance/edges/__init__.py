@@ -1,1 +1,1 @@
-"""What stands on an edge: filters, hooks, masks, and what only carries values."""
+"""Relevance nodes between operations: filters, hooks, channel masks and auxiliary nodes."""

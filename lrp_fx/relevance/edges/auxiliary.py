@@ -1,4 +1,4 @@
-"""Nodes of the relevance pass that belong to no operation of their own."""
+"""Auxiliary nodes of the relevance pass: bounds of the input, and the end at a constant."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from lrp_fx.relevance.node import RelevanceNode
 
 
 class BoundRelevance(RelevanceNode):
-    """A bound of the model's input, spread to the input's shape; a value, not a relevance."""
+    """A bound of the model's input for the zᴮ rule (Montavon et al. 2017), expanded to its shape.
+
+    The node returns a value and no relevance, ``l`` or ``h`` in the formula of :class:`ZBox`.
+
+    Args:
+        bound: the bound; it broadcasts to the input without its batch dimension.
+    """
 
     books = "nothing"
 
     def __init__(self, bound: float | Tensor) -> None:
         super().__init__()
-        # in float64: a number would be rounded to float32
+        # float64, because a Python number would become a float32 tensor
         self.register_buffer("bound", torch.as_tensor(bound, dtype=torch.float64))
 
     def propagate(self, input: Tensor) -> Tensor:
-        """The bound, of the input's shape (N, …).
+        """The bound in the shape of the input, (N, …).
 
         Raises:
-            InputError: if it does not broadcast to that shape.
+            InputError: if the bound does not broadcast to that shape.
         """
         assert isinstance(self.bound, Tensor)
         try:
@@ -37,12 +43,12 @@ class BoundRelevance(RelevanceNode):
 
 
 class KeepRelevance(RelevanceNode):
-    """The relevance of a value that its rule treats as a constant: it goes nowhere."""
+    """Ends the relevance of a value that a rule treats as a constant: no input gets any."""
 
     def propagate(self, relevance: Tensor) -> list[Tensor]:
-        """Nothing."""
+        """An empty list: there are no inputs."""
         return []
 
     def taken(self, relevance: Tensor) -> Taken:
-        """All of it."""
+        """All of the relevance, as ``constant``."""
         return {"constant": relevance.sum()}

@@ -1,4 +1,4 @@
-"""Relevance hooks: functions of the user that see, and may change, the relevance at an edge."""
+"""Relevance hooks: functions of the user that read, and may change, the relevance at a node."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lrp_fx.relevance.node import EdgeRelevance
 
 
 class Hooked(Protocol):
-    """What a hook is told of: a line of the plan, with the node that relevance enters."""
+    """The second argument of a hook: the step of the plan whose node the relevance enters."""
 
     @property
     def node(self) -> fx.Node:
-        """The node."""
+        """The node of the model's graph whose relevance the hook gets."""
 
 
 class HookRelevance(EdgeRelevance):
-    """A function of the user as a node of the LRP graph.
+    """``R_in = f(R)``: a function of the user as a node of the LRP graph.
 
     Args:
-        function: gets the relevance and ``step``.
-        step: the line of the plan.
+        function: called with the relevance and ``step``.
+        step: the step of the plan at which the hook is registered.
     """
 
     kind = "hook"
@@ -34,14 +34,15 @@ class HookRelevance(EdgeRelevance):
         self.function, self.step = function, step
 
     def extra_repr(self) -> str:
-        """The function."""
+        """The name of the function."""
         return getattr(self.function, "__qualname__", repr(self.function))
 
     def propagate(self, relevance: Tensor) -> Tensor:
-        """What the function returns, or the relevance itself.
+        """The relevance that the function returns, or the relevance itself if it returns None.
 
         Raises:
-            InputError: if the function returns anything but a tensor of the relevance's shape.
+            InputError: if the function returns anything but None or a tensor of the relevance's
+                shape.
         """
         changed = self.function(relevance, self.step)
         if changed is None:

@@ -1,4 +1,4 @@
-"""Relevance filters: of the relevance that enters a node, only the largest part goes on."""
+"""Relevance filters: of the relevance that enters a node, only the largest values go on."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from lrp_fx.relevance.node import EdgeRelevance
 def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
     """Keep the ``k = max(1, int(top_k · n))`` largest signed values of each sample, zero the rest.
 
-    The filter of the blog post of 2021. Exactly ``k`` are kept, also among equal values.
+    The filter of the blog post of 2021. It keeps exactly ``k`` values, even if several are equal.
 
     Args:
-        relevance: (N, …) of any number of dimensions, ``n`` values per sample.
+        relevance: a floating point tensor (N, …) with ``n`` values per sample.
         top_k: the fraction to keep, ``0 < top_k <= 1``.
 
     Returns:
         A tensor of the same shape; ``relevance`` itself for ``top_k = 1``.
 
     Raises:
-        OptionError: if ``top_k`` is out of range or ``relevance`` has no batch dimension.
+        OptionError: if ``top_k`` is out of range, or if ``relevance`` is no floating point tensor
+            or has no batch dimension.
     """
     check_top_k(top_k)
     if not isinstance(relevance, Tensor) or not relevance.is_floating_point():
@@ -38,7 +39,7 @@ def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
 
 
 def _filtered(relevance: Tensor, top_k: float, *, overwrite: bool) -> Tensor:
-    """:func:`relevance_filter`, where asked for in the memory of its operand."""
+    """:func:`relevance_filter` without checks; with ``overwrite`` the operand may be overwritten."""
     if top_k == 1 or relevance.numel() == 0:
         return relevance
     per_sample = relevance[0].numel()
@@ -57,15 +58,15 @@ def _filtered(relevance: Tensor, top_k: float, *, overwrite: bool) -> Tensor:
 
 _PARTITIONED = (torch.float32, torch.float64)
 _FEW = 4096
-"""Of so few values ``topk`` is as fast."""
+"""Up to this many values per sample ``topk`` is as fast."""
 _LOOKED_AT = 4096
-"""Of so many values at least a bound of the k-th largest is taken."""
+"""At least this many values are inspected to bound the k-th largest."""
 
 
 def _takes_partition(relevance: Tensor) -> bool:
-    """Whether numpy's partition finds the threshold: an order faster than ``topk`` on CPU.
+    """Whether NumPy's partition finds the threshold, ten times as fast as ``topk`` on the CPU.
 
-    It is outside what a derivative, a compiler or an export can follow.
+    Autograd, compilers and exports cannot follow it.
     """
     return (
         relevance.device.type == "cpu"
@@ -77,22 +78,23 @@ def _takes_partition(relevance: Tensor) -> bool:
 
 
 def _keep_largest(sample: Tensor, k: int, *, into: Tensor) -> None:
-    """The ``k`` largest values of a sample in their places, zeros in the others."""
+    """Write the ``k`` largest values of a sample into ``into``, and zeros elsewhere."""
     threshold, surplus = _kth_largest(sample.detach().numpy().ravel(order="K"), k)
     below = np.nextafter(threshold, -np.inf, dtype=threshold.dtype)
-    aten.threshold.out(sample, float(below), 0.0, out=into)  # what is not above becomes zero
+    aten.threshold.out(sample, float(below), 0.0, out=into)  # zero unless above
     if surplus > 0 and threshold != 0:
         ties = (into == float(threshold)).nonzero()
         into[tuple(ties[-surplus:].T)] = 0
 
 
 def _kth_largest(values: np.ndarray, k: int) -> tuple[Any, int]:
-    """The k-th largest value, exactly, and by how many more than ``k`` values reach it.
+    """The exact k-th largest value, and how many more than ``k`` values are at least as large.
 
-    A look at every so manieth value gives a bound that surely lies below it, and partition has to look
-    at what is above the bound only. Of zeros, which are most of what a ReLU leaves, it need look at none.
+    A sample of the values gives a bound that is very probably below the k-th largest value. Then
+    only the values above the bound have to be partitioned; if they are too few, all are. If the
+    k-th largest value is zero, as is common behind a ReLU, nothing has to be partitioned.
     """
-    looked_at = values[:: (len(values) // _LOOKED_AT) | 1]  # odd: channels lie one beside the other
+    looked_at = values[:: (len(values) // _LOOKED_AT) | 1]  # odd step: meets all channels
     share = k / len(values) * len(looked_at)
     place = min(len(looked_at) - 1, int(share + 4 * share**0.5) + 1)
     bound = np.partition(looked_at, len(looked_at) - 1 - place)[len(looked_at) - 1 - place]
@@ -113,7 +115,7 @@ def _kth_largest(values: np.ndarray, k: int) -> tuple[Any, int]:
 
 
 def _taken(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """``values[mask]``, several times faster where most blocks of eight hold nothing of it."""
+    """``values[mask]``, several times as fast if the mask is False in most blocks of eight."""
     whole = len(values) // 8 * 8
     blocks = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
     some = values[:whole].reshape(-1, 8).take(blocks, axis=0).ravel()
@@ -131,14 +133,14 @@ def check_top_k(top_k: float) -> None:
 
 
 def _filtered_alone(relevance: Tensor, top_k: float, samples: int) -> Tensor:
-    """What :func:`relevance_filter` makes of one sample, whatever the layout of its batch.
+    """Apply :func:`relevance_filter` to the only sample of a batch with relevance, in any layout.
 
-    Of ``n`` values per sample, those that are not zero are this one's, and so are as many zeros as there
-    are to ``n``: which of all zeros these are does not matter, since each stays zero. They have to be
-    counted, since they come before negative values.
+    All values that are not zero belong to that sample. Zeros fill it up to its ``n`` values; which
+    of the zeros these are does not matter, since each stays zero. But their number matters, because
+    zeros are larger than negative values.
 
     Args:
-        relevance: of a batch in any layout, zero but for one sample.
+        relevance: the relevance of a batch in any layout, zero except in one sample.
         top_k: as in :func:`relevance_filter`.
         samples: the size of the batch.
     """
@@ -151,7 +153,13 @@ def _filtered_alone(relevance: Tensor, top_k: float, samples: int) -> Tensor:
 
 
 class TopKFilter(EdgeRelevance):
-    """:func:`relevance_filter` as a node of the LRP graph."""
+    """``R_in = m ⊙ R`` with ``m`` one at the largest values of each sample and zero elsewhere.
+
+    The filter of the blog post of 2021, :func:`relevance_filter`.
+
+    Args:
+        top_k: the fraction of the values that is kept.
+    """
 
     result = "moved"
     kind = "filter"
@@ -171,13 +179,14 @@ class TopKFilter(EdgeRelevance):
         """The filtered relevance, of the same shape.
 
         Args:
-            relevance: of one sample or of several with the batch in front; of any layout if ``alone``.
+            relevance: the relevance (N, …), or of a single sample without batch dimension. If
+                ``alone``, it may have any layout.
             input_shape: the shape of the model's input, (N, …).
-            alone: the relevance of all samples but one is zero.
+            alone: whether the relevance of all samples but one is zero.
         """
         if alone:
             return _filtered_alone(relevance, self.top_k, input_shape[0])
-        if input_shape[0] == 1 and relevance.shape[0] != 1:  # a layout that hides the batch of one
+        if input_shape[0] == 1 and relevance.shape[0] != 1:  # has no batch dimension
             whole = relevance.unsqueeze(0)
             return _filtered(whole, self.top_k, overwrite=self._may_overwrite()).squeeze(0)
         return _filtered(relevance, self.top_k, overwrite=self._may_overwrite())

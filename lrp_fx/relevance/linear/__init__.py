@@ -1,1 +1,1 @@
-"""The rules of linear operations: one formula, in three steps."""
+"""The rules for linear operations: one formula, computed in three steps."""

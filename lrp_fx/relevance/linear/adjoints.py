@@ -26,12 +26,12 @@ def _convolution_adjoint(dims: int, transposed: bool) -> Callable[..., Tensor]:
         groups: int = 1,
         output_padding: Any = 0,
     ) -> Tensor:
-        if x.shape[0] > 1 and x.stride(0) == 0:  # one sample that stands for several
-            # the kernel reads its shape only, but would make the copies
+        if x.shape[0] > 1 and x.stride(0) == 0:  # one sample, expanded to a batch
+            # the kernel reads only the shape, but would copy the expanded tensor
             last = q.dim() == 4 and q.is_contiguous(memory_format=torch.channels_last)
             layout = torch.channels_last if last else torch.contiguous_format
             x = torch.empty_like(x, memory_format=layout)
-        is_single = x.dim() == dims + 1  # without a batch, which the kernel does not know
+        is_single = x.dim() == dims + 1  # the kernel needs a batch dimension
         pulled: Tensor = aten.convolution_backward(
             *((q[None], x[None]) if is_single else (q, x)),
             weight,

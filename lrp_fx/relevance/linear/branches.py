@@ -1,4 +1,4 @@
-"""What the formula of linear operations works on: tables cut to an operation, and operands."""
+"""The inputs of the formula for linear operations: its operands, and simplified tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from lrp_fx.stabilizer import may_write
 
 @dataclass(frozen=True)
 class Operands:
-    """The values that a formula reads, but for the relevance; the weights by what part they are."""
+    """The values that the formula reads, apart from the relevance.
+
+    Args:
+        input: the operand, (N, …).
+        output: the operation's output.
+        weights: the modified weights, by the part of the weight that they are.
+        bias: the bias, if any.
+        low: the lower bound of the input, for the zᴮ rule.
+        high: the upper bound of the input, for the zᴮ rule.
+        options: the other arguments of the operation: stride, padding, …
+    """
 
     input: Tensor | None
     output: Tensor | None
@@ -26,19 +36,19 @@ class Operands:
     options: dict[str, Any]
 
     def source(self, name: Literal["input", "low", "high"]) -> Tensor:
-        """What a branch takes its part of."""
+        """The tensor of which a branch uses a part: the input or one of its bounds."""
         found: Tensor | None = getattr(self, name)
         assert found is not None, name
         return found
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the input."""
+        """The dtype of the input."""
         return self.source("input").dtype
 
 
 def masked_by(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
-    """The relevance of the units that a group is for."""
+    """``m_g ⊙ R``: the relevance, set to zero at the units that do not belong to the group."""
     if group.mask == "all":
         return relevance
     assert output is not None
@@ -46,9 +56,13 @@ def masked_by(relevance: Tensor, group: Group, output: Tensor | None) -> Tensor:
 
 
 def added(total: Tensor | None, sign: float, term: Tensor, *, in_place: bool = False) -> Tensor:
-    """``total + sign · term`` without needless passes; ``in_place`` where ``total`` was made for it.
+    """``total + sign · term`` with as few passes over the data as possible.
 
-    None stands for an empty sum.
+    Args:
+        total: the sum so far; None for an empty sum.
+        sign: the factor of ``term``.
+        term: what is added.
+        in_place: whether ``total`` may be overwritten.
     """
     if total is None:
         return term if sign == 1 else term * sign
@@ -58,7 +72,7 @@ def added(total: Tensor | None, sign: float, term: Tensor, *, in_place: bool = F
 
 
 def simplified(table: Table, *, nonnegative: bool) -> Table:
-    """The table without the branches that vanish; with ``x ≥ 0`` also those in x⁻."""
+    """The table without the branches that vanish; if ``nonnegative``, x⁻ is zero and x⁺ is x."""
     groups = []
     for group in table:
         branches = []

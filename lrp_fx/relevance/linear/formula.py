@@ -1,15 +1,16 @@
-"""One formula for every rule on linear operations, in three steps.
+"""The formula of all rules for linear operations, computed in three steps.
 
-A rule is a table of branches (see ``lrp_fx.rules``). On the operation's own kernels, forward and
-adjoint, the table gives
+A rule is a table of groups and branches (see ``lrp_fx.rules``). The formula calls the operation
+with the parts of input, weight and bias that the table names, and the adjoint of the operation:
 
-1. the denominators ``z = S(Σ_k s_k z_k)`` of each group, from the forward values alone,
-2. the quotients ``q = c · m ⊙ R / z``,
-3. the share of the input, ``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q``.
+1. the denominator of each group, ``d_g = S(Σ_k s_k z_k)`` with ``z_k = W_k x_k + b_k``, which
+   depends on forward values only.
+2. the quotient of each group, ``q_g = c_g · m_g ⊙ R / d_g``.
+3. the share of the input, ``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``.
 
-These are the four steps of the blog post of 2021 (forward, divide, backward, multiply), the last two
-in one node. Each step is a node of the LRP graph: what several targets share is computed once, and each
-value is freed when the next step has read it.
+These are the four steps of the blog post of 2021 (forward, divide, backward, multiply), with the
+last two in one. Each step is a node of the LRP graph. So the denominators are computed once for
+several targets, and each value is freed as soon as the next step has read it.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from lrp_fx.stabilizer import may_write
 
 @dataclass(frozen=True)
 class Formula:
-    """A rule's table on one linear operation.
+    """The formula of a rule for one linear operation.
 
     Args:
-        name: ATen's name of the operation, or ``product``.
+        name: the ATen name of the operation, or ``product``.
         rule: the rule.
         bias: the bias policy.
-        engine: who computes adjoints.
-        nonnegative: the input is known to have no negative entries.
-        nonnegative_output: so is the output that is passed in.
-        kernel: the operation, of input, weight, bias and its options.
-        adjoint: its adjoint, of a cotangent, the input and the weight.
+        engine: the engine that computes adjoints.
+        nonnegative: whether the input is known to have no negative entries.
+        nonnegative_output: whether the output that is passed in is known to have none.
+        kernel: the operation, a function of input, weight, bias and options.
+        adjoint: the adjoint, a function of cotangent, input, weight and options.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Formula:
     table: Table = field(init=False, repr=False)
     """The rule's table without the branches that vanish here."""
     parts: tuple[Part, ...] = field(init=False, repr=False)
-    """The parts of the weight that the formula reads: the modified weights."""
+    """The parts of the weight that the formula reads. They define the modified weights."""
 
     def __post_init__(self) -> None:
         table = simplified(self.rule.table(), nonnegative=self.nonnegative)
@@ -78,7 +79,7 @@ class Formula:
         bias: BiasPolicy,
         engine: Engine,
     ) -> Self:
-        """The formula on torch's own kernels."""
+        """The formula with torch's own kernels and adjoints."""
         name = str(packet.__name__)
         kernel = product if name == "product" else packet
         adjoint = ADJOINTS[name]
@@ -89,21 +90,21 @@ class Formula:
 
     @property
     def reads_mask(self) -> bool:
-        """Whether the sign of the operation's output decides where relevance goes."""
+        """Whether a group is restricted to outputs of one sign."""
         return any(group.mask != "all" for group in self.table)
 
     @property
     def divides_by_output(self) -> bool:
-        """Whether a denominator is the operation's own output."""
+        """Whether at least one denominator is the stabilized output of the operation itself."""
         return any(map(self.is_own_output, self.table))
 
     @property
     def computes_denominators(self) -> bool:
-        """Whether a denominator is not."""
+        """Whether at least one denominator has to be computed."""
         return not all(map(self.is_own_output, self.table))
 
     def is_own_output(self, group: Group) -> bool:
-        """Whether the denominator of a group is the operation's own output."""
+        """Whether the denominator of a group is the stabilized output of the operation itself."""
         return len(group.branches) == 1 and group.branches[0].is_forward and self.bias != "ignore"
 
     def weights(self, weight: Tensor) -> list[Tensor]:
@@ -120,16 +121,16 @@ class Formula:
         high: Tensor | None = None,
         **options: Any,
     ) -> Operands:
-        """What the steps read.
+        """Collect the operands of the three steps.
 
         Args:
             input: the operand, (N, …).
-            output: the operation's output, where the formula reads it.
+            output: the operation's output, if the formula reads it.
             weights: the modified weights, in the order of :attr:`parts`.
             bias: the bias, if any.
-            low: the lower bound of the input, for the z-box rule.
-            high: the upper bound.
-            options: stride, padding, dilation, groups …
+            low: the lower bound of the input, for the zᴮ rule.
+            high: the upper bound of the input, for the zᴮ rule.
+            options: the other arguments of the operation: stride, padding, dilation, groups …
         """
         of_parts = dict(zip(self.parts, weights, strict=True)) if weights else {}
         return Operands(input, output, of_parts, bias, low, high, options)
@@ -137,7 +138,7 @@ class Formula:
     # the three steps
 
     def denominators(self, operands: Operands) -> tuple[Tensor, ...]:
-        """``S(Σ_k s_k z_k)`` of each group, of the output's shape."""
+        """``d_g = S(Σ_k s_k z_k)`` of each group, of the output's shape."""
         return tuple(self._denominator(group, operands) for group in self.table)
 
     def quotients(
@@ -148,13 +149,13 @@ class Formula:
         *,
         overwrite: bool = False,
     ) -> tuple[Tensor, ...]:
-        """``c · m ⊙ R / S(Σ_k s_k z_k)`` of each group, of the output's shape.
+        """``q_g = c_g · m_g ⊙ R / d_g`` of each group, of the output's shape.
 
         Args:
-            relevance: of the output, (N, …).
-            denominators: of each group.
-            output: the operation's output, where :attr:`reads_mask`.
-            overwrite: ``relevance`` may be overwritten.
+            relevance: the relevance of the output, (N, …).
+            denominators: the denominator of each group.
+            output: the operation's output, if :attr:`reads_mask`.
+            overwrite: whether ``relevance`` may be overwritten.
         """
         found = []
         for group, denominator in zip(self.table, denominators, strict=True):
@@ -165,7 +166,10 @@ class Formula:
         return tuple(found)
 
     def share(self, quotients: Sequence[Tensor], operands: Operands) -> Tensor:
-        """``Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``, and what the bias hands on; of the input's shape."""
+        """``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``, of the shape of the input.
+
+        With the bias policy ``distribute`` the share of the bias is added to it.
+        """
         total: Tensor | None = None
         for group, q in zip(self.table, quotients, strict=True):
             for branch in group.branches:
@@ -179,14 +183,14 @@ class Formula:
         assert total is not None
         return total
 
-    # what the steps keep, by cause
+    # the relevance that the steps keep, by cause
 
     def taken_by_quotient(
         self, relevance: Tensor, denominators: Sequence[Tensor], output: Tensor | None = None
     ) -> Taken:
-        """The stabilizer's share, and the relevance of units without contributions."""
+        """The share of the stabilizer, and the relevance of units without contributions."""
         stabilizer = self.rule.stabilizer
-        unmasked = relevance  # a unit may belong to no group, such as one whose output is zero
+        unmasked = relevance  # a unit may belong to no group, for example if its output is zero
         parts: list[Taken] = []
         for group, denominator in zip(self.table, denominators, strict=True):
             masked = masked_by(relevance, group, output) * group.coefficient
@@ -199,13 +203,13 @@ class Formula:
         return together(*parts, {"dead": unmasked.sum()})
 
     def taken_by_share(self, quotients: Sequence[Tensor], operands: Operands) -> Taken:
-        """The bias' share, but for what is distributed."""
+        """The share of the bias, except for what is distributed to the inputs."""
         parts: list[Taken] = []
         for group, q in zip(self.table, quotients, strict=True):
             offset = self._offset(group, operands)
             if offset is not None:
                 share = self._along_channels(offset, operands) * q
-                if self.bias == "distribute":  # but where there is no input to give it to
+                if self.bias == "distribute":  # except to units without inputs
                     share = share.masked_fill(self._counts(operands) != 0, 0)
                 parts.append({"bias": share.sum()})
         return together(*parts)
@@ -213,12 +217,12 @@ class Formula:
     # all steps at once
 
     def relevance(self, relevance: Tensor, operands: Operands) -> Tensor:
-        """The relevance of the input from that of the output."""
+        """The relevance of the input, given that of the output."""
         denominators = self.denominators(operands)
         return self.share(self.quotients(relevance, denominators, operands.output), operands)
 
     def taken(self, relevance: Tensor, operands: Operands) -> Taken:
-        """What :meth:`relevance` keeps, by cause."""
+        """The relevance that :meth:`relevance` keeps, by cause."""
         denominators = self.denominators(operands)
         quotients = self.quotients(relevance, denominators, operands.output)
         return together(
@@ -235,12 +239,12 @@ class Formula:
             assert operands.output is not None
             return stabilizer.apply(operands.output, nonnegative=nonnegative)
         if nonnegative:
-            # the operation adds ε along with the bias, which saves a pass over the data
+            # ε is added to the bias, which saves a pass over the data
             return self._sum(group, operands, stabilizer.shift(operands.dtype))
         return stabilizer.apply(self._sum(group, operands))
 
     def _sum(self, group: Group, operands: Operands, shift: float = 0.0) -> Tensor:
-        """``Σ_k s_k z_k``, and ``shift`` added to the first branch."""
+        """``Σ_k s_k z_k``, plus ``shift`` by way of the bias of the first branch."""
         z: Tensor | None = None
         for branch in group.branches:
             x = branch.input.of(operands.source(branch.source))
@@ -268,7 +272,7 @@ class Formula:
         return branch.input.sign
 
     def _per_unit(self, weight: Tensor, operands: Operands) -> tuple[int, ...]:
-        """The shape of a bias that is the same for all units."""
+        """The shape that a constant bias must have."""
         if self.name == "product":
             return ()
         if self.name.startswith("conv_transpose"):
@@ -276,13 +280,13 @@ class Formula:
         return (weight.shape[0],)
 
     def bias_of(self, branch: Branch, operands: Operands) -> Tensor | None:
-        """The part of the bias that a branch has."""
+        """The part ``b_k`` of the bias that a branch uses; None if it uses none."""
         if operands.bias is None or branch.bias.vanishes or self.bias == "ignore":
             return None
         return branch.bias.of(operands.bias)
 
     def _offset(self, group: Group, operands: Operands) -> Tensor | None:
-        """``Σ_k s_k b_k``."""
+        """``Σ_k s_k b_k`` of a group; None if no branch uses the bias."""
         offset: Tensor | None = None
         for branch in group.branches:
             b = self.bias_of(branch, operands)
@@ -290,7 +294,7 @@ class Formula:
         return offset
 
     def _pull(self, q: Tensor, x: Tensor, weight: Tensor, options: dict[str, Any]) -> Tensor:
-        """``Wᵀ q``, of the shape of ``x``, whose values do not matter."""
+        """``Wᵀ q``, of the shape of ``x``. The values of ``x`` are not read."""
         return pull(
             self.engine,
             lambda value: self.kernel(value, weight, None, **options),
@@ -300,28 +304,28 @@ class Formula:
         )
 
     def _times(self, x: Tensor, pulled: Tensor) -> Tensor:
-        """``x ⊙ pulled``, in the memory of what an adjoint kernel has just made."""
+        """``x ⊙ pulled``, written into the memory of ``pulled`` if possible."""
         if self.engine == "direct" and x.dtype == pulled.dtype and may_write():
             return pulled.mul_(x)
         return x * pulled
 
     def _distributed(self, q: Tensor, offset: Tensor, operands: Operands) -> Tensor:
-        """``b_j q_j / n_j`` to each real input of window j, of which there are ``n_j``.
+        """Give ``b_j q_j / n_j`` to each of the ``n_j`` inputs of unit ``j``; padding is no input.
 
-        Eq. 4 of the blog post of 2021, with the inputs counted by a convolution of ones: the fan-in
-        would lose relevance at padded borders.
+        This is eq. 4 of the blog post of 2021, except that the inputs are counted by a convolution
+        of ones. Dividing by the fan-in would lose relevance at padded borders.
         """
         offset = self._along_channels(offset, operands)
         each = offset * q / self._counts(operands).clamp(min=1)
         return self._pull(each, operands.source("input"), operands.weights[ONES], operands.options)
 
     def _counts(self, operands: Operands) -> Tensor:
-        """How many real inputs each unit has."""
+        """The number of inputs of each unit, without padding."""
         ones = torch.ones_like(operands.source("input"))
         return self.kernel(ones, operands.weights[ONES], None, **operands.options)
 
     def _along_channels(self, offset: Tensor, operands: Operands) -> Tensor:
-        """A bias in a shape that broadcasts to the output."""
+        """A bias, reshaped so that it broadcasts to the output."""
         if not self.name.startswith("conv"):
             return offset
         weight = next(iter(operands.weights.values()))

@@ -15,7 +15,13 @@ from lrp_fx.relevance.node import RelevanceNode
 
 
 class Step(RelevanceNode):
-    """One step of a formula."""
+    """Base class of the three steps ``d_g → q_g → R_in`` of the formula for linear operations.
+
+    The module :mod:`lrp_fx.relevance.linear.formula` has the formulas.
+
+    Args:
+        formula: the formula.
+    """
 
     result = "new"
 
@@ -24,14 +30,14 @@ class Step(RelevanceNode):
         self.formula = formula
 
     def with_formula(self, formula: Formula) -> Self:
-        """The same step of another formula."""
+        """A copy of this step with another formula."""
         twin = copy(self)
         twin.formula = formula
         return twin
 
     @property
     def engine(self) -> Engine:
-        """Who computes adjoints."""
+        """The engine that computes adjoints."""
         return self.formula.engine
 
     def extra_repr(self) -> str:
@@ -40,40 +46,40 @@ class Step(RelevanceNode):
 
 
 class Denominators(Step):
-    """The denominators ``S(Σ_k s_k z_k)`` of a rule on one linear operation."""
+    """Step 1: ``d_g = S(Σ_k s_k z_k)`` with ``z_k = W_k x_k + b_k``. It reads no relevance."""
 
     books = "nothing"
 
     def propagate(self, **operands: Any) -> tuple[Tensor, ...]:
-        """Of each group of the rule's table, of the output's shape.
+        """The denominator of each group of the rule's table, of the output's shape.
 
         Args:
-            operands: as in :meth:`Formula.operands`, those that the formula reads.
+            operands: those arguments of :meth:`Formula.operands` that the formula reads.
         """
         return self.formula.denominators(self.formula.operands(**operands))
 
 
 class Quotient(Step):
-    """The relevance of a linear operation's output over the denominators, ``q = c · m ⊙ R / z``."""
+    """Step 2: ``q_g = c_g · m_g ⊙ R / d_g``, the relevance of the output over the denominators."""
 
     books = "arrival"
 
     def propagate(
         self, relevance: Tensor, denominators: Sequence[Tensor], output: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """The quotients of each group, as :meth:`Formula.quotients` returns them."""
+        """The quotient of each group, of the output's shape; see :meth:`Formula.quotients`."""
         overwrite = self._may_overwrite()
         return self.formula.quotients(relevance, denominators, output, overwrite=overwrite)
 
     def taken(
         self, relevance: Tensor, denominators: Sequence[Tensor], output: Tensor | None = None
     ) -> Taken:
-        """As :meth:`Formula.taken_by_quotient`."""
+        """See :meth:`Formula.taken_by_quotient`."""
         return self.formula.taken_by_quotient(relevance, denominators, output)
 
 
 class Share(Step):
-    """The input's share of the quotients, ``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``."""
+    """Step 3: ``R_in = Σ_g Σ_k s_k x_k ⊙ W_kᵀ q_g``, the relevance of the input."""
 
     books = "departure"
 
@@ -81,12 +87,12 @@ class Share(Step):
         """The relevance of the input, of its shape.
 
         Args:
-            quotients: of each group.
-            operands: as in :meth:`Formula.operands`.
-            options: likewise.
+            quotients: the quotient of each group.
+            operands: positional arguments of :meth:`Formula.operands`.
+            options: keyword arguments of :meth:`Formula.operands`.
         """
         return self.formula.share(quotients, self.formula.operands(*operands, **options))
 
     def taken(self, quotients: Sequence[Tensor], *operands: Any, **options: Any) -> Taken:
-        """As :meth:`Formula.taken_by_share`."""
+        """See :meth:`Formula.taken_by_share`."""
         return self.formula.taken_by_share(quotients, self.formula.operands(*operands, **options))

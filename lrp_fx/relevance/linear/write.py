@@ -1,4 +1,4 @@
-"""Convolutions, transposed convolutions, linear layers, products with constants: their rules, written."""
+"""Descriptions of the linear operations: convolutions, linear layers, products with constants."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from lrp_fx.rules import Epsilon, LinearRule, Pass, Rule, Uniform, ZBox
 
 
 class NamesRelevance(RelevanceNode):
-    """``Mᵀ[R / M1]`` with ``M = (W ≠ 0)``: equal shares to the names that a weighted sum is made of.
+    """``R_in = Mᵀ[R / M1]`` with ``M = (W ≠ 0)``: equal shares for the indices in a weighted sum.
 
-    A hash such as ``31 a + 7 b`` is a new name of both; how large the numbers are means nothing.
+    A hash such as ``31 a + 7 b`` computes one index from two. The size of an index has no meaning,
+    so the shares do not depend on it.
 
     Args:
         packet: the operation.
-        engine: who computes the adjoint.
+        engine: the engine that computes the adjoint.
     """
 
     result = "new"
@@ -42,26 +43,26 @@ class NamesRelevance(RelevanceNode):
     def propagate(
         self, relevance: Tensor, shape: torch.Size, weight: Tensor, **options: Any
     ) -> Tensor:
-        """The relevance of the names, of ``shape``.
+        """The relevance of the indices, of ``shape``.
 
         Args:
-            relevance: of the output's shape.
-            shape: the operand's.
-            weight: the operation's weight.
-            options: stride, padding … or the form of a product.
+            relevance: the relevance of the output.
+            shape: the shape of the operand.
+            weight: the weight of the operation.
+            options: the other arguments: stride, padding … or the form of a product.
         """
         counts, pullback = self._counts(relevance, shape, weight, options)
         return pullback(relevance / counts.clamp(min=1))
 
     def taken(self, relevance: Tensor, shape: torch.Size, weight: Tensor, **options: Any) -> Taken:
-        """The relevance of sums without names."""
+        """The relevance of sums in which all weights are zero."""
         counts, _ = self._counts(relevance, shape, weight, options)
         return {"constant": relevance.masked_fill(counts != 0, 0).sum()}
 
     def _counts(
         self, relevance: Tensor, shape: torch.Size, weight: Tensor, options: dict[str, Any]
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """How many names each sum is made of, and the adjoint of that counting."""
+        """``M1``, the number of indices in each sum, and the map ``q ↦ Mᵀ q``."""
         ones, mask = relevance.new_ones(shape), (weight != 0).to(relevance.dtype)
         return linearize(
             self.engine,
@@ -125,11 +126,11 @@ OPERATIONS = [
 
 
 def is_linear(node: fx.Node) -> bool:
-    """Whether rules for linear operations apply to the node."""
+    """Whether the node is a linear operation, to which :class:`LinearRule` applies."""
     return node.op == "call_function" and name_of(node) in ADJOINTS
 
 
 def has_weights(node: fx.Node) -> bool:
-    """Whether the node is a linear operation, or a recurrent layer, which is made of them."""
+    """Whether the node is a linear operation or a recurrent layer, which contains linear maps."""
     operation = operation_of(node)
     return is_linear(node) or (operation is not None and operation.kind == "recurrent")
