@@ -1,4 +1,4 @@
-"""Constant operands in one form: a number if all entries agree, not expanded, in the other's dtype."""
+"""Constant operands in one form: numbers instead of filled tensors, not expanded, one dtype."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmaxes that divide after the sum: ``Σ e h / Σ e`` with ``e = exp(z)`` becomes ``Σ softmax(z) h``."""
+"""Softmaxes that divide after the sum: ``Σ exp(z) h / Σ exp(z)`` becomes ``Σ softmax(z) h``."""
 
 from __future__ import annotations
 

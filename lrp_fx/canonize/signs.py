@@ -1,4 +1,4 @@
-"""Signs before odd functions, moved to their argument, and values that are negatives of each other."""
+"""Moves signs before odd functions to their arguments, and finds values of opposite sign."""
 
 from __future__ import annotations
 

@@ -32,7 +32,11 @@ def _preset(name: str, *lines: tuple[MatcherLike, Rule]) -> Composite:
 
 
 def Uniform(rule: Rule) -> Composite:
-    """The same rule on every linear operation."""
+    """The same rule on every linear operation.
+
+    Args:
+        rule: the rule. Operations that do not accept it keep their defaults.
+    """
     return _preset(f"Uniform({rule})", (anything(), rule))
 
 
@@ -96,7 +100,14 @@ def EpsilonPlus(eps: float = 1e-6) -> Composite:
 
 
 def EpsilonPlusFlat(eps: float = 1e-6) -> Composite:
-    """:func:`EpsilonPlus` with :class:`~lrp_fx.rules.Flat` on the first linear operations."""
+    """:func:`EpsilonPlus` with :class:`~lrp_fx.rules.Flat` on the first linear operations.
+
+    Args:
+        eps: as for :func:`EpsilonPlus`.
+
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
+    """
     return _epsilon_family("EpsilonPlusFlat", rules.ZPlus(), eps, rules.Flat())
 
 
@@ -121,12 +132,26 @@ def EpsilonGammaBox(
 
 
 def EpsilonAlpha2Beta1(eps: float = 1e-6) -> Composite:
-    """ε on dense layers, α2β1 on convolutions."""
+    """ε on dense layers, α2β1 on convolutions.
+
+    Args:
+        eps: ε of the dense layers, and of the last linear operation.
+
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
+    """
     return _epsilon_family("EpsilonAlpha2Beta1", rules.AlphaBeta(2, 1), eps)
 
 
 def EpsilonAlpha2Beta1Flat(eps: float = 1e-6) -> Composite:
-    """:func:`EpsilonAlpha2Beta1` with :class:`~lrp_fx.rules.Flat` on the first linear operations."""
+    """:func:`EpsilonAlpha2Beta1` with :class:`~lrp_fx.rules.Flat` on the first linear operations.
+
+    Args:
+        eps: as for :func:`EpsilonAlpha2Beta1`.
+
+    Raises:
+        OptionError: if ``eps`` is negative or not a number.
+    """
     return _epsilon_family("EpsilonAlpha2Beta1Flat", rules.AlphaBeta(2, 1), eps, rules.Flat())
 
 

@@ -1,4 +1,4 @@
-"""What a value is computed from: scalar functions, rearrangements and reductions of another value.
+"""What a value is computed from, by scalar functions, rearrangements and reductions.
 
 A factor of a product is a *statistic* of another factor if both are computed from the same value,
 by scalar functions, rearrangements and statistics of it, and only the statistic reduces that value.
