@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, relevance_filter, rules
 from lrp_fx.errors import OptionError, TargetError
 from lrp_fx.graph.private_torch import has_compiler
+from lrp_fx.optimize import NOTHING
 from lrp_fx.optimize import onednn as products
-from lrp_fx.optimize.optimizations import NOTHING
 from lrp_fx.optimize.residuals import recovered
 from lrp_fx.relevance.linear.steps import Share
 from lrp_fx.run import compiling

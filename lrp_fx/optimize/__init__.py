@@ -6,8 +6,7 @@ Each optimization is a pass over the graph, in a file of its own, and can be swi
 from __future__ import annotations
 
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.optimize.optimizations import NOTHING, Optimizations
-from lrp_fx.optimize.passes import PASSES, Pass, optimize
+from lrp_fx.optimize.passes import NOTHING, PASSES, Optimizations, Pass, optimize
 from lrp_fx.optimize.standing_in import stand_ins
 
 __all__ = [
