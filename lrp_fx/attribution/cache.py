@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx.attribution.arguments import check_inputs, not_tokens
 from lrp_fx.attribution.options import Options
 from lrp_fx.canonize import canonize, has_given_factors
 from lrp_fx.capture import (
@@ -23,7 +22,6 @@ from lrp_fx.capture import (
     Captured,
     ModelState,
     Signature,
-    Way,
     has_global_hooks,
     read,
     reproduces,
@@ -31,21 +29,9 @@ from lrp_fx.capture import (
     same_in_double,
 )
 from lrp_fx.composites import Composite
-from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.meaning import has_attention
-from lrp_fx.plan import (
-    Hook,
-    Plan,
-    View,
-    asked,
-    candidates,
-    explained_output,
-    explained_result,
-    find_layer,
-    layer_name,
-    make_plan,
-)
-from lrp_fx.relevance import MaskRelevance
+from lrp_fx.plan import Hook, View, asked, candidates, plan_of_view
 from lrp_fx.rewrite import rewrite
 from lrp_fx.run import Program, check_compiler, compiled
 
@@ -252,7 +238,17 @@ class Explainer:
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
         captured = self._canonical(reading, attributed, view)
         composite = self.options.resolved(attention=has_attention(captured.module.graph))
-        plan = self._plan(captured, reading.candidates, attributed, view, composite)
+        plan = plan_of_view(
+            captured,
+            self.model,
+            composite,
+            view,
+            inputs=captured.placeholders()[:attributed],
+            candidates=reading.candidates,
+            output=self.options.output,
+            unknown=self.options.unknown,
+            hooks=tuple(self.hooks.values()),
+        )
         optimizations = self.options.optimizations
         lrp = rewrite(
             captured,
@@ -308,59 +304,6 @@ class Explainer:
         canonize(reading.captured, asked=sort)
         return list(forms.values())
 
-    def _plan(
-        self,
-        captured: Captured,
-        candidates: tuple[bool, ...] | None,
-        attributed: int,
-        view: View,
-        composite: Composite,
-    ) -> Plan:
-        inputs = captured.placeholders()[:attributed]
-        notes = [_capture_note(captured.way), f"composite: {composite.name}"]
-        if view.explained is None:
-            result, chosen = explained_result(captured, self.options.output, candidates)
-            explained, note = explained_output(result)
-            notes += [chosen] if chosen else []
-        else:
-            nodes = find_layer(captured, self.model, view.explained, of_input=view.explained_input)
-            if len(nodes) != 1:
-                verb = "reads" if view.explained_input else "returns"
-                names = ", ".join(map(str, nodes))
-                raise InputError(f"the layer {verb} {len(nodes)} tensors: name one of {names}")
-            (explained,), note = nodes, f"explained: {nodes[0].name}"
-        groups: list[tuple[fx.Node, ...]] = [tuple(inputs)]
-        if view.layers is not None:
-            groups = [
-                find_layer(
-                    captured, self.model, layer, before=explained, of_input=view.layers_input
-                )
-                for layer in view.layers
-            ]
-        masks: dict[fx.Node, MaskRelevance] = {}
-        for layer in view.masked:
-            name = layer_name(self.model, layer)
-            nodes = find_layer(captured, self.model, layer, before=explained)
-            if len(nodes) != 1:
-                raise InputError(f"'{name}' returns {len(nodes)} tensors: name the node of one")
-            if nodes[0] in masks:
-                raise InputError(
-                    f"'{name}' and '{masks[nodes[0]].layer}' are one node, '{nodes[0].name}': name one"
-                )
-            masks[nodes[0]] = MaskRelevance(name, view.channel_dim)
-        plan = make_plan(
-            captured,
-            self.model,
-            composite,
-            inputs=inputs,
-            explained=explained,
-            groups=groups,
-            unknown=self.options.unknown,
-            notes=[*notes, note],
-            hooks=tuple(self.hooks.values()),
-        )
-        return replace(plan, masks=masks, through=view.through)
-
 
 def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
     """Whether the graph and its canonical form compute ``own``. If so, the shapes are remembered."""
@@ -373,12 +316,3 @@ def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> boo
         reading.verified.add(arguments.shapes)
         reading.candidates = candidates(own)
     return holds
-
-
-def _capture_note(way: Way) -> str:
-    if way == "record":
-        return "capture: record; the plan holds for this input only, others may take another branch"
-    return f"capture: {way}"
-
-
-__all__ = ["Explainer", "View", "check_inputs", "not_tokens"]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
 from lrp_fx.canonize import may_vanish
-from lrp_fx.capture import (
-    Captured,
-)
+from lrp_fx.capture import Captured, Way
+from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError
-from lrp_fx.plan.layers import Layer, find_layer
+from lrp_fx.plan.final_probabilities import explained_output
+from lrp_fx.plan.hooks import Hook
+from lrp_fx.plan.layers import Layer, find_layer, layer_name
+from lrp_fx.plan.make import make_plan
+from lrp_fx.plan.outputs import OutputKey, explained_result
+from lrp_fx.plan.plan import Plan
+from lrp_fx.plan.unknown import Unknown
+from lrp_fx.relevance import MaskRelevance
 
 
 @dataclass(frozen=True)
@@ -68,3 +75,89 @@ def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
     for layer in view.masked:
         values |= set(filter(may_vanish, found(layer, False)))
     return values
+
+
+def plan_of_view(
+    captured: Captured,
+    model: nn.Module,
+    composite: Composite,
+    view: View,
+    *,
+    inputs: Sequence[fx.Node],
+    candidates: tuple[bool, ...] | None,
+    output: OutputKey | None,
+    unknown: Unknown,
+    hooks: Sequence[Hook],
+) -> Plan:
+    """The plan for a view.
+
+    Args:
+        captured: the canonical graph, with the values that the view asks for.
+        model: the user's model.
+        composite: the rules.
+        view: what is explained, and for what.
+        inputs: the placeholders that are explained.
+        candidates: which outputs could be explained if none is named; None if that is not known.
+        output: the output that the user named.
+        unknown: what to do at operations without a description.
+        hooks: the user's hooks.
+
+    Raises:
+        InputError: for a layer that is not there, or that has several tensors where one is needed.
+        LRPError: the errors of :func:`make_plan`.
+    """
+    notes = [_capture_note(captured.way), f"composite: {composite.name}"]
+    if view.explained is None:
+        result, chosen = explained_result(captured, output, candidates)
+        explained, note = explained_output(result)
+        notes += [chosen] if chosen else []
+    else:
+        nodes = find_layer(captured, model, view.explained, of_input=view.explained_input)
+        if len(nodes) != 1:
+            verb = "reads" if view.explained_input else "returns"
+            names = ", ".join(map(str, nodes))
+            raise InputError(f"the layer {verb} {len(nodes)} tensors: name one of {names}")
+        (explained,), note = nodes, f"explained: {nodes[0].name}"
+    groups: list[tuple[fx.Node, ...]] = [tuple(inputs)]
+    if view.layers is not None:
+        groups = [
+            find_layer(captured, model, layer, before=explained, of_input=view.layers_input)
+            for layer in view.layers
+        ]
+    plan = make_plan(
+        captured,
+        model,
+        composite,
+        inputs=inputs,
+        explained=explained,
+        groups=groups,
+        unknown=unknown,
+        notes=[*notes, note],
+        hooks=hooks,
+    )
+    masks = _masks(captured, model, view, explained)
+    return replace(plan, masks=masks, through=view.through)
+
+
+def _masks(
+    captured: Captured, model: nn.Module, view: View, explained: fx.Node
+) -> dict[fx.Node, MaskRelevance]:
+    """The mask of each layer that a run may name channels of, by the layer's node."""
+    masks: dict[fx.Node, MaskRelevance] = {}
+    for layer in view.masked:
+        name = layer_name(model, layer)
+        nodes = find_layer(captured, model, layer, before=explained)
+        if len(nodes) != 1:
+            raise InputError(f"'{name}' returns {len(nodes)} tensors: name the node of one")
+        if nodes[0] in masks:
+            raise InputError(
+                f"'{name}' and '{masks[nodes[0]].layer}' are one node, '{nodes[0].name}': name one"
+            )
+        masks[nodes[0]] = MaskRelevance(name, view.channel_dim)
+    return masks
+
+
+def _capture_note(way: Way) -> str:
+    if way == "record":
+        return "capture: record; the plan holds for this input only, others may take another branch"
+    return f"capture: {way}"
