@@ -323,7 +323,7 @@ def test_output_that_is_still_to_come() -> None:
 
 
 def test_output_of_integers() -> None:
-    with pytest.raises(InputError, match=r"'argmax', .*positions, which carry no relevance"):
+    with pytest.raises(InputError, match=r"'argmax' .*positions, which carry no relevance"):
         LRPFx(Returns(lambda y, x: y.argmax(1))).attribute(ROW)
 
 
