@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrp_fx.attribution.arguments import Inputs, check_inputs
-from lrp_fx.attribution.base import formed, stacked
+from lrp_fx.attribution.base import restore_form, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
@@ -24,6 +24,6 @@ __all__ = [
     "check_inputs",
     "check_names",
     "documented",
-    "formed",
+    "restore_form",
     "stacked",
 ]

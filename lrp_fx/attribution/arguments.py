@@ -14,7 +14,7 @@ from lrp_fx.errors import InputError
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 """A tensor or a tuple of tensors: as the inputs came, so goes their relevance."""
-SHOWN = 8
+MAX_SHOWN = 8
 """A message names at most so many samples."""
 
 
@@ -64,7 +64,7 @@ def _not_finite(name: str, value: Tensor) -> InputError:
     """The error for an input with NaN or infinity: how many values, in which samples, where first."""
     places = (~torch.isfinite(value)).nonzero()
     samples = sorted(set(places[:, 0].tolist()))
-    listed = ", ".join(map(str, samples[:SHOWN])) + (" …" if len(samples) > SHOWN else "")
+    listed = ", ".join(map(str, samples[:MAX_SHOWN])) + (" …" if len(samples) > MAX_SHOWN else "")
     of = f"sample {listed}" if len(samples) == 1 else f"samples {listed}"
     return InputError(
         f"{name} holds {len(places)} NaN or infinite values, in {of}; the first is at "

@@ -19,7 +19,7 @@ from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
 from lrp_fx.plan import Hook, HookFunction, Plan, View
-from lrp_fx.relevance import Selected, Target
+from lrp_fx.relevance import SelectorTarget, Target
 from lrp_fx.run import Explanation, Program, check_batch, per_sample
 
 
@@ -78,7 +78,7 @@ class Explaining:
         self,
         inputs: Any,
         additional: Any,
-        target: Target | Selected,
+        target: Target | SelectorTarget,
         view: View,
         verbose: bool,
         create_graph: bool,
@@ -183,11 +183,11 @@ class Explaining:
         return handle
 
 
-def formed(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
+def restore_form(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
     """The relevance in the form, dtype and layout of the inputs."""
     many = inputs if isinstance(inputs, tuple) else (inputs,)
     relevance = tuple(
-        finished(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
+        finalize(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
         for r, x in zip(explanation.relevance, many, strict=True)
     )
     return relevance if isinstance(inputs, tuple) else relevance[0]
@@ -200,6 +200,6 @@ def stacked(maps: Sequence[Inputs]) -> Inputs:
     return torch.stack(list(maps))
 
 
-def finished(relevance: Tensor, create_graph: bool) -> Tensor:
+def finalize(relevance: Tensor, create_graph: bool) -> Tensor:
     """The relevance to return: contiguous, and detached from autograd unless ``create_graph``."""
     return (relevance if create_graph else relevance.detach()).contiguous()

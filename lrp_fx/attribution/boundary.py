@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrp_fx._checks import check_flag
 from lrp_fx.errors import InputError, LRPError, UnexpectedError, lacks_memory
-from lrp_fx.relevance import HookRelevance, RelevanceNode, Selected, StartRelevance
+from lrp_fx.relevance import HookRelevance, RelevanceNode, SelectorTarget, StartRelevance
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -109,7 +109,9 @@ def _function_of_the_user(running: Any) -> str | None:
         return f"the relevance hook {running.extra_repr()} at '{running.step.node.name}'"
     if isinstance(running, StartRelevance) and callable(running.start):
         return f"the callable start {_name(running.start)}"
-    return f"the selector {_name(running.function)}" if isinstance(running, Selected) else None
+    return (
+        f"the selector {_name(running.function)}" if isinstance(running, SelectorTarget) else None
+    )
 
 
 def _name(function: Any) -> str:

@@ -10,13 +10,13 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from lrp_fx.attribution.arguments import Inputs
-from lrp_fx.attribution.base import Explaining, finished, formed
+from lrp_fx.attribution.base import Explaining, finalize, restore_form
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.attribution.options import Keywords, Options, check_names
 from lrp_fx.composites import Composite
 from lrp_fx.plan import Layer, View, as_layers
-from lrp_fx.relevance import Selected, Target
+from lrp_fx.relevance import SelectorTarget, Target
 from lrp_fx.run import per_sample
 
 OfLayers: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
@@ -127,9 +127,9 @@ class LayerLRPFx(OfLayer, LayerAttribution):
             inputs, additional_forward_args, target, view, verbose, create_graph
         )
         found = [
-            tuple(finished(r, create_graph) for r in group)
+            tuple(finalize(r, create_graph) for r in group)
             if len(group) > 1
-            else finished(group[0], create_graph)
+            else finalize(group[0], create_graph)
             for group in groups
         ]
         in_list = isinstance(self.layer, list)
@@ -194,8 +194,8 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
         """
         (layer,) = as_layers([self.layer])
         view = View(explained=layer, explained_input=attribute_to_neuron_input)
-        chosen = Selected(neuron_selector) if callable(neuron_selector) else neuron_selector
+        chosen = SelectorTarget(neuron_selector) if callable(neuron_selector) else neuron_selector
         explanation, _ = self._explained(
             inputs, additional_forward_args, chosen, view, verbose, create_graph
         )
-        return formed(explanation, inputs, create_graph=create_graph)
+        return restore_form(explanation, inputs, create_graph=create_graph)

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from lrp_fx._checks import entries
 from lrp_fx.attribution.arguments import Inputs
-from lrp_fx.attribution.base import Explaining, formed, stacked
+from lrp_fx.attribution.base import Explaining, restore_form, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.attribution.options import Options, Verify
@@ -190,7 +190,7 @@ class LRPFx(Explaining, Attribution):
         explanation, _ = self._explained(
             inputs, additional_forward_args, target, View(), verbose, create_graph
         )
-        attributions = formed(explanation, inputs, create_graph=create_graph)
+        attributions = restore_form(explanation, inputs, create_graph=create_graph)
         return (attributions, explanation.delta()) if return_convergence_delta else attributions
 
     @log_usage(part_of_slo=True)
@@ -236,7 +236,7 @@ class LRPFx(Explaining, Attribution):
         runs, found = ((target,) for target in listed), []
         for explanation in program.run_many(tensors, runs, create_graph=create_graph):
             check_batch(explanation.output, tensors[0])
-            found.append(formed(explanation, inputs, create_graph=create_graph))
+            found.append(restore_form(explanation, inputs, create_graph=create_graph))
         return stacked(found)
 
     @documented

@@ -33,7 +33,7 @@ from lrp_fx.graph import (
 )
 from lrp_fx.meaning import ANYTHING, Cones, Range, dynamic_values, ranges
 
-_MOST_FACTORS = 12
+_MAX_FACTORS = 12
 """Longer products are recurrences and stay as they are: every step would be written again."""
 
 
@@ -135,7 +135,7 @@ class _Collector:
                     return _Product(term.scale, (_Factor(term.value),))
                 else:
                     scale = scale / number if divides else scale * number
-            if len(found) + len(waiting) > _MOST_FACTORS:
+            if len(found) + len(waiting) > _MAX_FACTORS:
                 return _Product(term.scale, (_Factor(term.value),))
         return _Product(scale, tuple(found))
 

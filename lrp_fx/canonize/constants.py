@@ -11,6 +11,7 @@ from lrp_fx.graph import (
     ARITHMETIC,
     Shapes,
     arguments,
+    as_whole_number,
     aten,
     call_like,
     is_call,
@@ -20,7 +21,6 @@ from lrp_fx.graph import (
     replace_by,
     row_of,
     shapes_of,
-    without_point,
 )
 from lrp_fx.meaning import dynamic_values
 
@@ -140,7 +140,7 @@ def _with_number(node: fx.Node, value: fx.Node, constant: fx.Node, shapes: Shape
         return False
     if not is_first and name_of(node) == "sub":
         node.target = aten.rsub
-    node.args, node.kwargs = (value, without_point(number)), {}
+    node.args, node.kwargs = (value, as_whole_number(number)), {}
     return True
 
 

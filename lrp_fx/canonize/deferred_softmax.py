@@ -16,8 +16,8 @@ from lrp_fx.canonize.softmaxes import (
 from lrp_fx.graph import (
     affine,
     arguments,
-    call_again,
     call_like,
+    call_with_operand,
     is_call,
     is_same,
     name_of,
@@ -90,9 +90,9 @@ def _divided(node: fx.Node, graph: fx.Graph, over: fx.Node, under: fx.Node) -> f
             logits = logits_of(graph, node, exponential, None if placed else dim)
             logits = _moved(graph, placed, logits)
             weights = call_like(graph, node, softmax_of(exponential, is_safe=is_safe), logits, dim)
-            new = call_again(graph, product, factor, _moved(graph, moved, weights))
+            new = call_with_operand(graph, product, factor, _moved(graph, moved, weights))
             if product is not contraction:
-                new = call_again(graph, contraction, product, new)
+                new = call_with_operand(graph, contraction, product, new)
             return _moved(graph, views, new)
     return None
 
@@ -116,5 +116,5 @@ def _views_of(value: fx.Node, source: fx.Node) -> list[fx.Node] | None:
 
 def _moved(graph: fx.Graph, views: list[fx.Node], value: fx.Node) -> fx.Node:
     for view in reversed(views):
-        value = call_again(graph, view, view.args[0], value)
+        value = call_with_operand(graph, view, view.args[0], value)
     return value

@@ -15,7 +15,7 @@ from lrp_fx.graph import (
 _ROUNDING = 1e-12
 
 
-MOST_STEPS = 4
+MAX_STEPS = 4
 """The most steps that are looked through. Nobody scales and shifts a function more often."""
 
 
@@ -26,7 +26,7 @@ def unwound(value: Any) -> tuple[float, float, Any]:
         ``scale``, ``shift`` and ``inner``.
     """
     scale, shift = 1.0, 0.0
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         form = affine(value)
         if form is None:
             break

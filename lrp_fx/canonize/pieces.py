@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.numbers import MOST_STEPS, scaled_by
+from lrp_fx.canonize.numbers import MAX_STEPS, scaled_by
 from lrp_fx.graph import (
     Shapes,
     arguments,
     as_tuple,
     aten,
-    call_again,
     call_like,
+    call_with_operand,
     called,
     is_call,
     names_where,
@@ -41,7 +41,7 @@ def whole_slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 _MATRIX_PRODUCTS = ("matmul", "mm", "bmm")
 
 
-def _columns(node: fx.Node, graph: fx.Graph, depth: int = MOST_STEPS) -> fx.Node | None:
+def _columns(node: fx.Node, graph: fx.Graph, depth: int = MAX_STEPS) -> fx.Node | None:
     """Columns of a product whose second factor was padded: a product with these columns alone.
 
     This separates the numerator and the denominator of an attention that computes both at once, as
@@ -53,7 +53,7 @@ def _columns(node: fx.Node, graph: fx.Graph, depth: int = MOST_STEPS) -> fx.Node
     whole, columns = shapes.shape_of(product), shapes.shape_of(second)
     if whole is None or columns is None or arguments(node)["dim"] % len(whole) != len(whole) - 1:
         return None
-    part = call_again(graph, node, product, second)
+    part = call_with_operand(graph, node, product, second)
     part.args = (second, -1, *part.args[2:])
     is_product = depth and is_call(second, *_MATRIX_PRODUCTS)
     found = _columns(part, graph, depth - 1) if is_product else None
@@ -65,7 +65,7 @@ def _columns(node: fx.Node, graph: fx.Graph, depth: int = MOST_STEPS) -> fx.Node
             graph.erase_node(part)
             return scaled_by(graph, node, total, number)
     graph.erase_node(part)
-    return None if found is None else call_again(graph, product, second, found)
+    return None if found is None else call_with_operand(graph, product, second, found)
 
 
 def _added(part: fx.Node, shapes: Shapes) -> float | None:
@@ -159,7 +159,7 @@ def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     kept.kwargs = {**value.kwargs, "keepdim": True}
     kept.args = tuple(v for k, v in zip(b, kept.args, strict=False) if k != "keepdim")
     for function in reversed(functions):
-        kept = call_again(graph, function, function.all_input_nodes[0], kept)
+        kept = call_with_operand(graph, function, function.all_input_nodes[0], kept)
     return kept
 
 

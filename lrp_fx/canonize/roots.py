@@ -9,8 +9,8 @@ from torch import fx
 from lrp_fx.graph import (
     arguments,
     aten,
-    call_again,
     call_like,
+    call_with_operand,
     is_call,
     row_of,
 )
@@ -24,7 +24,7 @@ def norm_by_its_root(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     factors = arguments(product)["self"], arguments(product)["other"]
     if not all(map(_is_sum_of_squares, factors)):
         return None
-    roots = [call_again(graph, node, product, factor) for factor in factors]
+    roots = [call_with_operand(graph, node, product, factor) for factor in factors]
     return call_like(graph, node, aten.mul, *roots)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.numbers import MOST_STEPS, are_equal, scaled_by, unwound
+from lrp_fx.canonize.numbers import MAX_STEPS, are_equal, scaled_by, unwound
 from lrp_fx.canonize.signs import signed
 from lrp_fx.canonize.softmaxes import (
     is_sum_of_exponentials,
@@ -21,9 +21,9 @@ from lrp_fx.graph import (
     affine,
     arguments,
     aten,
-    before_spreading,
-    call_again,
+    before_expansion,
     call_like,
+    call_with_operand,
     is_call,
     is_same,
     literal,
@@ -172,7 +172,7 @@ def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
     """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None if the gate is no sigmoid."""
     if not is_call(gate, "sigmoid", "hardsigmoid"):
         return None
-    return call_again(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
+    return call_with_operand(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
 
 
 _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
@@ -230,7 +230,7 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     """A quotient as a bounded function; one by ``1 + exp(z)`` as a product with ``sigmoid(-z)``."""
     if not isinstance(under, fx.Node):
         return None
-    z = _is_one_plus(before_spreading(under))
+    z = _is_one_plus(before_expansion(under))
     scale, shift, inner = unwound(over)
     if z is not None and shift == 0 and is_call(inner, "expm1") and is_same(inner.args[0], z):
         tanh = call_like(
@@ -251,7 +251,7 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     return softmax_ratio(node, graph, over, under)
 
 
-def _is_exponential_product(value: Any, depth: int = MOST_STEPS) -> bool:
+def _is_exponential_product(value: Any, depth: int = MAX_STEPS) -> bool:
     """Whether a value is an exponential, or a short product with one that has no other reader."""
     if depth and is_call(value, "mul") and len(value.users) == 1:
         return any(_is_exponential_product(each, depth - 1) for each in value.args[:2])

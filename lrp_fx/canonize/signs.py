@@ -10,8 +10,8 @@ from lrp_fx.canonize.numbers import are_equal, scaled_by, unwound
 from lrp_fx.graph import (
     arguments,
     aten,
-    call_again,
     call_like,
+    call_with_operand,
     is_call,
     is_same,
     literal,
@@ -58,7 +58,7 @@ def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node 
         if below is None:
             return None
         for view in reversed(views):
-            below = call_again(graph, view, view.args[0], below)
+            below = call_with_operand(graph, view, view.args[0], below)
         return scaled_by(graph, node, below, -scale)
     if scale >= 0 or not is_call(inner, "softplus", "div", *_SYMMETRIC):
         return None
@@ -77,7 +77,7 @@ def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node 
             graph, node, aten.div, negative, call_like(graph, node, aten.add, size, 1)
         )
     else:
-        function = call_again(graph, inner, b["self"], negative)
+        function = call_with_operand(graph, inner, b["self"], negative)
     return scaled_by(graph, node, function, -scale)
 
 

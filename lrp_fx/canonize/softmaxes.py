@@ -17,7 +17,7 @@ from lrp_fx.graph import (
     arguments,
     as_tuple,
     aten,
-    before_spreading,
+    before_expansion,
     call_like,
     called,
     depends_on_inputs,
@@ -40,7 +40,7 @@ _DEPTH = 3
 def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
     """``exp(z) / sum(exp(z))`` as ``softmax(z)``, also of masked exponentials; None otherwise."""
     total = without_safety(under)
-    more = affine(before_spreading(under))
+    more = affine(before_expansion(under))
     number = 0.0
     if dim_of_sum(total) is None and more is not None and more.scale == 1 and more.shift > 0:
         total, number = more.operand, more.shift
@@ -198,18 +198,18 @@ class _Prior:
 
 def without_safety(divisor: Any) -> Any:
     """A divisor without what keeps it away from zero, and before it was expanded."""
-    divisor = before_spreading(divisor)
+    divisor = before_expansion(divisor)
     if is_call(divisor, "clamp", "clamp_min", "maximum"):
         bound = arguments(divisor)
         least = literal(bound["other" if is_call(divisor, "maximum") else "min"])
         is_safety = least is not None and least <= _SAFETY and bound.get("max") is None
-        return before_spreading(bound["self"]) if is_safety else divisor
+        return before_expansion(bound["self"]) if is_safety else divisor
     replaced = _without_zeros(divisor)
     if replaced is not None:
         return replaced
     form = affine(divisor)
     if form is not None and form.scale == 1 and 0 <= form.shift <= _SAFETY:
-        return before_spreading(form.operand)
+        return before_expansion(form.operand)
     return divisor
 
 
@@ -296,7 +296,7 @@ def _logsumexp(total: Any) -> tuple[Any, int | None]:
 
     ``max(z) + log(sum(exp(z - max(z))))`` counts as ``logsumexp(z)``.
     """
-    total = before_spreading(total)
+    total = before_expansion(total)
     if is_call(total, "logsumexp"):
         return arguments(total)["self"], _kept_dim(total)
     if is_call(total, "log"):
@@ -310,7 +310,7 @@ def _logsumexp(total: Any) -> tuple[Any, int | None]:
             shifted, dim = _logsumexp(rest)
             if dim is not None and is_call(shifted, "sub"):
                 b = arguments(shifted)
-                if is_same(before_spreading(b["other"]), before_spreading(shift)):
+                if is_same(before_expansion(b["other"]), before_expansion(shift)):
                     return b["self"], dim
     return None, None
 
@@ -319,7 +319,7 @@ def without_shift(logits: Any, dim: Any) -> Any:
     """``z`` of ``z - max(z)`` along ``dim``; a softmax over ``dim`` cancels such shifts."""
     while is_call(logits, "sub"):
         b = arguments(logits)
-        shift = before_spreading(b["other"])
+        shift = before_expansion(b["other"])
         if is_call(shift, "getitem"):
             shift = shift.args[0]
         if not is_call(shift, "amax", "max", "logsumexp", "mean", "amin"):

@@ -11,13 +11,13 @@ from lrp_fx.graph import (
     affine,
     arguments,
     as_tuple,
+    as_whole_number,
     aten,
     call_like,
     is_call,
     literal,
     name_of,
     packet_of,
-    without_point,
 )
 
 _SUMS = ("add", "sub", "rsub")
@@ -128,9 +128,11 @@ def write_sum(graph: fx.Graph, origin: fx.Node, whole: Sum) -> fx.Node:
     total = reduce(lambda a, b: call_like(graph, origin, aten.add, a, b), parts)
     if whole.number == 0:
         return total
-    return call_like(graph, origin, aten.add, total, without_point(whole.number))
+    return call_like(graph, origin, aten.add, total, as_whole_number(whole.number))
 
 
 def scaled(graph: fx.Graph, origin: fx.Node, scale: float, value: fx.Node) -> fx.Node:
     """The node of ``scale · value``; the value itself if the scale is one."""
-    return value if scale == 1 else call_like(graph, origin, aten.mul, value, without_point(scale))
+    return (
+        value if scale == 1 else call_like(graph, origin, aten.mul, value, as_whole_number(scale))
+    )

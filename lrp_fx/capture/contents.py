@@ -24,7 +24,7 @@ from torch import fx
 
 from lrp_fx.graph import OpOverload, OpOverloadPacket
 
-LARGEST_ARRAY = 2**18
+MAX_ARRAY = 2**18
 """Arrays of up to this many bytes are compared by content; larger ones cannot be signed."""
 
 mro_of: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
@@ -118,7 +118,7 @@ VIEWED: dict[type, Callable[[Any], Sequence[Any]]] = {
 
 
 def _array(value: Any) -> Any:
-    if value.nbytes > LARGEST_ARRAY:
+    if value.nbytes > MAX_ARRAY:
         return None, ()
     form = (tuple(value.shape), tuple(value.strides), str(value.dtype))
     if value.dtype.hasobject:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.members import walk
-from lrp_fx.capture.running import SAME_KERNELS, close, isolated, run_model
+from lrp_fx.capture.running import SAME_KERNELS, close, run_isolated, run_model
 from lrp_fx.capture.structural_copy import BEFORE_FORWARD, FORWARD_HOOKS, Hooks
 from lrp_fx.errors import InputError
 from lrp_fx.graph import global_hooks, members_of, tree_flatten, version_of
@@ -69,7 +69,7 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
                     known[key] = functools.partial(_watched, hook, note, name == BEFORE_FORWARD)
         given.call(copy, given.tensors)
 
-    isolated(model, arguments, run)
+    run_isolated(model, arguments, run)
     quiet = hooks - acting
     if not quiet:
         return quiet

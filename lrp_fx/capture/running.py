@@ -64,7 +64,7 @@ def _storage(tensor: Tensor) -> int | None:
         return None
 
 
-def isolated(
+def run_isolated(
     model: nn.Module,
     arguments: Arguments,
     run: Callable[[nn.Module, Arguments], T],
@@ -120,7 +120,7 @@ def run_model(
         return flattened(given.call(copy, given.tensors))[0]
 
     try:
-        return isolated(model, arguments, run, left_out)
+        return run_isolated(model, arguments, run, left_out)
     except (InputError, *NO_MEMORY):
         raise
     except Exception as error:

@@ -36,7 +36,7 @@ OBJECTS = 100_000
 """How many objects and container entries are copied at most, modules not counted. Those nearest to the
 model come first, and the rest is shared. A model may refer to a trainer that refers to
 everything."""
-BYTES = 2**28
+MAX_BYTES = 2**28
 """How many bytes of NumPy arrays are copied at most; further arrays are shared."""
 
 
@@ -164,7 +164,7 @@ class _Copier:
         self.memo: dict[int, tuple[Any, Any]] = {}  # keeps the originals alive: ids stay valid
         self.unfilled: deque[Callable[[], None]] = deque()
         self.hashed: list[Callable[[], None]] = []
-        self.objects, self.bytes = OBJECTS, BYTES
+        self.objects, self.bytes = OBJECTS, MAX_BYTES
         self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.named: dict[tuple[int, str], Any] = {}
         self.identities: dict[int, tuple[Any, int]] = {}

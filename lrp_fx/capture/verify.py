@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured
-from lrp_fx.capture.running import SAME_KERNELS, cloned, close, isolated
+from lrp_fx.capture.running import SAME_KERNELS, cloned, close, run_isolated
 
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
 """Relative tolerances for a graph with folded batch norms. Folding changes the rounding, and deep
@@ -98,4 +98,4 @@ def _outputs_of_modules(model: nn.Module, arguments: Arguments) -> list[tuple[Ca
         given.call(copy, given.tensors)
         return outputs
 
-    return isolated(model, arguments, run)
+    return run_isolated(model, arguments, run)

@@ -16,7 +16,7 @@ from lrp_fx.attribution import (
     check_inputs,
     check_names,
     documented,
-    formed,
+    restore_form,
     stacked,
 )
 from lrp_fx.composites import Composite
@@ -24,7 +24,7 @@ from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.graph import ancestors
 from lrp_fx.plan import Layer, View, as_layers, layer_name
-from lrp_fx.relevance import Target, Together, check_dim
+from lrp_fx.relevance import JointTarget, Target, check_dim
 from lrp_fx.run import Explanation, Program, check_batch
 
 Condition = Mapping[Layer, object]
@@ -116,7 +116,7 @@ class ConceptLRPFx(LRPFx):
         if exclude_parallel:
             _check_in_series(program, runs)
         found = [
-            formed(each, inputs, create_graph=create_graph)
+            restore_form(each, inputs, create_graph=create_graph)
             for each in _checked(program, tensors, runs, create_graph=create_graph)
         ]
         return stacked(found)
@@ -248,7 +248,7 @@ def _runs(
         if "y" in condition and isinstance(y, list):  # classes for all samples, not one each
             if not y:
                 raise TargetError("the list of classes under 'y' is empty")
-            y = Together(tuple(y))
+            y = JointTarget(tuple(y))
         runs.append((y, *channels))
     return layers, runs
 

@@ -26,17 +26,17 @@ from lrp_fx.graph.contractions import (
     product_adjoint,
 )
 from lrp_fx.graph.editing import (
-    before_spreading,
-    call_again,
+    before_expansion,
     call_like,
     call_like_getitem,
+    call_with_operand,
     index_of,
     is_call,
     remove_unused,
     replace_by,
     tensor_at,
 )
-from lrp_fx.graph.literals import Affine, affine, equal_calls, is_same, literal, without_point
+from lrp_fx.graph.literals import Affine, affine, as_whole_number, equal_calls, is_same, literal
 from lrp_fx.graph.operations import (
     ARITHMETIC,
     LAYERS,
@@ -108,12 +108,13 @@ __all__ = [
     "ancestors",
     "arguments",
     "as_tuple",
+    "as_whole_number",
     "aten",
-    "before_spreading",
+    "before_expansion",
     "bind",
-    "call_again",
     "call_like",
     "call_like_getitem",
+    "call_with_operand",
     "called",
     "compile_and_package",
     "depends_on_inputs",
@@ -159,5 +160,4 @@ __all__ = [
     "tree_unflatten",
     "version_of",
     "with_source",
-    "without_point",
 ]

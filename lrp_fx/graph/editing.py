@@ -24,7 +24,7 @@ def is_call(value: Any, *names: str) -> bool:
     return isinstance(value, fx.Node) and name_of(value) in names
 
 
-def before_spreading(value: Any) -> Any:
+def before_expansion(value: Any) -> Any:
     """The value before it was expanded (``expand``, ``expand_as``)."""
     while is_call(value, "expand", "expand_as"):
         value = value.args[0]
@@ -38,7 +38,7 @@ def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> f
     return node
 
 
-def call_again(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
+def call_with_operand(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
     """A copy of an ATen call in which the operand ``new`` replaces ``old``."""
     args, kwargs = fx.map_arg((call.args, call.kwargs), lambda n: new if n is old else n)
     copy = call_like(graph, call, called(call), *args)

@@ -57,7 +57,7 @@ def literal(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def without_point(number: float) -> float:
+def as_whole_number(number: float) -> float:
     """The number as an int if it is whole, so that arithmetic with integer tensors stays integer."""
     return int(number) if number.is_integer() else number
 

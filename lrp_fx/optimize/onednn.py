@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrp_fx.graph import aten
 
-FEW_ROWS = 4
+MIN_ROWS = 4
 """With fewer rows, reading the weight dominates, which BLAS does as fast."""
 LITTLE_WORK = 2**20
 """With fewer multiplications, the overhead of the call dominates."""
@@ -57,7 +57,7 @@ def takes_onednn(input: Tensor, weight: Tensor) -> bool:
         and input.dtype == weight.dtype == torch.float32
         and input.is_cpu
         and weight.is_cpu
-        and input.numel() >= FEW_ROWS * weight.shape[1]
+        and input.numel() >= MIN_ROWS * weight.shape[1]
         and input.numel() * weight.shape[0] >= LITTLE_WORK
         and not torch.is_autocast_enabled("cpu")
     )

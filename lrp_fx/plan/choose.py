@@ -62,7 +62,9 @@ def places_in(
 def described(node: fx.Node, facts: Analysis) -> Operation | None:
     """The description of a node's operation. Some descriptions are for indices only."""
     operation = operation_of(node)
-    is_other = operation is not None and operation.of_names and not facts.is_categorical(node)
+    is_other = (
+        operation is not None and operation.only_categorical and not facts.is_categorical(node)
+    )
     return None if is_other else operation
 
 

@@ -13,7 +13,7 @@ from lrp_fx.plan.plan import Step
 from lrp_fx.relevance import JOINS, looked_up
 from lrp_fx.rules import Half, Rule, Uniform
 
-SHOWN = 4  # nodes that a note names
+MAX_SHOWN = 4  # nodes that a note names
 
 
 def _on_categories(steps: Iterable[Step], facts: Analysis) -> list[str]:
@@ -51,7 +51,7 @@ def _on_signs(steps: Iterable[Step], facts: Analysis) -> list[str]:
             found.setdefault(step.rule, []).append(step.node.name)
     return [
         f"warning: {rule} is meant for nonnegative inputs; relevance may explode at these nodes, whose "
-        f"inputs may be negative: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        f"inputs may be negative: {', '.join(names[:MAX_SHOWN])}{' …' if len(names) > MAX_SHOWN else ''}"
         for rule, names in found.items()
     ]
 

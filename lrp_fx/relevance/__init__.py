@@ -52,8 +52,8 @@ from lrp_fx.relevance.linear.write import has_weights, is_linear
 from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.portable_adjoints import PORTABLE
 from lrp_fx.relevance.spreading import JOINS
-from lrp_fx.relevance.start import Selected, Start, StartRelevance, TensorStart
-from lrp_fx.relevance.target import Places, Target, Together, indexed_sizes, target_places
+from lrp_fx.relevance.start import SelectorTarget, Start, StartRelevance, TensorStart
+from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
 from lrp_fx.relevance.unknown import UNKNOWN, VjpRelevance
 
 for _kind in (
@@ -86,6 +86,7 @@ __all__ = [
     "Facts",
     "Formula",
     "HookRelevance",
+    "JointTarget",
     "KeepRelevance",
     "MaskRelevance",
     "Operands",
@@ -94,7 +95,7 @@ __all__ = [
     "Quotient",
     "Received",
     "RelevanceNode",
-    "Selected",
+    "SelectorTarget",
     "Share",
     "Site",
     "Start",
@@ -103,7 +104,6 @@ __all__ = [
     "Taken",
     "Target",
     "TensorStart",
-    "Together",
     "TopKFilter",
     "VjpRelevance",
     "added",

@@ -123,7 +123,7 @@ OPERATIONS = [
             default=always(Uniform()),
             write=_write_product,
             source="a product of names is a name of all of them; numbers are refused",
-            of_names=True,
+            only_categorical=True,
         )
         for name in _SUMS
     ),

@@ -12,7 +12,7 @@ from torch import Tensor
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.relevance.engines import vjp
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.target import Places, Target, Together, indexed_sizes, target_places
+from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
 
 StartMode = Literal["logit", "one_hot", "softmax"]
 Start = StartMode | Callable[[Tensor], Tensor]
@@ -21,7 +21,7 @@ MODES: tuple[StartMode, ...] = ("logit", "one_hot", "softmax")
 
 
 @dataclass(frozen=True)
-class Selected:
+class SelectorTarget:
     """A target given by a function ``f`` from the output ``y`` (N, …) to one number per sample, (N,).
 
     Args:
@@ -88,7 +88,9 @@ class StartRelevance(RelevanceNode):
         """Whether the relevance depends on a target."""
         return self.start in ("logit", "one_hot")
 
-    def propagate(self, output: Tensor, target: Target | Together | Selected | Places) -> Tensor:
+    def propagate(
+        self, output: Tensor, target: Target | JointTarget | SelectorTarget | Places
+    ) -> Tensor:
         """The relevance of ``output``, (N, …), of its shape.
 
         Raises:
@@ -117,11 +119,11 @@ class StartRelevance(RelevanceNode):
             if output.dim() < 2:
                 raise InputError("start='softmax' needs an output of (N, classes, ...)")
             return output.softmax(1)
-        if isinstance(target, Selected):
+        if isinstance(target, SelectorTarget):
             return target.relevance(output, self.start == "logit")
         return self.at_target(output, target)
 
-    def at_target(self, output: Tensor, target: Target | Together | Places) -> Tensor:
+    def at_target(self, output: Tensor, target: Target | JointTarget | Places) -> Tensor:
         """``e ⊙ y`` for the mode ``logit``, else ``e``; of the shape of ``output``."""
         if isinstance(target, Places):
             places = target.flat
@@ -140,7 +142,7 @@ class TensorStart(StartRelevance):
     range, ``e`` is zero.
     """
 
-    def at_target(self, output: Tensor, target: Target | Together | Places) -> Tensor:
+    def at_target(self, output: Tensor, target: Target | JointTarget | Places) -> Tensor:
         """``e ⊙ y`` for the mode ``logit``, else ``e``; ``target`` has shape (N,) or (N, K)."""
         assert isinstance(target, Tensor)
         sizes = indexed_sizes(output.shape)

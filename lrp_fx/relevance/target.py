@@ -25,7 +25,7 @@ class Places(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Together:
+class JointTarget:
     """Several targets that are explained together: relevance starts at all of them."""
 
     targets: tuple[Target, ...]
@@ -39,7 +39,7 @@ def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
+def target_places(target: Target | JointTarget, shape: Sequence[int]) -> Tensor:
     """The positions of each sample's targets in its flattened output, (N, K).
 
     ``K`` is 1 unless the target has slices or combines several targets.
@@ -54,7 +54,7 @@ def target_places(target: Target | Together, shape: Sequence[int]) -> Tensor:
     Raises:
         TargetError: if the target does not fit the output.
     """
-    if isinstance(target, Together):
+    if isinstance(target, JointTarget):
         return torch.cat([target_places(each, shape) for each in target.targets], 1)
     samples, sizes = shape[0], tuple(shape[1:])
     if target is None:

@@ -37,7 +37,7 @@ from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Epsilon, Pass
 
-EXCEEDS = 1.01
+MAX_GROWTH = 1.01
 """The largest allowed ratio of ``Σ|y − Jx|`` to ``Σ|Jx|``. For a square root the ratio is 1."""
 
 
@@ -173,7 +173,7 @@ class VjpRelevance(RelevanceNode):
             here = relevance != 0
             missed = ((y - z).detach().abs() * here).nansum()
             passed = (z.detach().abs() * here).nansum()
-            if missed > EXCEEDS * passed:
+            if missed > MAX_GROWTH * passed:
                 raise self._refused(
                     "its linearization leaves out more of its value than it passes "
                     f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so its relevance "

@@ -15,7 +15,7 @@ from lrp_fx.rewrite.constants import ConstantGraph
 from lrp_fx.rewrite.lrp_graph import LRPGraph
 
 
-def assembled(captured: Captured, draft: Draft, constants: ConstantGraph) -> LRPGraph:
+def assemble(captured: Captured, draft: Draft, constants: ConstantGraph) -> LRPGraph:
     """Make the modules of a draft and of its constants.
 
     Args:

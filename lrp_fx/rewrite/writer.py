@@ -23,7 +23,7 @@ from lrp_fx.relevance import (
     StartRelevance,
     TopKFilter,
 )
-from lrp_fx.rewrite.assemble import assembled
+from lrp_fx.rewrite.assemble import assemble
 from lrp_fx.rewrite.bounds import Bounds
 from lrp_fx.rewrite.bypass import Bypass
 from lrp_fx.rewrite.lrp_graph import LRPGraph
@@ -58,7 +58,7 @@ def rewrite(
     pen = NodeWriter(captured, plan.facts, optimize.precision, keeps=not optimize.recompute)
     draft = _Writer(captured, plan, pen, bias, engine, audited, found).write(start)
     run_passes(draft, optimize.passes)
-    return assembled(captured, draft, pen.constants)
+    return assemble(captured, draft, pen.constants)
 
 
 class _Writer:

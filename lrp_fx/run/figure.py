@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lrp_fx.run.ledger import Ledger
 
 
-NAMED = 25  # the most nodes that are named under the figure
+MAX_NAMED = 25  # the most nodes that are named under the figure
 
 
 def ledger_figure(ledger: Ledger) -> Figure:
@@ -58,7 +58,7 @@ def ledger_figure(ledger: Ledger) -> Figure:
         up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
         down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
     below.set_ylabel("taken / start")
-    named = places[:: math.ceil(len(places) / NAMED)]
+    named = places[:: math.ceil(len(places) / MAX_NAMED)]
     names = [ledger.entries[place].path or ledger.entries[place].node for place in named]
     below.set_xticks(named, names, rotation=45, ha="right", fontsize="small")
     if ledger.taken:

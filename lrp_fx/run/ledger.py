@@ -28,7 +28,7 @@ and 1.7 times under the signed γ.
 """
 AMPLIFIED = 100.0
 """If Σ |R| grows more than this over all nodes together, the growth is reported."""
-SHOWN = 4  # the summary names the starts of at most so many samples
+MAX_SHOWN = 4  # the summary names the starts of at most so many samples
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
 """The largest gap that counts as rounding, as a share of Σ |terms|.
 
@@ -222,8 +222,8 @@ class Ledger:
         return table
 
     def _summary(self) -> list[str]:
-        started = ", ".join(f"{amount:.4g}" for amount in self.start[:SHOWN])
-        more = " …" if len(self.start) > SHOWN else ""
+        started = ", ".join(f"{amount:.4g}" for amount in self.start[:MAX_SHOWN])
+        more = " …" if len(self.start) > MAX_SHOWN else ""
         lines = [
             f"started with {started}{more}; shares of that, the mean of {len(self.start)} samples:",
             f"arrived at the inputs: {_share(self.relevance, self.start)}",

@@ -18,7 +18,7 @@ from lrp_fx.run.interpreter import Runner, run_nodes
 
 FITS = {"cpu": 2**24}
 """The most bytes that the largest value of all targets together may have, by device type."""
-FITS_ELSEWHERE = 2**28
+MAX_BYTES_ELSEWHERE = 2**28
 AGREEMENT = 1e-3
 """The tolerance, of max |R|: kernels sum in another order for another number of rows.
 
@@ -81,7 +81,7 @@ class Stacked:
         values = [v for node in self.of_sample for v in _tensors(self.known.get(node))]
         largest = max((value.numel() * value.element_size() for value in values), default=1)
         device = values[0].device.type if values else "cpu"
-        return max(1, FITS.get(device, FITS_ELSEWHERE) // largest)
+        return max(1, FITS.get(device, MAX_BYTES_ELSEWHERE) // largest)
 
 
 def _expanded(value: Any, count: int) -> Any:

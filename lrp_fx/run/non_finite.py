@@ -13,7 +13,7 @@ from lrp_fx.errors import InputError, LRPError, NonFiniteError
 from lrp_fx.graph import name_of
 from lrp_fx.run.interpreter import Runner, leading_to
 
-SHOWN = 8  # a message names at most so many samples
+MAX_SHOWN = 8  # a message names at most so many samples
 
 
 def first_non_finite(
@@ -104,8 +104,8 @@ class _Finder(Runner):
         found = self._samples.get(node, [])
         if not found:
             return ""
-        more = " …" if len(found) > SHOWN else ""
-        listed = ", ".join(map(str, found[:SHOWN]))
+        more = " …" if len(found) > MAX_SHOWN else ""
+        listed = ", ".join(map(str, found[:MAX_SHOWN]))
         return f" for sample {listed}" if len(found) == 1 else f" for samples {listed}{more}"
 
 

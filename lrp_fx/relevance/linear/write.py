@@ -20,7 +20,7 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Epsilon, LinearRule, Pass, Rule, Uniform, ZBox
 
 
-class NamesRelevance(RelevanceNode):
+class CategoricalSumRelevance(RelevanceNode):
     """``R_in = Mᵀ[R / M1]`` with ``M = (W ≠ 0)``: equal shares for the indices in a weighted sum.
 
     A hash such as ``31 a + 7 b`` computes one index from two. The size of an index has no meaning,
@@ -85,7 +85,7 @@ def _write(site: Site) -> Received:
     packet = packet_of(node.target)
     assert packet is not None
     if isinstance(rule, Uniform):
-        names = NamesRelevance(packet, site.engine)
+        names = CategoricalSumRelevance(packet, site.engine)
         inputs = (site.shape(input), site.value(weight))
         return {input: [site.call(names, site.relevance, *inputs, **site.value(bound))]}
     assert isinstance(rule, LinearRule)
