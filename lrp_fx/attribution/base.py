@@ -130,7 +130,7 @@ class Explaining:
         if len(layers) > 1:
             many = inputs if isinstance(inputs, tuple) else (inputs,)
             check_inputs(many)
-            together = self._explainer.together(arguments_of(many, additional), view)
+            together = self._explainer.together(arguments_of(many, additional), len(many), view)
         found: dict[int, tuple[Tensor, ...]] = {}
         for places in together:
             part = replace(view, layers=tuple(layers[place] for place in places))

@@ -23,6 +23,7 @@ from lrp_fx.capture import (
     ModelState,
     Signature,
     has_global_hooks,
+    leaves_same_trail,
     read,
     reproduces,
     run_model,
@@ -59,6 +60,8 @@ class _Reading:
     state: Signature
     fold_dense: bool = True
     verified: set[Any] = field(default_factory=set)
+    is_assumed: bool = False
+    """Whether the graph may be wrong on other inputs of the same shapes; then every call is verified."""
     candidates: tuple[bool, ...] | None = None
     """Which outputs may be explained by default, according to the last verification."""
     programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
@@ -140,7 +143,7 @@ class Explainer:
             report: gets a line about each step that takes time.
         """
         with self._lock:
-            reading = self._reading(arguments, report)
+            reading = self._reading(arguments, attributed, report)
             return self._program(reading, attributed, view)
 
     def unverified_program(self) -> Program:
@@ -181,7 +184,9 @@ class Explainer:
         )
         return Arguments((), sample.constants, sample.spec)
 
-    def _reading(self, arguments: Arguments, report: Callable[[str], None] | None) -> _Reading:
+    def _reading(
+        self, arguments: Arguments, attributed: int, report: Callable[[str], None] | None
+    ) -> _Reading:
         structure, shapes = arguments.structure, arguments.shapes
         state = self._state.signature()
         known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
@@ -190,14 +195,14 @@ class Explainer:
             del self._readings[next(iter(self._readings))]
         is_certain = state.is_complete and structure.is_complete and not has_global_hooks()
         for reading in known:
-            trusts = is_certain and not reading.captured.is_assumed
+            trusts = is_certain and not reading.is_assumed
             if self.options.verify == "auto" and not trusts:
                 continue
             if self.options.verify != "always" and shapes in reading.verified:
                 return reading
         own = run_model(self.model, arguments)
         for reading in known:
-            if _verified(reading, arguments, own):
+            if self._verified(reading, arguments, attributed, own):
                 return reading
         began = time.perf_counter()
         way = "record" if structure in self._branching else self.options.capture
@@ -209,7 +214,8 @@ class Explainer:
             for fold_dense in (True, False):
                 canonical = canonize(captured, fold_dense=fold_dense)
                 reading = _Reading(captured, canonical, state, fold_dense)
-                if _verified(reading, arguments, own):
+                reading.is_assumed = captured.is_assumed
+                if self._verified(reading, arguments, attributed, own):
                     if captured.way == "record":  # another input may take another branch
                         self._branching.add(structure)
                     else:
@@ -221,6 +227,23 @@ class Explainer:
             "the canonical graph does not compute what the model computes: this is a bug in lrp_fx, "
             "please report it with the model"
         )
+
+    def _verified(
+        self, reading: _Reading, arguments: Arguments, attributed: int, own: list[object]
+    ) -> bool:
+        """Whether the graph and its canonical form compute ``own``. If so, the shapes are remembered."""
+        captured, canonical = reading.captured.module, reading.canonical.module
+        holds = reproduces(captured, arguments, own, SAME_KERNELS) and (
+            reproduces(canonical, arguments, own, REORDERED)
+            or same_in_double(captured, canonical, arguments)
+        )
+        if not holds:
+            return False
+        if arguments.shapes not in reading.verified and reading.captured.way != "record":
+            reading.is_assumed |= not leaves_same_trail(self.model, captured, arguments, attributed)
+        reading.verified.add(arguments.shapes)
+        reading.candidates = candidates(own)
+        return True
 
     def _program(self, reading: _Reading, attributed: int, view: View) -> Program:
         key, hooks = (attributed, view, reading.candidates), tuple(self.hooks.values())
@@ -278,13 +301,13 @@ class Explainer:
             explained=attributed,
         )
 
-    def together(self, arguments: Arguments, view: View) -> list[list[int]]:
+    def together(self, arguments: Arguments, attributed: int, view: View) -> list[list[int]]:
         """The indices of a view's layers, grouped by layers that can share one canonical graph.
 
         What one layer needs in the graph must not change the relevance of another.
         """
         with self._lock:
-            reading = self._reading(arguments, None)
+            reading = self._reading(arguments, attributed, None)
             if view not in reading.together:
                 if len(reading.together) == VIEWS:
                     reading.together.clear()
@@ -303,16 +326,3 @@ class Explainer:
 
         canonize(reading.captured, asked=sort)
         return list(forms.values())
-
-
-def _verified(reading: _Reading, arguments: Arguments, own: list[object]) -> bool:
-    """Whether the graph and its canonical form compute ``own``. If so, the shapes are remembered."""
-    captured, canonical = reading.captured.module, reading.canonical.module
-    holds = reproduces(captured, arguments, own, SAME_KERNELS) and (
-        reproduces(canonical, arguments, own, REORDERED)
-        or same_in_double(captured, canonical, arguments)
-    )
-    if holds:
-        reading.verified.add(arguments.shapes)
-        reading.candidates = candidates(own)
-    return holds

@@ -125,8 +125,9 @@ class Captured:
         outputs: how the flat outputs are nested in the model's output.
         way: which capture produced the graph.
         constants: the ``get_attr`` targets that are no tensors of the model, with their values.
-        is_assumed: whether forward hooks were left out. They did nothing during the capture, but
-            may act on other inputs.
+        is_assumed: whether the graph may be wrong on other inputs. That is so if forward hooks were
+            left out, which did nothing during the capture, or if the model's code caught an error
+            that only the capture caused.
     """
 
     module: fx.GraphModule

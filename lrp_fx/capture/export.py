@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.exclusive import exporting
@@ -39,6 +41,21 @@ class NotExportable(Exception):
     """``torch.export`` cannot capture the model."""
 
 
+class _Errors(TorchFunctionMode):
+    """Counts the errors of torch's functions, of which the model's code may catch some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except Exception:
+            self.count += 1
+            raise
+
+
 class _Positional(nn.Module):
     """The model as a module that takes only tensors and returns a flat tuple."""
 
@@ -46,6 +63,7 @@ class _Positional(nn.Module):
         self, model: nn.Module, arguments: Arguments, report: Callable[[TreeSpec], None]
     ) -> None:
         super().__init__()
+        self.errors = _Errors()
         self.model = model
         self.arguments = arguments
         self.report = report
@@ -54,7 +72,8 @@ class _Positional(nn.Module):
         before = _attributes(self.model)
         given = copied_arguments(self.arguments, tensors)  # torch calls forward several times
         try:
-            leaves, spec = flattened(given.call(self.model, tensors))
+            with self.errors:
+                leaves, spec = flattened(given.call(self.model, tensors))
         except Exception as error:  # for some kinds of errors torch prints a graph
             if lacks_memory(error):
                 raise
@@ -154,7 +173,8 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             if isinstance(reason, NotExportable):
                 raise reason
             raise NotExportable(first_line(reason)) from reason
-        return as_captured(program.module(), model, specs[-1], "export", originals)
+        captured = as_captured(program.module(), model, specs[-1], "export", originals)
+        return replace(captured, is_assumed=wrapped.errors.count > 0)
 
 
 def _is_functional(graph: fx.Graph) -> bool:

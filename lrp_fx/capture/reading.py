@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Captured, where
 from lrp_fx.capture.export import NotExportable, export
@@ -17,6 +16,7 @@ from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.record import NotRecordable, record
 from lrp_fx.capture.running import SAME_KERNELS, close, run_model
 from lrp_fx.capture.symbolic import NotTraceable, trace
+from lrp_fx.capture.trail import OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
 from lrp_fx.graph import EXAMPLE, TorchDispatchMode, name_of, packet_of
@@ -61,7 +61,7 @@ def read(
             if own is not None:
                 for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
                     node.meta[EXAMPLE] = tensor.detach().to("meta")
-            return replace(captured, is_assumed=bool(left_out))
+            return replace(captured, is_assumed=captured.is_assumed or bool(left_out))
         _refuse_random(model, captured, arguments, own)
         _refuse_fast_path(model, arguments, own)
         culprit = first_difference(model, captured, arguments)
@@ -138,13 +138,6 @@ def _refuse_random(
     )
 
 
-class _OwnCode(TorchFunctionMode):
-    """A mode that does nothing; while any such mode is active, torch's modules take no fast path."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))
-
-
 def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object]) -> None:
     """Refuse a model whose output on torch's fast path differs from that of its code.
 
@@ -154,7 +147,7 @@ def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object])
     Raises:
         CaptureError: if the model's outputs with and without the fast path differ.
     """
-    with _OwnCode():
+    with OwnCode():
         written = run_model(model, arguments)
     if all(close(a, b, REORDERED) for a, b in zip(own, written, strict=True)):
         return

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.exclusive import alone
@@ -21,6 +23,22 @@ from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import Hooks, copied_call, held_tensors
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph import TreeSpec, with_source
+
+
+class _Values(TorchFunctionMode):
+    """Reads values entry by entry: recorded tensors have no memory that NumPy or lists could read."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.tolist:
+            return _listed(args[0])
+        if func is Tensor.numpy:
+            like = torch.empty((), dtype=args[0].dtype).numpy()
+            return numpy.array(_listed(args[0]), dtype=like.dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def _listed(tensor: Tensor) -> Any:
+    return [_listed(entry) for entry in tensor] if tensor.dim() else tensor.item()
 
 
 class NotRecordable(Exception):
@@ -52,7 +70,8 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             left_out=left_out,
         )
         _announce(copy)
-        leaves, spec = flattened(own.call(copy, own.tensors))
+        with _Values():
+            leaves, spec = flattened(own.call(copy, own.tensors))
         specs.append(spec)
         return tuple(leaves)
 

@@ -81,7 +81,7 @@ class TensorProxy(fx.Proxy):
         elif name in _OWN_ATTRIBUTES:
             super().__setattr__(name, value)
         else:
-            raise NotTraceable(f"a write to '.{name}' of a tensor")
+            raise self.tracer.refusal(f"a write to '.{name}' of a tensor")
 
     def _share(self, other: TensorProxy) -> None:
         """Give up the own memory and share that of another proxy."""
@@ -97,11 +97,11 @@ class TensorProxy(fx.Proxy):
             if name in _STATIC_METHODS:
                 return getattr(self.value, name)
         if not self.is_tensor:
-            raise NotTraceable(f"'.{name}' of a size")
+            raise self.tracer.refusal(f"'.{name}' of a size")
         if name in ("shape", "dtype", "device"):
             return self.tracer.scalar("call_function", getattr, (self, name), {})
         if name == "ndim":
-            raise NotTraceable("the number of dimensions decides what the code does")
+            raise self.tracer.refusal("the number of dimensions decides what the code does")
         if name in results_of(self.node):
             return self.tracer.item(self, results_of(self.node).index(name))
         if name in ("T", "mT"):
@@ -110,12 +110,19 @@ class TensorProxy(fx.Proxy):
             data = TensorProxy(self.node, self.tracer, self.value)
             data._share(self)
             return data
-        if name.startswith("__"):
+        if name.startswith("__") or not hasattr(Tensor, name):
             raise AttributeError(name)
+        if not callable(getattr(Tensor, name)):
+            raise self.tracer.refusal(f"'.{name}' of a tensor")
         return functools.partial(self._method, name)
 
     def _method(self, name: str, *args: Any, **kwargs: Any) -> Any:
         return self.tracer.create_proxy("call_method", name, (self, *args), kwargs)
+
+    def _no_value(self, *_: Any, **__: Any) -> Any:
+        raise self.tracer.refusal("the value of a tensor as a number of Python")
+
+    __float__ = __int__ = __complex__ = __index__ = __len__ = __array__ = __contains__ = _no_value
 
     def __hash__(self) -> int:
         return id(self)
@@ -166,7 +173,15 @@ class SymbolicTracer(fx.proxy.TracerBase):
         self.call_counts: dict[str, int] = {}
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, Tensor] = {}
+        self.refused: NotTraceable | None = None
+        """The first refusal, which the model's code may have caught."""
         self.emitter = Emitter(self.emit, self._call_inplace, self._is_tensor)
+
+    def refusal(self, reason: str) -> NotTraceable:
+        """The error to raise where the code cannot be followed."""
+        error = NotTraceable(reason)
+        self.refused = self.refused or error
+        return error
 
     # the interface of TracerBase
 
@@ -174,16 +189,16 @@ class SymbolicTracer(fx.proxy.TracerBase):
         return TensorProxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        raise NotTraceable("a Python branch on a tensor's value or size")
+        raise self.refusal("a Python branch on a tensor's value or size")
 
     def iter(self, obj: fx.Proxy) -> Any:
         value = obj.value if isinstance(obj, TensorProxy) else None
         if value is not None and value.dim() > 0:
             return (self.item(obj, i) for i in range(value.shape[0]))
-        raise NotTraceable("a Python loop over a tensor or a size")
+        raise self.refusal("a Python loop over a tensor or a size")
 
     def keys(self, obj: fx.Proxy) -> Any:
-        raise NotTraceable("keys() of a traced value")
+        raise self.refusal("keys() of a traced value")
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Tensor):
@@ -213,10 +228,10 @@ class SymbolicTracer(fx.proxy.TracerBase):
             return self.scalar(kind, target, args, kwargs)
         if target is operator.getitem and self._is_tuple(args[0]):
             if not isinstance(args[1], int):
-                raise NotTraceable("a slice of the results of one call")
+                raise self.refusal("a slice of the results of one call")
             return super().create_proxy(kind, target, args, kwargs)
         if any(map(self._is_tuple, (*args, *kwargs.values()))):
-            raise NotTraceable(
+            raise self.refusal(
                 "the list of the results of one call, whose length is unknown, as one argument"
             )
         packet = packet_of(target)
@@ -225,7 +240,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         try:
             return lower(self.emitter, target, tuple(args), dict(kwargs))
         except NotLowered as error:
-            raise NotTraceable(str(error)) from error
+            raise self.refusal(str(error)) from error
 
     # what the emitter and the proxies need
 
@@ -236,7 +251,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
 
     def emit(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _only_writes(packet):
-            raise NotTraceable(f"{packet} writes to its arguments")
+            raise self.refusal(f"{packet} writes to its arguments")
         result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
         if shares_memory(packet) and isinstance(source, TensorProxy):
@@ -247,9 +262,9 @@ class SymbolicTracer(fx.proxy.TracerBase):
     def _call_inplace(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         target = args[0]
         if not isinstance(target, TensorProxy):
-            raise NotTraceable("an in-place operation on a constant")
+            raise self.refusal("an in-place operation on a constant")
         if set(target.aliases) - set(target.whole):
-            raise NotTraceable("an in-place operation on a tensor that shares memory with another")
+            raise self.refusal("an in-place operation on a tensor that shares memory with another")
         node = self._record("call_function", packet, args, kwargs).node
         for proxy in list(target.whole.values()):
             proxy.node, proxy.value = node, None
@@ -299,7 +314,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         """Make each module of the copy report to the tracer when its forward begins and ends."""
         for module in list(copy.modules()):
             if isinstance(module, torch.jit.ScriptModule):
-                raise NotTraceable(
+                raise self.refusal(
                     "a scripted module has no Python code: pass the model from before torch.jit"
                 )
             forward = functools.partial(self._forward, module, paths[id(module)], module.forward)
@@ -315,7 +330,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
             if isinstance(module, BatchNorm) and type(module).forward in _BATCH_NORM:
                 return self._batch_norm(module, *args, **kwargs)
             if isinstance(module, _OPAQUE) and not isinstance(module, BatchNorm):
-                raise NotTraceable(f"{type(module).__name__} can only be captured with inputs")
+                raise self.refusal(f"{type(module).__name__} can only be captured with inputs")
             return forward(*args, **kwargs)
         finally:
             self.calls.pop()
@@ -383,6 +398,8 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             raise
         except Exception as error:
             raise NotTraceable(f"{type(error).__name__}: {error}") from error
+        if tracer.refused is not None:  # caught by a bare except, or lost in a finally
+            raise tracer.refused
         leaves, spec = flattened(result)
         try:
             tracer.graph.output(tuple(tracer.create_arg(leaf) for leaf in leaves))

@@ -313,9 +313,14 @@ def rows_by_name(rows: Iterable[Row]) -> dict[str, Row]:
 _TABLE = rows_by_name(ROWS)
 
 
+def row_named(name: str) -> Row:
+    """The row of an operation; an empty row if the table has none."""
+    return _TABLE.get(name, _NOTHING)
+
+
 def row_of(node: Any) -> Row:
     """The row of the operation that a node calls; an empty row if the table has none."""
-    return _TABLE.get(name_of(node), _NOTHING) if isinstance(node, fx.Node) else _NOTHING
+    return row_named(name_of(node)) if isinstance(node, fx.Node) else _NOTHING
 
 
 def names_where(holds: Callable[[Row], object]) -> frozenset[str]:

@@ -7,13 +7,14 @@ elsewhere: ``_ModuleStackTracer`` in ``capture/exclusive.py`` and ``_loader`` in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental import proxy_tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
@@ -35,6 +36,8 @@ OpOverload = torch._ops.OpOverload
 """One overload (signature) of an ATen operation. Exported and recorded graphs call overloads."""
 OpOverloadPacket = torch._ops.OpOverloadPacket
 """All overloads of an ATen operation. Canonical graphs call packets."""
+StorageReference: Callable[[Any], Hashable] = StorageWeakRef
+"""A weak reference to the memory of a tensor, which is equal for all tensors that share it."""
 ModuleTracer = proxy_tensor._ModuleStackTracer
 """What ``torch.export`` follows modules with."""
 HigherOrderOperator = torch._ops.HigherOrderOperator
@@ -129,6 +132,7 @@ __all__ = [
     "NormBase",
     "OpOverload",
     "OpOverloadPacket",
+    "StorageReference",
     "TorchDispatchMode",
     "TreeSpec",
     "compile_and_package",
