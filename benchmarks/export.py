@@ -26,8 +26,8 @@ from typing import Any
 import onnxruntime
 import torch
 import torchvision
+from harness.tables import put
 from PIL import Image
-from tables import write_table
 from torch import Tensor, nn
 from torchvision.transforms import functional
 
@@ -213,7 +213,7 @@ def main() -> None:
         options.results.write_text(json.dumps(known, indent=1))
     print(table(known))
     if options.out is not None:
-        write_table(options.out, "export", table(known).splitlines())
+        put(options.out, "export", {"": table(known).splitlines()})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from tables import write_table
+from harness.tables import put
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -156,11 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    lines = table()
-    if options.out is None:
-        print("\n".join(lines))
-        return
-    write_table(options.out, "rewrites", lines)
+    put(options.out, "rewrites", {"": table()})
 
 
 if __name__ == "__main__":

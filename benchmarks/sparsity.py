@@ -21,8 +21,8 @@ from typing import Any
 import torch
 import torchvision
 from direct_vs_gradient import keep_memory
+from harness.tables import put
 from PIL import Image
-from tables import write_table
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -174,11 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()
-    lines = table(options.rounds)
-    if options.out is None:
-        print("\n".join(lines))
-        return
-    write_table(options.out, "sparsity", lines)
+    put(options.out, "sparsity", {"": table(options.rounds)})
 
 
 if __name__ == "__main__":
