@@ -39,7 +39,7 @@ slow: $(VENV)/.installed-test ## the long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
 
 bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', pages in docs/; half an hour
-	$(BIN)/python benchmarks/direct_vs_gradient.py --out docs/
+	$(BENCH)/direct_vs_gradient.py --out docs/direct_vs_gradient.md
 	$(BENCH)/attributions.py --batches 8 --threads 2 --out $(PAGE)
 	$(BENCH)/memory.py --out $(PAGE)
 	$(BENCH)/growth.py --out $(PAGE)
