@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from attributions import Cell
 from growth import CURVES
 from harness.networks import NETWORKS
-from harness.results import Results, options
+from harness.results import Results, with_results
 from harness.tables import put, shown, table
 from harness.timing import Quartiles, ratios
 
@@ -155,7 +155,7 @@ def tables(results: Results) -> Iterator[tuple[str, list[str]]]:
 
 
 def main() -> None:
-    settings = options(__doc__).parse_args()
+    settings = with_results(__doc__).parse_args()
     put(settings.out, "aims", dict(tables(Results.read(settings.results))))
 
 

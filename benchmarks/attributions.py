@@ -25,7 +25,7 @@ import torch
 from harness.contestants import CONTESTANTS, chosen, first_line, quietly, title
 from harness.figures import COLORS, bars
 from harness.networks import NETWORKS, similarity
-from harness.results import Results, Run, add_effort, measure, options
+from harness.results import Results, Run, add_effort, measure, with_results
 from harness.tables import put, say, shown, table
 from harness.timing import environment, interleaved, quartiles, ratios
 from torch import Tensor
@@ -180,7 +180,7 @@ def main_cell(cells: Sequence[Cell]) -> Cell:
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = with_results(__doc__)
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

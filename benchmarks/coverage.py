@@ -10,7 +10,6 @@ whether it was explained, by which capture, in what time, and where relevance wa
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import multiprocessing
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import torch
 from harness.suites import SUITES, Sample, parameters_of, sample_of, strongest
-from harness.tables import put, say, table
+from harness.tables import options, put, say, table
 from harness.timing import alone
 from torch import Tensor
 
@@ -241,9 +240,8 @@ def report(results: Sequence[Result]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
-    parser.add_argument("--out", type=Path, help="the page whose tables are written anew")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these models only")
     parser.add_argument("--missing", action="store_true", help="only those not in --results yet")
     parser.add_argument("-v", action="store_true", help="end at the first error, in this process")
@@ -251,25 +249,25 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, help="JSON file: read first, so that runs can be pieced together"
     )
-    options = parser.parse_args()
+    settings = parser.parse_args()
     known: dict[tuple[str, str], Result] = {}
-    if options.results is not None and options.results.exists():
-        for entry in json.loads(options.results.read_text()):
+    if settings.results is not None and settings.results.exists():
+        for entry in json.loads(settings.results.read_text()):
             known[entry["suite"], entry["name"]] = Result(**entry)
-    suites = list(SUITES) if options.suite == "all" else [options.suite]
+    suites = list(SUITES) if settings.suite == "all" else [settings.suite]
     jobs = [(suite, name) for suite in suites for name in SUITES[suite][0]()]
-    if options.missing:
+    if settings.missing:
         jobs = [job for job in jobs if job not in known or known[job].error]
-    if options.only:
-        jobs = [job for job in jobs if job[1] in options.only]
+    if settings.only:
+        jobs = [job for job in jobs if job[1] in settings.only]
     here = (measure(suite, name) for suite, name in jobs)
-    for result in here if options.v else run_all(jobs, options.timeout):
+    for result in here if settings.v else run_all(jobs, settings.timeout):
         say(line(result))
         known[result.suite, result.name] = result
-        if options.results is not None:
-            options.results.write_text(json.dumps([asdict(each) for each in known.values()]))
+        if settings.results is not None:
+            settings.results.write_text(json.dumps([asdict(each) for each in known.values()]))
     report(list(known.values()))
-    put(options.out, "coverage", dict(tables(list(known.values()))))
+    put(settings.out, "coverage", dict(tables(list(known.values()))))
 
 
 if __name__ == "__main__":

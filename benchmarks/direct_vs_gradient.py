@@ -13,7 +13,6 @@ networks, and separates what the factor consists of. Three ways to the same z⁺
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import statistics
@@ -23,10 +22,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from harness.by_hand import adjoint
 from harness.figures import bars
 from harness.networks import NETWORKS, deviations
-from harness.tables import put, say, table
+from harness.tables import options, put, say, table
 from harness.timing import Quartiles, interleaved, keep_memory, quartiles, ratios
 from torch import Tensor, nn
 from torchvision.models import VGG
@@ -63,30 +62,9 @@ def by_inputs(layer: nn.Module, a: Tensor, r: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def linear_direct(layer: nn.Linear, a: Tensor, r: Tensor) -> Tensor:
-    """The adjoint of a linear layer is a product with its weight."""
-    s = r / (F.linear(a, layer.weight, layer.bias) + EPS)
-    return a * torch.mm(s, layer.weight)
-
-
-@torch.no_grad()
-def conv_direct(layer: nn.Conv2d, a: Tensor, r: Tensor) -> Tensor:
-    """The adjoint of a convolution is one call of the kernel that autograd would call."""
-    s = r / (layer(a) + EPS)
-    c: Tensor = torch.ops.aten.convolution_backward(
-        s,
-        a,
-        layer.weight,
-        None,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        False,
-        [0, 0],
-        layer.groups,
-        (True, False, False),
-    )[0]
-    return a * c
+def directly(layer: nn.Module, a: Tensor, r: Tensor) -> Tensor:
+    """The analytic adjoint."""
+    return a * adjoint(layer, r / (layer(a) + EPS), a, layer.weight)
 
 
 def positive_part(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
@@ -125,7 +103,7 @@ class PostLoop:
             r = activations.pop().softmax(-1)
         for twin, a in zip(reversed(self.twins), reversed(activations), strict=True):
             if isinstance(twin, nn.Linear):
-                r = linear_direct(twin, a, r)
+                r = directly(twin, a, r)
             elif isinstance(twin, nn.Flatten):
                 r = r.reshape(a.shape)
             elif isinstance(twin, nn.Conv2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
@@ -147,8 +125,7 @@ class Case:
 
 
 def layer_case(group: str, name: str, layer: nn.Module, a: Tensor, r: Tensor) -> Case:
-    direct = linear_direct if isinstance(layer, nn.Linear) else conv_direct
-    functions = dict(zip(WAYS, (by_backward, by_inputs, direct), strict=True))
+    functions = dict(zip(WAYS, (by_backward, by_inputs, directly), strict=True))
     return Case(group, name, {way: partial(each, layer, a, r) for way, each in functions.items()})
 
 
@@ -290,8 +267,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="the page whose tables and figure are made anew")
+    parser = options(__doc__)
     parser.add_argument("--only", choices=("all", "layers", "networks"), default="all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")

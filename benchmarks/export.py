@@ -1,7 +1,7 @@
 """What exported explainers weigh, how exact they are, and how fast they run.
 
     python benchmarks/export.py --results export.json --out docs/export.md
-    python benchmarks/export.py --only resnet50 --formats aot --results export.json --out docs/export.md
+    python benchmarks/export.py --models resnet50 --formats aot --results export.json --out docs/export.md
 
 Each model is exported in the three formats and run on photographs, whose number is not that of the
 example. The runs of the formats and of ``attribute`` are timed in turn, on one thread. It needs
@@ -11,7 +11,6 @@ weights, EfficientNet-Lite0 those of its package.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import statistics
@@ -24,7 +23,7 @@ from typing import Any
 import onnxruntime
 import torch
 from harness.networks import NETWORKS, TRAINED, Network, deviations, examples
-from harness.tables import put, say, table
+from harness.tables import options, put, say, table
 from harness.timing import interleaved, timed
 from torch import Tensor
 
@@ -47,9 +46,11 @@ def read(path: Path, format: Format) -> Run:
         return torch.export.load(path).module()
     if format == "aot":
         return torch._inductor.aoti_load_package(str(path))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        path, session_options, providers=["CPUExecutionProvider"]
+    )
     names = [each.name for each in session.get_inputs()]
 
     def run(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,27 +133,24 @@ def rows(network: Network, found: dict[str, Any]) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", choices=MEASURED, nargs="*", default=list(MEASURED))
-    parser.add_argument("--formats", choices=FORMATS, nargs="*", default=FORMATS)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = options(__doc__, rounds=7, models=MEASURED)
+    parser.add_argument("--formats", choices=FORMATS, nargs="+", default=FORMATS)
     parser.add_argument("--eps", type=float, help="ε of dense layers, 1e-6 unless given")
     parser.add_argument("--results", type=Path, required=True, help="JSON file, which is added to")
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
+    settings = parser.parse_args()
     torch.set_num_threads(1)
-    known = json.loads(options.results.read_text()) if options.results.exists() else {}
-    for name in options.only:
+    known = json.loads(settings.results.read_text()) if settings.results.exists() else {}
+    for name in settings.models:
         network = MEASURED[name]
-        how = composite(network, options.eps)
-        found = measured(network, how, options.formats, options.rounds)
+        how = composite(network, settings.eps)
+        found = measured(network, how, settings.formats, settings.rounds)
         known.setdefault(name, {}).update(found)
-        options.results.write_text(json.dumps(known, indent=1))
+        settings.results.write_text(json.dumps(known, indent=1))
     head = ["", "", "export", "size", "error: median, largest", "time / `attribute`"]
     lines = [
         line for name in MEASURED if name in known for line in rows(MEASURED[name], known[name])
     ]
-    put(options.out, "export", {"": table(head, lines, "llrrrr")})
+    put(settings.out, "export", {"": table(head, lines, "llrrrr")})
 
 
 if __name__ == "__main__":

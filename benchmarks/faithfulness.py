@@ -25,13 +25,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from captum.attr import Attribution, InputXGradient, Saliency
 from harness.networks import loaded, photographs
-from harness.tables import put, say, table
+from harness.tables import options, put, say, table
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
@@ -40,6 +39,7 @@ from lrp_fx.composites import Epsilon, EpsilonGammaBox, EpsilonPlus, EpsilonPlus
 
 GRID = 14  # patches along each side: 16 pixels each
 REFERENCE = "EpsilonPlus"
+NO_SHARES = ("Saliency", "noise")  # their sums are no shares of the output
 CHANCE = 0.25  # of the focus: four quadrants
 
 Explain = Callable[[Tensor, Tensor], Tensor]
@@ -198,7 +198,9 @@ def rows(results: dict[str, Result]) -> list[list[str]]:
             name,
             shown(result.gaps),
             shown([a - b for a, b in zip(result.gaps, reference, strict=True)], "+"),
-            f"{statistics.median(result.shares):.2g}".replace("-", "−"),
+            ""
+            if name in NO_SHARES
+            else f"{statistics.median(result.shares):.2g}".replace("-", "−"),
             shown(result.focus),
         ]
         for name, result in sorted(results.items(), key=lambda item: -statistics.mean(item[1].gaps))
@@ -206,8 +208,7 @@ def rows(results: dict[str, Result]) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
+    parser = options(__doc__)
     parser.add_argument("--blur", type=float, default=10.0, help="σ of the blurred copy, pixels")
     parser.add_argument("--steps", type=int, default=28, help="of the flipping curve")
     parser.add_argument("--mosaics", type=int, default=8, help="for the focus; 0 for none")

@@ -15,13 +15,13 @@ from functools import partial
 from itertools import product
 
 import torch
+from harness.by_hand import HandWrittenVGG
 from harness.contestants import TARGET, quietly
 from harness.networks import NETWORKS, deviations
-from harness.results import Results, Run, add_effort, measure, options
+from harness.results import Results, Run, add_effort, measure, with_results
 from harness.straight_line import straight_line
 from harness.tables import put, say, shown, table
 from harness.timing import environment, interleaved, quartiles, ratios, timed
-from harness.vgg_by_hand import HandWrittenVGG
 from torch import Tensor
 from torchvision.models import VGG
 
@@ -126,7 +126,7 @@ def tables(results: Results) -> Iterator[tuple[str, list[str]]]:
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = with_results(__doc__)
     small = ["vgg16", "resnet50", "mobilenet_v2"]
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=small)
     parser.add_argument("--threads", type=int, default=1)

@@ -22,7 +22,7 @@ from harness.contestants import CONTESTANTS, quietly
 from harness.figures import COLORS
 from harness.memory import peak
 from harness.networks import NETWORKS, RESNETS, Network
-from harness.results import Results, Run, add_effort, measure, options
+from harness.results import Results, Run, add_effort, measure, with_results
 from harness.tables import put, say, shown, table
 from harness.timing import Quartiles, environment, interleaved, quartiles, ratios
 from torch import Tensor, nn
@@ -220,7 +220,7 @@ def draw(runs: dict[str, Run], path: Path) -> None:
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = with_results(__doc__)
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     parser.add_argument("--threads", type=int, default=1)
     add_effort(parser, seconds=60)

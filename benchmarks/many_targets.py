@@ -7,13 +7,11 @@ One thread, batch 1, random weights; medians of ratios within each round.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import torch
 from harness.networks import NETWORKS, deviations
-from harness.tables import put, say, shown, table
+from harness.tables import options, put, say, shown, table
 from harness.timing import Quartiles, interleaved, ratios
 
 from lrp_fx import LRPFx
@@ -41,21 +39,17 @@ def ratio(name: str, composite: str, rounds: int) -> Quartiles:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=NETWORKS, default=MODELS)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
+    settings = options(__doc__, rounds=3, models=MODELS).parse_args()
     torch.set_num_threads(1)
     rows = [
         [
             NETWORKS[name].title,
-            *(f"{ratio(name, each, options.rounds).median:.1f}" for each in COMPOSITES),
+            *(f"{ratio(name, each, settings.rounds).median:.1f}" for each in COMPOSITES),
         ]
-        for name in options.models
+        for name in settings.models
     ]
     head = ["", *(f"`{each}`" for each in COMPOSITES)]
-    put(options.out, "many_targets", {"": table(head, rows, "lrr")})
+    put(settings.out, "many_targets", {"": table(head, rows, "lrr")})
 
 
 if __name__ == "__main__":

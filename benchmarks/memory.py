@@ -19,7 +19,7 @@ import torch
 from harness.contestants import CONTESTANTS, Call, Contestant, chosen, first_line, quietly, title
 from harness.memory import allocated, measurable, peak, resident, settle
 from harness.networks import NETWORKS, Network
-from harness.results import Results, Run, measure, options
+from harness.results import Results, Run, measure, with_results
 from harness.tables import put, say, table
 from harness.timing import environment
 from torch import Tensor
@@ -137,7 +137,7 @@ def measured(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = with_results(__doc__)
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=["vgg16", "resnet50"])
     parser.add_argument("--batches", type=int, nargs="+", default=[8])
     parser.add_argument("--threads", type=int, default=2)

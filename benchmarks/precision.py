@@ -8,13 +8,11 @@ with random ones. Errors are of max |R|; times are medians of ratios within each
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import torch
 from harness.networks import NETWORKS, TRAINED, Network, deviations, examples, similarity
-from harness.tables import put, say, table
+from harness.tables import options, put, say, table
 from harness.timing import interleaved, ratios
 
 from lrp_fx import LRPFx
@@ -47,19 +45,15 @@ def row(network: Network, composite: str, rounds: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=MEASURED, default=list(MEASURED))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
+    settings = options(__doc__, rounds=5, models=MEASURED).parse_args()
     torch.set_num_threads(1)
     rows = [
-        row(MEASURED[name], composite, options.rounds)
-        for name in options.models
+        row(MEASURED[name], composite, settings.rounds)
+        for name in settings.models
         for composite in COMPOSITES
     ]
     head = ["", "float32", "bfloat16", "time, × float32"]
-    put(options.out, "precision", {"": table(head, rows, "lrrr")})
+    put(settings.out, "precision", {"": table(head, rows, "lrrr")})
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ medians.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from harness.tables import put, say, table
+from harness.tables import options, put, say, table
 from harness.timing import alone, interleaved, quartiles, ratios
 from torch import Tensor, nn
 
@@ -66,17 +64,14 @@ def measured(threads: int, rounds: int) -> dict[str, tuple[float, float, float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
-    one, two = (alone(measured, threads, options.rounds) for threads in (1, 2))
+    settings = options(__doc__, rounds=15).parse_args()
+    one, two = (alone(measured, threads, settings.rounds) for threads in (1, 2))
     rows = [
         [name, f"{torchs:.2f}", f"{ours:.2f}", f"{ratio:.2f}", f"{two[name][-1]:.2f}"]
         for name, (torchs, ours, ratio) in one.items()
     ]
     head = ["", "BLAS, 1 thread, ms", "oneDNN", "ratio", "ratio, 2 threads"]
-    put(options.out, "products", {"": table(head, rows, "lrrrr")})
+    put(settings.out, "products", {"": table(head, rows, "lrrrr")})
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ figure is a median; both ways must keep the same values.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from harness.tables import put, table
+from harness.tables import options, put, table
 from harness.timing import interleaved, quartiles, ratios
 from torch import Tensor
 
@@ -38,17 +36,14 @@ PASS = "one elementwise pass"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
+    settings = options(__doc__, rounds=9).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     r = torch.randn(SAMPLES, VALUES).relu_() * torch.rand(SAMPLES, VALUES) ** 3
     one, other = (way(r) for way in WAYS.values())
     assert torch.equal(one, other)
     calls = {name: partial(way, r) for name, way in WAYS.items()}
-    seconds = interleaved({**calls, PASS: lambda: r * 2}, options.rounds)
+    seconds = interleaved({**calls, PASS: lambda: r * 2}, settings.rounds)
     rows = [
         [
             name,
@@ -57,7 +52,7 @@ def main() -> None:
         ]
         for name in WAYS
     ]
-    put(options.out, "selection", {"": table(["", "ms", f"× {PASS}"], rows, "lrr")})
+    put(settings.out, "selection", {"": table(["", "ms", f"× {PASS}"], rows, "lrr")})
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ ResNet-50 random ones. Times are processor time of one thread.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from harness.networks import NETWORKS, TRAINED, Network, photographs
-from harness.tables import put, table
+from harness.tables import options, put, table
 from harness.timing import interleaved, keep_memory, quartiles, ratios, timed
 
 from lrp_fx import LRPFx, Optimizations
@@ -88,21 +86,18 @@ def rows(network: Network, batches: list[int], rounds: int) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=MEASURED, default=list(MEASURED))
+    parser = options(__doc__, rounds=5, models=MEASURED)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
+    settings = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()
     lines = [
         line
-        for name in options.models
-        for line in rows(MEASURED[name], options.batches, options.rounds)
+        for name in settings.models
+        for line in rows(MEASURED[name], settings.batches, settings.rounds)
     ]
     head = ["network", "batch", "unfiltered", *(f"filtered, {way}" for way in FILTERED)]
-    put(options.out, "sparsity", {"": table(head, lines)})
+    put(settings.out, "sparsity", {"": table(head, lines)})
 
 
 if __name__ == "__main__":

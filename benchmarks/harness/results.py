@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.tables import say
+from harness.tables import options, say
 from harness.timing import Quartiles, alone, quartiles, ratios
 
 Run = dict[str, Any]
@@ -90,11 +90,10 @@ def measure(
     return run
 
 
-def options(text: str | None) -> argparse.ArgumentParser:
-    """The options of all scripts that share the file of results."""
-    found = argparse.ArgumentParser(description=(text or "").partition("\n")[0])
+def with_results(text: str | None) -> argparse.ArgumentParser:
+    """The options of the scripts that share the file of results."""
+    found = options(text)
     found.add_argument("--results", type=Path, default=Path("docs/performance.json"))
-    found.add_argument("--out", type=Path, help="the page whose tables are written anew")
     found.add_argument("--only-tables", action="store_true", help="measure nothing")
     return found
 

@@ -121,6 +121,7 @@ _TEXT = {
     "intermediate_size": 64,
     "vocab_size": 100,
 }
+_DECODER = {"vocab_size": 100, "use_cache": False}
 _GROUPED = {**_TEXT, "num_key_value_heads": 2, "head_dim": 8, "use_cache": False}
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _IMAGE = {k: v for k, v in _TEXT.items() if k != "vocab_size"} | {"image_size": 32, "patch_size": 8}
@@ -137,6 +138,7 @@ _AUDIO = {
     "apply_spec_augment": False,
 }
 _SEQ2SEQ = {
+    **_DECODER,
     "d_model": 32,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -144,8 +146,6 @@ _SEQ2SEQ = {
     "decoder_attention_heads": 4,
     "encoder_ffn_dim": 64,
     "decoder_ffn_dim": 64,
-    "vocab_size": 100,
-    "use_cache": False,
 }
 
 # name: (configuration class, its arguments, what the model is for)
@@ -171,10 +171,10 @@ HUGGING_FACE: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "GPT-2": (
         "GPT2Config",
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 100, "use_cache": False},
+        {**_DECODER, "n_embd": 32, "n_layer": 2, "n_head": 4},
         "causal",
     ),
-    "GPT-NeoX": ("GPTNeoXConfig", {**_TEXT, "use_cache": False}, "causal"),
+    "GPT-NeoX": ("GPTNeoXConfig", {**_TEXT, **_DECODER}, "causal"),
     "OPT": (
         "OPTConfig",
         {**_TEXT, "ffn_dim": 64, "word_embed_proj_dim": 32, "use_cache": False},
@@ -191,26 +191,12 @@ HUGGING_FACE: dict[str, tuple[str, dict[str, Any], str]] = {
     "Qwen3-MoE": ("Qwen3MoeConfig", {**_GROUPED, **_EXPERTS}, "causal"),
     "Mamba": (
         "MambaConfig",
-        {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "state_size": 8,
-            "vocab_size": 100,
-            "use_cache": False,
-        },
+        {**_DECODER, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
         "causal",
     ),
     "T5": (
         "T5Config",
-        {
-            "d_model": 32,
-            "d_kv": 8,
-            "d_ff": 64,
-            "num_layers": 2,
-            "num_heads": 4,
-            "vocab_size": 100,
-            "use_cache": False,
-        },
+        {**_DECODER, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
         "seq2seq",
     ),
     "BART": ("BartConfig", _SEQ2SEQ, "seq2seq"),

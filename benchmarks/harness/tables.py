@@ -6,8 +6,9 @@ tables: ``<!-- table of benchmarks/<script>.py: <name> -->``.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.timing import Quartiles
@@ -60,6 +61,25 @@ def put(page: Path | None, script: str, tables: Mapping[str, Sequence[str]]) -> 
             raise SystemExit(f"{page} has no place for the table: add the lines {begin} and {END}")
         text = "\n".join([before + begin, "", *lines, "", END]) + after
     page.write_text(text, encoding="utf-8")
+
+
+def options(
+    text: str | None, rounds: int | None = None, models: Iterable[str] | None = None
+) -> argparse.ArgumentParser:
+    """The options that most scripts have.
+
+    Args:
+        text: the docstring of the script.
+        rounds: how many there are unless another number is given; None: no such option.
+        models: among which some may be chosen; None: no such option.
+    """
+    found = argparse.ArgumentParser(description=(text or "").partition("\n")[0])
+    found.add_argument("--out", type=Path, help="the page whose tables are written anew")
+    if rounds is not None:
+        found.add_argument("--rounds", type=int, default=rounds)
+    if models is not None:
+        found.add_argument("--models", nargs="+", choices=list(models), default=list(models))
+    return found
 
 
 def say(text: str) -> None:
