@@ -291,7 +291,10 @@ def main() -> None:
     if settings.only != "layers":
         for case in network_cases(settings.batch, device):
             results.append(measure(case, settings.network_rounds, block=0.0))
-    put(settings.out, "direct_vs_gradient", {"times": times(results), "shares": shares(results)})
+    tables = {"times": times(results)}
+    if settings.only != "networks":
+        tables["shares"] = shares(results)
+    put(settings.out, "direct_vs_gradient", tables)
     if settings.out is not None:
         draw(results, settings.out.with_suffix(".png"))
     if settings.json is not None:
