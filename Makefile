@@ -9,7 +9,8 @@ PYTEST_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := demo_output
-SPEED := $(BIN)/python benchmarks/speed
+BENCH := $(BIN)/python benchmarks
+PAGE := docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,13 +40,12 @@ slow: $(VENV)/.installed-test ## the long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
 
 bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', pages in docs/; half an hour
-	$(BIN)/python benchmarks/direct_vs_gradient.py --out docs/
-	$(SPEED) time --batches 8 --threads 2
-	$(SPEED) time --batches 8 --threads 2 --models resnet50 --keep-memory
-	$(SPEED) memory
-	$(SPEED) growth
-	$(SPEED) fixed
-	$(SPEED) page
+	$(BENCH)/direct_vs_gradient.py --out docs/direct_vs_gradient.md
+	$(BENCH)/attributions.py --batches 8 --threads 2 --out $(PAGE)
+	$(BENCH)/memory.py --out $(PAGE)
+	$(BENCH)/growth.py --out $(PAGE)
+	$(BENCH)/fixed_cost.py --out $(PAGE)
+	$(BENCH)/aims.py --out $(PAGE)
 
 bench-kernels: $(VENV)/.installed-bench ## measure single layers
 	$(BIN)/python -m pytest benchmarks/kernels $(PYTEST_FLAGS)

@@ -1,106 +1,56 @@
 """What exported explainers weigh, how exact they are, and how fast they run.
 
     python benchmarks/export.py --results export.json --out docs/export.md
-    python benchmarks/export.py --only resnet50 --formats aot --results export.json --out docs/export.md
+    python benchmarks/export.py --models resnet50 --formats aot --results export.json --out docs/export.md
 
 Each model is exported in the three formats and run on photographs, whose number is not that of the
-example. One thread; the runs of the formats and of ``attribute`` are timed in turn, and the ratios
-are medians over the rounds. The table goes between the marks in the page. It needs ``lrp_fx[export]``
-and for the compiled form a C++ compiler. VGG-16, ResNet-50 and ViT-B/16 have random weights,
-EfficientNet-Lite0 those of its package.
+example. The runs of the formats and of ``attribute`` are timed in turn, on one thread. It needs
+``lrp_fx[export]``, and for the compiled form a C++ compiler. VGG-16, ResNet-50 and ViT-B/16 have random
+weights, EfficientNet-Lite0 those of its package.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
-import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
-import torchvision
-from PIL import Image
-from tables import write_table
-from torch import Tensor, nn
-from torchvision.transforms import functional
+from harness.networks import NETWORKS, TRAINED, Network, deviations, examples
+from harness.tables import options, put, say, table
+from harness.timing import interleaved, timed
+from torch import Tensor
 
-from lrp_fx import Composite, LRPFx, composites, rules, zoo
+from lrp_fx import Composite, LRPFx, composites, rules
 from lrp_fx.run.export import Format, save
 
-PHOTOGRAPHS = sorted(
-    (Path(__file__).parents[1] / "examples" / "photographs").glob("*.jpg"), key=lambda p: p.name
-)
-TARGETS = (282, 504, 285, 967)
-
-
-def vgg16() -> nn.Module:
-    return torchvision.models.vgg16(weights=None)
-
-
-def resnet50() -> nn.Module:
-    return torchvision.models.resnet50(weights=None)
-
-
-def efficientnet_lite0() -> nn.Module:
-    return zoo.load("efficientnet-lite0").model
-
-
-def vit_b_16() -> nn.Module:
-    """Random weights; those of the head are zero in a new model."""
-    model = torchvision.models.vit_b_16(weights=None)
-    nn.init.normal_(model.heads.head.weight, std=0.02)
-    return model
-
-
-MODELS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-    "vgg16": ("VGG-16", vgg16),
-    "resnet50": ("ResNet-50", resnet50),
-    "efficientnet_lite0": ("EfficientNet-Lite0", efficientnet_lite0),
-    "vit_b_16": ("ViT-B/16", vit_b_16),
+MEASURED = {
+    each.name: each
+    for each in (NETWORKS["vgg16"], NETWORKS["resnet50"], TRAINED, NETWORKS["vit_b_16"])
 }
-
-
-def photographs(count: int) -> Tensor:
-    """Two photographs, then these mirrored, normalized: (count, 3, 224, 224)."""
-    images = []
-    for path in PHOTOGRAPHS:
-        cropped = functional.center_crop(functional.resize(Image.open(path), [256]), [224])
-        images.append((functional.to_tensor(cropped) - 0.5) / 0.5)
-    images += [image.flip(-1) for image in images]
-    return torch.stack(images[:count])
-
-
-def seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
-
-
-def errors(mine: Tensor, expected: Tensor) -> list[float]:
-    """Of each sample max |mine − expected| of max |expected|."""
-    largest = ((mine - expected).flatten(1).abs().amax(1), expected.flatten(1).abs().amax(1))
-    return sorted((largest[0] / largest[1]).tolist())
-
+FORMATS: tuple[Format, ...] = ("pt2", "onnx", "aot")
+TARGETS = (282, 504, 285, 967)
 
 Run = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def loaded(path: Path, format: Format) -> Run:
+def read(path: Path, format: Format) -> Run:
     """The file as a function of images and targets."""
     if format == "pt2":
         return torch.export.load(path).module()
     if format == "aot":
         return torch._inductor.aoti_load_package(str(path))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        path, session_options, providers=["CPUExecutionProvider"]
+    )
     names = [each.name for each in session.get_inputs()]
 
     def run(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,109 +61,96 @@ def loaded(path: Path, format: Format) -> Run:
     return run
 
 
-def composite(name: str, eps: float | None) -> Composite | None:
+def composite(network: Network, eps: float | None) -> Composite | None:
     """The default composite of a network, with another ε."""
     if eps is None:
         return None
-    if name == "vit_b_16":
-        return composites.AttnLRP(dense=rules.Epsilon(eps))
-    return composites.EpsilonPlus(eps)
+    if network.kind == "convolutional":
+        return composites.EpsilonPlus(eps)
+    return composites.AttnLRP(dense=rules.Epsilon(eps))
 
 
 def measured(
-    model: nn.Module, how: Composite | None, formats: list[Format], repeats: int
+    network: Network, how: Composite | None, formats: Sequence[Format], rounds: int
 ) -> dict[str, Any]:
     """Of each format: seconds of the export, megabytes, errors, ratios of times."""
-    lrp, x, target = LRPFx(model, how), photographs(4), torch.tensor(TARGETS)
+    model, images = network.make(), examples()
+    x, target = torch.cat([images, images.flip(-1)]), torch.tensor(TARGETS)
+    lrp = LRPFx(model, how)
     exact = LRPFx(copy.deepcopy(model).double(), how).attribute(x.double(), target=target)
     expected = lrp.attribute(x, target=target)
-    found: dict[str, Any] = {"rounding": errors(expected.double(), exact)}
-    began = time.perf_counter()
-    program = lrp.export(x[:2])
-    exporting = time.perf_counter() - began
-    runs: dict[str, Run] = {}
+    found: dict[str, Any] = {"rounding": deviations(expected.double(), exact)}
+    programs = []
+    exporting = timed(lambda: programs.append(lrp.export(x[:2])))
+    one = x[:1].contiguous(), target[:1]
+    calls: dict[str, Callable[[], object]] = {"eager": partial(lrp.attribute, *one)}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for format in formats:
             path = Path(folder, format).with_suffix(".onnx" if format == "onnx" else ".pt2")
-            took = exporting + seconds(lambda f=format, p=path: save(program, p, f))
-            runs[format] = loaded(path, format)
+            saving = timed(partial(save, programs[0], path, format))
+            run = read(path, format)
             found[format] = {
-                "seconds": took,
+                "seconds": exporting + saving,
                 "megabytes": path.stat().st_size / 1e6,
-                "errors": errors(runs[format](x, target)[1], expected),
-                "ratios": [],
+                "errors": deviations(run(x, target)[1], expected),
             }
-            print(format, found[format], flush=True)
-        one = x[:1].contiguous(), target[:1]
-        found["eager"] = []
-        for _ in range(repeats + 1):
-            eager = seconds(lambda: lrp.attribute(one[0], target=one[1]))
-            found["eager"].append(eager)
-            for format, run in runs.items():
-                found[format]["ratios"].append(seconds(lambda r=run: r(*one)) / eager)
-    for each in (found["eager"], *(found[format]["ratios"] for format in formats)):
-        del each[0]  # the first round warms up
+            say(f"{network.name} {format} {found[format]}")
+            calls[format] = partial(run, *one)
+            calls[format]()
+        calls["eager"]()
+        seconds = interleaved(calls, rounds)
+    found["eager"] = seconds["eager"]
+    for format in formats:
+        pairs = zip(seconds[format], seconds["eager"], strict=True)
+        found[format]["ratios"] = [mine / eager for mine, eager in pairs]
     return found
 
 
-def words(found: list[float]) -> str:
-    return ", ".join(
-        f"{value:.0e}" if value else "0" for value in (statistics.median(found), max(found))
-    )
+def median_and_largest(found: Sequence[float]) -> str:
+    both = statistics.median(found), max(found)
+    return ", ".join(f"{value:.0e}" if value else "0" for value in both)
 
 
-def table(results: dict[str, Any]) -> str:
-    """The page's table, and a line about the machine."""
-    lines = [
-        "| | | export | size | error: median, largest | time / `attribute` |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for name, (title, _) in MODELS.items():
-        if name not in results:
-            continue
-        found, heading = results[name], title
-        for format in ("pt2", "onnx", "aot"):
-            if format in found:
-                each = found[format]
-                ratios = each["ratios"]
-                spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-                lines.append(
-                    f"| {heading} | `{format}` | {each['seconds']:.0f} s | {each['megabytes']:.0f} MB "
-                    f"| {words(each['errors'])} | {statistics.median(ratios):.2f} ({spread}) |"
-                )
-                heading = ""
-        eager = statistics.median(found["eager"])
+def rows(network: Network, found: dict[str, Any]) -> list[list[str]]:
+    """A line for each format, and one for ``attribute``."""
+    lines = []
+    for format in (each for each in FORMATS if each in found):
+        each = found[format]
+        spread = f"{min(each['ratios']):.2f} to {max(each['ratios']):.2f}"
         lines.append(
-            f"| | `attribute`, from float64 | | | {words(found['rounding'])} | {eager:.2f} s |"
+            [
+                "" if lines else network.title,
+                f"`{format}`",
+                f"{each['seconds']:.0f} s",
+                f"{each['megabytes']:.0f} MB",
+                median_and_largest(each["errors"]),
+                f"{statistics.median(each['ratios']):.2f} ({spread})",
+            ]
         )
-    versions = (
-        f"PyTorch {torch.__version__.partition('+')[0]}, onnxruntime {onnxruntime.__version__}, "
-        f"{platform.machine()}, one thread, batch 1."
-    )
-    return "\n".join([*lines, "", versions])
+    eager = f"{statistics.median(found['eager']):.2f} s"
+    rounding = median_and_largest(found["rounding"])
+    return [*lines, ["", "`attribute`, from float64", "", "", rounding, eager]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=MODELS, nargs="*", default=list(MODELS))
-    parser.add_argument("--formats", nargs="*", default=["pt2", "onnx", "aot"])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser = options(__doc__, rounds=7, models=MEASURED)
+    parser.add_argument("--formats", choices=FORMATS, nargs="+", default=FORMATS)
     parser.add_argument("--eps", type=float, help="ε of dense layers, 1e-6 unless given")
     parser.add_argument("--results", type=Path, required=True, help="JSON file, which is added to")
-    parser.add_argument("--out", type=Path, help="page whose table is written")
-    options = parser.parse_args()
+    settings = parser.parse_args()
     torch.set_num_threads(1)
-    known = json.loads(options.results.read_text()) if options.results.exists() else {}
-    for name in options.only:
-        torch.manual_seed(0)
-        print(name, flush=True)
-        model = MODELS[name][1]().eval()
-        how = composite(name, options.eps)
-        known.setdefault(name, {}).update(measured(model, how, options.formats, options.repeats))
-        options.results.write_text(json.dumps(known, indent=1))
-    print(table(known))
-    if options.out is not None:
-        write_table(options.out, "export", table(known).splitlines())
+    known = json.loads(settings.results.read_text()) if settings.results.exists() else {}
+    for name in settings.models:
+        network = MEASURED[name]
+        how = composite(network, settings.eps)
+        found = measured(network, how, settings.formats, settings.rounds)
+        known.setdefault(name, {}).update(found)
+        settings.results.write_text(json.dumps(known, indent=1))
+    head = ["", "", "export", "size", "error: median, largest", "time / `attribute`"]
+    lines = [
+        line for name in MEASURED if name in known for line in rows(MEASURED[name], known[name])
+    ]
+    put(settings.out, "export", {"": table(head, lines, "llrrrr")})
 
 
 if __name__ == "__main__":

@@ -1,65 +1,55 @@
 """What ten targets cost, in units of one: the forward pass and the denominators are shared.
 
-    python benchmarks/many_targets.py --out results.json
+    python benchmarks/many_targets.py --out docs/guide.md
 
-One thread, batch 1, random weights; the two are timed in turn, and each figure is a median of ratios.
+One thread, batch 1, random weights; medians of ratios within each round.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
-import torchvision
+from harness.networks import NETWORKS, deviations
+from harness.tables import options, put, say, shown, table
+from harness.timing import Quartiles, interleaved, ratios
 
 from lrp_fx import LRPFx
 
-MODELS = ("vgg16", "resnet50")
-COMPOSITES = ("epsilon", "z_plus", "epsilon_plus")
-TARGETS = 10
+MODELS, COMPOSITES = ("vgg16", "resnet50"), ("epsilon", "z_plus")
+TARGET, TARGETS = 3, 10
 AGREEMENT = 1e-4
 """Of max |R|, in float32: products of one row and of several are summed in different orders."""
 
 
-def seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
-
-
-def ratios(name: str, composite: str, repeats: int) -> list[float]:
-    """Ten targets by one target, as often as asked."""
-    model = torchvision.models.get_model(name, weights=None).eval()
-    lrp, x = LRPFx(model, composite), torch.randn(1, 3, 224, 224)
-    one, many = lrp.attribute(x, 3), lrp.attribute_many(x, range(TARGETS))
-    assert float((many[3] - one).abs().max()) <= AGREEMENT * float(one.abs().max())
-    found = []
-    for _ in range(repeats):
-        alone = seconds(lambda: lrp.attribute(x, 3))
-        found.append(seconds(lambda: lrp.attribute_many(x, range(TARGETS))) / alone)
+def ratio(name: str, composite: str, rounds: int) -> Quartiles:
+    """The time of ten targets in units of one."""
+    model, x = NETWORKS[name].make(), NETWORKS[name].inputs(1)
+    lrp = LRPFx(model, composite)
+    one, many = lrp.attribute(x, TARGET), lrp.attribute_many(x, range(TARGETS))
+    assert max(deviations(many[TARGET], one)) <= AGREEMENT
+    calls = {
+        "one": partial(lrp.attribute, x, TARGET),
+        "ten": partial(lrp.attribute_many, x, range(TARGETS)),
+    }
+    seconds = interleaved(calls, rounds)
+    found = ratios(seconds["ten"], seconds["one"])
+    say(f"{name} {composite}: {shown(found)}")
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="JSON file of all ratios")
-    options = parser.parse_args()
+    settings = options(__doc__, rounds=3, models=MODELS).parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    results = {}
-    for name in MODELS:
-        for composite in COMPOSITES:
-            found = results[f"{name} {composite}"] = ratios(name, composite, options.repeats)
-            spread = f"{min(found):.2f} to {max(found):.2f}"
-            print(f"{name:10} {composite:14} {statistics.median(found):.2f} ({spread})", flush=True)
-    if options.out is not None:
-        options.out.write_text(json.dumps(results))
+    rows = [
+        [
+            NETWORKS[name].title,
+            *(f"{ratio(name, each, settings.rounds).median:.1f}" for each in COMPOSITES),
+        ]
+        for name in settings.models
+    ]
+    head = ["", *(f"`{each}`" for each in COMPOSITES)]
+    put(settings.out, "many_targets", {"": table(head, rows, "lrr")})
 
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ coverage benchmark, made anew from the same seed; each model runs in a process o
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from coverage import SUITES, sample_of, strongest
+from harness.suites import SUITES, sample_of, strongest
+from harness.tables import say
+from harness.timing import alone
 from torch import Tensor
 
 import lrp_fx
 
+TIMEOUT = 900  # seconds for each model
 SAME = {torch.float64: 1e-9, torch.float32: 1e-3}
 """Of max |R|: by how much rounding may change a map, by the dtype of the model's output."""
 
@@ -61,13 +61,13 @@ def compare(file: Path, suite: str, name: str) -> None:
     print(f"{word} {change:.1e}  {suite}/{name}", flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=["save", "compare"])
     parser.add_argument("directory", type=Path, help="where the maps are")
     parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these models only")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     print(f"lrp_fx of {Path(lrp_fx.__file__).parent}")
     options.directory.mkdir(parents=True, exist_ok=True)
     work = {"save": save, "compare": compare}[options.what]
@@ -78,14 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             if file.exists() == (options.what == "save"):
                 continue
-            process = multiprocessing.get_context("spawn").Process(
-                target=work, args=(file, suite, name)
-            )
-            process.start()
-            process.join(900)
-            process.kill()
-    return 0
+            try:
+                alone(work, file, suite, name, timeout=TIMEOUT)
+            except (TimeoutError, ChildProcessError) as error:
+                say(f"{suite}/{name}: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

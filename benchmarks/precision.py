@@ -1,70 +1,59 @@
 """The relevance pass in bfloat16: its error against float64, and its time against float32.
 
-    python benchmarks/precision.py
+    python benchmarks/precision.py --out docs/performance.md
 
-The bundled photographs through EfficientNet-Lite0 (real weights), and through networks with random ones.
-Errors are of max |R|; times are medians of ratios of runs in turn, on one thread.
+The photographs of the examples, through EfficientNet-Lite0 with its trained weights, and through networks
+with random ones. Errors are of max |R|; times are medians of ratios within each round, on one thread.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import torch
-import torchvision
-from torch import Tensor, nn
+from harness.networks import NETWORKS, TRAINED, Network, deviations, examples, similarity
+from harness.tables import options, put, say, table
+from harness.timing import interleaved, ratios
 
-from lrp_fx import LRPFx
-from lrp_fx.cli.commands import find_images, read_photograph
-from lrp_fx.zoo import load
+from lrp_fx import LRPFx, Optimizations
 
-PHOTOGRAPHS = Path(__file__).parent.parent / "examples" / "photographs"
+MEASURED = {each.name: each for each in (TRAINED, NETWORKS["vgg16"], NETWORKS["resnet50"])}
 COMPOSITES = ("epsilon", "epsilon_plus")
-ROUNDS = 5
 
 
-def networks() -> Iterator[tuple[str, nn.Module, Tensor]]:
-    loaded = load("efficientnet-lite0")
-    files = find_images([PHOTOGRAPHS])
-    x = torch.stack([loaded.preprocess(read_photograph(file)) for file in files])
-    yield "EfficientNet-Lite0", loaded.model.eval(), x
-    for name in ("vgg16", "resnet50"):
-        model = torchvision.models.get_model(name, weights=None).train()
-        with torch.no_grad():
-            model(torch.randn(4, 3, 224, 224))  # statistics for the batch norms
-        yield name, model.eval(), x
-
-
-def errors(mine: Tensor, exact: Tensor) -> str:
-    distance = (mine - exact).abs().flatten(1).amax(1) / exact.abs().flatten(1).amax(1)
-    likeness = torch.cosine_similarity(mine.flatten(1).double(), exact.flatten(1), dim=1)
-    return f"{float(distance.max()):.1e} of max |R|, cosine {float(likeness.min()):.5f}"
+def row(network: Network, composite: str, rounds: int) -> list[str]:
+    model, x = network.make(), examples()
+    with torch.no_grad():
+        target = model(x).argmax(1)
+    exact = LRPFx(model.double(), composite).attribute(x.double(), target)
+    model.float()
+    ways = {
+        "float32": LRPFx(model, composite),
+        "bfloat16": LRPFx(model, composite, optimize=Optimizations(precision=torch.bfloat16)),
+    }
+    maps = {name: lrp.attribute(x, target) for name, lrp in ways.items()}
+    calls = {name: partial(lrp.attribute, x, target) for name, lrp in ways.items()}
+    seconds = interleaved(calls, rounds)
+    for name, found in maps.items():
+        cosine = similarity(found, exact)
+        say(f"{network.name}, {composite}, {name}: cosine {cosine:.5f} with float64")
+    return [
+        f"{network.title}, `{composite}`",
+        *(f"{max(deviations(found, exact)):.0e}" for found in maps.values()),
+        f"{ratios(seconds['bfloat16'], seconds['float32']).median:.2f}",
+    ]
 
 
 def main() -> None:
+    settings = options(__doc__, rounds=5, models=MEASURED).parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    for name, model, x in networks():
-        target = model(x).argmax(1)
-        for composite in COMPOSITES:
-            exact = LRPFx(model.double(), composite).attribute(x.double(), target)
-            model.float()
-            full = LRPFx(model, composite)
-            brief = LRPFx(model, composite, precision=torch.bfloat16)
-            print(f"{name}, {composite}")
-            print(f"  float32:  {errors(full.attribute(x, target), exact)}")
-            print(f"  bfloat16: {errors(brief.attribute(x, target), exact)}")
-            ratios = []
-            for _ in range(ROUNDS):
-                began = time.perf_counter()
-                full.attribute(x, target)
-                middle = time.perf_counter()
-                brief.attribute(x, target)
-                ratios.append((time.perf_counter() - middle) / (middle - began))
-            print(f"  time: {statistics.median(ratios):.2f} × float32", flush=True)
+    rows = [
+        row(MEASURED[name], composite, settings.rounds)
+        for name in settings.models
+        for composite in COMPOSITES
+    ]
+    head = ["", "float32", "bfloat16", "time, × float32"]
+    put(settings.out, "precision", {"": table(head, rows, "lrrr")})
 
 
 if __name__ == "__main__":

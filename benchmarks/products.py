@@ -1,19 +1,19 @@
 """Dense layers and 1×1 convolutions by the kernels that torch takes, and by oneDNN as the library does.
 
-    python benchmarks/products.py --threads 1
+    python benchmarks/products.py --out docs/performance.md
 
-Forward and adjoint of layers of real networks in float32, timed in turn; medians.
+Forward and adjoint of layers of real networks in float32, timed in turn on one thread and on two;
+medians.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from harness.tables import options, put, say, table
+from harness.timing import alone, interleaved, quartiles, ratios
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx, Optimizations
@@ -44,35 +44,34 @@ class Alone(nn.Module):
         return y.mean((2, 3)) if y.dim() == 4 else y.mean(1)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
+def measured(threads: int, rounds: int) -> dict[str, tuple[float, float, float]]:
+    """Of each layer the milliseconds by torch's choice and by oneDNN, and their ratio."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    found = {}
+    for name, (make, shape) in LAYERS.items():
+        model, x = Alone(make()), torch.randn(shape)
+        calls = {}
+        for kernels in (False, True):
+            lrp = LRPFx(model, "epsilon", optimize=Optimizations(kernels=kernels))
+            lrp.attribute(x, 3)
+            calls[str(kernels)] = partial(lrp.attribute, x, 3)
+        torchs, ours = interleaved(calls, rounds).values()
+        times = (1e3 * quartiles(each).median for each in (torchs, ours))
+        found[name] = (*times, ratios(torchs, ours).median)
+        say(f"{name}, {threads} threads: {found[name][-1]:.2f}")
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=15)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    print("| ε on | torch's choice, ms | oneDNN, ms | ratio |\n|---|---:|---:|---:|")
-    for name, (make, shape) in LAYERS.items():
-        model, x = Alone(make()), torch.randn(shape)
-        ways = [
-            LRPFx(model, "epsilon", optimize=Optimizations(kernels=kernels))
-            for kernels in (False, True)
-        ]
-        found: list[list[float]] = [[], []]
-        for lrp in ways:
-            lrp.attribute(x, 3)
-        for _ in range(options.repeats):
-            for times, lrp in zip(found, ways, strict=True):
-                times.append(seconds(partial(lrp.attribute, x, 3)))
-        torchs, ours = (1e3 * statistics.median(times) for times in found)
-        ratio = statistics.median(a / b for a, b in zip(*found, strict=True))
-        print(f"| {name} | {torchs:.2f} | {ours:.2f} | {ratio:.2f} |", flush=True)
+    settings = options(__doc__, rounds=15).parse_args()
+    one, two = (alone(measured, threads, settings.rounds) for threads in (1, 2))
+    rows = [
+        [name, f"{torchs:.2f}", f"{ours:.2f}", f"{ratio:.2f}", f"{two[name][-1]:.2f}"]
+        for name, (torchs, ours, ratio) in one.items()
+    ]
+    head = ["", "BLAS, 1 thread, ms", "oneDNN", "ratio", "ratio, 2 threads"]
+    put(settings.out, "products", {"": table(head, rows, "lrrrr")})
 
 
 if __name__ == "__main__":

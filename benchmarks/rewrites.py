@@ -11,7 +11,6 @@ Every tool runs with ε ≤ 1e-9, so that a stabilizer is never the difference.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import warnings
@@ -22,7 +21,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from tables import write_table
+from harness import contestants
+from harness.tables import options, put
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -51,10 +51,7 @@ def by_zennit(model: nn.Module, x: Tensor) -> Tensor:
 
 def by_captum(model: nn.Module, x: Tensor) -> Tensor:
     """Its LRP with its default rules, ε everywhere."""
-    from captum.attr import LRP
-
-    relevance: Tensor = LRP(model).attribute(x, target=TARGET)
-    return relevance.detach()
+    return contestants.by_captum(None, model, TARGET)(x)
 
 
 def by_attnlrp(model: nn.Module, x: Tensor) -> Tensor:
@@ -151,16 +148,10 @@ def table() -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    options = parser.parse_args()
+    settings = options(__doc__).parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    lines = table()
-    if options.out is None:
-        print("\n".join(lines))
-        return
-    write_table(options.out, "rewrites", lines)
+    put(settings.out, "rewrites", {"": table()})
 
 
 if __name__ == "__main__":

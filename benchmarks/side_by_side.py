@@ -3,18 +3,20 @@
     git worktree add ../before v0.1.0
     python benchmarks/side_by_side.py ../before
 
-Two processes each hold the same network; calls of ``attribute`` alternate between them, so that both
-see the same machine. Printed are the median time of each and the median of the ratios of neighbours.
+Two processes each hold the same network. Calls of ``attribute`` alternate between them, so that both
+see the same machine. The median time of each is printed, and the median of the ratios of neighbours.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+
+from harness.timing import interleaved, quartiles, ratios
 
 HERE = Path(__file__).resolve().parent.parent
 WORKER = """
@@ -52,6 +54,7 @@ def worker(root: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def seconds(process: subprocess.Popen[str]) -> float:
+    """One call, timed by the process that runs it."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
@@ -59,8 +62,8 @@ def seconds(process: subprocess.Popen[str]) -> float:
     return float(process.stdout.readline())
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("before", type=Path, help="the root of the other checkout")
     parser.add_argument("--models", nargs="+", default=["vgg16", "resnet50"])
     parser.add_argument("--composites", nargs="+", default=["epsilon", "epsilon_plus"])
@@ -68,27 +71,20 @@ def main() -> int:
     parser.add_argument("--threads", default="1")
     parser.add_argument("--calls", type=int, default=40)
     options = parser.parse_args()
+    roots = {"before": options.before.resolve(), "after": HERE}
     for model in options.models:
         for composite in options.composites:
             arguments = (model, composite, options.batch, options.threads)
-            both = [worker(root.resolve(), *arguments) for root in (options.before, HERE)]
-            before, after = [], []
-            for call in range(options.calls):
-                order = both if call % 2 else both[::-1]
-                times = {process.pid: seconds(process) for process in order}
-                before.append(times[both[0].pid])
-                after.append(times[both[1].pid])
-            for process in both:
+            workers = {name: worker(root, *arguments) for name, root in roots.items()}
+            calls = {name: partial(seconds, process) for name, process in workers.items()}
+            times = interleaved(calls, options.calls, block=0, measure=lambda call, _: call())
+            for process in workers.values():
                 process.kill()
                 process.wait()
-            ratio = statistics.median(b / a for a, b in zip(before, after, strict=True))
-            print(
-                f"{model} {composite}: before {statistics.median(before) * 1e3:.1f} ms, "
-                f"after {statistics.median(after) * 1e3:.1f} ms, ratio {ratio:.3f}",
-                flush=True,
-            )
-    return 0
+            shown = (f"{name} {1e3 * quartiles(t).median:.1f} ms" for name, t in times.items())
+            ratio = ratios(times["before"], times["after"]).median
+            print(f"{model} {composite}: {', '.join(shown)}, ratio {ratio:.3f}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,43 +2,34 @@
 
     python benchmarks/signature.py
 
-That is the signature of model and arguments, and the traces and memory of the parameters, on one
-thread. The share is the median of the ratios to a whole attribution, each measured right after it.
+That is the signature of model and arguments, and the traces and memory of the parameters. It is shown
+in milliseconds and as a share of a whole attribution in the same round, on one thread.
 """
 
 from __future__ import annotations
 
-from statistics import median
-from time import perf_counter
+from functools import partial
 
 import torch
-import torchvision
+from harness.networks import NETWORKS
+from harness.timing import interleaved, quartiles, ratios
 
 from lrp_fx import LRPFx
 
-ROUNDS, REPEATS = 15, 20
+ROUNDS = 15
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    model = torchvision.models.resnet50().eval()
-    x = torch.randn(1, 3, 224, 224)
-    lrp = LRPFx(model, "epsilon_plus")
-    lrp.attribute(x, 1)
-    costs, shares = [], []
-    for _ in range(ROUNDS):
-        began = perf_counter()
-        lrp.attribute(x, 1)
-        whole = perf_counter() - began
-        began = perf_counter()
-        for _ in range(REPEATS):
-            lrp._program(x).follow_model()
-        check = (perf_counter() - began) / REPEATS
-        costs.append(check)
-        shares.append(check / whole)
-    print(
-        f"ResNet-50, batch 1: {1e3 * median(costs):.2f} ms, {median(shares):.2%} of an attribution"
-    )
+    network = NETWORKS["resnet50"]
+    lrp, x = LRPFx(network.make(), "epsilon_plus"), network.inputs(1)
+    attribute = partial(lrp.attribute, x, 1)
+    attribute()
+    calls = {"check": lambda: lrp._program(x).follow_model(), "attribute": attribute}
+    seconds = interleaved(calls, ROUNDS)
+    milliseconds = 1e3 * quartiles(seconds["check"]).median
+    share = ratios(seconds["check"], seconds["attribute"]).median
+    print(f"{network.title}, batch 1: {milliseconds:.2f} ms, {share:.2%} of an attribution")
 
 
 if __name__ == "__main__":

@@ -4,181 +4,104 @@
 
 Each explanation runs without a filter, with the filter before dense kernels, and with the forms that
 leave out what is multiplied with zero, in turn. EfficientNet-Lite0 has its ImageNet weights, VGG-16 and
-ResNet-50 random ones; the photographs are those in the package foolbox.
+ResNet-50 random ones. Times are processor time of one thread.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
-import torchvision
-from direct_vs_gradient import keep_memory
-from PIL import Image
-from tables import write_table
-from torch import Tensor, nn
-from torchvision.transforms import v2
+from harness.networks import NETWORKS, TRAINED, Network, photographs
+from harness.tables import options, put, table
+from harness.timing import interleaved, keep_memory, quartiles, ratios, timed
+from torch import Tensor
 
 from lrp_fx import LRPFx, Optimizations
 from lrp_fx.relevance.edges.top_k import TopKFilter
-from lrp_fx.zoo import load
 
-NETWORKS = {
-    "efficientnet-lite0": "EfficientNet-Lite0",
-    "vgg16": "VGG-16",
-    "resnet50": "ResNet-50",
-}
-REAL = "efficientnet-lite0"
-WAYS = ("unfiltered", "dense", "sparse")
-WITHOUT = Optimizations(sparse=False)
-TOP_K, BATCHES = 0.05, (1, 8)
+MEASURED = {each.name: each for each in (TRAINED, NETWORKS["vgg16"], NETWORKS["resnet50"])}
+FILTERED = ("dense", "sparse")
+TOP_K = 0.05
+SEEN = 8  # photographs whose statistics the batch norms get; the next ones are explained
 
 
-# --- networks and photographs -------------------------------------------------------------------
+class Filters:
+    """The processor time that the filters of an explainer take, call by call."""
+
+    def __init__(self, lrp: LRPFx, *example: Any) -> None:
+        self.calls: list[float] = []
+        self._spent = 0.0
+        for module in lrp._program(*example).lrp.module.modules():
+            if isinstance(module, TopKFilter):  # a run calls ``forward``, and no hooks
+                module.forward = self._timed(module.forward)
+
+    def _timed(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run(*arguments: Any) -> Tensor:
+            began = time.process_time()
+            result = forward(*arguments)
+            self._spent += time.process_time() - began
+            return result
+
+        return run
+
+    def watch(self, call: Callable[[], object]) -> None:
+        """Run a call, and note what its filters took."""
+        self._spent = 0.0
+        call()
+        self.calls.append(self._spent)
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network, and the photographs as its inputs (20, 3, 224, 224)."""
-
-    name: str
-    model: nn.Module
-    inputs: Tensor
-
-
-def network(name: str) -> Network:
-    """The real network with its weights, any other with random ones."""
-    if name == REAL:
-        loaded = load(name)
-        return Network(name, loaded.model, photographs(loaded.preprocess))
-    torch.manual_seed(0)
-    model = torchvision.models.get_model(name, weights=None)
-    inputs = photographs(
-        v2.Compose(
-            [
-                v2.Resize(256),
-                v2.CenterCrop(224),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            ]
-        )
-    )
-    settle_batch_norm(model, inputs[:8])
-    return Network(name, model.eval(), inputs)
-
-
-def photographs(preprocess: Callable[[Image.Image], Tensor]) -> Tensor:
-    package = importlib.util.find_spec("foolbox")  # found, not imported: only its data are wanted
-    if package is None:
-        raise SystemExit('the photographs are missing: pip install "lrp_fx[bench]"')
-    (folder,) = package.submodule_search_locations or ()
-    files = sorted(Path(folder, "data").glob("imagenet_*.jpg"))
-    return torch.stack([preprocess(Image.open(file).convert("RGB")) for file in files])
-
-
-@torch.no_grad()
-def settle_batch_norm(model: nn.Module, x: Tensor) -> None:
-    """Give batch norms the statistics of one batch, so that activations stay of order one."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None  # the plain average of what was seen: this batch
-        norm.train()
-    if norms:
-        model(x)
-
-
-# --- whole runs ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """Processor seconds of each round of an explanation, and of those the filters' own."""
-
-    network: str
-    batch: int
-    seconds: dict[str, list[float]]
-    filters: dict[str, list[float]]
-
-    def ratio(self, way: str, filters: bool = True) -> float:
-        """The median ratio to the unfiltered run of the same round, the filters' own time in or out."""
-        own = self.filters[way] if not filters else [0.0] * len(self.seconds[way])
-        pairs = zip(self.seconds[way], own, self.seconds["unfiltered"], strict=True)
-        return statistics.median((seconds - less) / base for seconds, less, base in pairs)
-
-
-def runs(subject: Network, batch: int, rounds: int) -> Run:
-    """Explain without filter, with the filter before dense kernels, and with sparse ones."""
-    x = subject.inputs[8 : 8 + batch]
-    with torch.no_grad():
-        target = subject.model(x).argmax(1)
-    ways = {
-        "unfiltered": LRPFx(subject.model, "epsilon_plus"),
-        "dense": LRPFx(subject.model, "epsilon_plus", top_k=TOP_K, optimize=WITHOUT),
-        "sparse": LRPFx(subject.model, "epsilon_plus", top_k=TOP_K),
-    }
-    clock = {"started": 0.0, "spent": 0.0}
-
-    def begin(*_: Any) -> None:
-        clock["started"] = time.process_time()
-
-    def end(*_: Any) -> None:
-        clock["spent"] += time.process_time() - clock["started"]
-
-    for lrp in ways.values():
-        for module in lrp._program(x).lrp.module.modules():
-            if isinstance(module, TopKFilter):
-                module.register_forward_pre_hook(begin)
-                module.register_forward_hook(end)
-        lrp.attribute(x, target=target)
-    result = Run(subject.name, batch, {way: [] for way in WAYS}, {way: [] for way in WAYS})
-    order = list(WAYS)
-    for _ in range(rounds):
-        for way in order:
-            clock["spent"] = 0.0
-            start = time.process_time()
-            ways[way].attribute(x, target=target)
-            result.seconds[way].append(time.process_time() - start)
-            result.filters[way].append(clock["spent"])
-        order.append(order.pop(0))
-    return result
-
-
-def table(rounds: int) -> list[str]:
-    """Each network and batch as a line: the time as a multiple of the unfiltered one."""
-    lines = [
-        "| network | batch | unfiltered | filtered, dense | filtered, sparse |",
-        "|---|---|---|---|---|",
-    ]
-    for name, label in NETWORKS.items():
-        subject = network(name)
-        for batch in BATCHES:
-            run = runs(subject, batch, rounds)
-            cells = [f"{run.ratio(way):.2f} ({run.ratio(way, False):.2f})" for way in WAYS[1:]]
-            base = statistics.median(run.seconds["unfiltered"]) * 1e3
-            lines.append(f"| {label} | {batch} | {base:.0f} ms | {' | '.join(cells)} |")
-    return lines
+def rows(network: Network, batches: list[int], rounds: int) -> list[list[str]]:
+    """A line for each batch size: the time as a multiple of the unfiltered one."""
+    images, _ = photographs()
+    model = network.make(images[:SEEN])
+    found = []
+    for batch in batches:
+        x = images[SEEN : SEEN + batch]
+        with torch.no_grad():
+            target = model(x).argmax(1)
+        without = Optimizations(sparse=False)
+        ways = {
+            "unfiltered": LRPFx(model, "epsilon_plus"),
+            "dense": LRPFx(model, "epsilon_plus", top_k=TOP_K, optimize=without),
+            "sparse": LRPFx(model, "epsilon_plus", top_k=TOP_K),
+        }
+        filters, calls = {}, {}
+        for way, lrp in ways.items():
+            filters[way] = Filters(lrp, x)
+            call = partial(lrp.attribute, x, target=target)
+            call()
+            calls[way] = partial(filters[way].watch, call)
+        clock = partial(timed, clock=time.process_time)
+        seconds = interleaved(calls, rounds, block=0, measure=clock)
+        base = seconds["unfiltered"]
+        cells = []
+        for way in FILTERED:
+            assert min(filters[way].calls) > 0, "no filter was seen"
+            other = [all_ - own for all_, own in zip(seconds[way], filters[way].calls, strict=True)]
+            whole, rest = (ratios(each, base).median for each in (seconds[way], other))
+            cells.append(f"{whole:.2f} ({rest:.2f})")
+        found.append([network.title, str(batch), f"{1e3 * quartiles(base).median:.0f} ms", *cells])
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="the page whose table is written anew")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    parser = options(__doc__, rounds=5, models=MEASURED)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    settings = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()
-    lines = table(options.rounds)
-    if options.out is None:
-        print("\n".join(lines))
-        return
-    write_table(options.out, "sparsity", lines)
+    lines = [
+        line
+        for name in settings.models
+        for line in rows(MEASURED[name], settings.batches, settings.rounds)
+    ]
+    head = ["network", "batch", "unfiltered", *(f"filtered, {way}" for way in FILTERED)]
+    put(settings.out, "sparsity", {"": table(head, lines)})
 
 
 if __name__ == "__main__":

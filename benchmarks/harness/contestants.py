@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from networks import Bert, Network
 from torch import Tensor, nn
 
-from lrp_fx import LRPFx
-from lrp_fx.errors import OptionError
+from harness.networks import Bert, Network
+from lrp_fx import LRPFx, Optimizations
 
 TARGET = 3  # the class that is explained
 TOP_K = 0.05
 
 Call = Callable[[Tensor], Tensor]
+Make = Callable[[Network, nn.Module], Call]
 Tool = Literal["torch", "lrp_fx", "zennit", "Captum", "autolrp"]
 
-
-class Absent(Exception):
-    """A contestant that cannot start; the message is a sentence for the page."""
+CNN = ("convolutional",)
+IMAGES = ("convolutional", "vision transformer")
+ATTENTION = ("vision transformer", "text")
+ALL = ("convolutional", "vision transformer", "text")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Contestant:
         tool: whose it is.
         method: what is computed: "gradient", "epsilon", …; equal methods are the same map.
         title: as the page shows it.
-        make: from a network and its model to a call; it may raise :class:`Absent`.
+        make: from a network and its model to a call.
         kinds: the kinds of network it is meant for.
         alters: whether it changes the model, and needs one of its own.
         usual: whether it runs unless asked for by name.
@@ -44,10 +46,14 @@ class Contestant:
     tool: Tool
     method: str
     title: str
-    make: Callable[[Network, nn.Module], Call] = field(repr=False)
-    kinds: tuple[str, ...] = ("convolutional", "vision transformer", "text")
+    make: Make = field(repr=False)
+    kinds: tuple[str, ...] = ALL
     alters: bool = False
     usual: bool = True
+
+    def call(self, network: Network, model: nn.Module) -> Call:
+        """What maps inputs of a network; the model stays as it is."""
+        return self.make(network, copy.deepcopy(model) if self.alters else model)
 
 
 # --- torch alone --------------------------------------------------------------------------------
@@ -73,16 +79,9 @@ def gradient(network: Network, model: nn.Module) -> Call:
 # --- this library -------------------------------------------------------------------------------
 
 
-def ours(composite: str | None, *, compiled: bool = False, **options: Any) -> Any:
+def ours(composite: str, **options: Any) -> Make:
     def make(network: Network, model: nn.Module) -> Call:
-        try:
-            lrp = LRPFx(model, composite, **options)
-        except OptionError as error:
-            raise Absent(f"This version has no such option: {error}.") from error
-        if compiled:
-            if not hasattr(lrp, "compile"):
-                raise Absent("This version has no `LRPFx.compile`.")
-            lrp.compile()
+        lrp = LRPFx(model, composite, **options)
         return lambda x: lrp.attribute(x, target=TARGET)
 
     return make
@@ -91,7 +90,7 @@ def ours(composite: str | None, *, compiled: bool = False, **options: Any) -> An
 # --- the others ---------------------------------------------------------------------------------
 
 
-def by_zennit(composite: Literal["epsilon", "epsilon_plus"]) -> Any:
+def by_zennit(composite: Literal["epsilon", "epsilon_plus"]) -> Make:
     """With batch norm merged, and for ResNets with the canonizer of their additions."""
 
     def make(network: Network, model: nn.Module) -> Call:
@@ -109,30 +108,25 @@ def by_zennit(composite: Literal["epsilon", "epsilon_plus"]) -> Any:
             layers = [(Convolution, Epsilon()), (Linear, Epsilon())]
             rules = LayerMapComposite(layer_map_base() + layers, canonizers=canonizers)
         rules.register(model)  # once, and not in every call: its best
-
-        def call(x: Tensor) -> Tensor:
-            x = x.clone().requires_grad_()
-            return torch.autograd.grad(model(x)[:, TARGET].sum(), x)[0]
-
-        return call
+        return gradient(network, model)
 
     return make
 
 
-def by_captum(network: Network, model: nn.Module) -> Call:
+def by_captum(network: Network | None, model: nn.Module, target: int = TARGET) -> Call:
     """Without any rule set it takes ε for every layer."""
     from captum.attr import LRP
 
     lrp = LRP(model)
 
     def call(x: Tensor) -> Tensor:
-        relevance: Tensor = lrp.attribute(x, target=TARGET)
+        relevance: Tensor = lrp.attribute(x, target=target)
         return relevance.detach()
 
     return call
 
 
-def by_autolrp(preset: Literal["epsilon", "epsilon_plus", "attn_lrp"]) -> Any:
+def by_autolrp(preset: Literal["epsilon", "epsilon_plus", "attn_lrp"]) -> Make:
     def make(network: Network, model: nn.Module) -> Call:
         import autolrp
         from autolrp import ATTNLRP, BASE, LRPConfig
@@ -154,31 +148,31 @@ def by_autolrp(preset: Literal["epsilon", "epsilon_plus", "attn_lrp"]) -> Any:
     return make
 
 
-IMAGES = ("convolutional", "vision transformer")
-CNN = ("convolutional",)
-ATTENTION = ("vision transformer", "text")
+# --- all of them --------------------------------------------------------------------------------
 
 
-def _composite(method: str, kinds: tuple[str, ...], preset: str | None) -> list[Contestant]:
+def _variants(method: str, kinds: tuple[str, ...]) -> list[Contestant]:
     """One of our composites in its variants."""
-    variants: list[tuple[str, str, dict[str, Any], bool]] = [
-        ("", "", {}, True),
-        ("-gradient", ", gradient engine", {"propagation": "gradient"}, True),
-        ("-compiled", ", compiled", {"compiled": True}, True),
-        ("-recompute", ', memory="recompute"', {"memory": "recompute"}, False),
-    ]
+    title = f"lrp_fx `{method}`"
+
+    def variant(suffix: str, words: str, usual: bool = True, **options: Any) -> Contestant:
+        make = ours(method, **options)
+        name = method + suffix
+        return Contestant(name, "lrp_fx", method, title + words, make, kinds, usual=usual)
+
     return [
-        Contestant(
-            f"{method}{suffix}",
-            "lrp_fx",
-            method,
-            f"lrp_fx `{method}`{words}",
-            ours(preset, **options),
-            kinds,
-            usual=usual,
-        )
-        for suffix, words, options, usual in variants
+        variant("", ""),
+        variant("-gradient", ", gradient engine", propagation="gradient"),
+        variant("-compiled", ", compiled", optimize=Optimizations(compiled=True)),
+        variant("-recompute", ", recompute", usual=False, optimize=Optimizations(recompute=True)),
     ]
+
+
+def _peer(
+    tool: Tool, method: str, make: Make, kinds: tuple[str, ...], **options: Any
+) -> Contestant:
+    name, title = f"{tool.lower()}-{method}", f"{tool} `{method}`"
+    return Contestant(name, tool, method, title, make, kinds, **options)
 
 
 CONTESTANTS = {
@@ -186,10 +180,10 @@ CONTESTANTS = {
     for contestant in (
         Contestant("forward", "torch", "forward", "forward pass", forward),
         Contestant("gradient", "torch", "gradient", "input gradient", gradient),
-        *_composite("epsilon", IMAGES, "epsilon"),
-        *_composite("epsilon_plus", CNN, "epsilon_plus"),
-        *_composite("z_plus", CNN, "z_plus"),
-        *_composite("attn_lrp", ATTENTION, "attn_lrp"),
+        *_variants("epsilon", IMAGES),
+        *_variants("epsilon_plus", CNN),
+        *_variants("z_plus", CNN),
+        *_variants("attn_lrp", ATTENTION),
         Contestant(
             "epsilon_plus-top_k",
             "lrp_fx",
@@ -199,36 +193,14 @@ CONTESTANTS = {
             ours("epsilon_plus", top_k=TOP_K, start="one_hot"),
             CNN,
         ),
-        *(
-            Contestant(
-                f"zennit-{method}",
-                "zennit",
-                method,
-                f"zennit `{method}`",
-                by_zennit(method),
-                CNN,
-                alters=True,
-            )
-            for method in ("epsilon", "epsilon_plus")
-        ),
+        _peer("zennit", "epsilon", by_zennit("epsilon"), CNN, alters=True),
+        _peer("zennit", "epsilon_plus", by_zennit("epsilon_plus"), CNN, alters=True),
         Contestant(
             "captum-epsilon", "Captum", "epsilon", "Captum `LRP`", by_captum, IMAGES, alters=True
         ),
-        *(
-            Contestant(
-                f"autolrp-{method}",
-                "autolrp",
-                method,
-                f"autolrp `{method}`",
-                by_autolrp(method),
-                kinds,
-            )
-            for method, kinds in (
-                ("epsilon", IMAGES),
-                ("epsilon_plus", CNN),
-                ("attn_lrp", ("vision transformer",)),
-            )
-        ),
+        _peer("autolrp", "epsilon", by_autolrp("epsilon"), IMAGES),
+        _peer("autolrp", "epsilon_plus", by_autolrp("epsilon_plus"), CNN),
+        _peer("autolrp", "attn_lrp", by_autolrp("attn_lrp"), ("vision transformer",)),
     )
 }
 REFERENCES = ("forward", "gradient")  # they run in every cell
@@ -241,6 +213,15 @@ def chosen(network: Network, only: list[str] | None) -> list[Contestant]:
     return [contestant for contestant in everyone if network.kind in contestant.kinds]
 
 
+def title(name: str) -> str:
+    return CONTESTANTS[name].title
+
+
 def quietly() -> None:
     """The other tools warn in every call of what they do to the model; that is not our subject."""
     warnings.filterwarnings("ignore")
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,10 +1,16 @@
-"""The networks that are measured: random weights, batch norms settled on one batch."""
+"""The networks that are measured, and the photographs.
+
+All but EfficientNet-Lite0 have random weights; their batch norms have the statistics of one batch.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,14 +19,17 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 import torch.nn.functional as F
 import torchvision
+from PIL import Image
 from torch import Tensor, nn
+
+from lrp_fx.zoo import LoadedModel, load
 
 Kind = Literal["convolutional", "vision transformer", "text"]
 
 SIDE = 224  # of the images
 LENGTH = 128  # of the texts, in tokens
 VOCABULARY = 30522
-CLASSES = 1000
+EXAMPLES = Path(__file__).parents[2] / "examples" / "photographs"
 
 
 class Bert(nn.Module):
@@ -55,7 +64,7 @@ class Bert(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """So small that running it costs next to nothing: for warm calls."""
+    """So small that it costs next to nothing to run it: it loads the code of a contestant."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +72,8 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Linear(8 * 3 * 3, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,19 @@ class Network:
     build: Callable[[], nn.Module]
     side: int = SIDE
     length: int = LENGTH
+    trained: bool = False
 
-    def make(self) -> nn.Module:
-        """The network in eval mode, its parameters frozen."""
+    def make(self, seen: Tensor | None = None) -> nn.Module:
+        """The network in eval mode, its parameters frozen.
+
+        Args:
+            seen: the batch whose statistics the batch norms get; noise unless given.
+        """
         torch.manual_seed(0)
         model = self.build()
-        if self.kind == "convolutional":
-            settle_batch_norm(model, torch.randn(4, 3, self.side, self.side))
+        if self.kind == "convolutional" and not self.trained:
+            noise = torch.randn(4, 3, self.side, self.side)
+            settle_batch_norm(model, noise if seen is None else seen)
         return model.eval().requires_grad_(False)
 
     def inputs(self, batch: int) -> Tensor:
@@ -110,34 +126,67 @@ def torchvision_network(name: str, title: str, kind: Kind = "convolutional") -> 
     return Network(name, title, kind, build)
 
 
-NETWORKS = {
-    network.name: network
-    for network in (
-        torchvision_network("vgg16", "VGG-16"),
-        torchvision_network("resnet50", "ResNet-50"),
-        torchvision_network("mobilenet_v2", "MobileNet-V2"),
-        torchvision_network("efficientnet_b0", "EfficientNet-B0"),
-        torchvision_network("vit_b_16", "ViT-B/16", "vision transformer"),
-        Network("bert", "BERT, 6 layers", "text", Bert),
-    )
-}
+def _by_name(*networks: Network) -> dict[str, Network]:
+    return {network.name: network for network in networks}
 
 
-RESNETS = {
-    network.name: network
-    for network in (
-        torchvision_network(f"resnet{depth}", f"ResNet-{depth}") for depth in (18, 34, 50, 101, 152)
-    )
-}
+NETWORKS = _by_name(
+    torchvision_network("vgg16", "VGG-16"),
+    torchvision_network("resnet50", "ResNet-50"),
+    torchvision_network("mobilenet_v2", "MobileNet-V2"),
+    torchvision_network("efficientnet_b0", "EfficientNet-B0"),
+    torchvision_network("vit_b_16", "ViT-B/16", "vision transformer"),
+    Network("bert", "BERT, 6 layers", "text", Bert),
+)
+RESNETS = _by_name(
+    *(torchvision_network(f"resnet{depth}", f"ResNet-{depth}") for depth in (18, 34, 50, 101, 152))
+)
+
+
+@cache
+def loaded() -> LoadedModel:
+    """EfficientNet-Lite0 with its ImageNet weights, which a package ships, and its preprocessing."""
+    return load("efficientnet-lite0")
+
+
+TRAINED = Network(
+    "efficientnet-lite0",
+    "EfficientNet-Lite0",
+    "convolutional",
+    lambda: loaded().model,
+    trained=True,
+)
 
 
 @torch.no_grad()
 def settle_batch_norm(model: nn.Module, x: Tensor) -> None:
     """Give batch norms the statistics of one batch, so that activations stay of order one."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the plain average of what was seen: this batch
-    model.train()(x)
+    norms = [module for module in model.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the plain average of what was seen: this batch
+        norm.train()
+    if norms:
+        model(x)
+
+
+def photographs() -> tuple[Tensor, Tensor]:
+    """The 20 labelled photographs of the package foolbox as inputs, and their labels."""
+    package = importlib.util.find_spec("foolbox")  # found, not imported: only its data are wanted
+    if package is None:
+        raise SystemExit('the photographs are missing: pip install "lrp_fx[bench]"')
+    (folder,) = package.submodule_search_locations or ()
+    files = sorted(Path(folder, "data").glob("imagenet_*.jpg"))
+    labels = torch.tensor([int(file.stem.rpartition("_")[2]) for file in files])
+    return _read(files), labels
+
+
+def examples() -> Tensor:
+    """The two photographs of the examples, as inputs."""
+    return _read(sorted(EXAMPLES.glob("*.jpg")))
+
+
+def _read(files: list[Path]) -> Tensor:
+    return torch.stack([loaded().preprocess(Image.open(file).convert("RGB")) for file in files])
 
 
 def similarity(a: Tensor, b: Tensor) -> float:
@@ -145,3 +194,9 @@ def similarity(a: Tensor, b: Tensor) -> float:
     a, b = (each.detach().double().flatten(1) for each in (a, b))
     a, b = (each / each.abs().amax(1, keepdim=True) for each in (a, b))  # some are tiny, some huge
     return float(F.cosine_similarity(a, b).min())
+
+
+def deviations(mine: Tensor, exact: Tensor) -> list[float]:
+    """max |mine − exact| of max |exact|, of each sample, in ascending order."""
+    distance = (mine - exact).abs().flatten(1).amax(1) / exact.abs().flatten(1).amax(1)
+    return sorted(distance.tolist())

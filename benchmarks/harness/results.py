@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from timing import Quartiles, quartiles, ratios
+from harness.tables import options, say
+from harness.timing import Quartiles, alone, quartiles, ratios
 
 Run = dict[str, Any]
 KINDS = ("time", "memory", "growth", "fixed")
@@ -24,6 +27,7 @@ class Results:
         return Results(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Results()
 
     def write(self, path: Path) -> None:
+        """One run in a line."""
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = []
         for kind in (kind for kind in KINDS if kind in self.cells):
@@ -38,9 +42,8 @@ class Results:
 
     def add(self, kind: str, key: str, run: Run) -> None:
         """Add a run to its cell; older runs in which nobody else took part are dropped."""
-        older = self.of(kind, key)
         present = members(run)
-        kept = [each for each in older if members(each) - present]
+        kept = [each for each in self.of(kind, key) if members(each) - present]
         self.cells.setdefault(kind, {})[key] = [*kept, run]
 
     def of(self, kind: str, key: str) -> list[Run]:
@@ -52,31 +55,50 @@ class Results:
         found = [run for run in self.of(kind, key) if set(names) <= run.get("seconds", {}).keys()]
         return found[-1] if found else None
 
-    def ratio(self, key: str, name: str, other: str) -> Quartiles | None:
+    def ratio(self, key: str, name: str, other: str, kind: str = "time") -> Quartiles | None:
         """The time of one as a multiple of another's in the same rounds."""
-        run = self.newest("time", key, name, other)
+        run = self.newest(kind, key, name, other)
         return ratios(run["seconds"][name], run["seconds"][other]) if run else None
 
-    def seconds(self, key: str, name: str) -> Quartiles | None:
-        run = self.newest("time", key, name)
+    def seconds(self, key: str, name: str, kind: str = "time") -> Quartiles | None:
+        run = self.newest(kind, key, name)
         return quartiles(run["seconds"][name]) if run else None
 
     def bytes(self, key: str, name: str, part: str = "bytes") -> int | None:
         """The peak memory of one; each was alone in its process."""
-        found = [run[part][name] for run in self.of("memory", key) if name in run[part]]
+        found = [run[part][name] for run in self.of("memory", key) if name in run.get(part, ())]
         return found[-1] if found else None
-
-    def environments(self) -> list[dict[str, Any]]:
-        """Those of all runs, each once."""
-        found: list[dict[str, Any]] = []
-        for cells in self.cells.values():
-            for run in (run for runs in cells.values() for run in runs):
-                shown = {k: v for k, v in run["environment"].items() if k != "kept"}
-                if shown not in found:
-                    found.append(shown)
-        return found
 
 
 def members(run: Run) -> set[str]:
     """Who took part in a run, with or without success."""
-    return {name for part in ("seconds", "absent", "failed", "bytes") for name in run.get(part, ())}
+    return {name for part in ("seconds", "failed", "bytes") for name in run.get(part, ())}
+
+
+def measure(
+    path: Path, kind: str, key: str, function: Callable[..., Run], *arguments: Any
+) -> Run | None:
+    """Run a function in a process of its own, and add what it finds to the file of results."""
+    try:
+        run = alone(function, *arguments)
+    except ChildProcessError as error:  # most likely for want of memory
+        say(f"{kind} {key}: {error}")
+        return None
+    results = Results.read(path)  # anew: another command may have written to it
+    results.add(kind, key, run)
+    results.write(path)
+    return run
+
+
+def with_results(text: str | None) -> argparse.ArgumentParser:
+    """The options of the scripts that share the file of results."""
+    found = options(text)
+    found.add_argument("--results", type=Path, default=Path("docs/performance.json"))
+    found.add_argument("--only-tables", action="store_true", help="measure nothing")
+    return found
+
+
+def add_effort(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """How long to measure."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="for all rounds of one cell")
+    parser.add_argument("--rounds", type=int, nargs=2, default=(3, 31), metavar=("MIN", "MAX"))

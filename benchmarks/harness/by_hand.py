@@ -1,4 +1,4 @@
-"""LRP on a VGG written by hand: what somebody would write who needs just this network and rule."""
+"""LRP written by hand: the adjoint of a layer, and a VGG, by somebody who needs just that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torchvision.models import VGG
 
 aten = torch.ops.aten
 EPS = 1e-6
-SAME = (1, 1)  # the stride, padding and dilation of all convolutions of a VGG
 
 
 def quotient(r: Tensor, z: Tensor) -> Tensor:
@@ -83,9 +82,9 @@ def apply(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def adjoint(layer: Any, q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Of a linear layer a product; of a convolution the kernel that autograd would call."""
     if isinstance(layer, nn.Linear):
         return q @ weight
-    result: Tensor = aten.convolution_backward(
-        q, x, weight, None, SAME, SAME, SAME, False, (0, 0), 1, (True, False, False)
-    )[0]
+    places = layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups
+    result: Tensor = aten.convolution_backward(q, x, weight, None, *places, (True, False, False))[0]
     return result

@@ -1,0 +1,1 @@
+"""What the benchmarks share: timing, networks, contestants, results and tables."""
