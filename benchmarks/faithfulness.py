@@ -322,7 +322,7 @@ def earlier(results: Sequence[Result]) -> str:
     return (
         "An earlier measurement with zennit, on the same network and photographs and of the same "
         f"kind, found {joined(compared)}: {verdict}. The maps themselves are the same "
-        "(`tests/test_photographs.py` compares them pixel by pixel), so what differs is the "
+        "(`tests/promises/test_photographs.py` compares them pixel by pixel), so what differs is the "
         "flipping: how strong that blur was and in which steps the patches went is not recorded."
     )
 
