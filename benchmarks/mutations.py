@@ -66,23 +66,28 @@ class Target:
 
 
 MEANINGS = (
-    *("tests/test_meanings.py", "tests/test_norms_and_products.py", "tests/test_rewrites.py"),
-    *("tests/test_canonize.py", "tests/test_constant_products.py", "tests/test_capture.py"),
-    *("tests/test_pairs.py", "tests/test_encoder_layers.py", "tests/test_recurrent_twins.py"),
+    *("tests/meaning", "tests/relevance/test_norms_and_products.py", "tests/canonize"),
+    *("tests/plan/test_final_probabilities.py", "tests/relevance/test_recurrent.py"),
+    *("tests/capture/test_forms.py", "tests/capture/test_in_place_code.py"),
+    *("tests/capture/test_verify.py", "tests/capture/test_outputs_and_arguments.py"),
+    *("tests/capture/test_refusals.py", "tests/capture/test_paths_and_lines.py"),
+    *("tests/promises/test_rewrites.py", "tests/promises/test_pairs.py"),
+    "tests/promises/test_encoder_layers.py",
 )
-SEEN = ("tests/test_signature.py",)
+RULES = (
+    *("tests/promises/test_golden_values.py", "tests/run/test_ledger.py"),
+    *("tests/relevance/test_linear.py", "tests/relevance/test_pooling.py"),
+    *("tests/relevance/test_routing.py", "tests/relevance/test_sums_and_products.py"),
+    "tests/relevance/test_bounds.py",
+)
+SEEN = ("tests/capture/test_signature.py",)
 FOLLOWED = (
-    *("tests/test_traces.py", *SEEN, "tests/test_model_state.py"),
+    *("tests/capture/test_traces.py", *SEEN, "tests/capture/test_model_state.py"),
     # edits at random find most faults too, but not which change is missing
-    "--deselect=tests/test_model_state.py::test_random_edits",
+    "--deselect=tests/capture/test_model_state.py::test_random_edits",
 )
 SUITES: dict[str, tuple[Target, ...]] = {
-    "rules": (
-        Target(
-            "lrp_fx/rules.py",
-            ("tests/test_golden.py", "tests/test_twins.py", "tests/test_audit.py"),
-        ),
-    ),
+    "rules": (Target("lrp_fx/rules.py", RULES),),
     "canonize": (
         Target(
             "lrp_fx/canonize/attention.py",
@@ -165,7 +170,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
         Target(
             "lrp_fx/capture/origin.py",
-            ("tests/test_origin.py",),
+            ("tests/capture/test_origin.py",),
             left_out={
                 "lib' dropped": "the two are one folder on most machines",
                 "'file.startswith(_INSTALLED)' dropped": "most of these have site-packages in their path",

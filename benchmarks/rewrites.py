@@ -1,8 +1,8 @@
 """The same models in other words: whose maps stay?
 
-Each spelling of ``tests/spellings.py`` by itself in a small model, explained before and after by this
-library, zennit, Captum's LRP and AttnLRP in the form in which LXT publishes it. The table goes between
-the markers of the page:
+Each spelling of ``tests/helpers/spellings.py`` by itself in a small model, explained before and after by
+this library, zennit, Captum's LRP and AttnLRP in the form in which LXT publishes it. The table goes
+between the markers of the page:
 
     python benchmarks/rewrites.py --out docs/one_map.md
 
@@ -25,11 +25,19 @@ from harness import contestants
 from harness.tables import options, put
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from held import relevance_by_hand
-from rewrites import TARGET, Case, Network, Program, every_case, explained, same_function
-from spellings import EXCEPT_ZERO
+from tests.helpers.held import relevance_by_hand
+from tests.helpers.rewrites import (
+    TARGET,
+    Case,
+    Network,
+    Program,
+    every_case,
+    explained,
+    same_function,
+)
+from tests.helpers.spellings import EXCEPT_ZERO
 
 KEPT = 1e-5  # of max |R|: rounding, and ε ≤ 1e-9 amplified by small denominators
 EPS = 1e-9
@@ -55,7 +63,7 @@ def by_captum(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def by_attnlrp(model: nn.Module, x: Tensor) -> Tensor:
-    """AttnLRP as LXT publishes it: input × a gradient with factors held; see ``tests/held.py``."""
+    """AttnLRP as LXT publishes it: input × a gradient with factors held (``tests/helpers/held.py``)."""
     return relevance_by_hand(model, x, TARGET, lambda y: y)
 
 

@@ -1,10 +1,17 @@
-"""What several files of tests share."""
+"""What the tests of all folders share."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lrp_fx.relevance import handling
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Each test draws the same numbers, alone and behind any others."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

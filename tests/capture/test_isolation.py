@@ -1,0 +1,316 @@
+"""Explaining writes to nothing of the user's."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import functools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import prune
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from lrp_fx import LRPFx
+from lrp_fx.capture.captured import Arguments
+from lrp_fx.capture.observers import observers
+from lrp_fx.capture.stand_ins import own_buffer
+from lrp_fx.capture.structural_copy import structural_copy
+from lrp_fx.errors import CaptureError, LRPError
+from tests.helpers.captures import Log, recorded_too
+from tests.helpers.closeness import QUOTIENTS
+from tests.helpers.models import Applied
+
+KEPT: dict[str, Any] = {}
+COUNT = 0
+
+
+def keep(name: str, value: Any) -> None:
+    KEPT[name] = value
+
+
+class Slotted:
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+
+
+class Lists(list[int]):
+    pass
+
+
+@functools.cache
+def table(size: int) -> Tensor:
+    return torch.ones(size, dtype=torch.double)
+
+
+class Writer(nn.Module):
+    """Writes to everything that it reaches but to its class by name."""
+
+    shared: ClassVar[dict[str, int]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 3, bias=False)
+        self.held = {
+            "counter": collections.Counter(),
+            "users": collections.UserList(),
+            "array": np.zeros(1),
+            "slotted": Slotted(),
+            "lists": Lists(),
+            "log": Log(),
+            "deque": collections.deque(maxlen=3),
+            "set": set(),
+        }
+        self.add = self.held["log"].seen.append  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        global COUNT
+        COUNT += 1
+        held: dict[str, Any] = self.held
+        held["counter"]["calls"] += 1
+        held["users"].append(1)
+        held["array"][0] += 1
+        held["slotted"].items.append(1)
+        held["lists"].append(1)
+        held["log"].steps += 1
+        held["deque"].append(1)
+        held["set"].add(len(held["set"]))
+        self.add(1)
+        self.shared["calls"] = self.shared.get("calls", 0) + 1
+        keep("input", x)
+        return self.dense(x) * table(3)  # type: ignore[no-any-return]
+
+
+@recorded_too
+def test_what_forward_writes_to_stays_as_it_was(way: str) -> None:
+    """Containers, arrays, objects, globals, attributes of classes, caches."""
+    model = Writer().double()
+    KEPT.clear()
+    table.cache_clear()
+    LRPFx(model, "zero", capture=way).attribute(torch.randn(2, 4, dtype=torch.double), 1)
+    held: dict[str, Any] = model.held
+    assert COUNT == 0
+    assert KEPT == {}
+    assert Writer.shared == {}
+    assert table.cache_info().currsize == 0
+    assert held["counter"] == {}
+    assert held["array"][0] == 0
+    assert held["log"] == Log()
+    assert [len(held[n]) for n in ("users", "lists", "deque", "set")] == [0, 0, 0, 0]
+    assert held["slotted"].items == []
+
+
+class Reader(nn.Module):
+    """Reads what a hook left in a global."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 2, bias=False)
+        self.first.register_forward_hook(lambda m, i, o: keep("feature", o))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.first(x)
+        return self.last(KEPT["feature"].relu())  # type: ignore[no-any-return]
+
+
+@recorded_too
+def test_what_a_hook_leaves_to_the_model_is_read(way: str) -> None:
+    """Even where the user's own run on the same input left the right value behind."""
+    torch.manual_seed(0)
+    model, x = Reader().double().eval(), torch.randn(3, 4, dtype=torch.double)
+    model(x)
+    plain = nn.Sequential(model.first, nn.ReLU(), model.last)
+    expected = LRPFx(structural_copy(plain), "zero").attribute(x, 1)
+    before = KEPT["feature"]
+    assert (LRPFx(model, "zero", capture=way).attribute(x, 1) - expected).abs().max() <= QUOTIENTS
+    assert KEPT["feature"] is before
+
+
+class GradCam:
+    """Keeps what a layer returns, as many tools do."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def save(self, module: nn.Module, given: Any, output: Tensor) -> None:
+        self.kept.append(output)
+        output.numpy()  # no stand-in of a tensor can do this
+
+
+@recorded_too
+def test_hooks_that_observe_are_not_called(way: str) -> None:
+    """They never see what stands for a tensor, and what they keep stays."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double().eval()
+    x = torch.randn(3, 4, dtype=torch.double)
+    expected = LRPFx(model, "zero").attribute(x, 1)
+    cam = GradCam()
+    model[1].register_forward_hook(cam.save)
+    found = LRPFx(model, "zero", capture=way).attribute(x, 1)
+    assert cam.kept == []
+    assert (found - expected).abs().max() <= QUOTIENTS
+
+
+def test_hooks_act_or_observe() -> None:
+    """Returning, writing in place and setting a weight are acts."""
+    model = nn.Sequential(
+        nn.Linear(4, 4), prune.identity(nn.Linear(4, 4), "weight"), nn.Linear(4, 4)
+    )
+    x = Arguments.of((torch.randn(2, 4),))
+
+    def in_place(module: nn.Module, given: Any, output: Tensor) -> None:
+        output.mul_(2)
+
+    model[0].register_forward_hook(in_place)
+    model[0].register_forward_hook(lambda m, i, o: o + 1)
+    watch = model[2].register_forward_hook(lambda m, i, o: None)
+    early = model[2].register_forward_pre_hook(lambda m, i: None)
+    assert observers(model, x) == {(id(model[2]), watch.id), (id(model[2]), early.id)}
+
+
+class MaxNorm(nn.Linear):
+    """Weights of bounded norm, as many networks for EEG have them."""
+
+    def __init__(self, write: Callable[[nn.Parameter], None]) -> None:
+        super().__init__(4, 3, bias=False)
+        self.write = write
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.write(self.weight)
+        return super().forward(x)
+
+
+def _assign(p: nn.Parameter) -> None:
+    p.data = torch.renorm(p.data, 2, 0, 0.25)
+
+
+def _multiply_data(p: nn.Parameter) -> None:
+    p.data.mul_(0.5)
+
+
+def _multiply(p: nn.Parameter) -> None:
+    with torch.no_grad():
+        p.mul_(0.5)
+
+
+def _copy(p: nn.Parameter) -> None:
+    with torch.no_grad():
+        p.copy_(torch.renorm(p, 2, 0, 0.25))
+
+
+@pytest.mark.parametrize("write", [_assign, _multiply_data, _multiply, _copy])
+@pytest.mark.parametrize("way", ["symbolic", "export", "record"])
+def test_weights_that_forward_writes(write: Callable[[nn.Parameter], None], way: str) -> None:
+    """The map is that of the weights written, and the user's weights stay; or there is none."""
+    torch.manual_seed(0)
+    model, x = MaxNorm(write).double().eval(), torch.randn(3, 4, dtype=torch.double)
+    before = model.weight.detach().clone()
+    version = model.weight._version
+    lrp = LRPFx(model, "zero", capture=way)
+    try:
+        found = lrp.attribute(x, 1)
+    except CaptureError:
+        assert way != "symbolic" or write is _copy
+        found = None
+    assert torch.equal(model.weight, before)
+    assert model.weight._version == version
+    if found is not None:
+        for _ in range(2):
+            again = copy.deepcopy(model)
+            assert (found.sum(1) - again(x)[:, 1]).abs().max() <= QUOTIENTS
+            with torch.no_grad():
+                model.weight.mul_(3)
+            found = lrp.attribute(x, 1)
+
+
+class Twin(nn.Module):
+    """Two arguments, told apart by their factors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 4, bias=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return 2 * self.dense(a) - self.dense(b).relu()  # type: ignore[no-any-return]
+
+
+class Choosy(nn.Module):
+    """Fails while anything looks at its operations, as code that compiles itself may do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            return self.linear(x)
+        if _get_current_dispatch_mode() is not None:
+            raise RuntimeError("somebody looks")
+        with torch.no_grad():
+            self.linear.bias.add_(1)
+        return self.linear(x) - 1
+
+
+def test_a_model_that_bears_no_dispatch_mode_is_run_on_values_of_its_own() -> None:
+    model = Choosy().double().eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(2, 3, dtype=torch.float64)
+    relevance = LRPFx(model, "zero").attribute(x, 0)
+    assert (relevance - x * state["linear.weight"][0]).abs().max() <= QUOTIENTS
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+@recorded_too
+def test_one_tensor_as_two_arguments(way: str) -> None:
+    """It is read as two equal ones, and so is the model's own parameter, and a view of another."""
+    torch.manual_seed(0)
+    model = Twin().double().eval()
+    a, b = torch.randn(4, 4, dtype=torch.double), torch.randn(4, 4, dtype=torch.double)
+    for one, other in [(a, a), (a, a.view(4, 4)), (a, model.dense.weight)]:
+        expected = LRPFx(model, "zero").attribute((a.clone(), other.detach().clone()), 1)
+        lrp = LRPFx(model, "zero", capture=way)
+        found = lrp.attribute((one, other), 1)
+        for mine, own in zip(found, expected, strict=True):
+            assert (mine - own).abs().max() <= QUOTIENTS
+        assert (lrp.explained_output((a, b)) - model(a, b)).abs().max() <= QUOTIENTS
+
+
+def _seeded(y: Tensor) -> Tensor:
+    return y * torch.rand(6, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
+
+
+@pytest.mark.parametrize("way", ["auto", "export", "record"])
+def test_a_generator_of_its_own_is_no_foreign_error(way: str) -> None:
+    """Explained or refused, never an error of torch's."""
+    lrp = LRPFx(Applied(_seeded).double().eval(), capture=way)
+    with suppress(LRPError):
+        assert lrp.attribute(torch.ones(1, 4).double(), 1).shape == (1, 4)
+
+
+class Bias(nn.Parameter):
+    pass
+
+
+class OfSubclass(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bias = nn.Linear(4, 3), Bias(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.bias.data = torch.full((3,), 3.0)
+        return self.fc(x) + self.bias  # type: ignore[no-any-return]
+
+
+@recorded_too
+def test_a_subclass_of_parameter_keeps_its_data(way: str) -> None:
+    model = OfSubclass().eval()
+    with suppress(CaptureError):
+        LRPFx(model, capture=way).attribute(torch.ones(2, 4), 1)
+    assert torch.equal(model.bias, torch.ones(3))
+    assert isinstance(own_buffer(None, model.bias), Bias)

@@ -1,0 +1,452 @@
+"""Pairs of spellings that public code uses: one function, one map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_fx import LRPFx
+from lrp_fx.composites import PRESETS
+from tests.helpers.closeness import QUOTIENTS, STABILIZED, assert_close
+
+SIZE, TOKENS = 8, 4
+ROW, SENTENCE, IMAGE = (2, SIZE), (2, TOKENS, SIZE), (2, 2, 6, 6)
+Written = Callable[["Parts", Tensor], Tensor]
+
+
+class Parts(nn.Module):
+    """Layers that a function may call, and a linear output of what it yields."""
+
+    def __init__(self, function: Written, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.function = function
+        for name in ("a", "h", "z", "q", "k", "v"):
+            self.add_module(name, nn.Linear(SIZE, SIZE))
+        self.first, self.second = (nn.Conv2d(2, 3, 3, padding=1) for _ in range(2))
+        self.point, self.joint = nn.Conv2d(3, 3, 1), nn.Conv2d(6, 4, 3)
+        self.norm, self.norm_of_both = nn.BatchNorm2d(3), nn.BatchNorm2d(6)
+        for norm in (self.norm, self.norm_of_both):
+            for tensor in (norm.weight.data, norm.running_var):
+                tensor.uniform_(0.4, 1.6)
+            for tensor in (norm.bias.data, norm.running_mean):
+                tensor.normal_()
+        self.state = nn.Parameter(torch.randn(SIZE))
+        self.shift = nn.Parameter(torch.randn(SIZE))
+        self.weight = nn.Parameter(torch.randn(3, 500) / 10)
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.function(self, x).flatten(1)
+        return F.linear(y, self.weight[:, : y.shape[1]])
+
+
+def _share(e: Tensor) -> Tensor:
+    return e / e.sum(-1, keepdim=True)
+
+
+def _weigh(m: Parts, y: Tensor) -> Tensor:
+    """A gate for each token, of a layer's scores."""
+    return m.q(y)[..., :1].sigmoid()
+
+
+def _rms(y: Tensor) -> Tensor:
+    return y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def _turned(m: Parts, c: Tensor, before: bool) -> Tensor:
+    size = c.norm(dim=-1, keepdim=True)
+    return F.linear(c / size, m.h.weight) if before else F.linear(c, m.h.weight) / size
+
+
+def _normed_and_gated(m: Parts, x: Tensor) -> list[Tensor]:
+    value = m.a(x) * m.z(x).sigmoid()
+    normed = value / value.norm(dim=-1, keepdim=True)
+    return [normed * m.h(x).sigmoid(), normed, value]
+
+
+def _local_response(y: Tensor) -> Tensor:
+    squares = y.square()
+    padded = F.pad(squares, (0, 0, 0, 0, 1, 1))
+    sums = padded[:, :-2] + squares + padded[:, 2:]
+    return y / (1 + 0.1 * sums / 3) ** 0.75
+
+
+def _hardswish(y: Tensor) -> Tensor:
+    return y * F.relu6(y + 3) / 6
+
+
+def _attending(weights: Callable[[Tensor], Tensor]) -> Written:
+    return lambda m, x: weights(m.q(x) @ m.k(x).mT / math.sqrt(SIZE)) @ m.v(x)
+
+
+def _statistic(of: Callable[[Tensor], Tensor]) -> Written:
+    def write(m: Parts, x: Tensor) -> Tensor:
+        c = m.a(x)
+        return c / of(c)
+
+    return write
+
+
+def _gated(gate: Callable[[Tensor, Tensor], Tensor]) -> Written:
+    return lambda m, x: gate(m.a(x), m.z(x))
+
+
+def _with_gate(blend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Written:
+    """A gate, a value and a state."""
+    return lambda m, x: blend(m.z(x).sigmoid(), m.a(x), m.state)
+
+
+def _with_values(blend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Written:
+    """A gate and two values."""
+    return lambda m, x: blend(m.z(x).sigmoid(), m.a(x).tanh(), m.h(x).tanh())
+
+
+def _late(m: Parts, x: Tensor) -> Tensor:
+    e = (m.q(x) @ m.k(x).mT / math.sqrt(SIZE)).exp()
+    return (e @ m.v(x)) / (e @ torch.ones(TOKENS, 1, dtype=x.dtype))
+
+
+def _appended(m: Parts, x: Tensor) -> Tensor:
+    y = (m.q(x) @ m.k(x).mT / math.sqrt(SIZE)).exp() @ F.pad(m.v(x), (0, 1), value=1.0)
+    return y[..., :-1] / y[..., -1:]
+
+
+def _linear_attention(m: Parts, x: Tensor) -> Tensor:
+    q, k = m.q(x).relu(), m.k(x).relu()
+    return (q @ (k.mT @ m.v(x))) / (q @ k.sum(1)[:, :, None] + 1e-15)
+
+
+def _linear_attention_at_once(m: Parts, x: Tensor) -> Tensor:
+    y = m.q(x).relu() @ (m.k(x).relu().mT @ F.pad(m.v(x), (0, 1), value=1.0))
+    return y[..., :-1] / (y[..., -1:] + 1e-15)
+
+
+def _cosines(norms: Callable[[Tensor, Tensor], Tensor]) -> Written:
+    def write(m: Parts, x: Tensor) -> Tensor:
+        q, k = m.q(x), m.k(x)
+        sizes = norms(q.square().sum(-1, keepdim=True), k.square().sum(-1)[:, None])
+        return (q @ k.mT / sizes).softmax(-1) @ m.v(x)
+
+    return write
+
+
+def _normed(m: Parts, part: slice, value: Tensor) -> Tensor:
+    norm = m.norm_of_both
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    statistics = norm.running_mean[part], norm.running_var[part]
+    return F.batch_norm(value, *statistics, norm.weight[part], norm.bias[part])
+
+
+def _normed_apart(m: Parts, x: Tensor) -> Tensor:
+    first, second = m.first(x), m.second(x)
+    return torch.cat([_normed(m, slice(3), first), _normed(m, slice(3, 6), second)], 1)
+
+
+def _normed_together(m: Parts, x: Tensor) -> Tensor:
+    return m.norm_of_both(torch.cat([m.first(x), m.second(x)], 1))
+
+
+def _two_causes(q: Tensor, k: Tensor) -> Tensor:
+    return q.sqrt() * k.sqrt()
+
+
+def _lower() -> Tensor:
+    return torch.ones(TOKENS, TOKENS, dtype=torch.float64).tril()
+
+
+SOFTMAX = _attending(lambda z: z.softmax(-1))
+HIDDEN = _attending(lambda z: z.masked_fill(_lower() == 0, -math.inf).softmax(-1))
+GATE = _gated(lambda a, z: a * z.sigmoid())
+BLEND = _with_gate(lambda g, a, k: g * a + (1 - g) * k)
+DEVIATION = _statistic(lambda c: c.square().mean(1, keepdim=True).sqrt())
+NORM = _statistic(lambda c: c.norm(dim=1, keepdim=True))
+
+
+def _tanh_written_out(m: Parts, x: Tensor) -> Tensor:
+    e = torch.exp(-2 * m.a(x))
+    return (1 - e) / (1 + e)
+
+
+Pairs = dict[str, tuple[tuple[int, ...], Written, Written]]
+PAIRS: Pairs = {
+    "statistic selected": (
+        ROW,
+        DEVIATION,
+        _statistic(lambda c: c.square().mean(1, keepdim=True)[:, 0][:, None].sqrt()),
+    ),
+    "statistic of a row": (
+        ROW,
+        DEVIATION,
+        _statistic(lambda c: c[:, None].square().mean(-1, keepdim=True)[:, 0].sqrt()),
+    ),
+    "statistic unbound": (
+        ROW,
+        DEVIATION,
+        _statistic(lambda c: c[:, None].square().mean(-1, keepdim=True).unbind(1)[0].sqrt()),
+    ),
+    "statistic of a row by a column": (
+        ROW,
+        DEVIATION,
+        _statistic(lambda c: ((c[:, None] @ c[:, :, None])[:, 0] / SIZE).sqrt()),
+    ),
+    "statistic of a window": (
+        ROW,
+        DEVIATION,
+        _statistic(lambda c: F.avg_pool1d((c * c)[:, None], SIZE)[:, 0].sqrt()),
+    ),
+    "norm selected": (
+        ROW,
+        NORM,
+        _statistic(lambda c: c.norm(dim=1, keepdim=True)[:, 0].unsqueeze(1)),
+    ),
+    "torch.linalg.norm": (
+        ROW,
+        NORM,
+        _statistic(lambda c: torch.linalg.norm(c, dim=1, keepdim=True)),
+    ),
+    "softmax by logsumexp": (
+        SENTENCE,
+        SOFTMAX,
+        _attending(lambda z: z.exp() / z.logsumexp(-1, True).exp()),
+    ),
+    "softmax by its reciprocal": (
+        SENTENCE,
+        SOFTMAX,
+        _attending(lambda z: z.exp() * torch.exp(-z.logsumexp(-1, True))),
+    ),
+    "softmax by powers of two": (
+        SENTENCE,
+        SOFTMAX,
+        _attending(lambda z: _share(torch.exp2(z * math.log2(math.e)))),
+    ),
+    "softmax by a product with ones": (SENTENCE, SOFTMAX, _late),
+    "softmax with its sum appended": (SENTENCE, SOFTMAX, _appended),
+    "softmax without NaN": (SENTENCE, SOFTMAX, _attending(lambda z: z.softmax(-1).nan_to_num())),
+    "softmax over one more": (
+        SENTENCE,
+        _attending(lambda z: F.pad(z, (0, 1)).softmax(-1)[..., :-1]),
+        _attending(lambda z: z.exp() / (1 + z.exp().sum(-1, keepdim=True))),
+    ),
+    "softmax of another type without NaN": (
+        SENTENCE,
+        _attending(lambda z: z.float().softmax(-1, dtype=torch.float64)),
+        _attending(lambda z: z.float().softmax(-1, dtype=torch.float64).nan_to_num(0.0)),
+    ),
+    "special softmax": (SENTENCE, SOFTMAX, _attending(lambda z: torch.special.softmax(z, -1))),
+    "mask in numbers": (SENTENCE, HIDDEN, _attending(lambda z: _share(z.exp() * _lower()))),
+    "mask cast to truths": (
+        SENTENCE,
+        HIDDEN,
+        _attending(lambda z: _share(z.exp() * _lower().bool())),
+    ),
+    "linear attention": (SENTENCE, _linear_attention, _linear_attention_at_once),
+    "cosines by one root": (
+        SENTENCE,
+        _cosines(_two_causes),
+        _cosines(lambda q, k: torch.sqrt(q * k)),
+    ),
+    "cosines by one reciprocal root": (
+        SENTENCE,
+        _cosines(_two_causes),
+        _cosines(lambda q, k: 1 / torch.rsqrt(q * k)),
+    ),
+    "decay as a power": (
+        SENTENCE,
+        _attending(lambda z: (z + _lower() * 0.3).softmax(-1)),
+        _attending(lambda z: _share(z.exp() * torch.tensor(0.3, dtype=z.dtype).exp() ** _lower())),
+    ),
+    "sigmoid in another bracket": (ROW, GATE, _gated(lambda a, z: a * z.exp() / (1 + z.exp()))),
+    "sigmoid by softplus": (ROW, GATE, _gated(lambda a, z: a * torch.exp(z - F.softplus(z)))),
+    "sigmoid by log-sigmoid": (
+        ROW,
+        _gated(lambda a, z: a * torch.sigmoid(-z)),
+        _gated(lambda a, z: a * torch.exp(F.logsigmoid(z) - z)),
+    ),
+    "gate on a diagonal": (
+        ROW,
+        GATE,
+        _gated(lambda a, z: (torch.diag_embed(z.sigmoid()) @ a[:, :, None])[:, :, 0]),
+    ),
+    "gate on a diagonal, at the right": (
+        ROW,
+        GATE,
+        _gated(lambda a, z: (a[:, None] @ torch.diag_embed(z.sigmoid()))[:, 0]),
+    ),
+    "gate without NaN": (ROW, GATE, _gated(lambda a, z: a * z.sigmoid().nan_to_num(0.0))),
+    "root of a gate": (
+        ROW,
+        _gated(lambda a, z: a * z.sigmoid().sqrt()),
+        _gated(lambda a, z: a * z.sigmoid() ** 0.5),
+    ),
+    "gate padded by reflection": (
+        ROW,
+        _gated(lambda a, z: a[:, 1:7] * F.pad(z[:, None, 1:5].sigmoid(), (1, 1), "reflect")[:, 0]),
+        _gated(
+            lambda a, z: (
+                a[:, 1:7] * (F.pad(1 + z[:, None, 1:5].sigmoid(), (1, 1), "reflect") - 1)[:, 0]
+            )
+        ),
+    ),
+    "state less what closes": (
+        ROW,
+        lambda m, x: m.shift + m.state * m.z(x).sigmoid(),
+        lambda m, x: m.shift + m.state - m.state * torch.sigmoid(-m.z(x)),
+    ),
+    "blend with a state": (ROW, BLEND, _with_gate(lambda g, a, k: g * a + k - g * k)),
+    "blend away from a state": (ROW, BLEND, _with_gate(lambda g, a, k: k - g * (k - a))),
+    "blend away from a value": (
+        ROW,
+        _with_values(lambda g, a, h: torch.lerp(a, h, g)),
+        _with_values(lambda g, a, h: a - g * (a - h)),
+    ),
+    "batch norm of joined channels": (IMAGE, _normed_apart, _normed_together),
+    "batch norm of joined channels, convolved": (
+        IMAGE,
+        lambda m, x: m.joint(_normed_apart(m, x)),
+        lambda m, x: m.joint(_normed_together(m, x)),
+    ),
+    "batch norm before a flip": (
+        IMAGE,
+        lambda m, x: m.norm(m.first(x)).relu(),
+        lambda m, x: m.norm(m.first(x).flip(3)).flip(3).relu(),
+    ),
+    "batch norm before upsampling": (
+        IMAGE,
+        lambda m, x: F.interpolate(m.norm(m.first(x)), scale_factor=2).relu(),
+        lambda m, x: m.norm(F.interpolate(m.first(x), scale_factor=2)).relu(),
+    ),
+    **{
+        f"batch norm, {name}, convolution": (
+            IMAGE,
+            lambda m, x: m.point(m.norm(m.first(x).relu())),
+            lambda m, x, move=move: m.point(move(m.norm(m.first(x).relu()))),
+        )
+        for name, move in {
+            "flips": lambda y: y.flip(3).flip(3),
+            "rolls": lambda y: y.roll(1, 2).roll(-1, 2),
+            "a pad narrowed": lambda y: F.pad(y, (1, 1)).narrow(3, 1, 6),
+            "channels apart": lambda y: torch.cat(y.chunk(2, 1), 1),
+        }.items()
+    },
+    **{
+        f"a layer subtracted behind {name}": (
+            IMAGE,
+            lambda m, x: (m.second(x) - m.first(x)).relu(),
+            lambda m, x, move=move: (m.second(x) - move(m.first(x))).relu(),
+        )
+        for name, move in {
+            "flips": lambda y: y.flip(3).flip(3),
+            "rolls": lambda y: y.roll(1, 2).roll(-1, 2),
+            "a pad cut off": lambda y: F.pad(y, (1, 1))[..., 1:-1],
+        }.items()
+    },
+    "a layer subtracted behind a row": (
+        ROW,
+        lambda m, x: m.a(x) - m.h(x),
+        lambda m, x: m.a(x) - m.h(x[:, None])[:, 0],
+    ),
+    "the largest as the least": (
+        IMAGE,
+        lambda m, x: m.first(x).amax((2, 3)),
+        lambda m, x: -torch.amin(-m.first(x), (2, 3)),
+    ),
+    "tanh behind views": (
+        ROW,
+        lambda m, x: m.a(x).relu() - m.h(x).tanh(),
+        lambda m, x: m.a(x).relu() - m.h(x).view(-1, 2, 4).tanh().view(-1, SIZE),
+    ),
+    "tanh by exponentials": (ROW, lambda m, x: m.a(x).tanh(), _tanh_written_out),
+    "a number between a product and scores": (
+        SENTENCE,
+        lambda m, x: (_weigh(m, m.a(x) * m.z(x)) * m.v(x)).sum(1),
+        lambda m, x: (_weigh(m, m.a(x) * m.z(x) + 0) * m.v(x)).sum(1),
+    ),
+    "scores of a normed product": (
+        SENTENCE,
+        lambda m, x: (_weigh(m, F.rms_norm(m.a(x) * m.z(x), (SIZE,), eps=1e-6)) * m.v(x)).sum(1),
+        lambda m, x: (_weigh(m, _rms(m.a(x) * m.z(x))) * m.v(x)).sum(1),
+    ),
+    "normed scores": (
+        SENTENCE,
+        lambda m, x: F.rms_norm(m.q(x) @ m.k(x).mT, (TOKENS,), eps=1e-6).softmax(-1) @ m.v(x),
+        lambda m, x: _rms(m.q(x) @ m.k(x).mT).softmax(-1) @ m.v(x),
+    ),
+    "an activation of a product, summed up": (
+        SENTENCE,
+        lambda m, x: F.hardswish(m.a(x) * m.z(x)).mean(1),
+        lambda m, x: _hardswish(m.a(x) * m.z(x)).mean(1),
+    ),
+    "local response norm by slices, the middle one not padded": (
+        IMAGE,
+        lambda m, x: F.local_response_norm(m.first(x), 3, alpha=0.1),
+        lambda m, x: _local_response(m.first(x)),
+    ),
+    "two maps, each divided by the norm of what it reads": (
+        ROW,
+        lambda m, x: _turned(m, _turned(m, m.a(x), True), True),
+        lambda m, x: _turned(m, _turned(m, m.a(x), False), False),
+    ),
+    "a normed value, gated and not, and the value": (
+        ROW,
+        lambda m, x: sum(_normed_and_gated(m, x)),  # type: ignore[arg-type, return-value]
+        lambda m, x: torch.stack(_normed_and_gated(m, x), -1).mean(-1) * 3,
+    ),
+    "addcdiv": (
+        ROW,
+        lambda m, x: m.a(x) + 0.5 * m.h(x) / m.z(x).exp(),
+        lambda m, x: torch.addcdiv(m.a(x), m.h(x), m.z(x).exp(), value=0.5),
+    ),
+}
+
+
+def _operand(shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@lru_cache(maxsize=1)
+def _attributions(name: str) -> list[LRPFx]:
+    """One for each spelling of a pair, which has read its model."""
+    shape, *functions = PAIRS[name]
+    x = _operand(shape)
+    models = [Parts(function) for function in functions]
+    torch.testing.assert_close(models[0](x), models[1](x))
+    found = [LRPFx(model, "zero") for model in models]
+    for lrp in found:
+        lrp.attribute(x, target=1)
+    return found
+
+
+@pytest.mark.parametrize("preset", ["zero", "z_plus", "cp_lrp"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_spellings_have_one_map(name: str, preset: str) -> None:
+    x = _operand(PAIRS[name][0])
+    maps = [
+        lrp.with_composite(PRESETS[preset]()).attribute(x, target=1) for lrp in _attributions(name)
+    ]
+    largest = maps[0].abs().max()
+    bound = QUOTIENTS if preset == "zero" else STABILIZED
+    assert (maps[0] - maps[1]).abs().max() <= bound * largest
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_infinite_masks_in_a_batched_sum(copies: bool) -> None:
+    mask = torch.full((TOKENS, TOKENS), -math.inf, dtype=torch.float64).triu(1)
+
+    def at_once(m: Parts, x: Tensor) -> Tensor:
+        spread = mask.repeat(2, 1, 1) if copies else mask.expand(2, -1, -1)
+        return torch.baddbmm(spread, m.q(x), m.k(x).mT).softmax(-1) @ m.v(x)
+
+    def apart(m: Parts, x: Tensor) -> Tensor:
+        return (mask + m.q(x) @ m.k(x).mT).softmax(-1) @ m.v(x)
+
+    x = _operand(SENTENCE)
+    maps = [LRPFx(Parts(function)).attribute(x, target=1) for function in (at_once, apart)]
+    assert_close(maps[0], maps[1], STABILIZED)

@@ -1,0 +1,164 @@
+"""Where the relevance starts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_fx import LayerLRPFx, LRPFx
+from lrp_fx.errors import InputError, OptionError, TargetError
+from tests.helpers.closeness import assert_close
+from tests.helpers.models import cnn
+from tests.helpers.numbers import numbers
+
+
+def started(model: nn.Module, layer: str, x: Tensor, target: Any = None, **options: Any) -> Tensor:
+    """The relevance that the propagation starts with: that of the explained layer."""
+    relevance = LayerLRPFx(model, layer, **options).attribute(x, target)
+    assert isinstance(relevance, Tensor)
+    return relevance
+
+
+# Start
+
+
+def test_logit_starts_with_the_output_at_the_target() -> None:
+    model, x = cnn(12), numbers(3, 2, 12, 12)
+    output = model(x).detach()
+    expected = torch.zeros_like(output)
+    for sample, target in enumerate([1, 3, 0]):
+        expected[sample, target] = output[sample, target]
+    assert torch.equal(started(model, "classifier", x, [1, 3, 0]), expected)
+
+
+def test_one_hot_starts_with_one() -> None:
+    """So the map does not depend on the size of the logit, and is not turned by its sign."""
+    model, x = cnn(12), numbers(3, 2, 12, 12)
+    expected = F.one_hot(torch.tensor([1, 3, 0]), 4).double()
+    assert torch.equal(started(model, "classifier", x, [1, 3, 0], start="one_hot"), expected)
+    logits = model(x).detach()[torch.arange(3), torch.tensor([1, 3, 0])]
+    by_logit = LRPFx(model).attribute(x, [1, 3, 0])
+    by_one = LRPFx(model, start="one_hot").attribute(x, [1, 3, 0])
+    assert_close(by_one * logits.reshape(3, 1, 1, 1), by_logit)
+
+
+def test_softmax_starts_with_all_classes() -> None:
+    """The unsupervised mode: the classes' maps, weighted with their probabilities."""
+    model, x = cnn(12), numbers(3, 2, 12, 12)
+    probabilities = model(x).detach().softmax(1)
+    assert_close(started(model, "classifier", x, start="softmax"), probabilities)
+    one_hot = LRPFx(model, start="one_hot")
+    expected = sum(
+        one_hot.attribute(x, target) * probabilities[:, target].reshape(3, 1, 1, 1)
+        for target in range(4)
+    )
+    assert isinstance(expected, Tensor)
+    assert_close(LRPFx(model, start="softmax").attribute(x), expected)
+
+
+def test_softmax_of_a_segmentation_is_over_the_classes() -> None:
+    model, x = nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 3, 3))).double(), numbers(2, 2, 5, 5)
+    relevance = started(model, "conv", x, start="softmax")
+    assert_close(relevance.sum(1), torch.ones(2, 3, 3, dtype=torch.float64))
+
+
+def test_softmax_takes_no_target_and_needs_classes() -> None:
+    lrp = LRPFx(cnn(12), start="softmax")
+    with pytest.raises(TargetError, match="all classes at once: pass no target"):
+        lrp.attribute(numbers(1, 2, 12, 12), 1)
+    flat = LRPFx(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)).double(), start="softmax")
+    with pytest.raises(InputError, match=r"needs an output of \(N, classes"):
+        flat.attribute(numbers(2, 3))
+
+
+def test_callable_starts_with_what_it_returns() -> None:
+    """One class against another, which no target can say."""
+    model, x, seen = cnn(12), numbers(3, 2, 12, 12), []
+
+    def first_against_second(output: Tensor) -> Tensor:
+        seen.append(output)
+        return output * torch.tensor([1.0, -1.0, 0.0, 0.0])
+
+    relevance, delta = LRPFx(model, start=first_against_second).attribute(
+        x, return_convergence_delta=True
+    )
+    (output,) = seen
+    assert_close(output, model(x).detach())
+    lrp = LRPFx(model)
+    assert_close(relevance, lrp.attribute(x, 0) - lrp.attribute(x, 1))
+    assert_close(delta, output[:, 0] - output[:, 1] - relevance.sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (lambda output: output[:, 0], r"output's shape \(2, 4\), got .*\[2\]"),
+        (lambda output: output.sum(), r"output's shape \(2, 4\), got .*\[\]"),
+        (lambda output: 1.0, r"output's shape \(2, 4\), got .*float"),
+        (lambda output: None, r"output's shape \(2, 4\), got .*NoneType"),
+    ],
+    ids=["column", "number", "float", "nothing"],
+)
+def test_callable_must_return_the_outputs_shape(start: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        LRPFx(cnn(12), start=start).attribute(numbers(2, 2, 12, 12))
+
+
+def test_callable_takes_no_target() -> None:
+    with pytest.raises(TargetError, match=r"callable start decides .* pass no target"):
+        LRPFx(cnn(12), start=torch.ones_like).attribute(numbers(2, 2, 12, 12), 1)
+
+
+@pytest.mark.parametrize("start", ["probability", "", None, 1])
+def test_unknown_starts(start: Any) -> None:
+    with pytest.raises(OptionError, match="start must be one of logit, one_hot, softmax or a call"):
+        LRPFx(cnn(12), start=start)
+
+
+class Functional(nn.Module):
+    """A final activation that is no module, and one before it that is none either."""
+
+    def __init__(self, final: Any) -> None:
+        super().__init__()
+        self.linear, self.final = nn.Linear(3, 4), final
+
+    def forward(self, x: Tensor) -> Any:
+        return self.final(self.linear(x))
+
+
+FINAL: dict[str, tuple[Any, str]] = {
+    "softmax": (nn.Softmax(1), "softmax"),
+    "log_softmax": (nn.LogSoftmax(1), "log_softmax"),
+    "sigmoid": (nn.Sigmoid(), "sigmoid"),
+    "logsigmoid": (nn.LogSigmoid(), "log_sigmoid"),
+    "functional": (lambda y: F.softmax(y, dim=-1), "softmax"),
+    "method": (lambda y: y.sigmoid(), "sigmoid"),
+    "two": (lambda y: torch.log_softmax(torch.sigmoid(y), 1), "log_softmax, sigmoid"),
+    "then dropout": (nn.Sequential(nn.Softmax(1), nn.Dropout()), "softmax"),
+    "in a dict": (lambda y: {"p": torch.softmax(y, 1)}, "softmax"),
+}
+
+
+@pytest.mark.parametrize(("final", "name"), FINAL.values(), ids=FINAL.keys())
+@pytest.mark.parametrize("start", ["logit", "softmax"])
+def test_final_activation_is_explained_at_its_input(final: Any, name: str, start: Any) -> None:
+    """A probability's relevance would be the class's against all others; and the plan says so."""
+    model, x = Functional(final).double().eval(), numbers(2, 3)
+    lrp, bare = LRPFx(model, start=start), LRPFx(model.linear, start=start)
+    target = 1 if start == "logit" else None
+    assert torch.equal(lrp.attribute(x, target), bare.attribute(x, target))
+    note = f"explained: linear_linear, the input of the model's last operation ({name})"
+    assert note in str(lrp.plan())
+
+
+def test_softmax_inside_the_model_stays() -> None:
+    """Only the last operation is left out."""
+    model = Functional(lambda y: y.softmax(1).sum(1, keepdim=True) * y).double()
+    plan = str(LRPFx(model).plan(numbers(2, 3)))
+    assert "explained: mul\n" in plan
+    assert "last operation" not in plan
