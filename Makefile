@@ -29,7 +29,7 @@ test: lint ## style, types, and all tests but the slow ones
 lint: $(VENV)/.installed-test ## style, types, and what is written twice
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict lrp_fx
+	$(BIN)/mypy --strict lrp_fx tests/helpers/twins.py
 	$(BIN)/pylint --disable=all --enable=duplicate-code lrp_fx
 
 format: $(VENV)/.installed-test ## put the source into the style that lint wants

@@ -51,7 +51,7 @@ def matrix(function: Function, shape: torch.Size) -> tuple[Tensor, Tensor]:
 def without_bias(module: nn.Module) -> nn.Module:
     """A copy of a layer with its bias left out."""
     plain = copy.deepcopy(module)
-    plain.bias = None
+    plain.register_parameter("bias", None)
     return plain
 
 
@@ -226,7 +226,7 @@ def won(function: Function, x: Tensor, relevance: Tensor, eps: float | None = No
     for n, (sample, upper) in enumerate(zip(x.flatten(1), relevance.flatten(1), strict=True)):
         for j, window in enumerate(members):
             places = window.nonzero().flatten().tolist()
-            winner = max(places, key=lambda i, s=sample: (float(s[i]), -i))
+            winner = min(places, key=(-sample).tolist().__getitem__)  # of equal ones the first
             share = upper[j]
             if eps is not None:
                 share = sample[winner] * quotient(share, sample[winner], eps)
