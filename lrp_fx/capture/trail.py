@@ -89,7 +89,7 @@ def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator
 
 
 def _key(func: Any, args: Any, kwargs: Any) -> tuple[str, tuple[float, ...]] | None:
-    """The name and the numbers of a call; None for one that only moves values."""
+    """The name of a call and its numbers, but for defaults; None for one that only moves values."""
     if not isinstance(func, OpOverload):
         return str(func), ()
     schema = schema_of(func)
@@ -97,8 +97,13 @@ def _key(func: Any, args: Any, kwargs: Any) -> tuple[str, tuple[float, ...]] | N
     is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
     if is_view or name in _COPIES or row_named(name).moves:
         return None
-    numbers = [v for v in (*args, *kwargs.values()) if type(v) in (int, float)]
-    return name, tuple(sorted(float(v) for v in numbers))
+    given = {**dict(zip((a.name for a in schema.arguments), args, strict=False)), **kwargs}
+    numbers = (
+        float(given[a.name])
+        for a in schema.arguments
+        if type(given.get(a.name)) in (int, float) and given[a.name] != a.default_value
+    )
+    return name, tuple(numbers)
 
 
 def _trail(calls: Sequence[_Call], inputs: frozenset[int], outputs: frozenset[int]) -> Trail:
