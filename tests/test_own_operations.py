@@ -75,6 +75,25 @@ def test_pass_is_for_one_value_of_one_shape() -> None:
 
 
 @pytest.mark.usefixtures("forgets_operations")
+def test_what_the_error_advises_helps() -> None:
+    """Its last two lines are Python."""
+    net = Net(lambda z: torch.special.erfc(torch.sinc(z)))
+    with pytest.raises(UnsupportedOperationError) as caught:
+        LRPFx(net, "epsilon").attribute(X, 1)
+    lines = [line.strip() for line in str(caught.value).splitlines() if line.startswith("    ")]
+    assert len(lines) == 2
+    exec("\n".join(lines), {})
+    assert LRPFx(net, "epsilon").attribute(X, 1).any()
+
+
+@pytest.mark.usefixtures("forgets_operations")
+def test_what_the_module_shows_first_runs() -> None:
+    shown = [line.strip() for line in str(operations.__doc__).splitlines() if line[:4] == "    "]
+    exec("\n".join(shown), {})
+    assert {"special_erfc", "sinc"} <= {*operations.known()}
+
+
+@pytest.mark.usefixtures("forgets_operations")
 def test_a_registered_operation_is_known() -> None:
     net = Net(torch.special.erfc)
     by_function = LRPFx(net, "epsilon", unknown=lambda name: rules.Pass()).attribute(X, 1)
