@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from models import NETWORKS, input_x_gradient, numbers, without_shifts
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx, against, against_all, bilrp
 from lrp_fx.errors import InputError, TargetError
+from lrp_fx.relevance import Start
 
 EXACT = 1e-12
 """Of max |R|: the same sums in another order."""
@@ -68,6 +71,30 @@ def test_several_classes_against_the_others() -> None:
     assert LRPFx(model, start=start).attribute(x).any()
     with pytest.raises(InputError, match="other classes than the target"):
         LRPFx(model, start=against_all(slice(None))).attribute(x)
+
+
+def dense(model: nn.Module) -> nn.Module:
+    return nn.Sequential(model, nn.Unflatten(1, (2, 2)))
+
+
+EXPORTED: dict[str, tuple[Callable[[nn.Module], nn.Module], Start]] = {
+    "two": (lambda model: model, against(0, 1)),
+    "slice": (lambda model: model, against(slice(0, 2), torch.tensor(-1))),
+    "all": (lambda model: model, against_all(2)),
+    "indices": (dense, against((0, 1), (1, slice(0, 2)))),
+    "only": (lambda model: nn.Sequential(model, nn.Linear(4, 1).double()), against(None, 0)),
+}
+
+
+@pytest.mark.parametrize(("around", "start"), EXPORTED.values(), ids=EXPORTED.keys())
+def test_contrasts_are_exported_for_any_batch(
+    around: Callable[[nn.Module], nn.Module], start: Start
+) -> None:
+    lrp = LRPFx(around(classifier()), start=start)
+    program = lrp.export(numbers(2, 3, 4)).module()
+    for size in (1, 5):
+        x = numbers(size, 3, 4)
+        assert close(program(x)[1], lrp.attribute(x))
 
 
 def test_bilrp_of_a_linear_embedding() -> None:
