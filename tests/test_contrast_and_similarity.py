@@ -133,6 +133,8 @@ def test_bilrp_of_what_does_not_fit() -> None:
         bilrp(lrp, x, x[:1])
     with pytest.raises(InputError, match="pool must make"):
         bilrp(lrp, x, x, pool=lambda maps: maps)
+    with pytest.raises(InputError, match=r"pool=.*lambda> failed with KeyError: 'sum'"):
+        bilrp(lrp, x, x, pool=lambda maps: {}["sum"])
     with pytest.raises(InputError, match=r"embeddings of \(N, M\)"):
         bilrp(LRPFx(nn.Conv2d(3, 2, 1).double()), numbers(1, 3, 4, 4), numbers(1, 3, 4, 4))
 

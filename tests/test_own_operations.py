@@ -54,6 +54,23 @@ def test_contributions_by_a_function_are_those_of_vjp() -> None:
     assert torch.equal(by_name, by_function)
 
 
+def test_a_function_that_fails_is_blamed() -> None:
+    def rule(name: str) -> rules.Rule:
+        return {}[name]  # type: ignore[no-any-return]
+
+    lrp = LRPFx(Net(torch.special.erfc), "epsilon", unknown=rule)
+    with pytest.raises(InputError, match=r"unknown=.*rule, for 'special_erfc' .*failed with KeyE"):
+        lrp.attribute(X, 1)
+
+
+@pytest.mark.parametrize("unknown", ["vjp", lambda name: rules.Epsilon()])
+def test_a_refusal_names_no_option_that_was_not_given(unknown: Any) -> None:
+    lrp = LRPFx(Net(torch.special.entr), "epsilon", unknown=unknown)
+    with pytest.raises(UnsupportedOperationError, match=r"of 'special_entr' .*: its lin") as caught:
+        lrp.attribute(X * 10, 1)
+    assert "vjp" not in str(caught.value)
+
+
 def test_none_is_an_error_that_names_the_two_lines() -> None:
     lrp = LRPFx(Net(torch.special.erfc), "epsilon", unknown=lambda name: None)
     with pytest.raises(UnsupportedOperationError, match=r'passing\("special_erfc"\)'):
