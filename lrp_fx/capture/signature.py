@@ -275,7 +275,7 @@ class Walk:
                 self._held += own.values()
                 self._add("definitions", (id(kind), *ids_of_mapping(own)))
                 return
-            parts = {name: own[name] for name in own if name not in _OF_CLASSES}
+            parts = {name: own[name] for name in own if name not in OF_CLASSES}
             self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
 
     def _visit_function(self, function: types.FunctionType) -> None:
@@ -367,7 +367,7 @@ _READ = frozenset(
     }
 )
 """Those attributes of every ``nn.Module`` that a forward pass reads."""
-_OF_CLASSES = frozenset(
+OF_CLASSES = frozenset(
     {
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
         *("__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__", "__annotate__"),

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.lowering import Emitter, NotLowered, lower
+from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.structural_copy import Hooks, copied_call
 from lrp_fx.errors import LRPError
 from lrp_fx.graph import (
@@ -361,7 +361,7 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         NotTraceable: if the model's Python code needs a value.
         LRPError: if no capture can explain the model.
     """
-    with alone():
+    with restoring(model, arguments, left_out):
         tracer = SymbolicTracer()
         count = sum(1 for leaf in arguments.constants if repr(leaf) == "<tensor>")
         inputs = tuple(
