@@ -156,6 +156,13 @@ def _only_writes(packet: Packet) -> bool:
     return all(schema_of(getattr(packet, name)).is_mutable for name in overloads_of(packet))
 
 
+@functools.cache
+def _returns_tensors(packet: Packet) -> bool:
+    """Whether an operation returns tensors, and not numbers such as strides and offsets."""
+    schemas = (schema_of(getattr(packet, name)) for name in overloads_of(packet))
+    return any("Tensor" in str(result.type) for schema in schemas for result in schema.returns)
+
+
 class SymbolicTracer(fx.proxy.TracerBase):
     """Records the ATen calls that a structural copy makes on proxies, as an fx graph."""
 
@@ -237,6 +244,8 @@ class SymbolicTracer(fx.proxy.TracerBase):
     def emit(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _only_writes(packet):
             raise NotTraceable(f"{packet} writes to its arguments")
+        if not _returns_tensors(packet):
+            raise NotTraceable(f"{packet} asks how a tensor lies in memory, or for its values")
         result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
         if shares_memory(packet) and isinstance(source, TensorProxy):
