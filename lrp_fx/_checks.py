@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType
 from typing import Any, TypeGuard
 
@@ -22,6 +24,13 @@ def check_number(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is a real number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise OptionError(f"{name} must be a number, got {value!r}")
+
+
+def check_nonnegative(name: str, value: Any) -> None:
+    """Raise an ``OptionError`` unless the value is a finite number of at least zero."""
+    check_number(name, value)
+    if not 0 <= value < float("inf"):
+        raise OptionError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
 def check_count(name: str, value: object) -> None:
@@ -54,6 +63,15 @@ def check_callable(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is callable."""
     if not callable(value):
         raise OptionError(f"{name} must be callable, got {value!r}")
+
+
+def check_file(name: str, path: str | os.PathLike[str]) -> None:
+    """Raise an ``OptionError`` unless a file of this name can be in its folder."""
+    place = Path(os.fsdecode(path))
+    if not place.parent.is_dir():
+        raise OptionError(f"{name} must lie in a folder that exists, got '{place}'")
+    if place.is_dir():
+        raise OptionError(f"{name} must be a file, '{place}' is a folder")
 
 
 def entries(value: Any) -> Iterator[Any] | None:

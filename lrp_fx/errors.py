@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 __all__ = [
@@ -24,6 +27,44 @@ _WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error means a lack of memory, by its type or by the words of torch's message."""
     return isinstance(error, NO_MEMORY) or any(words in str(error) for words in _WORDS)
+
+
+LONGEST = 200
+"""A message shows at most so many characters of a value."""
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text that may be long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def in_words(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {shortened(str(error).strip().partition(chr(10))[0])}"
+
+
+def name_of_function(function: object) -> str:
+    """The name of a function of the user."""
+    return str(getattr(function, "__qualname__", repr(function)))
+
+
+@contextmanager
+def blamed(function: str) -> Iterator[None]:
+    """Turn whatever fails inside into an ``InputError`` that names a function of the user.
+
+    Errors of this library and a lack of memory pass.
+
+    Args:
+        function: its role and its name.
+    """
+    try:
+        yield
+    except LRPError:
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise
+        raise InputError(f"{function} failed with {in_words(error)}") from error
 
 
 class LRPError(Exception):

@@ -2,7 +2,7 @@
 
     from lrp_fx import operations
 
-    operations.register(operations.passing("erfc", "sinc"))   # element-wise functions
+    operations.register(*operations.passing("special_erfc", "sinc"))   # element-wise functions
 
 An :class:`Operation` describes how relevance goes back through one ATen operation: its name, its
 operands, its default rule, and a function that writes its relevance nodes. ``docs/guide.md``,
@@ -11,7 +11,10 @@ section "Operations of your own", has an example.
 
 from __future__ import annotations
 
+import torch
+
 from lrp_fx.errors import OptionError
+from lrp_fx.graph import aten
 from lrp_fx.relevance import (
     Facts,
     Operation,
@@ -71,8 +74,21 @@ def passing(*names: str) -> tuple[Operation, ...]:
 
     Returns:
         One description for each name, to be passed to :func:`register`.
+
+    Raises:
+        OptionError: if torch has no operation of a name.
     """
+    for name in names:
+        _check_name(name)
     return tuple(described_as_passing(name, "function") for name in names)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise OptionError(f"the name of an operation is a string, got {name!r}")
+    spaces = [space for space in vars(torch.ops).values() if isinstance(space, type(aten))]
+    if not any(hasattr(space, name) for space in spaces):
+        raise OptionError(f"torch has no operation '{name}': take the name that the error shows")
 
 
 def known() -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_number
+from lrp_fx._checks import check_nonnegative, check_number
 from lrp_fx.errors import OptionError
 from lrp_fx.stabilizer import DEFAULT_STABILIZER, Stabilizer
 
@@ -351,7 +351,7 @@ class Gamma(LinearRule):
         gamma: how much positive weights are favoured.
 
     Raises:
-        OptionError: if ``gamma`` is not a number.
+        OptionError: unless ``gamma`` is a finite number of at least 0.
     """
 
     gamma: float = 0.25
@@ -359,7 +359,7 @@ class Gamma(LinearRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("gamma", self.gamma)
+        check_nonnegative("gamma", self.gamma)
 
     def table(self) -> Table:
         favoured = Part(1 + self.gamma, 1)
@@ -379,14 +379,14 @@ class GeneralizedGamma(LinearRule):
         gamma: how much contributions with the sign of the output are favoured.
 
     Raises:
-        OptionError: if ``gamma`` is not a number.
+        OptionError: unless ``gamma`` is a finite number of at least 0.
     """
 
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("gamma", self.gamma)
+        check_nonnegative("gamma", self.gamma)
 
     def table(self) -> Table:
         up, down = Part(1 + self.gamma, 1), Part(1, 1 + self.gamma)

@@ -14,6 +14,8 @@ from lrp_fx.errors import InputError
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 """A tensor or a tuple of tensors: as the inputs came, so goes their relevance."""
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""The floating-point dtypes of inputs: those that torch computes in."""
 MAX_SHOWN = 8
 """A message names at most so many samples."""
 
@@ -41,6 +43,9 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
             )
         if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
             raise not_tokens(name, value)
+        if value.is_floating_point() and value.dtype not in FLOATS:
+            words = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
+            raise InputError(f"{name} has dtype {value.dtype}: convert it to one of {words}")
         if value.layout != torch.strided or value.is_meta or value.is_nested:
             layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
             kind = "meta" if value.is_meta else layout

@@ -165,9 +165,9 @@ class Explaining:
             pattern: the nodes: a glob of module paths, a module class, or a matcher of
                 :mod:`lrp_fx.composites`.
             function: called as ``function(relevance, step)`` for each node in every run. It gets
-                the relevance of the node's output, after the filter and before the node's rule, and
-                the node's :class:`Step` of the plan. It returns the relevance that goes on, a
-                tensor of the same shape, or None to change nothing.
+                a copy of the relevance of the node's output, after the filter and before the node's
+                rule, and the node's :class:`Step` of the plan. It returns the relevance that goes
+                on, a tensor of the same shape, or None to change nothing.
 
         Returns:
             A handle; ``handle.remove()`` removes the hook.

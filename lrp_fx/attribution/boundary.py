@@ -11,7 +11,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from torch import Tensor
 
 from lrp_fx._checks import check_flag
-from lrp_fx.errors import InputError, LRPError, UnexpectedError, lacks_memory
+from lrp_fx.errors import (
+    InputError,
+    LRPError,
+    UnexpectedError,
+    in_words,
+    lacks_memory,
+    name_of_function,
+    shortened,
+)
 from lrp_fx.relevance import HookRelevance, RelevanceNode, SelectorTarget, StartRelevance
 
 P = ParamSpec("P")
@@ -20,8 +28,6 @@ S = TypeVar("S")
 _SHOWN = ("target", "targets", "neuron_selector", "conditions", "layers")
 NEAR = 0.5
 """The minimal similarity of an unknown name to a suggestion."""
-LONGEST = 200
-"""A message shows at most so many characters of a value."""
 
 
 def documented(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
@@ -77,7 +83,7 @@ def meant(name: str, known: Sequence[str]) -> str:
 
 def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPError:
     owner = next(iter(arguments.values()))
-    what = f"{type(error).__name__}: {_short(str(error).strip().partition(chr(10))[0])}"
+    what = in_words(error)
     frames = list(_frames(error))
     function = next(filter(None, map(_function_of_the_user, frames)), None)
     if function is not None:
@@ -89,7 +95,7 @@ def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPErr
     if options is not None:
         composite = getattr(options.composite, "name", options.composite)
         asked.append(f"composite {composite or 'of the default'}")
-    asked += [f"{key} {_short(repr(arguments[key]))}" for key in _SHOWN if key in arguments]
+    asked += [f"{key} {shortened(repr(arguments[key]))}" for key in _SHOWN if key in arguments]
     return UnexpectedError(
         f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a bug in "
         "lrp_fx: please report it with the model."
@@ -108,14 +114,12 @@ def _function_of_the_user(running: Any) -> str | None:
     if isinstance(running, HookRelevance):
         return f"the relevance hook {running.extra_repr()} at '{running.step.node.name}'"
     if isinstance(running, StartRelevance) and callable(running.start):
-        return f"the callable start {_name(running.start)}"
+        return f"the callable start {name_of_function(running.start)}"
     return (
-        f"the selector {_name(running.function)}" if isinstance(running, SelectorTarget) else None
+        f"the selector {name_of_function(running.function)}"
+        if isinstance(running, SelectorTarget)
+        else None
     )
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__qualname__", repr(function))
 
 
 def _shapes(inputs: Any) -> str:
@@ -124,7 +128,3 @@ def _shapes(inputs: Any) -> str:
         f"{tuple(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__
         for each in many
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -10,7 +10,7 @@ from torch import Tensor
 from lrp_fx._checks import check_callable
 from lrp_fx.attribution.arguments import check_inputs
 from lrp_fx.attribution.lrp import LRPFx
-from lrp_fx.errors import InputError, OptionError
+from lrp_fx.errors import InputError, OptionError, blamed, name_of_function
 
 
 def bilrp(
@@ -64,7 +64,11 @@ def _features(
         raise InputError(f"bilrp needs embeddings of (N, M), the output is {tuple(output.shape)}")
     maps = lrp.attribute_many(x, range(output.shape[1]), additional)
     flat = maps.flatten(0, 1)
-    features = flat.flatten(1) if pool is None else pool(flat)
+    if pool is None:
+        features = flat.flatten(1)
+    else:
+        with blamed(f"the function pool={name_of_function(pool)}"):
+            features = pool(flat)
     if (
         not isinstance(features, Tensor)
         or features.dim() != 2

@@ -18,7 +18,7 @@ from lrp_fx.capture.observers import has_global_hooks
 from lrp_fx.capture.reading import WAYS, read
 from lrp_fx.capture.running import SAME_KERNELS, run_model
 from lrp_fx.capture.signature import Signature
-from lrp_fx.capture.traces import Memory, has_version, traces_of
+from lrp_fx.capture.traces import Memory, leaves_traces, traces_of
 from lrp_fx.capture.trail import leaves_same_trail
 from lrp_fx.capture.verify import REORDERED, reproduces, same_in_double
 
@@ -38,8 +38,8 @@ __all__ = [
     "exporting",
     "first_line",
     "has_global_hooks",
-    "has_version",
     "leaves_same_trail",
+    "leaves_traces",
     "module_path",
     "read",
     "reproduces",

@@ -45,7 +45,7 @@ def content_of(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
-        return _NOTHING
+        return NOTHING
 
 
 def slot_of(descriptor: Any, value: Any) -> Any:
@@ -53,10 +53,11 @@ def slot_of(descriptor: Any, value: Any) -> Any:
     try:
         return descriptor.__get__(value)
     except AttributeError:  # not assigned yet
-        return _NOTHING
+        return NOTHING
 
 
-_NOTHING = type("Nothing", (), {})
+NOTHING = type("Nothing", (), {})
+"""The placeholder for a value that was not assigned yet."""
 
 
 @functools.lru_cache(maxsize=4096)

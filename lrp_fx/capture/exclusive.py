@@ -16,7 +16,7 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Make sure that no other thread traces, exports, records or compiles through this library.
+    """Make sure that no other thread traces, exports, records, compiles or verifies models here.
 
     During these steps torch replaces ``nn.Module.__call__`` and other functions for the whole
     process, and afterwards restores what it found. Two threads at once would restore each other's

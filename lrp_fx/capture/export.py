@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import named_tensors
+from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.running import cloned
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.capture.structural_copy import Hooks, copied_arguments, copied_call
@@ -137,7 +138,7 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     Raises:
         NotExportable: if ``torch.export`` fails, with its reason.
     """
-    with exporting(), torch.no_grad():
+    with exporting(), restoring(model, arguments, left_out), torch.no_grad():
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
         originals: dict[Any, Tensor] = {}

@@ -17,8 +17,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
-from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.export import PREFIX, as_captured
+from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import Hooks, copied_call, held_tensors
 from lrp_fx.errors import lacks_memory
@@ -81,7 +81,7 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         _error_on_data_dependent_ops=False,
     )
     try:
-        with alone(), torch.no_grad(), traceback.preserve_node_meta():
+        with restoring(model, arguments, left_out), torch.no_grad(), traceback.preserve_node_meta():
             inputs = (tensor.detach().clone() for tensor in arguments.tensors)
             module = with_source(recorder(*inputs, *(own_values(None, tensor) for tensor in held)))
     except Exception as error:

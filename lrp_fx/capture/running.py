@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments, flattened
+from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.capture.structural_copy import Hooks, copied_call
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
@@ -72,7 +73,8 @@ def run_isolated(
 ) -> T:
     """Call ``run`` on copies of ``model`` and of its arguments, without gradients.
 
-    The copy shares the values of the parameters with the model. If the code is about to write to
+    What the code writes to objects that the copies share with the model is put back. The copy shares
+    the values of the parameters with the model. If the code is about to write to
     them, or fails while it is watched for that, the run is repeated on copies with values of their
     own.
 
@@ -91,7 +93,7 @@ def run_isolated(
         values = cloned(arguments)
         return copied_call(model, arguments, values, replace_tensor=stand_in, left_out=left_out)
 
-    with torch.no_grad():
+    with restoring(model, arguments, left_out), torch.no_grad():
         model_copy, given = copies(share)
         guard = _Guard(shared)
         try:

@@ -38,7 +38,7 @@ from lrp_fx.capture.contents import (
 from lrp_fx.capture.functions import names_in, strings_in
 from lrp_fx.capture.members import INTERNAL
 from lrp_fx.capture.origin import is_installed, is_module_of_user, is_standard, origin_of
-from lrp_fx.capture.traces import Memory, form_of, has_version
+from lrp_fx.capture.traces import Memory, form_of, has_version, leaves_traces
 from lrp_fx.capture.watch import (
     CHANGES,
     Watch,
@@ -232,11 +232,9 @@ class Walk:
             return
         self.watch.tensors.append(tensor)
         content = tuple(Memory([tensor]).look())
-        if has_version(tensor):
-            self._add("value", (id(tensor), version_of(tensor), form_of(tensor), content), parts)
-        else:
-            self._is_complete = False
-            self._add("value", (id(tensor), form_of(tensor), content), parts)
+        version = version_of(tensor) if has_version(tensor) else None
+        self._is_complete = self._is_complete and leaves_traces(tensor)
+        self._add("value", (id(tensor), version, form_of(tensor), content), parts)
 
     def _visit_module(self, module: nn.Module) -> None:
         own = dict_of(module)
@@ -277,7 +275,7 @@ class Walk:
                 self._held += own.values()
                 self._add("definitions", (id(kind), *ids_of_mapping(own)))
                 return
-            parts = {name: own[name] for name in own if name not in _OF_CLASSES}
+            parts = {name: own[name] for name in own if name not in OF_CLASSES}
             self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
 
     def _visit_function(self, function: types.FunctionType) -> None:
@@ -369,7 +367,7 @@ _READ = frozenset(
     }
 )
 """Those attributes of every ``nn.Module`` that a forward pass reads."""
-_OF_CLASSES = frozenset(
+OF_CLASSES = frozenset(
     {
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
         *("__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__", "__annotate__"),

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.lowering import Emitter, NotLowered, lower
+from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.structural_copy import Hooks, copied_call
 from lrp_fx.errors import LRPError
 from lrp_fx.graph import (
@@ -163,6 +163,13 @@ def _only_writes(packet: Packet) -> bool:
     return all(schema_of(getattr(packet, name)).is_mutable for name in overloads_of(packet))
 
 
+@functools.cache
+def _returns_tensors(packet: Packet) -> bool:
+    """Whether an operation returns tensors, and not numbers such as strides and offsets."""
+    schemas = (schema_of(getattr(packet, name)) for name in overloads_of(packet))
+    return any("Tensor" in str(result.type) for schema in schemas for result in schema.returns)
+
+
 class SymbolicTracer(fx.proxy.TracerBase):
     """Records the ATen calls that a structural copy makes on proxies, as an fx graph."""
 
@@ -252,6 +259,8 @@ class SymbolicTracer(fx.proxy.TracerBase):
     def emit(self, packet: Packet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _only_writes(packet):
             raise self.refusal(f"{packet} writes to its arguments")
+        if not _returns_tensors(packet):
+            raise self.refusal(f"{packet} asks how a tensor lies in memory, or for its values")
         result = self._record("call_function", packet, args, kwargs)
         source = args[0] if args else None
         if shares_memory(packet) and isinstance(source, TensorProxy):
@@ -376,7 +385,7 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         NotTraceable: if the model's Python code needs a value.
         LRPError: if no capture can explain the model.
     """
-    with alone():
+    with restoring(model, arguments, left_out):
         tracer = SymbolicTracer()
         count = sum(1 for leaf in arguments.constants if repr(leaf) == "<tensor>")
         inputs = tuple(

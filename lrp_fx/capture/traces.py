@@ -60,12 +60,22 @@ def form_of(tensor: Tensor) -> _Form:
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether :class:`Memory` can read a tensor: a dense one on the CPU."""
+    """Whether :class:`Memory` can read a tensor: a dense one on the CPU, with memory of its own.
+
+    A class with a ``__torch_dispatch__`` of its own may keep the values elsewhere.
+    """
     is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    return is_dense and type(tensor) in _PLAIN and tensor.data_ptr() != 0
+    has_own = type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
+    return is_dense and has_own and tensor.data_ptr() != 0
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)  # a buffer is a plain tensor
+def leaves_traces(tensor: Tensor) -> bool:
+    """Whether writes to a tensor are noticed: PyTorch counts them, and its memory can be read.
+
+    Other devices than the CPU count as readable, although reading them would take too long.
+    """
+    is_hidden = tensor.device.type == "cpu" and tensor.numel() > 0 and not is_readable(tensor)
+    return has_version(tensor) and not is_hidden
 
 
 class Memory:

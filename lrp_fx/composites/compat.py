@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lrp_fx import rules
-from lrp_fx._checks import check_number
+from lrp_fx._checks import check_nonnegative
 from lrp_fx.composites.composite import Composite, MatcherLike, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
@@ -41,7 +41,7 @@ class PlainBiasGamma(LinearRule):
         gamma: γ, how much positive weights are favoured.
 
     Raises:
-        OptionError: if ``gamma`` is not a number.
+        OptionError: unless ``gamma`` is a finite number of at least 0.
     """
 
     gamma: float = 0.25
@@ -49,7 +49,7 @@ class PlainBiasGamma(LinearRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("gamma", self.gamma)
+        check_nonnegative("gamma", self.gamma)
 
     def table(self) -> Table:
         return (Group((Branch(FULL, Part(1 + self.gamma, 1), FULL),)),)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from lrp_fx._checks import check_count
+from lrp_fx.errors import CompositeError
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,24 @@ class Matcher:
 
 
 def path(glob: str) -> Matcher:
-    """Match everything inside modules whose path matches the glob: ``features.*``, ``layer4``."""
+    """Match everything inside modules whose path matches the glob: ``features.*``, ``layer4``.
+
+    Raises:
+        CompositeError: if the glob is no string.
+    """
+    _check_strings("path", (glob,))
     return Matcher(f"path({glob!r})", lambda p: any(fnmatchcase(x, glob) for x in p.paths), glob)
 
 
 def module_type(*types: type[nn.Module]) -> Matcher:
-    """Match the calls that modules of these classes make directly."""
+    """Match the calls that modules of these classes make directly.
+
+    Raises:
+        CompositeError: for anything but classes.
+    """
+    for each in types:
+        if not isinstance(each, type):
+            raise CompositeError(f"module_type() takes classes of modules, got {each!r}")
     names = ", ".join(t.__name__ for t in types)
     return Matcher(
         f"module_type({names})", lambda p: bool(p.types) and issubclass(p.types[-1], types)
@@ -89,7 +102,12 @@ def module_type(*types: type[nn.Module]) -> Matcher:
 
 
 def operation(*names: str) -> Matcher:
-    """Match operations by ATen's name (``conv2d``) or by family (``convolution``, ``addition`` …)."""
+    """Match operations by ATen's name (``conv2d``) or by family (``convolution``, ``addition`` …).
+
+    Raises:
+        CompositeError: if a name is no string.
+    """
+    _check_strings("operation", names)
     text = f"operation({', '.join(map(repr, names))})"
     return Matcher(text, lambda p: p.operation in names or p.kind in names)
 
@@ -118,6 +136,12 @@ def last(count: int = 1) -> Matcher:
         f"last({count})" if count != 1 else "last()",
         lambda p: p.from_output is not None and p.from_output < count,
     )
+
+
+def _check_strings(name: str, values: tuple[object, ...]) -> None:
+    for value in values:
+        if not isinstance(value, str):
+            raise CompositeError(f"{name}() takes strings, got {value!r}")
 
 
 def anything() -> Matcher:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_count, check_flag, entries, is_int
+from lrp_fx._checks import check_count, check_file, check_flag, entries, is_int
 from lrp_fx.attribution import check_inputs
 from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError
@@ -47,8 +47,9 @@ class References:
         normalize: measure relevance as a share of Σ |R| over the sample's channels.
 
     Raises:
-        OptionError: if the file holds other layers, another count or another ``normalize``, or no
-            references at all; or for an argument of the wrong type.
+        OptionError: if the folder of the file does not exist; if the file holds other layers,
+            another count or another ``normalize``, or no references at all; or for an argument of
+            the wrong type.
         InputError: if the list of layers is empty or holds something else.
     """
 
@@ -67,6 +68,7 @@ class References:
         check_count("count", count)
         if not isinstance(path, (str, os.PathLike)):
             raise OptionError(f"path must be the path of a file, got {path!r}")
+        check_file("path", path)
         self.concepts, self.layers, self.path = concepts, as_layers(layers), Path(path)
         names = tuple(concepts.name_of(layer) for layer in self.layers)
         self.settings = _Settings(names, count, normalize)
@@ -159,7 +161,9 @@ class References:
             settings = _Settings(**state["settings"])
             seen, values, indices = (state[name] for name in ("seen", "values", "indices"))
         except Exception as error:  # torch.load fails in many ways on files that are not its own
-            raise OptionError(f"'{self.path}' holds no references: {error!r}") from error
+            raise OptionError(
+                f"'{self.path}' holds no references: choose another file, or remove it"
+            ) from error
         if settings != self.settings:
             raise OptionError(f"'{self.path}' holds references for {settings}, not {self.settings}")
         self.seen, self._values, self._indices = seen, values, indices

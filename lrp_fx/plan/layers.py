@@ -119,9 +119,10 @@ def _of_module(
             dissolved[call] = node.all_input_nodes[0]
     known = sorted(call for call in members.keys() | dissolved.keys() if call[0] in paths)
     if not known:
+        calls = ", and a graph that was recorded for one input holds only the calls of that run"
         raise InputError(
-            f"no operation of the layer '{paths[0]}' is left in the graph (dropout and identities "
-            "are removed): name a neighbouring layer"
+            f"no operation of the layer '{paths[0]}' is left in the graph (dropout and identities are "
+            f"removed{calls if captured.way == 'record' else ''}): name a neighbouring layer"
         )
     names = ", ".join(f"{path}#{count}" for path, count in known)
     if number is None and len(known) > 1:
@@ -130,7 +131,9 @@ def _of_module(
         )
     chosen = [call for call in known if number in (None, call[1])]
     if not chosen:
-        raise InputError(f"the layer '{paths[0]}' has no call #{number}: name one of {names}")
+        raise InputError(
+            f"the layer '{paths[0]}' has no call #{number} among its {len(known)}: name one of {names}"
+        )
     (call,) = chosen
     if call not in members:  # it was merged into a node of another layer, which holds its values
         return (dissolved[call],)

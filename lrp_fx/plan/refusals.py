@@ -62,7 +62,7 @@ def refuse_unknown(steps: Iterable[Step], unknown: Unknown) -> None:
         "they have a derivative. LayerLRPFx(model, layer) explains a layer above them and does not need "
         "them. If an operation is a function of single entries, let its relevance pass:\n"
         "    from lrp_fx import operations\n"
-        "    operations.register(operations.passing({names}))"
+        "    operations.register(*operations.passing({names}))"
     )
     if unknown == "vjp":
         missing = [n for n in missing if packet_of(n.target) is None]

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import fx
 
 from lrp_fx.capture import where
-from lrp_fx.errors import OptionError
+from lrp_fx.errors import OptionError, blamed, name_of_function
 from lrp_fx.graph import name_of
 from lrp_fx.relevance import UNKNOWN
 from lrp_fx.rules import Rule
@@ -33,7 +33,10 @@ ASKED = "unknown="
 
 def asked_for(node: fx.Node, unknown: Callable[[str], Rule | None]) -> tuple[Rule, str] | None:
     """The rule that a function of the user returns for an operation without a description."""
-    rule = unknown(name_of(node))
+    with blamed(
+        f"the function unknown={name_of_function(unknown)}, for '{name_of(node)}' {where(node)},"
+    ):
+        rule = unknown(name_of(node))
     if rule is None:
         return None
     if not UNKNOWN.accepts(rule):

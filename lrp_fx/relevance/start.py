@@ -40,7 +40,7 @@ class SelectorTarget:
         """
 
         def checked(y: Tensor) -> Tensor:
-            value = self.function(y)
+            value = self.function(y.clone())  # the function may write to it
             if not isinstance(value, Tensor) or value.shape != output.shape[:1]:
                 raise TargetError(
                     f"a selector must return one number for each of the {output.shape[0]} samples, got "
@@ -62,7 +62,7 @@ class StartRelevance(RelevanceNode):
     - ``one_hot``: ``R = e``.
     - ``softmax``: ``R = softmax(y)`` over dimension 1, without a target; the unsupervised mode of
       the blog post of 2021.
-    - a callable ``f``: ``R = f(y)``, of the shape of ``y``, (N, …).
+    - a callable ``f``: ``R = f(y)``, of the shape of ``y``, (N, …). It gets a copy of ``y``.
 
     Args:
         start: the mode, or the callable.
@@ -105,7 +105,7 @@ class StartRelevance(RelevanceNode):
         if callable(self.start):
             if target is not None:
                 raise TargetError("a callable start decides the relevance itself: pass no target")
-            relevance = self.start(output)
+            relevance = self.start(output.clone())  # the function may write to it
             if not isinstance(relevance, Tensor) or relevance.shape != output.shape:
                 raise InputError(
                     f"the callable start must return relevance of the output's shape "

@@ -63,34 +63,38 @@ def target_places(target: Target | JointTarget, shape: Sequence[int]) -> Tensor:
                 f"a target is needed: the output {tuple(shape)} has more than one value per sample"
             )
         return torch.zeros(samples, 1, dtype=torch.long, device="cpu")
-    per_sample = _per_sample(target, samples)
+    common, per_sample = _indices_of(target)
+    if common is not None:  # the number of samples may still be open, in an exported program
+        places = torch.tensor([_places(common, sizes)], dtype=torch.long, device="cpu")
+        return places.repeat(samples, 1)
     if len(per_sample) != samples:
         raise TargetError(f"{len(per_sample)} targets for a batch of {samples}")
-    places = [_places(indices, sizes) for indices in per_sample]
-    if len({len(each) for each in places}) > 1:
+    rows = [_places(indices, sizes) for indices in per_sample]
+    if len({len(row) for row in rows}) > 1:
         raise TargetError("the slices of the targets select different numbers of outputs")
-    return torch.tensor(places, dtype=torch.long, device="cpu")
+    return torch.tensor(rows, dtype=torch.long, device="cpu")
 
 
-def _per_sample(target: Any, samples: int) -> list[tuple[Index, ...]]:
-    """The target as one tuple of indices per sample."""
+def _indices_of(target: Any) -> tuple[tuple[Index, ...] | None, list[tuple[Index, ...]]]:
+    """The indices that a target gives to all samples, or else those of each sample."""
     if isinstance(target, np.ndarray):
         target = _as_tensor(target)
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise TargetError(f"a target tensor must hold integers, got {target.dtype}")
         if target.numel() == 1 and target.dim() <= 1:
-            return [(int(target.item()),)] * samples
+            return (int(target.item()),), []
         if target.dim() != 1:
             raise TargetError(
                 f"a target tensor must have one dimension, got shape {tuple(target.shape)}"
             )
-        return [(int(index),) for index in target.tolist()]
+        return None, [(int(index),) for index in target.tolist()]
     if isinstance(target, tuple):
-        return [_indices(target)] * samples
+        return _indices(target), []
     if isinstance(target, list):
-        return [_indices(each if isinstance(each, tuple) else (each,)) for each in target]
-    return [_indices((target,))] * samples
+        many = (each if isinstance(each, tuple) else (each,) for each in target)
+        return None, list(map(_indices, many))
+    return _indices((target,)), []
 
 
 def _as_tensor(target: np.ndarray[Any, Any]) -> Tensor:

@@ -200,8 +200,8 @@ class VjpRelevance(RelevanceNode):
 
     def _refused(self, reason: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(
-            f'unknown="vjp" cannot send relevance through {self.place}: {reason}. Write it with '
-            "operations that have a rule, or explain a layer above it: LayerLRPFx(model, layer)."
+            f"the contributions x ∂y/∂x of {self.place} cannot share out relevance: {reason}. Write it "
+            "with operations that have a rule, or explain a layer above it: LayerLRPFx(model, layer)."
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from lrp_fx._checks import check_file
 from lrp_fx.capture import REORDERED, Arguments, exporting, first_line, reproduces, samples
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.graph import aten, compile_and_package, has_compiler, tensor_at, with_source
@@ -38,6 +39,7 @@ def check_destination(path: str | os.PathLike[str] | None, format: Format) -> No
         raise OptionError(
             f'the name of a file of format="{format}" ends in {SUFFIXES[format]}, got {os.fspath(path)!r}'
         )
+    check_file("path", path)
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise OptionError(NO_PACKAGES)
     if format == "aot" and not has_compiler():

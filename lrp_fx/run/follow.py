@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.capture import Memory, ModelState, has_version, traces_of
+from lrp_fx.capture import Memory, ModelState, leaves_traces, traces_of
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.graph import members_of
 from lrp_fx.rewrite import LRPGraph
@@ -69,9 +69,9 @@ class FollowedParameters:
                 values = self._lrp.constants.forward()
                 for name, value in zip(self._lrp.constant_names, values, strict=True):
                     _put(self._lrp.module, name, value)
-            is_counted = all(has_version(live[path]) for path in self._sources if path in live)
+            is_noticed = all(leaves_traces(live[path]) for path in self._sources if path in live)
             self._memory, self._seen = memory, seen
-            self._fingerprint = fingerprint if is_counted else None
+            self._fingerprint = fingerprint if is_noticed else None
 
     def live(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """All tensors that the graph reads, by path, as differentiable functions of the parameters.

@@ -26,10 +26,11 @@ from lrp_fx import (
     against_all,
     bilrp,
     composites,
+    operations,
     relevance_filter,
     rules,
 )
-from lrp_fx.errors import LRPError, OptionError, UnexpectedError
+from lrp_fx.errors import CompositeError, InputError, LRPError, OptionError, UnexpectedError
 
 SHAPES = st.lists(st.integers(0, 4), max_size=5)
 VALUES: st.SearchStrategy[Any] = st.one_of(
@@ -298,3 +299,51 @@ def test_random_bad_input_ends_in_a_documented_error(
         assert LRPFx(MODEL, top_k=top_k).attribute(X, 1).shape == X.shape
     with contextlib.suppress(LRPError):
         LRP.attribute(X, 1, additional)
+
+
+def test_folders_that_do_not_exist_are_named_before_the_work(tmp_path: Path) -> None:
+    missing, lrp = tmp_path / "missing", LRPFx(model())
+    with pytest.raises(OptionError, match=r"path must lie in a folder that exists, .*missing"):
+        lrp.export(X, path=missing / "x.pt2")
+    (tmp_path / "folder.pt2").mkdir()
+    with pytest.raises(OptionError, match=r"path must be a file, .*folder.pt2' is a folder"):
+        lrp.export(X, path=tmp_path / "folder.pt2")
+    with pytest.raises(OptionError, match="path must lie in a folder that exists"):
+        References(ConceptLRPFx(model()), ["0"], missing / "state.pt")
+
+
+def test_a_text_file_holds_no_references(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_text("i am a text")
+    with pytest.raises(OptionError, match=r"state\.pt' holds no references: choose") as caught:
+        References(ConceptLRPFx(model()), ["0"], tmp_path / "state.pt")
+    assert "Error(" not in str(caught.value)
+
+
+WRONG: dict[str, tuple[Callable[[], Any], type[LRPError], str]] = {
+    "type": (lambda: composites.module_type(5), CompositeError, "takes classes .* got 5"),  # type: ignore[arg-type]
+    "path": (lambda: composites.path(5), CompositeError, "takes strings, got 5"),  # type: ignore[arg-type]
+    "operation": (lambda: composites.operation(5), CompositeError, "takes strings, got 5"),  # type: ignore[arg-type]
+    "passing": (lambda: operations.passing(5), OptionError, "is a string, got 5"),  # type: ignore[arg-type]
+    "name": (lambda: operations.passing("nosuchop"), OptionError, "no operation 'nosuchop'"),
+    "gamma": (lambda: rules.Gamma(-1), OptionError, "gamma must be .* got -1"),
+    "infinite": (lambda: rules.GeneralizedGamma(float("inf")), OptionError, "gamma must be .* inf"),
+    "nan": (lambda: rules.Gamma(float("nan")), OptionError, "gamma must be .* got nan"),
+    "float8": (
+        lambda: LRPFx(model()).attribute(X.to(torch.float8_e4m3fn), 1),
+        InputError,
+        "dtype torch.float8_e4m3fn: convert it to one of float64, float32, bfloat16, float16",
+    ),
+    "call": (
+        lambda: LayerLRPFx(model(), "0#2").attribute(X, 1),
+        InputError,
+        "has no call #2 among its 1: name one of 0#0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_values_are_named_where_they_are_given(
+    call: Callable[[], Any], kind: type[LRPError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        call()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from lrp_fx import LRPFx, against, against_all, bilrp
 from lrp_fx.errors import InputError, TargetError
+from lrp_fx.relevance import Start
 from tests.helpers.closeness import QUOTIENTS, SAME_SUMS, assert_close
 from tests.helpers.models import NETWORKS, input_x_gradient, without_shifts
 from tests.helpers.numbers import numbers
@@ -66,6 +69,30 @@ def test_several_classes_against_the_others() -> None:
         LRPFx(model, start=against_all(slice(None))).attribute(x)
 
 
+def dense(model: nn.Module) -> nn.Module:
+    return nn.Sequential(model, nn.Unflatten(1, (2, 2)))
+
+
+EXPORTED: dict[str, tuple[Callable[[nn.Module], nn.Module], Start]] = {
+    "two": (lambda model: model, against(0, 1)),
+    "slice": (lambda model: model, against(slice(0, 2), torch.tensor(-1))),
+    "all": (lambda model: model, against_all(2)),
+    "indices": (dense, against((0, 1), (1, slice(0, 2)))),
+    "only": (lambda model: nn.Sequential(model, nn.Linear(4, 1).double()), against(None, 0)),
+}
+
+
+@pytest.mark.parametrize(("around", "start"), EXPORTED.values(), ids=EXPORTED.keys())
+def test_contrasts_are_exported_for_any_batch(
+    around: Callable[[nn.Module], nn.Module], start: Start
+) -> None:
+    lrp = LRPFx(around(classifier()), start=start)
+    program = lrp.export(numbers(2, 3, 4)).module()
+    for size in (1, 5):
+        x = numbers(size, 3, 4)
+        assert close(program(x)[1], lrp.attribute(x))
+
+
 def test_bilrp_of_a_linear_embedding() -> None:
     """s = xᵀ Wᵀ W y: the pair (p, q) has x_p (WᵀW)_pq y_q."""
     model = nn.Linear(5, 3, bias=False).double()
@@ -102,6 +129,8 @@ def test_bilrp_of_what_does_not_fit() -> None:
         bilrp(lrp, x, x[:1])
     with pytest.raises(InputError, match="pool must make"):
         bilrp(lrp, x, x, pool=lambda maps: maps)
+    with pytest.raises(InputError, match=r"pool=.*lambda> failed with KeyError: 'sum'"):
+        bilrp(lrp, x, x, pool=lambda maps: {}["sum"])
     with pytest.raises(InputError, match=r"embeddings of \(N, M\)"):
         bilrp(LRPFx(nn.Conv2d(3, 2, 1).double()), numbers(1, 3, 4, 4), numbers(1, 3, 4, 4))
 

@@ -22,6 +22,7 @@ from lrp_fx.capture.observers import observers
 from lrp_fx.capture.stand_ins import own_buffer
 from lrp_fx.capture.structural_copy import structural_copy
 from lrp_fx.errors import CaptureError, LRPError
+from tests.helpers import shelf
 from tests.helpers.captures import Log, recorded_too
 from tests.helpers.closeness import QUOTIENTS
 from tests.helpers.models import Applied
@@ -314,3 +315,112 @@ def test_a_subclass_of_parameter_keeps_its_data(way: str) -> None:
         LRPFx(model, capture=way).attribute(torch.ones(2, 4), 1)
     assert torch.equal(model.bias, torch.ones(3))
     assert isinstance(own_buffer(None, model.bias), Bias)
+
+
+class Registry:
+    """Keeps what it is given on its class."""
+
+    items: ClassVar[list[Any]] = []
+    ordered: ClassVar[Any] = collections.OrderedDict(first=1)
+    recent: ClassVar[Any] = collections.deque([1], maxlen=2)
+    known: ClassVar[set[Any]] = set()
+    calls = 0
+
+    @classmethod
+    def keep(cls, value: Any) -> None:
+        cls.items.append(value)
+        cls.ordered["last"] = value
+        cls.ordered.move_to_end("first")
+        cls.recent.append(value)
+        cls.known.add(len(cls.items))
+        cls.calls += 1
+        cls.new = value  # type: ignore[attr-defined]
+
+
+def of_class(h: Any) -> None:
+    Registry.items.append(h)
+    Registry.keep(h)
+
+
+def of_default(h: Any, *, seen: list[Any] = [], last: dict[str, Any] = {}) -> None:  # noqa: B006
+    seen.append(h)
+    last["h"] = h
+
+
+def of_function(h: Any) -> None:
+    of_function.last = h  # type: ignore[attr-defined]
+
+
+def of_module(h: Any) -> None:
+    shelf.LOG.append(h)
+    shelf.LAST["h"] = h
+    shelf.COUNT += 1
+
+
+@staticmethod
+def of_static(h: Any, seen: list[Any] = []) -> None:  # noqa: B006
+    seen.append(h)
+
+
+SHARED: dict[str, Callable[[Any], None]] = {
+    "class": of_class,
+    "default": of_default,
+    "function": of_function,
+    "module": of_module,
+    "static": of_static,
+}
+
+
+class Leaver(nn.Module):
+    """Leaves what it has seen in objects that are not its own, by a method and by its default."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def __init__(self, leave: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 3, bias=False)
+        self.leave = leave
+
+    @classmethod
+    def note(cls, h: Any) -> None:
+        cls.seen.append(h)
+
+    def forward(self, x: Tensor, kept: list[Any] = []) -> Tensor:  # noqa: B006
+        h = self.dense(x)
+        kept.append(h)
+        self.note(h)
+        self.leave(h)
+        return h.relu()  # type: ignore[no-any-return]
+
+
+def left() -> tuple[Any, ...]:
+    """Whatever the functions above can leave."""
+    return (
+        *({**vars(each)} for each in (Registry, Leaver, of_function)),
+        *([*each] for each in (Registry.items, Registry.ordered, Registry.recent, Registry.known)),
+        *([*each] for each in (Leaver.seen, shelf.LOG, shelf.LAST)),
+        *(copy.copy(each) for each in (of_default.__kwdefaults__ or {}).values()),
+        copy.copy(Leaver.forward.__defaults__[0]),  # type: ignore[index]
+        copy.copy(of_static.__func__.__defaults__[0]),  # type: ignore[attr-defined]
+        shelf.COUNT,
+    )
+
+
+@recorded_too
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("name", SHARED)
+def test_what_copies_share_with_the_model_stays_as_it_was(
+    name: str, hooked: bool, way: str
+) -> None:
+    """Containers of classes, defaults, attributes of functions, and the user's own Python modules."""
+    torch.manual_seed(0)
+    leave = SHARED[name]
+    model = Leaver((lambda h: None) if hooked else leave).double().eval()
+    if hooked:
+        model.dense.register_forward_hook(lambda module, given, output: leave(output))
+    before = left()
+    x = torch.randn(2, 4, dtype=torch.double)
+    LRPFx(model, "zero", capture=way, verify="always").attribute(x, 1)
+    assert left() == before
+    Registry.keep(1)
+    assert Registry.items.pop() == 1  # it is still the list of the user

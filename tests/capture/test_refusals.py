@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -169,3 +170,35 @@ def test_packed_sequences_are_a_clear_error(capture: str) -> None:
     with pytest.raises(LRPError, match=r"(?i)pack") as caught:
         LRPFx(Packed().double(), capture=capture).attribute(numbers(2, 5, 3), 1)
     assert "padded" in str(caught.value)
+
+
+LAYOUT: dict[str, Callable[[Tensor], Any]] = {
+    "stride": lambda x: x.stride(0),
+    "offset": lambda x: x.storage_offset() + 1,
+    "size of an element": lambda x: x.element_size(),
+    "contiguous": lambda x: 2 if x.is_contiguous() else 3,
+    "contiguous as a number": lambda x: x.is_contiguous() + 1,
+    "dimensions": lambda x: x.dim(),
+    "floating point": lambda x: torch.is_floating_point(x) + 1,
+}
+
+
+class AsksForLayout(nn.Module):
+    """Multiplies by a number that says how its input lies in memory."""
+
+    def __init__(self, question: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.a, self.question = nn.Linear(4, 3), question
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) * self.question(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", LAYOUT)
+def test_questions_about_layout_are_no_operations_on_values(name: str) -> None:
+    model, x = AsksForLayout(LAYOUT[name]).eval(), torch.randn(2, 4)
+    with pytest.raises(CaptureError, match="symbolic"):
+        LRPFx(model, capture="symbolic").attribute(x, 1)
+    lrp = LRPFx(model, "epsilon")
+    torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
+    assert all("stride" not in step.operation.name for step in lrp.plan(x).steps)

@@ -9,11 +9,32 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.capture.traces import PLACES, WHOLE, Memory, form_of, is_readable, trace_of, traces_of
+from lrp_fx.capture.traces import (
+    PLACES,
+    WHOLE,
+    Memory,
+    form_of,
+    is_readable,
+    leaves_traces,
+    trace_of,
+    traces_of,
+)
 
 
 class Kind(Tensor):
-    """A kind of tensor that keeps its values who knows where."""
+    """A kind of tensor."""
+
+
+class OwnParameter(nn.Parameter):
+    """A kind of parameter."""
+
+
+class Elsewhere(Tensor):
+    """A kind of tensor that may keep its values who knows where."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise NotImplementedError
 
 
 def moved(tensor: Tensor) -> Tensor:
@@ -76,14 +97,17 @@ def test_forms_differ(name: str) -> None:
 
 def test_what_memory_can_be_looked_at() -> None:
     parts = [torch.ones(2), nn.Parameter(torch.ones(2)), nn.Buffer(torch.ones(2))]
+    parts += [OwnParameter(torch.ones(2)), torch.ones(2).as_subclass(Kind)]
     odd = [
         torch.eye(2).to_sparse(),
         torch.ones(2, device="meta"),
-        torch.ones(2).as_subclass(Kind),
+        torch.ones(2).as_subclass(Elsewhere),
         torch.ones(0),
     ]
     assert all(map(is_readable, parts))
     assert not any(map(is_readable, odd))
+    assert all(map(leaves_traces, [*parts, torch.ones(2, device="meta"), torch.ones(0)]))
+    assert not any(map(leaves_traces, [odd[0], odd[2]]))
     assert len(Memory([*parts, *odd]).look()) == len(parts)
 
 

@@ -60,6 +60,20 @@ def test_a_hook_changes_the_relevance() -> None:
     assert torch.equal(lrp.attribute(x, 1), plain)
 
 
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_hook_that_writes_and_returns_none_changes_nothing(optimize: bool) -> None:
+    model, (x,) = cnn(), X
+    lrp = LRPFx(model, optimize=optimize)
+    plain = lrp.attribute(x, 1)
+
+    def writes(relevance: Tensor, step: Step) -> None:
+        relevance.zero_()
+
+    for pattern in ("4", "2", "0"):
+        lrp.register_relevance_hook(pattern, writes)
+    assert torch.equal(lrp.attribute(x, 1), plain)
+
+
 def test_the_filter_is_a_hook() -> None:
     """The option top_k does what a hook with the filter's function does."""
     # behind a hook nobody looks for zeros: the same bits need the same kernels

@@ -54,6 +54,23 @@ def test_contributions_by_a_function_are_those_of_vjp() -> None:
     assert torch.equal(by_name, by_function)
 
 
+def test_a_function_that_fails_is_blamed() -> None:
+    def rule(name: str) -> rules.Rule:
+        return {}[name]  # type: ignore[no-any-return]
+
+    lrp = LRPFx(Net(torch.special.erfc), "epsilon", unknown=rule)
+    with pytest.raises(InputError, match=r"unknown=.*rule, for 'special_erfc' .*failed with KeyE"):
+        lrp.attribute(X, 1)
+
+
+@pytest.mark.parametrize("unknown", ["vjp", lambda name: rules.Epsilon()])
+def test_a_refusal_names_no_option_that_was_not_given(unknown: Any) -> None:
+    lrp = LRPFx(Net(torch.special.entr), "epsilon", unknown=unknown)
+    with pytest.raises(UnsupportedOperationError, match=r"of 'special_entr' .*: its lin") as caught:
+        lrp.attribute(X * 10, 1)
+    assert "vjp" not in str(caught.value)
+
+
 def test_none_is_an_error_that_names_the_two_lines() -> None:
     lrp = LRPFx(Net(torch.special.erfc), "epsilon", unknown=lambda name: None)
     with pytest.raises(UnsupportedOperationError, match=r'passing\("special_erfc"\)'):
@@ -72,6 +89,25 @@ def test_pass_is_for_one_value_of_one_shape() -> None:
         LRPFx(Net(lambda z: torch.logaddexp(z, z * 2)), "epsilon", **passing).attribute(X, 1)
     with pytest.raises(InputError, match="keep the shape"):
         LRPFx(Net(lambda z: z.var(1, keepdim=True) + z), "epsilon", **passing).attribute(X, 1)
+
+
+@pytest.mark.usefixtures("forgets_operations")
+def test_what_the_error_advises_helps() -> None:
+    """Its last two lines are Python."""
+    net = Net(lambda z: torch.special.erfc(torch.sinc(z)))
+    with pytest.raises(UnsupportedOperationError) as caught:
+        LRPFx(net, "epsilon").attribute(X, 1)
+    lines = [line.strip() for line in str(caught.value).splitlines() if line.startswith("    ")]
+    assert len(lines) == 2
+    exec("\n".join(lines), {})
+    assert LRPFx(net, "epsilon").attribute(X, 1).any()
+
+
+@pytest.mark.usefixtures("forgets_operations")
+def test_what_the_module_shows_first_runs() -> None:
+    shown = [line.strip() for line in str(operations.__doc__).splitlines() if line[:4] == "    "]
+    exec("\n".join(shown), {})
+    assert {"special_erfc", "sinc"} <= {*operations.known()}
 
 
 @pytest.mark.usefixtures("forgets_operations")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrp_fx import LayerLRPFx, LRPFx
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
 from lrp_fx.errors import InputError, OptionError, TargetError
 from tests.helpers.closeness import assert_close
 from tests.helpers.models import cnn
@@ -92,6 +92,62 @@ def test_callable_starts_with_what_it_returns() -> None:
     lrp = LRPFx(model)
     assert_close(relevance, lrp.attribute(x, 0) - lrp.attribute(x, 1))
     assert_close(delta, output[:, 0] - output[:, 1] - relevance.sum((1, 2, 3)))
+
+
+def doubled(y: Tensor) -> Tensor:
+    y *= 2
+    return y
+
+
+def centred(y: Tensor) -> Tensor:
+    y -= y.mean(1, keepdim=True)
+    return y
+
+
+def overwritten(y: Tensor) -> Tensor:
+    start = y.clone()
+    y.zero_()
+    return start
+
+
+WRITING: dict[str, tuple[Any, Any]] = {
+    "doubled": (doubled, lambda y: y * 2),
+    "centred": (centred, lambda y: y - y.mean(1, keepdim=True)),
+    "overwritten": (overwritten, lambda y: y),
+}
+
+
+@pytest.mark.parametrize(("writes", "pure"), WRITING.values(), ids=WRITING.keys())
+def test_a_callable_may_write_to_the_output_that_it_gets(writes: Any, pure: Any) -> None:
+    """Denominators are those of the model's output, also in an exported program."""
+    model, x = cnn(12), numbers(3, 2, 12, 12)
+    lrp, expected = LRPFx(model, start=writes), LRPFx(model, start=pure).attribute(x)
+    assert_close(lrp.attribute(x), expected)
+    output, relevance = lrp.export(x).module()(x)
+    assert_close(output, model(x).detach())
+    assert_close(relevance, expected)
+
+
+def test_a_callable_that_writes_is_differentiated() -> None:
+    model, x = cnn(12), numbers(3, 2, 12, 12)
+    weights, found = list(model.parameters()), []
+    for start in WRITING["doubled"]:
+        mine = LRPFx(model, start=start).attribute(x, create_graph=True)
+        loss = mine.square().sum()
+        found.append(torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other)
+
+
+def test_a_selector_may_write_to_the_output_that_it_gets() -> None:
+    model, x = cnn(12), numbers(3, 2, 12, 12)
+
+    def writes(y: Tensor) -> Tensor:
+        y *= 2
+        return y[:, :3].sum(1)
+
+    neuron = NeuronLRPFx(model, "classifier")
+    assert_close(neuron.attribute(x, writes), neuron.attribute(x, lambda y: 2 * y[:, :3].sum(1)))
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ class Hooked(Protocol):
 class HookRelevance(EdgeRelevance):
     """``R_in = f(R)``: a function of the user as a node of the LRP graph.
 
+    The function gets a copy of the relevance. So if it writes to it and returns None, nothing changes.
+
     Args:
-        function: called with the relevance and ``step``.
+        function: called with a copy of the relevance and ``step``.
         step: the step of the plan at which the hook is registered.
     """
 
@@ -44,7 +46,7 @@ class HookRelevance(EdgeRelevance):
             InputError: if the function returns anything but None or a tensor of the relevance's
                 shape.
         """
-        changed = self.function(relevance, self.step)
+        changed = self.function(relevance.clone(), self.step)  # the function may write to it
         if changed is None:
             return relevance
         if not isinstance(changed, Tensor) or changed.shape != relevance.shape:
