@@ -165,6 +165,26 @@ def _lower() -> Tensor:
     return torch.ones(TOKENS, TOKENS, dtype=torch.float64).tril()
 
 
+def _chosen(m: Parts, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The weights and the numbers of two of three experts, and what the experts yield."""
+    weights, numbers = m.z(x)[:, :3].softmax(-1).topk(2, -1)
+    return weights, numbers, [m.a(x).relu(), m.h(x).relu(), m.v(x).relu()]
+
+
+def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
+    """Each expert reads the rows that chose it."""
+
+    def write(m: Parts, x: Tensor) -> Tensor:
+        weights, numbers, _ = _chosen(m, x)
+        total = torch.zeros_like(x)
+        for expert, layer in enumerate((m.a, m.h, m.v)):
+            row, place = places(numbers == expert)
+            total.index_add_(0, row, layer(x[row]).relu() * weights[row, place, None])
+        return total
+
+    return write
+
+
 SOFTMAX = _attending(lambda z: z.softmax(-1))
 HIDDEN = _attending(lambda z: z.masked_fill(_lower() == 0, -math.inf).softmax(-1))
 GATE = _gated(lambda a, z: a * z.sigmoid())
@@ -402,6 +422,11 @@ PAIRS: Pairs = {
         lambda m, x: sum(_normed_and_gated(m, x)),  # type: ignore[arg-type, return-value]
         lambda m, x: torch.stack(_normed_and_gated(m, x), -1).mean(-1) * 3,
     ),
+    "rows that chose an expert": (
+        ROW,
+        _row_by_row(lambda chosen: chosen.nonzero(as_tuple=True)),
+        _row_by_row(lambda chosen: torch.where(chosen)),
+    ),
     "addcdiv": (
         ROW,
         lambda m, x: m.a(x) + 0.5 * m.h(x) / m.z(x).exp(),
@@ -453,3 +478,41 @@ def test_infinite_masks_in_a_batched_sum(copies: bool) -> None:
     x = _operand(SENTENCE)
     maps = [LRPFx(Parts(function)).attribute(x, target=1) for function in (at_once, apart)]
     assert (maps[0] - maps[1]).abs().max() <= STABILIZED * maps[1].abs().max()
+
+
+class Pairing(nn.Module):
+    """A user and an item, looked up and multiplied."""
+
+    def __init__(self, look_up: Callable[[Tensor, Tensor], Tensor], summed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.look_up, self.summed = look_up, summed
+        self.users, self.items = (nn.Parameter(torch.randn(5, 3).double()) for _ in range(2))
+        self.layer = nn.Linear(3, 2).double()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        user, item = self.look_up(self.users, ids[:, 0]), self.look_up(self.items, ids[:, 1])
+        if self.summed:
+            return (user * item).sum(-1, keepdim=True)
+        return self.layer(user * item.sigmoid() / user.norm(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("summed", [True, False])
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        lambda table, ids: table[ids],
+        lambda table, ids: table.index_select(0, ids),
+        lambda table, ids: table.gather(0, ids[:, None].expand(-1, 3)),
+        lambda table, ids: torch.take_along_dim(table, ids[:, None], 0),
+        lambda table, ids: table.take(ids[:, None] * 3 + torch.arange(3)),
+    ],
+    ids=["index", "index_select", "gather", "take_along_dim", "take"],
+)
+def test_a_product_of_values_looked_up(
+    look_up: Callable[[Tensor, Tensor], Tensor], summed: bool
+) -> None:
+    ids = torch.tensor([[1, 2], [4, 0]])
+    models = [Pairing(each, summed) for each in (lambda t, i: F.embedding(i, t), look_up)]
+    maps = [LRPFx(model, "zero").attribute(ids, target=0) for model in models]
+    assert (maps[0] - maps[1]).abs().max() <= ROUNDING * maps[0].abs().max()

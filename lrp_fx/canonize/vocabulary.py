@@ -193,6 +193,12 @@ def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], N
     return rewrite
 
 
+def _where(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``where(condition)``, without values, returns the places: ``nonzero(as_tuple=True)``."""
+    if len(node.all_input_nodes) == 1 and len(node.args) + len(node.kwargs) == 1:
+        replace_by(node, call_like(graph, node, aten.nonzero_numpy, *node.all_input_nodes))
+
+
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
@@ -532,6 +538,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "max": _extremum(aten.maximum),
     "min": _extremum(aten.minimum),
     "pow": _pow,
+    "where": _where,
     "diff": _diff,
     "exp2": _exp2,
     "narrow": _narrow,
