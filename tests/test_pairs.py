@@ -186,6 +186,7 @@ def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
 
 
 SOFTMAX = _attending(lambda z: z.softmax(-1))
+LOW = _attending(lambda z: torch.sigmoid(z - math.log(3)))
 HIDDEN = _attending(lambda z: z.masked_fill(_lower() == 0, -math.inf).softmax(-1))
 GATE = _gated(lambda a, z: a * z.sigmoid())
 BLEND = _with_gate(lambda g, a, k: g * a + (1 - g) * k)
@@ -270,6 +271,16 @@ PAIRS: Pairs = {
         HIDDEN,
         _attending(lambda z: _share(z.exp() * _lower().bool())),
     ),
+    **{
+        f"sigmoid of lowered scores, {name}": (SENTENCE, LOW, _attending(gate))
+        for name, gate in {
+            "a number below": lambda z: z.exp() / (3 + z.exp()),
+            "a number above and below": lambda z: 2 * z.exp() / (6 + 2 * z.exp()),
+            "a factor of the other end": lambda z: (1 + torch.exp(-z) * 3) ** -1,
+            "a complement": lambda z: 1 - 3 / (3 + z.exp()),
+            "a product": lambda z: (z + 1).exp() * (math.e * (3 + z.exp())).reciprocal(),
+        }.items()
+    },
     "linear attention": (SENTENCE, _linear_attention, _linear_attention_at_once),
     "cosines by one root": (
         SENTENCE,
@@ -292,6 +303,11 @@ PAIRS: Pairs = {
         ROW,
         _gated(lambda a, z: a * torch.sigmoid(-z)),
         _gated(lambda a, z: a * torch.exp(F.logsigmoid(z) - z)),
+    ),
+    "divided by a number and an exponential": (
+        ROW,
+        _gated(lambda a, z: a * torch.sigmoid(math.log(3) - z) / 3),
+        _gated(lambda a, z: a / (3 + z.exp())),
     ),
     "gate on a diagonal": (
         ROW,

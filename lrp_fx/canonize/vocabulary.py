@@ -25,6 +25,7 @@ from lrp_fx.graph import (
     call_like_getitem,
     index_of,
     is_call,
+    literal,
     name_of,
     packet_of,
     replace_by,
@@ -202,10 +203,12 @@ def _where(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
-    Integer powers stay: the exponential would round them.
+    Integer powers stay: the exponential would round them. ``x ** -1`` is the reciprocal.
     """
     base, exponent = arguments(node).values()
-    if isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
+    if isinstance(base, fx.Node) and literal(exponent) == -1:
+        replace_by(node, call_like(graph, node, aten.reciprocal, base))
+    elif isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
         scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
         replace_by(node, call_like(graph, node, aten.exp, scaled))
     elif is_call(base, "exp"):
