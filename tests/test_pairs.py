@@ -171,6 +171,28 @@ def _chosen(m: Parts, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
     return weights, numbers, [m.a(x).relu(), m.h(x).relu(), m.v(x).relu()]
 
 
+def _combined(combine: Callable[[Tensor, Tensor], Tensor]) -> Written:
+    """Experts weighted by a matrix of samples and experts."""
+
+    def write(m: Parts, x: Tensor) -> Tensor:
+        weights, numbers, experts = _chosen(m, x)
+        return (combine(weights, numbers)[..., None] * torch.stack(experts, 1)).sum(1)
+
+    return write
+
+
+def _picked(m: Parts, x: Tensor) -> Tensor:
+    """The experts' values first, the places that the gate chose in the middle."""
+    weights, numbers, experts = _chosen(m, x)
+    places = F.one_hot(numbers, 3).double()
+    return torch.einsum("ned,nke,nk->nd", torch.stack(experts, 1), places, weights)
+
+
+def _gated_by_sum(total: Callable[[Tensor], Tensor]) -> Written:
+    """A value times a sum of three gates."""
+    return lambda m, x: m.a(x) * total(m.z(x)[:, :3].sigmoid())
+
+
 def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
     """Each expert reads the rows that chose it."""
 
@@ -186,6 +208,8 @@ def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
 
 
 SOFTMAX = _attending(lambda z: z.softmax(-1))
+COMBINED = _combined(lambda w, i: torch.zeros(len(w), 3).double().scatter(1, i, w))
+SUM_OF_GATES = _gated_by_sum(lambda g: g[:, :1] + 0.5 * g[:, 1:2] + 2 * g[:, 2:])
 LOW = _attending(lambda z: torch.sigmoid(z - math.log(3)))
 HIDDEN = _attending(lambda z: z.masked_fill(_lower() == 0, -math.inf).softmax(-1))
 GATE = _gated(lambda a, z: a * z.sigmoid())
@@ -437,6 +461,43 @@ PAIRS: Pairs = {
         ROW,
         lambda m, x: sum(_normed_and_gated(m, x)),  # type: ignore[arg-type, return-value]
         lambda m, x: torch.stack(_normed_and_gated(m, x), -1).mean(-1) * 3,
+    ),
+    **{
+        f"chosen weights by {name}": (ROW, COMBINED, _combined(combine))
+        for name, combine in {
+            "masks": lambda w, i: torch.stack([(w * (i == k)).sum(-1) for k in range(3)], 1),
+            "a comparison": lambda w, i: (w[..., None] * (i[..., None] == torch.arange(3))).sum(1),
+            "a product with ones and zeros": lambda w, i: (
+                w[:, None] @ F.one_hot(i, 3).double()
+            ).squeeze(1),
+            "an einsum": lambda w, i: torch.einsum("nk,nke->ne", w, F.one_hot(i, 3).to(w)),
+            "added entries": lambda w, i: torch.zeros(len(w), 3).double().scatter_add(1, i, w),
+            "accumulated entries": lambda w, i: w.new_zeros(len(w), 3).index_put(
+                (torch.arange(len(w))[:, None], i), w, True
+            ),
+        }.items()
+    },
+    "chosen weights in the middle of an einsum": (ROW, COMBINED, _picked),
+    **{
+        f"gates summed by {name}": (ROW, SUM_OF_GATES, _gated_by_sum(total))
+        for name, total in {
+            "a weighted sum": lambda g: (g * torch.tensor([1, 0.5, 2]).double()).sum(1, True),
+            "a matrix": lambda g: g @ torch.tensor([[1], [0.5], [2]]).double(),
+            "a layer": lambda g: F.linear(g, torch.tensor([[1, 0.5, 2]]).double()),
+            "an einsum": lambda g: torch.einsum(
+                "nk,k->n", g, torch.tensor([1, 0.5, 2]).double()
+            ).unsqueeze(1),
+        }.items()
+    },
+    "a weight of a softmax, picked by a product": (
+        ROW,
+        lambda m, x: m.a(x) * m.z(x).softmax(1)[:, 2:3],
+        lambda m, x: m.a(x) * (m.z(x).softmax(1) @ torch.eye(SIZE)[:, 2:3].double()),
+    ),
+    "attention with keys turned around by a product": (
+        SENTENCE,
+        _attending(lambda z: z.softmax(-1).flip(-1)),
+        _attending(lambda z: z.softmax(-1) @ torch.eye(TOKENS).flip(0).double()),
     ),
     "rows that chose an expert": (
         ROW,
