@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import pytest
@@ -191,6 +191,33 @@ def _picked(m: Parts, x: Tensor) -> Tensor:
 def _gated_by_sum(total: Callable[[Tensor], Tensor]) -> Written:
     """A value times a sum of three gates."""
     return lambda m, x: m.a(x) * total(m.z(x)[:, :3].sigmoid())
+
+
+def _recurrent(gates: Callable[[Tensor], Sequence[Tensor]]) -> Written:
+    """Three steps of an LSTM cell with two units."""
+
+    def write(m: Parts, x: Tensor) -> Tensor:
+        hidden = cell = torch.zeros_like(x[:, :2])
+        for _ in range(3):
+            write, keep, new, read = gates(m.z(x) + F.linear(hidden, m.h.weight[:, :2]))
+            cell = keep * cell + write * new
+            hidden = read * cell.tanh()
+        return hidden
+
+    return write
+
+
+def _one_by_one(z: Tensor) -> Sequence[Tensor]:
+    write, keep, new, read = z.chunk(4, 1)
+    return write.sigmoid(), keep.sigmoid(), new.tanh(), read.sigmoid()
+
+
+def _activated(z: Tensor) -> Tensor:
+    return torch.cat([z[:, :4].sigmoid(), z[:, 4:6].tanh(), z[:, 6:].sigmoid()], 1)
+
+
+def _stacked(z: Tensor) -> Tensor:
+    return torch.stack(list(_one_by_one(z)), 2)
 
 
 def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
@@ -499,6 +526,33 @@ PAIRS: Pairs = {
         _attending(lambda z: z.softmax(-1).flip(-1)),
         _attending(lambda z: z.softmax(-1) @ torch.eye(TOKENS).flip(0).double()),
     ),
+    **{
+        f"an LSTM whose gates are {name}": (
+            ROW,
+            _recurrent(_one_by_one),
+            _recurrent(gates),
+        )
+        for name, gates in {
+            "joined and split": lambda z: _activated(z).split([2, 2, 2, 2], 1),
+            "joined and sliced": lambda z: [_activated(z)[:, k : k + 2] for k in (0, 2, 4, 6)],
+            "stacked": lambda z: _stacked(z).unbind(2),
+            "stacked and turned": lambda z: _stacked(z).permute(2, 0, 1).unbind(0),
+        }.items()
+    },
+    **{
+        f"a gate {name}": (ROW, GATE, _gated(gated))
+        for name, gated in {
+            "stacked": lambda a, z: a * torch.stack([a, z.sigmoid()], 1)[:, 1],
+            "unbound": lambda a, z: a * torch.stack([z.sigmoid(), a.tanh()]).unbind(0)[0],
+            "joined": lambda a, z: a * torch.cat([a.tanh(), z.sigmoid()], 1).chunk(2, 1)[1],
+            "joined twice": lambda a, z: (
+                a * torch.cat([torch.cat([a, z.sigmoid()], 1), a], 1)[:, SIZE : 2 * SIZE]
+            ),
+            "joined and scaled": lambda a, z: (
+                a * (torch.cat([z.sigmoid(), a], 1) * 2).narrow(1, 0, SIZE) / 2
+            ),
+        }.items()
+    },
     "rows that chose an expert": (
         ROW,
         _row_by_row(lambda chosen: chosen.nonzero(as_tuple=True)),
