@@ -22,7 +22,7 @@ from lrp_fx.graph import (
     row_of,
     shapes_of,
 )
-from lrp_fx.meaning import dynamic_values
+from lrp_fx.meaning import NONNEGATIVE, dynamic_values
 
 _MOST = 1 << 16
 """The most entries that are compared. A larger constant is a table or a mask."""
@@ -43,6 +43,7 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
     made = [n for n in graph.nodes if n.op == "get_attr" and str(n.target) in constants]
     for node in made:
         node.meta[TRUTHS] = _is_truths(constants[str(node.target)])
+        node.meta[NONNEGATIVE] = _is_nonnegative(constants[str(node.target)])
     found = [
         (node, number)
         for node in made
@@ -64,6 +65,11 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
 def _is_truths(value: Tensor) -> bool:
     """Whether all entries of a tensor are zero or one."""
     return _is_readable(value) and bool(((value == 0) | (value == 1)).all())
+
+
+def _is_nonnegative(value: Tensor) -> bool:
+    """Whether no entry of a tensor is negative."""
+    return _is_readable(value) and bool((value >= 0).all())
 
 
 def _is_readable(value: Tensor) -> bool:

@@ -56,7 +56,10 @@ def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
         return _arranged(pen, _reduced(pen, moving[0], output), output).value
     while constants:
         constant = constants.pop(0)
-        meets = [len(set(constant.names) & set(operand.names)) for operand in moving]
+        meets = [
+            (len(set(constant.names) & set(operand.names)), -len(operand.names))
+            for operand in moving
+        ]
         place = meets.index(max(meets))
         rest = [*moving[:place], *moving[place + 1 :], *constants]
         needed = _needed(moving[place], constant, rest, output)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.canonize.numbers import MAX_STEPS, scaled_by
 from lrp_fx.graph import (
     Shapes,
+    affine,
     arguments,
     as_tuple,
     aten,
     call_like,
     call_with_operand,
     called,
+    index_of,
     is_call,
     names_where,
     operand,
@@ -33,6 +37,8 @@ def whole_slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if b["start"] in (0, None) and b["end"] in (None, sys.maxsize):
         whole: fx.Node = b["self"]
         return whole
+    if _leads_to_join(b["self"], MAX_STEPS):
+        return part_of_joined(node, graph)
     if is_call(b["self"], "pad"):
         return _unpadded(node, graph)
     return _columns(node, graph) if is_call(b["self"], *_MATRIX_PRODUCTS) else None
@@ -119,6 +125,8 @@ def only_entry_selected(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     only = _only_entry(node, graph)
     if only is not None:
         return only
+    if _leads_to_join(value, MAX_STEPS):
+        return part_of_joined(node, graph)
     outer: list[int] = []
     while is_call(value, "unsqueeze"):
         inner: fx.Node = arguments(value)["self"]
@@ -196,9 +204,142 @@ def joined_again(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return source if same else None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Entries ``start`` to ``end`` of a value along a dimension that counts from the front."""
+
+    dim: int
+    start: int
+    end: int
+
+
+def part_of_joined(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """A slice or selection of joined values as the same part of one or some of these values."""
+    shapes, b = shapes_of(graph.owning_module), arguments(node)
+    whole = shapes.shape_of(b["self"])
+    if whole is None:
+        return None
+    dim = b["dim"] % len(whole)
+    if is_call(node, "select"):
+        if not isinstance(b["index"], int):
+            return None
+        place = b["index"] % whole[dim]
+        found = _cut(graph, node, b["self"], _Part(dim, place, place + 1), MAX_STEPS)
+        return None if found is None else _entry(graph, node, found, dim)
+    bounds = (b["start"], b["end"], b["step"])
+    if not all(each is None or isinstance(each, int) for each in bounds) or b["step"] != 1:
+        return None
+    start, end, _ = slice(b["start"], b["end"]).indices(whole[dim])
+    return _cut(graph, node, b["self"], _Part(dim, start, end), MAX_STEPS)
+
+
+def pieces_of_joined(node: fx.Node, graph: fx.Graph) -> None:
+    """Replace the pieces of a split of joined values by parts of these values."""
+    b = arguments(node)
+    if not _leads_to_join(b["self"], MAX_STEPS):
+        return
+    shapes = shapes_of(graph.owning_module)
+    whole = shapes.shape_of(b["self"])
+    start = 0
+    results = shapes.results_of(node)
+    if whole is None or results is None:
+        return
+    dim, unbinds = b["dim"] % len(whole), is_call(node, "unbind")
+    parts = []
+    for size in (1 if unbinds else each.shape[dim] for each in results):
+        parts.append(_Part(dim, start, start + size))
+        start += size
+    for user in [user for user in node.users if is_call(user, "getitem")]:
+        found = _cut(graph, node, b["self"], parts[index_of(user)], MAX_STEPS)
+        if found is not None and unbinds:
+            found = _entry(graph, node, found, dim)
+        if found is not None:
+            replace_by(user, found)
+
+
+def _entry(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
+    """The only entry along a dimension: the value that was stacked, or a selection."""
+    if is_call(value, "stack") and arguments(value)["dim"] == dim:
+        (stacked,) = arguments(value)["tensors"]
+        assert isinstance(stacked, fx.Node)
+        return stacked
+    return call_like(graph, node, aten.select, value, dim, 0)
+
+
+def _leads_to_join(value: Any, steps: int) -> bool:
+    """Whether a value is joined by ``cat`` or ``stack``, and then only turned, scaled or cast."""
+    if is_call(value, "cat", "stack"):
+        return not _is_layer(value)
+    passes = is_call(value, *_TURNS, "to", "_to_copy") or affine(value) is not None
+    sources = value.all_input_nodes if steps and passes and value.args else []
+    return len(sources) == 1 and _leads_to_join(sources[0], steps - 1)
+
+
+def _is_layer(join: fx.Node) -> bool:
+    """Whether a module does nothing but join. Its value stays, so that it is found by its name."""
+    around = [*join.all_input_nodes, *join.users]
+    known = {call for each in around for call in each.meta.get("module_calls", ())}
+    return not known.issuperset(join.meta.get("module_calls", ()))
+
+
+def _cut(graph: fx.Graph, node: fx.Node, value: Any, part: _Part, steps: int) -> fx.Node | None:
+    """Write a part of a value without the values beside it; None if it was not joined from several."""
+    if not _leads_to_join(value, steps):
+        return None
+    if is_call(value, "cat", "stack"):
+        return _cut_join(graph, node, value, part)
+    source = value.all_input_nodes[0]
+    shape = shapes_of(graph.owning_module).shape_of(source)
+    if shape is None:
+        return None
+    dim = part.dim
+    if is_call(value, *_TURNS):  # which dimension of the source becomes this one
+        numbers = torch.empty([place + 2 for place in range(len(shape))], device="meta")
+        turned = called(value)(numbers, *value.args[1:], **value.kwargs)
+        dim = turned.shape[dim] - 2
+    below = _cut(graph, node, source, _Part(dim, part.start, part.end), steps - 1)
+    return None if below is None else call_with_operand(graph, value, source, below)
+
+
+_TURNS = ("permute", "transpose", "movedim", "t", "mT", "numpy_T")
+
+
+def _cut_join(graph: fx.Graph, node: fx.Node, join: fx.Node, part: _Part) -> fx.Node | None:
+    """Write the joined values, or parts of them, that a part of the join consists of."""
+    b, shapes = arguments(join), shapes_of(graph.owning_module)
+    joined, values = shapes(join), list(b["tensors"])
+    if joined is None or b["dim"] % joined.dim() != part.dim or part.end <= part.start:
+        return None
+    if is_call(join, "stack"):
+        kept = values[part.start : part.end]
+        if any((own := shapes(each)) is None or own.dtype != joined.dtype for each in kept):
+            return None
+        return call_like(graph, node, aten.stack, kept, part.dim) if kept != values else None
+    kept, begin = list[fx.Node](), 0
+    for value in values:
+        own = shapes(value)
+        if own is None or (own.dim(), own.dtype) != (joined.dim(), joined.dtype):
+            return None
+        size = own.shape[part.dim]
+        start, end = max(part.start - begin, 0), min(part.end - begin, size)
+        begin += size
+        if start < end:
+            piece = value
+            if (start, end) != (0, size):
+                cut = _cut(graph, node, value, _Part(part.dim, start, end), MAX_STEPS)
+                bounds = (part.dim, start, end, 1)
+                piece = cut or call_like(graph, node, aten.slice, value, *bounds)
+            kept.append(piece)
+    if kept == values:
+        return None
+    return kept[0] if len(kept) == 1 else call_like(graph, node, aten.cat, kept, part.dim)
+
+
 def only_entry_unbound(node: fx.Node, graph: fx.Graph) -> None:
     """Replace the only piece along a dimension by the value without that dimension."""
     only = _only_entry(node, graph)
     for user in [user for user in node.users if is_call(user, "getitem")]:
         if only is not None:
             replace_by(user, only)
+    if only is None:
+        pieces_of_joined(node, graph)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
@@ -37,23 +38,38 @@ def sigmoid(node: fx.Node, graph: fx.Graph) -> fx.Node:
     return call_like(graph, node, aten.sigmoid, node.args[0])
 
 
-def _is_one_plus(value: Any) -> fx.Node | None:
-    """``z`` of ``1 + exp(z)``; None for any other value."""
-    form = affine(value)
-    if form is None or (form.scale, form.shift) != (1, 1) or not is_call(form.operand, "exp"):
+@dataclass(frozen=True)
+class _WithExponential:
+    """``number + scale · exp(z)`` for positive numbers: ``number (1 + exp(z + log(scale / number)))``."""
+
+    number: float
+    scale: float
+    z: fx.Node
+
+    def write(self, graph: fx.Graph, node: fx.Node, sign: float, factor: float) -> fx.Node:
+        """Write ``factor · sigmoid(± (z + log(scale / number)))``; ``-z`` may be in the graph already."""
+        z, shift = self.z, math.log(self.scale / self.number)
+        if shift:
+            scale, own, inner = unwound(z)
+            z = scaled_by(graph, node, inner, sign * scale)
+            z = call_like(graph, node, aten.add, z, sign * (own + shift))
+        else:
+            z = scaled_by(graph, node, z, sign)
+        return scaled_by(graph, node, call_like(graph, node, aten.sigmoid, z), factor)
+
+
+def _with_exponential(value: Any) -> _WithExponential | None:
+    """``number + scale · exp(z)`` for positive numbers; None for any other value."""
+    scale, number, inner = unwound(value)
+    if not (scale > 0 and number > 0 and is_call(inner, "exp")):
         return None
-    return operand(form.operand)
-
-
-def _sigmoid_of_negative(graph: fx.Graph, node: fx.Node, z: fx.Node) -> fx.Node:
-    """``sigmoid(-z)``, with the node of ``-z`` if the graph has it already."""
-    return call_like(graph, node, aten.sigmoid, scaled_by(graph, node, z, -1.0))
+    return _WithExponential(number, scale, operand(inner))
 
 
 def reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``."""
-    z = _is_one_plus(node.args[0])
-    return None if z is None else _sigmoid_of_negative(graph, node, z)
+    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``; other positive numbers become a shift and a factor."""
+    total = _with_exponential(node.args[0])
+    return None if total is None else total.write(graph, node, -1.0, 1 / total.number)
 
 
 def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -230,25 +246,35 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     """A quotient as a bounded function; one by ``1 + exp(z)`` as a product with ``sigmoid(-z)``."""
     if not isinstance(under, fx.Node):
         return None
-    z = _is_one_plus(before_expansion(under))
-    scale, shift, inner = unwound(over)
-    if z is not None and shift == 0 and is_call(inner, "expm1") and is_same(inner.args[0], z):
-        tanh = call_like(
-            graph, node, aten.tanh, scaled_by(graph, node, z, math.copysign(0.5, scale))
-        )
-        return scaled_by(graph, node, tanh, abs(scale))
-    if z is not None and is_call(over, "exp") and is_same(z, over.args[0]):
-        return call_like(graph, node, aten.sigmoid, z)
-    if is_call(over, "mul") and (z is not None or is_sum_of_exponentials(under)):
+    total = _with_exponential(before_expansion(under))
+    bounded = None if total is None else _bounded(node, graph, over, total)
+    if bounded is not None:
+        return bounded
+    if is_call(over, "mul") and (total is not None or is_sum_of_exponentials(under)):
         for factor, rest in itertools.permutations((over.args[0], over.args[1])):
             ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
             if ratio is not None:
                 return call_like(graph, node, aten.mul, ratio, rest)
-    if z is not None:
+    if total is not None:
         number = literal(over)
-        gate = _sigmoid_of_negative(graph, node, z)
-        return call_like(graph, node, aten.mul, gate, over if number is None else number)
+        factor = (1.0 if number is None else number) / total.number
+        gate = total.write(graph, node, -1.0, factor)
+        return gate if number is not None else call_like(graph, node, aten.mul, gate, over)
     return softmax_ratio(node, graph, over, under)
+
+
+def _bounded(node: fx.Node, graph: fx.Graph, over: Any, total: _WithExponential) -> fx.Node | None:
+    """``exp(z) / (1 + exp(z))`` and ``(exp(z) - 1) / (1 + exp(z))``; None for other quotients."""
+    scale, shift, inner = unwound(over)
+    if shift != 0 or not is_call(inner, "exp", "expm1") or not is_same(inner.args[0], total.z):
+        return None
+    if is_call(inner, "exp"):
+        return total.write(graph, node, 1.0, scale / total.scale)
+    if total.scale != total.number:
+        return None
+    half = scaled_by(graph, node, total.z, math.copysign(0.5, scale))
+    tanh = call_like(graph, node, aten.tanh, half)
+    return scaled_by(graph, node, tanh, abs(scale) / total.number)
 
 
 def _is_exponential_product(value: Any, depth: int = MAX_STEPS) -> bool:
@@ -258,10 +284,27 @@ def _is_exponential_product(value: Any, depth: int = MAX_STEPS) -> bool:
     return is_call(value, "exp")
 
 
+def _opposite(node: fx.Node, graph: fx.Graph, over: Any, gate: Any) -> fx.Node | None:
+    """``exp(z) · sigmoid(-z)`` as ``sigmoid(z)``, also with numbers; None for other products."""
+    scale, shift, power = unwound(over)
+    factor, offset, gate = unwound(gate)
+    if (shift, offset) != (0, 0) or not (is_call(power, "exp") and is_call(gate, "sigmoid")):
+        return None
+    (own, number, z), (other, more, w) = unwound(power.args[0]), unwound(gate.args[0])
+    if not (are_equal(own, -other) and is_same(z, w)):
+        return None
+    opposite = complement_of(graph, node, gate)
+    assert opposite is not None
+    return scaled_by(graph, node, opposite, scale * factor * math.exp(number + more))
+
+
 def multiplied(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``x · (1 / y)`` as a quotient; otherwise as :func:`shifted`."""
     first, second = arguments(node).values()
     for over, under in ((first, second), (second, first)):
+        opposite = _opposite(node, graph, over, under)
+        if opposite is not None:
+            return opposite
         scale, shift, inner = unwound(under)
         if shift == 0 and is_call(inner, "reciprocal"):
             ratio = _ratio(node, graph, over, inner.args[0])

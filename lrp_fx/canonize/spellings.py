@@ -19,6 +19,7 @@ from lrp_fx.canonize.pieces import (
     joined_again,
     only_entry_selected,
     only_entry_unbound,
+    pieces_of_joined,
     whole_slice,
 )
 from lrp_fx.canonize.roots import norm_by_its_root
@@ -80,6 +81,7 @@ def _least(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 _SPELLINGS: dict[str, Rewriting] = {
     "unbind": only_entry_unbound,
+    **dict.fromkeys(["split", "split_with_sizes", "chunk", "tensor_split"], pieces_of_joined),
     "cat": joined_again,
     "nan_to_num": _finite,
     **dict.fromkeys(["sqrt", "rsqrt"], norm_by_its_root),

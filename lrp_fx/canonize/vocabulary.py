@@ -25,6 +25,7 @@ from lrp_fx.graph import (
     call_like_getitem,
     index_of,
     is_call,
+    literal,
     name_of,
     packet_of,
     replace_by,
@@ -193,13 +194,21 @@ def _extremum(packet: Packet) -> Callable[[fx.Node, fx.Graph, fx.GraphModule], N
     return rewrite
 
 
+def _where(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """``where(condition)``, without values, returns the places: ``nonzero(as_tuple=True)``."""
+    if len(node.all_input_nodes) == 1 and len(node.args) + len(node.kwargs) == 1:
+        replace_by(node, call_like(graph, node, aten.nonzero_numpy, *node.all_input_nodes))
+
+
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
-    Integer powers stay: the exponential would round them.
+    Integer powers stay: the exponential would round them. ``x ** -1`` is the reciprocal.
     """
     base, exponent = arguments(node).values()
-    if isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
+    if isinstance(base, fx.Node) and literal(exponent) == -1:
+        replace_by(node, call_like(graph, node, aten.reciprocal, base))
+    elif isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
         scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
         replace_by(node, call_like(graph, node, aten.exp, scaled))
     elif is_call(base, "exp"):
@@ -532,6 +541,7 @@ _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
     "max": _extremum(aten.maximum),
     "min": _extremum(aten.minimum),
     "pow": _pow,
+    "where": _where,
     "diff": _diff,
     "exp2": _exp2,
     "narrow": _narrow,

@@ -51,6 +51,12 @@ class Constants:
         found = self._known[value]
         return found if isinstance(found, Tensor) else None
 
+    def results_of(self, value: fx.Node) -> list[Tensor] | None:
+        """The results of a call that returns several tensors; None for other values."""
+        self(value)
+        found = self._known[value]
+        return list(found) if isinstance(found, (list, tuple)) else None
+
     def _computed(self, node: fx.Node) -> Any:
         """Compute the value of a node from those of its operands, which are known."""
         if node.op == "get_attr":

@@ -10,9 +10,9 @@ from lrp_fx.meaning.facts import (
     dynamic_values,
     has_attention,
     is_place,
-    is_size,
     linear_ranks,
 )
+from lrp_fx.meaning.signs import NONNEGATIVE, is_size
 from lrp_fx.meaning.value_ranges import (
     ANYTHING,
     Range,
@@ -25,6 +25,7 @@ from lrp_fx.meaning.value_ranges import (
 __all__ = [
     "AFFINE",
     "ANYTHING",
+    "NONNEGATIVE",
     "REDUCTIONS",
     "Analysis",
     "Cones",

@@ -36,6 +36,7 @@ def scores_two(
     dynamic: Dynamic,
     counts: Mapping[fx.Node, Counts],
     of_two: Mapping[fx.Node, bool],
+    is_gate: Callable[[fx.Node], bool],
 ) -> bool:
     """Whether a gate's argument is a scalar function of sums of products of two activations.
 
@@ -47,6 +48,7 @@ def scores_two(
         dynamic: whether a value depends on the explained inputs.
         counts: for each product before the gate, which of its operands are signals.
         of_two: for each product and matrix product, whether it multiplies two activations.
+        is_gate: whether a value is a gate; a layer that is one only sums up gates.
     """
     waiting, seen = [(gate, False)], set[tuple[fx.Node, bool]]()
     while waiting:
@@ -61,7 +63,7 @@ def scores_two(
             sources = [] if layered else _signals(node, counts[node])
         elif operation is not None and operation.kind in _LAYERS:
             sources = [] if layered else operation.operands(node)
-            layered = True
+            layered = not is_gate(node)
         elif operation is not None and operation.kind == "normalization":
             sources = [] if layered else operation.operands(node)
         elif name_of(node) in (_SCALED | _ADDS if layered else _WAYS):

@@ -75,8 +75,8 @@ class Cones:
         """The values that a node is computed from entry by entry; for a part, also the whole value."""
         source = self._elements[self._first[node]]
         yield source
-        while _is_part(source):
-            source = self._elements[self._first[source.all_input_nodes[0]]]
+        while _is_part(source) and (wholes := self._moving(source)):
+            source = self._elements[wholes[0]]
             yield source
 
     def _element(self, node: fx.Node) -> fx.Node:

@@ -226,7 +226,9 @@ class _Counter:
     def _attends(self, gate: fx.Node) -> bool:
         """Whether a gate's argument is computed from a product of two activations."""
         if gate not in self.attends:
-            self.attends[gate] = scores_two(gate, self.dynamic, self.counts, self.of_two)
+            self.attends[gate] = scores_two(
+                gate, self.dynamic, self.counts, self.of_two, lambda node: self._is_gate(node, 1)
+            )
         return self.attends[gate]
 
     def _is_of_two(self, leaves: list[_Leaf], signals: list[bool]) -> bool:

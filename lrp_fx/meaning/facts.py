@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.graph import ARITHMETIC, arguments, name_of, packet_of, row_of
+from lrp_fx.graph import ARITHMETIC, arguments, name_of, row_of
 from lrp_fx.meaning.attention import SOFTMAXES
 from lrp_fx.meaning.factors import count_factors
+from lrp_fx.meaning.signs import is_nonnegative, is_size
 from lrp_fx.relevance import Counts, has_weights, indices_of, looked_up, operation_of
 
 _SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
@@ -105,6 +106,8 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
     for node in graph.nodes:
         if node.op == "get_attr":
             constant.add(node)
+            if is_nonnegative(node, nonnegative):
+                nonnegative.add(node)
         if node.op != "call_function":
             continue
         sources = node.all_input_nodes
@@ -117,7 +120,7 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
             dependent.add(node)
         if node in dynamic and (begins or _is_preprocessing(node, dependent, preprocessing)):
             preprocessing.add(node)
-        if _is_nonnegative(node, nonnegative):
+        if is_nonnegative(node, nonnegative):
             nonnegative.add(node)
     names = preprocessing | categorical
     places |= {node for node in graph.nodes if _ends(node, names, dynamic)}
@@ -210,18 +213,6 @@ def _moving(node: fx.Node) -> list[fx.Node]:
     return [operand for operand in operands if isinstance(operand, fx.Node)]
 
 
-def is_size(node: fx.Node) -> bool:
-    """Whether a node yields a size or a number rather than a tensor."""
-    if packet_of(node.target) is not None:
-        return row_of(node).says == "sizes"
-    if name_of(node) == "getattr":
-        return True
-    sources = node.all_input_nodes
-    if name_of(node) == "getitem":
-        return not sources or (packet_of(sources[0].target) is None or is_size(sources[0]))
-    return True
-
-
 def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set[fx.Node]) -> bool:
     """Whether a node only moves preprocessed values, or is affine in one, with constants beside it."""
     moving = [source for source in node.all_input_nodes if source in dependent]
@@ -234,57 +225,6 @@ def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set
     bound = arguments(node)
     a, b = bound["self"], bound["other"]
     return (a in dependent) != (b in dependent) and not (name_of(node) == "div" and b in dependent)
-
-
-def _is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
-    name = name_of(node)
-    row = row_of(node)
-    if row.is_nonnegative:
-        return True
-    if row.keeps_sign or name in ("getitem", "where"):
-        return _numbers_at_least_zero(node) and all(
-            source in known
-            for source in node.all_input_nodes
-            if not _is_size_or_index(node, source)
-        )
-    if packet_of(node.target) is None:
-        return False
-    bound = arguments(node)
-    if name == "pad":
-        fill = bound["value"] if bound["mode"] == "constant" else 0
-        return bound["self"] in known and (fill is None or _number_at_least_zero(fill))
-    if name in ("hardtanh", "clamp"):
-        low = bound.get("min_val", bound.get("min"))
-        return low is not None and _number_at_least_zero(low)
-    if name == "clamp_min":
-        return _number_at_least_zero(bound["min"])
-    if name == "mul" and bound["self"] is bound["other"]:
-        return True
-    if name in ("add", "mul", "div"):
-        signs = [v in known or _number_at_least_zero(v) for v in (bound["self"], bound["other"])]
-        return all(signs) and _number_at_least_zero(bound.get("alpha", 1))
-    if name == "pow":
-        return isinstance(bound["exponent"], int) and bound["exponent"] % 2 == 0
-    return False
-
-
-def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
-    """Whether ``source`` only steers a node: a size, an index, or the condition of a where."""
-    if source.op == "call_function" and is_size(source):
-        return True
-    operation = operation_of(node)
-    return operation is not None and source not in operation.operands(node)
-
-
-def _numbers_at_least_zero(node: fx.Node) -> bool:
-    """Whether no operand is a negative number, such as the second value of a where."""
-    operation = operation_of(node)
-    numbers = [] if operation is None else operation.operands(node)
-    return all(_number_at_least_zero(v) for v in numbers if not isinstance(v, fx.Node))
-
-
-def _number_at_least_zero(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value >= 0
 
 
 def linear_ranks(

@@ -29,7 +29,8 @@ from lrp_fx.graph import (
     packet_of,
     row_of,
 )
-from lrp_fx.relevance import ROUTING
+from lrp_fx.meaning.signs import is_nonnegative
+from lrp_fx.relevance import ROUTING, is_linear
 
 _TOUCHES = 1e-6
 """An end this close to zero, in widths of the range, counts as zero: literals are rounded."""
@@ -93,15 +94,24 @@ def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.
         dynamic: whether a value depends on the explained inputs; all others are constants.
     """
     found: dict[fx.Node, Range] = {}
+    nonnegative: set[fx.Node] = set()
     for node in nodes:
-        if node.op == "call_function" and dynamic(node):
-            of_node = _range(node, found, dynamic)
+        if not dynamic(node):
+            if is_nonnegative(node, nonnegative):
+                nonnegative.add(node)
+        elif node.op == "call_function":
+            of_node = _range(node, found, dynamic, nonnegative)
             if of_node != ANYTHING and not math.isnan(of_node.low + of_node.rest):
                 found[node] = of_node
     return found
 
 
-def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]) -> Range:
+def _range(
+    node: fx.Node,
+    known: dict[fx.Node, Range],
+    dynamic: Callable[[Any], bool],
+    nonnegative: set[fx.Node],
+) -> Range:
     name, row = name_of(node), row_of(node)
     if name not in (*_CLAMPS, *_MONOTONE) and _saturates(row):
         return Range(row.low, row.high, 0.5 if row.rest is None else row.rest)
@@ -120,6 +130,8 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
     if packet_of(node.target) is None:
         return ANYTHING
     bound = arguments(node)
+    if is_linear(node):
+        return _weighted(bound, known, nonnegative)
     if name in _CLAMPS:
         return _clamped(argument, *_CLAMPS[name](bound))
     if name in _MONOTONE:
@@ -128,14 +140,16 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
         return argument.reciprocal()
     if name in ("square", "pow"):
         exponent = 2 if name == "square" else bound["exponent"]
-        return argument if _keeps(argument, exponent, dynamic) else _power(argument, exponent)
+        is_positive = not dynamic(exponent) and _sign(exponent, nonnegative) > 0
+        return argument if is_positive and _keeps(argument) else _power(argument, exponent)
     if name == "elu":
         return Range(-bound["alpha"] * bound["scale"], math.inf, 0.0)
-    if row.writes:
-        if bound.get("accumulate") or bound.get("reduce"):
-            return ANYTHING
-        written = bound[row.writes if row.writes in bound else "value"]
-        return _beside([written, bound["self"]], known)
+    if row.writes or name in _ADDING:
+        written = bound[_ADDING.get(name) or (row.writes if row.writes in bound else "value")]
+        whole = _beside([written, bound["self"]], known)
+        adds = name in _ADDING or bound.get("accumulate") or bound.get("reduce") == "add"
+        is_plain = bound.get("alpha", 1) == 1 and bound.get("reduce") in (None, "add")
+        return whole if is_plain and (whole.is_half_line or not adds) else ANYTHING
     if row.choice == "mask":
         other = bound["value" if name == "masked_fill" else "other"]
         return _beside([other, bound["self"]], known)
@@ -146,11 +160,12 @@ def _range(node: fx.Node, known: dict[fx.Node, Range], dynamic: Callable[[Any], 
         times = bound["alpha"] if name == "add" else -bound["alpha"]
         return _sum(bound["self"], bound["other"], times, known)
     if name in ("mul", "div"):
-        return _of_two(name, bound["self"], bound["other"], known, dynamic)
+        return _of_two(name, bound["self"], bound["other"], known, dynamic, nonnegative)
     return ANYTHING
 
 
-_POSITIVE = frozenset(["exp", "softplus", "abs", "square", "sigmoid"])
+_ADDING = {"scatter_add": "src", "index_add": "source"}
+"""Operations that add values to entries of another value, and the argument that they add."""
 _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "relu": lambda b: (0, None),
     "relu6": lambda b: (0, 6),
@@ -192,10 +207,23 @@ def _power(base: Range, exponent: Any) -> Range:
     return base.mapped(lambda x: abs(x) ** power)
 
 
-def _keeps(base: Range, exponent: Any, dynamic: Callable[[Any], bool]) -> bool:
+def _keeps(base: Range) -> bool:
     """Whether a positive constant exponent keeps the ends, as in ``sigmoid(z) ** exp(p)``."""
-    is_positive = isinstance(exponent, fx.Node) and not dynamic(exponent) and _sign(exponent) > 0
-    return is_positive and base.low == 0 and base.high in (1, math.inf) and base.is_half_line
+    return base.low == 0 and base.high in (1, math.inf) and base.is_half_line
+
+
+def _weighted(
+    bound: dict[str, Any], known: dict[fx.Node, Range], nonnegative: set[fx.Node]
+) -> Range:
+    """The range of a sum with constant weights, written as a layer without a bias.
+
+    Weights that are never negative, such as masks and one-hot vectors, keep a half line, as a plain
+    sum does.
+    """
+    argument = known.get(bound["input"], ANYTHING)
+    has_bias = bound["bias"] is not None and literal(bound["bias"]) != 0
+    is_sum = _sign(bound["weight"], nonnegative) > 0 and not has_bias
+    return argument if is_sum and argument.is_half_line else ANYTHING
 
 
 def _hull(many: list[Range]) -> Range:
@@ -234,7 +262,12 @@ def _affine(form: Affine, known: dict[fx.Node, Range]) -> Range:
 
 
 def _of_two(
-    name: str, a: Any, b: Any, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]
+    name: str,
+    a: Any,
+    b: Any,
+    known: dict[fx.Node, Range],
+    dynamic: Callable[[Any], bool],
+    nonnegative: set[fx.Node],
 ) -> Range:
     """The range of the product or quotient of two values."""
     first, second = known.get(a, ANYTHING), known.get(b, ANYTHING)
@@ -242,7 +275,7 @@ def _of_two(
         moving = first if dynamic(a) else second
         if name == "div" and dynamic(b):
             moving = second.reciprocal()
-        if _sign(b if dynamic(a) else a) < 0:
+        if _sign(b if dynamic(a) else a, nonnegative) < 0:
             moving = moving.mapped(lambda x: -x)
         return moving if moving.is_half_line else ANYTHING
     if name == "mul":
@@ -255,18 +288,18 @@ def _of_two(
     return _BOTH if is_softsign(a, b) else ANYTHING
 
 
-def _sign(constant: Any) -> int:
+def _sign(constant: Any, nonnegative: set[fx.Node]) -> int:
     """The sign of a constant that its form shows, such as ``-exp(a)``; 0 if it is unknown."""
     sign = 1
-    while isinstance(constant, fx.Node):
+    while isinstance(constant, fx.Node) and constant not in nonnegative:
         form = affine(constant)
         if form is not None and form.shift == 0 and form.scale:
             sign, constant = sign if form.scale > 0 else -sign, form.operand
         elif name_of(constant) in ROUTING:
             constant = constant.args[0]
         else:
-            break
-    return sign if isinstance(constant, fx.Node) and name_of(constant) in _POSITIVE else 0
+            return 0
+    return sign if isinstance(constant, fx.Node) else 0
 
 
 def is_softsign(value: Any, divisor: Any) -> bool:

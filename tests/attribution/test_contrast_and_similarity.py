@@ -90,7 +90,7 @@ def test_contrasts_are_exported_for_any_batch(
     program = lrp.export(numbers(2, 3, 4)).module()
     for size in (1, 5):
         x = numbers(size, 3, 4)
-        assert close(program(x)[1], lrp.attribute(x))
+        assert_close(program(x)[1], lrp.attribute(x))
 
 
 def test_bilrp_of_a_linear_embedding() -> None:

@@ -62,7 +62,7 @@ def test_a_hook_changes_the_relevance() -> None:
 
 @pytest.mark.parametrize("optimize", [False, True])
 def test_a_hook_that_writes_and_returns_none_changes_nothing(optimize: bool) -> None:
-    model, (x,) = cnn(), X
+    model, (x,) = unnamed_cnn(), X
     lrp = LRPFx(model, optimize=optimize)
     plain = lrp.attribute(x, 1)
 

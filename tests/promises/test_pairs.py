@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import pytest
@@ -162,7 +162,79 @@ def _lower() -> Tensor:
     return torch.ones(TOKENS, TOKENS, dtype=torch.float64).tril()
 
 
+def _chosen(m: Parts, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The weights and the numbers of two of three experts, and what the experts yield."""
+    weights, numbers = m.z(x)[:, :3].softmax(-1).topk(2, -1)
+    return weights, numbers, [m.a(x).relu(), m.h(x).relu(), m.v(x).relu()]
+
+
+def _combined(combine: Callable[[Tensor, Tensor], Tensor]) -> Written:
+    """Experts weighted by a matrix of samples and experts."""
+
+    def write(m: Parts, x: Tensor) -> Tensor:
+        weights, numbers, experts = _chosen(m, x)
+        return (combine(weights, numbers)[..., None] * torch.stack(experts, 1)).sum(1)
+
+    return write
+
+
+def _picked(m: Parts, x: Tensor) -> Tensor:
+    """The experts' values first, the places that the gate chose in the middle."""
+    weights, numbers, experts = _chosen(m, x)
+    places = F.one_hot(numbers, 3).double()
+    return torch.einsum("ned,nke,nk->nd", torch.stack(experts, 1), places, weights)
+
+
+def _gated_by_sum(total: Callable[[Tensor], Tensor]) -> Written:
+    """A value times a sum of three gates."""
+    return lambda m, x: m.a(x) * total(m.z(x)[:, :3].sigmoid())
+
+
+def _recurrent(gates: Callable[[Tensor], Sequence[Tensor]]) -> Written:
+    """Three steps of an LSTM cell with two units."""
+
+    def write(m: Parts, x: Tensor) -> Tensor:
+        hidden = cell = torch.zeros_like(x[:, :2])
+        for _ in range(3):
+            write, keep, new, read = gates(m.z(x) + F.linear(hidden, m.h.weight[:, :2]))
+            cell = keep * cell + write * new
+            hidden = read * cell.tanh()
+        return hidden
+
+    return write
+
+
+def _one_by_one(z: Tensor) -> Sequence[Tensor]:
+    write, keep, new, read = z.chunk(4, 1)
+    return write.sigmoid(), keep.sigmoid(), new.tanh(), read.sigmoid()
+
+
+def _activated(z: Tensor) -> Tensor:
+    return torch.cat([z[:, :4].sigmoid(), z[:, 4:6].tanh(), z[:, 6:].sigmoid()], 1)
+
+
+def _stacked(z: Tensor) -> Tensor:
+    return torch.stack(list(_one_by_one(z)), 2)
+
+
+def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
+    """Each expert reads the rows that chose it."""
+
+    def write(m: Parts, x: Tensor) -> Tensor:
+        weights, numbers, _ = _chosen(m, x)
+        total = torch.zeros_like(x)
+        for expert, layer in enumerate((m.a, m.h, m.v)):
+            row, place = places(numbers == expert)
+            total.index_add_(0, row, layer(x[row]).relu() * weights[row, place, None])
+        return total
+
+    return write
+
+
 SOFTMAX = _attending(lambda z: z.softmax(-1))
+COMBINED = _combined(lambda w, i: torch.zeros(len(w), 3).double().scatter(1, i, w))
+SUM_OF_GATES = _gated_by_sum(lambda g: g[:, :1] + 0.5 * g[:, 1:2] + 2 * g[:, 2:])
+LOW = _attending(lambda z: torch.sigmoid(z - math.log(3)))
 HIDDEN = _attending(lambda z: z.masked_fill(_lower() == 0, -math.inf).softmax(-1))
 GATE = _gated(lambda a, z: a * z.sigmoid())
 BLEND = _with_gate(lambda g, a, k: g * a + (1 - g) * k)
@@ -247,6 +319,16 @@ PAIRS: Pairs = {
         HIDDEN,
         _attending(lambda z: _share(z.exp() * _lower().bool())),
     ),
+    **{
+        f"sigmoid of lowered scores, {name}": (SENTENCE, LOW, _attending(gate))
+        for name, gate in {
+            "a number below": lambda z: z.exp() / (3 + z.exp()),
+            "a number above and below": lambda z: 2 * z.exp() / (6 + 2 * z.exp()),
+            "a factor of the other end": lambda z: (1 + torch.exp(-z) * 3) ** -1,
+            "a complement": lambda z: 1 - 3 / (3 + z.exp()),
+            "a product": lambda z: (z + 1).exp() * (math.e * (3 + z.exp())).reciprocal(),
+        }.items()
+    },
     "linear attention": (SENTENCE, _linear_attention, _linear_attention_at_once),
     "cosines by one root": (
         SENTENCE,
@@ -269,6 +351,11 @@ PAIRS: Pairs = {
         ROW,
         _gated(lambda a, z: a * torch.sigmoid(-z)),
         _gated(lambda a, z: a * torch.exp(F.logsigmoid(z) - z)),
+    ),
+    "divided by a number and an exponential": (
+        ROW,
+        _gated(lambda a, z: a * torch.sigmoid(math.log(3) - z) / 3),
+        _gated(lambda a, z: a / (3 + z.exp())),
     ),
     "gate on a diagonal": (
         ROW,
@@ -399,6 +486,75 @@ PAIRS: Pairs = {
         lambda m, x: sum(_normed_and_gated(m, x)),  # type: ignore[arg-type, return-value]
         lambda m, x: torch.stack(_normed_and_gated(m, x), -1).mean(-1) * 3,
     ),
+    **{
+        f"chosen weights by {name}": (ROW, COMBINED, _combined(combine))
+        for name, combine in {
+            "masks": lambda w, i: torch.stack([(w * (i == k)).sum(-1) for k in range(3)], 1),
+            "a comparison": lambda w, i: (w[..., None] * (i[..., None] == torch.arange(3))).sum(1),
+            "a product with ones and zeros": lambda w, i: (
+                w[:, None] @ F.one_hot(i, 3).double()
+            ).squeeze(1),
+            "an einsum": lambda w, i: torch.einsum("nk,nke->ne", w, F.one_hot(i, 3).to(w)),
+            "added entries": lambda w, i: torch.zeros(len(w), 3).double().scatter_add(1, i, w),
+            "accumulated entries": lambda w, i: w.new_zeros(len(w), 3).index_put(
+                (torch.arange(len(w))[:, None], i), w, True
+            ),
+        }.items()
+    },
+    "chosen weights in the middle of an einsum": (ROW, COMBINED, _picked),
+    **{
+        f"gates summed by {name}": (ROW, SUM_OF_GATES, _gated_by_sum(total))
+        for name, total in {
+            "a weighted sum": lambda g: (g * torch.tensor([1, 0.5, 2]).double()).sum(1, True),
+            "a matrix": lambda g: g @ torch.tensor([[1], [0.5], [2]]).double(),
+            "a layer": lambda g: F.linear(g, torch.tensor([[1, 0.5, 2]]).double()),
+            "an einsum": lambda g: torch.einsum(
+                "nk,k->n", g, torch.tensor([1, 0.5, 2]).double()
+            ).unsqueeze(1),
+        }.items()
+    },
+    "a weight of a softmax, picked by a product": (
+        ROW,
+        lambda m, x: m.a(x) * m.z(x).softmax(1)[:, 2:3],
+        lambda m, x: m.a(x) * (m.z(x).softmax(1) @ torch.eye(SIZE)[:, 2:3].double()),
+    ),
+    "attention with keys turned around by a product": (
+        SENTENCE,
+        _attending(lambda z: z.softmax(-1).flip(-1)),
+        _attending(lambda z: z.softmax(-1) @ torch.eye(TOKENS).flip(0).double()),
+    ),
+    **{
+        f"an LSTM whose gates are {name}": (
+            ROW,
+            _recurrent(_one_by_one),
+            _recurrent(gates),
+        )
+        for name, gates in {
+            "joined and split": lambda z: _activated(z).split([2, 2, 2, 2], 1),
+            "joined and sliced": lambda z: [_activated(z)[:, k : k + 2] for k in (0, 2, 4, 6)],
+            "stacked": lambda z: _stacked(z).unbind(2),
+            "stacked and turned": lambda z: _stacked(z).permute(2, 0, 1).unbind(0),
+        }.items()
+    },
+    **{
+        f"a gate {name}": (ROW, GATE, _gated(gated))
+        for name, gated in {
+            "stacked": lambda a, z: a * torch.stack([a, z.sigmoid()], 1)[:, 1],
+            "unbound": lambda a, z: a * torch.stack([z.sigmoid(), a.tanh()]).unbind(0)[0],
+            "joined": lambda a, z: a * torch.cat([a.tanh(), z.sigmoid()], 1).chunk(2, 1)[1],
+            "joined twice": lambda a, z: (
+                a * torch.cat([torch.cat([a, z.sigmoid()], 1), a], 1)[:, SIZE : 2 * SIZE]
+            ),
+            "joined and scaled": lambda a, z: (
+                a * (torch.cat([z.sigmoid(), a], 1) * 2).narrow(1, 0, SIZE) / 2
+            ),
+        }.items()
+    },
+    "rows that chose an expert": (
+        ROW,
+        _row_by_row(lambda chosen: chosen.nonzero(as_tuple=True)),
+        _row_by_row(lambda chosen: torch.where(chosen)),
+    ),
     "addcdiv": (
         ROW,
         lambda m, x: m.a(x) + 0.5 * m.h(x) / m.z(x).exp(),
@@ -450,3 +606,41 @@ def test_infinite_masks_in_a_batched_sum(copies: bool) -> None:
     x = _operand(SENTENCE)
     maps = [LRPFx(Parts(function)).attribute(x, target=1) for function in (at_once, apart)]
     assert_close(maps[0], maps[1], STABILIZED)
+
+
+class Pairing(nn.Module):
+    """A user and an item, looked up and multiplied."""
+
+    def __init__(self, look_up: Callable[[Tensor, Tensor], Tensor], summed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.look_up, self.summed = look_up, summed
+        self.users, self.items = (nn.Parameter(torch.randn(5, 3).double()) for _ in range(2))
+        self.layer = nn.Linear(3, 2).double()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        user, item = self.look_up(self.users, ids[:, 0]), self.look_up(self.items, ids[:, 1])
+        if self.summed:
+            return (user * item).sum(-1, keepdim=True)
+        return self.layer(user * item.sigmoid() / user.norm(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("summed", [True, False])
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        lambda table, ids: table[ids],
+        lambda table, ids: table.index_select(0, ids),
+        lambda table, ids: table.gather(0, ids[:, None].expand(-1, 3)),
+        lambda table, ids: torch.take_along_dim(table, ids[:, None], 0),
+        lambda table, ids: table.take(ids[:, None] * 3 + torch.arange(3)),
+    ],
+    ids=["index", "index_select", "gather", "take_along_dim", "take"],
+)
+def test_a_product_of_values_looked_up(
+    look_up: Callable[[Tensor, Tensor], Tensor], summed: bool
+) -> None:
+    ids = torch.tensor([[1, 2], [4, 0]])
+    models = [Pairing(each, summed) for each in (lambda t, i: F.embedding(i, t), look_up)]
+    maps = [LRPFx(model, "zero").attribute(ids, target=0) for model in models]
+    assert (maps[0] - maps[1]).abs().max() <= ROUNDING * maps[0].abs().max()

@@ -1,0 +1,87 @@
+"""Values without negative entries, as their operations show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from lrp_fx.graph import arguments, literal, name_of, packet_of, row_of
+from lrp_fx.relevance import operation_of
+
+NONNEGATIVE = "nonnegative"
+"""Metadata key: whether a constant made by the model's code has no negative entries."""
+_COUNTS = ("one_hot", "eye")
+
+
+def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
+    """Whether no entry of a value is negative, if none of the known values has negative entries."""
+    name, row, number = name_of(node), row_of(node), literal(node)
+    if number is not None:
+        return number >= 0
+    if node.op == "get_attr":
+        return bool(node.meta.get(NONNEGATIVE))
+    if row.is_nonnegative or row.says in ("masks", "places") or name in _COUNTS:
+        return True
+    if row.keeps_sign or name in ("getitem", "where"):
+        return _numbers_at_least_zero(node) and all(
+            source in known
+            for source in node.all_input_nodes
+            if not _is_size_or_index(node, source)
+        )
+    if packet_of(node.target) is None:
+        return False
+    bound = arguments(node)
+    if row.writes:
+        written = bound[row.writes if row.writes in bound else "value"]
+        return all(v in known or _number_at_least_zero(v) for v in (bound["self"], written))
+    if name == "pad":
+        fill = bound["value"] if bound["mode"] == "constant" else 0
+        return bound["self"] in known and (fill is None or _number_at_least_zero(fill))
+    if name in ("hardtanh", "clamp"):
+        low = bound.get("min_val", bound.get("min"))
+        return low is not None and _number_at_least_zero(low)
+    if name == "clamp_min":
+        return _number_at_least_zero(bound["min"])
+    if name == "mul" and bound["self"] is bound["other"]:
+        return True
+    if name in ("add", "mul", "div"):
+        signs = [v in known or _number_at_least_zero(v) for v in (bound["self"], bound["other"])]
+        return all(signs) and _number_at_least_zero(bound.get("alpha", 1))
+    if name == "pow":
+        return isinstance(bound["exponent"], int) and bound["exponent"] % 2 == 0
+    return False
+
+
+def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
+    """Whether ``source`` only steers a node: a size, an index, or the condition of a where."""
+    if source.op == "call_function" and is_size(source):
+        return True
+    operation = operation_of(node)
+    return operation is not None and source not in operation.operands(node)
+
+
+def _numbers_at_least_zero(node: fx.Node) -> bool:
+    """Whether no operand is a negative number, such as the second value of a where."""
+    operation = operation_of(node)
+    numbers = [] if operation is None else operation.operands(node)
+    return all(_number_at_least_zero(v) for v in numbers if not isinstance(v, fx.Node))
+
+
+def _number_at_least_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value >= 0
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node yields a size or a number rather than a tensor."""
+    if packet_of(node.target) is not None:
+        return row_of(node).says == "sizes"
+    if name_of(node) == "getattr":
+        return True
+    sources = node.all_input_nodes
+    if name_of(node) == "getitem":
+        return not sources or (packet_of(sources[0].target) is None or is_size(sources[0]))
+    return True
+
+
+__all__ = ["NONNEGATIVE", "is_nonnegative", "is_size"]
