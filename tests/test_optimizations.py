@@ -17,10 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, relevance_filter, rules
 from lrp_fx.errors import OptionError, TargetError
+from lrp_fx.graph import in_place_form
 from lrp_fx.graph.private_torch import has_compiler
 from lrp_fx.optimize import NOTHING
 from lrp_fx.optimize import onednn as products
+from lrp_fx.optimize.in_place import PROMOTING
 from lrp_fx.optimize.residuals import recovered
+from lrp_fx.relevance import ACTIVATIONS
 from lrp_fx.relevance.linear.steps import Share
 from lrp_fx.run import compiling
 
@@ -281,6 +284,51 @@ def test_activations_overwrite_only_what_they_alone_read() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3))
     assert in_place(model, "z_plus") == 1
     assert in_place(model, "epsilon") == 0
+
+
+COUNTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a clamp": lambda count: count.clamp(min=1e-9),
+    "a clamp at both ends": lambda count: count.clamp(0.5, 3.5),
+    "a tensor as bound": lambda count: torch.clamp(count, min=torch.tensor(0.5)),
+    "sigmoid": lambda count: count.sigmoid(),
+    "tanh": lambda count: count.tanh(),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_no_activation_overwrites_a_value_of_another_dtype(name: str) -> None:
+    """A count of words is an integer, and its clamp or its tanh is not."""
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def forward(self, words: Tensor) -> Tensor:
+            count = (words != 0).sum(1, keepdim=True)
+            return self.head(self.table(words).sum(1) / COUNTS[name](count))
+
+    model, words = Counting().eval(), torch.tensor([[1, 5, 5], [0, 8, 2]])
+    maps = [LRPFx(model, optimize=each).attribute(words, target=1) for each in (True, False)]
+    torch.testing.assert_close(maps[0], maps[1])
+
+
+ARGUMENTS: dict[str, tuple[float, ...]] = {
+    "hardtanh": (0.5, 1.5),
+    "threshold": (0.5, 0.5),
+    "leaky_relu": (0.5,),
+    **dict.fromkeys(["clamp", "clamp_min", "clamp_max"], (0.5,)),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if in_place_form(n) is not None])
+def test_activations_that_overwrite_keep_the_dtype(name: str) -> None:
+    count = torch.tensor([1, 2])
+    try:
+        found = getattr(torch.ops.aten, name)(count, *ARGUMENTS.get(name, ())).dtype
+    except (NotImplementedError, RuntimeError):  # there is none for integers
+        found = count.dtype
+    assert (found != count.dtype) == (name in PROMOTING)
 
 
 def test_convolutions_of_float32_run_channels_last_on_cpu() -> None:
