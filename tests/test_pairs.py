@@ -16,6 +16,8 @@ from lrp_fx.composites import PRESETS
 
 SIZE, TOKENS = 8, 4
 ROW, SENTENCE, IMAGE = (2, SIZE), (2, TOKENS, SIZE), (2, 2, 6, 6)
+WORDS = (2, 5)
+"""The shape of words, which are integers; 0 pads."""
 ROUNDING = 1e-9
 """Of max |R| in float64: the same sums in another order."""
 STABILIZED = 1e-4
@@ -40,6 +42,7 @@ class Parts(nn.Module):
                 tensor.uniform_(0.4, 1.6)
             for tensor in (norm.bias.data, norm.running_mean):
                 tensor.normal_()
+        self.table = nn.Embedding(11, SIZE)
         self.state = nn.Parameter(torch.randn(SIZE))
         self.shift = nn.Parameter(torch.randn(SIZE))
         self.weight = nn.Parameter(torch.randn(3, 500) / 10)
@@ -176,6 +179,76 @@ NORM = _statistic(lambda c: c.norm(dim=1, keepdim=True))
 def _tanh_written_out(m: Parts, x: Tensor) -> Tensor:
     e = torch.exp(-2 * m.a(x))
     return (1 - e) / (1 + e)
+
+
+def _each_embedded(m: Parts, x: Tensor) -> Tensor:
+    """A linear layer of its own for each number, as in the tokenizer of the FT-Transformer."""
+    layers = zip(x.split(1, 1), m.h.weight, m.k.weight, strict=True)
+    return torch.stack([F.linear(number, w[:, None], b) for number, w, b in layers], 1)
+
+
+EMBEDDED: dict[str, Written] = {
+    "by a product": lambda m, x: x[:, :, None] * m.h.weight + m.k.weight,
+    "by a product of copies": lambda m, x: (
+        x.unsqueeze(2).expand(-1, -1, SIZE) * m.h.weight + m.k.weight
+    ),
+    "by a quotient": lambda m, x: x[..., None] / (1 / m.h.weight) + m.k.weight,
+    "by addcmul": lambda m, x: torch.addcmul(m.k.weight, x[:, :, None], m.h.weight),
+    "by einsum": lambda m, x: torch.einsum("nf,fd->nfd", x, m.h.weight) + m.k.weight,
+    "by matrices": lambda m, x: (x[:, :, None, None] @ m.h.weight[:, None])[:, :, 0] + m.k.weight,
+    "by a batch of matrices": lambda m, x: (
+        torch.bmm(x.T[:, :, None], m.h.weight[:, None]).transpose(0, 1) + m.k.weight
+    ),
+    "by a convolution": lambda m, x: (
+        F.conv1d(x[:, :, None], m.h.weight.reshape(-1, 1, 1), groups=SIZE).view(-1, SIZE, SIZE)
+        + m.k.weight
+    ),
+}
+"""What it is also written as."""
+
+
+def _one_hot(words: Tensor) -> Tensor:
+    return F.one_hot(words, 11).double()
+
+
+def _convolved(m: Parts, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    return F.conv2d(x, m.first.weight, m.first.bias, stride=stride, padding=padding)
+
+
+PADDED: dict[str, tuple[Written, Written]] = {
+    "at one side": (
+        lambda m, x: _convolved(m, F.pad(x, (2, 0))).relu(),
+        lambda m, x: _convolved(m, x, padding=2)[:, :, 2:-2, :-2].relu(),
+    ),
+    "at the other side, in steps": (
+        lambda m, x: _convolved(m, F.pad(F.pad(x, (0, 1)), (0, 0, 0, 1)), 2).relu(),
+        lambda m, x: _convolved(m, x, padding=1)[:, :, 1::2, 1::2].relu(),
+    ),
+    "before a batch norm": (
+        lambda m, x: m.norm(_convolved(m, nn.ZeroPad2d((2, 1, 0, 1))(x))).relu(),
+        lambda m, x: m.norm(_convolved(m, x, padding=2)[:, :, 2:-1, :-1]).relu(),
+    ),
+    "at both sides, unevenly, in steps of three": (
+        lambda m, x: _convolved(m, F.pad(x, (0, 3, 1, 2)), 3).relu(),
+        lambda m, x: _convolved(m, x, padding=3)[:, :, 2::3, 3::3][:, :, :3, :3].relu(),
+    ),
+}
+
+LOOKED_UP: dict[str, Written] = {
+    "by a product": lambda m, x: m.v(_one_hot(x) @ m.table.weight).relu(),
+    "by einsum": lambda m, x: m.v(
+        torch.einsum("vd,ntv->ntd", m.table.weight, F.one_hot(x, 11).double())
+    ).relu(),
+    "by a layer": lambda m, x: m.v(F.linear(_one_hot(x).clone(), m.table.weight.mT)).relu(),
+    "by a batch of products": lambda m, x: m.v(
+        torch.bmm(_one_hot(x), m.table.weight.expand(2, -1, -1))
+    ).relu(),
+}
+BAGS: dict[str, Written] = {
+    "by counts": lambda m, x: F.one_hot(x, 11).sum(-2).to(m.table.weight.dtype) @ m.table.weight,
+    "by frequencies": lambda m, x: 5 * (_one_hot(x).mean(1) @ m.table.weight),
+    "by a product": lambda m, x: (_one_hot(x) @ m.table.weight).sum(1),
+}
 
 
 Pairs = dict[str, tuple[tuple[int, ...], Written, Written]]
@@ -402,6 +475,51 @@ PAIRS: Pairs = {
         lambda m, x: sum(_normed_and_gated(m, x)),  # type: ignore[arg-type, return-value]
         lambda m, x: torch.stack(_normed_and_gated(m, x), -1).mean(-1) * 3,
     ),
+    **{
+        f"numbers embedded {name}": (ROW, lambda m, x: _each_embedded(m, x), embedded)
+        for name, embedded in EMBEDDED.items()
+    },
+    "hidden numbers embedded": (
+        ROW,
+        lambda m, x: _each_embedded(m, m.a(x)),
+        lambda m, x: m.a(x)[:, :, None] * m.h.weight + m.k.weight,
+    ),
+    "standardized numbers embedded": (
+        ROW,
+        lambda m, x: _each_embedded(m, (x - m.state) / 2),
+        lambda m, x: m.k.weight + m.h.weight * ((x - m.state) / 2).unsqueeze(-1),
+    ),
+    **{
+        f"a convolution padded {name}": (IMAGE, padded, once)
+        for name, (padded, once) in PADDED.items()
+    },
+    **{
+        f"words {name}": (WORDS, lambda m, x: m.v(m.table(x)).relu(), written)
+        for name, written in LOOKED_UP.items()
+    },
+    **{
+        f"a bag of words {name}": (
+            WORDS,
+            lambda m, x: F.embedding_bag(x, m.table.weight, mode="sum"),
+            written,
+        )
+        for name, written in BAGS.items()
+    },
+    "a layer of classes": (
+        WORDS,
+        lambda m, x: (F.embedding(x, m.table.weight) + m.state).tanh(),
+        lambda m, x: F.linear(_one_hot(x), m.table.weight.T, m.state).tanh(),
+    ),
+    "positions added to words": (
+        WORDS,
+        lambda m, x: (m.table(x) + m.h.weight[:5]).tanh(),
+        lambda m, x: (_one_hot(x) @ m.table.weight + m.h.weight[:5]).tanh(),
+    ),
+    "positions added to scaled words": (
+        WORDS,
+        lambda m, x: m.a(m.table(x) * 2.5 + m.h.weight[3:]).relu(),
+        lambda m, x: m.a(torch.add(m.h.weight[3:], _one_hot(x) @ m.table.weight, alpha=2.5)).relu(),
+    ),
     "addcdiv": (
         ROW,
         lambda m, x: m.a(x) + 0.5 * m.h(x) / m.z(x).exp(),
@@ -411,6 +529,8 @@ PAIRS: Pairs = {
 
 
 def _operand(shape: tuple[int, ...]) -> Tensor:
+    if shape == WORDS:
+        return torch.tensor([[3, 9, 0, 10, 0], [1, 1, 7, 5, 2]])
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
@@ -427,7 +547,7 @@ def _attributions(name: str) -> list[LRPFx]:
     return found
 
 
-@pytest.mark.parametrize("preset", ["zero", "z_plus", "cp_lrp"])
+@pytest.mark.parametrize("preset", ["zero", "z_plus", "epsilon_plus_flat", "cp_lrp"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_spellings_have_one_map(name: str, preset: str) -> None:
     x = _operand(PAIRS[name][0])
