@@ -251,6 +251,21 @@ BAGS: dict[str, Written] = {
 }
 
 
+def _masked(m: Parts, words: Tensor, total: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The mean over the words that are no padding."""
+    is_word = words != 0
+    return total(m.a(m.table(words)).tanh(), is_word) / is_word.sum(1, keepdim=True)
+
+
+MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "by a product": lambda h, w: (h * w[..., None]).sum(1),
+    "by a product with numbers": lambda h, w: (w.unsqueeze(2).double() * h).sum(dim=-2),
+    "by a product with copies": lambda h, w: (h * w[:, :, None].expand(h.shape).to(h)).sum(1),
+    "by a product with integers": lambda h, w: (w.long()[..., None] * h).sum(1),
+    "by a choice": lambda h, w: torch.where(w[..., None], h, 0.0).sum(1),
+}
+
+
 Pairs = dict[str, tuple[tuple[int, ...], Written, Written]]
 PAIRS: Pairs = {
     "statistic selected": (
@@ -510,6 +525,14 @@ PAIRS: Pairs = {
         lambda m, x: (F.embedding(x, m.table.weight) + m.state).tanh(),
         lambda m, x: F.linear(_one_hot(x), m.table.weight.T, m.state).tanh(),
     ),
+    **{
+        f"a mean of words {name}": (
+            WORDS,
+            lambda m, x: _masked(m, x, lambda h, w: h.masked_fill(~w[..., None], 0).sum(1)),
+            lambda m, x, total=total: _masked(m, x, total),
+        )
+        for name, total in MASKED.items()
+    },
     "positions added to words": (
         WORDS,
         lambda m, x: (m.table(x) + m.h.weight[:5]).tanh(),

@@ -114,7 +114,10 @@ def _may_be_product(node: fx.Node) -> bool:
 
 
 def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
-    """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``."""
+    """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``.
+
+    If ``w`` is a mask, it stays: the sum of the entries that the mask selects.
+    """
     b = arguments(node)
     first, second = list(arguments(b["self"]).values())[:2]
     if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
@@ -122,6 +125,8 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if is_exponential(b["self"], None):  # the denominator of a softmax
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
+    if _is_mask(pen, weight):
+        return None
     values, constant = shapes_of(pen.module)(data), shapes_of(pen.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
     if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
@@ -151,6 +156,27 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     for dim in sorted(summed) if b.get("keepdim") else ():
         value = pen(aten.unsqueeze, value, dim % rank)
     return value
+
+
+def _is_mask(pen: Pen, value: Any) -> bool:
+    """Whether a value selects entries by zeros and ones, in any dtype, or is given as integers."""
+    while name_of(value) in ("to", "_to_copy") or row_of(value).arranges:
+        if _is_of_truths(pen, value):
+            return True
+        value = value.args[0]
+        if not isinstance(value, fx.Node):
+            return False
+    if name_of(value) in ("tril", "triu"):
+        return literal(value.args[0]) == 1
+    given = shapes_of(pen.module)(value) if value.op == "placeholder" else None
+    is_whole = given is not None and not (given.is_floating_point() or given.is_complex())
+    return is_whole or _is_of_truths(pen, value)
+
+
+def _is_of_truths(pen: Pen, value: fx.Node) -> bool:
+    """Whether a value is known to hold booleans."""
+    known = shapes_of(pen.module)(value)
+    return row_of(value).says == "masks" or (known is not None and known.dtype == torch.bool)
 
 
 def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
