@@ -596,3 +596,25 @@ def test_infinite_masks_in_a_batched_sum(copies: bool) -> None:
     x = _operand(SENTENCE)
     maps = [LRPFx(Parts(function)).attribute(x, target=1) for function in (at_once, apart)]
     assert (maps[0] - maps[1]).abs().max() <= STABILIZED * maps[1].abs().max()
+
+
+@pytest.mark.parametrize("preset", ["zero", "z_plus"])
+def test_final_odds_of_a_head_that_is_called_twice(preset: str) -> None:
+    """The complement is folded into the weights of the second call."""
+
+    class Odds(nn.Module):
+        def __init__(self, calls: int) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.calls, self.first, self.head = calls, nn.Linear(SIZE, SIZE), nn.Linear(SIZE, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x).relu()
+            p = self.head(h).sigmoid()
+            q = p if self.calls == 1 else torch.sigmoid(self.head(h))
+            return torch.log(p) - torch.log(1 - q)
+
+    x = _operand(ROW)
+    composite = PRESETS[preset]()
+    maps = [LRPFx(Odds(calls).double(), composite).attribute(x, target=1) for calls in (1, 2)]
+    assert (maps[0] - maps[1]).abs().max() <= STABILIZED * maps[0].abs().max()
