@@ -128,7 +128,8 @@ def _before_removal(
     value, dim = constants(constant), arguments(view).get("dim")
     if value is None or not isinstance(dim, int):
         return None
-    dim = min(dim, -1)  # counted from the front, it is taken for the last one
+    if dim >= 0:  # of unknown rank, it is taken for the last one
+        dim = dim - _rank(view, constants, dim + 1)
     reaches = value.dim() >= -dim
     return call_like(graph, view, aten.unsqueeze, constant, dim) if reaches else constant
 
@@ -145,6 +146,12 @@ def _before_unsqueeze(
     return call_like(graph, view, aten.squeeze, constant, dim) if is_one else None
 
 
+def _rank(view: fx.Node, constants: Constants, least: int) -> int:
+    """The number of dimensions of what a view reads; ``least`` if it is unknown."""
+    shape = shapes_of(constants.module).shape_of(view.args[0])
+    return least if shape is None else len(shape)
+
+
 def _before_move(
     graph: fx.Graph, view: fx.Node, constant: fx.Node, constants: Constants
 ) -> fx.Node | None:
@@ -159,7 +166,7 @@ def _before_move(
         pair = [bound.get("dim0", -2), bound.get("dim1", -1)]
         if (pair[0] < 0) != (pair[1] < 0):
             return None
-        rank = max(-min(pair), max(pair) + 1)
+        rank = _rank(view, constants, max(-min(pair), max(pair) + 1))
         first, second = (dim % rank for dim in pair)
         order = list(range(rank))
         order[first], order[second] = second, first

@@ -13,10 +13,11 @@ from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
 from lrp_fx.canonize.naming import name_after_modules
+from lrp_fx.canonize.padding import cut_surplus
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
-from lrp_fx.canonize.vocabulary import cut_surplus, one_vocabulary
+from lrp_fx.canonize.vocabulary import one_vocabulary
 from lrp_fx.capture import Captured, copied
 from lrp_fx.graph import forget_shapes, remove_unused, with_source
 

@@ -2,32 +2,42 @@
 
 ``x @ W`` with a matrix becomes ``aten.linear``. Every other product with a constant (``W @ x``, a
 vector, a matrix per head, ``mv``, ``dot``, an einsum) becomes ``lrp_fx::product``, which has the
-same operands as a linear layer. The constant may be computed from parameters or from sizes.
+same operands as a linear layer. The constant may be computed from parameters or from sizes. An
+elementwise product that maps one entry to several, as in ``x[:, :, None] * w``, is a linear layer too,
+and a product of ``one_hot`` with a table is a look-up.
 """
 
 from __future__ import annotations
 
 import math
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import fx
 
+from lrp_fx.canonize.affine import LINEAR
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.graph import (
+    ARITHMETIC,
     ON_THE_LEFT,
     ON_THE_RIGHT,
     PRODUCT,
+    Constants,
+    affine,
     arguments,
     as_tuple,
     aten,
+    before_expansion,
+    called,
     literal,
     name_of,
     packet_of,
     replace_by,
+    row_of,
     shape_of,
     shapes_of,
 )
@@ -46,14 +56,29 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
         UnsupportedOperationError: for an einsum of one operand that sums over an ellipsis.
     """
     nodes = [node for node in graph.nodes if name_of(node) in _FORMS and _may_be_product(node)]
-    if not nodes:
+    names = {name_of(node) for node in graph.nodes}
+    if not nodes and names.isdisjoint({*_SPREADING, "one_hot"}):
         return
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     dynamic = dynamic_values(graph, inputs[:explained])
+    _write_each(graph, module, nodes, _FORMS, dynamic)
+    forms = {**dict.fromkeys(_SPREADING, _spread), "linear": _look_up}
+    others = [node for node in graph.nodes if name_of(node) in forms and node.users]
+    _write_each(graph, module, others, forms, dynamic)
+
+
+def _write_each(
+    graph: fx.Graph,
+    module: fx.GraphModule,
+    nodes: Iterable[fx.Node],
+    forms: Mapping[str, Form],
+    dynamic: set[fx.Node],
+) -> None:
+    """Rewrite the nodes that depend on the inputs, each by the form of its name."""
     for node in nodes:
         if node in dynamic:
             with graph.inserting_before(node):
-                written = _FORMS[name_of(node)](Pen(graph, module, node, dynamic), node)
+                written = forms[name_of(node)](Pen(graph, module, node, dynamic), node)
                 if written is not None:
                     replace_by(node, written)
 
@@ -89,7 +114,10 @@ def _may_be_product(node: fx.Node) -> bool:
 
 
 def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
-    """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``."""
+    """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``.
+
+    If ``w`` is a mask, it stays: the sum of the entries that the mask selects.
+    """
     b = arguments(node)
     first, second = list(arguments(b["self"]).values())[:2]
     if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
@@ -97,6 +125,8 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if is_exponential(b["self"], None):  # the denominator of a softmax
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
+    if _is_mask(pen, weight):
+        return None
     values, constant = shapes_of(pen.module)(data), shapes_of(pen.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
     if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
@@ -126,6 +156,111 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     for dim in sorted(summed) if b.get("keepdim") else ():
         value = pen(aten.unsqueeze, value, dim % rank)
     return value
+
+
+def _is_mask(pen: Pen, value: Any) -> bool:
+    """Whether a value selects entries by zeros and ones, in any dtype, or is given as integers."""
+    while name_of(value) in ("to", "_to_copy") or row_of(value).arranges:
+        if _is_of_truths(pen, value):
+            return True
+        value = value.args[0]
+        if not isinstance(value, fx.Node):
+            return False
+    if name_of(value) in ("tril", "triu"):
+        return literal(value.args[0]) == 1
+    given = shapes_of(pen.module)(value) if value.op == "placeholder" else None
+    is_whole = given is not None and not (given.is_floating_point() or given.is_complex())
+    return is_whole or _is_of_truths(pen, value)
+
+
+def _is_of_truths(pen: Pen, value: fx.Node) -> bool:
+    """Whether a value is known to hold booleans."""
+    known = shapes_of(pen.module)(value)
+    return row_of(value).says == "masks" or (known is not None and known.dtype == torch.bool)
+
+
+def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
+    """Write a product that maps one entry to several as a linear layer: ``x[:, :, None] * w``.
+
+    The entries are those of an input, also normalized, or of a linear layer. What else is spread by
+    a constant may be a statistic or a gate, whose products are read as a whole.
+    """
+    b = arguments(node)
+    if b.get("rounding_mode") is not None:
+        return None
+    first, second = b["self"], b["other"]
+    if name_of(node) == "mul" and pen.moves(second):
+        first, second = second, first
+    data, shapes = before_expansion(first), shapes_of(pen.module)
+    constant = Constants(pen.module)(second)
+    if constant is None or not pen.moves(data) or not _is_entry(pen, data):
+        return None
+    values = shapes(data)
+    if values is None or values.dtype != constant.dtype or not values.is_floating_point():
+        return None
+    rank = values.dim()
+    sizes, own = values.shape, (*[1] * (rank - constant.dim()), *constant.shape)
+    varies = [dim for dim in range(-rank, 0) if own[dim] != 1]
+    spread = [dim for dim in varies if sizes[dim] == 1]
+    if not spread or -rank in spread or constant.dim() > rank:  # the first one is the batch
+        return None
+    whole = [size if size != 1 else more for size, more in zip(sizes, own, strict=True)]
+    if shapes.shape_of(node) != torch.Size(whole):
+        return None
+    weight = pen(aten.reshape, second, [own[dim] for dim in varies])
+    if name_of(node) == "div":
+        weight = pen(aten.reciprocal, weight)
+    if spread == [-1] == varies:
+        return pen(aten.linear, data, pen(aten.unsqueeze, weight, -1))
+    for dim in spread:
+        data = pen(aten.squeeze, data, dim)
+    names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))
+    kept = [dim for dim in names if dim not in spread]
+    of_data, of_weight, of_all = ("".join(names[d] for d in dims) for dims in (kept, varies, names))
+    return pen(PRODUCT, data, weight, None, f"{of_data},{of_weight}->{of_all}")
+
+
+def _is_entry(pen: Pen, value: fx.Node) -> bool:
+    """Whether a value is an input or the result of a linear layer, moved, scaled and shifted."""
+    while name_of(value) in ARITHMETIC | {"neg"} or row_of(value).arranges:
+        moving = [source for source in value.all_input_nodes if pen.moves(source)]
+        if len(moving) != 1:
+            return False
+        (value,) = moving
+    return value.op == "placeholder" or name_of(value) in LINEAR | {"product"}
+
+
+def _look_up(pen: Pen, node: fx.Node) -> fx.Node | None:
+    """Write a linear layer of ``one_hot(i)``, also summed or averaged, as a look-up of its columns."""
+    b = arguments(node)
+    weight = b["weight"]
+    if pen.moves(weight):
+        return None
+    table = weight.args[0] if name_of(weight) == "t" else pen(aten.t, weight)
+    rows = _rows(pen, b["input"], table)
+    return rows if rows is None or b["bias"] is None else pen(aten.add, rows, b["bias"])
+
+
+def _rows(pen: Pen, value: Any, table: fx.Node) -> fx.Node | None:
+    """``value @ table`` by looking rows up, if the value counts or averages indices; else None."""
+    b, name = arguments(value) if packet_of(value.target) else {}, name_of(value)
+    if name == "one_hot":
+        return pen(aten.embedding, table, b["self"])
+    form = affine(value)
+    if name in ("to", "_to_copy"):
+        return _rows(pen, value.args[0], table)
+    if form is not None and form.shift == 0:
+        rows = _rows(pen, form.operand, table)
+        return None if rows is None else pen(aten.mul, rows, form.scale)
+    if name not in ("sum", "mean"):
+        return None
+    counted, dims = shapes_of(pen.module)(b["self"]), as_tuple(b.get("dim"), 1)
+    if counted is None or not all(isinstance(dim, int) for dim in dims):
+        return None
+    if counted.dim() - 1 in {dim % counted.dim() for dim in dims}:
+        return None
+    rows = _rows(pen, b["self"], table)
+    return None if rows is None else pen(called(value), rows, list(dims), b["keepdim"])
 
 
 def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
@@ -216,9 +351,11 @@ def _over(
     return pen(aten.movedim, result, list(range(-len(free), 0)), list(range(len(free))))
 
 
+Form = Callable[[Pen, fx.Node], "fx.Node | None"]
+_SPREADING = ("mul", "div")
 _WITH_SUMS = ("addmm", "baddbmm")
 """Operations that contain such a product once they are written in the one vocabulary."""
-_FORMS: dict[str, Callable[[Pen, fx.Node], fx.Node | None]] = {
+_FORMS: dict[str, Form] = {
     "matmul": _matrix_product,
     "mm": _matrix_product,
     "bmm": _matrix_product,

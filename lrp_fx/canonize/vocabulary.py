@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.attention import take_apart
+from lrp_fx.canonize.padding import SURPLUS, Surplus
 from lrp_fx.canonize.recurrent_cells import one_step
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
@@ -60,7 +61,6 @@ _RANDOM = frozenset(
         "rrelu_with_noise",
     ]
 )
-_SURPLUS = "surplus"
 _SYNONYMS = {
     "view": aten.reshape,
     "_unsafe_view": aten.reshape,
@@ -357,7 +357,8 @@ def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule)
     """Replace ``padding="same"`` and ``"valid"`` by numbers.
 
     An uneven "same" becomes the next larger symmetric padding, and the surplus outputs are cut off
-    (see :func:`cut_surplus`). A separate pad would not do, because its zeros would count as inputs.
+    (see :func:`~lrp_fx.canonize.padding.cut_surplus`). A separate pad would not do, because its
+    zeros would count as inputs.
     """
     b = arguments(node)
     if not isinstance(b["padding"], str):
@@ -373,25 +374,9 @@ def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule)
         dilation = as_tuple(b["dilation"], dims)
         total = [d * (k - 1) for d, k in zip(dilation, shape[2:], strict=True)]
         padding = [t - t // 2 for t in total]
-        node.meta[_SURPLUS] = [dim - dims for dim, t in enumerate(total) if t % 2]
+        node.meta[SURPLUS] = [Surplus(dim - dims, 1) for dim, t in enumerate(total) if t % 2]
     b["padding"] = padding
     node.args, node.kwargs = tuple(b.values()), {}
-
-
-def cut_surplus(graph: fx.Graph) -> None:
-    """Cut off the first output along each dimension in which a convolution was padded too much.
-
-    Runs after batch norm was folded into the convolutions.
-    """
-    for node in list(graph.nodes):
-        if not name_of(node).startswith("conv"):
-            continue
-        cut = node
-        for dim in node.meta.pop(_SURPLUS, ()):
-            with graph.inserting_after(cut):
-                shorter = call_like(graph, node, aten.slice, cut, dim, 1)
-            cut.replace_all_uses_with(shorter, lambda user, new=shorter: user is not new)
-            cut = shorter
 
 
 def _addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:

@@ -29,7 +29,7 @@ class Analysis:
         dynamic: tensor values that depend on the explained inputs.
         nonnegative: tensor values without negative entries, whatever the input.
         preprocessing: dynamic values that are reached from the inputs only by routing and constant
-            affine operations.
+            affine operations. Rows of tables do not belong to them: they are learned.
         constant: nodes that depend only on parameters and literals.
         products: for each product and matrix product of two dynamic values, the number of factors
             on each side.
@@ -98,7 +98,7 @@ def has_attention(graph: fx.Graph) -> bool:
 def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.Node]) -> Analysis:
     dynamic, places = _dynamic(graph, inputs, undescribed)
     categorical = _categorical(graph, dynamic)
-    preprocessing = set(inputs)
+    preprocessing, names = set(inputs), set(inputs)
     # the values computed from numbers, masks computed from them, and what is found at positions
     dependent = (preprocessing - categorical) | places
     nonnegative: set[fx.Node] = set()
@@ -118,11 +118,13 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
         begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table count as an input
         if begins or any(source in dependent for source in sources):
             dependent.add(node)
-        if node in dynamic and (begins or _is_preprocessing(node, dependent, preprocessing)):
-            preprocessing.add(node)
+        if node in dynamic and (begins or _is_preprocessing(node, dependent, names)):
+            names.add(node)
+            if not begins and _is_preprocessing(node, dependent, preprocessing):
+                preprocessing.add(node)
         if is_nonnegative(node, nonnegative):
             nonnegative.add(node)
-    names = preprocessing | categorical
+    names |= categorical
     places |= {node for node in graph.nodes if _ends(node, names, dynamic)}
     return Analysis(
         dynamic=frozenset(dynamic),

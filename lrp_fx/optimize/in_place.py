@@ -15,13 +15,16 @@ from lrp_fx.relevance import ACTIVATIONS, RelevanceNode
 
 FRESH = names_where(lambda row: row.fresh and not row.kept and not row.says)
 """Operations whose result shares no memory with other values and is not saved by autograd."""
+PROMOTING = frozenset(["clamp", "clamp_min", "clamp_max", "tanh", "sigmoid"])
+"""Activations whose result may have another dtype than their operand, such as a count of integers."""
+_KEEPING = frozenset(ACTIVATIONS) - PROMOTING
 
 
 def activate_in_place(draft: Draft) -> None:
-    """Let activations overwrite their operand if nothing else reads it."""
+    """Let activations overwrite their operand if nothing else reads it and the result has its dtype."""
     for node in draft.graph.nodes:
         in_place = in_place_form(name_of(node))
-        if name_of(node) not in ACTIVATIONS or in_place is None:
+        if name_of(node) not in _KEEPING or in_place is None:
             continue
         operand = node.args[0]
         if not isinstance(operand, fx.Node) or name_of(operand) not in FRESH:

@@ -242,12 +242,41 @@ class _Reader:
             is_log = name_of(node) in _LOGARITHMS
             return _Final(node, softmax, at_zero, at_one, tuple(names), softmax, 1.0, is_log)
         form = affine(logits)
+        opposite = self._with_opposite_weights(logits)
         if form is not None and (form.scale, form.shift) == (-1, 0):
-            # the complement of sigmoid(z): both are functions of one logit
-            return _Final(
-                node, (self._first[form.operand], "negated"), at_zero, at_one, tuple(names)
-            )
+            opposite = self._first[form.operand]
+        if opposite is not None:  # the complement of sigmoid(z): both are functions of one logit
+            return _Final(node, (opposite, "negated"), at_zero, at_one, tuple(names))
         return _Final(node, (logits,), at_zero, at_one, tuple(names))
+
+    def _with_opposite_weights(self, logits: fx.Node) -> fx.Node | None:
+        """The first call of a layer, if these are the logits of another call, negated by folding."""
+        if name_of(logits) != "linear":
+            return None
+        b = arguments(logits)
+        parts = [affine(b["weight"]), None if b["bias"] is None else affine(b["bias"])]
+        if any(
+            part is None and given is not None
+            for part, given in zip(parts, self._parameters(b), strict=True)
+        ):
+            return None
+        if any(part is not None and (part.scale, part.shift) != (-1, 0) for part in parts):
+            return None
+        wanted = [None if part is None else self._first[part.operand] for part in parts]
+        for node in logits.graph.nodes:
+            if node is logits:
+                return None
+            if name_of(node) == "linear":
+                other = arguments(node)
+                same = self._first[other["input"]] is self._first[b["input"]]
+                if same and self._parameters(other) == wanted:
+                    return self._first[node]
+        return None
+
+    def _parameters(self, bound: dict[str, Any]) -> list[fx.Node | None]:
+        return [
+            None if bound[name] is None else self._first[bound[name]] for name in ("weight", "bias")
+        ]
 
     def _step(self, node: fx.Node) -> tuple[Any, ...]:
         """A key for how a node moves its operand: its name, its dimension and its other arguments."""

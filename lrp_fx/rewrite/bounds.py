@@ -35,15 +35,15 @@ class Bounds:
         key = (node, id(low), id(high))
         if key in self._found:
             return self._found[key]
-        if not self._pen.facts.is_preprocessing(node):
-            raise CompositeError(
-                f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
-                "its padded, normalized or rearranged form"
-            )
         if looked_up(node, self._pen.facts.is_dynamic):
             raise CompositeError(
                 f"ZBox is for first layers: the input of '{site.name}' is looked up in a table, and "
                 "does not have the bounds of the model's input"
+            )
+        if not self._pen.facts.is_preprocessing(node):
+            raise CompositeError(
+                f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
+                "its padded, normalized or rearranged form"
             )
         if node.op == "placeholder":
             count = sum(known is node for known, *_ in self._found)

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx
 from lrp_fx.composites import PRESETS
-from tests.helpers.closeness import QUOTIENTS, STABILIZED, assert_close
+from tests.helpers.closeness import QUOTIENTS, ROUNDING, STABILIZED, assert_close
 
 SIZE, TOKENS = 8, 4
 ROW, SENTENCE, IMAGE = (2, SIZE), (2, TOKENS, SIZE), (2, 2, 6, 6)
+WORDS = (2, 5)
+"""The shape of words, which are integers; 0 pads."""
 Written = Callable[["Parts", Tensor], Tensor]
 
 
@@ -37,6 +39,7 @@ class Parts(nn.Module):
                 tensor.uniform_(0.4, 1.6)
             for tensor in (norm.bias.data, norm.running_mean):
                 tensor.normal_()
+        self.table = nn.Embedding(11, SIZE)
         self.state = nn.Parameter(torch.randn(SIZE))
         self.shift = nn.Parameter(torch.randn(SIZE))
         self.weight = nn.Parameter(torch.randn(3, 500) / 10)
@@ -245,6 +248,91 @@ NORM = _statistic(lambda c: c.norm(dim=1, keepdim=True))
 def _tanh_written_out(m: Parts, x: Tensor) -> Tensor:
     e = torch.exp(-2 * m.a(x))
     return (1 - e) / (1 + e)
+
+
+def _each_embedded(m: Parts, x: Tensor) -> Tensor:
+    """A linear layer of its own for each number, as in the tokenizer of the FT-Transformer."""
+    layers = zip(x.split(1, 1), m.h.weight, m.k.weight, strict=True)
+    return torch.stack([F.linear(number, w[:, None], b) for number, w, b in layers], 1)
+
+
+EMBEDDED: dict[str, Written] = {
+    "by a product": lambda m, x: x[:, :, None] * m.h.weight + m.k.weight,
+    "by a product of copies": lambda m, x: (
+        x.unsqueeze(2).expand(-1, -1, SIZE) * m.h.weight + m.k.weight
+    ),
+    "by a quotient": lambda m, x: x[..., None] / (1 / m.h.weight) + m.k.weight,
+    "by addcmul": lambda m, x: torch.addcmul(m.k.weight, x[:, :, None], m.h.weight),
+    "by einsum": lambda m, x: torch.einsum("nf,fd->nfd", x, m.h.weight) + m.k.weight,
+    "by matrices": lambda m, x: (x[:, :, None, None] @ m.h.weight[:, None])[:, :, 0] + m.k.weight,
+    "by a batch of matrices": lambda m, x: (
+        torch.bmm(x.T[:, :, None], m.h.weight[:, None]).transpose(0, 1) + m.k.weight
+    ),
+    "by a convolution": lambda m, x: (
+        F.conv1d(x[:, :, None], m.h.weight.reshape(-1, 1, 1), groups=SIZE).view(-1, SIZE, SIZE)
+        + m.k.weight
+    ),
+}
+"""What it is also written as."""
+
+
+def _one_hot(words: Tensor) -> Tensor:
+    return F.one_hot(words, 11).double()
+
+
+def _convolved(m: Parts, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    return F.conv2d(x, m.first.weight, m.first.bias, stride=stride, padding=padding)
+
+
+PADDED: dict[str, tuple[Written, Written]] = {
+    "at one side": (
+        lambda m, x: _convolved(m, F.pad(x, (2, 0))).relu(),
+        lambda m, x: _convolved(m, x, padding=2)[:, :, 2:-2, :-2].relu(),
+    ),
+    "at the other side, in steps": (
+        lambda m, x: _convolved(m, F.pad(F.pad(x, (0, 1)), (0, 0, 0, 1)), 2).relu(),
+        lambda m, x: _convolved(m, x, padding=1)[:, :, 1::2, 1::2].relu(),
+    ),
+    "before a batch norm": (
+        lambda m, x: m.norm(_convolved(m, nn.ZeroPad2d((2, 1, 0, 1))(x))).relu(),
+        lambda m, x: m.norm(_convolved(m, x, padding=2)[:, :, 2:-1, :-1]).relu(),
+    ),
+    "at both sides, unevenly, in steps of three": (
+        lambda m, x: _convolved(m, F.pad(x, (0, 3, 1, 2)), 3).relu(),
+        lambda m, x: _convolved(m, x, padding=3)[:, :, 2::3, 3::3][:, :, :3, :3].relu(),
+    ),
+}
+
+LOOKED_UP: dict[str, Written] = {
+    "by a product": lambda m, x: m.v(_one_hot(x) @ m.table.weight).relu(),
+    "by einsum": lambda m, x: m.v(
+        torch.einsum("vd,ntv->ntd", m.table.weight, F.one_hot(x, 11).double())
+    ).relu(),
+    "by a layer": lambda m, x: m.v(F.linear(_one_hot(x).clone(), m.table.weight.mT)).relu(),
+    "by a batch of products": lambda m, x: m.v(
+        torch.bmm(_one_hot(x), m.table.weight.expand(2, -1, -1))
+    ).relu(),
+}
+BAGS: dict[str, Written] = {
+    "by counts": lambda m, x: F.one_hot(x, 11).sum(-2).to(m.table.weight.dtype) @ m.table.weight,
+    "by frequencies": lambda m, x: 5 * (_one_hot(x).mean(1) @ m.table.weight),
+    "by a product": lambda m, x: (_one_hot(x) @ m.table.weight).sum(1),
+}
+
+
+def _masked(m: Parts, words: Tensor, total: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The mean over the words that are no padding."""
+    is_word = words != 0
+    return total(m.a(m.table(words)).tanh(), is_word) / is_word.sum(1, keepdim=True)
+
+
+MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "by a product": lambda h, w: (h * w[..., None]).sum(1),
+    "by a product with numbers": lambda h, w: (w.unsqueeze(2).double() * h).sum(dim=-2),
+    "by a product with copies": lambda h, w: (h * w[:, :, None].expand(h.shape).to(h)).sum(1),
+    "by a product with integers": lambda h, w: (w.long()[..., None] * h).sum(1),
+    "by a choice": lambda h, w: torch.where(w[..., None], h, 0.0).sum(1),
+}
 
 
 Pairs = dict[str, tuple[tuple[int, ...], Written, Written]]
@@ -555,6 +643,59 @@ PAIRS: Pairs = {
         _row_by_row(lambda chosen: chosen.nonzero(as_tuple=True)),
         _row_by_row(lambda chosen: torch.where(chosen)),
     ),
+    **{
+        f"numbers embedded {name}": (ROW, lambda m, x: _each_embedded(m, x), embedded)
+        for name, embedded in EMBEDDED.items()
+    },
+    "hidden numbers embedded": (
+        ROW,
+        lambda m, x: _each_embedded(m, m.a(x)),
+        lambda m, x: m.a(x)[:, :, None] * m.h.weight + m.k.weight,
+    ),
+    "standardized numbers embedded": (
+        ROW,
+        lambda m, x: _each_embedded(m, (x - m.state) / 2),
+        lambda m, x: m.k.weight + m.h.weight * ((x - m.state) / 2).unsqueeze(-1),
+    ),
+    **{
+        f"a convolution padded {name}": (IMAGE, padded, once)
+        for name, (padded, once) in PADDED.items()
+    },
+    **{
+        f"words {name}": (WORDS, lambda m, x: m.v(m.table(x)).relu(), written)
+        for name, written in LOOKED_UP.items()
+    },
+    **{
+        f"a bag of words {name}": (
+            WORDS,
+            lambda m, x: F.embedding_bag(x, m.table.weight, mode="sum"),
+            written,
+        )
+        for name, written in BAGS.items()
+    },
+    "a layer of classes": (
+        WORDS,
+        lambda m, x: (F.embedding(x, m.table.weight) + m.state).tanh(),
+        lambda m, x: F.linear(_one_hot(x), m.table.weight.T, m.state).tanh(),
+    ),
+    **{
+        f"a mean of words {name}": (
+            WORDS,
+            lambda m, x: _masked(m, x, lambda h, w: h.masked_fill(~w[..., None], 0).sum(1)),
+            lambda m, x, total=total: _masked(m, x, total),
+        )
+        for name, total in MASKED.items()
+    },
+    "positions added to words": (
+        WORDS,
+        lambda m, x: (m.table(x) + m.h.weight[:5]).tanh(),
+        lambda m, x: (_one_hot(x) @ m.table.weight + m.h.weight[:5]).tanh(),
+    ),
+    "positions added to scaled words": (
+        WORDS,
+        lambda m, x: m.a(m.table(x) * 2.5 + m.h.weight[3:]).relu(),
+        lambda m, x: m.a(torch.add(m.h.weight[3:], _one_hot(x) @ m.table.weight, alpha=2.5)).relu(),
+    ),
     "addcdiv": (
         ROW,
         lambda m, x: m.a(x) + 0.5 * m.h(x) / m.z(x).exp(),
@@ -564,6 +705,8 @@ PAIRS: Pairs = {
 
 
 def _operand(shape: tuple[int, ...]) -> Tensor:
+    if shape == WORDS:
+        return torch.tensor([[3, 9, 0, 10, 0], [1, 1, 7, 5, 2]])
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
@@ -580,7 +723,7 @@ def _attributions(name: str) -> list[LRPFx]:
     return found
 
 
-@pytest.mark.parametrize("preset", ["zero", "z_plus", "cp_lrp"])
+@pytest.mark.parametrize("preset", ["zero", "z_plus", "epsilon_plus_flat", "cp_lrp"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_spellings_have_one_map(name: str, preset: str) -> None:
     x = _operand(PAIRS[name][0])
@@ -644,3 +787,25 @@ def test_a_product_of_values_looked_up(
     models = [Pairing(each, summed) for each in (lambda t, i: F.embedding(i, t), look_up)]
     maps = [LRPFx(model, "zero").attribute(ids, target=0) for model in models]
     assert (maps[0] - maps[1]).abs().max() <= ROUNDING * maps[0].abs().max()
+
+
+@pytest.mark.parametrize("preset", ["zero", "z_plus"])
+def test_final_odds_of_a_head_that_is_called_twice(preset: str) -> None:
+    """The complement is folded into the weights of the second call."""
+
+    class Odds(nn.Module):
+        def __init__(self, calls: int) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.calls, self.first, self.head = calls, nn.Linear(SIZE, SIZE), nn.Linear(SIZE, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x).relu()
+            p = self.head(h).sigmoid()
+            q = p if self.calls == 1 else torch.sigmoid(self.head(h))
+            return torch.log(p) - torch.log(1 - q)
+
+    x = _operand(ROW)
+    composite = PRESETS[preset]()
+    maps = [LRPFx(Odds(calls).double(), composite).attribute(x, target=1) for calls in (1, 2)]
+    assert (maps[0] - maps[1]).abs().max() <= STABILIZED * maps[0].abs().max()
