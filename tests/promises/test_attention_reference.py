@@ -34,7 +34,9 @@ TEXT = {
     "vocab_size": 50,
     "num_labels": 4,
 }
-GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 4, "use_cache": False}
+ONE_LAYER = {**TEXT, "num_hidden_layers": 1}
+"""What BERT, which has two, shows of a row of layers needs no showing again."""
+GROUPED = {**ONE_LAYER, "num_key_value_heads": 2, "head_dim": 4, "use_cache": False}
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ class Text:
 CLASSIFIER = "AutoModelForSequenceClassification"
 TEXTS = {
     "BERT": Text("BertConfig", TEXT, CLASSIFIER),
-    "RoBERTa": Text("RobertaConfig", TEXT, CLASSIFIER),
+    "RoBERTa": Text("RobertaConfig", ONE_LAYER, CLASSIFIER),
     "GPT-2": Text(
         "GPT2Config",
         {
-            **{"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 50, "use_cache": False},
+            **{"n_embd": 16, "n_layer": 1, "n_head": 4, "vocab_size": 50, "use_cache": False},
             "activation_function": "gelu",
         },
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -196,17 +197,24 @@ ARRANGEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Ten
 }
 
 
+def reader(arrange: Callable[[Tensor], Tensor]) -> nn.Module:
+    torch.manual_seed(0)
+    return Reader(arrange).double().eval()
+
+
+@cache
+def carried_back(name: str) -> Tensor:
+    """The embedding's own relevance, carried back by hand."""
+    arrange, back = ARRANGEMENTS[name]
+    return back(LayerLRPFx(reader(arrange), "embedding").attribute(IDS, 1).sum(-1))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ARRANGEMENTS)
 def test_tokens_get_what_their_look_ups_got(name: str, engine: Any) -> None:
     """The embedding's own relevance, carried back by hand; sample by sample too; the ledger closes."""
-    torch.manual_seed(0)
-    arrange, back = ARRANGEMENTS[name]
-    model = Reader(arrange).double().eval()
-    lrp = LRPFx(model, propagation=engine)
-    mine = lrp.attribute(IDS, 1)
-    features = LayerLRPFx(model, "embedding").attribute(IDS, 1)
-    expected = back(features.sum(-1))
+    lrp = LRPFx(reader(ARRANGEMENTS[name][0]), propagation=engine)
+    mine, expected = lrp.attribute(IDS, 1), carried_back(name)
     assert mine.shape == IDS.shape
     assert mine.dtype == torch.float64
     assert mine.any()
@@ -219,8 +227,7 @@ def test_tokens_get_what_their_look_ups_got(name: str, engine: Any) -> None:
 
 def test_constant_words_can_keep_their_share() -> None:
     """With ``Route`` the relevance of a constant word stays with it, and the ledger says so."""
-    torch.manual_seed(0)
-    model = Reader(constant_first).double().eval()
+    model = reader(constant_first)
     lines = [(composites.operation("routing"), rules.Route()), (nn.Linear, rules.Epsilon())]
     composite = Composite(lines, strict=False)
     lrp = LRPFx(model, composite)
@@ -420,7 +427,7 @@ def test_where_relevance_ends_is_named() -> None:
     """The operation, the module and the line; and a layer above it can be explained, as is said."""
     model = Flagged().double().eval()
     with pytest.raises(
-        InputError, match=r"gt in the model's own forward \(.*test_columns"
+        InputError, match=r"gt in the model's own forward \(.*test_embedding"
     ) as caught:
         LRPFx(model).attribute(IDS, 1)
     assert "LayerLRPFx(model, layer)" in str(caught.value)
