@@ -67,15 +67,29 @@ def _with_exponential(value: Any) -> _WithExponential | None:
 
 
 def reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``; other positive numbers become a shift and a factor."""
+    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``, and ``1 / exp(z)`` as ``exp(-z)``.
+
+    Other positive numbers than one become a shift and a factor.
+    """
     total = _with_exponential(node.args[0])
-    return None if total is None else total.write(graph, node, -1.0, 1 / total.number)
+    if total is not None:
+        return total.write(graph, node, -1.0, 1 / total.number)
+    return _inverted(node, graph, node.args[0], 1.0)
+
+
+def _inverted(node: fx.Node, graph: fx.Graph, power: Any, number: float) -> fx.Node | None:
+    """``number / exp(z)`` as ``number exp(-z)``; None for any other quotient."""
+    if not is_call(power, "exp"):
+        return None
+    negated = scaled_by(graph, node, operand(power), -1.0)
+    return scaled_by(graph, node, call_like(graph, node, aten.exp, negated), number)
 
 
 def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """Merge numbers around a function into the function.
 
-    ``(1 ± tanh(z)) / 2`` becomes ``sigmoid(±2 z)``. Numbers that make the value at rest zero belong
+    ``tanh(z)`` with a number beside it becomes ``2 sigmoid(2 z) - 1``: ``(1 ± tanh(z)) / 2`` is
+    ``sigmoid(±2 z)``. Numbers that make the value at rest zero belong
     to the function: ``2 sigmoid(2 z) - 1`` becomes ``tanh(z)``, so that no number takes relevance.
     ``z - logsumexp(z)`` becomes ``log_softmax(z)``.
     """
@@ -161,9 +175,12 @@ def _with_number(
     node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
 ) -> fx.Node | None:
     """``scale · inner + shift`` as one function, if the two numbers belong to ``inner``."""
-    if is_call(inner, "tanh") and are_equal(abs(scale), 0.5) and are_equal(shift, 0.5):
+    if is_call(inner, "tanh"):
         doubled = scaled_by(graph, node, inner.args[0], math.copysign(2.0, scale))
-        return call_like(graph, node, aten.sigmoid, doubled)
+        gate = call_like(graph, node, aten.sigmoid, doubled)
+        gate = scaled_by(graph, node, gate, 2 * abs(scale))
+        rest = shift - abs(scale)
+        return gate if are_equal(rest + 1, 1) else call_like(graph, node, aten.add, gate, rest)
     if is_call(inner, "exp") and are_equal(scale, -shift):
         return scaled_by(graph, node, call_like(graph, node, aten.expm1, inner.args[0]), scale)
     if is_call(inner, "expm1") and are_equal(scale, shift):
@@ -234,18 +251,57 @@ def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """Quotients that are sigmoids, softmaxes or ``tanh``.
 
     These are ``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, any value divided by
-    ``1 + exp(z)``, and ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``.
+    ``1 + exp(z)``, ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``, and
+    ``(exp(z) - exp(-z)) / (exp(z) + exp(-z))``, which is also ``tanh(z)``.
     """
     b = arguments(node)
     if b.get("rounding_mode") is not None:
         return None
-    return _ratio(node, graph, b["self"], b["other"])
+    ratio = _ratio(node, graph, b["self"], b["other"])
+    return ratio or _hyperbolic(node, graph, b["self"], b["other"])
+
+
+def _hyperbolic(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
+    """``(exp(z) - exp(-z)) / (exp(z) + exp(-z))`` as ``tanh(z)``, also with numbers."""
+    if is_call(over, "mul"):
+        for factor, rest in itertools.permutations(over.args[:2]):
+            ratio = _hyperbolic(node, graph, factor, under)
+            if ratio is not None:
+                return call_like(graph, node, aten.mul, ratio, rest)
+    sine, cosine = _opposite_exponentials(over), _opposite_exponentials(under)
+    if sine is None or cosine is None or not is_same(sine[2], cosine[2]):
+        return None
+    (rising, falling, z), (one, other, _) = sine, cosine
+    if not (are_equal(rising, -falling) and are_equal(one, other)):
+        return None
+    return scaled_by(graph, node, call_like(graph, node, aten.tanh, z), rising / one)
+
+
+def _opposite_exponentials(value: Any) -> tuple[float, float, fx.Node] | None:
+    """``a``, ``b`` and ``z`` of ``a exp(z) + b exp(-z)``; None for any other value."""
+    whole = sum_of(value) if isinstance(value, fx.Node) else Sum((), 0.0)
+    if (
+        len(whole.terms) != 2
+        or whole.number
+        or not all(is_call(t.value, "exp") for t in whole.terms)
+    ):
+        return None
+    (first, z), (second, w) = ((term.scale, operand(term.value)) for term in whole.terms)
+    if is_same(w, z):
+        return None
+    (own, number, inner), (other, more, same) = unwound(z), unwound(w)
+    if not (is_same(inner, same) and are_equal(own, -other) and are_equal(number, -more)):
+        return None
+    return (first, second, z) if own > 0 else (second, first, w)
 
 
 def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
     """A quotient as a bounded function; one by ``1 + exp(z)`` as a product with ``sigmoid(-z)``."""
     if not isinstance(under, fx.Node):
         return None
+    number = literal(over)
+    if number is not None and is_call(under, "exp"):
+        return _inverted(node, graph, under, number)
     total = _with_exponential(before_expansion(under))
     bounded = None if total is None else _bounded(node, graph, over, total)
     if bounded is not None:
@@ -256,7 +312,6 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
             if ratio is not None:
                 return call_like(graph, node, aten.mul, ratio, rest)
     if total is not None:
-        number = literal(over)
         factor = (1.0 if number is None else number) / total.number
         gate = total.write(graph, node, -1.0, factor)
         return gate if number is not None else call_like(graph, node, aten.mul, gate, over)

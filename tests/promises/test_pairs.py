@@ -638,6 +638,34 @@ PAIRS: Pairs = {
             ),
         }.items()
     },
+    **{
+        f"a number beside a bounded factor, {name}": (
+            ROW,
+            lambda m, x: m.a(x) * (0.5 + (2 * m.z(x)).sigmoid()),
+            other,
+        )
+        for name, other in {
+            "tanh": lambda m, x: m.a(x) * (1 + 0.5 * m.z(x).tanh()),
+            "turned": lambda m, x: m.a(x) * (1 - 0.5 * (-m.z(x)).tanh()),
+            "scaled": lambda m, x: (2 + m.z(x).tanh()) / 2 * m.a(x),
+        }.items()
+    },
+    "a rating between one and five": (
+        ROW,
+        lambda m, x: 1 + 4 * m.z(x).sigmoid(),
+        lambda m, x: 3 + 2 * (m.z(x) / 2).tanh(),
+    ),
+    **{
+        f"tanh by {name}": (ROW, lambda m, x: m.a(x) * m.z(x).tanh(), other)
+        for name, other in {
+            "exponentials": lambda m, x: (
+                m.a(x) * (m.z(x).exp() - (-m.z(x)).exp()) / (m.z(x).exp() + (-m.z(x)).exp())
+            ),
+            "reciprocals": lambda m, x: (
+                (m.z(x).exp() - 1 / m.z(x).exp()) / (m.z(x).exp() + 1 / m.z(x).exp()) * m.a(x)
+            ),
+        }.items()
+    },
     "rows that chose an expert": (
         ROW,
         _row_by_row(lambda chosen: chosen.nonzero(as_tuple=True)),
