@@ -101,11 +101,18 @@ class Part:
         positive: the factor of ``u⁺``.
         negative: the factor of ``u⁻``.
         power: 0, 1 or 2.
+
+    Raises:
+        OptionError: for another power.
     """
 
     positive: float
     negative: float
     power: int = 1
+
+    def __post_init__(self) -> None:
+        if self.power not in (0, 1, 2):
+            raise OptionError(f"the power of a part must be 0, 1 or 2, got {self.power!r}")
 
     def of(self, value: Tensor) -> Tensor:
         """This part of ``value``, in the shape of ``value``."""

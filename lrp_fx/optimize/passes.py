@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -80,14 +81,8 @@ class Optimizations:
         return replace(NOTHING, recompute=self.recompute, precision=self.precision)
 
 
-NOTHING = Optimizations(
-    stand_ins=False,
-    in_place=False,
-    channels_last=False,
-    kernels=False,
-    sparse=False,
-    stacked=False,
-)
+_off: dict[str, Any] = {each.name: False for each in fields(Optimizations) if each.default is True}
+NOTHING = Optimizations(**_off)
 """No optimizations: the LRP graph as it is written."""
 
 
