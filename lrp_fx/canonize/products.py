@@ -160,12 +160,10 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
 
 def _is_mask(pen: Pen, value: Any) -> bool:
     """Whether a value selects entries by zeros and ones, in any dtype, or is given as integers."""
-    while name_of(value) in ("to", "_to_copy") or row_of(value).arranges:
-        if _is_of_truths(pen, value):
-            return True
-        value = value.args[0]
-        if not isinstance(value, fx.Node):
-            return False
+    if not isinstance(value, fx.Node):
+        return False
+    if name_of(value) in ("to", "_to_copy") or row_of(value).arranges:
+        return _is_of_truths(pen, value) or _is_mask(pen, value.args[0])
     if name_of(value) in ("tril", "triu"):
         return literal(value.args[0]) == 1
     given = shapes_of(pen.module)(value) if value.op == "placeholder" else None

@@ -259,7 +259,7 @@ def test_bias_of_the_composite_and_of_the_option() -> None:
         ({"bias": "keep"}, "bias must be one of None, 'absorb', 'ignore', 'distribute'"),
         ({"capture": "trace"}, "capture must be one of 'auto', 'symbolic', 'export'"),
         ({"unknown": "skip"}, "unknown must be one of 'error', 'vjp'"),
-        ({"memory": None}, "memory must be one of 'keep'"),
+        ({"verify": "never"}, "verify must be one of 'auto', 'always', 'first'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
