@@ -19,6 +19,7 @@ from torch import fx
 
 from lrp_fx.canonize.affine import LINEAR
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
+from lrp_fx.canonize.masks import is_mask
 from lrp_fx.canonize.pen import Pen
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.graph import (
@@ -125,7 +126,7 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     if is_exponential(b["self"], None):  # the denominator of a softmax
         return None
     data, weight = (first, second) if pen.moves(first) else (second, first)
-    if _is_mask(pen, weight):
+    if is_mask(weight, given=True):
         return None
     values, constant = shapes_of(pen.module)(data), shapes_of(pen.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
@@ -156,25 +157,6 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
     for dim in sorted(summed) if b.get("keepdim") else ():
         value = pen(aten.unsqueeze, value, dim % rank)
     return value
-
-
-def _is_mask(pen: Pen, value: Any) -> bool:
-    """Whether a value selects entries by zeros and ones, in any dtype, or is given as integers."""
-    if not isinstance(value, fx.Node):
-        return False
-    if name_of(value) in ("to", "_to_copy") or row_of(value).arranges:
-        return _is_of_truths(pen, value) or _is_mask(pen, value.args[0])
-    if name_of(value) in ("tril", "triu"):
-        return literal(value.args[0]) == 1
-    given = shapes_of(pen.module)(value) if value.op == "placeholder" else None
-    is_whole = given is not None and not (given.is_floating_point() or given.is_complex())
-    return is_whole or _is_of_truths(pen, value)
-
-
-def _is_of_truths(pen: Pen, value: fx.Node) -> bool:
-    """Whether a value is known to hold booleans."""
-    known = shapes_of(pen.module)(value)
-    return row_of(value).says == "masks" or (known is not None and known.dtype == torch.bool)
 
 
 def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.canonize.constants import TRUTHS
+from lrp_fx.canonize.masks import is_mask
 from lrp_fx.graph import (
     Packet,
     affine,
@@ -25,7 +25,6 @@ from lrp_fx.graph import (
     is_same,
     literal,
     name_of,
-    operand,
     shapes_of,
 )
 
@@ -136,27 +135,11 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
         return _Masked(second, _Hidden(b["condition"])) if literal(first) == 0 else None
     for kept, weight in ((first, second), (second, first)):
         if isinstance(weight, fx.Node) and is_exponential(kept, None, depth - 1):
-            if _is_mask(weight):
+            if is_mask(weight):
                 return _Masked(kept, _Hidden(weight, negated=True))
             if is_call(weight, "exp") and not depends_on_inputs(weight):
                 return _Masked(kept, _Prior(weight.args[0]))
     return None
-
-
-def _is_mask(value: fx.Node) -> bool:
-    """Whether a value is true or false at each position, whatever its dtype."""
-    shapes = shapes_of(value.graph.owning_module)
-    while True:
-        known = shapes(value)
-        if known is not None and known.dtype == torch.bool:
-            return True
-        if is_call(value, "tril", "triu"):
-            return literal(value.args[0]) == 1
-        if value.meta.get(TRUTHS):
-            return True
-        if not is_call(value, *_CASTS, "expand", "expand_as", "unsqueeze", "squeeze", "reshape"):
-            return False
-        value = operand(value)
 
 
 @dataclass(frozen=True)

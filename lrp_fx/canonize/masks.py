@@ -1,0 +1,36 @@
+"""Masks: values that are true or false at each position, whatever their dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from lrp_fx.canonize.constants import TRUTHS
+from lrp_fx.graph import is_call, literal, name_of, operand, row_of, shapes_of
+
+_CASTS = ("to", "_to_copy")
+
+
+def is_mask(value: Any, *, given: bool = False) -> bool:
+    """Whether a value is known to hold only zeros and ones, or true and false.
+
+    Args:
+        value: a node, or anything else that an operation reads.
+        given: count integers that the model gets as an input, such as ``attention_mask``.
+    """
+    while isinstance(value, fx.Node):
+        known = shapes_of(value.graph.owning_module)(value)
+        if row_of(value).says == "masks" or (known is not None and known.dtype == torch.bool):
+            return True
+        if is_call(value, "tril", "triu"):
+            return literal(value.args[0]) == 1
+        if value.meta.get(TRUTHS):
+            return True
+        if given and value.op == "placeholder" and known is not None:
+            return not (known.is_floating_point() or known.is_complex())
+        if not (name_of(value) in _CASTS or row_of(value).arranges):
+            return False
+        value = operand(value)
+    return False
