@@ -50,9 +50,10 @@ def matrix(function: Function, shape: torch.Size) -> tuple[Tensor, Tensor]:
 
 def without_bias(module: nn.Module) -> nn.Module:
     """A copy of a layer with its bias left out."""
-    plain = copy.deepcopy(module)
-    plain.register_parameter("bias", None)
-    return plain
+    plain: Any = copy.deepcopy(module)
+    plain.bias = None
+    result: nn.Module = plain
+    return result
 
 
 def stabilized(z: Tensor, eps: float, signed: bool = True) -> Tensor:

@@ -26,6 +26,11 @@ ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-9}
 """Of max |R| of a photograph. The same sums in another order through 50 layers; small denominators
 magnify it. Seen in float32: 7e-5 at most, in float64: 5e-12."""
 
+BORDER = 3
+"""Pixels at the right and lower border that are not compared under ``Flat``: there the first windows
+reach into the padding. For zennit the padding is an image of its own and gets its share; here it is
+the convolution's own, as if the convolution did the padding, and gets none."""
+
 FEW = slice(None, None, 5)
 """Four of the photographs, for the tests that run always."""
 
@@ -108,6 +113,8 @@ def compare(name: str, chosen: slice, dtype: torch.dtype = torch.float32) -> Non
             target = model(x).argmax(1)
         ours = our_maps(model, x, target, name)
         theirs = zennit_maps(prepared, x, target, name, **bounds)
+        if name.endswith("_flat"):
+            ours, theirs = ours[:, :-BORDER, :-BORDER], theirs[:, :-BORDER, :-BORDER]
         for found, expected in zip(ours, theirs, strict=True):
             assert correlation(found, expected) >= CORRELATION
             assert distance(found, expected) <= ROUNDING[dtype]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, relevance_filter
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations, relevance_filter
 from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import OptionError
 from lrp_fx.plan.view import View
@@ -147,7 +147,11 @@ def test_a_batch_is_its_samples(case: tuple[nn.Module, Tensor, bool], start: Any
     assert delta.shape == x.shape[:1]
 
 
-@pytest.mark.parametrize("options", [{"optimize": False}, {"memory": "recompute"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"optimize": False}, {"optimize": Optimizations(recompute=True)}],
+    ids=["plain", "recomputed"],
+)
 def test_with_other_options(case: tuple[nn.Module, Tensor, bool], options: Any) -> None:
     model, x, _ = case
     mine = LRPFx(model, top_k=TOP_K, start="one_hot", **options).attribute(x, 1)
