@@ -272,7 +272,7 @@ def test_the_numbers_of_an_activation_take_nothing(name: str) -> None:
 
 KEPT_APART: dict[str, Function] = {
     "z + 1": lambda z: z + 1,
-    "tanh + 1": lambda z: torch.tanh(z) + 1,
+    "tanh + 2": lambda z: torch.tanh(z) + 2,
     "2 sigmoid - 0.9": lambda z: 2 * torch.sigmoid(z) - 0.9,
     "hardsigmoid - 0.9": lambda z: F.hardsigmoid(z) - 0.9,
     "exp - 2": lambda z: torch.exp(z) - 2,
