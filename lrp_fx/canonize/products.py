@@ -172,7 +172,7 @@ def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
     if name_of(node) == "mul" and pen.moves(second):
         first, second = second, first
     data, shapes = before_expansion(first), shapes_of(pen.module)
-    constant = Constants(pen.module)(second)
+    constant = shapes(second)
     if constant is None or not pen.moves(data) or not _is_entry(pen, data):
         return None
     values = shapes(data)
@@ -185,7 +185,7 @@ def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
     if not spread or -rank in spread or constant.dim() > rank:  # the first one is the batch
         return None
     whole = [size if size != 1 else more for size, more in zip(sizes, own, strict=True)]
-    if shapes.shape_of(node) != torch.Size(whole):
+    if shapes.shape_of(node) != torch.Size(whole) or Constants(pen.module)(second) is None:
         return None
     weight = pen(aten.reshape, second, [own[dim] for dim in varies])
     if name_of(node) == "div":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -42,12 +42,8 @@ class _Guard(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if isinstance(func, OpOverload) and schema_of(func).is_mutable:
-            for position, argument in enumerate(schema_of(func).arguments):
-                if argument.alias_info is None or not argument.alias_info.is_write:
-                    continue
-                inside = position < len(args)
-                self._check(args[position] if inside else kwargs.get(argument.name))
+        for written in written_arguments(func, args, kwargs):
+            self._check(written)
         return func(*args, **kwargs)
 
     def _check(self, written: Any) -> None:
@@ -55,6 +51,14 @@ class _Guard(TorchDispatchMode):
         if any(isinstance(t, Tensor) and _storage(t) in self.memory for t in many):
             self.hit = True
             raise _Written
+
+
+def written_arguments(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Any]:
+    """The arguments that a call of an ATen operation writes to."""
+    if isinstance(func, OpOverload) and schema_of(func).is_mutable:
+        for place, argument in enumerate(schema_of(func).arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                yield args[place] if place < len(args) else kwargs.get(argument.name)
 
 
 def _storage(tensor: Tensor) -> int | None:

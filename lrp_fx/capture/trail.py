@@ -9,7 +9,7 @@ graph on whose run the same operations are executed as on the model's takes the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, flattened
-from lrp_fx.capture.running import cloned, run_isolated
+from lrp_fx.capture.running import cloned, run_isolated, written_arguments
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph import (
     OpOverload,
@@ -75,17 +75,9 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         reads, results = self.memory_of((args, kwargs)), self.memory_of(result)
-        writes = self.memory_of(list(_written(func, args, kwargs)))
+        writes = self.memory_of(list(written_arguments(func, args, kwargs)))
         self.calls.append(_Call(_key(func, args, kwargs), reads, writes, results - reads))
         return result
-
-
-def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
-    """The arguments that a call writes to."""
-    if isinstance(func, OpOverload):
-        for place, argument in enumerate(schema_of(func).arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                yield args[place] if place < len(args) else kwargs.get(argument.name)
 
 
 def _key(func: Any, args: Any, kwargs: Any) -> tuple[str, tuple[float, ...]] | None:

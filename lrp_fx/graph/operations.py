@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
-from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of
+from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of, packet_of
 from lrp_fx.graph.private_torch import schema_of
 
 Trend = Literal["rises", "falls"]
@@ -321,6 +321,18 @@ def row_named(name: str) -> Row:
 def row_of(node: Any) -> Row:
     """The row of the operation that a node calls; an empty row if the table has none."""
     return row_named(name_of(node)) if isinstance(node, fx.Node) else _NOTHING
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node yields a size or a number rather than a tensor."""
+    if packet_of(node.target) is not None:
+        return row_of(node).says == "sizes"
+    if name_of(node) == "getattr":
+        return True
+    sources = node.all_input_nodes
+    if name_of(node) == "getitem":
+        return not sources or (packet_of(sources[0].target) is None or is_size(sources[0]))
+    return True
 
 
 def names_where(holds: Callable[[Row], object]) -> frozenset[str]:

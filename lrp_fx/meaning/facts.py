@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.graph import ARITHMETIC, arguments, name_of, row_of
+from lrp_fx.graph import ARITHMETIC, arguments, is_size, name_of, row_of
 from lrp_fx.meaning.attention import SOFTMAXES
 from lrp_fx.meaning.factors import count_factors
-from lrp_fx.meaning.signs import is_nonnegative, is_size
+from lrp_fx.meaning.signs import is_nonnegative
 from lrp_fx.relevance import Counts, has_weights, indices_of, looked_up, operation_of
 
 _SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")

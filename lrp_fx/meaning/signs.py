@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import arguments, literal, name_of, packet_of, row_of
+from lrp_fx.graph import arguments, is_size, literal, name_of, packet_of, row_of
 from lrp_fx.relevance import operation_of
 
 NONNEGATIVE = "nonnegative"
@@ -72,16 +72,4 @@ def _number_at_least_zero(value: Any) -> bool:
     return isinstance(value, (int, float)) and value >= 0
 
 
-def is_size(node: fx.Node) -> bool:
-    """Whether a node yields a size or a number rather than a tensor."""
-    if packet_of(node.target) is not None:
-        return row_of(node).says == "sizes"
-    if name_of(node) == "getattr":
-        return True
-    sources = node.all_input_nodes
-    if name_of(node) == "getitem":
-        return not sources or (packet_of(sources[0].target) is None or is_size(sources[0]))
-    return True
-
-
-__all__ = ["NONNEGATIVE", "is_nonnegative", "is_size"]
+__all__ = ["NONNEGATIVE", "is_nonnegative"]

@@ -8,8 +8,8 @@ from torch import fx
 
 from lrp_fx.capture import where
 from lrp_fx.errors import InputError, UnsupportedOperationError
-from lrp_fx.graph import ancestors, arguments, name_of, packet_of
-from lrp_fx.meaning import Analysis, is_size
+from lrp_fx.graph import ancestors, arguments, is_size, name_of, packet_of
+from lrp_fx.meaning import Analysis
 from lrp_fx.plan.plan import Step
 from lrp_fx.plan.unknown import ASKED, Unknown
 from lrp_fx.relevance import UNKNOWN, is_linear

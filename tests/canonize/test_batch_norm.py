@@ -189,29 +189,31 @@ def _assert_same_output(model: nn.Module, graph: Captured, x: Tensor) -> None:
             assert distance(mine, own) <= FOLDED[x.dtype]
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize(("way", "dtype"), WAYS)
-@pytest.mark.parametrize("name", BEHIND)
-def test_batch_norm_folds_into_what_is_before_it(name: str, way: str, dtype: torch.dtype) -> None:
-    """Exact to rounding, for every kind of linear operation, its groups, its bias or none."""
-    make, shape = BEHIND[name]
+def _assert_folds(
+    case: tuple[Callable[[], nn.Module], tuple[int, ...]], way: str, dtype: torch.dtype
+) -> None:
+    """No batch norm is left in the canonical graph, which computes what the model computes."""
+    make, shape = case
     torch.manual_seed(0)
     model, x = lively(make(), dtype), numbers(*shape, dtype=dtype)
     graph = canonical(model, x, way)
     assert "batch_norm" not in operations(graph)
     _assert_same_output(model, graph, x)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(("way", "dtype"), WAYS)
+@pytest.mark.parametrize("name", BEHIND)
+def test_batch_norm_folds_into_what_is_before_it(name: str, way: str, dtype: torch.dtype) -> None:
+    """Exact to rounding, for every kind of linear operation, its groups, its bias or none."""
+    _assert_folds(BEHIND[name], way, dtype)
 
 
 @pytest.mark.parametrize(("way", "dtype"), WAYS)
 @pytest.mark.parametrize("name", BEFORE)
 def test_batch_norm_folds_into_what_is_behind_it(name: str, way: str, dtype: torch.dtype) -> None:
     """Exact to rounding where no padding comes between."""
-    make, shape = BEFORE[name]
-    torch.manual_seed(0)
-    model, x = lively(make(), dtype), numbers(*shape, dtype=dtype)
-    graph = canonical(model, x, way)
-    assert "batch_norm" not in operations(graph)
-    _assert_same_output(model, graph, x)
+    _assert_folds(BEFORE[name], way, dtype)
 
 
 @pytest.mark.parametrize("name", KEPT)

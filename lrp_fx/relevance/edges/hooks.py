@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, fx
 
-from lrp_fx.errors import InputError
+from lrp_fx.errors import InputError, name_of_function
 from lrp_fx.relevance.node import EdgeRelevance
 
 
@@ -37,7 +37,7 @@ class HookRelevance(EdgeRelevance):
 
     def extra_repr(self) -> str:
         """The name of the function."""
-        return getattr(self.function, "__qualname__", repr(self.function))
+        return name_of_function(self.function)
 
     def propagate(self, relevance: Tensor) -> Tensor:
         """The relevance that the function returns, or the relevance itself if it returns None.
