@@ -111,6 +111,19 @@ def EpsilonPlusFlat(eps: float = 1e-6) -> Composite:
     return _epsilon_family("EpsilonPlusFlat", rules.ZPlus(), eps, rules.Flat())
 
 
+def EpsilonGamma(gamma: float = 0.1, eps: float = 1e-6) -> Composite:
+    """ε on dense layers, generalized γ on convolutions.
+
+    Args:
+        gamma: γ of the convolutions.
+        eps: ε of the dense layers, and of the last linear operation.
+
+    Raises:
+        OptionError: for a value of ``gamma`` or ``eps`` that the rules refuse.
+    """
+    return _epsilon_family("EpsilonGamma", rules.GeneralizedGamma(gamma), eps)
+
+
 def EpsilonGammaBox(
     low: float | Tensor, high: float | Tensor, gamma: float = 0.25, eps: float = 1e-6
 ) -> Composite:
@@ -208,6 +221,7 @@ PRESETS: dict[str, Callable[..., Composite]] = {
     "z_plus": ZPlus,
     "epsilon_plus": EpsilonPlus,
     "epsilon_plus_flat": EpsilonPlusFlat,
+    "epsilon_gamma": EpsilonGamma,
     "epsilon_gamma_box": EpsilonGammaBox,
     "epsilon_alpha2_beta1": EpsilonAlpha2Beta1,
     "epsilon_alpha2_beta1_flat": EpsilonAlpha2Beta1Flat,

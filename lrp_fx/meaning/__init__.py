@@ -12,7 +12,7 @@ from lrp_fx.meaning.facts import (
     is_place,
     linear_ranks,
 )
-from lrp_fx.meaning.signs import NONNEGATIVE
+from lrp_fx.meaning.signs import NONNEGATIVE, is_rectifier
 from lrp_fx.meaning.value_ranges import (
     ANYTHING,
     Range,
@@ -35,6 +35,7 @@ __all__ = [
     "dynamic_values",
     "has_attention",
     "is_place",
+    "is_rectifier",
     "is_softsign",
     "is_sum_of",
     "linear_ranks",

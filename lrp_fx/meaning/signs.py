@@ -12,6 +12,7 @@ from lrp_fx.relevance import operation_of
 NONNEGATIVE = "nonnegative"
 """Metadata key: whether a constant made by the model's code has no negative entries."""
 _COUNTS = ("one_hot", "eye")
+_CLAMPS = ("hardtanh", "clamp", "clamp_min")
 
 
 def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
@@ -38,11 +39,8 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     if name == "pad":
         fill = bound["value"] if bound["mode"] == "constant" else 0
         return bound["self"] in known and (fill is None or _number_at_least_zero(fill))
-    if name in ("hardtanh", "clamp"):
-        low = bound.get("min_val", bound.get("min"))
-        return low is not None and _number_at_least_zero(low)
-    if name == "clamp_min":
-        return _number_at_least_zero(bound["min"])
+    if name in _CLAMPS:
+        return _number_at_least_zero(_lower_bound(node))
     if name == "mul" and bound["self"] is bound["other"]:
         return True
     if name in ("add", "mul", "div"):
@@ -51,6 +49,20 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     if name == "pow":
         return isinstance(bound["exponent"], int) and bound["exponent"] % 2 == 0
     return False
+
+
+def is_rectifier(node: fx.Node) -> bool:
+    """Whether a function is zero for all numbers up to zero, and positive for none of them."""
+    if name_of(node) in _CLAMPS:
+        low = _lower_bound(node)
+        return isinstance(low, (int, float)) and low == 0
+    row = row_of(node)
+    return row.low == row.rest == 0 and row.trend == "rises"
+
+
+def _lower_bound(clamp: fx.Node) -> Any:
+    bound = arguments(clamp)
+    return bound.get("min_val", bound.get("min"))
 
 
 def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:
@@ -72,4 +84,4 @@ def _number_at_least_zero(value: Any) -> bool:
     return isinstance(value, (int, float)) and value >= 0
 
 
-__all__ = ["NONNEGATIVE", "is_nonnegative"]
+__all__ = ["NONNEGATIVE", "is_nonnegative", "is_rectifier"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.passes import NOTHING, PASSES, Optimizations, Pass, optimize
-from lrp_fx.optimize.standing_in import stand_ins
+from lrp_fx.optimize.standing_in import Rectified, find_rectified
 
 __all__ = [
     "NOTHING",
@@ -15,6 +15,7 @@ __all__ = [
     "Draft",
     "Optimizations",
     "Pass",
+    "Rectified",
+    "find_rectified",
     "optimize",
-    "stand_ins",
 ]

@@ -11,13 +11,8 @@ from torch import Tensor
 
 from lrp_fx.graph import as_tuple, aten, name_of
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.optimize.onednn import by_onednn, linear, takes_onednn
+from lrp_fx.optimize.onednn import by_onednn, linear, linear_adjoint, takes_onednn
 from lrp_fx.relevance import ADJOINTS, Step
-
-
-def linear_adjoint(q: Tensor, input: Tensor, weight: Tensor) -> Tensor:
-    """``Wᵀ q`` for each row of ``q``, (…, F_out) to (…, F_in)."""
-    return linear(q, weight.t())
 
 
 def conv2d(

@@ -42,6 +42,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return aten.linear(input, weight, bias)
 
 
+def linear_adjoint(q: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+    """``Wᵀ q`` for each row of ``q``, (…, F_out) to (…, F_in)."""
+    return linear(q, weight.t())
+
+
 def takes_onednn(input: Tensor, weight: Tensor) -> bool:
     """Whether the kernel supports these tensors and is worth its call.
 

@@ -16,8 +16,8 @@ denominator nor the products behind it are needed. The exact result is computed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,18 +26,8 @@ from torch import Tensor, fx
 
 from lrp_fx.graph import as_tuple
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.optimize.onednn import linear
-from lrp_fx.relevance import (
-    EdgeRelevance,
-    Formula,
-    Operands,
-    Share,
-    Step,
-    TopKFilter,
-    added,
-    masked_by,
-)
-from lrp_fx.rules import Branch, Group
+from lrp_fx.optimize.onednn import linear, linear_adjoint
+from lrp_fx.relevance import EdgeRelevance, Formula, Operands, Share, Step, TopKFilter
 from lrp_fx.stabilizer import Stabilizer, may_write
 
 # Up to these shares the restricted form was faster in benchmarks/sparsity.py. Gathered windows
@@ -134,38 +124,12 @@ def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands
     is_single = not is_dense and relevance.dim() != next(iter(weights.values())).dim()
     if not may_write() or relevance.device.type != "cpu" or is_single:
         return None
-    stabilizer, input = formula.rule.stabilizer, operands.source("input")
     if is_dense:
         assert operands.output is not None
         (weight,) = weights.values()
+        input, stabilizer = operands.source("input"), formula.rule.stabilizer
         return dense(relevance, input, operands.output, weight, stabilizer)
-    groups = [
-        Weighed(
-            group,
-            tuple((b, weights[b.weight], formula.bias_of(b, operands)) for b in group.branches),
-            own=formula.is_own_output(group),
-        )
-        for group in formula.table
-    ]
-    sources: dict[str, Tensor] = {"input": input}
-    sources |= {b.source: operands.source(b.source) for g in formula.table for b in g.branches}
-    options = {key: value for key, value in operands.options.items() if key != "groups"}
-    return convolution(relevance, sources, operands.output, groups, stabilizer, **options)
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """A group of a rule's table, with the weights of one operation.
-
-    Args:
-        group: the group.
-        terms: for each branch its weight (C_out, …) and its bias (C_out,) or None.
-        own: whether the denominator is the operation's own output.
-    """
-
-    group: Group
-    terms: tuple[tuple[Branch, Tensor, Tensor | None], ...]
-    own: bool
+    return convolution(formula, relevance, operands)
 
 
 @dataclass(frozen=True)
@@ -213,34 +177,20 @@ def _reaches_more(samples: Tensor, threshold: float) -> bool:
 
 
 def convolution(
-    relevance: Tensor,
-    sources: Mapping[str, Tensor],
-    output: Tensor | None,
-    groups: Sequence[Weighed],
-    stabilizer: Stabilizer,
-    *,
-    threshold: float | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    formula: Formula, relevance: Tensor, operands: Operands, *, threshold: float | None = None
 ) -> Tensor | None:
     """The relevance of a convolution's input, or None if the dense form is faster.
 
     Args:
-        relevance: (N, C_out, *L) with one to three dimensions L; the convolution has one group.
-        sources: the tensors that branches take their part of: the ``"input"`` (N, C_in, …) and
-            bounds.
-        output: the convolution's output, if a group needs it.
-        groups: the rule, with weights.
-        stabilizer: the stabilizer of the rule.
+        formula: the formula of a convolution with one group.
+        relevance: (N, C_out, *L) with one to three dimensions L.
+        operands: what the formula reads.
         threshold: the largest share of positions × channels for which this form is used; None for
             the measured limit.
-        stride: of the convolution.
-        padding: zeros on both sides.
-        dilation: of the kernel.
     """
-    weight = groups[0].terms[0][1]
-    window = Window.of(weight, sources["input"], stride, padding, dilation)
+    weight, input = next(iter(operands.weights.values())), operands.source("input")
+    given = {"stride": 1, "padding": 0, "dilation": 1, **operands.options}
+    window = Window.of(weight, input, given["stride"], given["padding"], given["dilation"])
     if threshold is None:
         threshold = POINTWISE if window.size == 1 else WINDOWS
     if _reaches_more(relevance[:1], threshold):
@@ -248,7 +198,7 @@ def convolution(
     found = reached(relevance)
     if found.share > threshold:
         return None
-    input = sources["input"]
+    on_rows = replace(formula, name="linear", kernel=linear, adjoint=linear_adjoint)
     total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last
     # overlapping windows of a whole batch would take much memory
     together = len(input) if window.size == 1 else 1
@@ -261,20 +211,19 @@ def convolution(
         if not len(positions):
             continue
         places = window.places(positions, relevance.shape[2:])
-        windows = {name: window.gather(value[batch], places) for name, value in sources.items()}
         arrived = _rows(relevance[batch]).flatten(0, 1).index_select(0, positions)
         own = None
-        if output is not None:
-            own = _rows(output[batch]).flatten(0, 1).index_select(0, positions)
+        if operands.output is not None:
+            own = _rows(operands.output[batch]).flatten(0, 1).index_select(0, positions)
+        gathered = replace(
+            operands,
+            input=window.gather(input[batch], places),
+            output=own,
+            low=None if operands.low is None else window.gather(operands.low[batch], places),
+            high=None if operands.high is None else window.gather(operands.high[batch], places),
+        )
         parts = [
-            _share(
-                arrived[rows],
-                {name: each[rows] for name, each in windows.items()},
-                None if own is None else own[rows],
-                groups,
-                stabilizer,
-                selected,
-            )
+            _share(on_rows, arrived, gathered, rows, selected)
             for rows, selected in _pieces(counts, channels, relevance.shape[1])
         ]
         share = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -414,43 +363,38 @@ def _rows(samples: Tensor) -> Tensor:
 
 
 def _share(
+    formula: Formula,
     relevance: Tensor,
-    windows: Mapping[str, Tensor],
-    output: Tensor | None,
-    groups: Sequence[Weighed],
-    stabilizer: Stabilizer,
+    gathered: Operands,
+    rows: slice,
     channels: Tensor | None,
 ) -> Tensor:
     """The rule as on a dense layer with P samples, from (P, C_out) to (P, K · C_in).
 
-    It uses only the given channels; None for all.
+    Args:
+        formula: the formula for a dense layer.
+        relevance: of all positions.
+        gathered: the operands of all positions; their weights are those of the convolution.
+        rows: the positions to use.
+        channels: the channels to use; None for all.
     """
 
     def some(value: Tensor, dim: int) -> Tensor:
         return value if channels is None else value.index_select(dim, channels)
 
-    relevance = some(relevance, 1)
-    output = None if output is None else some(output, 1)
-    total: Tensor | None = None
-    for each in groups:
-        terms = [
-            (
-                branch.sign,
-                branch.input.of(windows[branch.source]),
-                some(w.movedim(1, -1), 0).flatten(1),
-                None if b is None else some(b, 0),
-            )
-            for branch, w, b in each.terms
-        ]
-        z = output
-        if not each.own:
-            z = None
-            for sign, x, w, b in terms:
-                z = added(z, sign, linear(x, w, b), in_place=True)
-        assert z is not None
-        q = stabilizer.quotient(masked_by(relevance, each.group, output), z)
-        q = q * each.group.coefficient if each.group.coefficient != 1 else q
-        for sign, x, w, _ in terms:
-            total = added(total, sign, linear(q, w.t()).mul_(x), in_place=True)
-    assert total is not None
-    return total
+    def at_rows(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value[rows]
+
+    output, bias = at_rows(gathered.output), gathered.bias
+    operands = Operands(
+        input=at_rows(gathered.input),
+        output=None if output is None else some(output, 1),
+        weights={
+            part: some(w.movedim(1, -1), 0).flatten(1) for part, w in gathered.weights.items()
+        },
+        bias=None if bias is None else some(bias, 0),
+        low=at_rows(gathered.low),
+        high=at_rows(gathered.high),
+        options={},
+    )
+    return formula.relevance(some(relevance[rows], 1), operands)

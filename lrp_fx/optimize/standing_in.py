@@ -1,23 +1,42 @@
-"""Finds where the output of a ReLU may stand in for its input.
+"""Finds where relevance arrives only at positive values, because a rectifier follows.
 
-For ``a = max(z, 0)``, a rule that divides by ``z`` may divide by ``a`` if no relevance arrives
-where ``a = 0``, because elsewhere both are equal. Relevance of the form ``x ⊙ (…)`` is zero where
-``x`` is zero, so this holds for most rules. Then ``z`` need not be kept, and the sign of the
-denominator is known.
+Let ``a = max(z, 0)``, and let no relevance arrive where ``a = 0``. Relevance of the form
+``x ⊙ (…)`` is zero where ``x`` is zero, so this holds for most rules. Then none arrives where
+``z ≤ 0`` either. The same holds for other rectifiers, such as ReLU6.
+
+* A rule that divides by ``z`` may divide by ``a``, because elsewhere both are equal. Then ``z`` need
+  not be kept, and the sign of the denominator is known.
+* A rule that treats negative outputs in a way of their own needs not do so.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import fx
 
 from lrp_fx.graph import name_of, row_of
+from lrp_fx.meaning import is_rectifier
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import BiasPolicy, Start, looked_up
 from lrp_fx.rules import ByMagnitude, LinearRule, Pass, Proportional, Route, SoftmaxTaylor, Winner
 
 
-def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.Node]:
-    """For each node whose output a ReLU may stand in for, that ReLU.
+@dataclass(frozen=True)
+class Rectified:
+    """The operands of rectifiers at which relevance arrives only where they are positive.
+
+    Args:
+        stand_ins: for each node whose output a ReLU may stand in for, that ReLU.
+        operands: the operands of all rectifiers.
+    """
+
+    stand_ins: dict[fx.Node, fx.Node]
+    operands: frozenset[fx.Node]
+
+
+def find_rectified(plan: Plan, start: Start, bias: BiasPolicy) -> Rectified:
+    """The operands of rectifiers at which relevance arrives only where they are positive.
 
     Args:
         plan: the steps, from the output to the inputs.
@@ -33,11 +52,12 @@ def stand_ins(plan: Plan, start: Start, bias: BiasPolicy) -> dict[fx.Node, fx.No
             passed_on = False
         for receiver in step.receivers:
             vanishing[receiver] = vanishing.get(receiver, True) and passed_on
-        if vanishes and name_of(step.node) == "relu" and step.receivers:
+        if vanishes and isinstance(step.rule, Pass) and is_rectifier(step.node) and step.receivers:
             (operand,) = step.receivers
             if operand.op == "call_function" and len(operand.users) == 1:
                 found[operand] = step.node
-    return found
+    stand_ins = {operand: node for operand, node in found.items() if name_of(node) == "relu"}
+    return Rectified(stand_ins, frozenset(found))
 
 
 def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> bool:
@@ -62,5 +82,6 @@ def _passes_nothing_at_zero(step: Step, vanishes: bool, bias: BiasPolicy) -> boo
     if isinstance(rule, (Proportional, ByMagnitude, SoftmaxTaylor)):
         return True
     if isinstance(rule, Pass):
-        return vanishes and row_of(step.node).is_zero_at_zero
+        rests = row_of(step.node).is_zero_at_zero or is_rectifier(step.node)
+        return vanishes and rests
     return vanishes and isinstance(rule, (Winner, Route))

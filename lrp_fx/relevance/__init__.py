@@ -45,7 +45,7 @@ from lrp_fx.relevance.handling import (
 )
 from lrp_fx.relevance.linear import write as linear_operations
 from lrp_fx.relevance.linear.adjoints import ADJOINTS
-from lrp_fx.relevance.linear.branches import Operands, added, masked_by
+from lrp_fx.relevance.linear.branches import Operands
 from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.linear.steps import Denominators, Quotient, Share, Step
 from lrp_fx.relevance.linear.write import has_weights, is_linear
@@ -106,7 +106,6 @@ __all__ = [
     "TensorStart",
     "TopKFilter",
     "VjpRelevance",
-    "added",
     "always",
     "argument",
     "by_operand",
@@ -119,7 +118,6 @@ __all__ = [
     "indices_of",
     "is_linear",
     "looked_up",
-    "masked_by",
     "operation_of",
     "register",
     "registry",

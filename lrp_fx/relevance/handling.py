@@ -87,6 +87,9 @@ class Site(Protocol):
     def output_is_nonnegative(self) -> bool:
         """Whether :meth:`output` is known to have no negative entries."""
 
+    def is_only_where_positive(self) -> bool:
+        """Whether no relevance arrives where the operation's own output is zero or negative."""
+
     def shape(self, node: fx.Node) -> fx.Node:
         """The shape of a node's forward value, so that the value itself need not be kept in memory."""
 

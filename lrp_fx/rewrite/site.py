@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
+from lrp_fx.optimize import Rectified
 from lrp_fx.relevance import BiasPolicy, Engine, Facts
 from lrp_fx.rewrite.bounds import Bounds
 from lrp_fx.rewrite.nodes import NodeWriter
@@ -21,7 +21,7 @@ class WrittenSite:
 
     pen: NodeWriter
     bounds: Bounds
-    stand_ins: Mapping[fx.Node, fx.Node]
+    rectified: Rectified
     node: fx.Node
     rule: Rule
     receivers: tuple[fx.Node, ...]
@@ -59,10 +59,13 @@ class WrittenSite:
         return self.pen.call(module, attribute, f"{name}_{suffix}", args, kwargs, self.node)
 
     def output(self) -> fx.Node:
-        return self.pen.forward(self.stand_ins.get(self.node, self.node))
+        return self.pen.forward(self.rectified.stand_ins.get(self.node, self.node))
 
     def output_is_nonnegative(self) -> bool:
-        return self.node in self.stand_ins or self.facts.is_nonnegative(self.node)
+        return self.node in self.rectified.stand_ins or self.facts.is_nonnegative(self.node)
+
+    def is_only_where_positive(self) -> bool:
+        return self.node in self.rectified.operands
 
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
         return [

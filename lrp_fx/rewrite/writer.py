@@ -11,7 +11,7 @@ from torch import fx
 
 from lrp_fx.capture import Captured
 from lrp_fx.graph import PRODUCT, aten, needed_by, product, remove_unused
-from lrp_fx.optimize import NOTHING, Draft, Optimizations, stand_ins
+from lrp_fx.optimize import NOTHING, Draft, Optimizations, Rectified, find_rectified
 from lrp_fx.optimize import optimize as run_passes
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import (
@@ -52,11 +52,11 @@ def rewrite(
         audited: also write the nodes at which all relevance stays, for the ledger.
         optimize: the optimizations that are on.
     """
-    found: dict[fx.Node, fx.Node] = {}
-    if optimize.stand_ins:
-        found = stand_ins(plan, start, bias)
+    rectified = (
+        find_rectified(plan, start, bias) if optimize.stand_ins else Rectified({}, frozenset())
+    )
     pen = NodeWriter(captured, plan.facts, optimize.precision, keeps=not optimize.recompute)
-    draft = _Writer(captured, plan, pen, bias, engine, audited, found).write(start)
+    draft = _Writer(captured, plan, pen, bias, engine, audited, rectified).write(start)
     run_passes(draft, optimize.passes)
     return assemble(captured, draft, pen.constants)
 
@@ -72,10 +72,10 @@ class _Writer:
         bias: BiasPolicy,
         engine: Engine,
         audited: bool,
-        stand_ins: dict[fx.Node, fx.Node],
+        rectified: Rectified,
     ) -> None:
         self.captured, self.plan, self.pen, self.graph = captured, plan, pen, pen.graph
-        self.bias, self.engine, self.audited, self.stand_ins = bias, engine, audited, stand_ins
+        self.bias, self.engine, self.audited, self.rectified = bias, engine, audited, rectified
         self.bounds = Bounds(pen)
         self.kept: list[fx.Node] = []
         self.channels: dict[fx.Node, fx.Node] = {}
@@ -187,7 +187,7 @@ class _Writer:
         site = WrittenSite(
             pen=self.pen,
             bounds=self.bounds,
-            stand_ins=self.stand_ins,
+            rectified=self.rectified,
             node=step.node,
             rule=step.rule,
             receivers=step.receivers,

@@ -30,6 +30,7 @@ EXPECTED = {
     "z_plus": ("ZPlus", "ZPlus", "ZPlus", "ZPlus"),
     "epsilon_plus": ("ZPlus", "ZPlus", "Epsilon", "Epsilon"),
     "epsilon_plus_flat": ("Flat", "ZPlus", "Epsilon", "Epsilon"),
+    "epsilon_gamma": ("GeneralizedGamma", "GeneralizedGamma", "Epsilon", "Epsilon"),
     "epsilon_gamma_box": ("ZBox", "GeneralizedGamma", "Epsilon", "Epsilon"),
     "epsilon_alpha2_beta1": ("AlphaBeta", "AlphaBeta", "Epsilon", "Epsilon"),
     "epsilon_alpha2_beta1_flat": ("Flat", "AlphaBeta", "Epsilon", "Epsilon"),

@@ -47,6 +47,7 @@ PRESETS: dict[str, Callable[[], Composite | None]] = {
     "z_plus": composites.ZPlus,
     "epsilon_plus": composites.EpsilonPlus,
     "epsilon_plus_flat": composites.EpsilonPlusFlat,
+    "epsilon_gamma": composites.EpsilonGamma,
     "epsilon_gamma_box": lambda: composites.EpsilonGammaBox(-5.0, 5.0),
     "epsilon_alpha2_beta1": composites.EpsilonAlpha2Beta1,
     "epsilon_alpha2_beta1_flat": composites.EpsilonAlpha2Beta1Flat,

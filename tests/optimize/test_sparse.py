@@ -13,6 +13,7 @@ from lrp_fx.composites import EpsilonGammaBox
 from lrp_fx.errors import NonFiniteError
 from lrp_fx.optimize import sparse
 from lrp_fx.relevance.linear.formula import Formula
+from lrp_fx.relevance.linear.mirrored import cheapest_formula
 from lrp_fx.rules import LinearRule
 from tests.helpers.closeness import distance
 from tests.helpers.numbers import numbers
@@ -37,10 +38,14 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 def never_dense(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The restricted form is taken, or the test fails: a comparison with itself proves nothing."""
 
-    def fail(*_: Any) -> Tensor:
-        raise AssertionError("the dense form ran")
+    original = sparse.restricted_relevance
 
-    monkeypatch.setattr(Formula, "relevance", fail)
+    def checked(*given: Any) -> Tensor:
+        found = original(*given)
+        assert found is not None, "the dense form ran"
+        return found
+
+    monkeypatch.setattr(sparse, "restricted_relevance", checked)
 
 
 RULES = {
@@ -71,7 +76,8 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def node(packet: Any, rule: LinearRule) -> sparse.SparseRelevance:
-    formula = Formula.of(packet, rule, nonnegative=False, bias="absorb", engine="direct")
+    kind = cheapest_formula(rule, "absorb", "direct", one_sided=False)
+    formula = kind.of(packet, rule, nonnegative=False, bias="absorb", engine="direct")
     return sparse.SparseRelevance(formula)
 
 
@@ -161,14 +167,12 @@ def test_dense_relevance_is_left_to_the_dense_form() -> None:
     x, w = numbers(2, 4, 5, 5), numbers(6, 4, 3, 3, seed=2)
     module = node(aten.conv2d, rules.Epsilon())
     z = aten.conv2d(x, w, None, padding=[1])
-    (group,) = module.formula.table
-    groups = [sparse.Weighed(group, ((group.branches[0], w, None),), own=True)]
-    stabilizer = module.formula.rule.stabilizer
-    arguments: tuple[Any, ...] = ({"input": x}, z, groups, stabilizer)
-    assert sparse.convolution(numbers(2, 6, 5, 5), *arguments, padding=1) is None
+    formula, stabilizer = module.formula, module.formula.rule.stabilizer
+    operands = formula.operands(**operands_of(formula, x, z, w, None, padding=[1]))
+    assert sparse.convolution(formula, numbers(2, 6, 5, 5), operands) is None
     few = torch.zeros_like(z)
     few[:, 0, 2, 2] = 1
-    assert sparse.convolution(few, *arguments, padding=1) is not None
+    assert sparse.convolution(formula, few, operands) is not None
     y, v = numbers(3, 4), numbers(6, 4, seed=2)
     assert sparse.dense(numbers(3, 6), y, y @ v.T, v, stabilizer) is None
     assert sparse.dense(torch.eye(3, 6).double(), y, y @ v.T, v, stabilizer) is not None

@@ -38,6 +38,33 @@ def test_a_relu_stands_in_behind_rules_that_multiply_by_the_input() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rectifier", "one_sided"),
+    [
+        (nn.ReLU(), True),
+        (nn.ReLU6(), True),
+        (nn.Hardtanh(0.0, 4.0), True),
+        (nn.Hardtanh(-0.5, 4.0), False),
+        (nn.Hardtanh(0.5, 4.0), False),
+        (nn.LeakyReLU(), False),
+        (nn.Hardswish(), False),
+    ],
+    ids=str,
+)
+def test_behind_a_rectifier_negative_outputs_get_nothing(
+    rectifier: nn.Module, one_sided: bool
+) -> None:
+    """The generalized γ rule then needs its positive group alone."""
+    model = chain()
+    model[1] = rectifier
+    mine = composites.EpsilonGamma(0.3)
+    lrp = LRPFx(model, mine)
+    modules = dict(lrp._program().lrp.module.named_modules())
+    assert modules["relevance._0_conv2d"].formula.positive is one_sided
+    x = torch.randn(2, 1, 8, 8)
+    assert_same(lrp.attribute(x, 1), LRPFx(model, mine, optimize=False).attribute(x, 1))
+
+
+@pytest.mark.parametrize(
     ("rule", "options"),
     [
         (rules.Flat(), {}),

@@ -71,10 +71,20 @@ def added(total: Tensor | None, sign: float, term: Tensor, *, in_place: bool = F
     return total + (term if sign == 1 else term * sign)
 
 
-def simplified(table: Table, *, nonnegative: bool) -> Table:
-    """The table without the branches that vanish; if ``nonnegative``, x⁻ is zero and x⁺ is x."""
+def simplified(table: Table, *, nonnegative: bool, positive: bool = False) -> Table:
+    """The table without what vanishes.
+
+    Args:
+        table: the table.
+        nonnegative: whether the input has no negative entries: x⁻ is zero and x⁺ is x.
+        positive: whether relevance arrives only where the output is positive: groups for negative
+            outputs get none, and groups for positive ones get all of it.
+    """
     groups = []
     for group in table:
+        if positive and group.mask == "negative":
+            continue
+        mask = "all" if positive else group.mask
         branches = []
         for branch in group.branches:
             part = branch.input
@@ -85,5 +95,5 @@ def simplified(table: Table, *, nonnegative: bool) -> Table:
                     Branch(part, branch.weight, branch.bias, branch.sign, branch.source)
                 )
         if branches:
-            groups.append(type(group)(tuple(branches), group.coefficient, group.mask))
+            groups.append(Group(tuple(branches), group.coefficient, mask))
     return tuple(groups)

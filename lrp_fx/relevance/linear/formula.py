@@ -43,6 +43,7 @@ class Formula:
         engine: the engine that computes adjoints.
         nonnegative: whether the input is known to have no negative entries.
         nonnegative_output: whether the output that is passed in is known to have none.
+        positive: whether relevance arrives only where the operation's own output is positive.
         kernel: the operation, a function of input, weight, bias and options.
         adjoint: the adjoint, a function of cotangent, input, weight and options.
     """
@@ -53,6 +54,7 @@ class Formula:
     engine: Engine
     nonnegative: bool
     nonnegative_output: bool
+    positive: bool
     kernel: Callable[..., Tensor]
     adjoint: Callable[..., Tensor]
     table: Table = field(init=False, repr=False)
@@ -61,7 +63,7 @@ class Formula:
     """The parts of the weight that the formula reads. They define the modified weights."""
 
     def __post_init__(self) -> None:
-        table = simplified(self.rule.table(), nonnegative=self.nonnegative)
+        table = simplified(self.rule.table(), nonnegative=self.nonnegative, positive=self.positive)
         found = [branch.weight for group in table for branch in group.branches]
         if self.bias == "distribute":
             found.append(ONES)
@@ -76,14 +78,15 @@ class Formula:
         *,
         nonnegative: bool,
         nonnegative_output: bool = False,
+        positive: bool = False,
         bias: BiasPolicy,
         engine: Engine,
     ) -> Self:
         """The formula with torch's own kernels and adjoints."""
         name = str(packet.__name__)
         kernel = product if name == "product" else packet
-        adjoint = ADJOINTS[name]
-        return cls(name, rule, bias, engine, nonnegative, nonnegative_output, kernel, adjoint)
+        signs = (nonnegative, nonnegative_output, positive)
+        return cls(name, rule, bias, engine, *signs, kernel, ADJOINTS[name])
 
     def __str__(self) -> str:
         return f"{self.name}, {self.rule}, bias={self.bias!r}"
@@ -171,13 +174,13 @@ class Formula:
         With the bias policy ``distribute`` the share of the bias is added to it.
         """
         total: Tensor | None = None
-        for group, q in zip(self.table, quotients, strict=True):
+        offsets = self._offsets(operands)
+        for group, q, offset in zip(self.table, quotients, offsets, strict=True):
             for branch in group.branches:
                 source = operands.source(branch.source)
                 pulled = self._pull(q, source, operands.weights[branch.weight], operands.options)
                 part = self._times(branch.input.of(source), pulled)
                 total = added(total, branch.sign, part, in_place=True)
-            offset = self._offset(group, operands)
             if self.bias == "distribute" and offset is not None:
                 total = added(total, 1, self._distributed(q, offset, operands))
         assert total is not None
@@ -205,8 +208,7 @@ class Formula:
     def taken_by_share(self, quotients: Sequence[Tensor], operands: Operands) -> Taken:
         """The share of the bias, except for what is distributed to the inputs."""
         parts: list[Taken] = []
-        for group, q in zip(self.table, quotients, strict=True):
-            offset = self._offset(group, operands)
+        for q, offset in zip(quotients, self._offsets(operands), strict=True):
             if offset is not None:
                 share = self._along_channels(offset, operands) * q
                 if self.bias == "distribute":  # except to units without inputs
@@ -248,7 +250,7 @@ class Formula:
         z: Tensor | None = None
         for branch in group.branches:
             x = branch.input.of(operands.source(branch.source))
-            w, b = operands.weights[branch.weight], self.bias_of(branch, operands)
+            w, b = operands.weights[branch.weight], self._bias_of(branch, operands)
             if shift:
                 b = w.new_full(self._per_unit(w, operands), shift) if b is None else b + shift
                 shift = 0.0
@@ -279,19 +281,22 @@ class Formula:
             return (int(weight.shape[1] * operands.options.get("groups", 1)),)
         return (weight.shape[0],)
 
-    def bias_of(self, branch: Branch, operands: Operands) -> Tensor | None:
+    def _bias_of(self, branch: Branch, operands: Operands) -> Tensor | None:
         """The part ``b_k`` of the bias that a branch uses; None if it uses none."""
         if operands.bias is None or branch.bias.vanishes or self.bias == "ignore":
             return None
         return branch.bias.of(operands.bias)
 
-    def _offset(self, group: Group, operands: Operands) -> Tensor | None:
-        """``Σ_k s_k b_k`` of a group; None if no branch uses the bias."""
-        offset: Tensor | None = None
-        for branch in group.branches:
-            b = self.bias_of(branch, operands)
-            offset = offset if b is None else added(offset, branch.sign, b)
-        return offset
+    def _offsets(self, operands: Operands) -> list[Tensor | None]:
+        """For each quotient ``Σ_k s_k b_k``; None if no branch uses the bias."""
+        offsets = []
+        for group in self.table:
+            offset: Tensor | None = None
+            for branch in group.branches:
+                b = self._bias_of(branch, operands)
+                offset = offset if b is None else added(offset, branch.sign, b)
+            offsets.append(offset)
+        return offsets
 
     def _pull(self, q: Tensor, x: Tensor, weight: Tensor, options: dict[str, Any]) -> Tensor:
         """``Wᵀ q``, of the shape of ``x``. The values of ``x`` are not read."""

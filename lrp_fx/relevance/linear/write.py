@@ -14,7 +14,7 @@ from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument, operation_of
 from lrp_fx.relevance.linear.adjoints import ADJOINTS
-from lrp_fx.relevance.linear.formula import Formula
+from lrp_fx.relevance.linear.mirrored import cheapest_formula
 from lrp_fx.relevance.linear.steps import Denominators, Quotient, Share
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Epsilon, LinearRule, Pass, Rule, Uniform, ZBox
@@ -89,11 +89,14 @@ def _write(site: Site) -> Received:
         inputs = (site.shape(input), site.value(weight))
         return {input: [site.call(names, site.relevance, *inputs, **site.value(bound))]}
     assert isinstance(rule, LinearRule)
-    formula = Formula.of(
+    nonnegative, positive = site.facts.is_nonnegative(input), site.is_only_where_positive()
+    one_sided = nonnegative and positive
+    formula = cheapest_formula(rule, site.bias, site.engine, one_sided=one_sided).of(
         packet,
         rule,
-        nonnegative=site.facts.is_nonnegative(input),
+        nonnegative=nonnegative,
         nonnegative_output=site.output_is_nonnegative(),
+        positive=positive,
         bias=site.bias,
         engine=site.engine,
     )
