@@ -23,7 +23,7 @@ from lrp_fx.composites.composite import MatcherLike
 from lrp_fx.errors import TargetError
 from lrp_fx.optimize import Optimizations
 from lrp_fx.plan import OutputKey, Plan, Unknown, View
-from lrp_fx.relevance import BiasPolicy, Engine, Start, Target
+from lrp_fx.relevance import BiasPolicy, Engine, FilterBy, Start, Target, TopK
 from lrp_fx.run import (
     Format,
     Ledger,
@@ -52,9 +52,14 @@ class LRPFx(Explaining, Attribution):
         top_k: the fraction of the relevance values that enter each convolution, linear layer and
             pooling that goes on, the largest ones; 1 for all.
         filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.
+        filter_by: which values a filter keeps: the largest signed ones (``"value"``, as in the blog
+            post of 2021) or the largest |R| (``"magnitude"``).
+        renormalize: scale what a filter keeps so that the sum of each sample stays, see
+            :class:`~lrp_fx.composites.TopK`.
         propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd within each
             rule.
-        start: ``"logit"``, ``"one_hot"``, ``"softmax"`` (over dimension 1, without a target), or a
+        start: ``"logit"``, ``"one_hot"``, ``"against_rest"`` (the target against the softmax of all
+            other classes, dimension 1), ``"softmax"`` (over dimension 1, without a target), or a
             function from the output (N, …) to its relevance, of the same shape.
         bias: what happens to the bias' share of the relevance: ``"absorb"`` it (the default of the
             literature), ``"ignore"`` the bias, ``"distribute"`` its share evenly over the inputs of
@@ -90,7 +95,9 @@ class LRPFx(Explaining, Attribution):
         composite: Composite | str | None = None,
         *,
         top_k: float = 1.0,
-        filters: Sequence[tuple[MatcherLike, float]] | None = None,
+        filters: Sequence[tuple[MatcherLike, float | TopK]] | None = None,
+        filter_by: FilterBy = "value",
+        renormalize: bool = False,
         propagation: Engine = "direct",
         start: Start = "logit",
         bias: BiasPolicy | None = None,
@@ -105,6 +112,8 @@ class LRPFx(Explaining, Attribution):
             composite=composite,
             top_k=top_k,
             filters=filters,
+            filter_by=filter_by,
+            renormalize=renormalize,
             propagation=propagation,
             start=start,
             bias=bias,

@@ -19,9 +19,10 @@ from lrp_fx.relevance import (
     ENGINES,
     BiasPolicy,
     Engine,
+    FilterBy,
     Start,
     StartRelevance,
-    check_top_k,
+    TopK,
 )
 
 Verify = Literal["auto", "always", "first"]
@@ -39,7 +40,9 @@ class Options:
 
     composite: Composite | str | None = None
     top_k: float = 1.0
-    filters: Sequence[tuple[MatcherLike, float]] | None = None
+    filters: Sequence[tuple[MatcherLike, float | TopK]] | None = None
+    filter_by: FilterBy = "value"
+    renormalize: bool = False
     propagation: Engine = "direct"
     start: Start = "logit"
     bias: BiasPolicy | None = None
@@ -88,11 +91,13 @@ class Options:
             raise OptionError(
                 f"composite must be a Composite or the name of a preset, got {composite!r}"
             )
-        own = filter_lines([] if self.filters is None else self.filters)
+        general = TopK(self.top_k, self.filter_by, self.renormalize)
+        own = filter_lines(
+            [] if self.filters is None else self.filters, general.by, general.renormalize
+        )
         extra = [(replace(matcher, required=True), top_k) for matcher, top_k in own]
-        check_top_k(self.top_k)
-        if self.top_k != 1:
-            extra.append(everywhere(self.top_k))
+        if general.share != 1:
+            extra.append(everywhere(general))
         return Composite(
             composite.assignments,
             filters=[*extra, *composite.filters],
@@ -106,7 +111,9 @@ class Keywords(TypedDict, total=False):
     """:class:`Options` but the composite, as keywords."""
 
     top_k: float
-    filters: Sequence[tuple[MatcherLike, float]] | None
+    filters: Sequence[tuple[MatcherLike, float | TopK]] | None
+    filter_by: FilterBy
+    renormalize: bool
     propagation: Engine
     start: Start
     bias: BiasPolicy | None

@@ -33,6 +33,7 @@ from lrp_fx.composites.presets import (
     ZPlus,
     by_name,
 )
+from lrp_fx.relevance import TopK
 
 __all__ = [
     "CPLRP",
@@ -48,6 +49,7 @@ __all__ = [
     "EpsilonPlusFlat",
     "Matcher",
     "Place",
+    "TopK",
     "Uniform",
     "ZPlus",
     "Zero",

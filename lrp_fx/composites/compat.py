@@ -11,7 +11,7 @@ from lrp_fx._checks import check_nonnegative
 from lrp_fx.composites.composite import Composite, MatcherLike, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
-from lrp_fx.relevance import check_top_k
+from lrp_fx.relevance import TopK
 from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Rule, Table
 from lrp_fx.stabilizer import Stabilizer
 
@@ -70,7 +70,6 @@ def blog(top_k: float = 1.0) -> Composite:
     Raises:
         OptionError: unless ``0 < top_k <= 1``.
     """
-    check_top_k(top_k)
     stabilizer = Stabilizer(1e-5, signed=False)
     pooling = rules.Proportional(stabilizer)
     return Composite(
@@ -79,7 +78,7 @@ def blog(top_k: float = 1.0) -> Composite:
             (anything(), UnsplitZPlus(bias=False, stabilizer=stabilizer)),
             (operation("max pooling", "average pooling"), pooling),
         ],
-        filters=[] if top_k == 1 else [everywhere(top_k)],
+        filters=[] if top_k == 1 else [everywhere(TopK(top_k))],
         bias="ignore",
         name="compat.blog",
         strict=False,

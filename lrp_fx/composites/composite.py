@@ -11,7 +11,7 @@ from torch import nn
 from lrp_fx._checks import entries
 from lrp_fx.composites.matchers import Matcher, Place, module_type, operation, path
 from lrp_fx.errors import CompositeError, OptionError
-from lrp_fx.relevance import BIAS_POLICIES, BiasPolicy, check_top_k
+from lrp_fx.relevance import BIAS_POLICIES, BiasPolicy, FilterBy, TopK
 from lrp_fx.rules import Rule
 
 MatcherLike = Matcher | str | type[nn.Module]
@@ -51,7 +51,8 @@ class Composite:
         assignments: (matcher, rule) pairs. A string stands for :func:`path`, a class for
             :func:`module_type`.
         filters: (matcher, top_k) pairs. Of the relevance that enters a matched node, only the
-            fraction ``top_k`` with the largest values goes on.
+            fraction ``top_k`` with the largest values goes on. A :class:`TopK` in place of the
+            number says which values count as the largest.
         bias: what happens to the share of the bias, see :class:`lrp_fx.LRPFx`.
         name: the name that the plan shows.
         strict: raise an error for a matcher that matches nothing. Presets are made for any model
@@ -63,7 +64,7 @@ class Composite:
     """
 
     assignments: tuple[tuple[Matcher, Rule], ...]
-    filters: tuple[tuple[Matcher, float], ...]
+    filters: tuple[tuple[Matcher, TopK], ...]
     bias: BiasPolicy
     name: str
     strict: bool
@@ -72,7 +73,7 @@ class Composite:
         self,
         assignments: Sequence[tuple[MatcherLike, Rule]],
         *,
-        filters: Sequence[tuple[MatcherLike, float]] = (),
+        filters: Sequence[tuple[MatcherLike, float | TopK]] = (),
         bias: BiasPolicy = "absorb",
         name: str = "composite",
         strict: bool = True,
@@ -101,9 +102,16 @@ class Composite:
 
 
 def filter_lines(
-    filters: Iterable[tuple[MatcherLike, float]],
-) -> tuple[tuple[Matcher, float], ...]:
-    """The filters, with short forms replaced by matchers.
+    filters: Iterable[tuple[MatcherLike, float | TopK]],
+    by: FilterBy = "value",
+    renormalize: bool = False,
+) -> tuple[tuple[Matcher, TopK], ...]:
+    """The filters, with short forms replaced by matchers, and numbers by what they mean.
+
+    Args:
+        filters: (matcher, top_k) pairs.
+        by: which values a filter keeps that is given as a number.
+        renormalize: whether such a filter scales what it keeps.
 
     Raises:
         CompositeError: for anything but pairs.
@@ -119,14 +127,14 @@ def filter_lines(
                 f"filters are a list of pairs (matcher, top_k), got {entry!r} in it"
             )
         matcher, top_k = entry
-        check_top_k(top_k)
+        if not isinstance(top_k, TopK):
+            top_k = TopK(top_k, by, renormalize)
         lines.append((as_matcher(matcher), top_k))
     return tuple(lines)
 
 
-def everywhere(top_k: float) -> tuple[Matcher, float]:
+def everywhere(top_k: TopK) -> tuple[Matcher, TopK]:
     """The blog post's filter: keep the same fraction before every layer with weights and pooling."""
-    check_top_k(top_k)
     return operation(*FILTERED_KINDS), top_k
 
 

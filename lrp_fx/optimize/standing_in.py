@@ -18,7 +18,7 @@ from torch import fx
 from lrp_fx.graph import name_of, row_of
 from lrp_fx.meaning import is_rectifier
 from lrp_fx.plan import Plan, Step
-from lrp_fx.relevance import BiasPolicy, Start, looked_up
+from lrp_fx.relevance import BiasPolicy, Start, looked_up, vanishes_with_output
 from lrp_fx.rules import ByMagnitude, LinearRule, Pass, Proportional, Route, SoftmaxTaylor, Winner
 
 
@@ -43,7 +43,7 @@ def find_rectified(plan: Plan, start: Start, bias: BiasPolicy) -> Rectified:
         start: what the propagation starts with.
         bias: the bias policy.
     """
-    vanishing = {plan.explained: start == "logit"}
+    vanishing = {plan.explained: vanishes_with_output(start)}
     found = {}
     for step in plan.steps:
         vanishes = vanishing.get(step.node, False) and not step.hooks

@@ -13,7 +13,7 @@ from lrp_fx.composites.composite import without_match
 from lrp_fx.graph import name_of
 from lrp_fx.meaning import Analysis
 from lrp_fx.plan.plan import is_part
-from lrp_fx.relevance import UNKNOWN, Operation, operation_of
+from lrp_fx.relevance import UNKNOWN, Operation, TopK, operation_of
 from lrp_fx.rules import (
     ByMagnitude,
     Half,
@@ -152,11 +152,11 @@ def _choose_parts(
     return Recurrent(of_input, of_others, sums), chosen_by
 
 
-def filter_at(filters: Iterable[tuple[Matcher, float]], place: Place) -> float | None:
-    """The fraction of relevance that the filter keeps at a place; None for all."""
+def filter_at(filters: Iterable[tuple[Matcher, TopK]], place: Place) -> TopK | None:
+    """The part of the relevance that the filter keeps at a place; None for all."""
     for matcher, top_k in filters:
         if matcher(place):
-            return None if top_k == 1 else top_k
+            return None if top_k.share == 1 else top_k
     return None
 
 

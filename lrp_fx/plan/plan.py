@@ -13,7 +13,7 @@ from lrp_fx.capture import Way
 from lrp_fx.graph import name_of
 from lrp_fx.meaning import Analysis
 from lrp_fx.plan.hooks import Hook
-from lrp_fx.relevance import MaskRelevance, Operation
+from lrp_fx.relevance import MaskRelevance, Operation, TopK
 from lrp_fx.rules import Rule
 
 
@@ -28,7 +28,7 @@ class Step:
             results.
         rule: the rule chosen for it.
         chosen_by: the line of the composite that chose the rule, or "default".
-        top_k: the fraction of the entering relevance that the filter keeps; None for no filter.
+        top_k: the part of the entering relevance that the filter keeps; None for no filter.
         receivers: the operands that get relevance; none if all relevance stays at the node.
         hooks: the user's hooks on the relevance that enters the node, after the filter.
     """
@@ -38,7 +38,7 @@ class Step:
     operation: Operation | None
     rule: Rule | None
     chosen_by: str
-    top_k: float | None
+    top_k: TopK | None
     receivers: tuple[fx.Node, ...]
     hooks: tuple[Hook, ...] = ()
 
@@ -81,7 +81,7 @@ class Plan:
         rows = [
             (
                 *(step.node.name, step.path, name_of(step.node), str(step.rule), step.chosen_by),
-                "" if step.top_k is None else f"{step.top_k:g}",
+                "" if step.top_k is None else str(step.top_k),
             )
             for step in self.steps
             if step.operation is not None

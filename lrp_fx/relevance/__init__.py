@@ -24,7 +24,13 @@ from lrp_fx.relevance.causes import CAUSES, Cause, Taken
 from lrp_fx.relevance.edges.auxiliary import BoundRelevance, KeepRelevance
 from lrp_fx.relevance.edges.hooks import HookRelevance
 from lrp_fx.relevance.edges.masks import BypassRelevance, MaskRelevance, check_dim
-from lrp_fx.relevance.edges.top_k import TopKFilter, check_top_k, relevance_filter
+from lrp_fx.relevance.edges.top_k import (
+    FilterBy,
+    TopK,
+    TopKFilter,
+    check_top_k,
+    relevance_filter,
+)
 from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.engines import ENGINES, Engine
 from lrp_fx.relevance.handling import (
@@ -52,7 +58,13 @@ from lrp_fx.relevance.linear.write import has_weights, is_linear
 from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.portable_adjoints import PORTABLE
 from lrp_fx.relevance.spreading import JOINS
-from lrp_fx.relevance.start import SelectorTarget, Start, StartRelevance, TensorStart
+from lrp_fx.relevance.start import (
+    SelectorTarget,
+    Start,
+    StartRelevance,
+    TensorStart,
+    vanishes_with_output,
+)
 from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
 from lrp_fx.relevance.unknown import UNKNOWN, VjpRelevance
 
@@ -84,6 +96,7 @@ __all__ = [
     "EdgeRelevance",
     "Engine",
     "Facts",
+    "FilterBy",
     "Formula",
     "HookRelevance",
     "JointTarget",
@@ -104,6 +117,7 @@ __all__ = [
     "Taken",
     "Target",
     "TensorStart",
+    "TopK",
     "TopKFilter",
     "VjpRelevance",
     "always",
@@ -123,4 +137,5 @@ __all__ = [
     "registry",
     "relevance_filter",
     "target_places",
+    "vanishes_with_output",
 ]

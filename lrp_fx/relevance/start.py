@@ -14,10 +14,43 @@ from lrp_fx.relevance.engines import vjp
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
 
-StartMode = Literal["logit", "one_hot", "softmax"]
+StartMode = Literal["logit", "one_hot", "against_rest", "softmax"]
 Start = StartMode | Callable[[Tensor], Tensor]
 
-MODES: tuple[StartMode, ...] = ("logit", "one_hot", "softmax")
+MODES: tuple[StartMode, ...] = ("logit", "one_hot", "against_rest", "softmax")
+
+
+def vanishes_with_output(start: Start) -> bool:
+    """Whether the relevance at the start is zero wherever the output is zero."""
+    return start in ("logit", "against_rest")
+
+
+def against_rest(output: Tensor, chosen: Tensor) -> Tensor:
+    """``R = y ⊙ (e − p)``: what speaks for the chosen classes and against the rest.
+
+    ``e`` is one at the chosen classes, and ``p`` is the softmax over the other classes of the same
+    place, times the number of chosen ones there. It is ``R = y ⊙ ∂f/∂y`` for
+    ``f = Σ_t (y_t − log Σ_j exp y_j)``, where ``t`` runs over the chosen classes and ``j`` over the
+    others: the log-odds of ``t``. The softmax over all classes would round to one at a class that
+    the model is sure of, and nothing would be left.
+
+    Args:
+        output: ``y``, (N, C, …); dimension 1 holds the classes.
+        chosen: the mask of the chosen classes, of the shape of ``y``.
+
+    Raises:
+        InputError: if there are no other classes.
+    """
+    if output.dim() < 2 or output.shape[1] < 2:
+        raise InputError(
+            "start='against_rest' contrasts a class with the other ones, so it needs an output of "
+            f"(N, classes, ...) with two classes or more, got {tuple(output.shape)}"
+        )
+    count = chosen.sum(1, keepdim=True)
+    rest = output.masked_fill(chosen, -torch.inf).softmax(1)
+    # where all classes are chosen there is no rest, and the softmax is NaN
+    rest = torch.where((count == 0) | (count == output.shape[1]), 0, rest * count)
+    return output * (chosen.to(output.dtype) - rest)
 
 
 @dataclass(frozen=True)
@@ -60,6 +93,8 @@ class StartRelevance(RelevanceNode):
 
     - ``logit``: ``R = e ⊙ y``.
     - ``one_hot``: ``R = e``.
+    - ``against_rest``: ``R = y ⊙ (e − p)`` with the softmax ``p`` over the other classes, see
+      :func:`against_rest`.
     - ``softmax``: ``R = softmax(y)`` over dimension 1, without a target; the unsupervised mode of
       the blog post of 2021.
     - a callable ``f``: ``R = f(y)``, of the shape of ``y``, (N, …). It gets a copy of ``y``.
@@ -86,7 +121,7 @@ class StartRelevance(RelevanceNode):
     @property
     def takes_target(self) -> bool:
         """Whether the relevance depends on a target."""
-        return self.start in ("logit", "one_hot")
+        return self.start in ("logit", "one_hot", "against_rest")
 
     def propagate(
         self, output: Tensor, target: Target | JointTarget | SelectorTarget | Places
@@ -120,22 +155,29 @@ class StartRelevance(RelevanceNode):
                 raise InputError("start='softmax' needs an output of (N, classes, ...)")
             return output.softmax(1)
         if isinstance(target, SelectorTarget):
+            if self.start == "against_rest":
+                raise TargetError(
+                    "start='against_rest' needs a class as target, and a selector is none"
+                )
             return target.relevance(output, self.start == "logit")
         return self.at_target(output, target)
 
     def at_target(self, output: Tensor, target: Target | JointTarget | Places) -> Tensor:
-        """``e ⊙ y`` for the mode ``logit``, else ``e``; of the shape of ``output``."""
+        """``e ⊙ y``, ``e`` or ``y ⊙ (e − p)`` by the mode; of the shape of ``output``."""
         if isinstance(target, Places):
             places = target.flat
         else:
             places = target_places(target, output.shape).to(output.device)
         flat = output.reshape(output.shape[0], -1)
+        if self.start == "against_rest":
+            chosen = torch.zeros_like(flat, dtype=torch.bool).scatter(1, places, True)
+            return against_rest(output, chosen.reshape(output.shape))
         values = flat.gather(1, places) if self.start == "logit" else flat.new_ones(places.shape)
         return torch.zeros_like(flat).scatter(1, places, values).reshape(output.shape)
 
 
 class TensorStart(StartRelevance):
-    """``R = e ⊙ y`` or ``R = e`` as in :class:`StartRelevance`, for a target that is a graph input.
+    """The relevance of :class:`StartRelevance` for a target that is a graph input.
 
     Compiled and exported programs use it: the values of the target are not known while the program
     is made, so they cannot be checked. A negative index counts from the end. If an index is out of
@@ -143,7 +185,7 @@ class TensorStart(StartRelevance):
     """
 
     def at_target(self, output: Tensor, target: Target | JointTarget | Places) -> Tensor:
-        """``e ⊙ y`` for the mode ``logit``, else ``e``; ``target`` has shape (N,) or (N, K)."""
+        """As :class:`StartRelevance` does; ``target`` has shape (N,) or (N, K)."""
         assert isinstance(target, Tensor)
         sizes = indexed_sizes(output.shape)
         indices = target.reshape(-1, len(sizes))
@@ -154,5 +196,7 @@ class TensorStart(StartRelevance):
             here = torch.arange(size, device=output.device) == index
             around = output.dim() - 2 - dim  # the dimensions behind this one
             chosen = chosen & here.reshape(-1, *[1] * dim, size, *[1] * around)
+        if self.start == "against_rest":
+            return against_rest(output, chosen)
         values = output if self.start == "logit" else torch.ones_like(output)
         return values.masked_fill(~chosen, 0)

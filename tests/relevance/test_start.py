@@ -76,6 +76,63 @@ def test_softmax_takes_no_target_and_needs_classes() -> None:
         flat.attribute(numbers(2, 3))
 
 
+def test_against_rest_is_the_gradient_of_the_log_odds_times_the_output() -> None:
+    """``R = y ⊙ ∂f/∂y`` of ``f = y_t − log Σ_{j≠t} exp y_j``, by autograd."""
+    model, x, targets = cnn(12), numbers(3, 2, 12, 12), [1, 3, 0]
+    y = model(x).detach().requires_grad_()
+    odds = [
+        row[t] - row[[j for j in range(4) if j != t]].logsumexp(0)
+        for row, t in zip(y, targets, strict=True)
+    ]
+    (gradient,) = torch.autograd.grad(torch.stack(odds).sum(), y)
+    expected = (y * gradient).detach()
+    assert_close(started(model, "classifier", x, targets, start="against_rest"), expected)
+
+
+def test_against_rest_keeps_the_rest_where_the_model_is_sure() -> None:
+    """The softmax over all classes would be one at the target, and only the target would be left."""
+    layer = nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.diag(torch.tensor([100.0, 2.0, 2.0])))
+    model = nn.Sequential(OrderedDict(layer=layer))
+    relevance = started(model, "layer", torch.ones(1, 3), 0, start="against_rest")
+    assert torch.equal(relevance, torch.tensor([[100.0, -1.0, -1.0]]))
+
+
+def test_against_rest_of_a_segmentation_is_per_place() -> None:
+    """Each chosen place has a contrast of its own, over the classes; the others get nothing."""
+    model, x = nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 3, 3))).double(), numbers(2, 2, 5, 5)
+    y = model(x).detach()
+    found = started(model, "conv", x, (1, slice(None), 2), start="against_rest")
+    expected = torch.zeros_like(y)
+    column = y[..., 2]
+    expected[:, 1, :, 2] = column[:, 1]
+    for other, rest in ((0, 2), (2, 0)):
+        share = column[:, other].exp() / (column[:, other].exp() + column[:, rest].exp())
+        expected[:, other, :, 2] = -column[:, other] * share
+    assert_close(found, expected)
+
+
+def test_against_rest_needs_other_classes() -> None:
+    one = LRPFx(nn.Linear(3, 1).double(), start="against_rest")
+    with pytest.raises(InputError, match="contrasts a class with the other ones"):
+        one.attribute(numbers(2, 3))
+    model = nn.Sequential(OrderedDict(layer=nn.Linear(3, 4))).double()
+    neuron = LRPFx(model, start="against_rest")
+    with pytest.raises(TargetError, match="out of range"):
+        neuron.attribute(numbers(2, 3), 4)
+
+
+@pytest.mark.parametrize("targets", [[1, 3], torch.tensor([[1, 3], [0, 2]])], ids=["common", "own"])
+def test_against_rest_for_many_targets(targets: Any) -> None:
+    """As for one target after the other."""
+    model, x = cnn(12), numbers(2, 2, 12, 12)
+    lrp = LRPFx(model, start="against_rest")
+    many = lrp.attribute_many(x, targets)
+    for found, target in zip(many, targets, strict=True):
+        assert_close(found, lrp.attribute(x, target))
+
+
 def test_callable_starts_with_what_it_returns() -> None:
     """One class against another, which no target can say."""
     model, x, seen = cnn(12), numbers(3, 2, 12, 12), []
@@ -172,7 +229,9 @@ def test_callable_takes_no_target() -> None:
 
 @pytest.mark.parametrize("start", ["probability", "", None, 1])
 def test_unknown_starts(start: Any) -> None:
-    with pytest.raises(OptionError, match="start must be one of logit, one_hot, softmax or a call"):
+    with pytest.raises(
+        OptionError, match="start must be one of logit, one_hot, against_rest, softmax or a call"
+    ):
         LRPFx(cnn(12), start=start)
 
 

@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrp_fx import Composite, LayerLRPFx, LRPFx, Optimizations, relevance_filter, rules
-from lrp_fx.composites import anything, convolution, dense, operation
+from lrp_fx.composites import TopK, anything, convolution, dense, operation
 from lrp_fx.errors import CompositeError, OptionError
 from lrp_fx.relevance.edges.top_k import TopKFilter
-from tests.helpers.closeness import assert_close
+from tests.helpers.closeness import CONSERVED, assert_close
 from tests.helpers.models import cnn
 from tests.helpers.numbers import numbers
 from tests.helpers.optimized import Residual, assert_same, model_of
 
 
-def slow_filter(relevance: Tensor, top_k: float) -> Tensor:
+def slow_filter(relevance: Tensor, top_k: float, by: str = "value") -> Tensor:
     """Sorts each sample and keeps the first k values: exact by its form."""
     result = torch.zeros_like(relevance)
     for sample, kept in zip(relevance, result, strict=True):
         k = max(1, int(top_k * sample.numel()))
-        order = sample.flatten().sort(descending=True, stable=True).indices[:k]
+        ranked = sample.abs() if by == "magnitude" else sample
+        order = ranked.flatten().sort(descending=True, stable=True).indices[:k]
         flat = torch.zeros(sample.numel(), dtype=sample.dtype)
         flat[order] = sample.flatten()[order]
         kept.copy_(flat.reshape(sample.shape))
@@ -171,7 +172,83 @@ def test_filter_leaves_its_argument_alone_and_takes_any_strides() -> None:
     assert torch.equal(r, before)
 
 
+@settings(max_examples=100, deadline=None)
+@given(relevances(), st.floats(1e-6, 1.0, exclude_max=True))
+def test_filter_by_magnitude_agrees_with_sorting(relevance: Tensor, top_k: float) -> None:
+    """The sizes of what is kept; the signs are those that the values had."""
+    mine = relevance_filter(relevance, top_k, by="magnitude")
+    expected = slow_filter(relevance, top_k, "magnitude")
+    assert bool(((mine == relevance) | (mine == 0)).all())
+    rows, wanted = (t.abs().reshape(t.shape[0], -1).sort(1).values for t in (mine, expected))
+    assert torch.equal(rows, wanted)
+
+
+@pytest.mark.parametrize("top_k", [1e-6, 0.05, 0.5, 0.999])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_filter_by_magnitude_of_many_values(top_k: float, dtype: torch.dtype) -> None:
+    """Where the threshold is found by a partition, with ties at the threshold too."""
+    r = torch.randn(LARGE, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    expected = slow_filter(r, top_k, "magnitude")
+    assert torch.equal(relevance_filter(r, top_k, by="magnitude"), expected)
+    equal = torch.full(LARGE, -2.0, dtype=dtype)
+    equal[:, ::2] = 2.0
+    kept = relevance_filter(equal, top_k, by="magnitude")
+    assert (kept.flatten(1) != 0).sum(1).tolist() == [max(1, int(top_k * r[0].numel()))] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "by", "expected"),
+    [
+        # both signs are kept: positive ones sum up to 8 and negative ones to -5, as before
+        ([6.0, 2.0, -4.0, -1.0], "magnitude", [8.0, 0.0, -5.0, 0.0]),
+        # one sign is kept, and the whole sum 3 has it
+        ([6.0, 2.0, -4.0, -1.0], "value", [2.25, 0.75, 0.0, 0.0]),
+        # one sign is kept, and the whole sum -6 has the other one: left alone
+        ([1.0, 2.0, -4.0, -5.0], "value", [1.0, 2.0, 0.0, 0.0]),
+        ([0.0, 0.0, 0.0, 0.0], "value", [0.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_renormalized_filter_keeps_the_sum(
+    values: list[float], by: Any, expected: list[float]
+) -> None:
+    mine = relevance_filter(torch.tensor([values, values]), 0.5, by=by, renormalize=True)
+    assert torch.equal(mine, torch.tensor([expected, expected]))
+
+
 # The filter in the propagation
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_renormalized_filters_conserve(optimize: bool) -> None:
+    """By magnitude and without biases everything arrives, however little is kept on the way."""
+    model, x = cnn(16), numbers(2, 2, 16, 16)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.zeros_(module.bias)
+    options: dict[str, Any] = {"top_k": 0.3, "filter_by": "magnitude", "optimize": optimize}
+    lrp = LRPFx(model, "zero", renormalize=True, **options)
+    relevance, delta = lrp.attribute(x, 1, return_convergence_delta=True)
+    output = model(x)[:, 1].detach()
+    assert_close(relevance.sum((1, 2, 3)), output, tolerance=CONSERVED)
+    assert float(delta.abs().max()) <= CONSERVED * float(output.abs().max())
+    plain = LRPFx(model, "zero", **options).attribute(x, 1)
+    assert float((plain.sum((1, 2, 3)) - output).abs().max()) > 0.01 * float(output.abs().max())
+
+
+def test_plan_says_what_a_filter_keeps() -> None:
+    """Filters given as numbers follow the options; a TopK says it for itself."""
+    filters = [("conv1", 0.5), ("conv2", TopK(0.25, "value"))]
+    lrp = LRPFx(cnn(12), top_k=0.1, filters=filters, filter_by="magnitude", renormalize=True)
+    found = {step.path: str(step.top_k) for step in lrp.plan().steps if step.top_k is not None}
+    assert found["conv1"] == "0.5 by magnitude, renormalized"
+    assert found["conv2"] == "0.25"
+    assert found["classifier"] == "0.1 by magnitude, renormalized"
+
+
+@pytest.mark.parametrize("options", [{"filter_by": "size"}, {"renormalize": 1}, {"filter_by": 1}])
+def test_wrong_options_of_filters(options: Any) -> None:
+    with pytest.raises(OptionError, match=next(iter(options))):
+        LRPFx(cnn(12), **options)
 
 
 def pulled(output: Tensor, *inputs: Tensor, relevance: Tensor) -> list[Tensor]:

@@ -195,6 +195,12 @@ CASES = {
     ),
     "line": Case(Line, lambda n: (numbers(n, 3, 26),)),
     "residual, flat": Case(Residual, options={"composite": "epsilon_plus_flat"}),
+    "residual, against the rest": Case(
+        Residual, options={"composite": "epsilon_gamma", "start": "against_rest"}
+    ),
+    "residual, top k by magnitude": Case(
+        Residual, options={"top_k": 0.2, "filter_by": "magnitude", "renormalize": True}
+    ),
     "residual, top k": Case(Residual, options={"top_k": 0.2, "start": "one_hot"}),
     "residual, alpha beta": Case(
         Residual, options={"composite": "epsilon_alpha2_beta1", "bias": "distribute"}

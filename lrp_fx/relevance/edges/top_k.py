@@ -2,58 +2,126 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lrp_fx._checks import check_choice, check_flag
 from lrp_fx.errors import OptionError
 from lrp_fx.graph import aten
 from lrp_fx.relevance.node import EdgeRelevance
 
+FilterBy = Literal["value", "magnitude"]
+FILTER_BY: tuple[FilterBy, ...] = ("value", "magnitude")
 
-def relevance_filter(relevance: Tensor, top_k: float) -> Tensor:
-    """Keep the ``k = max(1, int(top_k · n))`` largest signed values of each sample, zero the rest.
+
+@dataclass(frozen=True)
+class TopK:
+    """What a relevance filter keeps: the ``k = max(1, int(share · n))`` largest of n values.
+
+    Args:
+        share: the fraction to keep, ``0 < share <= 1``.
+        by: which values are the largest: ``"value"`` counts with the sign, as the blog post of 2021
+            does, so that what speaks for the target is kept first; ``"magnitude"`` counts by |R|.
+        renormalize: scale the kept values so that the sum of each sample stays the same, as in
+            PLRP-λ (Yanez Sarmiento et al. 2024). Positive and negative values are scaled apart, each
+            to their own sum, because one factor for both could turn all signs round. If only values
+            of one sign are left, they are scaled to the whole sum, or left alone if it has the other
+            sign.
+
+    Raises:
+        OptionError: for a value that a field cannot have.
+    """
+
+    share: float
+    by: FilterBy = "value"
+    renormalize: bool = False
+
+    def __post_init__(self) -> None:
+        check_top_k(self.share)
+        check_choice("filter_by", self.by, FILTER_BY)
+        check_flag("renormalize", self.renormalize)
+
+    def __str__(self) -> str:
+        by = "" if self.by == "value" else f" by {self.by}"
+        return f"{self.share:g}{by}{', renormalized' if self.renormalize else ''}"
+
+
+def relevance_filter(
+    relevance: Tensor, top_k: float, *, by: FilterBy = "value", renormalize: bool = False
+) -> Tensor:
+    """Keep the ``k = max(1, int(top_k · n))`` largest values of each sample, zero the rest.
 
     The filter of the blog post of 2021. It keeps exactly ``k`` values, even if several are equal.
 
     Args:
         relevance: a floating point tensor (N, …) with ``n`` values per sample.
         top_k: the fraction to keep, ``0 < top_k <= 1``.
+        by: ``"value"`` for the largest signed values, ``"magnitude"`` for the largest |R|.
+        renormalize: scale what is kept so that the sum of each sample stays, see :class:`TopK`.
 
     Returns:
         A tensor of the same shape; ``relevance`` itself for ``top_k = 1``.
 
     Raises:
-        OptionError: if ``top_k`` is out of range, or if ``relevance`` is no floating point tensor
+        OptionError: if an option is out of range, or if ``relevance`` is no floating point tensor
             or has no batch dimension.
     """
-    check_top_k(top_k)
+    kept = TopK(top_k, by, renormalize)
     if not isinstance(relevance, Tensor) or not relevance.is_floating_point():
         raise OptionError("relevance_filter needs a floating point tensor")
     if relevance.dim() == 0:
         raise OptionError("relevance_filter needs a batch dimension: (N, ...)")
-    return _filtered(relevance, top_k, overwrite=False)
+    return _filtered(relevance, kept, overwrite=False)
 
 
-def _filtered(relevance: Tensor, top_k: float, *, overwrite: bool) -> Tensor:
+def _filtered(relevance: Tensor, top_k: TopK, *, overwrite: bool) -> Tensor:
     """:func:`relevance_filter` without checks; with ``overwrite`` the operand may be overwritten."""
-    if top_k == 1 or relevance.numel() == 0:
+    if top_k.share == 1 or relevance.numel() == 0:
         return relevance
-    per_sample = relevance[0].numel()
-    k = max(1, int(top_k * per_sample))
+    if top_k.renormalize:
+        return _renormalized(_largest(relevance, top_k, overwrite=False), relevance)
+    return _largest(relevance, top_k, overwrite=overwrite)
+
+
+def _largest(relevance: Tensor, top_k: TopK, *, overwrite: bool) -> Tensor:
+    """The largest values of each sample, and zeros elsewhere."""
+    k = max(1, int(top_k.share * relevance[0].numel()))
     if _takes_partition(relevance):
+        keep = _keep_largest if top_k.by == "value" else _keep_strongest
         result = relevance if overwrite else torch.empty_like(relevance)
         for sample, kept in zip(relevance, result, strict=True):
-            _keep_largest(sample, k, into=kept)
+            keep(sample, k, into=kept)
         return result
     flat = relevance.reshape(relevance.shape[0], -1)
-    largest = flat.topk(k, dim=1, sorted=False)
+    ranked = flat if top_k.by == "value" else flat.abs()
+    places = ranked.topk(k, dim=1, sorted=False).indices
     return (
-        torch.zeros_like(flat).scatter(1, largest.indices, largest.values).reshape(relevance.shape)
+        torch.zeros_like(flat).scatter(1, places, flat.gather(1, places)).reshape(relevance.shape)
     )
+
+
+def _renormalized(kept: Tensor, relevance: Tensor) -> Tensor:
+    """The kept values, scaled so that the sum of each sample stays; see :class:`TopK`."""
+
+    def sums(values: Tensor) -> list[Tensor]:
+        flat = values.flatten(1)
+        return [part.sum(1) for part in (flat.clamp(min=0), flat.clamp(max=0))]
+
+    whole, left = sums(relevance), sums(kept)
+    total = whole[0] + whole[1]
+    both = (left[0] > 0) & (left[1] < 0)
+    scales = []
+    for old, new in zip(whole, left, strict=True):
+        wanted = torch.where(both, old, torch.where(total * new > 0, total, new))
+        # the divisor is replaced where it is zero, so that derivatives stay finite
+        scale = torch.where(new == 0, 1, wanted / torch.where(new == 0, 1, new))
+        scales.append(scale.reshape(-1, *[1] * (kept.dim() - 1)))
+    return kept.clamp(min=0) * scales[0] + kept.clamp(max=0) * scales[1]
 
 
 _PARTITIONED = (torch.float32, torch.float64)
@@ -84,6 +152,17 @@ def _keep_largest(sample: Tensor, k: int, *, into: Tensor) -> None:
     aten.threshold.out(sample, float(below), 0.0, out=into)  # zero unless above
     if surplus > 0 and threshold != 0:
         ties = (into == float(threshold)).nonzero()
+        into[tuple(ties[-surplus:].T)] = 0
+
+
+def _keep_strongest(sample: Tensor, k: int, *, into: Tensor) -> None:
+    """Write the ``k`` values of a sample with the largest |R| into ``into``, and zeros elsewhere."""
+    magnitudes = sample.detach().abs()
+    threshold, surplus = _kth_largest(magnitudes.numpy().ravel(order="K"), k)
+    below = np.nextafter(threshold, -np.inf, dtype=threshold.dtype)
+    aten.hardshrink.out(sample, float(below), out=into)  # zero unless |R| is above
+    if surplus > 0 and threshold != 0:
+        ties = (magnitudes == float(threshold)).nonzero()
         into[tuple(ties[-surplus:].T)] = 0
 
 
@@ -132,7 +211,7 @@ def check_top_k(top_k: float) -> None:
         )
 
 
-def _filtered_alone(relevance: Tensor, top_k: float, samples: int) -> Tensor:
+def _filtered_alone(relevance: Tensor, top_k: TopK, samples: int) -> Tensor:
     """Apply :func:`relevance_filter` to the only sample of a batch with relevance, in any layout.
 
     All values that are not zero belong to that sample. Zeros fill it up to its ``n`` values; which
@@ -155,22 +234,22 @@ def _filtered_alone(relevance: Tensor, top_k: float, samples: int) -> Tensor:
 class TopKFilter(EdgeRelevance):
     """``R_in = m ⊙ R`` with ``m`` one at the largest values of each sample and zero elsewhere.
 
-    The filter of the blog post of 2021, :func:`relevance_filter`.
+    The filter of the blog post of 2021, :func:`relevance_filter`; with ``renormalize``,
+    ``R_in = λ m ⊙ R``.
 
     Args:
-        top_k: the fraction of the values that is kept.
+        top_k: what is kept.
     """
 
     result = "moved"
     kind = "filter"
 
-    def __init__(self, top_k: float) -> None:
+    def __init__(self, top_k: TopK) -> None:
         super().__init__()
-        check_top_k(top_k)
         self.top_k = top_k
 
     def extra_repr(self) -> str:
-        """The fraction that is kept."""
+        """What is kept."""
         return f"top_k={self.top_k}"
 
     def propagate(
