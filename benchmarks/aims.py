@@ -79,6 +79,13 @@ TIMES = [
     *by_gradient("epsilon", 1.25, *SMALL, "vit_b_16"),
     *by_gradient("attn_lrp", 1.25, "vit_b_16"),
     *by_gradient("z_plus", 1.60, *LARGE),
+    *by_gradient("epsilon_gamma", 1.60, *LARGE),
+    *by_gradient("epsilon_gamma", 1.30, "mobilenet_v2"),
+    *by_gradient("epsilon_gamma", 2.00, "efficientnet_b0"),
+    *ratio(
+        *("`epsilon_gamma` / `epsilon_plus`", 1.45, "epsilon_gamma", "epsilon_plus"),
+        *(*LARGE, *SMALL),
+    ),
     *by_gradient("epsilon-compiled", 0.85, *LARGE),
     *by_gradient("z_plus-compiled", 1.30, *LARGE),
     *by_peer("zennit-epsilon_plus", "epsilon_plus", 2.2, "vgg16"),

@@ -182,6 +182,7 @@ CONTESTANTS = {
         Contestant("gradient", "torch", "gradient", "input gradient", gradient),
         *_variants("epsilon", IMAGES),
         *_variants("epsilon_plus", CNN),
+        *_variants("epsilon_gamma", CNN),
         *_variants("z_plus", CNN),
         *_variants("attn_lrp", ATTENTION),
         Contestant(

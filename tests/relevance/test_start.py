@@ -229,9 +229,7 @@ def test_callable_takes_no_target() -> None:
 
 @pytest.mark.parametrize("start", ["probability", "", None, 1])
 def test_unknown_starts(start: Any) -> None:
-    with pytest.raises(
-        OptionError, match="start must be one of logit, .*softmax or a call"
-    ):
+    with pytest.raises(OptionError, match=r"start must be one of logit, .*softmax or a call"):
         LRPFx(cnn(12), start=start)
 
 
