@@ -62,7 +62,7 @@ class _Perturbing:
     imputer: Imputer = Blur()
     output: Output = "probability"
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         check_choice("output", self.output, ("probability", "logit"))

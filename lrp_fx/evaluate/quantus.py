@@ -89,7 +89,7 @@ class QuantusMetric:
     reduce: Callable[[object], object] | None = field(default=None, repr=False)
     masks: Tensor | None = field(default=None, repr=False)
     softmax: bool = False
-    batch_size: int = 32
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)

@@ -198,7 +198,7 @@ class Report:
         count = len(self.samples)
         lines = [
             f"{count} sample{'s' if count > 1 else ''}; mean ± standard error; {self.bootstrap}.",
-            *(f"{metric.name}: {metric.settings}" for metric in self.metrics),
+            *(metric.settings for metric in self.metrics),
         ]
         perturbing = {
             metric.settings.partition("imputer=")[2].partition(")")[0]

@@ -34,7 +34,7 @@ class ClassCorrelation:
     other: Literal["runner_up", "random"] = "runner_up"
     regions: Regions = Patches()
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         check_choice("other", self.other, ("runner_up", "random"))
