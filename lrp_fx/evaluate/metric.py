@@ -75,8 +75,8 @@ def name_of(metric: DataclassInstance, base: str) -> str:
 def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
     """The relevance of the inputs, in float64, with as many dimensions as the inputs.
 
-    Relevance ``(N, H, W)`` of images gets a channel, and relevance ``(N, T)`` of embedded tokens a
-    feature, of size 1.
+    Relevance ``(N, H, W)`` of images gets a channel of size 1, and relevance ``(N, T)`` of embedded
+    tokens a feature of size 1. Relevance ``(N, 1, H, W)`` stays.
 
     Raises:
         InputError: if the method returned another shape, NaN or infinity.
@@ -86,7 +86,7 @@ def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
         raise InputError(f"the method returned {type(relevance).__name__} instead of a tensor")
     found, wanted = tuple(relevance.shape), tuple(inputs.shape)
     relevance = relevance.detach().double()
-    if found != wanted:
+    if found not in (wanted, (*wanted[:1], 1, *wanted[2:])):
         if len(wanted) == 4 and found == (wanted[0], *wanted[2:]):
             relevance = relevance.unsqueeze(1)
         elif len(wanted) == 3 and found == wanted[:2]:
