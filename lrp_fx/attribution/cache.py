@@ -260,7 +260,10 @@ class Explainer:
 
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
         captured = self._canonical(reading, attributed, view)
-        composite = self.options.resolved(attention=has_attention(captured.module.graph))
+        attention = has_attention(captured.module.graph)
+        composite, reason = self.options.resolved(attention=attention), ""
+        if self.options.composite is None:
+            reason = f"the default for models {'with' if attention else 'without'} attention"
         plan = plan_of_view(
             captured,
             self.model,
@@ -271,6 +274,7 @@ class Explainer:
             output=self.options.output,
             unknown=self.options.unknown,
             hooks=tuple(self.hooks.values()),
+            reason=reason,
         )
         optimizations = self.options.optimizations
         lrp = rewrite(

@@ -48,7 +48,7 @@ class LRPFx(Explaining, Attribution):
             change. A model in train mode is explained as in eval mode.
         composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the
             name of a preset, or None for the default, ``attn_lrp`` for models with attention and
-            ``epsilon_plus`` for others.
+            ``epsilon_gamma`` for others.
         top_k: the fraction of the relevance values that enter each convolution, linear layer and
             pooling that goes on, the largest ones; 1 for all.
         filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 from lrp_fx._checks import check_choice
 from lrp_fx.attribution.boundary import meant
 from lrp_fx.capture import WAYS
-from lrp_fx.composites import AttnLRP, Composite, EpsilonPlus, by_name
+from lrp_fx.composites import Composite, by_name, default_composite
 from lrp_fx.composites.composite import MatcherLike, everywhere, filter_lines
 from lrp_fx.errors import OptionError
 from lrp_fx.optimize import NOTHING, Optimizations
@@ -84,7 +84,7 @@ class Options:
         """
         composite = self.composite
         if composite is None:
-            composite = AttnLRP() if attention else EpsilonPlus()
+            composite = default_composite(attention)
         elif isinstance(composite, str):
             composite = by_name(composite)
         elif not isinstance(composite, Composite):

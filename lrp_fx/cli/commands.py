@@ -123,7 +123,7 @@ def explain(
         str | None,
         typer.Option(
             help="A name from 'lrp-fx composites'.",
-            show_default="attn_lrp for models with attention, else epsilon_plus",
+            show_default="attn_lrp for models with attention, else epsilon_gamma",
         ),
     ] = None,
     top_k: Annotated[

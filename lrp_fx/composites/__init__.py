@@ -32,6 +32,7 @@ from lrp_fx.composites.presets import (
     Zero,
     ZPlus,
     by_name,
+    default_composite,
 )
 from lrp_fx.relevance import TopK
 
@@ -57,6 +58,7 @@ __all__ = [
     "by_name",
     "compat",
     "convolution",
+    "default_composite",
     "dense",
     "first",
     "last",

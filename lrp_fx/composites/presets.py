@@ -88,7 +88,7 @@ def _epsilon_family(name: str, conv: Rule, eps: float, at_first: Rule | None = N
 
 
 def EpsilonPlus(eps: float = 1e-6) -> Composite:
-    """ε on dense layers, z⁺ on convolutions. This is the default composite without attention.
+    """ε on dense layers, z⁺ on convolutions.
 
     Args:
         eps: ε of the dense layers, and of the last linear operation.
@@ -112,7 +112,7 @@ def EpsilonPlusFlat(eps: float = 1e-6) -> Composite:
 
 
 def EpsilonGamma(gamma: float = 0.1, eps: float = 1e-6) -> Composite:
-    """ε on dense layers, generalized γ on convolutions.
+    """ε on dense layers, generalized γ on convolutions. The default composite without attention.
 
     Args:
         gamma: γ of the convolutions.
@@ -213,6 +213,15 @@ def CPLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
         (operation("softmax"), rules.Nothing()),
         (operation("bilinear", "product"), rules.ValuePath()),
     )
+
+
+def default_composite(attention: bool) -> Composite:
+    """What a model gets for which no composite is given; ``docs/evaluation.md`` has the reasons.
+
+    Args:
+        attention: whether the model has attention of queries, keys and values.
+    """
+    return AttnLRP() if attention else EpsilonGamma()
 
 
 PRESETS: dict[str, Callable[..., Composite]] = {

@@ -88,6 +88,7 @@ def plan_of_view(
     output: OutputKey | None,
     unknown: Unknown,
     hooks: Sequence[Hook],
+    reason: str = "",
 ) -> Plan:
     """The plan for a view.
 
@@ -101,12 +102,13 @@ def plan_of_view(
         output: the output that the user named.
         unknown: what to do at operations without a description.
         hooks: the user's hooks.
+        reason: why the composite was chosen, for the reader of the plan.
 
     Raises:
         InputError: for a layer that is not there, or that has several tensors where one is needed.
         LRPError: the errors of :func:`make_plan`.
     """
-    notes = [_capture_note(captured.way), f"composite: {composite.name}"]
+    notes = [_capture_note(captured.way), f"composite: {composite.name}{reason and f' ({reason})'}"]
     if view.explained is None:
         result, chosen = explained_result(captured, output, candidates)
         explained, note = explained_output(result)
