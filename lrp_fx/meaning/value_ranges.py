@@ -229,8 +229,8 @@ def _weighted(
 def _hull(many: list[Range]) -> Range:
     """The range of values side by side, with the value at rest of the first."""
     whole = Range(min(each.low for each in many), max(each.high for each in many), many[0].rest)
-    is_known = math.isfinite(whole.high - whole.low) or all(each.is_half_line for each in many)
-    return whole if is_known else ANYTHING
+    is_one_sided = whole.is_half_line and all(each.is_half_line for each in many)
+    return whole if is_one_sided or math.isfinite(whole.high - whole.low) else ANYTHING
 
 
 def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> Range:
