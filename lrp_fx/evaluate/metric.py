@@ -124,9 +124,9 @@ def follow(
     """
     found = []
     for x, target in batches(inputs, targets, batch_size):
-        logits = logits_of(forward, x)
+        logits = logits_of(forward, x).double()
         values = logits.softmax(1) if output == "probability" else logits
-        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0].double())
+        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0])
     return torch.cat(found)
 
 
