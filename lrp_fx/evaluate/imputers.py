@@ -120,7 +120,7 @@ class Inpainting:
     """Each removed pixel is the weighted mean of its eight neighbours, plus noise.
 
     The pixels solve ``Σ_j w_ij (x_i − x_j) = 0``, with the weight 1/6 for direct and 1/12 for
-    diagonal neighbours (ROAD, Rong et al. 2022, section 4). The filling shows less of the shape of
+    diagonal neighbours (ROAD, Rong et al. 2022). The filling shows less of the shape of
     the mask than a constant does. The system is solved from coarse to fine, for all masks at once,
     up to an error below the noise.
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrp_fx._checks import all_finite
 from lrp_fx.errors import InputError, TargetError
@@ -124,9 +124,9 @@ def follow(
     """
     found = []
     for x, target in batches(inputs, targets, batch_size):
-        logits = logits_of(forward, x)
+        logits = logits_of(forward, x).double()
         values = logits.softmax(1) if output == "probability" else logits
-        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0].double())
+        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0])
     return torch.cat(found)
 
 
@@ -135,8 +135,10 @@ def logits_of(forward: Forward, inputs: Tensor) -> Tensor:
     """The logits of one batch, ``(N, classes)``.
 
     Raises:
-        InputError: if the model returns something else.
+        InputError: if the model returns something else, or is in train mode.
     """
+    if isinstance(forward, nn.Module) and forward.training:
+        raise InputError("the model is in train mode, where outputs are random: call model.eval()")
     logits = forward(inputs)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
         what = (

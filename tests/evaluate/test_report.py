@@ -126,7 +126,7 @@ def test_parquet_or_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_maps_are_computed_once(tmp_path: Path) -> None:
-    """All metrics share the maps of the inputs; one more batch comes first, so that time is fair."""
+    """All metrics share the maps of the inputs; one more batch is there to measure the time."""
     sizes = []
 
     def explain(x: Tensor, targets: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def test_maps_are_computed_once(tmp_path: Path) -> None:
         batch_size=2,
         progress=lambda *step: steps.append(step),
     )
-    assert sizes == [2, 2, 1]
+    assert sizes == [2, 1, 2]
     assert [(done, total) for done, total, _ in steps] == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
@@ -161,6 +161,8 @@ def test_captum_methods_and_progress_bar(capsys: pytest.CaptureFixture[str]) -> 
     x = images().requires_grad_()
     expected = Saliency(model).attribute(x, target=TARGETS)
     assert torch.equal(explain_with(Saliency(model))(images(), TARGETS), expected)
+    signed = Saliency(model).attribute(x, target=TARGETS, abs=False)
+    assert torch.equal(explain_with(Saliency(model), abs=False)(images(), TARGETS), signed)
     assert made.scores["saliency", "sparseness"].shape == (3,)
 
 
@@ -173,6 +175,7 @@ def test_captum_methods_and_progress_bar(capsys: pytest.CaptureFixture[str]) -> 
         ({"targets": torch.tensor([0, 1])}, TargetError, "int64"),
         ({"targets": torch.tensor([0, 1, 4])}, TargetError, "between 0 and 3"),
         ({"inputs": torch.tensor(1.0)}, InputError, "at least one sample"),
+        ({"forward": small_network().train()}, InputError, r"model.eval\(\)"),
         ({"samples": ["a"]}, OptionError, "3 samples"),
         ({"metrics": [Given((1.0, float("nan"), 2.0))]}, OptionError, "method 'once'"),
         ({"metrics": [SRG(regions=Patches(20))]}, InputError, "SRG.*'once'.*20 × 20"),
