@@ -109,10 +109,19 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "pad by an end": (lambda v: v.pad(v.sigmoid(v.x), [1, 1], "constant", 1.0), UNIT),
     "pad by reflection": (lambda v: v.pad(v.tanh(v.x), [1, 1], "reflect"), BOTH),
     "triangle": (lambda v: v.tril(v.tanh(v.x)), BOTH),
+    "pad by reflection away from zero": (
+        lambda v: v.pad(v.add(v.sigmoid(v.x), 1), [1, 1], "reflect"),
+        Range(1, 2, 1.5),
+    ),
     "masked_fill": (lambda v: v.masked_fill(v.sigmoid(v.x), v.m, 0.0), UNIT),
     "where": (lambda v: v.where(v.m, v.sigmoid(v.x), 1.0), UNIT),
     # written
     "scatter": (lambda v: v.scatter(0.0, 1, v.index, v.sigmoid(v.x)), UNIT),
+    "scatter_reduce with a sum": (
+        lambda v: v.scatter(v.exp(v.x), 1, v.index, v.exp(v.x), reduce="add"),
+        LINE,
+    ),
+    "index_put": (lambda v: v.index_put(v.tanh(v.x), [v.index], v.tanh(v.x)), BOTH),
     "scatter_add": (lambda v: v.scatter_add(v.exp(v.x), 1, v.index, v.exp(v.x)), LINE),
     "index_add": (lambda v: v.index_add(v.exp(v.x), 1, v.index, v.exp(v.x)), LINE),
     # sums
@@ -141,6 +150,20 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "clamp by a value": lambda v: v.clamp_min(v.x, v.w),
     "1 / tanh": lambda v: v.reciprocal(v.tanh(v.x)),
     "1 / relu": lambda v: v.reciprocal(v.relu(v.x)),
+    "clamp with an upper end that is a value": lambda v: v.clamp(v.x, None, v.w),
+    "1 / (x from 0 to inf at rest)": lambda v: v.reciprocal(v.sub(v.relu(v.x), 1)),
+    "gate to a power of the input": lambda v: v.pow(v.sigmoid(v.x), v.exp(v.x)),
+    "tanh to a positive constant": lambda v: v.pow(v.tanh(v.x), v.p),
+    "index_put that adds tanh": lambda v: v.index_put(
+        v.tanh(v.x), [v.index], v.tanh(v.x), accumulate=True
+    ),
+    "scatter that adds tanh": lambda v: v.scatter(
+        v.tanh(v.x), 1, v.index, v.tanh(v.x), reduce="add"
+    ),
+    "scatter that multiplies": lambda v: v.scatter(
+        v.exp(v.x), 1, v.index, v.exp(v.x), reduce="multiply"
+    ),
+    "share of tanh": lambda v: v.div(v.tanh(v.x), v.sum(v.tanh(v.x), 1, True)),
     "cube of tanh": lambda v: v.pow(v.tanh(v.x), 3),
     "gate to a constant": lambda v: v.pow(v.sigmoid(v.x), v.w),
     "gate to the power -1": lambda v: v.pow(v.sigmoid(v.x), -1),
