@@ -14,7 +14,17 @@ BEGIN, END = "<!-- table of docs/house.py -->", "<!-- end of the table -->"
 ORDER = (
     *("errors", "_checks", "_tables", "_version", "stabilizer", "rules"),
     *("graph", "capture", "relevance", "operations", "meaning", "canonize", "composites", "plan"),
-    *("optimize", "rewrite", "run", "attribution", "concepts", "zoo", "visualize", "cli"),
+    *(
+        "optimize",
+        "rewrite",
+        "run",
+        "attribution",
+        "concepts",
+        "zoo",
+        "evaluate",
+        "visualize",
+        "cli",
+    ),
 )
 """The rooms; each imports from those before it alone."""
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,14 +20,22 @@ from torch import Tensor
 
 from lrp_fx import LRPFx
 from lrp_fx._version import __version__
+from lrp_fx.cli.evaluation import evaluate
 from lrp_fx.cli.photographs import read_photograph
-from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox
-from lrp_fx.errors import InputError, LRPError, TargetError
+from lrp_fx.cli.shared import (
+    PICTURE,
+    composite_for,
+    find_images,
+    make_folder,
+    move,
+    say,
+    say_error,
+)
+from lrp_fx.composites import PRESETS
+from lrp_fx.errors import LRPError, TargetError
 from lrp_fx.visualize import explanation_figure
 from lrp_fx.zoo import LoadedModel, load
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-PICTURE = ".lrp.png"  # the end of every picture's name, so that no picture replaces a photograph
 PREDICTED = "predicted"
 DELTA_NOTE = (
     "Convergence delta: the part of the explained output that did not reach the pixels, but was kept "
@@ -43,6 +51,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+app.command()(evaluate)
 
 
 @dataclass(frozen=True)
@@ -129,13 +140,13 @@ def explain(
     try:
         loaded = load(model, weights)
         wanted = resolve_target(target, loaded.categories)
-        _move(loaded, device)
+        move(loaded, device)
         rules = composite_for(loaded, composite)
         lrp, lrp_filtered = (LRPFx(loaded.model, rules, top_k=share) for share in (1.0, top_k))
         files = find_images(images)
-        _make_folder(out)
+        make_folder(out, "pictures")
     except LRPError as error:
-        _say_error(errors, error)
+        say_error(errors, error)
         raise typer.Exit(2) from None
 
     failed = 0
@@ -149,43 +160,16 @@ def explain(
                 _draw(explanation, loaded, photograph, top_k, picture)
             except (LRPError, OSError) as error:
                 failed += 1
-                _say_error(errors, error)
+                say_error(errors, error)
                 continue
-            _say(console, f"\n{file}")
+            say(console, f"\n{file}")
             console.print(table_of(explanation, loaded.categories))
-            _say(console, f"picture: {picture}")
+            say(console, f"picture: {picture}")
     if failed < len(files):
-        _say(console, f"\n{DELTA_NOTE}")
+        say(console, f"\n{DELTA_NOTE}")
     if failed:
-        _say(errors, f"{failed} of {len(files)} images could not be explained")
+        say(errors, f"{failed} of {len(files)} images could not be explained")
         raise typer.Exit(1)
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files in ``paths``, each once. Folders are searched recursively.
-
-    Hidden files and pictures of earlier runs in folders are skipped. A path that does not exist is
-    kept, so that reading it raises an error about it.
-
-    Raises:
-        InputError: if there are no files at all.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        for file in _walk(path) if path.is_dir() else (path,):
-            found.setdefault(file.resolve(), file)
-    if not found:
-        searched = ", ".join(str(path) for path in paths)
-        raise InputError(f"there are no images ({', '.join(sorted(SUFFIXES))}) in {searched}")
-    return list(found.values())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for file in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        image = file.suffix.lower() in SUFFIXES and file.is_file()
-        if image and not hidden and not file.name.endswith(PICTURE):
-            yield file
 
 
 def picture_names(files: Sequence[Path]) -> list[str]:
@@ -239,11 +223,6 @@ def resolve_target(text: str, categories: Sequence[str]) -> int | None:
     raise TargetError(
         f"there is no class {text!r}" + (f": the nearest are {shown}" if near else "")
     )
-
-
-def composite_for(loaded: LoadedModel, name: str | None) -> Composite | str | None:
-    """The composite called ``name``, with the bounds of the model's input if it needs them."""
-    return EpsilonGammaBox(*loaded.bounds) if name == "epsilon_gamma_box" else name
 
 
 def explain_photograph(
@@ -300,27 +279,3 @@ def _draw(
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
     )
     figure.savefig(picture)
-
-
-def _move(loaded: LoadedModel, device: str) -> None:
-    try:
-        loaded.model.to(torch.device(device))
-    except (AssertionError, RuntimeError) as error:  # torch raises either one, with a long message
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"cannot compute on device {device!r}: {reason}") from error
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write pictures to {out}: {error.strerror}") from error
-
-
-def _say(console: Console, text: str) -> None:
-    """Print a line unchanged: paths may contain rich markup, and must not be wrapped."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _say_error(errors: Console, error: Exception) -> None:
-    _say(errors, f"error: {error}")

@@ -17,7 +17,7 @@ ORDER: tuple[str, ...] = MADE["ORDER"]
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or path.stem in ORDER]
 PUBLIC = ("composites", "zoo")
 """Their ``__init__`` lists what users are offered; the library also takes what is not for them."""
-LAZY = ("lrp_fx.run.figure", "lrp_fx.concepts.figure")
+LAZY = ("lrp_fx.run.figure", "lrp_fx.concepts.figure", "lrp_fx.evaluate.figure")
 """Need matplotlib, so that no ``__init__`` may import them."""
 
 

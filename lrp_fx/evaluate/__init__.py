@@ -1,0 +1,62 @@
+"""Evaluation: are the maps good? Metrics, statistics and reports for any method and runtime."""
+
+from lrp_fx.evaluate.explain import Explainer, explain_with
+from lrp_fx.evaluate.imputers import Blur, Constant, Imputer, Inpainting, Mean, Noise
+from lrp_fx.evaluate.localisation import MosaicFocus, PointingGame, RelevanceShare
+from lrp_fx.evaluate.metric import Explain, Forward, Metric
+from lrp_fx.evaluate.perturbation import (
+    ABPC,
+    SRG,
+    Comprehensiveness,
+    Curves,
+    LeastRelevantFirst,
+    MostRelevantFirst,
+    Sufficiency,
+)
+from lrp_fx.evaluate.quantus import explain_func, quantus_metric
+from lrp_fx.evaluate.randomisation import CascadingRandomisation, IndependentRandomisation
+from lrp_fx.evaluate.regions import Patches, Positions, Regions
+from lrp_fx.evaluate.report import Report, Summary
+from lrp_fx.evaluate.run import evaluate
+from lrp_fx.evaluate.sensitivity import ClassCorrelation, MaxSensitivity
+from lrp_fx.evaluate.sparseness import Sparseness
+from lrp_fx.evaluate.statistics import Bootstrap, Estimate
+
+__all__ = [
+    "ABPC",
+    "SRG",
+    "Blur",
+    "Bootstrap",
+    "CascadingRandomisation",
+    "ClassCorrelation",
+    "Comprehensiveness",
+    "Constant",
+    "Curves",
+    "Estimate",
+    "Explain",
+    "Explainer",
+    "Forward",
+    "Imputer",
+    "IndependentRandomisation",
+    "Inpainting",
+    "LeastRelevantFirst",
+    "MaxSensitivity",
+    "Mean",
+    "Metric",
+    "MosaicFocus",
+    "MostRelevantFirst",
+    "Noise",
+    "Patches",
+    "PointingGame",
+    "Positions",
+    "Regions",
+    "RelevanceShare",
+    "Report",
+    "Sparseness",
+    "Sufficiency",
+    "Summary",
+    "evaluate",
+    "explain_func",
+    "explain_with",
+    "quantus_metric",
+]

@@ -1,0 +1,46 @@
+"""The figure of a report; needs matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from lrp_fx.evaluate.report import Report
+
+WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, what stands around the bars
+LINE = 0.16  # inches for a line of notes
+
+
+def report_figure(report: Report) -> Figure:
+    """Bars of the means with their bootstrap intervals, a panel for each metric.
+
+    The arrow in a title says which direction is better. The notes below state all settings.
+    """
+    table = report.table()
+    methods = report.methods
+    notes = [line for note in table.notes for line in _wrapped(note)]
+    bars = len(report.metrics) * (PANEL + BAR * len(methods))
+    height = bars + LINE * (len(notes) + 1)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(len(report.metrics), squeeze=False)[:, 0]
+    for axes, metric in zip(panels, report.metrics, strict=True):
+        estimates = [table[method, metric.name] for method in methods]
+        means = [each.mean for each in estimates]
+        ends = [
+            [each.mean - each.low for each in estimates],
+            [each.high - each.mean for each in estimates],
+        ]
+        axes.barh(methods, means, xerr=ends, color="tab:blue", alpha=0.7, capsize=3)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.invert_yaxis()
+        axes.set_title(f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", loc="left")
+    figure.supxlabel("\n".join(notes), fontsize=7, ha="left", x=0.01)
+    return figure
+
+
+def _wrapped(text: str, width: int = 130) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width) or [""]

@@ -1,0 +1,226 @@
+"""Localisation: does the relevance lie where the evidence is known to be?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrp_fx._checks import check_count, check_flag
+from lrp_fx.errors import InputError
+from lrp_fx.evaluate.metric import Explain, Forward, name_of, relevance_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicFocus:
+    """The share of the positive relevance on the right picture of a mosaic (Arias-Duart et al. 2022).
+
+    Each image stands beside three of other classes in 2 × 2 mosaics, at a random place. Its class is
+    explained, and ``Σ R⁺ in its quadrant / Σ R⁺`` is averaged over its mosaics. A quarter is chance,
+    and what a map without positive relevance gets. Use images whose class the model recognises.
+
+    Args:
+        mosaics: of each image.
+        seed: of the choice of the other images and of the places.
+        shrink: whether mosaics get the size of one image, for models of a fixed size.
+        batch_size: mosaics that are explained at once.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+
+    mosaics: int = 2
+    seed: int = 0
+    shrink: bool = False
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        check_count("mosaics", self.mosaics)
+        check_count("batch_size", self.batch_size)
+        check_flag("shrink", self.shrink)
+
+    @property
+    def name(self) -> str:
+        """``focus``."""
+        return name_of(self, "focus")
+
+    def __call__(
+        self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        """The scores, ``(N,)``.
+
+        Raises:
+            InputError: if the inputs are no images, or not of four classes.
+        """
+        if inputs.ndim != 4:
+            raise InputError(f"focus needs images (N, C, H, W), not {tuple(inputs.shape)}")
+        choices = choose_mosaics(targets.tolist(), self.mosaics, self.seed)
+        owners = torch.arange(len(inputs), device=targets.device).repeat_interleave(self.mosaics)
+        found = []
+        for start in range(0, len(choices), self.batch_size):
+            some = choices[start : start + self.batch_size]
+            images = torch.stack([mosaic(inputs[list(four)]) for four, _ in some])
+            if self.shrink:
+                images = F.interpolate(images, size=tuple(inputs.shape[2:]), mode="area")
+            explained = targets[owners[start : start + self.batch_size]]
+            heat = relevance_of(explain, images, explained).sum(1)
+            found += [focus(h, place) for h, (_, place) in zip(heat, some, strict=True)]
+        return torch.tensor(found, dtype=torch.float64).reshape(len(inputs), -1).mean(1)
+
+
+def choose_mosaics(
+    targets: Sequence[int], count: int, seed: int
+) -> list[tuple[tuple[int, ...], int]]:
+    """``count`` mosaics for each image: the places of four images of four classes, and its quadrant.
+
+    Raises:
+        InputError: if there are fewer than four classes.
+    """
+    if len(set(targets)) < 4:
+        raise InputError(
+            f"a mosaic needs images of four classes, but these are of {len(set(targets))}: add images "
+            "or leave this metric out"
+        )
+    draw = random.Random(seed)
+    chosen = []
+    for own, target in enumerate(targets):
+        for _ in range(count):
+            classes = {target}
+            others: list[int] = []
+            while len(others) < 3:
+                other = draw.randrange(len(targets))
+                if targets[other] not in classes:
+                    classes.add(targets[other])
+                    others.append(other)
+            quadrant = draw.randrange(4)
+            chosen.append(((*others[:quadrant], own, *others[quadrant:]), quadrant))
+    return chosen
+
+
+def mosaic(four: Tensor) -> Tensor:
+    """Four images ``(4, C, H, W)`` as one of twice the size, ``(C, 2H, 2W)``, row by row."""
+    rows = torch.cat([four[:2], four[2:]], dim=2)
+    return torch.cat([rows[0], rows[1]], dim=2)
+
+
+def focus(heat: Tensor, quadrant: int) -> float:
+    """The share of the positive relevance ``(2H, 2W)`` in one quadrant of :func:`mosaic`.
+
+    Args:
+        heat: relevance of each pixel.
+        quadrant: 0 to 3, row by row.
+    """
+    inside = torch.zeros_like(heat, dtype=torch.bool)
+    height, width = (size // 2 for size in heat.shape)
+    row, column = divmod(quadrant, 2)
+    rows = slice(height, None) if row else slice(height)
+    columns = slice(width, None) if column else slice(width)
+    inside[rows, columns] = True
+    return float(positive_share(heat[None], inside[None]))
+
+
+def positive_share(heat: Tensor, inside: Tensor) -> Tensor:
+    """``Σ R⁺ inside / Σ R⁺`` of each sample; without positive relevance the share of the area.
+
+    Args:
+        heat: ``(N, …)``.
+        inside: bool, ``(N, …)``.
+
+    Returns:
+        ``(N,)``, float64.
+    """
+    positive = heat.double().clamp(min=0).flatten(1)
+    within = inside.flatten(1).double()
+    total = positive.sum(1)
+    return torch.where(total > 0, (positive * within).sum(1) / total, within.mean(1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RelevanceShare:
+    """The share of the positive relevance at a known place, ``Σ R⁺ inside / Σ R⁺``.
+
+    It is the relevance mass accuracy of Arras et al. 2022. Chance is the share of the area; a map
+    without positive relevance gets this value.
+
+    Args:
+        masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+
+    masks: Tensor = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """``share at the place``."""
+        return "share at the place"
+
+    def __call__(
+        self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        """The scores, ``(N,)``."""
+        heat, masks = _at_places(relevance_of(explain, inputs, targets), self.masks)
+        return positive_share(heat, masks)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointingGame:
+    """Whether the largest relevance lies at a known place (Zhang et al. 2018).
+
+    1 for a hit, 0 for a miss. If several entries are equally large, it is the share of them that hits.
+
+    Args:
+        masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
+        tolerance: a hit may miss the place by so many pixels or positions, in every direction.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+
+    masks: Tensor = field(repr=False)
+    tolerance: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tolerance:
+            check_count("tolerance", self.tolerance)
+
+    @property
+    def name(self) -> str:
+        """``pointing game``."""
+        return name_of(self, "pointing game")
+
+    def __call__(
+        self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        """The scores, ``(N,)``."""
+        heat, masks = _at_places(relevance_of(explain, inputs, targets), self.masks)
+        if self.tolerance:
+            masks = _grown(masks, self.tolerance)
+        heat, masks = heat.flatten(1), masks.flatten(1)
+        largest = heat == heat.amax(1, keepdim=True)
+        return (largest & masks).sum(1).double() / largest.sum(1)
+
+
+def _at_places(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """The relevance without its channels or features, and the masks, of equal shape."""
+    if masks.dtype != torch.bool:
+        raise InputError(f"masks must be bool, not {masks.dtype}")
+    heat = relevance
+    if relevance.ndim == masks.ndim + 1:
+        heat = relevance.sum(1 if relevance.ndim == 4 else -1)
+    if heat.shape != masks.shape:
+        raise InputError(
+            f"masks of shape {tuple(masks.shape)} do not fit relevance of shape "
+            f"{tuple(relevance.shape)}: they must be (N, H, W) for images, (N, T) for tokens"
+        )
+    return heat, masks.to(heat.device)
+
+
+def _grown(masks: Tensor, by: int) -> Tensor:
+    """Masks ``(N, H, W)`` or ``(N, T)``, larger by some entries in every direction."""
+    pool = F.max_pool2d if masks.ndim == 3 else F.max_pool1d
+    grown: Tensor = pool(masks.double()[:, None], 2 * by + 1, stride=1, padding=by)[:, 0]
+    return grown > 0

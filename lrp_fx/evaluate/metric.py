@@ -1,0 +1,173 @@
+"""What a metric is, and the two functions that it judges by: the forward pass and the explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from lrp_fx._checks import all_finite
+from lrp_fx.errors import InputError, TargetError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Explain = Callable[[Tensor, Tensor], Tensor]
+"""From inputs (N, …) and targets (N,) to relevance of the inputs' shape, or (N, H, W) of images."""
+
+Forward = Callable[[Tensor], Tensor]
+"""From inputs (N, …) to logits (N, classes), in any runtime."""
+
+Output = Literal["probability", "logit"]
+"""What of the model's output is followed: the softmax at the target, or the logit itself."""
+
+
+class Metric(Protocol):
+    """Judges the maps of a method, one score for each sample.
+
+    The metrics of this package are frozen dataclasses whose fields are the settings, so that their
+    ``repr`` states all of them.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in tables. It states the imputer and every setting that is not the default."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score means a better map."""
+
+    def __call__(
+        self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        """The scores.
+
+        Args:
+            forward: the model.
+            explain: the method.
+            inputs: ``(N, …)``.
+            targets: the explained classes, ``(N,)``, int64.
+
+        Returns:
+            ``(N,)``, float64.
+        """
+
+
+def name_of(metric: DataclassInstance, base: str) -> str:
+    """The base name with the imputer and with each setting that is not the default.
+
+    The batch size is left out, because it changes no score.
+    """
+    parts = []
+    for field in fields(metric):
+        value = getattr(metric, field.name)
+        default = value == field.default
+        if field.name == "imputer" or (field.name == "regions" and not default):
+            parts.append(str(value))
+        elif field.repr and field.name != "batch_size" and not default:
+            parts.append(f"{field.name}={value}")
+    return f"{base} ({', '.join(parts)})" if parts else base
+
+
+def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The relevance of the inputs, in float64, with as many dimensions as the inputs.
+
+    Relevance ``(N, H, W)`` of images gets a channel, and relevance ``(N, T)`` of embedded tokens a
+    feature, of size 1.
+
+    Raises:
+        InputError: if the method returned another shape, NaN or infinity.
+    """
+    relevance = explain(inputs, targets)
+    if not isinstance(relevance, Tensor):
+        raise InputError(f"the method returned {type(relevance).__name__} instead of a tensor")
+    found, wanted = tuple(relevance.shape), tuple(inputs.shape)
+    relevance = relevance.detach().double()
+    if found != wanted:
+        if len(wanted) == 4 and found == (wanted[0], *wanted[2:]):
+            relevance = relevance.unsqueeze(1)
+        elif len(wanted) == 3 and found == wanted[:2]:
+            relevance = relevance.unsqueeze(2)
+        else:
+            raise InputError(
+                f"the method returned relevance of shape {found} for inputs of shape {wanted}: it "
+                "must have the inputs' shape, or (N, H, W) for images"
+            )
+    if not all_finite(relevance):
+        raise InputError("the method returned relevance that contains NaN or infinity")
+    return relevance
+
+
+def batches(inputs: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few inputs ``(N, …)`` at a time, with their targets ``(N,)``."""
+    return zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True)
+
+
+@torch.no_grad()
+def follow(
+    forward: Forward, inputs: Tensor, targets: Tensor, output: Output, batch_size: int
+) -> Tensor:
+    """The output at the targets, batch by batch.
+
+    Args:
+        forward: the model.
+        inputs: ``(N, …)``.
+        targets: ``(N,)``.
+        output: the probability or the logit.
+        batch_size: of one forward pass.
+
+    Returns:
+        ``(N,)``, float64.
+    """
+    found = []
+    for x, target in batches(inputs, targets, batch_size):
+        logits = logits_of(forward, x)
+        values = logits.softmax(1) if output == "probability" else logits
+        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0].double())
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def logits_of(forward: Forward, inputs: Tensor) -> Tensor:
+    """The logits of one batch, ``(N, classes)``.
+
+    Raises:
+        InputError: if the model returns something else.
+    """
+    logits = forward(inputs)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
+        what = (
+            f"a tensor of shape {tuple(logits.shape)}"
+            if isinstance(logits, Tensor)
+            else type(logits).__name__
+        )
+        raise InputError(
+            f"the model must return logits of shape (N, classes) for inputs of shape "
+            f"{tuple(inputs.shape)}, not {what}: wrap it in a function that picks them"
+        )
+    return logits
+
+
+def check_samples(forward: Forward, inputs: Tensor, targets: Tensor) -> None:
+    """Check that there are samples, and a class of the model for each.
+
+    Raises:
+        InputError: if the inputs are no batch, or the model returns no logits.
+        TargetError: if the targets are not one class for each sample.
+    """
+    if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):
+        raise InputError("inputs must be a tensor (N, …) of at least one sample")
+    if (
+        not isinstance(targets, Tensor)
+        or targets.shape != inputs.shape[:1]
+        or targets.dtype != torch.int64
+    ):
+        raise TargetError(
+            f"targets must be an int64 tensor of shape ({len(inputs)},): one class for each sample"
+        )
+    classes = logits_of(forward, inputs[:1]).shape[1]
+    if not bool(((targets >= 0) & (targets < classes)).all()):
+        raise TargetError(f"targets must lie between 0 and {classes - 1}, the model's last class")

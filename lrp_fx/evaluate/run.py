@@ -1,0 +1,196 @@
+"""Runs metrics on methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lrp_fx._checks import all_finite, check_callable, check_count
+from lrp_fx.errors import LRPError, OptionError
+from lrp_fx.evaluate.explain import Rebuildable
+from lrp_fx.evaluate.metric import Explain, Forward, Metric, batches, check_samples
+from lrp_fx.evaluate.report import MetricInfo, Report
+from lrp_fx.evaluate.statistics import Bootstrap
+
+Progress = Callable[[int, int, str], None]
+"""Called with how many steps are done, how many there are, and what comes next."""
+
+
+def evaluate(
+    forward: Forward,
+    methods: Mapping[str, Explain],
+    metrics: Sequence[Metric],
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    samples: Sequence[str] | None = None,
+    batch_size: int = 8,
+    bootstrap: Bootstrap | None = None,
+    progress: bool | Progress = False,
+) -> Report:
+    """Judge the maps of several methods by several metrics, on the same samples.
+
+    Rankings of methods depend on the settings. Use at least two imputers, and compare methods by
+    :meth:`Report.differences`, which pairs the samples.
+
+    Args:
+        forward: the model, from inputs ``(N, …)`` to logits ``(N, classes)``, in any runtime.
+        methods: name → method. Tests by randomised weights need an :class:`Explainer`.
+        metrics: no two with the same name.
+        inputs: ``(N, …)``.
+        targets: the classes to explain, ``(N,)``, int64. Usually the predicted ones.
+        samples: the names of the samples; their numbers if None.
+        batch_size: inputs that are explained at once. It sets what ``seconds`` are measured on.
+        bootstrap: how intervals are made.
+        progress: True for a bar in the terminal, which needs rich, or a function.
+
+    Returns:
+        All scores.
+
+    Raises:
+        OptionError: if there is nothing to judge or to judge by, or two metrics have one name.
+        InputError: if the inputs, the relevance or the logits do not fit.
+        TargetError: if the targets do not fit the model.
+    """
+    names = [metric.name for metric in metrics]
+    if not methods or not metrics:
+        raise OptionError("evaluate needs at least one method and one metric")
+    for method in methods.values():
+        check_callable("each method", method)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError(f"two metrics have the name {twice[0]!r}: give each its own settings")
+    check_count("batch_size", batch_size)
+    check_samples(forward, inputs, targets)
+    if samples is not None and len(samples) != len(inputs):
+        raise OptionError(f"samples must name all {len(inputs)} samples, got {len(samples)} names")
+    report_progress = _progress(progress)
+    total = len(methods) * (len(metrics) + 1)
+    done = 0
+    scores: dict[tuple[str, str], Tensor] = {}
+    seconds: dict[str, float] = {}
+    for name, method in methods.items():
+        report_progress(done, total, f"{name}: maps")
+        done += 1
+        known, seconds[name] = _remembered(method, inputs, targets, batch_size, name)
+        for metric in metrics:
+            report_progress(done, total, f"{name}: {metric.name}")
+            done += 1
+            scores[name, metric.name] = _judge(metric, name, forward, known, inputs, targets)
+    report_progress(done, total, "done")
+    return Report(
+        scores={(m, each): scores[m, each] for each in names for m in methods},
+        metrics=tuple(MetricInfo(m.name, m.higher_is_better, repr(m)) for m in metrics),
+        seconds=seconds,
+        samples=tuple(samples or map(str, range(len(inputs)))),
+        bootstrap=bootstrap or Bootstrap(),
+    )
+
+
+def _judge(
+    metric: Metric, name: str, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
+) -> Tensor:
+    """The scores, on the CPU; errors name the metric and the method."""
+    try:
+        scores = metric(forward, explain, inputs, targets)
+    except LRPError as error:
+        raise type(error)(f"{metric.name}, method {name!r}: {error}") from error
+    if scores.shape != inputs.shape[:1] or not all_finite(scores):
+        raise OptionError(
+            f"{metric.name} gave no finite number for each sample of method {name!r}: shape "
+            f"{tuple(scores.shape)} for {len(inputs)} samples"
+        )
+    return scores.detach().double().cpu()
+
+
+@dataclass(frozen=True, eq=False)
+class _Batched:
+    """A method that explains a few inputs at once."""
+
+    method: Explain
+    batch_size: int
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        some = batches(inputs, targets, self.batch_size)
+        return torch.cat([self.method(x, target) for x, target in some])
+
+
+@dataclass(frozen=True, eq=False)
+class _Remembered:
+    """A method that knows the maps of one batch already."""
+
+    method: Explain
+    inputs: Tensor
+    targets: Tensor
+    maps: Tensor
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        if inputs is self.inputs and targets is self.targets:
+            return self.maps
+        return self.method(inputs, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class _RememberedRebuildable(_Remembered):
+    """The same for a method that can be made for another model."""
+
+    rebuild: Callable[[nn.Module], Explain]
+    batch_size: int
+
+    def on(self, model: nn.Module) -> Explain:
+        return _Batched(self.rebuild(model), self.batch_size)
+
+
+def _remembered(
+    method: Explain, inputs: Tensor, targets: Tensor, batch_size: int, name: str
+) -> tuple[Explain, float]:
+    """The method with its maps of the inputs, and the seconds for one map.
+
+    The first batch is explained once more before, so that no preparation is measured.
+    """
+    batched = _Batched(method, batch_size)
+    try:
+        batched(inputs[:batch_size], targets[:batch_size])
+        _synchronize(inputs)
+        start = time.perf_counter()
+        maps = batched(inputs, targets)
+        _synchronize(inputs)
+    except LRPError as error:
+        raise type(error)(f"method {name!r}: {error}") from error
+    seconds = (time.perf_counter() - start) / len(inputs)
+    if isinstance(method, Rebuildable):
+        rebuildable = _RememberedRebuildable(batched, inputs, targets, maps, method.on, batch_size)
+        return rebuildable, seconds
+    return _Remembered(batched, inputs, targets, maps), seconds
+
+
+def _synchronize(inputs: Tensor) -> None:
+    if inputs.is_cuda:
+        torch.cuda.synchronize(inputs.device)
+
+
+def _progress(progress: bool | Progress) -> Progress:
+    """What is called at each step."""
+    if callable(progress):
+        return progress
+    if not progress:
+        return lambda done, total, text: None
+    try:
+        from rich.progress import Progress as Bar
+    except ModuleNotFoundError:
+        raise OptionError("progress=True needs the package rich: pip install rich") from None
+    bar = Bar(transient=True)
+    task = bar.add_task("")
+
+    def step(done: int, total: int, text: str) -> None:
+        if not done:
+            bar.start()
+        bar.update(task, completed=done, total=total, description=text)
+        if done == total:
+            bar.stop()
+
+    return step
