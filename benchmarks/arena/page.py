@@ -20,6 +20,7 @@ HEADINGS: dict[Group, str] = {
     "filters": "filtered maps",
     "more filters": "filtered maps",
 }
+MOST = 2  # measures, of which each gets a table with the tasks as columns
 UNIT = ("Captum", "Saliency")  # whose cost is the unit: one gradient
 
 
@@ -37,29 +38,38 @@ class Field:
 
 
 def lines_of(name: str, suite: Suite, results: Results) -> list[str]:
-    """The tables of a suite: one for each measure if it has several tasks, or one for all."""
+    """The tables of a suite: one for each task if it has many measures, or one for each measure."""
     places = [place for task in suite.tasks if (place := Place(name, task)) in results.facts]
     if not places:
         return ["Not measured yet."]
     described = [results.facts[each] for each in places]
     lines = [f"* {each.title}: {each.facts}." for each in described if each.facts]
-    measures = list(dict.fromkeys(m for each in places for m in results.facts[each].measures))
-    groups = [measures] if len(places) == 1 else [[measure] for measure in measures]
-    for group in groups:
-        fields = list(_fields(places, group, results))
-        title = "" if len(places) == 1 else f"**{fields[0].column.title}**"
-        lines += ["", *([title, ""] if title else []), *_table(fields, suite, results)]
+    for title, fields in _grouped(places, results):
+        lines += ["", *([f"**{title}**", ""] if title else []), *_table(fields, suite, results)]
     return [*lines, *_failures(places, results)]
 
 
-def _fields(places: Sequence[Place], measures: Sequence[str], results: Results) -> Iterator[Field]:
-    for place in places:
-        facts = results.facts[place]
-        for measure in measures:
-            if measure in facts.measures:
-                column = facts.measures[measure]
-                title = column.title if len(places) == 1 else facts.title
-                yield Field(place, measure, column, title)
+def _grouped(places: Sequence[Place], results: Results) -> Iterator[tuple[str, list[Field]]]:
+    """The columns of each table, with its title."""
+    columns = [
+        (place, measure, column)
+        for place in places
+        for measure, column in results.facts[place].measures.items()
+    ]
+    measures = dict.fromkeys(measure for _, measure, _ in columns)
+    if len(places) == 1 or len(measures) > MOST:
+        for place in places:
+            title = results.facts[place].title if len(places) > 1 else ""
+            mine = [(measure, column) for where, measure, column in columns if where == place]
+            yield title, [Field(place, measure, column, column.title) for measure, column in mine]
+        return
+    for measure in measures:
+        fields = [
+            Field(place, each, column, results.facts[place].title)
+            for place, each, column in columns
+            if each == measure
+        ]
+        yield fields[0].column.title, fields
 
 
 def _table(fields: Sequence[Field], suite: Suite, results: Results) -> list[str]:

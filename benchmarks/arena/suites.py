@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from arena import real
 from arena.task import Suite
 from arena.truth import deletion, eeg, geoscience, logic, patching, tetrominoes
 
@@ -12,4 +13,8 @@ SUITES: dict[str, Suite] = {
     "eeg": eeg.SUITE,
     "deletion": deletion.SUITE,
     "patching": patching.SUITE,
+    "photographs": real.PHOTOGRAPHS,
+    "larger": real.MORE,
+    "small": real.SMALL,
+    "sentences": real.TOKENS,
 }

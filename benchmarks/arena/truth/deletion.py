@@ -9,50 +9,18 @@ drops, for signed relevance as it is. Deleted means zero, which on these picture
 
 from __future__ import annotations
 
-import gzip
-import struct
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from arena.data import digits, fashion
+from arena.networks import CNN
 from arena.task import Measure, Suite, Task, against_truth, spearman
 from arena.training import accuracy, fit, right_ones
 
 GRID = 4
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    """The 1797 digits of scikit-learn, mixed, (N, 1, 8, 8) from 0 to 1, and their labels."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise SystemExit('the digits need scikit-learn: pip install "lrp_fx[bench]"') from error
-    data = load_digits()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    x = torch.from_numpy(data.images).float()[:, None] / 16
-    return x[order], torch.from_numpy(data.target).long()[order]
-
-
-def fashion() -> tuple[Tensor, Tensor]:
-    """The first 12 000 clothes of Fashion-MNIST, (N, 1, 28, 28) from 0 to 1, and their labels."""
-    files = {kind: sorted(FASHION.glob(f"**/train-{kind}*")) for kind in ("images", "labels")}
-    if not all(files.values()):
-        raise FileNotFoundError("Fashion-MNIST is missing: apt install dataset-fashion-mnist")
-    x, labels = (_idx(found[0]) for found in files.values())
-    return x[:12_000, None].float() / 255, labels[:12_000].long()
-
-
-def _idx(file: Path) -> Tensor:
-    """A tensor of bytes in the format of MNIST: a number of dimensions, the sizes, the bytes."""
-    data = file.read_bytes()
-    data = gzip.decompress(data) if file.suffix == ".gz" else data
-    dimensions = data[3]
-    sizes = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
-    return torch.frombuffer(bytearray(data[4 + 4 * dimensions :]), dtype=torch.uint8).view(sizes)
 
 
 def deleted(x: Tensor, patch: Tensor) -> Tensor:
@@ -91,30 +59,6 @@ def by_patch(relevance: Tensor) -> Tensor:
 def patchwise(relevance: Tensor, worth: Tensor) -> Tensor:
     """The rank correlation of the patches' relevance with what they are worth, (N,)."""
     return spearman(by_patch(relevance), worth)
-
-
-class CNN(nn.Module):
-    """Three convolutions with batch norm; pictures of 8 × 8 or 28 × 28."""
-
-    def __init__(self, side: int = 8, width: int = 32) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            *self._stage(1, width), nn.MaxPool2d(2), *self._stage(width, 2 * width)
-        )
-        self.last = nn.Sequential(*self._stage(2 * width, 2 * width), nn.AdaptiveAvgPool2d(2))
-        self.classifier = nn.Linear(2 * width * 4, 10)
-
-    @staticmethod
-    def _stage(inside: int, outside: int) -> list[nn.Module]:
-        return [
-            nn.Conv2d(inside, outside, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outside),
-            nn.ReLU(),
-        ]
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.last(self.features(x)).flatten(1))
-        return logits
 
 
 def task(data: Callable[[], tuple[Tensor, Tensor]], title: str, epochs: int, quick: bool) -> Task:
