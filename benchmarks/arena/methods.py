@@ -112,8 +112,9 @@ def epsilon_gamma(gamma: float, first: rules.Rule | None = None) -> Composite:
     )
 
 
-def box(task: Task) -> Composite:
-    return composites.EpsilonGammaBox(task.low, task.high)
+def box(gamma: float) -> Callable[[Task], Composite]:
+    """γ on convolutions, and the box of the task's inputs on the first linear operations."""
+    return lambda task: composites.EpsilonGammaBox(task.low, task.high, gamma)
 
 
 def always(composite: Composite | str) -> Callable[[Task], Composite | str]:
@@ -154,9 +155,15 @@ def _ours() -> list[Method]:
         mine("epsilon_plus", "epsilon_plus", CNN),
         mine("epsilon_plus_flat", "epsilon_plus_flat", CNN),
         mine("epsilon_alpha2_beta1", "epsilon_alpha2_beta1", CNN),
-        Method("epsilon_gamma_box 0.25", "lrp_fx", lrp(box), CNN),
+        *(
+            Method(f"epsilon_gamma_box {gamma}", "lrp_fx", lrp(box(gamma)), CNN)
+            for gamma in (0.1, 0.25)
+        ),
         *(mine(f"epsilon_gamma {gamma}", epsilon_gamma(gamma), CNN) for gamma in gammas),
-        mine("epsilon_gamma 0.1, flat first", epsilon_gamma(0.1, rules.Flat()), CNN),
+        *(
+            mine(f"epsilon_gamma {gamma}, flat first", epsilon_gamma(gamma, rules.Flat()), CNN)
+            for gamma in (0.1, 0.25)
+        ),
         mine("epsilon_gamma 0.1, bias distributed", epsilon_gamma(0.1), CNN, bias="distribute"),
         *(
             mine(f"{name}, γ {gamma}" if gamma else name, attention(preset, gamma), ATTENTION)

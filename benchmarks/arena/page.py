@@ -6,13 +6,14 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from harness.tables import table
 
 from arena.cells import Cell, Column, Key, Place, Results
 from arena.measuring import COST
-from arena.methods import METHODS, Group, Method
-from arena.task import Suite
+from arena.methods import METHODS, Method
+from arena.task import Group, Suite
 
 HEADINGS: dict[Group, str] = {
     "maps": "maps of the logit",
@@ -63,13 +64,17 @@ def _grouped(places: Sequence[Place], results: Results) -> Iterator[tuple[str, l
             mine = [(measure, column) for where, measure, column in columns if where == place]
             yield title, [Field(place, measure, column, column.title) for measure, column in mine]
         return
-    for measure in measures:
+    kinds = dict.fromkeys(
+        results.facts[place].kind for place in places
+    )  # other methods, other rows
+    for measure, kind in product(measures, kinds):
         fields = [
             Field(place, each, column, results.facts[place].title)
             for place, each, column in columns
-            if each == measure
+            if each == measure and results.facts[place].kind == kind
         ]
-        yield fields[0].column.title, fields
+        if fields:
+            yield fields[0].column.title, fields
 
 
 def _table(fields: Sequence[Field], suite: Suite, results: Results) -> list[str]:
@@ -170,16 +175,13 @@ def _cost(fields: Sequence[Field], results: Results, method: Method) -> str:
 
 def _failures(places: Sequence[Place], results: Results) -> list[str]:
     """What is not in the tables, and why, each reason once."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], set[Place]] = {}
     for key, cell in results.cells.items():
         if key.place in places and cell.error and key.measure != COST:
-            title = results.facts[key.place].title
-            tasks = reasons.setdefault((f"{key.tool} {key.method}", cell.error), [])
-            if title not in tasks:
-                tasks.append(title)
+            reasons.setdefault((f"{key.tool} {key.method}", cell.error), set()).add(key.place)
     lines = []
-    for (method, error), tasks in reasons.items():
-        where = "" if len(tasks) == len(places) else f" ({'; '.join(tasks)})"
+    for (method, error), failed in reasons.items():
+        where = f" on {len(failed)} of {len(places)} networks" if len(places) > 1 else ""
         lines.append(f"* {method}{where}: {_plain(error)}")
     return ["", "Not in the tables:", "", *lines] if lines else []
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from arena import sentences
 from arena.data import digits, fashion
 from arena.networks import CNN, ViT, efficientnet_lite
-from arena.task import Explain, Measure, Suite, Task
+from arena.task import Explain, Group, Measure, Suite, Task
 from arena.training import accuracy, fit, right_ones
 from lrp_fx.evaluate import (
     SRG,
@@ -149,7 +149,7 @@ def on_pictures(
     )
 
 
-EVERYONE = ("maps", "starts", "filters", "more filters")
+EVERYONE: tuple[Group, ...] = ("maps", "starts", "filters", "more filters")
 PHOTOGRAPHS = Suite("Photographs", {"lite0": partial(on_photographs, 0)}, EVERYONE)
 MORE = Suite(
     "Photographs, larger networks",

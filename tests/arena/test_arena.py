@@ -12,6 +12,7 @@ from arena.cells import Cell, Key, Place, Results
 from arena.measuring import measure_suite
 from arena.methods import METHODS, Explaining
 from arena.page import lines_of, tied
+from arena.suites import SUITES
 from arena.task import Measure, Suite, Task
 from arena.truth import logic
 
@@ -106,3 +107,9 @@ def test_a_method_is_made_again_for_another_model() -> None:
     found = explain.on(other.model)(task.inputs, task.targets)
     torch.testing.assert_close(found, weight[task.targets] * task.inputs, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(explain(task.inputs, task.targets), found)
+
+
+def test_the_page_has_a_place_for_each_suite() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for name in SUITES:
+        assert f"<!-- table of benchmarks/arena/__main__.py: {name} -->" in page

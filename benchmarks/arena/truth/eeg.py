@@ -33,7 +33,7 @@ WIDTH = 0.35  # of the spread of a source, in radii of the head
 FREQUENCIES = (10.0, 20.0, 10.0, 20.0)  # Hz
 WINDOWS = ((16, 56), (16, 56), (72, 112), (72, 112))  # samples
 DISTRACTORS = 12
-GAIN = 1.4  # of the bursts, against a background of about 1
+GAIN = 2.0  # of the bursts, against a background of about 1
 
 
 class Trials(NamedTuple):
@@ -160,7 +160,7 @@ LAYERS = {"EEGNet": "time", "ShallowFBCSP": ""}  # behind the others no channels
 
 def task(name: str, quick: bool) -> Task:
     draw = torch.Generator().manual_seed(0)
-    count, explained = (256, 20) if quick else (2000, 200)
+    count, explained = (256, 20) if quick else (2000, 100)
     data = trials(count + 300, draw)
     seen, held = Trials(*(each[:count] for each in data)), Trials(*(each[count:] for each in data))
     epochs = 1 if quick else 8

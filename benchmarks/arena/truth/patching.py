@@ -1,7 +1,7 @@
 """A small transformer, and what its output becomes when a token is patched.
 
 Relevance promises to say what a token adds. Activation patching measures it: the token's embedding is
-replaced, the model runs again, and the target's logit drops. As in RelP (Jafari et al. 2025,
+replaced, the model runs again, and the target's logit drops. As in RelP (Rezaei Jafari et al. 2025,
 arXiv 2508.21258) the score is the correlation (Pearson) of both over the tokens of a sequence.
 
 The model has two layers and learns to look up: a sequence holds pairs of a key and its value, and at
