@@ -1,6 +1,7 @@
 """The command ``lrp-fx evaluate``: are the maps good?"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -49,11 +50,8 @@ IMPUTERS: dict[str, Callable[[int], Imputer]] = {
     "noise": lambda seed: Noise(seed=seed),
 }
 """Name → an imputer with a seed."""
-PERTURBING: dict[str, type[SRG] | type[MostRelevantFirst] | type[LeastRelevantFirst]] = {
-    "srg": SRG,
-    "most": MostRelevantFirst,
-    "least": LeastRelevantFirst,
-}
+PERTURBING: dict[str, type[SRG] | type[MostRelevantFirst] | type[LeastRelevantFirst]]
+PERTURBING = {"srg": SRG, "most": MostRelevantFirst, "least": LeastRelevantFirst}
 """Name → a metric that needs an imputer."""
 OTHERS: dict[str, Callable[[nn.Module, Patches, int], Metric]] = {
     "focus": lambda model, patches, seed: MosaicFocus(seed=seed),
@@ -143,7 +141,7 @@ def evaluate(
             )
         console.print(report.table())
         if len(methods) > 1:
-            console.print(report.differences(next(iter(methods))))
+            console.print(replace(report.differences(next(iter(methods))), notes=()))
         _write(report, out, console)
     except LRPError as error:
         say_error(errors, error)

@@ -25,18 +25,19 @@ class Rebuildable(Protocol):
         """The same method for another model."""
 
 
-def explain_with(attribution: Attribution) -> Explain:
+def explain_with(attribution: Attribution, **options: object) -> Explain:
     """A method from an attribution: ``LRPFx(model)``, ``Saliency(model)``, any of Captum's interface.
 
     Args:
         attribution: its ``attribute(inputs, target=targets)`` is called.
+        options: further keywords of ``attribute``, such as ``n_steps=50``.
 
     Returns:
         A function from inputs ``(N, …)`` and targets ``(N,)`` to relevance without a gradient.
     """
 
     def explain(inputs: Tensor, targets: Tensor) -> Tensor:
-        return attribute(attribution, inputs, targets)
+        return attribute(attribution, inputs, targets, **options)
 
     return explain
 
@@ -72,7 +73,9 @@ class Explainer:
         return self.factory(self.model)
 
 
-def attribute(attribution: Attribution, inputs: Tensor, targets: Tensor) -> Tensor:
+def attribute(
+    attribution: Attribution, inputs: Tensor, targets: Tensor, **options: object
+) -> Tensor:
     """The relevance of an attribution, without a gradient.
 
     Raises:
@@ -81,7 +84,7 @@ def attribute(attribution: Attribution, inputs: Tensor, targets: Tensor) -> Tens
     inputs = inputs.detach()
     if isinstance(attribution, GradientAttribution) and inputs.is_floating_point():
         inputs = inputs.clone().requires_grad_()  # Captum warns of inputs that need no gradient
-    relevance = attribution.attribute(inputs, target=targets)
+    relevance = attribution.attribute(inputs, target=targets, **options)
     if not isinstance(relevance, Tensor):
         raise InputError(
             f"{type(attribution).__name__} returned {type(relevance).__name__} instead of a tensor: "

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from lrp_fx._checks import check_nonnegative, check_number
 from lrp_fx.errors import InputError, OptionError
-
-if TYPE_CHECKING:
-    import numpy
-    from scipy.sparse import csr_matrix
 
 
 class Imputer(Protocol):
@@ -123,8 +120,9 @@ class Inpainting:
     """Each removed pixel is the weighted mean of its eight neighbours, plus noise.
 
     The pixels solve ``Σ_j w_ij (x_i − x_j) = 0``, with the weight 1/6 for direct and 1/12 for
-    diagonal neighbours (ROAD, Rong et al. 2022, section 4). The filling shows less of the shape of
-    the mask than a constant does. Needs scipy.
+    diagonal neighbours (ROAD, Rong et al. 2022). The filling shows less of the shape of
+    the mask than a constant does. The system is solved from coarse to fine, for all masks at once,
+    up to an error below the noise.
 
     Args:
         noise: standard deviation of the noise that is added, in units of the channel's own standard
@@ -145,56 +143,64 @@ class Inpainting:
     def __call__(self, x: Tensor, masks: Tensor) -> Tensor:
         """The sample with the solution in place of the masked pixels."""
         _check_image(x, "Inpainting")
-        _, deviation = _moments(x, "Inpainting")
-        noise = self.noise * deviation * _normal(x, self.seed)
-        height, width = x.shape[1:]
-        flat = masks.expand(len(masks), *x.shape)[:, 0].reshape(len(masks), -1).cpu().numpy()
-        laplacian = _laplacian(height, width)
-        values = x.detach().flatten(1).double().cpu().numpy()
-        solved = torch.stack([_solve(laplacian, values, mask) for mask in flat])
-        filled = solved.reshape(len(masks), *x.shape).to(x)
-        return torch.where(masks, filled + noise, x)
+        mean, deviation = _moments(x, "Inpainting")
+        masks = masks.expand(len(masks), *x.shape)[:, :1]
+        filled = fill_from_neighbours(torch.where(masks, mean, x), masks)
+        return torch.where(masks, filled + self.noise * deviation * _normal(x, self.seed), x)
 
 
-def _solve(
-    laplacian: csr_matrix,
-    values: numpy.ndarray[tuple[int, int], numpy.dtype[numpy.float64]],
-    mask: numpy.ndarray[tuple[int], numpy.dtype[numpy.bool_]],
-) -> Tensor:
-    """The values ``(C, H · W)`` with the masked ones from their neighbours."""
-    from scipy.sparse.linalg import splu
-
-    filled = values.copy()
-    if mask.all():  # no neighbour is known
-        filled[:] = values.mean(1, keepdims=True)
-    elif mask.any():
-        rows = laplacian[mask]
-        known = -(rows[:, ~mask] @ values[:, ~mask].T)
-        # symmetric and positive definite: no pivoting needed
-        factors = splu(
-            rows[:, mask].tocsc(),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-        filled[:, mask] = factors.solve(known).T
-    return torch.from_numpy(filled)
+COARSEST = 2  # pixels along a side
+ITERATIONS = 20  # on each resolution
 
 
-def _laplacian(height: int, width: int) -> csr_matrix:
-    """``D − W`` of the pixels of an image, with W the weights of the eight neighbours."""
-    try:
-        from scipy.sparse import diags_array, eye_array, kron
-    except ModuleNotFoundError:
-        raise OptionError("Inpainting needs the package scipy: pip install scipy") from None
+def fill_from_neighbours(images: Tensor, masks: Tensor) -> Tensor:
+    """Images whose masked pixels are the weighted means of their neighbours.
 
-    def chain(size: int) -> csr_matrix:
-        return diags_array([1.0, 1.0], offsets=[-1, 1], shape=(size, size))
+    The same problem on half the resolution gives the start, and conjugate gradients refine it. In
+    units of the image's standard deviation, the error is below a hundredth while half of the patches
+    are left, and about a tenth when one is left.
 
-    down, across = chain(height), chain(width)
-    direct = kron(down, eye_array(width)) + kron(eye_array(height), across)
-    weights = (direct / 6 + kron(down, across) / 12).tocsr()
-    return (diags_array(weights.sum(axis=1)) - weights).tocsr()
+    Args:
+        images: ``(M, C, H, W)``. The masked pixels are a start, and stay where all are masked.
+        masks: bool, ``(M, 1, H, W)``.
+    """
+    if min(images.shape[2:]) > COARSEST:
+        known = (~masks).to(images)
+        share = F.avg_pool2d(known, 2, ceil_mode=True)
+        whole = F.avg_pool2d(images, 2, ceil_mode=True)
+        part = F.avg_pool2d(images * known, 2, ceil_mode=True) / share
+        coarse = fill_from_neighbours(torch.where(share > 0, part, whole), share == 0)
+        guess = F.interpolate(coarse, size=tuple(images.shape[2:]), mode="bilinear")
+        images = torch.where(masks, guess, images)
+    unknown = masks.to(images)
+    weights = _neighbours(torch.ones_like(images[:1, :1]))  # less at the border
+    residual = unknown * (_neighbours(images) - weights * images)
+    direction = residual
+    size = _dot(residual, residual)
+    rounding = (8 * torch.finfo(images.dtype).eps) ** 2 * _dot(images, images)
+    for _ in range(ITERATIONS):
+        change = unknown * (weights * direction - _neighbours(direction))
+        going_on = size > rounding
+        step = torch.where(going_on, size / _dot(direction, change), 0)
+        images = images + step * direction
+        residual = residual - step * change
+        before, size = size, _dot(residual, residual)
+        direction = residual + torch.where(going_on, size / before, 0) * direction
+    return images
+
+
+def _neighbours(images: Tensor) -> Tensor:
+    """The weighted sum of the eight neighbours of each pixel, ``(M, C, H, W)``."""
+    kernel = images.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
+    count = images.shape[0] * images.shape[1]
+    flat = images.reshape(1, count, *images.shape[2:])  # as channels, torch is faster
+    kernels = kernel.expand(count, 1, 3, 3)
+    return F.conv2d(flat, kernels, padding=1, groups=count).reshape(images.shape)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each channel, ``(M, C, 1, 1)``."""
+    return (a * b).sum((2, 3), keepdim=True)
 
 
 def _moments(x: Tensor, imputer: str) -> tuple[Tensor, Tensor]:

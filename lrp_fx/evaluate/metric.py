@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrp_fx._checks import all_finite
 from lrp_fx.errors import InputError, TargetError
@@ -75,8 +75,8 @@ def name_of(metric: DataclassInstance, base: str) -> str:
 def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
     """The relevance of the inputs, in float64, with as many dimensions as the inputs.
 
-    Relevance ``(N, H, W)`` of images gets a channel, and relevance ``(N, T)`` of embedded tokens a
-    feature, of size 1.
+    Relevance ``(N, H, W)`` of images gets a channel of size 1, and relevance ``(N, T)`` of embedded
+    tokens a feature of size 1. Relevance ``(N, 1, H, W)`` stays.
 
     Raises:
         InputError: if the method returned another shape, NaN or infinity.
@@ -86,7 +86,7 @@ def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
         raise InputError(f"the method returned {type(relevance).__name__} instead of a tensor")
     found, wanted = tuple(relevance.shape), tuple(inputs.shape)
     relevance = relevance.detach().double()
-    if found != wanted:
+    if found not in (wanted, (*wanted[:1], 1, *wanted[2:])):
         if len(wanted) == 4 and found == (wanted[0], *wanted[2:]):
             relevance = relevance.unsqueeze(1)
         elif len(wanted) == 3 and found == wanted[:2]:
@@ -124,9 +124,9 @@ def follow(
     """
     found = []
     for x, target in batches(inputs, targets, batch_size):
-        logits = logits_of(forward, x)
+        logits = logits_of(forward, x).double()
         values = logits.softmax(1) if output == "probability" else logits
-        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0].double())
+        found.append(values.gather(1, target.to(values.device)[:, None])[:, 0])
     return torch.cat(found)
 
 
@@ -135,8 +135,10 @@ def logits_of(forward: Forward, inputs: Tensor) -> Tensor:
     """The logits of one batch, ``(N, classes)``.
 
     Raises:
-        InputError: if the model returns something else.
+        InputError: if the model returns something else, or is in train mode.
     """
+    if isinstance(forward, nn.Module) and forward.training:
+        raise InputError("the model is in train mode, where outputs are random: call model.eval()")
     logits = forward(inputs)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
         what = (

@@ -70,7 +70,7 @@ class _Perturbing:
         if not is_int(self.seed):
             raise OptionError(f"seed must be an int, got {self.seed!r}")
 
-    def ranks(self, explain: Explain, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _ranks(self, explain: Explain, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The place of each entry's region in the order of relevance, and the number of regions.
 
         Returns:
@@ -82,7 +82,7 @@ class _Perturbing:
         missing = inputs.ndim - 1 - labels.ndim
         return ranks[:, labels].reshape(len(inputs), *[1] * missing, *labels.shape), ranks
 
-    def outputs(
+    def _outputs(
         self,
         forward: Forward,
         inputs: Tensor,
@@ -162,14 +162,14 @@ class _Flipping(_Perturbing):
             most: whether the curve with the most relevant regions first is wanted.
             least: whether the curve with the least relevant regions first is wanted.
         """
-        places, ranks = self.ranks(explain, inputs, targets)
+        places, ranks = self._ranks(explain, inputs, targets)
         count = ranks.shape[1]
         steps = min(self.steps, count)
         replaced = _column([round(count * step / steps) for step in range(steps + 1)], inputs)
         empty = torch.empty(len(inputs), 0, dtype=torch.float64, device=inputs.device)
 
         def curve(order: Callable[[Tensor], Tensor]) -> Tensor:
-            return self.outputs(
+            return self._outputs(
                 forward, inputs, targets, lambda place: order(places[place]) < replaced
             )
 
@@ -255,7 +255,7 @@ class ABPC(SRG):
     """Area between the perturbation curves, for tokens, columns and time steps.
 
     The formula of :class:`SRG`, with one region for each position and, as usual for texts, the logit
-    instead of the probability (Achtibat et al. 2024, section 4.1). Its unit is that of the logit.
+    instead of the probability (Achtibat et al. 2024). Its unit is that of the logit.
     """
 
     regions: Regions = Positions()
@@ -287,7 +287,7 @@ class _Erasing(_Perturbing):
                 f"shares must be numbers above 0 and of at most 1, got {self.shares!r}"
             )
 
-    def drop(
+    def _drop(
         self,
         forward: Forward,
         explain: Explain,
@@ -305,7 +305,7 @@ class _Erasing(_Perturbing):
             targets: ``(N,)``.
             keep: whether the important regions stay and all others go, or the reverse.
         """
-        places, ranks = self.ranks(explain, inputs, targets)
+        places, ranks = self._ranks(explain, inputs, targets)
         counts = [math.ceil(share * ranks.shape[1]) for share in self.shares]
         important = _column(counts, inputs)
 
@@ -314,7 +314,7 @@ class _Erasing(_Perturbing):
             return ~gone if keep else gone
 
         whole = follow(forward, inputs, targets, self.output, self.batch_size)
-        return whole - self.outputs(forward, inputs, targets, masks).mean(1)
+        return whole - self._outputs(forward, inputs, targets, masks).mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,7 +335,7 @@ class Comprehensiveness(_Erasing):
         self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
     ) -> Tensor:
         """The scores, ``(N,)``."""
-        return self.drop(forward, explain, inputs, targets, keep=False)
+        return self._drop(forward, explain, inputs, targets, keep=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,4 +356,4 @@ class Sufficiency(_Erasing):
         self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
     ) -> Tensor:
         """The scores, ``(N,)``."""
-        return self.drop(forward, explain, inputs, targets, keep=True)
+        return self._drop(forward, explain, inputs, targets, keep=True)

@@ -12,7 +12,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from lrp_fx._checks import check_count
-from lrp_fx.errors import OptionError
+from lrp_fx.errors import InputError, OptionError, blamed
 from lrp_fx.evaluate.explain import Rebuildable, attribute
 from lrp_fx.evaluate.metric import Explain, Forward, relevance_of
 
@@ -66,7 +66,8 @@ def explain_func(factory: Callable[[nn.Module], Attribution]) -> ExplainFunc:
             found = factory(model)
             made[:] = [(model, found), *made[:1]]  # the model and its random copy
         relevance = attribute(found, *_tensors(model, inputs, targets))
-        _warn_of_refused(relevance)
+        if refusal := _refusal(relevance):
+            warnings.warn(refusal, stacklevel=2)
         array: ndarray = relevance.cpu().numpy()
         return array
 
@@ -122,6 +123,7 @@ class QuantusMetric:
 
         Raises:
             OptionError: if Quantus gives anything but one number for each sample.
+            InputError: if Quantus fails, or refuses the relevance.
         """
         model = forward if isinstance(forward, nn.Module) else _AsModule(forward)
         methods: list[tuple[nn.Module, Explain]] = [(model, explain)]
@@ -147,19 +149,21 @@ class QuantusMetric:
 
         like = inputs
         relevance = relevance_of(explain, inputs, targets)
-        _warn_of_refused(relevance)
-        result = self.metric(
-            model=model,
-            x_batch=inputs.cpu().numpy(),
-            y_batch=targets.cpu().numpy(),
-            a_batch=relevance.cpu().numpy(),
-            s_batch=None if self.masks is None else self.masks[:, None].cpu().numpy(),
-            channel_first=True,
-            explain_func=explained,
-            softmax=self.softmax,
-            device=str(inputs.device),
-            batch_size=self.batch_size,
-        )
+        if refusal := _refusal(relevance):
+            raise InputError(refusal)
+        with blamed(self.name):
+            result = self.metric(
+                model=model,
+                x_batch=inputs.cpu().numpy(),
+                y_batch=targets.cpu().numpy(),
+                a_batch=relevance.cpu().numpy(),
+                s_batch=None if self.masks is None else self.masks[:, None].cpu().numpy(),
+                channel_first=True,
+                explain_func=explained,
+                softmax=self.softmax,
+                device=str(inputs.device),
+                batch_size=self.batch_size,
+            )
         return self._scores(result, len(inputs))
 
     def _scores(self, result: object, count: int) -> Tensor:
@@ -217,15 +221,15 @@ def _tensors(model: nn.Module, inputs: ndarray, targets: ndarray) -> tuple[Tenso
     return x, torch.as_tensor(targets, device=like.device).long()
 
 
-def _warn_of_refused(relevance: Tensor) -> None:
+def _refusal(relevance: Tensor) -> str:
+    """Why Quantus refuses the relevance of a batch; empty if it does not."""
     if bool((relevance < 0).all()):
         what = "negative"
     elif bool((relevance == 0).all()):
         what = "zero"
     else:
-        return
-    warnings.warn(
+        return ""
+    return (
         f"all relevance of this batch is {what}, which Quantus refuses. The explained logits are "
-        "probably negative: explain the predicted classes, or use LRPFx(..., start='one_hot')",
-        stacklevel=3,
+        "probably negative: explain the predicted classes, or use LRPFx(..., start='one_hot')"
     )

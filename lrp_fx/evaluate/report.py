@@ -82,8 +82,13 @@ class Summary:
 
     def head(self) -> tuple[str, ...]:
         """The titles of the columns."""
-        mean = "mean" if self.reference is None else f"mean − {self.reference}"
+        mean = "mean" if self.reference is None else "difference"
         return ("metric", "method", mean, "interval", "s/map")
+
+    @property
+    def title(self) -> str:
+        """What the numbers are."""
+        return "" if self.reference is None else f"differences from {self.reference}, paired"
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """The cells of each row as text. Arrows say which direction is better."""
@@ -100,19 +105,25 @@ class Summary:
 
     def to_markdown(self) -> str:
         """The table for a page, with the notes below."""
+        title = [self.title, ""] if self.title else []
         lines = [self.head(), ("---", "---", "---:", "---", "---:"), *self.rows()]
-        return "\n".join(
-            [*(f"| {' | '.join(line)} |" for line in lines), "", *(f"* {n}" for n in self.notes)]
-        )
+        cells = [f"| {' | '.join(line)} |" for line in lines]
+        return "\n".join([*title, *cells, "", *(f"* {note}" for note in self.notes)])
 
     def __str__(self) -> str:
-        return "\n".join([columns(self.head(), list(self.rows())), "", *self.notes])
+        title = [self.title] if self.title else []
+        return "\n".join([*title, columns(self.head(), list(self.rows())), "", *self.notes])
 
     def __rich__(self) -> Table:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(*self.head(), caption=escape("\n".join(self.notes)), caption_justify="left")
+        table = Table(
+            *self.head(),
+            title=escape(self.title) or None,
+            caption=escape("\n".join(self.notes)),
+            caption_justify="left",
+        )
         for place in (2, 4):
             table.columns[place].justify = "right"
         before = ""

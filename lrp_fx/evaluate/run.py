@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import all_finite, check_callable, check_count
-from lrp_fx.errors import LRPError, OptionError
+from lrp_fx.errors import InputError, LRPError, OptionError
 from lrp_fx.evaluate.explain import Rebuildable
 from lrp_fx.evaluate.metric import Explain, Forward, Metric, batches, check_samples
 from lrp_fx.evaluate.report import MetricInfo, Report
@@ -68,20 +71,15 @@ def evaluate(
     check_samples(forward, inputs, targets)
     if samples is not None and len(samples) != len(inputs):
         raise OptionError(f"samples must name all {len(inputs)} samples, got {len(samples)} names")
-    report_progress = _progress(progress)
-    total = len(methods) * (len(metrics) + 1)
-    done = 0
     scores: dict[tuple[str, str], Tensor] = {}
     seconds: dict[str, float] = {}
-    for name, method in methods.items():
-        report_progress(done, total, f"{name}: maps")
-        done += 1
-        known, seconds[name] = _remembered(method, inputs, targets, batch_size, name)
-        for metric in metrics:
-            report_progress(done, total, f"{name}: {metric.name}")
-            done += 1
-            scores[name, metric.name] = _judge(metric, name, forward, known, inputs, targets)
-    report_progress(done, total, "done")
+    with _counted(progress, len(methods) * (len(metrics) + 1)) as step:
+        for name, method in methods.items():
+            step(f"{name}: maps")
+            known, seconds[name] = _remembered(method, inputs, targets, batch_size, name)
+            for metric in metrics:
+                step(f"{name}: {metric.name}")
+                scores[name, metric.name] = _judge(metric, name, forward, known, inputs, targets)
     return Report(
         scores={(m, each): scores[m, each] for each in names for m in methods},
         metrics=tuple(MetricInfo(m.name, m.higher_is_better, repr(m)) for m in metrics),
@@ -150,22 +148,40 @@ def _remembered(
 ) -> tuple[Explain, float]:
     """The method with its maps of the inputs, and the seconds for one map.
 
-    The first batch is explained once more before, so that no preparation is measured.
+    They are the median over full batches but the first, which also prepares what later ones use. If
+    there is only one, it is explained once more.
     """
-    batched = _Batched(method, batch_size)
+    full = min(batch_size, len(inputs))
+    maps: list[Tensor] = []
+    times: list[float] = []
     try:
-        batched(inputs[:batch_size], targets[:batch_size])
-        _synchronize(inputs)
-        start = time.perf_counter()
-        maps = batched(inputs, targets)
-        _synchronize(inputs)
+        for x, target in batches(inputs, targets, batch_size):
+            relevance, seconds = _timed(method, x, target)
+            maps.append(relevance)
+            if len(x) == full:
+                times.append(seconds / full)
+        if len(times) == 1:
+            times.append(_timed(method, inputs[:full], targets[:full])[1] / full)
+        whole = torch.cat(maps)
     except LRPError as error:
         raise type(error)(f"method {name!r}: {error}") from error
-    seconds = (time.perf_counter() - start) / len(inputs)
+    median = statistics.median(times[1:])
+    batched = _Batched(method, batch_size)
     if isinstance(method, Rebuildable):
-        rebuildable = _RememberedRebuildable(batched, inputs, targets, maps, method.on, batch_size)
-        return rebuildable, seconds
-    return _Remembered(batched, inputs, targets, maps), seconds
+        rebuildable = _RememberedRebuildable(batched, inputs, targets, whole, method.on, batch_size)
+        return rebuildable, median
+    return _Remembered(batched, inputs, targets, whole), median
+
+
+def _timed(method: Explain, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    """The relevance and the seconds that it took."""
+    _synchronize(inputs)
+    start = time.perf_counter()
+    relevance = method(inputs, targets)
+    _synchronize(inputs)
+    if not isinstance(relevance, Tensor):
+        raise InputError(f"it returned {type(relevance).__name__} instead of a tensor")
+    return relevance, time.perf_counter() - start
 
 
 def _synchronize(inputs: Tensor) -> None:
@@ -173,24 +189,30 @@ def _synchronize(inputs: Tensor) -> None:
         torch.cuda.synchronize(inputs.device)
 
 
-def _progress(progress: bool | Progress) -> Progress:
-    """What is called at each step."""
+@contextmanager
+def _counted(progress: bool | Progress, total: int) -> Iterator[Callable[[str], None]]:
+    """A function that reports each step before it is taken; the end is reported, too."""
+    with _shown(progress) as show:
+        done = count()
+        yield lambda text: show(next(done), total, text)
+        show(total, total, "done")
+
+
+@contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress]:
+    """What shows the progress: a function of the user, a bar, or nothing."""
     if callable(progress):
-        return progress
+        yield progress
+        return
     if not progress:
-        return lambda done, total, text: None
+        yield lambda done, total, text: None
+        return
     try:
         from rich.progress import Progress as Bar
     except ModuleNotFoundError:
         raise OptionError("progress=True needs the package rich: pip install rich") from None
-    bar = Bar(transient=True)
-    task = bar.add_task("")
-
-    def step(done: int, total: int, text: str) -> None:
-        if not done:
-            bar.start()
-        bar.update(task, completed=done, total=total, description=text)
-        if done == total:
-            bar.stop()
-
-    return step
+    with Bar(transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=text
+        )

@@ -103,8 +103,9 @@ class MaxSensitivity:
             noise = torch.rand(x.shape, generator=generator, dtype=torch.float64)
             return x + (radius * (2 * noise - 1)).to(x)
 
-        def maps(x: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
-            return relevance_of(explain, x if isinstance(x, Tensor) else x[0], target)
+        def maps(x: Tensor | tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
+            # always a tuple: Captum would take the samples of a tensor for several inputs
+            return (relevance_of(explain, x if isinstance(x, Tensor) else x[0], target),)
 
         found = [
             sensitivity_max(

@@ -15,7 +15,12 @@ import lrp_fx
 from lrp_fx import LRPFx
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "rules.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "guide.md",
+    ROOT / "docs" / "rules.md",
+    ROOT / "docs" / "evaluate.md",
+]
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}")
     for page in PAGES

@@ -1,0 +1,83 @@
+"""Localisation, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lrp_fx.errors import InputError
+from lrp_fx.evaluate import MosaicFocus, PointingGame, RelevanceShare
+from lrp_fx.evaluate.localisation import choose_mosaics, focus, mosaic
+
+HEAT = torch.tensor([[[0.0, 1.0, -5.0], [2.0, 1.0, 0.0]]])
+PLACE = torch.tensor([[[False, True, True], [False, False, False]]])
+ANY = torch.zeros(1, dtype=torch.long)
+
+
+def test_share_and_hit_by_hand() -> None:
+    x = HEAT[:, None]
+    assert RelevanceShare(masks=PLACE)(None, lambda x, t: x, x, ANY).tolist() == [0.25]
+    assert PointingGame(masks=PLACE)(None, lambda x, t: x, x, ANY).tolist() == [0]
+    near = PointingGame(masks=PLACE, tolerance=1)
+    assert near(None, lambda x, t: x, x, ANY).tolist() == [1]
+    assert near.name == "pointing game (tolerance=1)"
+
+
+def test_maps_that_say_nothing_get_chance() -> None:
+    x = HEAT[:, None]
+    nothing = torch.zeros_like(x)
+    assert RelevanceShare(masks=PLACE)(None, lambda x, t: nothing - 1, x, ANY).tolist() == [2 / 6]
+    assert PointingGame(masks=PLACE)(None, lambda x, t: nothing, x, ANY).tolist() == [2 / 6]
+
+
+def test_places_of_tokens() -> None:
+    tokens, place = torch.tensor([[5, 6, 7]]), torch.tensor([[False, True, False]])
+    relevance = torch.tensor([[1.0, 3.0, -9.0]])
+    assert RelevanceShare(masks=place)(None, lambda x, t: relevance, tokens, ANY).tolist() == [0.75]
+    assert PointingGame(masks=place)(None, lambda x, t: relevance, tokens, ANY).tolist() == [1]
+
+
+def test_mosaics_hold_four_classes_and_the_image() -> None:
+    targets = [3, 3, 1, 2, 0, 5, 3]
+    chosen = choose_mosaics(targets, 3, seed=0)
+    assert len(chosen) == 21
+    for number, (four, quadrant) in enumerate(chosen):
+        assert four[quadrant] == number // 3
+        assert len({targets[each] for each in four}) == 4
+    assert {quadrant for _, quadrant in chosen} == {0, 1, 2, 3}
+    assert chosen != choose_mosaics(targets, 3, seed=1)
+
+
+def test_focus_by_hand() -> None:
+    four = torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 3)
+    heat = mosaic(four)[0]
+    assert heat.tolist() == [[0, 0, 0, 1, 1, 1]] * 2 + [[2, 2, 2, 3, 3, 3]] * 2
+    assert [focus(heat, place) for place in range(4)] == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
+    assert focus(-heat, 2) == 0.25
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+def test_focus_finds_the_explained_image(shrink: bool) -> None:
+    """Image n has the value n everywhere, and the map is one where the target's value is."""
+    x = torch.arange(5.0)[:, None, None, None].expand(5, 1, 4, 4)
+    seen = []
+
+    def right(images: Tensor, targets: Tensor) -> Tensor:
+        seen.append(images.shape[1:])
+        return (images == targets[:, None, None, None]).float()
+
+    targets = torch.arange(5)
+    metric = MosaicFocus(shrink=shrink, batch_size=3)
+    assert metric(None, right, x, targets).tolist() == [1.0] * 5
+    assert set(seen) == {(1, 4, 4) if shrink else (1, 8, 8)}
+    assert metric(None, lambda images, t: images * 0 + 1, x, targets).tolist() == [0.25] * 5
+
+
+def test_wrong_inputs() -> None:
+    with pytest.raises(InputError, match="four classes"):
+        MosaicFocus()(None, lambda x, t: x, torch.rand(3, 1, 2, 2), torch.arange(3))
+    with pytest.raises(InputError, match="masks"):
+        RelevanceShare(masks=PLACE)(None, lambda x, t: x, torch.rand(1, 1, 5, 5), ANY)
+    with pytest.raises(InputError, match="bool"):
+        RelevanceShare(masks=HEAT)(None, lambda x, t: x, HEAT[:, None], ANY)
