@@ -8,10 +8,12 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from captum import attr
@@ -189,6 +191,19 @@ def _ours() -> list[Method]:
 # --- gradient methods -----------------------------------------------------------------------------
 
 
+@contextmanager
+def same_chance() -> Iterator[None]:
+    """The same random numbers in each call, of torch and of NumPy, which Captum draws from too."""
+    before = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+
+
 def captum(name: str, **options: Any) -> Make:
     """A method of Captum that takes a model, with further arguments of its ``attribute``."""
 
@@ -197,8 +212,7 @@ def captum(name: str, **options: Any) -> Make:
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             more = {"baselines": torch.zeros_like(x[:1])} if name == "GradientShap" else {}
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with same_chance():
                 found = attribution.attribute(
                     x.clone().requires_grad_(), target=target, **options, **more
                 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from arena.cells import Cell, Key, Place, Results
@@ -113,3 +114,16 @@ def test_the_page_has_a_place_for_each_suite() -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     for name in SUITES:
         assert f"<!-- table of benchmarks/arena/__main__.py: {name} -->" in page
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_methods_that_draw_at_random_draw_the_same_each_time() -> None:
+    """And leave the random numbers of others as they were."""
+    task = logic.logical("xor", 5)
+    (shap,) = (each for each in METHODS if each.name.startswith("GradientShap"))
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    explain = Explaining(shap, task)
+    first, second = (explain.anew(task.inputs, task.targets) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
