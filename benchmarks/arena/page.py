@@ -13,13 +13,18 @@ from harness.tables import table
 from arena.cells import Cell, Column, Key, Place, Results
 from arena.measuring import COST
 from arena.methods import METHODS, Method
-from arena.task import Group, Suite
+from arena.task import Group, Kind, Suite
 
 HEADINGS: dict[Group, str] = {
     "maps": "maps of the logit",
     "starts": "other starts",
     "filters": "filtered maps",
     "more filters": "filtered maps",
+}
+KINDS: dict[Kind, str] = {
+    "dense": "dense networks",
+    "convolutional": "convolutional networks",
+    "attention": "transformers",
 }
 MOST = 2  # measures, of which each gets a table with the tasks as columns
 UNIT = ("Captum", "Saliency")  # whose cost is the unit: one gradient
@@ -74,7 +79,8 @@ def _grouped(places: Sequence[Place], results: Results) -> Iterator[tuple[str, l
             if each == measure and results.facts[place].kind == kind
         ]
         if fields:
-            yield fields[0].column.title, fields
+            suffix = f", {KINDS[kind]}" if len(kinds) > 1 else ""
+            yield fields[0].column.title + suffix, fields
 
 
 def _table(fields: Sequence[Field], suite: Suite, results: Results) -> list[str]:
