@@ -14,7 +14,7 @@ PAGE := docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow bench bench-kernels clean distclean moved
+.PHONY: help demo test lint format slow bench bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', p
 	$(BENCH)/growth.py --out $(PAGE)
 	$(BENCH)/fixed_cost.py --out $(PAGE)
 	$(BENCH)/aims.py --out $(PAGE)
+
+arena: $(VENV)/.installed-bench ## compare maps with other methods', docs/evaluation.md; hours, goes on where it ended
+	$(BENCH)/arena
 
 bench-kernels: $(VENV)/.installed-bench ## measure single layers
 	$(BIN)/python -m pytest benchmarks/kernels $(PYTEST_FLAGS)

