@@ -91,7 +91,7 @@ def on_photographs(number: int, quick: bool) -> Task:
     with torch.no_grad():
         targets = model(x).argmax(1)  # what the network sees, right or wrong
     known = (targets == labels).nonzero().flatten()
-    steps = 4 if quick else 28
+    steps = 4 if quick else 14
     perturbed = [("SRG, blur", SRG(steps=steps)), ("SRG, mean", SRG(imputer=Mean(), steps=steps))]
     low, high = loaded().bounds
     return Task(
