@@ -73,9 +73,15 @@ def measures(
         )
     }
     if known is not None:
-        focus = judged(MosaicFocus(), "focus", model, x[known], targets[known])
+        chosen = x[known], targets[known]
+        focuses = {
+            "focus, patches": judged(
+                MosaicFocus(regions=regions), "focus, patches", model, *chosen
+            ),
+            "focus, pixels": judged(MosaicFocus(), "focus, pixels", model, *chosen),
+        }
         first, *rest = found.items()
-        found = dict([first, ("focus", focus), *rest])
+        found = dict([first, *focuses.items(), *rest])
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from lrp_fx._checks import check_count, check_flag
 from lrp_fx.errors import InputError
 from lrp_fx.evaluate.metric import Explain, Forward, name_of, relevance_of
+from lrp_fx.evaluate.regions import Regions, region_means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,12 @@ class MosaicFocus:
     explained, and ``Σ R⁺ in its quadrant / Σ R⁺`` is averaged over its mosaics. A quarter is chance,
     and what a map without positive relevance gets. Use images whose class the model recognises.
 
+    In many maps pixels of both signs lie side by side, and cancel when they are looked at from afar.
+    Of single pixels their positive part counts, so such maps get a low score. With ``regions`` the
+    relevance of each region is summed first, as region perturbation does.
+
     Args:
+        regions: of one image, such as ``Patches()``; None for single pixels.
         mosaics: of each image.
         seed: of the choice of the other images and of the places.
         shrink: whether mosaics get the size of one image, for models of a fixed size.
@@ -33,6 +39,7 @@ class MosaicFocus:
 
     higher_is_better: ClassVar[bool] = True
 
+    regions: Regions | None = None
     mosaics: int = 2
     seed: int = 0
     shrink: bool = False
@@ -68,8 +75,18 @@ class MosaicFocus:
                 images = F.interpolate(images, size=tuple(inputs.shape[2:]), mode="area")
             explained = targets[owners[start : start + self.batch_size]]
             heat = relevance_of(explain, images, explained).sum(1)
-            found += [focus(h, place) for h, (_, place) in zip(heat, some, strict=True)]
-        return torch.tensor(found, dtype=torch.float64).reshape(len(inputs), -1).mean(1)
+            parts = self._of_regions(quadrants(heat))
+            places = torch.tensor([place for _, place in some])
+            found.append(quadrant_share(parts, places))
+        return torch.cat(found).reshape(len(inputs), -1).mean(1)
+
+    def _of_regions(self, parts: Tensor) -> Tensor:
+        """The relevance of the regions of each quadrant, from ``(N, 4, H, W)`` to ``(N, 4, K)``."""
+        if self.regions is None:
+            return parts.flatten(2)
+        count, _, height, width = parts.shape
+        labels = self.regions((1, height, width))
+        return region_means(parts.reshape(-1, 1, height, width), labels).reshape(count, 4, -1)
 
 
 def choose_mosaics(
@@ -107,20 +124,26 @@ def mosaic(four: Tensor) -> Tensor:
     return torch.cat([rows[0], rows[1]], dim=2)
 
 
-def focus(heat: Tensor, quadrant: int) -> float:
-    """The share of the positive relevance ``(2H, 2W)`` in one quadrant of :func:`mosaic`.
+def quadrants(heat: Tensor) -> Tensor:
+    """The quadrants of maps ``(N, 2H, 2W)`` of mosaics, row by row, ``(N, 4, H, W)``.
+
+    The last row or column of a map of odd size is left out.
+    """
+    height, width = (size // 2 for size in heat.shape[1:])
+    parts = heat[:, : 2 * height, : 2 * width].reshape(-1, 2, height, 2, width)
+    return parts.transpose(2, 3).flatten(1, 2)
+
+
+def quadrant_share(parts: Tensor, places: Tensor) -> Tensor:
+    """The share of the positive relevance in one quadrant of each mosaic, ``(N,)``.
 
     Args:
-        heat: relevance of each pixel.
-        quadrant: 0 to 3, row by row.
+        parts: relevance of the quadrants, ``(N, 4, K)``.
+        places: the quadrant, 0 to 3, of each mosaic, ``(N,)``.
     """
-    inside = torch.zeros_like(heat, dtype=torch.bool)
-    height, width = (size // 2 for size in heat.shape)
-    row, column = divmod(quadrant, 2)
-    rows = slice(height, None) if row else slice(height)
-    columns = slice(width, None) if column else slice(width)
-    inside[rows, columns] = True
-    return float(positive_share(heat[None], inside[None]))
+    inside = torch.zeros_like(parts, dtype=torch.bool)
+    inside[torch.arange(len(parts)), places] = True
+    return positive_share(parts, inside).cpu()
 
 
 def positive_share(heat: Tensor, inside: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lrp_fx.errors import InputError
-from lrp_fx.evaluate import MosaicFocus, PointingGame, RelevanceShare
-from lrp_fx.evaluate.localisation import choose_mosaics, focus, mosaic
+from lrp_fx.evaluate import MosaicFocus, Patches, PointingGame, RelevanceShare
+from lrp_fx.evaluate.localisation import choose_mosaics, mosaic, quadrant_share, quadrants
 
 HEAT = torch.tensor([[[0.0, 1.0, -5.0], [2.0, 1.0, 0.0]]])
 PLACE = torch.tensor([[[False, True, True], [False, False, False]]])
@@ -53,8 +53,29 @@ def test_focus_by_hand() -> None:
     four = torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 3)
     heat = mosaic(four)[0]
     assert heat.tolist() == [[0, 0, 0, 1, 1, 1]] * 2 + [[2, 2, 2, 3, 3, 3]] * 2
-    assert [focus(heat, place) for place in range(4)] == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
-    assert focus(-heat, 2) == 0.25
+    parts = quadrants(heat.expand(4, -1, -1)).flatten(2)
+    shares = quadrant_share(parts, torch.arange(4))
+    assert shares.tolist() == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
+    assert quadrant_share(-parts, torch.arange(4)).tolist() == [0.25] * 4
+    assert torch.equal(quadrants(torch.ones(2, 5, 7)), torch.ones(2, 4, 2, 3))
+
+
+def test_focus_of_regions_lets_neighbours_cancel() -> None:
+    """Next to the evidence, a checkerboard: by pixels it counts, by regions it is nothing."""
+    board = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)
+    evidence = torch.full((8, 8), 1.0)
+
+    def explain(x: Tensor, targets: Tensor) -> Tensor:
+        # each image is filled with its class, so the mosaic shows which quadrant is explained
+        own = x[:, 0] == targets[:, None, None]
+        return torch.where(own, evidence.repeat(2, 2), board.repeat(2, 2))[:, None]
+
+    x = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8).clone()
+    targets = torch.arange(4)
+    by_pixels = MosaicFocus()(None, explain, x, targets)
+    by_regions = MosaicFocus(regions=Patches(4))(None, explain, x, targets)
+    assert by_pixels.tolist() == pytest.approx([64 / (64 + 3 * 32)] * 4)
+    assert by_regions.tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize("shrink", [False, True])
