@@ -68,7 +68,7 @@ def evaluate(
     check_samples(forward, inputs, targets)
     if samples is not None and len(samples) != len(inputs):
         raise OptionError(f"samples must name all {len(inputs)} samples, got {len(samples)} names")
-    report_progress = _progress(progress)
+    report_progress = progress_of(progress)
     total = len(methods) * (len(metrics) + 1)
     done = 0
     scores: dict[tuple[str, str], Tensor] = {}
@@ -173,7 +173,7 @@ def _synchronize(inputs: Tensor) -> None:
         torch.cuda.synchronize(inputs.device)
 
 
-def _progress(progress: bool | Progress) -> Progress:
+def progress_of(progress: bool | Progress) -> Progress:
     """What is called at each step."""
     if callable(progress):
         return progress

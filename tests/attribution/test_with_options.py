@@ -54,7 +54,7 @@ def test_the_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_option_is_an_error() -> None:
-    with pytest.raises(OptionError, match="with_options has no option 'topk'.*top_k"):
+    with pytest.raises(OptionError, match=r"with_options has no option 'topk'.*top_k"):
         LRPFx(normed_cnn()).with_options(topk=0.5)
     with pytest.raises(OptionError, match="start must be one of"):
         LRPFx(normed_cnn()).with_options(start="logits")
