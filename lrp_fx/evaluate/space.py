@@ -214,7 +214,7 @@ class Chooser(Protocol):
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """A number of a range."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[str | float]) -> str | float:
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
         """One of several choices."""
 
 

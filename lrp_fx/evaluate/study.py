@@ -96,7 +96,8 @@ class Study:
         fixed: Mapping[str, Mapping[str, str | float]],
         seed: int,
     ) -> None:
-        directions = ["maximize" if higher_is_better else "minimize", "minimize"]
+        least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+        directions = [most if higher_is_better else least, least]
         address = _address(storage)
         try:
             with _without_chatter():
