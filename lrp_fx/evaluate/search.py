@@ -307,7 +307,9 @@ def _digest(*values: object) -> str:
     for value in values:
         if isinstance(value, Tensor):
             found.update(f"{value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            found.update(
+                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
         else:
             found.update(re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode())
     return found.hexdigest()[:16]

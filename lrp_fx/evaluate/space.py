@@ -125,7 +125,8 @@ class Space:
         ):
             for each in _some(name, getattr(self, name)):
                 check_choice(f"each of {name}", each, known)
-        for share in _some("top_k", self.top_k):
+        _some("top_k", self.top_k)
+        for share in self.top_k:
             Options(top_k=share)
         for name, least in (("gamma", 0.0), ("eps", 0.0), ("alpha", 1.0)):
             _check_range(name, getattr(self, name), least)
@@ -214,7 +215,7 @@ class Chooser(Protocol):
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """A number of a range."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
         """One of several choices."""
 
 
@@ -224,25 +225,29 @@ class Given:
 
     Args:
         values: name → choice.
+        asked: the names of the choices that were asked for.
 
     Raises:
         KeyError: for a choice that is not known, or that is not offered.
     """
 
     values: Mapping[str, str | float]
+    asked: list[str] = field(default_factory=list, compare=False)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """The number."""
+        self.asked.append(name)
         value = float(self.values[name])
         if not low <= value <= high:
             raise KeyError(name)
         return value
 
-    def suggest_categorical(self, name: str, choices: Sequence[str | float]) -> str | float:
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
         """The choice."""
+        self.asked.append(name)
         if self.values[name] not in choices:
             raise KeyError(name)
-        return self.values[name]
+        return str(self.values[name])
 
 
 @dataclass(frozen=True)
@@ -280,7 +285,7 @@ def propose(space: Space, layout: Layout, choose: Chooser, name: str) -> Candida
         name: of the candidate.
     """
     lines: list[tuple[Matcher, Rule]] = []
-    at_first = _choice(choose, "first", space.at_first)
+    at_first = choose.suggest_categorical("first", space.at_first)
     if at_first == "flat":
         lines.append((first(), Flat()))
     elif at_first == "box":
@@ -292,28 +297,25 @@ def propose(space: Space, layout: Layout, choose: Chooser, name: str) -> Candida
     if layout.dense:
         lines.append((dense, _rule(space, choose, "dense", space.dense)))
     if layout.attention:
-        if _choice(choose, "attention", space.attention) == "attn_lrp":
+        if choose.suggest_categorical("attention", space.attention) == "attn_lrp":
             lines.append((operation("softmax"), SoftmaxTaylor()))
             lines.append((operation("bilinear"), Half()))
         else:
             lines.append((operation("softmax"), Nothing()))
             lines.append((operation("bilinear", "product"), ValuePath()))
     options: dict[str, str | float] = {}
-    start = _choice(choose, "start", space.starts)
+    start = choose.suggest_categorical("start", space.starts)
     if start != "logit":
         options["start"] = start
-    top_k = float(choose.suggest_categorical("top_k", space.top_k))
+    shares = [str(float(share)) for share in space.top_k]
+    top_k = float(choose.suggest_categorical("top_k", shares))
     if top_k != 1:
         options["top_k"] = top_k
-        by = _choice(choose, "filter_by", space.filter_by)
+        by = choose.suggest_categorical("filter_by", space.filter_by)
         if by != "value":
             options["filter_by"] = by
     composite = Composite(lines, name=name, strict=False)
     return Candidate(name, composite, options, code_of(composite, options))
-
-
-def _choice(choose: Chooser, name: str, choices: Sequence[str]) -> str:
-    return str(choose.suggest_categorical(name, choices))
 
 
 def _rule(space: Space, choose: Chooser, part: str, rules: Sequence[str]) -> Rule:
@@ -323,7 +325,7 @@ def _rule(space: Space, choose: Chooser, part: str, rules: Sequence[str]) -> Rul
         value = choose.suggest_float(f"{part}: {name}", *ends, log=True)
         return float(f"{value:.{DIGITS}g}")
 
-    kind = _choice(choose, f"{part}: rule", rules)
+    kind = choose.suggest_categorical(f"{part}: rule", rules)
     if kind == "gamma":
         return GeneralizedGamma(number("gamma", space.gamma))
     if kind == "epsilon":
@@ -383,33 +385,18 @@ def point_of(preset: str, space: Space, layout: Layout) -> dict[str, str | float
         "first": "same",
         "attention": "attn_lrp",
         "start": "logit",
-        "top_k": 1.0,
+        "top_k": "1.0",
         **{f"dense: {key}": value for key, value in usual.items()},
     }
     for part, _ in layout.parts:
         point |= {f"{part}: {key}": said.get(key, value) for key, value in usual.items()}
     point |= {key: value for key, value in said.items() if key not in usual}
-    asked = _Asked(point)
+    given = Given(point)
     try:
-        propose(space, layout, asked, preset)
+        propose(space, layout, given, preset)
     except KeyError:
         return {}
-    return {name: point[name] for name in asked.names}
-
-
-@dataclass(frozen=True)
-class _Asked(Given):
-    """Known choices, and which of them were asked for."""
-
-    names: list[str] = field(default_factory=list)
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.names.append(name)
-        return super().suggest_float(name, low, high, log=log)
-
-    def suggest_categorical(self, name: str, choices: Sequence[str | float]) -> str | float:
-        self.names.append(name)
-        return super().suggest_categorical(name, choices)
+    return {name: point[name] for name in given.asked}
 
 
 _IMPORT = "from lrp_fx import LRPFx"

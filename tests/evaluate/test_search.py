@@ -50,6 +50,7 @@ def small_cnn() -> nn.Sequential:
 MODEL, X = small_cnn(), numbers(SAMPLES, 1, 6, 6)
 T = MODEL(X).argmax(1)
 TRUTH = Composite([(convolution, GeneralizedGamma(0.6)), (dense, Epsilon())])
+TRUE = LRPFx(MODEL, TRUTH)
 NARROW = Space(
     rules=("gamma",),
     depths=1,
@@ -74,7 +75,7 @@ class LikeTruth:
         self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
     ) -> Tensor:
         self.calls.append("call")
-        truth = LRPFx(MODEL, TRUTH).attribute(inputs, targets).flatten(1)
+        truth = TRUE.attribute(inputs, targets).flatten(1)
         return torch.cosine_similarity(explain(inputs, targets).flatten(1), truth)
 
 
@@ -159,7 +160,7 @@ def test_code_of_every_choice_makes_the_same_map() -> None:
         "late convolutions: eps": 0.01,
         "dense: rule": "z_plus",
         "start": "one_hot",
-        "top_k": 0.5,
+        "top_k": "0.5",
         "filter_by": "value",
     }
     candidate = propose(space, layout, Given(values), "mine")
@@ -220,7 +221,7 @@ def test_models_with_attention_choose_its_rules() -> None:
     assert layout == Layout(None, dense=True, attention=True)
     names = [preset.name for preset in presets(Space(), layout)]
     assert {"attn_lrp", "cp_lrp"} <= set(names)
-    values: dict[str, str | float] = {"first": "same", "start": "logit", "top_k": 1.0}
+    values: dict[str, str | float] = {"first": "same", "start": "logit", "top_k": "1.0"}
     values |= {"dense: rule": "epsilon", "dense: eps": 1e-6}
     t = model(x).argmax(1)
     for name in ("attn_lrp", "cp_lrp"):
