@@ -292,7 +292,9 @@ def propose(space: Space, layout: Layout, choose: Chooser, name: str) -> Candida
         assert space.bounds is not None
         lines.append((first(), ZBox(*space.bounds)))
     lines.append((last(), Epsilon(EPS)))
-    for part, matcher in layout.parts:
+    # where the first part holds the first operations alone, they have their rule already
+    has_none_left = at_first != "same" and layout.ends is not None and layout.ends[:1] == (1,)
+    for part, matcher in layout.parts[has_none_left:]:
         lines.append((matcher, _rule(space, choose, part, space.rules)))
     if layout.dense:
         lines.append((dense, _rule(space, choose, "dense", space.dense)))

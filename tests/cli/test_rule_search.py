@@ -21,8 +21,9 @@ def test_what_cannot_be_searched_is_said_in_one_sentence(tmp_path: Path) -> None
     for option, value in (("--imputer", "blurr"), ("--metric", "focus"), ("--trials", 0)):
         result = _run(EXAMPLES, option, value, "--out", tmp_path)
         assert result.exit_code == 2, result.output
-        assert result.output.startswith(f"error: {option.removeprefix('--')} must be ")
-        assert result.output.count("\n") == 1
+        said = result.output.strip()  # a bar that vanished leaves an empty line
+        assert said.startswith(f"error: {option.removeprefix('--')} must be ")
+        assert "\n" not in said
 
 
 @pytest.mark.slow

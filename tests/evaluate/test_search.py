@@ -32,6 +32,8 @@ from lrp_fx.rules import (
     LinearRule,
     Part,
     Table,
+    ZBox,
+    ZPlus,
 )
 from tests.helpers.numbers import numbers
 
@@ -165,8 +167,10 @@ def test_code_of_every_choice_makes_the_same_map() -> None:
     }
     candidate = propose(space, layout, Given(values), "mine")
     rules = [rule for _, rule in candidate.composite.assignments]
-    assert rules[2] == AlphaBeta(1.23, 0.23)
-    assert rules[3] == GeneralizedGamma(0.123)
+    assert rules[1:] == [Epsilon(1e-6), GeneralizedGamma(0.123), Epsilon(0.01), ZPlus()]
+    assert isinstance(rules[0], ZBox)  # and so the early third, one operation, needs no rule
+    same = propose(space, layout, Given({**values, "first": "same"}), "mine")
+    assert [rule for _, rule in same.composite.assignments][1] == AlphaBeta(1.23, 0.23)
     assert candidate.options == {"start": "one_hot", "top_k": 0.5}
     names: dict[str, Any] = {"model": MODEL}
     exec(candidate.code, names)
