@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -18,14 +17,15 @@ def relative_cost(
 ) -> float:
     """The time of the maps of a batch over the time of its input gradient.
 
-    Both are measured in turns, so that a machine that is slower for a while slows both.
+    Both are measured in turns, and of each the shortest time counts: other programs on the machine
+    make times longer, never shorter.
 
     Args:
         forward: the model.
         explain: the method. One call that is not measured comes first.
         inputs: ``(N, …)``.
         targets: ``(N,)``.
-        repeats: of how many ratios the median is taken.
+        repeats: how often each is measured.
 
     Raises:
         InputError: for inputs without a gradient.
@@ -46,8 +46,9 @@ def relative_cost(
         return explain(inputs, targets)
 
     gradient(), maps()
-    ratios = [_seconds(maps, inputs) / _seconds(gradient, inputs) for _ in range(repeats)]
-    return statistics.median(ratios)
+    times = [(_seconds(maps, inputs), _seconds(gradient, inputs)) for _ in range(repeats)]
+    of_maps, of_gradient = map(min, zip(*times, strict=True))
+    return of_maps / of_gradient
 
 
 def _seconds(call: Callable[[], object], inputs: Tensor) -> float:

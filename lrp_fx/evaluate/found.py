@@ -175,7 +175,7 @@ class SearchResult:
         return (
             *self.settings,
             *self.held_out.notes(),
-            "cost: the time of a map in input gradients, the median of several.",
+            "cost: the time of a map in input gradients, each the shortest of several.",
             f"best on the samples of the search: {self.chosen.name}",
             *(f"no score: {each.candidate.name}: {each.reason}" for each in self.failed),
         )

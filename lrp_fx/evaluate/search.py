@@ -35,7 +35,7 @@ from lrp_fx.evaluate.space import (
 )
 from lrp_fx.evaluate.statistics import Bootstrap
 
-REPEATS = 9
+REPEATS = 7
 """Measurements of the time of each candidate."""
 
 
