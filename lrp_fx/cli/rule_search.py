@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from lrp_fx._checks import check_choice
 from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, read_all
-from lrp_fx.cli.shared import find_images, make_folder, move, say, say_error
+from lrp_fx.cli.shared import PICTURE, find_images, make_folder, move, say, say_error
 from lrp_fx.errors import LRPError
 from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space
 from lrp_fx.evaluate import search as find
@@ -85,6 +85,7 @@ def _write(result: SearchResult, out: Path, console: Console) -> None:
     """Write the scores, the code and the figure, and say where they are."""
     result.held_out.to_csv(out / "scores.csv")
     (out / "best.py").write_text(result.best.code + "\n", encoding="utf-8")
-    result.figure().savefig(out / "search.png")
-    for what, name in (("scores", "scores.csv"), ("code", "best.py"), ("figure", "search.png")):
+    figure = f"search{PICTURE}"  # it is no photograph of a later call, also in their folder
+    result.figure().savefig(out / figure)
+    for what, name in (("scores", "scores.csv"), ("code", "best.py"), ("figure", figure)):
         say(console, f"{what}: {out / name}")

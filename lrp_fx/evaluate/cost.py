@@ -47,8 +47,7 @@ def relative_cost(
 
     gradient(), maps()
     times = [(_seconds(maps, inputs), _seconds(gradient, inputs)) for _ in range(repeats)]
-    of_maps, of_gradient = map(min, zip(*times, strict=True))
-    return of_maps / of_gradient
+    return min(of_maps for of_maps, _ in times) / min(of_gradient for _, of_gradient in times)
 
 
 def _seconds(call: Callable[[], object], inputs: Tensor) -> float:

@@ -110,10 +110,10 @@ class Study:
         if before is None:
             self._study.set_user_attr(SEARCHED, dict(searched))
         elif before != searched:
-            other = " and ".join(name for name in searched if before.get(name) != searched[name])
+            other = ", ".join(name for name in searched if before.get(name) != searched[name])
             raise OptionError(
-                f"storage '{storage}' holds a search with another {other}: name another file, or "
-                "delete this one to begin anew"
+                f"storage '{storage}' holds another search, which differs in: {other}. Name another "
+                "file, or delete this one to begin anew"
             )
         trials = self._study.get_trials(deepcopy=False)
         # other random numbers than before, so that a search that goes on proposes something new

@@ -36,7 +36,7 @@ def test_a_search_writes_scores_code_and_figure_and_goes_on(tmp_path: Path) -> N
         result = _run(tmp_path, *options)
         assert result.exit_code == 0, result.output
     assert "2 samples for the search, 2 held out" in result.output
-    assert {"scores.csv", "search.png", "search.db"} <= {p.name for p in tmp_path.iterdir()}
+    assert {"scores.csv", "search.lrp.png", "search.db"} <= {p.name for p in tmp_path.iterdir()}
     loaded = load("efficientnet-lite0", None)
     names = {"model": loaded.model}
     exec((tmp_path / "best.py").read_text(encoding="utf-8"), names)

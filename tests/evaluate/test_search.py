@@ -309,18 +309,20 @@ def test_a_storage_of_something_else_is_refused(tmp_path: Path) -> None:
     class Other(LikeTruth):
         pass
 
-    with pytest.raises(OptionError, match="holds a search with another metric: name another file"):
+    with pytest.raises(
+        OptionError, match=r"holds another search, which differs in: metric\. Name another"
+    ):
         searched(Other(), trials=1, storage=file)
-    with pytest.raises(OptionError, match="another space"):
+    with pytest.raises(OptionError, match="in: space"):
         searched(trials=1, storage=file, space=Space())
-    with pytest.raises(OptionError, match="another samples and seed"):
+    with pytest.raises(OptionError, match="in: samples, seed"):
         searched(trials=1, storage=file, seed=1)
-    with pytest.raises(OptionError, match="another list of presets"):
+    with pytest.raises(OptionError, match="in: list of presets"):
         searched(trials=1, storage=file, baselines={"mine": TRUTH})
     changed = small_cnn()
     with torch.no_grad():
         changed[0].weight += 1  # type: ignore[operator]
-    with pytest.raises(OptionError, match="another model"):
+    with pytest.raises(OptionError, match="in: model"):
         search(changed, X, T, LikeTruth(), trials=1, storage=file, space=NARROW)
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database" * 100)
