@@ -7,6 +7,7 @@ from lrp_fx._version import __version__
 from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx, against, against_all, bilrp
 from lrp_fx.composites import Composite
 from lrp_fx.concepts import ConceptLRPFx, References
+from lrp_fx.evaluate import search
 from lrp_fx.optimize import Optimizations
 from lrp_fx.relevance import relevance_filter
 from lrp_fx.stabilizer import Stabilizer
@@ -29,4 +30,5 @@ __all__ = [
     "operations",
     "relevance_filter",
     "rules",
+    "search",
 ]

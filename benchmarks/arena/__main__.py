@@ -34,6 +34,7 @@ PAGE = Path("docs/evaluation.md")
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), metavar="SUITE")
+    parser.add_argument("--methods", nargs="+", help="only these; several hours become minutes")
     parser.add_argument("--quick", action="store_true", help="tiny: to see that all runs")
     parser.add_argument("--results", type=Path, help="the file of results")
     parser.add_argument("--again", action="store_true", help="measure the suites anew")
@@ -55,7 +56,7 @@ def main() -> None:
     chosen = {name: SUITES[name] for name in settings.only}
     if not settings.only_tables:
         for name, suite in chosen.items():
-            measure_suite(name, suite, results, quick=settings.quick)
+            measure_suite(name, suite, results, settings.methods, quick=settings.quick)
     page = Path(settings.out) if settings.out else None
     put(page, "arena/__main__", tables(chosen, results))
 

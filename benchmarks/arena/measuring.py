@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.contestants import first_line
 from harness.tables import say
@@ -17,8 +17,18 @@ COST = "cost"
 SAMPLES, RUNS = 16, 3  # of the measure of the cost
 
 
-def measure_suite(name: str, suite: Suite, results: Results, *, quick: bool) -> None:
-    """Measure what the results lack. Tasks whose data are not installed are left out."""
+def measure_suite(
+    name: str, suite: Suite, results: Results, only: Sequence[str] | None = None, *, quick: bool
+) -> None:
+    """Measure what the results lack. Tasks whose data are not installed are left out.
+
+    Args:
+        name: of the suite.
+        suite: the suite.
+        results: what was measured before; cells are added.
+        only: the names of the methods to measure; None for all.
+        quick: tiny, to see that all runs.
+    """
     for label, make in suite.tasks.items():
         place = Place(name, label)
         facts = results.facts.get(place)
@@ -34,6 +44,8 @@ def measure_suite(name: str, suite: Suite, results: Results, *, quick: bool) -> 
         facts = facts_of(task)
         results.describe(place, facts)
         for method, measures in list(missing(place, facts, suite, results)):
+            if only is not None and method.name not in only:
+                continue
             for key, cell in measure(place, task, method, measures):
                 results.add(key, cell)
 

@@ -8,10 +8,11 @@ from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
-from lrp_fx.attribution.options import Keywords, Options, check_names
+from lrp_fx.attribution.options import Changes, Keywords, Options, check_names
 from lrp_fx.attribution.similarity import bilrp
 
 __all__ = [
+    "Changes",
     "Inputs",
     "Keywords",
     "LRPFx",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from lrp_fx._checks import check_callable
 from lrp_fx.attribution.arguments import Inputs, arguments_of, check_inputs, not_tokens
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
+from lrp_fx.attribution.options import Changes, check_names
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
@@ -70,8 +71,26 @@ class Explaining:
             CompositeError: for an unknown name.
             OptionError: for anything but a composite, a name or None.
         """
+        return self.with_options(composite=composite)
+
+    @documented
+    def with_options(self, **options: Unpack[Changes]) -> Self:
+        """The same attribution with other options; the options not named and the hooks stay.
+
+        The new attribution reuses what this one has read of the model: only its rules are written
+        anew. So ``lrp.with_options(composite="z_plus", top_k=0.2)`` gives the map of a new
+        attribution with these options, but reads nothing. Another ``capture`` reads the model again.
+
+        Args:
+            options: the options of :class:`lrp_fx.LRPFx`, also ``composite``.
+
+        Raises:
+            OptionError: for an unknown option, or for a value that an option cannot have.
+            CompositeError: for an unknown composite.
+        """
+        check_names("with_options", options)
         other = copy(self)
-        other._explainer = self._explainer.with_composite(composite)  # noqa: SLF001 its own class
+        other._explainer = self._explainer.with_options(options)  # noqa: SLF001 its own class
         return other
 
     def _explained(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx.attribution.options import Options
+from lrp_fx.attribution.options import Changes, Options
 from lrp_fx.canonize import canonize, has_given_factors
 from lrp_fx.capture import (
     REORDERED,
@@ -29,7 +29,6 @@ from lrp_fx.capture import (
     run_model,
     same_in_double,
 )
-from lrp_fx.composites import Composite
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.meaning import has_attention
 from lrp_fx.plan import Hook, View, asked, candidates, plan_of_view
@@ -95,16 +94,21 @@ class Explainer:
         self.__dict__ |= vars(Explainer(model, options))
         self.hooks = hooks
 
-    def with_composite(self, composite: Composite | str | None) -> Explainer:
-        """An explainer for another composite, which starts with the readings of this one."""
-        other = Explainer(self.model, replace(self.options, composite=composite))
+    def with_options(self, changes: Changes) -> Explainer:
+        """An explainer with other options, which starts with the readings of this one.
+
+        Another way of capture has no readings yet.
+        """
+        other = Explainer(self.model, replace(self.options, **changes))
         with self._lock:
+            other.hooks = self.hooks.copy()
+            if other.options.capture != self.options.capture:
+                return other
             other._state, other._branching = self._state, set(self._branching)
             other._readings = {
                 structure: [replace(reading, programs={}, together={}) for reading in readings]
                 for structure, readings in self._readings.items()
             }
-            other.hooks = self.hooks.copy()
         return other
 
     def compile(self) -> None:

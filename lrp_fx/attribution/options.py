@@ -124,6 +124,12 @@ class Keywords(TypedDict, total=False):
     verify: Verify
 
 
+class Changes(Keywords, total=False):
+    """All :class:`Options` as keywords."""
+
+    composite: Composite | str | None
+
+
 def check_names(owner: str, names: Iterable[str]) -> None:
     """Raise an ``OptionError`` for an unknown option; it suggests the nearest known one."""
     known = [field.name for field in fields(Options)]

@@ -22,6 +22,7 @@ from lrp_fx import LRPFx
 from lrp_fx._version import __version__
 from lrp_fx.cli.evaluation import evaluate
 from lrp_fx.cli.photographs import read_photograph
+from lrp_fx.cli.rule_search import search
 from lrp_fx.cli.shared import (
     PICTURE,
     composite_for,
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 
 app.command()(evaluate)
+app.command()(search)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def evaluate(
         methods = make_methods(loaded, composite or [DEFAULT], top_k or [1.0])
         files = find_images(images)
         make_folder(out, "scores")
-        inputs = _read(loaded, files, device)
+        inputs = read_all(loaded, files, device)
         with torch.no_grad():
             targets = torch.cat([loaded.model(x[None]).argmax(1) for x in inputs])
         with Progress(console=console, transient=True) as bar:
@@ -201,7 +201,8 @@ def _checked(option: str, names: Sequence[str], known: Sequence[str]) -> list[st
     return list(dict.fromkeys(names))
 
 
-def _read(loaded: LoadedModel, files: Sequence[Path], device: str) -> Tensor:
+def read_all(loaded: LoadedModel, files: Sequence[Path], device: str) -> Tensor:
+    """The photographs as one batch of the model's inputs, (N, C, H, W)."""
     return torch.stack([loaded.preprocess(read_photograph(file)) for file in files]).to(device)
 
 

@@ -1,6 +1,7 @@
 """Evaluation: are the maps good? Metrics, statistics and reports for any method and runtime."""
 
 from lrp_fx.evaluate.explain import Explainer, explain_with
+from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial
 from lrp_fx.evaluate.imputers import Blur, Constant, Imputer, Inpainting, Mean, Noise
 from lrp_fx.evaluate.localisation import MosaicFocus, PointingGame, RelevanceShare
 from lrp_fx.evaluate.metric import Explain, Forward, Metric
@@ -18,7 +19,9 @@ from lrp_fx.evaluate.randomisation import CascadingRandomisation, IndependentRan
 from lrp_fx.evaluate.regions import Patches, Positions, Regions
 from lrp_fx.evaluate.report import Report, Summary
 from lrp_fx.evaluate.run import evaluate
+from lrp_fx.evaluate.search import search
 from lrp_fx.evaluate.sensitivity import ClassCorrelation, MaxSensitivity
+from lrp_fx.evaluate.space import Candidate, Space
 from lrp_fx.evaluate.sparseness import Sparseness
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
 
@@ -27,6 +30,7 @@ __all__ = [
     "SRG",
     "Blur",
     "Bootstrap",
+    "Candidate",
     "CascadingRandomisation",
     "ClassCorrelation",
     "Comprehensiveness",
@@ -35,6 +39,7 @@ __all__ = [
     "Estimate",
     "Explain",
     "Explainer",
+    "FailedTrial",
     "Forward",
     "Imputer",
     "IndependentRandomisation",
@@ -52,11 +57,15 @@ __all__ = [
     "Regions",
     "RelevanceShare",
     "Report",
+    "SearchResult",
+    "Space",
     "Sparseness",
     "Sufficiency",
     "Summary",
+    "Trial",
     "evaluate",
     "explain_func",
     "explain_with",
     "quantus_metric",
+    "search",
 ]

@@ -114,6 +114,7 @@ def make_plan(
                     top_k,
                     receivers=tuple(receivers),
                     hooks=matching,
+                    place=place,
                 )
             )
         else:

@@ -10,6 +10,7 @@ from torch import fx
 
 from lrp_fx._tables import columns
 from lrp_fx.capture import Way
+from lrp_fx.composites import Place
 from lrp_fx.graph import name_of
 from lrp_fx.meaning import Analysis
 from lrp_fx.plan.hooks import Hook
@@ -31,6 +32,7 @@ class Step:
         top_k: the part of the entering relevance that the filter keeps; None for no filter.
         receivers: the operands that get relevance; none if all relevance stays at the node.
         hooks: the user's hooks on the relevance that enters the node, after the filter.
+        place: what the matchers of a composite know of it; None where ``operation`` is None.
     """
 
     node: fx.Node
@@ -41,6 +43,7 @@ class Step:
     top_k: TopK | None
     receivers: tuple[fx.Node, ...]
     hooks: tuple[Hook, ...] = ()
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,315 @@
+"""The rule search: which rules, filter and start give the best maps of a model, at which cost?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lrp_fx._checks import check_callable, check_count, check_number, is_int
+from lrp_fx._version import __version__
+from lrp_fx.attribution import LRPFx
+from lrp_fx.composites import Composite, by_name
+from lrp_fx.errors import InputError, OptionError
+from lrp_fx.evaluate.cost import relative_cost
+from lrp_fx.evaluate.explain import Explainer
+from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial, front_of
+from lrp_fx.evaluate.metric import Metric, check_samples
+from lrp_fx.evaluate.report import Report
+from lrp_fx.evaluate.run import Progress, evaluate, progress_of
+from lrp_fx.evaluate.space import (
+    Candidate,
+    Chooser,
+    Given,
+    Layout,
+    Space,
+    point_of,
+    presets,
+    propose,
+)
+from lrp_fx.evaluate.statistics import Bootstrap
+
+REPEATS = 7
+"""Measurements of the time of each candidate."""
+
+
+def search(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    metric: Metric,
+    *,
+    trials: int = 50,
+    seed: int = 0,
+    space: Space | None = None,
+    baselines: Mapping[str, Composite | str] | None = None,
+    held_out: float | tuple[Tensor, Tensor] = 0.5,
+    storage: str | os.PathLike[str] | None = None,
+    batch_size: int = 8,
+    bootstrap: Bootstrap | None = None,
+    progress: bool | Progress = False,
+) -> SearchResult:
+    """Search the rules, the filter and the start that give the best maps of a model.
+
+    All presets are tried first, then Optuna's TPE sampler proposes candidates of the space, for a
+    good score and a low cost (Bergstra et al. 2011). The model is read once. Only a part of the
+    samples is seen by the search; the front of score against cost and all presets are then judged
+    once on the rest. Needs optuna.
+
+    A metric is not the truth: what maximizes one may lose by another, so judge the result also by
+    metrics and imputers that were not searched with :func:`evaluate`. The proposals depend on the
+    measured times, so only the scores of a given candidate can be repeated exactly.
+
+    Args:
+        model: in eval mode, from inputs ``(N, …)`` to logits ``(N, classes)``.
+        inputs: ``(N, …)``, floating point.
+        targets: the classes to explain, ``(N,)``, int64.
+        metric: what is improved.
+        trials: how many candidates are tried besides the presets.
+        seed: of the split and of the proposals.
+        space: what may be chosen; None for ``Space()``.
+        baselines: name → composite, tried and judged as the presets are.
+        held_out: the share of the samples that only judges, drawn at random; or other samples
+            ``(inputs, targets)``, for example of other persons or places.
+        storage: a file in which a search is kept, so that the same call goes on where it stopped,
+            also with more trials; or the address of a database, as Optuna takes it. None keeps
+            nothing.
+        batch_size: inputs that are explained at once.
+        bootstrap: how intervals are made.
+        progress: True for a bar in the terminal, which needs rich, or a function.
+
+    Returns:
+        The trials, the front, and the scores on the held-out samples.
+
+    Raises:
+        OptionError: if optuna is missing, for a value that an option cannot have, or if the storage
+            holds a search of something else.
+        InputError: if the inputs do not fit, the model is in train mode, or no preset has a score.
+        TargetError: if the targets do not fit the model.
+        LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`, for the default composite.
+    """
+    try:
+        from lrp_fx.evaluate.study import Study
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise OptionError("search needs the package optuna: pip install optuna") from None
+    space = Space() if space is None else space
+    _check(model, metric, space)
+    for name, value in (("trials", trials), ("batch_size", batch_size)):
+        check_count(name, value)
+    if not is_int(seed) or seed < 0:
+        raise OptionError(f"seed must be an int of at least 0, got {seed!r}")
+    check_samples(model, inputs, targets)
+    parts = _split(model, inputs, targets, held_out, seed)
+    show = progress_of(progress)
+
+    lrp = LRPFx(model)
+    lrp.attribute(parts[0][:batch_size], target=parts[1][:batch_size])
+    layout = Layout.of(lrp.plan(parts[0][:batch_size]), space.depths)
+    fixed = {each.name: each for each in presets(space, layout)}
+    fixed |= dict(_baselines(baselines or {}, fixed))
+    for candidate in fixed.values():
+        lrp.with_options(**candidate.changes())  # a wrong name is an error here
+    judge = _Judge(lrp, model, metric, batch_size)
+    points = {name: point_of(name, space, layout) for name in fixed}
+    study = Study(
+        storage,
+        _searched(model, parts, metric, space, fixed, seed),
+        higher_is_better=metric.higher_is_better,
+        fixed=points,
+        seed=seed,
+    )
+
+    def candidate_of(fixed_name: str | None, number: int, choose: Chooser) -> Candidate:
+        """The candidate of a trial; a fixed one tells the sampler where it nearly lies."""
+        if fixed_name is None:
+            return propose(space, layout, choose, f"trial {number}")
+        if points[fixed_name]:
+            propose(space, layout, choose, fixed_name)
+        return fixed[fixed_name]
+
+    total = len(fixed) + trials
+    while (done := len(study.outcomes())) < total:
+        proposal = study.ask()
+        candidate = candidate_of(proposal.fixed, proposal.number, proposal.choose)
+        show(done, total + 1, candidate.name)
+        with proposal.running() as values:
+            values += judge.objectives(candidate, *parts[:2])
+    found, failed = [], []
+    for outcome in study.outcomes():
+        candidate = candidate_of(outcome.fixed, outcome.number, Given(outcome.params))
+        if outcome.values is None:
+            failed.append(FailedTrial(candidate, outcome.reason))
+        else:
+            found.append(Trial(candidate, *outcome.values))
+    if not found:
+        raise InputError(f"no candidate has a score, the first because of {failed[0].reason}")
+    front = front_of(found, metric.higher_is_better)
+    judged = {
+        each.candidate.name: each.candidate
+        for each in found
+        if each in front or each.candidate.name in fixed
+    }
+    show(total, total + 1, "held-out samples")
+    report = judge.report(judged, *parts[2:], bootstrap)
+    show(total + 1, total + 1, "done")
+    settings = (
+        f"{len(found)} candidates with a score, {len(failed)} without; seed {seed}; "
+        f"{len(parts[0])} samples for the search, {len(parts[2])} held out.",
+    )
+    return SearchResult(tuple(found), tuple(failed), report, settings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Scores candidates on one reading of the model."""
+
+    lrp: LRPFx
+    model: nn.Module
+    metric: Metric
+    batch_size: int
+
+    def objectives(
+        self, candidate: Candidate, inputs: Tensor, targets: Tensor
+    ) -> tuple[float, float]:
+        """The mean score, and the cost of a map."""
+        method = self._method(candidate)
+        report = self._evaluated({candidate.name: method}, inputs, targets, None)
+        score = report.scores[candidate.name, self.metric.name].mean().item()
+        batch = inputs[: self.batch_size], targets[: self.batch_size]
+        return score, relative_cost(self.model, method, *batch, REPEATS)
+
+    def report(
+        self,
+        candidates: Mapping[str, Candidate],
+        inputs: Tensor,
+        targets: Tensor,
+        bootstrap: Bootstrap | None,
+    ) -> Report:
+        """The scores of several candidates."""
+        methods = {name: self._method(each) for name, each in candidates.items()}
+        return self._evaluated(methods, inputs, targets, bootstrap)
+
+    def _evaluated(
+        self,
+        methods: Mapping[str, Explainer],
+        inputs: Tensor,
+        targets: Tensor,
+        bootstrap: Bootstrap | None,
+    ) -> Report:
+        return evaluate(
+            self.model,
+            methods,
+            [self.metric],
+            inputs,
+            targets,
+            batch_size=self.batch_size,
+            bootstrap=bootstrap,
+        )
+
+    def _method(self, candidate: Candidate) -> Explainer:
+        """A method on the reading of the model; for randomised weights it reads theirs."""
+        return Explainer(partial(self._attribution, candidate), self.model)
+
+    def _attribution(self, candidate: Candidate, model: nn.Module) -> LRPFx:
+        if model is self.model:
+            return self.lrp.with_options(**candidate.changes())
+        return candidate.attribution(model)
+
+
+def _check(model: object, metric: object, space: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in train mode, in which its output varies: model.eval()")
+    check_callable("metric", metric)
+    if not isinstance(getattr(metric, "name", None), str) or not isinstance(
+        getattr(metric, "higher_is_better", None), bool
+    ):
+        raise OptionError(
+            "metric must be one of lrp_fx.evaluate, or have a name and higher_is_better as they do, "
+            f"got {metric!r}"
+        )
+    if not isinstance(space, Space):
+        raise OptionError(f"space must be a Space, got {space!r}")
+
+
+def _split(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    held_out: float | tuple[Tensor, Tensor],
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs and targets of the search, and those held out."""
+    if isinstance(held_out, tuple):
+        if len(held_out) != 2:
+            raise OptionError("held_out must be a share or a pair (inputs, targets)")
+        check_samples(model, *held_out)
+        return inputs, targets, *held_out
+    check_number("held_out", held_out)
+    count = round(held_out * len(inputs)) if 0 < held_out < 1 else 0
+    if not 2 <= count <= len(inputs) - 1:
+        raise OptionError(
+            f"held_out={held_out!r} of {len(inputs)} samples leaves too few: the search needs one, "
+            "and two are held out"
+        )
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
+    last, first = order[:count].to(inputs.device), order[count:].to(inputs.device)
+    return inputs[first], targets[first], inputs[last], targets[last]
+
+
+def _baselines(
+    baselines: Mapping[str, Composite | str], known: Mapping[str, Candidate]
+) -> Iterator[tuple[str, Candidate]]:
+    for name, composite in baselines.items():
+        if name in known or not isinstance(name, str):
+            raise OptionError(f"a baseline needs a name of its own, got {name!r}")
+        code = f"from lrp_fx import LRPFx\n\nlrp = LRPFx(model, baselines[{name!r}])"
+        rules = by_name(composite) if isinstance(composite, str) else composite
+        if not isinstance(rules, Composite):
+            raise OptionError(f"baseline {name!r} must be a Composite or the name of a preset")
+        yield name, Candidate(name, rules, {}, code)
+
+
+def _searched(
+    model: nn.Module,
+    parts: tuple[Tensor, ...],
+    metric: Metric,
+    space: Space,
+    fixed: Mapping[str, Candidate],
+    seed: int,
+) -> dict[str, str]:
+    """What is searched, as digests: a search goes on only if all of them are the same."""
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    choices = [getattr(space, each.name) for each in fields(space)]
+    bounds = () if space.bounds is None else space.bounds
+    return {
+        "model": _digest(repr(model), *state, *state.values()),
+        "samples": _digest(*parts),
+        "metric": _digest(repr(metric)),
+        "space": _digest(*map(repr, choices), *bounds),
+        "list of presets": _digest(*(f"{name} {each.composite}" for name, each in fixed.items())),
+        "seed": str(seed),
+        "version of lrp_fx": __version__,
+    }
+
+
+def _digest(*values: object) -> str:
+    found = hashlib.sha256()
+    for value in values:
+        if isinstance(value, Tensor):
+            found.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            found.update(
+                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
+        else:
+            found.update(re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode())
+    return found.hexdigest()[:16]
