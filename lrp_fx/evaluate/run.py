@@ -71,12 +71,6 @@ def evaluate(
     check_samples(forward, inputs, targets)
     if samples is not None and len(samples) != len(inputs):
         raise OptionError(f"samples must name all {len(inputs)} samples, got {len(samples)} names")
-<<<<<<< HEAD
-=======
-    report_progress = progress_of(progress)
-    total = len(methods) * (len(metrics) + 1)
-    done = 0
->>>>>>> w_search
     scores: dict[tuple[str, str], Tensor] = {}
     seconds: dict[str, float] = {}
     with _counted(progress, len(methods) * (len(metrics) + 1)) as step:
@@ -195,23 +189,18 @@ def _synchronize(inputs: Tensor) -> None:
         torch.cuda.synchronize(inputs.device)
 
 
-<<<<<<< HEAD
 @contextmanager
 def _counted(progress: bool | Progress, total: int) -> Iterator[Callable[[str], None]]:
     """A function that reports each step before it is taken; the end is reported, too."""
-    with _shown(progress) as show:
+    with shown(progress) as show:
         done = count()
         yield lambda text: show(next(done), total, text)
         show(total, total, "done")
 
 
 @contextmanager
-def _shown(progress: bool | Progress) -> Iterator[Progress]:
+def shown(progress: bool | Progress) -> Iterator[Progress]:
     """What shows the progress: a function of the user, a bar, or nothing."""
-=======
-def progress_of(progress: bool | Progress) -> Progress:
-    """What is called at each step."""
->>>>>>> w_search
     if callable(progress):
         yield progress
         return

@@ -22,7 +22,7 @@ from lrp_fx.evaluate.explain import Explainer
 from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial, front_of
 from lrp_fx.evaluate.metric import Metric, check_samples
 from lrp_fx.evaluate.report import Report
-from lrp_fx.evaluate.run import Progress, evaluate, progress_of
+from lrp_fx.evaluate.run import Progress, evaluate, shown
 from lrp_fx.evaluate.space import (
     Candidate,
     Chooser,
@@ -108,7 +108,6 @@ def search(
         raise OptionError(f"seed must be an int of at least 0, got {seed!r}")
     check_samples(model, inputs, targets)
     parts = _split(model, inputs, targets, held_out, seed)
-    show = progress_of(progress)
 
     lrp = LRPFx(model)
     lrp.attribute(parts[0][:batch_size], target=parts[1][:batch_size])
@@ -136,12 +135,14 @@ def search(
         return fixed[fixed_name]
 
     total = len(fixed) + trials
-    while (done := len(study.outcomes())) < total:
-        proposal = study.ask()
-        candidate = candidate_of(proposal.fixed, proposal.number, proposal.choose)
-        show(done, total + 1, candidate.name)
-        with proposal.running() as values:
-            values += judge.objectives(candidate, *parts[:2])
+    with shown(progress) as show:
+        while (done := len(study.outcomes())) < total:
+            proposal = study.ask()
+            candidate = candidate_of(proposal.fixed, proposal.number, proposal.choose)
+            show(done, total, candidate.name)
+            with proposal.running() as values:
+                values += judge.objectives(candidate, *parts[:2])
+        show(total, total, "held-out samples")
     found, failed = [], []
     for outcome in study.outcomes():
         candidate = candidate_of(outcome.fixed, outcome.number, Given(outcome.params))
@@ -157,9 +158,7 @@ def search(
         for each in found
         if each in front or each.candidate.name in fixed
     }
-    show(total, total + 1, "held-out samples")
     report = judge.report(judged, *parts[2:], bootstrap)
-    show(total + 1, total + 1, "done")
     settings = (
         f"{len(found)} candidates with a score, {len(failed)} without; seed {seed}; "
         f"{len(parts[0])} samples for the search, {len(parts[2])} held out.",
