@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -34,10 +34,12 @@ from lrp_fx.cli.shared import (
 )
 from lrp_fx.composites import PRESETS
 from lrp_fx.errors import LRPError, TargetError
+from lrp_fx.relevance import FilterBy
 from lrp_fx.visualize import explanation_figure
 from lrp_fx.zoo import LoadedModel, load
 
 PREDICTED = "predicted"
+AGAINST_REST = "against other classes"
 DELTA_NOTE = (
     "Convergence delta: the part of the explained output that did not reach the pixels, but was kept "
     "by biases, constants and stabilizers. A relevance sum near zero is no error: batch norm makes "
@@ -65,16 +67,19 @@ class Explanation:
     Args:
         probabilities: of the classes, ``(classes,)``.
         target: the explained class.
-        relevance: ``(3, H, W)``.
-        filtered: the relevance with the filter, ``(3, H, W)``.
-        delta: the explained output minus the sum of ``relevance``.
+        maps: title → relevance ``(3, H, W)``; the first one is that of the logit.
+        delta: the explained output minus the sum of the first map.
     """
 
     probabilities: Tensor
     target: int
-    relevance: Tensor
-    filtered: Tensor
+    maps: dict[str, Tensor]
     delta: float
+
+    @property
+    def relevance(self) -> Tensor:
+        """The relevance of the logit, ``(3, H, W)``."""
+        return next(iter(self.maps.values()))
 
 
 def _print_version(wanted: bool) -> None:
@@ -129,22 +134,38 @@ def explain(
         ),
     ] = None,
     top_k: Annotated[
-        float, typer.Option(help="Share of the values, the largest, that the filter keeps.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Draw one more map, with a filter that keeps this share of the relevance values.",
+            show_default="no filtered map",
+        ),
+    ] = None,
+    filter_by: Annotated[
+        FilterBy,
+        typer.Option(help="The filter keeps the largest 'value' (with its sign) or 'magnitude'."),
+    ] = "value",
     target: Annotated[
         str, typer.Option(help="Class index, class name or part of one, or 'predicted'.")
     ] = PREDICTED,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explanations"),
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps, ...")] = "cpu",
 ) -> None:
-    """Explain what a classifier sees in photographs: a table and a picture for each."""
+    """Explain what a classifier sees in photographs: a table and a picture for each.
+
+    The first map explains the logit of the class. The second one explains what speaks for the class
+    and against what the network would say instead (start 'against_rest').
+    """
     console, errors = Console(), Console(stderr=True)
     try:
         loaded = load(model, weights)
         wanted = resolve_target(target, loaded.categories)
         move(loaded, device)
         rules = composite_for(loaded, composite)
-        lrp, lrp_filtered = (LRPFx(loaded.model, rules, top_k=share) for share in (1.0, top_k))
+        lrp = LRPFx(loaded.model, rules)
+        methods = {"relevance": lrp, AGAINST_REST: lrp.with_options(start="against_rest")}
+        if top_k is not None:
+            filtered = lrp.with_options(top_k=top_k, filter_by=filter_by)
+            methods[f"relevance, top {100 * top_k:.3g} % by {filter_by}"] = filtered
         files = find_images(images)
         make_folder(out, "pictures")
     except LRPError as error:
@@ -157,9 +178,9 @@ def explain(
         for file, name in progress.track(pairs, description="explaining"):
             try:
                 photograph = read_photograph(file)
-                explanation = explain_photograph(loaded, lrp, lrp_filtered, photograph, wanted)
+                explanation = explain_photograph(loaded, methods, photograph, wanted)
                 picture = out / name
-                _draw(explanation, loaded, photograph, top_k, picture)
+                _draw(explanation, loaded, photograph, picture)
             except (LRPError, OSError) as error:
                 failed += 1
                 say_error(errors, error)
@@ -229,20 +250,28 @@ def resolve_target(text: str, categories: Sequence[str]) -> int | None:
 
 def explain_photograph(
     loaded: LoadedModel,
-    lrp: LRPFx,
-    lrp_filtered: LRPFx,
+    methods: Mapping[str, LRPFx],
     photograph: Image.Image,
     target: int | None,
 ) -> Explanation:
-    """Explain the class ``target`` of one photograph, or the most probable class if it is None."""
+    """Explain the class ``target`` of one photograph, or the most probable class if it is None.
+
+    Args:
+        loaded: the model.
+        methods: titles of the maps, and how each is made; the first one explains the logit.
+        photograph: the photograph.
+        target: the class.
+    """
     device = next(loaded.model.parameters()).device
     x = loaded.preprocess(photograph).unsqueeze(0).to(device)
     with torch.no_grad():
         probabilities = loaded.model(x)[0].softmax(0)
     chosen = int(probabilities.argmax()) if target is None else target
-    relevance, delta = lrp.attribute(x, target=chosen, return_convergence_delta=True)
-    filtered = lrp_filtered.attribute(x, target=chosen)
-    return Explanation(probabilities, chosen, relevance[0], filtered[0], delta.item())
+    first, *others = methods
+    relevance, delta = methods[first].attribute(x, target=chosen, return_convergence_delta=True)
+    maps = {first: relevance[0]}
+    maps |= {name: methods[name].attribute(x, target=chosen)[0] for name in others}
+    return Explanation(probabilities, chosen, maps, delta.item())
 
 
 def table_of(explanation: Explanation, categories: Sequence[str]) -> Table:
@@ -268,16 +297,12 @@ def _draw(
     explanation: Explanation,
     loaded: LoadedModel,
     photograph: Image.Image,
-    top_k: float,
     picture: Path,
 ) -> None:
     probability = explanation.probabilities[explanation.target]
     figure = explanation_figure(
         loaded.display(photograph),
-        {
-            "relevance": explanation.relevance,
-            f"relevance, top {100 * top_k:.3g} %": explanation.filtered,
-        },
+        explanation.maps,
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
     )
     figure.savefig(picture)

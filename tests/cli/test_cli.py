@@ -73,6 +73,17 @@ def test_equal_names_do_not_overwrite(tmp_path: Path) -> None:
     assert pictures == ["a-coffee.lrp.png", "b-coffee.lrp.png"]
 
 
+def test_a_filtered_map_is_drawn_on_request(tmp_path: Path) -> None:
+    """Beside the map of the logit and that against other classes, so the picture is wider."""
+    widths = []
+    for options in ([], ["--top-k", "0.05", "--filter-by", "magnitude"]):
+        result = _run("explain", EXAMPLES / "coffee.jpg", *options, "--out", tmp_path)
+        assert result.exit_code == 0, result.output
+        with Image.open(tmp_path / "coffee.lrp.png") as picture:
+            widths.append(picture.width)
+    assert widths[1] / widths[0] == pytest.approx(4 / 3, abs=0.05)
+
+
 @pytest.mark.parametrize("target", ["967", "espresso", "ESPRESSO"])
 def test_target_by_name_or_index(tmp_path: Path, target: str) -> None:
     """The same class can be asked for by index and by name, and is not the predicted one."""
@@ -95,6 +106,7 @@ def test_target_by_name_or_index(tmp_path: Path, target: str) -> None:
         (["--weights", "nowhere.pth"], ["nowhere.pth"]),
         (["--device", "abacus"], ["'abacus'"]),
         (["--top-k", "1.5"], ["1.5"]),
+        (["--top-k", "0"], ["top_k", "got 0"]),
     ],
 )
 def test_wrong_options_are_one_sentence(
