@@ -10,9 +10,10 @@ from lrp_fx.visualize.colors import color_maps, colorize
 from lrp_fx.visualize.explained import explanation_figure
 from lrp_fx.visualize.flows import concept_figure, ledger_figure
 from lrp_fx.visualize.maps import grid, overlay, show
+from lrp_fx.visualize.photographs import as_pixels
 from lrp_fx.visualize.plans import plan_figure
 from lrp_fx.visualize.rows import bar, beeswarm
-from lrp_fx.visualize.saving import save, save_heatmap, save_overlay, to_pil
+from lrp_fx.visualize.saving import save, save_heatmap, save_overlay, to_bytes, to_pil, write_file
 from lrp_fx.visualize.scales import color_limit
 from lrp_fx.visualize.signals import channel_map, signal
 from lrp_fx.visualize.smoothing import StrideGrid, stride_grid
@@ -22,6 +23,7 @@ from lrp_fx.visualize.volumes import volume, volume_slider
 __all__ = [
     "StrideGrid",
     "Tokens",
+    "as_pixels",
     "bar",
     "beeswarm",
     "channel_map",
@@ -41,8 +43,10 @@ __all__ = [
     "show",
     "signal",
     "stride_grid",
+    "to_bytes",
     "to_pil",
     "tokens",
     "volume",
     "volume_slider",
+    "write_file",
 ]

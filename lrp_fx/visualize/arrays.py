@@ -128,7 +128,7 @@ def as_maps(relevance: Relevance) -> Floats:
     """
     values = as_floats(relevance)
     _dims(values.shape, 2)
-    heat = values.sum(axis=-3)
+    heat: Floats = values.sum(axis=-3)
     if not np.isfinite(heat).all():
         raise InputError("the sum of the relevance over the channels overflows float64")
     return heat if heat.ndim == 3 else heat[None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrp_fx.visualize.arrays import Floats
-from lrp_fx.visualize.colors import STEPS, Pixels, table_of
+from lrp_fx.visualize.colors import Pixels, table_of
 from lrp_fx.visualize.packages import needed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ LINE = 19  # the height of a line of text
 LETTER = 0.57  # the width of a letter in parts of its height, on the safe side
 TITLE, NORMAL, SMALL = 12, 10, 8.5  # points
 BAR = 12  # the height of the colour bar
-LONGEST_BAR = 420
+LONGEST_BAR = 470
 NARROWEST = 330  # a figure that can hold the words beside the colour bar
 INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 

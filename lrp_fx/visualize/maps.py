@@ -11,7 +11,6 @@ from lrp_fx._checks import check_choice
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_maps
 from lrp_fx.visualize.canvas import (
-    INK,
     Words,
     draw,
     enlarged,
@@ -19,7 +18,7 @@ from lrp_fx.visualize.canvas import (
     sheet,
     zoom_for,
 )
-from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, shares
+from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, shares, text_color
 from lrp_fx.visualize.look import Look, contour_levels
 from lrp_fx.visualize.photographs import Photographs, Picture, Statistics, as_pictures, sketch
 from lrp_fx.visualize.scales import PERCENTILE, Limits, Scale
@@ -100,14 +99,14 @@ def show(
     if pictures:
         beside = [Panel.of_picture(picture) for picture in pictures]
         several = len(maps) > 1
-        heads = [
+        heads: list[tuple[str, ...]] = [
             (name or picture.words, "relevance")
             if several
             else (picture.words, name or "relevance")
             for name, picture in zip(named, pictures, strict=True)
         ]
         rows = [list(pair) for pair in zip(beside, panels, strict=True)]
-        feet = [("", foot) for foot in _feet(limits)]
+        feet: list[tuple[str, ...]] = [("", foot) for foot in _feet(limits)]
     else:
         starts = range(0, len(maps), PER_ROW)
         rows = [panels[start : start + PER_ROW] for start in starts]
@@ -185,8 +184,8 @@ def overlay(
     feet = [tuple(bottom[start : start + PER_ROW]) for start in starts]
     extra = {
         "outlines": "grey lines: the outlines of the photograph",
-        "fade": "colours cover the photograph from half of full colour on; where relevance is zero, it is "
-        "seen unchanged, in grey",
+        "fade": "colours cover the photograph from half of full colour on; where relevance is zero, "
+        "it is seen unchanged, in grey",
         "contours": "",
     }[style]
     return _figure(rows, words, heads, feet, (), look, limits, [maps], extra, style)
@@ -332,7 +331,7 @@ class Panel:
             for level, line in zip(levels, ("solid", "dashed"), strict=True):
                 if level is None:
                     continue
-                ink = INK
+                ink = text_color(colorize(np.zeros(1), 1.0, look.colors)[0])
                 if on_photograph:
                     axes.contour(xs, ys, smooth_map, [level], colors="white", linewidths=3.2)
                     side = np.array([1.0 if line == "solid" else -1.0])

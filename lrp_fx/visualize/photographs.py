@@ -76,6 +76,12 @@ def as_pictures(
     return [as_picture(each, mean, std) for each in several]
 
 
+def as_pixels(photograph: Photographs, mean: Statistics = None, std: Statistics = None) -> Pixels:
+    """The pixels of one photograph or of a batch of one, (H, W, 3); see :func:`as_picture`."""
+    (picture,) = as_pictures(photograph, 1, mean, std)
+    return picture.pixels
+
+
 def as_picture(photograph: Photograph, mean: Statistics = None, std: Statistics = None) -> Picture:
     """The pixels of one photograph.
 

@@ -18,6 +18,7 @@ from lrp_fx.visualize.colors import DEFAULT, colorize
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 WIDTH, BAR, SWARM = 460, 26, 34
 LOW_HIGH = "cividis"
@@ -180,6 +181,13 @@ def _labels(names: Sequence[str] | None, count: int) -> list[str]:
     return [f"feature {place}" for place in range(count)] if found is None else found
 
 
+def _ticks() -> Locator:
+    """A tick at each of about five round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)
+
+
 def _axes(
     labels: Sequence[str], height: int, target: str, title: str, note: str
 ) -> tuple[Axes, Figure]:
@@ -189,13 +197,13 @@ def _axes(
     ]
     wide = 10 + max(map(len, shown)) * 8
     words = Words(target, title, (note,) if note != "relevance" else ())
-    made = sheet(1, 1, WIDTH, height * len(labels), words, colors=None, left=wide, under=74)
+    made = sheet(1, 1, WIDTH, height * len(labels), words, colors=None, left=wide, under=64)
     axes = made.panels[0][0]
     axes.set_yticks(range(len(labels)), shown, fontsize=9.5, parse_math=False)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
     axes.tick_params(axis="y", length=0, colors=INK)
-    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_locator(_ticks())
     axes.tick_params(axis="x", colors=FAINT, labelsize=SMALL)
     axes.grid(axis="x", color="#eeeeee", linewidth=0.8, zorder=-1)
     axes.set_axisbelow(True)
@@ -203,7 +211,7 @@ def _axes(
     axes.spines["bottom"].set_edgecolor(FRAME)
     across, high = made.figure.get_size_inches() * made.figure.dpi
     box = axes.get_position()
-    y = (1 - box.y0) * high + 30
+    y = (1 - box.y0) * high + 28
     left, right = box.x0 * across, box.x1 * across
     half = (right - left) / 2 - 8
     for x, text, ha in (

@@ -45,7 +45,7 @@ def _limit(heat: Floats, quantile: float) -> float:
 
 def check_percentile(name: str, value: object, whole: int = 100) -> None:
     """Raise an ``OptionError`` unless the value is above 0 and at most ``whole``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= whole:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= whole:
         raise OptionError(f"{name} must be a number above 0 and at most {whole}, got {value!r}")
 
 

@@ -179,16 +179,17 @@ def _scan(values: Tensor | NDArray[np.generic], shape: tuple[int, ...]) -> Float
     found = _volume(as_floats(values))
     if found.shape[1:] != shape:
         raise InputError(f"the volume must have the size {shape}, not {found.shape[1:]}")
-    halves = found.mean(axis=0) / 2
+    halves: Floats = (found / len(found) / 2).sum(axis=0)
     low, high = float(halves.min()), float(halves.max())
-    return (halves - low) / ((high - low) or 1.0)
+    scaled: Floats = (halves - low) / ((high - low) or 1.0)
+    return scaled
 
 
 def _place(at: Sequence[int] | None, heat: Floats) -> tuple[int, int, int]:
     """The voxel through which slices go."""
     if at is None:
-        d, h, w = np.unravel_index(int(np.abs(heat).argmax()), heat.shape)
-        return int(d), int(h), int(w)
+        strongest = np.unravel_index(int(np.abs(heat).argmax()), heat.shape)
+        return int(strongest[0]), int(strongest[1]), int(strongest[2])
     spots = list(at) if isinstance(at, (Sequence, np.ndarray)) else []
     if len(spots) != 3 or not all(is_int(each) for each in spots):
         raise OptionError(f"at must be three ints (d, h, w), got {at!r}")
