@@ -93,7 +93,7 @@ class Explanation:
         value = "" if self.output is None else f", output {self.output:.4g}"
         other = ""
         if self.prediction is not None and self.prediction != self.target:
-            named = self.prediction < len(self.names)
+            named = 0 <= self.prediction < len(self.names)
             said = self.names[self.prediction] if named else f"class {self.prediction}"
             other = f" (the model says {said})"
         return f"{name}{value}{other}"
@@ -347,7 +347,7 @@ def _sample(
             f"explain takes one sample, of shape (1, …), not {tuple(inputs.shape)}; for a batch: "
             "[explain(lrp, x[n : n + 1]) for n in range(len(x))]"
         )
-    parameter = next(iter(lrp.model.parameters()), None)
+    parameter = next(iter(lrp.forward_func.parameters()), None)
     return inputs if parameter is None else inputs.to(parameter.device), shown
 
 
@@ -457,7 +457,7 @@ def _array(path: Path, digest: object) -> NDArray[Any]:
         raise _malformed(path.parent, f"{path.name} is not the file that its manifest describes")
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, MemoryError) as error:
         raise _malformed(path.parent, f"{path.name} holds no plain array of numbers") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise _malformed(path.parent, f"{path.name} holds no plain array of numbers")

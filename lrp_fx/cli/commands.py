@@ -277,5 +277,6 @@ def _draw(
             f"relevance, top {100 * top_k:.3g} %": explanation.filtered,
         },
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
+        target=loaded.categories[explanation.target],
     )
     figure.savefig(picture)

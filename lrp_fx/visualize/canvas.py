@@ -28,6 +28,7 @@ LETTER = 0.57  # the width of a letter in parts of its height, on the safe side
 TITLE, NORMAL, SMALL = 12, 10, 8.5  # points
 BAR = 12  # the height of the colour bar
 LONGEST_BAR = 470
+HEAD, FOOT = 2, 4  # the most lines of what stands above and below a panel
 NARROWEST = 330  # a figure that can hold the words beside the colour bar
 INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
@@ -156,8 +157,8 @@ def sheet(
     inner = across - 2 * MARGIN
     title = fitted(words.title, inner, TITLE)
     notes = [line for note in words.notes for line in fitted(note, inner, SMALL, 8)]
-    above = [_lines(heads, row, width, NORMAL) for row in range(rows)]
-    below = [_lines(feet, row, width, SMALL) for row in range(rows)]
+    above = [_lines(heads, row, width, NORMAL, HEAD) for row in range(rows)]
+    below = [_lines(feet, row, width, SMALL, FOOT) for row in range(rows)]
     ends = _ends(words, inner) if colors else ([], [])
     legend = (LINE * max(map(len, ends)) + BAR + 6 + LINE + 10) if colors else 0
     top = MARGIN + (len(title) * (LINE + 4) + 6 if title else 0)
@@ -184,18 +185,14 @@ def sheet(
             x = begin + left + column * (left + width + GAP)
             box = (x / across, 1 - (y + height) / high, width / across, height / high)
             axes.append(_panel(figure, box))
-            for texts, size, where, va in (
-                (heads, NORMAL, y - 5, "bottom"),
-                (feet, SMALL, y + height + under + 5, "top"),
-            ):
-                if row < len(texts) and column < len(texts[row]):
-                    lines = fitted(texts[row][column], width + GAP // 2, size)
-                    color = INK if va == "bottom" else FAINT
-                    middle = x + width / 2
-                    write(
-                        figure, middle, where, "\n".join(lines),
-                        size=size, ha="center", va=va, color=color,
-                    )  # fmt: skip
+            if row < len(heads) and column < len(heads[row]):
+                axes[-1].set_label(heads[row][column])  # so that code can find the panel
+            middle = x + width / 2
+            for line in _cell(heads, row, column, width, NORMAL, HEAD):
+                write(figure, middle, y - 5, line, ha="center", va="bottom")
+            for line in _cell(feet, row, column, width, SMALL, FOOT):
+                where = y + height + under + 5
+                write(figure, middle, where, line, size=SMALL, ha="center", color=FAINT)
         panels.append(tuple(axes))
         y += height + under + LINE * below[row] + GAP
     if colors:
@@ -206,10 +203,21 @@ def sheet(
     return Sheet(figure, tuple(panels))
 
 
-def _lines(texts: Sequence[Sequence[str]], row: int, width: int, size: float) -> int:
+def _cell(
+    texts: Sequence[Sequence[str]], row: int, column: int, width: int, size: float, most: int
+) -> list[str]:
+    """The text at a panel in lines that fit, as one string; none where there is no text."""
+    if row >= len(texts) or column >= len(texts[row]):
+        return []
+    lines = fitted(texts[row][column], width + GAP // 2, size, most)
+    return ["\n".join(lines)] if lines else []
+
+
+def _lines(texts: Sequence[Sequence[str]], row: int, width: int, size: float, most: int) -> int:
     """How many lines the texts of a row need."""
-    row_of = texts[row] if row < len(texts) else ()
-    return max((len(fitted(text, width + GAP // 2, size)) for text in row_of), default=0)
+    columns = range(len(texts[row]) if row < len(texts) else 0)
+    cells = (_cell(texts, row, column, width, size, most) for column in columns)
+    return max((cell[0].count("\n") + 1 for cell in cells if cell), default=0)
 
 
 def _panel(figure: Figure, box: tuple[float, float, float, float]) -> Axes:

@@ -249,8 +249,9 @@ def grid(
                 f"all maps need the same number of samples: {first_name!r} has {len(first)}, "
                 f"{name!r} has {len(each)}"
             )
-    largest = max(columns.values(), key=lambda each: each.shape[1] * each.shape[2])
-    pictures = _pictures(photographs, largest, mean, std)
+    pictures = []
+    if photographs is not None:
+        pictures = as_pictures(photographs, len(first), mean, std)
     for name, each in columns.items():
         for picture in pictures:
             _check_fit(picture, each, f"the map {name!r}")

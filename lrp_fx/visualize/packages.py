@@ -27,5 +27,9 @@ def needed(what: str) -> Iterator[None]:
         package = EXTRA.get((error.name or "").partition(".")[0])
         if package is None:
             raise
-        every = "" if package == "ipywidgets" else ' (or "lrp_fx[pictures]" for all pictures)'
+        every = (
+            ""
+            if package == "ipywidgets"
+            else ', or for all pictures pip install ".[pictures]" in a checkout of lrp_fx'
+        )
         raise OptionError(f"{what} the package {package}: pip install {package}{every}") from None
