@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,23 @@ def preprocess(photograph: Image.Image) -> Tensor:
     return pixels.float() / 255 * 2 - 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def explanation() -> Explanation:
     photograph = Image.new("RGB", (30, 30), (200, 100, 0))
     return explain(
         LRPFx(classifier()), photograph, preprocess=preprocess, mean=0.5, std=0.5, names=NAMES
     )
+
+
+@pytest.fixture(scope="module")
+def written(explanation: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return explanation.save(tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A saved explanation that a test may change."""
+    return Path(shutil.copytree(written, tmp_path / "saved"))
 
 
 def same(found: Explanation, expected: Explanation) -> bool:
@@ -186,10 +198,9 @@ class Bomb:
 
 
 def test_nothing_is_unpickled(
-    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = explanation.save(tmp_path / "e")
     file = io.BytesIO()
     np.save(file, np.array([Bomb()], dtype=object), allow_pickle=True)
     archive = io.BytesIO()
@@ -229,27 +240,25 @@ def test_nothing_is_unpickled(
     ],
     ids=str,
 )
-def test_malformed_manifests(
-    explanation: Explanation, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    path = explanation.save(tmp_path) / "manifest.json"
+def test_malformed_manifests(folder: Path, change: dict[str, Any]) -> None:
+    path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | change))
     with pytest.raises(InputError, match="is no saved explanation, or is damaged"):
-        load_explanation(tmp_path)
+        load_explanation(folder)
     (name,) = change
     path.write_text(json.dumps({key: value for key, value in manifest.items() if key != name}))
     with pytest.raises(InputError, match="is no saved explanation, or is damaged"):
-        load_explanation(tmp_path)
+        load_explanation(folder)
 
 
-def test_damaged_folders(explanation: Explanation, tmp_path: Path) -> None:
+def test_damaged_folders(explanation: Explanation, folder: Path, tmp_path: Path) -> None:
+    manifest = (folder / "manifest.json").read_bytes()
     for content in (b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000):
-        folder = explanation.save(tmp_path / "e")
         (folder / "manifest.json").write_bytes(content)
         with pytest.raises(InputError, match=r"manifest\.json"):
             load_explanation(folder)
-    folder = explanation.save(tmp_path / "e")
+    (folder / "manifest.json").write_bytes(manifest)
     content = bytearray((folder / "relevance.npy").read_bytes())
     content[-1] ^= 1
     (folder / "relevance.npy").write_bytes(content)
