@@ -19,7 +19,7 @@ from lrp_fx.zoo import load
 HERE = Path(__file__).parent
 PHOTOGRAPHS = HERE.parents[1] / "examples" / "photographs"
 TOP_K = 0.05
-SHADES = (48, 40, 32, 24, 20, 16, 12)  # of each primary colour
+SHADES = (48, 40, 32, 24, 20, 16)  # of each primary colour
 LARGEST = 60_000  # bytes
 
 
@@ -96,14 +96,25 @@ def made_up() -> Iterator[tuple[str, Figure]]:
 
 
 def keep(figure: Figure, path: Path) -> None:
-    """Write a picture; those of docs/pictures.md with so few shades that they are small enough."""
+    """Write a picture; those of docs/pictures.md with so few shades that they are small enough.
+
+    They get a palette, whose octree keeps colours that few dots have, such as those of the bar.
+    """
+    small = path.name.startswith("pictures_")
     picture = visualize.to_pil(figure)
     for shades in SHADES:
         steps = shades - 1
         coarse = [round(round(value * steps / 255) * 255 / steps) for value in range(256)]
         drawn = io.BytesIO()
-        picture.point(coarse * 3).save(drawn, "PNG", optimize=True)
-        if drawn.tell() <= LARGEST or not path.name.startswith("pictures_"):
+        written = picture.point(coarse * 3)
+        if small:
+            written = written.quantize(255, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            palette = written.getpalette() or []
+            triples = [palette[place : place + 3] for place in range(0, len(palette), 3)]
+            whitened = [[255] * 3 if min(each) > 247 else each for each in triples]
+            written.putpalette([value for each in whitened for value in each])
+        written.save(drawn, "PNG", optimize=True)
+        if drawn.tell() <= LARGEST or not small:
             break
     path.write_bytes(drawn.getvalue())
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lrp_fx._figure import ShownFigure
+
 if TYPE_CHECKING:
     from lrp_fx.concepts.graph import AttributionGraph
 
@@ -26,7 +28,7 @@ def concept_figure(graph: AttributionGraph) -> Figure:
     layers = list(dict.fromkeys(concept.layer for concept in graph.concepts))
     members = {layer: [c for c in graph.concepts if c.layer == layer] for layer in layers}
     tallest = max(map(len, members.values()), default=1)
-    figure = Figure(figsize=(max(4.5, 2.4 * len(layers)), 1.4 + 0.8 * tallest))
+    figure = ShownFigure(figsize=(max(4.5, 2.4 * len(layers)), 1.4 + 0.8 * tallest))
     axes = figure.add_axes((0.02, 0.1, 0.96, 0.88))
     place = {
         concept: (column, -row)

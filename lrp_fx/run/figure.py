@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._figure import ShownFigure
+
 if TYPE_CHECKING:
     from lrp_fx.run.ledger import Ledger
 
@@ -35,7 +37,7 @@ def ledger_figure(ledger: Ledger) -> Figure:
     |R| that each node passed on, with explosions marked by name. The lower panel shows what each
     node took, by cause. All values are shares of the start, averaged over the samples.
     """
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = ShownFigure(figsize=(10, 7), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     places = range(len(ledger.entries))
 
@@ -51,7 +53,6 @@ def ledger_figure(ledger: Ledger) -> Figure:
         ]
 
     left = shares(ledger.left)
-    above.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
     above.plot(places, left, color=LEFT, label="left of Σ R, on all paths")
     sizes = shares((e.magnitude_out for e in ledger.entries), absolute=True)
     above.plot(places, sizes, color=SIZE, label="Σ |R| that the node passed on")
@@ -90,4 +91,6 @@ def ledger_figure(ledger: Ledger) -> Figure:
         below.legend(frameon=False, fontsize="small", title="taken by", title_fontsize="small")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#eeeeee", zorder=-1)
+        axes.set_axisbelow(True)
     return figure

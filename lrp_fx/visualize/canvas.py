@@ -34,10 +34,10 @@ INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many dots. It is not registered in pyplot, so nothing has to close it."""
+    """An empty figure of so many dots."""
     with needed("pictures need"):
-        from matplotlib.figure import Figure
-    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+        from lrp_fx._figure import ShownFigure
+    return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
 
 def write(

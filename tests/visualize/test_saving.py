@@ -101,6 +101,7 @@ def test_how_a_map_came_about() -> None:
     assert f"{len(steps)} operations" in texts(written)
     for figure in (written, ledger_figure(ledger), concept_figure(graph)):
         assert to_pil(figure).size[0] > 300
+        assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     for shown in (plan, ledger, graph):
         page = shown._repr_html_()
         assert page.count("<table") == page.count("</table>") == 1
@@ -141,5 +142,5 @@ def test_nothing_of_pictures_is_imported_early() -> None:
             )
             if any(name.partition(".")[0] in ("matplotlib", "rich") for name in names):
                 early.append(path.relative_to(Path(lrp_fx.__file__).parent).as_posix())
-    drawing = {"run/figure.py", "concepts/figure.py", "evaluate/figure.py"}
+    drawing = {"_figure.py", "run/figure.py", "concepts/figure.py", "evaluate/figure.py"}
     assert {name for name in early if not name.startswith("cli/")} <= drawing
