@@ -106,6 +106,8 @@ def as_floats(relevance: Relevance) -> Floats:
     """
     only = one_of(relevance)
     if isinstance(only, Tensor):
+        if only.is_quantized:
+            only = only.dequantize()
         only = only.to_dense() if only.layout != torch.strided else only
         only = only.cpu().double().numpy()
     values = np.asarray(only, dtype=np.float64)

@@ -166,6 +166,8 @@ def overlay(
         OptionError: for an option's value that there is not, or if matplotlib is missing.
     """
     check_choice("style", style, STYLES)
+    if photographs is None:
+        raise InputError("overlay needs the photographs; for maps alone use show(relevance)")
     if style == "contours" and not contours:
         contours = HALF
     look = Look(colors, scale, percentile, smooth, contours, size)

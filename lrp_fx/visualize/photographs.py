@@ -105,7 +105,10 @@ def as_picture(photograph: Photograph, mean: Statistics = None, std: Statistics 
         InputError: if it is none of these, or holds NaN or infinity.
     """
     if isinstance(photograph, Tensor):
+        if photograph.is_meta:
+            raise InputError("the photograph has no values (device meta)")
         dense = photograph.detach().cpu()
+        dense = dense.to_dense() if dense.layout != torch.strided else dense
         array: NDArray[np.generic] = (
             dense.float().numpy() if dense.dtype in _UNKNOWN_TO_NUMPY else dense.numpy()
         )

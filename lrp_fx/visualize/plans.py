@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrp_fx.plan import Plan
-from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, sheet
+from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, drawable, sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,15 @@ def plan_figure(plan: Plan) -> Figure:
             name = path if len(path) <= LONGEST else f"…{path[1 - LONGEST :]}"
             rule_text = f"{rule}, {top_k}" if top_k else rule
             for x, text, ink in ((18, name, INK), (232, _shortened(rule_text), FAINT)):
-                axes.text(x, y, text, va="center_baseline", size=SMALL, color=ink, parse_math=False)
+                axes.text(
+                    x,
+                    y,
+                    drawable(text),
+                    va="center_baseline",
+                    size=SMALL,
+                    color=ink,
+                    parse_math=False,
+                )
     return made.figure
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lrp_fx._checks import check_count
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names, as_rows
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Words, fitted, sheet, write
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Words, drawable, fitted, sheet, write
 from lrp_fx.visualize.colors import DEFAULT, colorize
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _axes(
     words = Words(target, title, (note,) if note != "relevance" else ())
     made = sheet(1, 1, WIDTH, height * len(labels), words, colors=None, left=wide, under=64)
     axes = made.panels[0][0]
-    axes.set_yticks(range(len(labels)), shown, fontsize=9.5, parse_math=False)
+    axes.set_yticks(range(len(labels)), list(map(drawable, shown)), fontsize=9.5, parse_math=False)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
     axes.tick_params(axis="y", length=0, colors=INK)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lrp_fx._checks import check_choice, check_number
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, sheet
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, drawable, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
 from lrp_fx.visualize.packages import needed
@@ -197,7 +197,9 @@ def _axis(
     if labels is not None:
         step = -(-count // MOST_NAMES)
         shown = [each if len(each) <= 24 else f"{each[:23]}…" for each in labels[::step]]
-        axes.set_yticks(range(0, count, step), shown, fontsize=SMALL, parse_math=False)
+        axes.set_yticks(
+            range(0, count, step), list(map(drawable, shown)), fontsize=SMALL, parse_math=False
+        )
     axes.tick_params(length=0, axis="y", colors=INK)
     axes.tick_params(axis="x", colors=FAINT, labelsize=SMALL)
     span = length if rate is None else length / rate

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_floats
-from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Words, sheet
+from lrp_fx.visualize.canvas import DPI, INK, MISSING, NORMAL, Words, drawable, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, hex_of, table_of, text_color
 from lrp_fx.visualize.packages import needed
 from lrp_fx.visualize.scales import check_percentile, color_limit
@@ -26,8 +26,6 @@ CONTINUES = "##"
 """The mark of a token that continues a word (WordPiece)."""
 VISIBLE = {"\n": "⏎", "\t": "⇥", "Ċ": "⏎", "\r": "⏎"}
 WIDTH, HIGH = 720, 27
-MISSING = "▯"
-"""Stands for a letter that the font of the figure does not have."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Tokens:
         Raises:
             OptionError: if matplotlib is missing.
         """
-        texts = [_drawable(text) for text in self.texts]
+        texts = [drawable(text) for text in self.texts]
         places, lines = _laid_out(texts, self.joined)
         ends = (f"−{self.limit:.3g}", f"+{self.limit:.3g}")
         notes = (
@@ -210,14 +208,6 @@ def tokens(
         target,
         colors,
     )
-
-
-def _drawable(text: str) -> str:
-    """The text with a sign for each letter that the font of the figure lacks."""
-    with needed("pictures need"):
-        from matplotlib.font_manager import FontProperties, findfont, get_font
-    known = get_font(findfont(FontProperties())).get_charmap()
-    return "".join(each if ord(each) in known and each.isprintable() else MISSING for each in text)
 
 
 def _laid_out(

@@ -138,6 +138,9 @@ def test_words_and_scale_stand_in_the_picture() -> None:
     said = texts(show(ramp(), target="tiger cat", title="5 $ and 6 $"))
     for words in ("speaks for tiger cat", "speaks against tiger cat", "99.5th percentile", "$ and"):
         assert words in said
+    said = texts(show(ramp(), target="日\x00", title="猫"))
+    assert "speaks for ▯▯" in said
+    assert said.startswith("▯ ")
     said = texts(show(ramp(), smooth=2, contours=(0.5,), scale=1))
     for words in ("σ = 2 pixels", "50%", "|relevance| = 1, as chosen", "the explained class"):
         assert words in said
@@ -266,6 +269,8 @@ def test_what_is_not_finite_is_an_error(value: float) -> None:
 def test_wrong_options(options: dict[str, Any]) -> None:
     with pytest.raises(LRPError):
         show(ramp(), **options)
+    with pytest.raises(InputError, match="overlay needs the photographs"):
+        overlay(ramp(), None)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="style"):
         overlay(ramp(), PHOTOGRAPH, style="x")  # type: ignore[arg-type]
 
