@@ -129,7 +129,11 @@ def as_maps(relevance: Relevance) -> Floats:
         InputError: for relevance of another shape, or that is not finite.
     """
     values = as_floats(relevance)
-    _dims(values.shape, 2)
+    if values.ndim not in (3, 4):
+        raise InputError(
+            f"images need relevance of shape {FORMS[2]}, not {values.shape}: use channel_map or "
+            "signal for signals, volume for volumes, bar for rows, tokens for text"
+        )
     heat: Floats = values.sum(axis=-3)
     if not np.isfinite(heat).all():
         raise InputError("the sum of the relevance over the channels overflows float64")

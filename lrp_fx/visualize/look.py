@@ -76,7 +76,7 @@ class Look:
             shares = ", ".join(f"{share:.0%}" for share in self.contours)
             found.append(
                 f"lines: the smallest regions with {shares} of what speaks for the explained class "
-                "(solid) and of what speaks against it (dashed), after smoothing"
+                "(solid) and of what speaks against it (dashed), smoothed by 1/40 of the longer side"
             )
         if not any(each.any() for each in maps):
             found.append("all relevance is zero")

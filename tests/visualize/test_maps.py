@@ -286,6 +286,13 @@ def test_smoothing_keeps_the_sum() -> None:
     assert smoothed(far, 3.0)[0, 15:26] == pytest.approx((weights / weights.sum())[15:26], rel=0.01)
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (4,), (1, 2, 3, 4, 5)])
+def test_other_shapes_name_their_figure(shape: tuple[int, ...]) -> None:
+    for draw in (show, stride_grid, lambda r: overlay(r, PHOTOGRAPH), lambda r: grid({"a": r})):
+        with pytest.raises(InputError, match=r"images need.*volume for volumes, bar for rows"):
+            draw(torch.zeros(shape))
+
+
 def test_contours_hold_their_share() -> None:
     """By hand: 5 + 3 of 10 is the smallest region with at least half of what is positive and 80 %."""
     heat = np.array([[5.0, 3.0, 2.0], [-4.0, -1.0, 0.0]])
