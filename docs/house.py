@@ -12,7 +12,7 @@ PAGE = Path(__file__).with_name("how_it_works.md")
 PACKAGE = Path(__file__).parents[1] / "lrp_fx"
 BEGIN, END = "<!-- table of docs/house.py -->", "<!-- end of the table -->"
 ORDER = (
-    *("errors", "_checks", "_tables", "_version", "stabilizer", "rules"),
+    *("errors", "_checks", "_figure", "_html", "_tables", "_version", "stabilizer", "rules"),
     *("graph", "capture", "relevance", "operations", "meaning", "canonize", "composites", "plan"),
     *(
         "optimize",
@@ -23,6 +23,7 @@ ORDER = (
         "zoo",
         "evaluate",
         "visualize",
+        "explanation",
         "cli",
     ),
 )

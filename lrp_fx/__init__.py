@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from lrp_fx import composites, errors, operations, rules
+from lrp_fx import composites, errors, evaluate, operations, rules, visualize
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx, against, against_all, bilrp
 from lrp_fx.composites import Composite
 from lrp_fx.concepts import ConceptLRPFx, References
 from lrp_fx.evaluate import search
+from lrp_fx.explanation import Explanation, explain, load_explanation
 from lrp_fx.optimize import Optimizations
 from lrp_fx.relevance import relevance_filter
 from lrp_fx.stabilizer import Stabilizer
@@ -15,6 +16,7 @@ from lrp_fx.stabilizer import Stabilizer
 __all__ = [
     "Composite",
     "ConceptLRPFx",
+    "Explanation",
     "LRPFx",
     "LayerLRPFx",
     "NeuronLRPFx",
@@ -27,8 +29,12 @@ __all__ = [
     "bilrp",
     "composites",
     "errors",
+    "evaluate",
+    "explain",
+    "load_explanation",
     "operations",
     "relevance_filter",
     "rules",
     "search",
+    "visualize",
 ]

@@ -11,6 +11,8 @@ EXTRA = {"matplotlib": "matplotlib", "PIL": "pillow", "rich": "rich", "typer": "
 def main() -> None:
     """Run ``lrp-fx``, or exit with one sentence if a package of the ``cli`` extra is missing."""
     try:
+        import matplotlib  # noqa: F401 (pictures import it late, but its lack should be known now)
+
         from lrp_fx.cli.commands import app
     except ModuleNotFoundError as error:
         package = EXTRA.get((error.name or "").partition(".")[0])

@@ -304,5 +304,6 @@ def _draw(
         loaded.display(photograph),
         explanation.maps,
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
+        target=loaded.categories[explanation.target],
     )
     figure.savefig(picture)

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lrp_fx._figure import ShownFigure
 
 if TYPE_CHECKING:
     from lrp_fx.concepts.graph import AttributionGraph
+
+FOR, AGAINST = "#ad4d03", "#0060ed"  # distinct with any colour vision
 
 
 def concept_figure(graph: AttributionGraph) -> Figure:
     """An attribution graph with one column of channels per layer, the output on the left.
 
-    Red channels and edges speak for the explained output, blue ones against it. Below its number,
+    Orange channels and edges speak for the explained output, blue ones against it. Below its number,
     each channel shows its share of the relevance that the propagation started with. The width of an
     edge is proportional to its |relevance|.
 
@@ -22,8 +27,9 @@ def concept_figure(graph: AttributionGraph) -> Figure:
     """
     layers = list(dict.fromkeys(concept.layer for concept in graph.concepts))
     members = {layer: [c for c in graph.concepts if c.layer == layer] for layer in layers}
-    figure = Figure(figsize=(3 * len(layers), 1 + max(map(len, members.values()))))
-    axes = figure.subplots()
+    tallest = max(map(len, members.values()), default=1)
+    figure = ShownFigure(figsize=(max(4.5, 2.4 * len(layers)), 1.4 + 0.8 * tallest))
+    axes = figure.add_axes((0.02, 0.1, 0.96, 0.88))
     place = {
         concept: (column, -row)
         for column, layer in enumerate(layers)
@@ -32,12 +38,12 @@ def concept_figure(graph: AttributionGraph) -> Figure:
     largest = max((abs(edge.relevance) for edge in graph.edges), default=0.0) or 1.0
     for edge in graph.edges:
         (x0, y0), (x1, y1) = place[edge.upper], place[edge.lower]
-        color = "tab:red" if edge.relevance > 0 else "tab:blue"
+        color = FOR if edge.relevance > 0 else AGAINST
         width = 6 * abs(edge.relevance) / largest
-        axes.plot([x0, x1], [y0, y1], color=color, linewidth=width, alpha=0.5, zorder=1)
+        axes.plot([x0, x1], [y0, y1], color=color, linewidth=width, alpha=0.45, zorder=1)
     for concept, (x, y) in place.items():
         share = concept.relevance / graph.start if graph.start else concept.relevance
-        color = "tab:red" if share > 0 else "tab:blue"
+        color = FOR if concept.relevance > 0 else AGAINST
         axes.text(
             x,
             y,
@@ -47,8 +53,19 @@ def concept_figure(graph: AttributionGraph) -> Figure:
             bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": color},
         )
     for column, layer in enumerate(layers):
-        axes.text(column, 0.8, layer, ha="center", weight="bold")
+        axes.text(column, 0.75, layer, ha="center", weight="bold", parse_math=False)
     axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set_ylim(-max(map(len, members.values())) + 0.5, 1.1)
+    axes.set_ylim(-tallest + 0.5, 1.1)
     axes.set_axis_off()
+    figure.legend(
+        handles=[
+            Line2D([], [], color=FOR, linewidth=3),
+            Line2D([], [], color=AGAINST, linewidth=3),
+        ],
+        labels=["speaks for the explained output", "speaks against it"],
+        loc="lower center",
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+    )
     return figure

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lrp_fx._html import html_table
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -46,3 +48,24 @@ class AttributionGraph:
         from lrp_fx.concepts.figure import concept_figure
 
         return concept_figure(self)
+
+    def _repr_html_(self) -> str:
+        strongest = sorted(self.edges, key=lambda edge: -abs(edge.relevance))
+        through: dict[Concept, list[str]] = {concept: [] for concept in self.concepts}
+        for edge in strongest:
+            if edge.upper in through and len(through[edge.upper]) < _NAMED:
+                through[edge.upper].append(f"{edge.lower.channel} ({self._share(edge.relevance)})")
+        rows = [
+            (concept.layer, str(concept.channel), self._share(concept.relevance), ", ".join(below))
+            for concept, below in through.items()
+        ]
+        head = ("layer", "channel", "share of the start", "goes mostly to channel")
+        note = f"relevance started with {self.start:.4g}; the most relevant channels of each layer:"
+        return html_table(head, rows, notes=(note,), numbers=(1, 2))
+
+    def _share(self, relevance: float) -> str:
+        return f"{relevance / self.start:.1%}" if self.start else f"{relevance:.3g}"
+
+
+_NAMED = 3
+"""A notebook shows so many of the edges of each channel, the strongest ones."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._figure import ShownFigure
+
 if TYPE_CHECKING:
     from lrp_fx.evaluate.report import Report
 
@@ -23,7 +25,7 @@ def report_figure(report: Report) -> Figure:
     notes = [line for note in table.notes for line in _wrapped(note)]
     bars = len(report.metrics) * (PANEL + BAR * len(methods))
     height = bars + LINE * (len(notes) + 1)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = ShownFigure(figsize=(WIDTH, height), layout="constrained")
     panels = figure.subplots(len(report.metrics), squeeze=False)[:, 0]
     for axes, metric in zip(panels, report.metrics, strict=True):
         estimates = [table[method, metric.name] for method in methods]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
+from lrp_fx._html import html_table
 from lrp_fx._tables import columns
 from lrp_fx.capture import Way
 from lrp_fx.composites import Place
@@ -80,8 +81,13 @@ class Plan:
         return source is self.explained or any(source in step.receivers for step in self.steps)
 
     def __str__(self) -> str:
-        head = ("node", "module", "operation", "rule", "chosen by", "top-k")
-        rows = [
+        return "\n".join([*self.notes, columns(_HEAD, self._rows())])
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEAD, self._rows(), notes=self.notes)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
             (
                 *(step.node.name, step.path, name_of(step.node), str(step.rule), step.chosen_by),
                 "" if step.top_k is None else str(step.top_k),
@@ -89,7 +95,9 @@ class Plan:
             for step in self.steps
             if step.operation is not None
         ]
-        return "\n".join([*self.notes, columns(head, rows)])
+
+
+_HEAD = ("node", "module", "operation", "rule", "chosen by", "top-k")
 
 
 def is_part(node: fx.Node) -> bool:

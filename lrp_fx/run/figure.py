@@ -8,11 +8,26 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._figure import ShownFigure
+
 if TYPE_CHECKING:
     from lrp_fx.run.ledger import Ledger
 
 
 MAX_NAMED = 25  # the most nodes that are named under the figure
+LOGARITHMIC = 5.0  # the share of the start from which on the upper axis is logarithmic
+LEFT, SIZE, EXPLODED = "#0072b2", "#e69f00", "#a00000"
+CAUSE_COLORS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#999999",
+    "#333333",
+)
+"""The palette of Okabe and Ito (2008), which is distinct with any colour vision."""
 
 
 def ledger_figure(ledger: Ledger) -> Figure:
@@ -22,7 +37,7 @@ def ledger_figure(ledger: Ledger) -> Figure:
     |R| that each node passed on, with explosions marked by name. The lower panel shows what each
     node took, by cause. All values are shares of the start, averaged over the samples.
     """
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = ShownFigure(figsize=(10, 7), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     places = range(len(ledger.entries))
 
@@ -37,24 +52,35 @@ def ledger_figure(ledger: Ledger) -> Figure:
             for each in amounts
         ]
 
-    above.plot(places, shares(ledger.left), label="left of Σ R")
+    left = shares(ledger.left)
+    above.plot(places, left, color=LEFT, label="left of Σ R, on all paths")
     sizes = shares((e.magnitude_out for e in ledger.entries), absolute=True)
-    above.plot(places, sizes, label="Σ |R| of the node")
+    above.plot(places, sizes, color=SIZE, label="Σ |R| that the node passed on")
     for entry in ledger.explosions():
         place = ledger.entries.index(entry)
-        above.plot(place, sizes[place], "rx")
+        above.plot(place, sizes[place], "x", color=EXPLODED)
         above.annotate(
-            f"{entry.node}: {entry.growth:.2g} times", (place, sizes[place]), color="red"
+            f"{entry.node}: {entry.growth:.2g} times",
+            (place, sizes[place]),
+            (4, 4),
+            textcoords="offset points",
+            color=EXPLODED,
+            fontsize="small",
         )
-    above.set_yscale("symlog", linthresh=1)
+    if max(map(abs, (*left, *sizes)), default=0.0) > LOGARITHMIC:
+        above.set_yscale("symlog", linthresh=1)
+    above.margins(y=0.12)
     above.set_ylabel("relevance / start")
-    above.legend()
+    above.set_title("Where the relevance went: from the output (left) to the inputs", fontsize=11)
+    above.legend(frameon=False, fontsize="small")
     nothing = [0.0] * len(ledger.start)
     up, down = [0.0] * len(places), [0.0] * len(places)
-    for cause in ledger.taken:
+    below.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    for number, cause in enumerate(ledger.taken):
         heights = shares(e.taken.get(cause, nothing) for e in ledger.entries)
         bottoms = [u if h > 0 else d for h, u, d in zip(heights, up, down, strict=True)]
-        below.bar(places, heights, bottom=bottoms, width=1.0, label=cause)
+        color = CAUSE_COLORS[number % len(CAUSE_COLORS)]
+        below.bar(places, heights, bottom=bottoms, width=0.9, label=cause, color=color)
         up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
         down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
     below.set_ylabel("taken / start")
@@ -62,5 +88,9 @@ def ledger_figure(ledger: Ledger) -> Figure:
     names = [ledger.entries[place].path or ledger.entries[place].node for place in named]
     below.set_xticks(named, names, rotation=45, ha="right", fontsize="small")
     if ledger.taken:
-        below.legend()
+        below.legend(frameon=False, fontsize="small", title="taken by", title_fontsize="small")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#eeeeee", zorder=-1)
+        axes.set_axisbelow(True)
     return figure

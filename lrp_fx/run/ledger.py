@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lrp_fx._checks import check_number, is_int
+from lrp_fx._html import html_table
 from lrp_fx._tables import columns
 from lrp_fx.errors import OptionError
 from lrp_fx.relevance import CAUSES, Cause
@@ -220,6 +221,9 @@ class Ledger:
         for row in self._rows():
             table.add_row(*row)
         return table
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEAD, self._rows(), notes=self._summary(), numbers=(4, 5, 7))
 
     def _summary(self) -> list[str]:
         started = ", ".join(f"{amount:.4g}" for amount in self.start[:MAX_SHOWN])

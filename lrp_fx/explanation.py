@@ -1,0 +1,471 @@
+"""An explanation of one sample: the relevance with all that is needed to read, show and keep it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrp_fx._checks import is_int
+from lrp_fx._version import __version__
+from lrp_fx.attribution import LRPFx
+from lrp_fx.errors import InputError, TargetError, blamed, name_of_function
+from lrp_fx.relevance import Target
+from lrp_fx.visualize import (
+    as_pixels,
+    bar,
+    overlay,
+    save,
+    show,
+    signal,
+    to_bytes,
+    tokens,
+    volume,
+    write_file,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+FORMAT = 1
+"""The version of the folder's format."""
+MANIFEST, RELEVANCE, INPUTS, PICTURE = "manifest.json", "relevance.npy", "inputs.npy", "picture.npy"
+HEATMAP, OVERLAY = "heatmap.png", "overlay.png"
+LARGEST_MANIFEST = 64 * 2**20
+"""A longer manifest, in bytes, is refused before it is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What one sample's relevance is, and how it came about. A notebook shows it as a picture.
+
+    Args:
+        relevance: ``(1, …)``, of the shape of the input; on the CPU.
+        inputs: the model's input, ``(1, …)``; on the CPU.
+        picture: what the model saw as 8-bit RGB, ``(H, W, 3)``, if the input is an image.
+        prediction: the class with the largest output; None if the output has no classes.
+        target: the explained target, as it was passed.
+        output: the explained output at the target; None if the target is not one class.
+        delta: the sum of the start less the sum of the relevance.
+        plan: the plan as text: which operation got which rule, and why.
+        names: the names of the classes; empty if none were given.
+        words: the names of the input's entries: of tokens, of a table's features, or of channels.
+        versions: of the library, torch, and Python.
+    """
+
+    relevance: Tensor
+    inputs: Tensor
+    picture: NDArray[np.uint8] | None
+    prediction: int | None
+    target: str | int | None
+    output: float | None
+    delta: float
+    plan: str
+    names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def target_name(self) -> str:
+        """The name of the explained class; its index, or the target, where it has no name."""
+        if isinstance(self.target, int) and 0 <= self.target < len(self.names):
+            return self.names[self.target]
+        return "" if self.target is None else str(self.target)
+
+    @property
+    def summary(self) -> str:
+        """What was explained, in a line."""
+        name = self.target_name or "the output"
+        if isinstance(self.target, int) and not self.names:
+            name = f"class {self.target}"
+        value = "" if self.output is None else f", output {self.output:.4g}"
+        other = ""
+        if self.prediction is not None and self.prediction != self.target:
+            named = 0 <= self.prediction < len(self.names)
+            said = self.names[self.prediction] if named else f"class {self.prediction}"
+            other = f" (the model says {said})"
+        return f"{name}{value}{other}"
+
+    def show(self, *, smooth: float = 0.0) -> Figure:
+        """The figure that fits the input: an image, a signal, a volume, tokens or a row.
+
+        Args:
+            smooth: σ of Gaussian smoothing, for images, signals and volumes.
+
+        Raises:
+            InputError: for relevance of a shape that has no figure.
+            OptionError: if matplotlib is missing.
+        """
+        name, title, shape = self.target_name, self.summary, self.relevance.shape
+        if len(shape) == 4:
+            picture = self.picture
+            return show(self.relevance, picture, target=name, title=title, smooth=smooth)
+        if len(shape) == 5:
+            return volume(self.relevance, self.inputs, target=name, title=title, smooth=smooth)
+        if len(shape) == 3:
+            channels = self.words if len(self.words) == shape[1] else None
+            return signal(
+                self.relevance, self.inputs, names=channels, target=name, title=title, smooth=smooth
+            )
+        if len(shape) == 2 and self._is_text:
+            return tokens(self._shown_words, self.relevance, target=name).figure(title)
+        if len(shape) == 2:
+            return bar(self.relevance, self.words or None, self.inputs, target=name, title=title)
+        raise InputError(f"there is no figure for relevance of shape {tuple(shape)}")
+
+    def overlay(self, *, smooth: float = 0.0) -> Figure:
+        """The map with the outlines of the picture.
+
+        Args:
+            smooth: σ of Gaussian smoothing in pixels.
+
+        Raises:
+            InputError: if there is no picture.
+            OptionError: if matplotlib is missing.
+        """
+        if self.picture is None:
+            raise InputError("only the explanation of an image has an overlay: use show()")
+        name, title = self.target_name, self.summary
+        return overlay(self.relevance, self.picture, target=name, title=title, smooth=smooth)
+
+    @property
+    def _is_text(self) -> bool:
+        return not self.inputs.is_floating_point()
+
+    @property
+    def _shown_words(self) -> Sequence[str]:
+        return self.words or [str(index) for index in self.inputs[0].tolist()]
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a folder: arrays (.npy), pictures (.png), and at last ``manifest.json``.
+
+        Each file is complete or not there at all. The manifest has the sizes and the SHA-256 of the
+        arrays, so that a folder without one, or with one that does not fit, is no explanation.
+
+        Args:
+            folder: it is made if it is not there. Files of these names in it are replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: if it cannot be written.
+            OptionError: if matplotlib is missing.
+        """
+        place = Path(os.fsdecode(folder))
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for name in (MANIFEST, PICTURE, OVERLAY):  # of an earlier explanation
+                (place / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to '{place}': {error.strerror or error}") from error
+        arrays = {RELEVANCE: _stored(self.relevance), INPUTS: _stored(self.inputs)}
+        if self.picture is not None:
+            arrays[PICTURE] = self.picture
+        files = {}
+        for name, array in arrays.items():
+            file = io.BytesIO()
+            np.save(file, array, allow_pickle=False)
+            write_file(place / name, file.getvalue())
+            files[name] = hashlib.sha256(file.getvalue()).hexdigest()
+        save(self.show(), place / HEATMAP)
+        if self.picture is not None:
+            save(self.overlay(), place / OVERLAY)
+        manifest = {
+            "format": FORMAT,
+            "files": files,
+            "dtypes": [str(each.dtype).removeprefix("torch.") for each in self._tensors],
+            **{name: getattr(self, name) for name in KINDS},
+            "versions": dict(self.versions),
+        }
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        write_file(place / MANIFEST, text.encode())
+        return place
+
+    @property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return self.relevance, self.inputs
+
+    def _repr_png_(self) -> bytes:
+        return to_bytes(self.show())
+
+    def __str__(self) -> str:
+        shape = tuple(self.relevance.shape)
+        return f"explanation of {self.summary}: relevance {shape}, delta {self.delta:.4g}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "prediction": (int, type(None)),
+    "target": (int, str, type(None)),
+    "output": (int, float, type(None)),
+    "delta": (int, float),
+    "plan": (str,),
+    "names": (list, tuple),
+    "words": (list, tuple),
+}
+"""The fields in the manifest that are written as they are, and their types."""
+
+
+def explain(
+    lrp: LRPFx,
+    inputs: Tensor | NDArray[np.generic] | Image.Image,
+    target: Target | Literal["predicted"] = "predicted",
+    *,
+    preprocess: Callable[[Image.Image], Tensor] | None = None,
+    display: Callable[[Image.Image], Image.Image] | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    names: Sequence[str] = (),
+    words: Sequence[str] = (),
+    additional_forward_args: object = None,
+) -> Explanation:
+    """Explain one sample, and keep what is needed to read, show and save the result.
+
+    Args:
+        lrp: the attribution, ``LRPFx(model)``.
+        inputs: one sample: a tensor or an array (1, …), or a photograph of PIL with ``preprocess``.
+        target: as in :meth:`LRPFx.attribute <lrp_fx.LRPFx.attribute>`; ``"predicted"`` for the class
+            with the largest output, None where no target is needed.
+        preprocess: from a photograph to the model's input (C, H, W) or (1, C, H, W).
+        display: from a photograph to what the model sees of it, of H × W pixels. Without it, the
+            input itself is shown, by ``mean`` and ``std``.
+        mean: what ``preprocess`` subtracts from pixels in [0, 1], one value or one per channel.
+        std: what it then divides by.
+        names: of the classes.
+        words: of the tokens, of the features of a table, or of the channels of a signal.
+        additional_forward_args: further arguments of the model.
+
+    Returns:
+        The explanation: ``.show()``, ``.save(folder)``, ``.relevance``, and more.
+
+    Raises:
+        InputError: if the input is not one sample, or is a photograph without ``preprocess``.
+        TargetError: for ``"predicted"`` if the output has no classes.
+        LRPError: the errors of :meth:`LRPFx.attribute <lrp_fx.LRPFx.attribute>`.
+    """
+    if not isinstance(lrp, LRPFx):
+        raise InputError(f"explain needs an LRPFx, such as LRPFx(model), not {type(lrp).__name__}")
+    x, shown = _sample(lrp, inputs, preprocess, display)
+    with torch.no_grad():
+        scores = lrp.explained_output(x, additional_forward_args)
+    classes = scores.ndim == 2 and scores.shape[1] > 1
+    prediction = int(scores[0].argmax()) if classes else None
+    if isinstance(target, str):
+        if target != "predicted":
+            raise TargetError(f"target must be 'predicted' or a target, got {target!r}")
+        if prediction is None and scores[0].numel() > 1:
+            raise TargetError(
+                f"the output {tuple(scores.shape)} has no single predicted class: pass target="
+            )
+        chosen: Target = prediction
+    else:
+        chosen = target
+    relevance, delta = lrp.attribute(
+        x, chosen, additional_forward_args, return_convergence_delta=True
+    )
+    index = _index_of(chosen)
+    output = None
+    if isinstance(index, int) and classes:
+        output = float(scores[0, index])
+    elif chosen is None and scores[0].numel() == 1:
+        output = float(scores)
+    picture = None
+    if relevance.ndim == 4:
+        picture = as_pixels(x, mean, std) if shown is None else as_pixels(shown)
+        if (picture.shape[0] % relevance.shape[2]) or (picture.shape[1] % relevance.shape[3]):
+            raise InputError(
+                f"display gives {picture.shape[0]} × {picture.shape[1]} pixels, but the model's "
+                f"input has {relevance.shape[2]} × {relevance.shape[3]}"
+            )
+    return Explanation(
+        relevance=relevance.detach().cpu(),
+        inputs=x.detach().cpu(),
+        picture=picture,
+        prediction=prediction,
+        target=index,
+        output=output,
+        delta=float(delta.detach()),
+        plan=str(lrp.plan()),
+        names=tuple(map(str, names)),
+        words=tuple(map(str, words)),
+        versions={
+            "lrp_fx": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _sample(
+    lrp: LRPFx,
+    inputs: Tensor | NDArray[np.generic] | Image.Image,
+    preprocess: Callable[[Image.Image], Tensor] | None,
+    display: Callable[[Image.Image], Image.Image] | None,
+) -> tuple[Tensor, Image.Image | None]:
+    """The model's input, and the picture that is shown instead of it."""
+    shown = None
+    if isinstance(inputs, np.ndarray):
+        if inputs.dtype.kind not in "fiu":
+            raise InputError(f"an array must hold real numbers, not {inputs.dtype}")
+        inputs = torch.from_numpy(np.ascontiguousarray(inputs))
+    if not isinstance(inputs, Tensor):
+        if isinstance(inputs, (tuple, list, dict, str)) or not hasattr(inputs, "convert"):
+            raise InputError(
+                "explain takes one tensor, array or photograph of PIL, not "
+                f"{type(inputs).__name__}; for several inputs use attribute"
+            )
+        if preprocess is None:
+            raise InputError(
+                "a photograph needs preprocess=, the function that makes the model's input of it"
+            )
+        photograph = inputs
+        with blamed(f"preprocess {name_of_function(preprocess)!r}"):
+            inputs = preprocess(photograph)
+        if not isinstance(inputs, Tensor):
+            raise InputError(f"preprocess must return a tensor, not {type(inputs).__name__}")
+        inputs = inputs[None] if inputs.ndim == 3 else inputs
+        if display is not None:
+            with blamed(f"display {name_of_function(display)!r}"):
+                shown = display(photograph)
+    if inputs.ndim < 2 or inputs.shape[0] != 1:
+        raise InputError(
+            f"explain takes one sample, of shape (1, …), not {tuple(inputs.shape)}; for a batch: "
+            "[explain(lrp, x[n : n + 1]) for n in range(len(x))]"
+        )
+    parameter = next(iter(lrp.forward_func.parameters()), None)
+    return inputs if parameter is None else inputs.to(parameter.device), shown
+
+
+def _index_of(target: Target) -> str | int | None:
+    """The target as a class; in words if it is not one."""
+    if target is None:
+        return None
+    if isinstance(target, (Tensor, np.ndarray)):
+        listed = np.ravel(np.asarray(target.tolist())).tolist()
+        return int(listed[0]) if len(listed) == 1 else str(listed)
+    if isinstance(target, (list, tuple)) and len(target) == 1:
+        only = target[0]
+        return str(only) if isinstance(only, slice) else _index_of(only)
+    return int(target) if is_int(target) else str(target)
+
+
+def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
+    """The explanation that :meth:`Explanation.save` wrote. No code of the folder is run.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        InputError: if the folder is incomplete, changed, or none of ours; the message says what is
+            wrong.
+    """
+    place = Path(os.fsdecode(folder))
+    manifest = _manifest(place)
+    files = _field(place, manifest, "files", (dict,))
+    arrays = {
+        name: _array(place / name, files[name])
+        for name in (RELEVANCE, INPUTS, PICTURE)
+        if name in files
+    }
+    if RELEVANCE not in arrays or INPUTS not in arrays:
+        raise _malformed(place, f"its manifest does not list {RELEVANCE} and {INPUTS}")
+    picture = arrays.get(PICTURE)
+    if picture is not None and (
+        picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3
+    ):
+        raise _malformed(place, f"{PICTURE} is no picture of 8-bit RGB")
+    dtypes = _field(place, manifest, "dtypes", (list,))
+    tensors = [torch.from_numpy(arrays[name]) for name in (RELEVANCE, INPUTS)]
+    if len(dtypes) != 2 or any(
+        not isinstance(getattr(torch, str(name), None), torch.dtype) for name in dtypes
+    ):
+        raise _malformed(place, "its dtypes are unknown")
+    relevance, inputs = (
+        each.to(getattr(torch, name)) for each, name in zip(tensors, dtypes, strict=True)
+    )
+    if relevance.ndim < 2 or not relevance.is_floating_point() or len(relevance) != 1:
+        raise _malformed(place, f"{RELEVANCE} is not the relevance of one sample")
+    if not torch.isfinite(relevance).all():
+        raise _malformed(place, f"{RELEVANCE} holds NaN or infinity")
+    fields = {name: _field(place, manifest, name, kinds) for name, kinds in KINDS.items()}
+    for name in ("names", "words"):
+        if not all(isinstance(each, str) for each in fields[name]):
+            raise _malformed(place, f"{name!r} of its manifest holds something else than texts")
+        fields[name] = tuple(fields[name])
+    versions = _field(place, manifest, "versions", (dict,))
+    if not all(isinstance(each, str) for each in versions.values()):
+        raise _malformed(place, "the versions of its manifest are no texts")
+    return Explanation(
+        relevance=relevance, inputs=inputs, picture=picture, versions=versions, **fields
+    )
+
+
+def _malformed(place: Path, why: str) -> InputError:
+    return InputError(f"'{place}' is no saved explanation, or is damaged: {why}")
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    """The manifest of a folder."""
+    path = place / MANIFEST
+    if not path.is_file():
+        raise _malformed(place, f"it holds no {MANIFEST}, which is written last")
+    try:
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise _malformed(place, f"{MANIFEST} is too large")
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _malformed(place, f"{MANIFEST} is not JSON") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise _malformed(place, f"{MANIFEST} does not say format {FORMAT}")
+    return found
+
+
+def _field(place: Path, manifest: Mapping[str, Any], name: str, kinds: tuple[type, ...]) -> Any:
+    """A field of the manifest of the right type."""
+    value = manifest.get(name, manifest)
+    if not isinstance(value, kinds) or isinstance(value, bool) or value is manifest:
+        raise _malformed(place, f"{name!r} of its manifest is missing or of a wrong type")
+    return value
+
+
+def _array(path: Path, digest: object) -> NDArray[Any]:
+    """An array whose file is what the manifest says."""
+    if not path.is_file():
+        raise _malformed(path.parent, f"it holds no {path.name}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _malformed(path.parent, f"{path.name} is not the file that its manifest describes")
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise _malformed(path.parent, f"{path.name} holds no plain array of numbers") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise _malformed(path.parent, f"{path.name} holds no plain array of numbers")
+    return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("=")))
+
+
+def _stored(tensor: Tensor) -> NDArray[np.generic]:
+    """The tensor as an array that .npy can hold: bfloat16 as float32, which has all its values."""
+    plain = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    array: NDArray[np.generic] = plain.numpy()
+    return array

@@ -1,0 +1,167 @@
+"""Relevance in any form as checked NumPy arrays, and the heat map: the sum over the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrp_fx._checks import is_int
+from lrp_fx.errors import InputError, OptionError
+
+Floats: TypeAlias = NDArray[np.float64]
+Relevance: TypeAlias = Tensor | NDArray[np.generic] | tuple[Tensor, ...]
+"""A tensor of any device and dtype, a NumPy array, or a tuple that holds one, as Captum returns."""
+
+FORMS = {
+    1: "(C, L) or (N, C, L)",
+    2: "(C, H, W) or (N, C, H, W)",
+    3: "(C, D, H, W) or (N, C, D, H, W)",
+}
+"""The shapes of relevance with one, two and three dimensions behind the channels."""
+
+
+@overload
+def heatmap(relevance: Tensor | tuple[Tensor, ...], dims: int | None = None) -> Tensor: ...
+@overload
+def heatmap(relevance: NDArray[np.generic], dims: int | None = None) -> NDArray[np.generic]: ...
+def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[np.generic]:
+    """Relevance per position: the sum over the channels, ``h[n, …] = Σ_c R[n, c, …]``.
+
+    Args:
+        relevance: a tensor, an array, or a tuple with one of them. With the batch dimension N or
+            without: ``(N, C, L)`` for signals, ``(N, C, H, W)`` for images, ``(N, C, D, H, W)``
+            for volumes.
+        dims: how many dimensions lie behind the channels: 1, 2 or 3. None means 2 for shapes of
+            three and four entries, and 3 for five. So signals need ``dims=1``, and volumes without
+            a batch ``dims=3``.
+
+    Returns:
+        The shape without C, as a tensor or an array, like the relevance.
+
+    Raises:
+        InputError: for any other shape, or for something that is no array of numbers.
+        OptionError: for other ``dims``.
+    """
+    only = one_of(relevance)
+    behind = _dims(only.shape, dims)
+    axis = -1 - behind
+    return only.sum(dim=axis) if isinstance(only, Tensor) else only.sum(axis=axis)
+
+
+def _dims(shape: Sequence[int], dims: int | None) -> int:
+    """The number of dimensions behind the channels."""
+    if dims is not None and (not is_int(dims) or dims not in FORMS):
+        raise OptionError(
+            f"dims must be 1 for signals, 2 for images or 3 for volumes, got {dims!r}"
+        )
+    behind = {3: 2, 4: 2, 5: 3}.get(len(shape)) if dims is None else int(dims)
+    if behind is None or len(shape) not in (behind + 1, behind + 2):
+        wanted = FORMS[2] if behind is None else FORMS[behind]
+        raise InputError(
+            f"a heatmap needs relevance of shape {wanted}, not {tuple(shape)}"
+            + (
+                "; say dims=1 for signals (C, L), (N, C, L) and dims=3 for volumes (C, D, H, W)"
+                if dims is None
+                else ""
+            )
+        )
+    return behind
+
+
+def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
+    """The tensor or array itself, also if it is the only entry of a tuple.
+
+    Raises:
+        InputError: if there are several, or if it is neither.
+    """
+    if isinstance(relevance, (tuple, list)) and len(relevance) == 1:
+        relevance = relevance[0]
+    if isinstance(relevance, Tensor):
+        if relevance.is_meta or relevance.is_complex():
+            raise InputError(
+                "relevance must hold real numbers, not "
+                f"{'no values at all (device meta)' if relevance.is_meta else relevance.dtype}"
+            )
+        return relevance.detach()
+    if isinstance(relevance, np.ndarray) and relevance.dtype.kind in "fiub":
+        return relevance
+    if isinstance(relevance, (tuple, list)):
+        raise InputError(
+            f"pass the relevance of one input, not of {len(relevance)}: relevance[0] for the first"
+        )
+    kind = f"{relevance.dtype} array" if isinstance(relevance, np.ndarray) else type(relevance)
+    raise InputError(f"relevance must be a tensor or a NumPy array of real numbers, not {kind}")
+
+
+def as_floats(relevance: Relevance) -> Floats:
+    """The values in float64 on the CPU.
+
+    Raises:
+        InputError: if there are none, or if any is NaN or infinite.
+    """
+    only = one_of(relevance)
+    if isinstance(only, Tensor):
+        if only.is_quantized:
+            only = only.dequantize()
+        only = only.to_dense() if only.layout != torch.strided else only
+        only = only.cpu().double().numpy()
+    values = np.asarray(only, dtype=np.float64)
+    if not values.size:
+        raise InputError(f"relevance of shape {values.shape} has no entries to draw")
+    wrong = int((~np.isfinite(values)).sum())
+    if wrong:
+        raise InputError(
+            f"relevance must be finite to be drawn: {wrong} of {values.size} values are NaN or "
+            "infinite"
+        )
+    return values
+
+
+def as_maps(relevance: Relevance) -> Floats:
+    """The heat maps of images, (N, H, W), with N = 1 for a single image.
+
+    Raises:
+        InputError: for relevance of another shape, or that is not finite.
+    """
+    values = as_floats(relevance)
+    if values.ndim not in (3, 4):
+        raise InputError(
+            f"images need relevance of shape {FORMS[2]}, not {values.shape}: use channel_map or "
+            "signal for signals, volume for volumes, bar for rows, tokens for text"
+        )
+    heat: Floats = values.sum(axis=-3)
+    if not np.isfinite(heat).all():
+        raise InputError("the sum of the relevance over the channels overflows float64")
+    return heat if heat.ndim == 3 else heat[None]
+
+
+def as_rows(relevance: Relevance, what: str) -> Floats:
+    """Relevance of one row per sample, (N, F), with N = 1 for a single row (F,).
+
+    Raises:
+        InputError: for relevance of another shape, or that is not finite.
+    """
+    values = as_floats(relevance)
+    if values.ndim not in (1, 2):
+        raise InputError(f"{what} needs relevance of shape (F,) or (N, F), not {values.shape}")
+    return np.atleast_2d(values)
+
+
+def as_names(names: Sequence[str] | None, count: int, what: str) -> list[str] | None:
+    """The names as a list of strings.
+
+    Raises:
+        InputError: unless there is one for each.
+    """
+    if names is None:
+        return None
+    if isinstance(names, str):
+        names = [names]
+    if len(names) != count:
+        raise InputError(f"{count} {what} are needed, got {len(names)}")
+    return [str(name) for name in names]

@@ -1,0 +1,42 @@
+"""The figures of a ledger and of an attribution graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lrp_fx.concepts import AttributionGraph
+from lrp_fx.run import Ledger
+from lrp_fx.visualize.packages import needed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def ledger_figure(ledger: Ledger) -> Figure:
+    """Where relevance went, from the output (left) to the inputs: the same as ``ledger.plot()``.
+
+    The upper panel shows what is left of the start behind each node, and Σ |R| that each node
+    passed on, with explosions marked by name. The lower panel shows what each node took, by cause.
+    All values are shares of the start, averaged over the samples.
+
+    Args:
+        ledger: what ``lrp.audit(x, target)`` returns.
+
+    Raises:
+        OptionError: if matplotlib is missing.
+    """
+    with needed("pictures need"):
+        return ledger.plot()
+
+
+def concept_figure(graph: AttributionGraph) -> Figure:
+    """A column of channels for each layer, the output on the left: the same as ``graph.plot()``.
+
+    Args:
+        graph: what ``ConceptLRPFx.attribution_graph`` returns.
+
+    Raises:
+        OptionError: if matplotlib is missing.
+    """
+    with needed("pictures need"):
+        return graph.plot()

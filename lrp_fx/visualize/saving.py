@@ -1,0 +1,195 @@
+"""Figures as pictures of PIL and as files, which are complete or not there at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from lrp_fx.errors import InputError, OptionError
+from lrp_fx.visualize.arrays import Relevance
+from lrp_fx.visualize.colors import DEFAULT
+from lrp_fx.visualize.maps import Style, overlay, show
+from lrp_fx.visualize.packages import needed
+from lrp_fx.visualize.photographs import Photographs, Statistics
+from lrp_fx.visualize.scales import PERCENTILE, Scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff")
+
+
+def to_bytes(figure: Figure, format: str = "png") -> bytes:
+    """The file of a figure, in memory."""
+    file = io.BytesIO()
+    figure.savefig(file, format=format)
+    return file.getvalue()
+
+
+def to_pil(figure: Figure) -> Image.Image:
+    """The figure as a picture of PIL, in RGB.
+
+    Raises:
+        OptionError: if pillow is missing.
+    """
+    with needed("pictures need"):
+        from PIL import Image
+    return Image.open(io.BytesIO(to_bytes(figure))).convert("RGB")
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure to a file: first under another name, then it takes its place.
+
+    So nobody ever reads half a picture, and an error leaves an older file as it was.
+
+    Args:
+        figure: what the functions of this module return.
+        path: the file; its ending says the format: png, pdf, svg, jpg, webp or tif.
+
+    Returns:
+        The path.
+
+    Raises:
+        OptionError: for another ending.
+        InputError: if the file cannot be written.
+    """
+    place = Path(os.fsdecode(path))
+    format = place.suffix.removeprefix(".").lower()
+    if format not in FORMATS:
+        raise OptionError(
+            f"the name of a picture must end in one of {', '.join(FORMATS)}, got '{place}'"
+        )
+    return write_file(place, to_bytes(figure, format))
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file at once or not at all.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write '{path}': {error.strerror or error}") from error
+    return path
+
+
+def save_heatmap(
+    relevance: Relevance,
+    path: str | os.PathLike[str],
+    photographs: Photographs | None = None,
+    *,
+    target: str | Sequence[str] = "",
+    title: str = "",
+    colors: str = DEFAULT,
+    scale: Scale = "own",
+    percentile: float = PERCENTILE,
+    smooth: float = 0.0,
+    mean: Statistics = None,
+    std: Statistics = None,
+) -> Path:
+    """Write what :func:`~lrp_fx.visualize.show` draws.
+
+    Args:
+        relevance: ``(C, H, W)`` or ``(N, C, H, W)``.
+        path: the file.
+        photographs: as in ``show``, like all others.
+        target: the explained class.
+        title: the title of the figure.
+        colors: the colour map.
+        scale: the scale.
+        percentile: of full colour.
+        smooth: σ of the smoothing in pixels.
+        mean: of normalised photographs.
+        std: of normalised photographs.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: as ``show``, or if the file cannot be written.
+        OptionError: as ``show``.
+    """
+    return save(
+        show(
+            relevance,
+            photographs,
+            target=target,
+            title=title,
+            colors=colors,
+            scale=scale,
+            percentile=percentile,
+            smooth=smooth,
+            mean=mean,
+            std=std,
+        ),
+        path,
+    )
+
+
+def save_overlay(
+    relevance: Relevance,
+    photographs: Photographs,
+    path: str | os.PathLike[str],
+    *,
+    style: Style = "outlines",
+    target: str | Sequence[str] = "",
+    title: str = "",
+    colors: str = DEFAULT,
+    scale: Scale = "own",
+    percentile: float = PERCENTILE,
+    smooth: float = 0.0,
+    mean: Statistics = None,
+    std: Statistics = None,
+) -> Path:
+    """Write what :func:`~lrp_fx.visualize.overlay` draws.
+
+    Args:
+        relevance: ``(C, H, W)`` or ``(N, C, H, W)``.
+        photographs: as in ``overlay``, like all others.
+        path: the file.
+        style: how both share a panel.
+        target: the explained class.
+        title: the title of the figure.
+        colors: the colour map.
+        scale: the scale.
+        percentile: of full colour.
+        smooth: σ of the smoothing in pixels.
+        mean: of normalised photographs.
+        std: of normalised photographs.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: as ``overlay``, or if the file cannot be written.
+        OptionError: as ``overlay``.
+    """
+    return save(
+        overlay(
+            relevance,
+            photographs,
+            style=style,
+            target=target,
+            title=title,
+            colors=colors,
+            scale=scale,
+            percentile=percentile,
+            smooth=smooth,
+            mean=mean,
+            std=std,
+        ),
+        path,
+    )
