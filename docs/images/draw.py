@@ -18,7 +18,6 @@ from lrp_fx.zoo import load
 
 HERE = Path(__file__).parent
 PHOTOGRAPHS = HERE.parents[1] / "examples" / "photographs"
-TOP_K = 0.05
 SHADES = (48, 40, 32, 24, 20, 16)  # of each primary colour
 LARGEST = 60_000  # bytes
 
@@ -31,7 +30,8 @@ def main() -> None:
 def of_photographs() -> Iterator[tuple[str, Figure]]:
     """The two photographs, explained by EfficientNet-Lite0."""
     loaded = load("efficientnet-lite0")
-    lrp, filtered = LRPFx(loaded.model), LRPFx(loaded.model, top_k=TOP_K)
+    lrp = LRPFx(loaded.model)
+    contrast = lrp.with_options(start="against_rest")
     for file in sorted(PHOTOGRAPHS.glob("*.jpg")):
         photograph = Image.open(file)
         x = loaded.preprocess(photograph).unsqueeze(0)
@@ -42,7 +42,7 @@ def of_photographs() -> Iterator[tuple[str, Figure]]:
         relevance = lrp.attribute(x, target=target)
         maps = {
             "relevance": relevance,
-            f"relevance, top {100 * TOP_K:g} %": filtered.attribute(x, target=target),
+            "against other classes": contrast.attribute(x, target=target),
         }
         title = f"{name} ({probabilities[target]:.1%})"
         yield file.stem, visualize.explanation_figure(seen, maps, title=title, target=name)

@@ -44,8 +44,8 @@ DELTA_NOTE = (
     "Convergence delta: the part of the explained output that did not reach the pixels, but was kept "
     "by biases, constants and stabilizers. A relevance sum near zero is no error: batch norm makes "
     "large biases, which absorb their share by default. The map still shows where the evidence lies; "
-    'its positive and negative values nearly cancel. LRPFx(..., bias="distribute") passes the biases\' '
-    "share on to the pixels."
+    'its positive and negative values nearly cancel. LRPFx(..., "epsilon_plus", bias="distribute") '
+    "passes the biases' share on to the pixels."
 )
 
 app = typer.Typer(
