@@ -61,8 +61,12 @@ def test_presets_by_name_and_by_class_are_the_same(name: str) -> None:
     assert torch.equal(LRPFx(model, name).attribute(X, 1), LRPFx(model, by_class).attribute(X, 1))
 
 
-def test_default_is_epsilon_plus() -> None:
-    assert str(LRPFx(cnn()).plan()) == str(LRPFx(cnn(), "epsilon_plus").plan())
+def test_the_default_without_attention_is_epsilon_gamma() -> None:
+    """And the plan says why."""
+    mine, named = LRPFx(cnn()).plan(), LRPFx(cnn(), "epsilon_gamma").plan()
+    assert [step.rule for step in mine.steps] == [step.rule for step in named.steps]
+    assert "composite: EpsilonGamma (the default for models without attention)" in mine.notes
+    assert "composite: EpsilonGamma" in named.notes
 
 
 def test_uniform_is_one_rule_everywhere() -> None:

@@ -13,6 +13,7 @@ from lrp_fx.composites import operation
 from lrp_fx.errors import CompositeError, InputError
 from lrp_fx.plan.plan import Step
 from lrp_fx.relevance.edges.top_k import relevance_filter
+from tests.helpers.closeness import SAME_SUMS, assert_close
 from tests.helpers.models import NETWORKS, unnamed_cnn
 from tests.helpers.numbers import numbers
 
@@ -71,7 +72,8 @@ def test_a_hook_that_writes_and_returns_none_changes_nothing(optimize: bool) -> 
 
     for pattern in ("4", "2", "0"):
         lrp.register_relevance_hook(pattern, writes)
-    assert torch.equal(lrp.attribute(x, 1), plain)
+    # behind a hook relevance may arrive at negative outputs too, which takes another order of sums
+    assert_close(lrp.attribute(x, 1), plain, SAME_SUMS)
 
 
 def test_the_filter_is_a_hook() -> None:
