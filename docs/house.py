@@ -12,7 +12,17 @@ PAGE = Path(__file__).with_name("how_it_works.md")
 PACKAGE = Path(__file__).parents[1] / "lrp_fx"
 BEGIN, END = "<!-- table of docs/house.py -->", "<!-- end of the table -->"
 ORDER = (
-    *("errors", "_checks", "_figure", "_html", "_tables", "_version", "stabilizer", "rules"),
+    *(
+        "errors",
+        "_checks",
+        "_figure",
+        "_html",
+        "_packages",
+        "_tables",
+        "_version",
+        "stabilizer",
+        "rules",
+    ),
     *("graph", "capture", "relevance", "operations", "meaning", "canonize", "composites", "plan"),
     *(
         "optimize",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lrp_fx._checks import is_int
+from lrp_fx._packages import needed
 from lrp_fx._tables import columns
 from lrp_fx.composites import Composite
 from lrp_fx.errors import OptionError
@@ -186,14 +187,8 @@ class SearchResult:
         Raises:
             OptionError: if matplotlib is missing.
         """
-        try:
+        with needed("a figure needs"):
             from lrp_fx.evaluate.search_figure import search_figure
-        except ModuleNotFoundError as error:
-            if error.name != "matplotlib":
-                raise
-            raise OptionError(
-                "a figure needs the package matplotlib: pip install matplotlib"
-            ) from None
         return search_figure(self)
 
     def _ranked(self) -> list[str]:

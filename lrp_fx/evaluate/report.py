@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_file
+from lrp_fx._packages import needed
 from lrp_fx._tables import columns
-from lrp_fx.errors import OptionError
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
 
 if TYPE_CHECKING:
@@ -244,11 +244,9 @@ class Report:
             OptionError: if pyarrow is missing, or the file cannot be there.
         """
         check_file("path", path)
-        try:
+        with needed("Parquet needs"):
             import pyarrow
             from pyarrow import parquet
-        except ModuleNotFoundError:
-            raise OptionError("Parquet needs the package pyarrow: pip install pyarrow") from None
         by_column = dict(zip(COLUMNS, zip(*self._lines(), strict=True), strict=True))
         table = pyarrow.table({name: list(values) for name, values in by_column.items()})
         parquet.write_table(
@@ -270,12 +268,6 @@ class Report:
         Raises:
             OptionError: if matplotlib is missing.
         """
-        try:
+        with needed("a figure needs"):
             from lrp_fx.evaluate.figure import report_figure
-        except ModuleNotFoundError as error:
-            if error.name != "matplotlib":
-                raise
-            raise OptionError(
-                "a figure needs the package matplotlib: pip install matplotlib"
-            ) from None
         return report_figure(self)

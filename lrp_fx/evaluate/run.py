@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import all_finite, check_callable, check_count
+from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, LRPError, OptionError
 from lrp_fx.evaluate.explain import Rebuildable
 from lrp_fx.evaluate.metric import Explain, Forward, Metric, batches, check_samples
@@ -207,10 +208,8 @@ def shown(progress: bool | Progress) -> Iterator[Progress]:
     if not progress:
         yield lambda done, total, text: None
         return
-    try:
+    with needed("progress=True needs"):
         from rich.progress import Progress as Bar
-    except ModuleNotFoundError:
-        raise OptionError("progress=True needs the package rich: pip install rich") from None
     with Bar(transient=True) as bar:
         task = bar.add_task("")
         yield lambda done, total, text: bar.update(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import check_callable, check_count, check_number, is_int
+from lrp_fx._packages import needed
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name
@@ -94,12 +95,8 @@ def search(
         TargetError: if the targets do not fit the model.
         LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`, for the default composite.
     """
-    try:
+    with needed("search needs"):
         from lrp_fx.evaluate.study import Study
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise OptionError("search needs the package optuna: pip install optuna") from None
     space = Space() if space is None else space
     _check(model, metric, space)
     for name, value in (("trials", trials), ("batch_size", batch_size)):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrp_fx._packages import needed
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import Pixels, table_of
-from lrp_fx.visualize.packages import needed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lrp_fx._packages import needed
 from lrp_fx.errors import OptionError
 from lrp_fx.visualize.arrays import Floats
-from lrp_fx.visualize.packages import needed
 
 Pixels: TypeAlias = NDArray[np.uint8]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lrp_fx._packages import needed
 from lrp_fx.concepts import AttributionGraph
 from lrp_fx.run import Ledger
-from lrp_fx.visualize.packages import needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
 from lrp_fx.visualize.colors import DEFAULT
 from lrp_fx.visualize.maps import Style, overlay, show
-from lrp_fx.visualize.packages import needed
 from lrp_fx.visualize.photographs import Photographs, Statistics
 from lrp_fx.visualize.scales import PERCENTILE, Scale
 

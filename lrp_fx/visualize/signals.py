@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_number
+from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names
 from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, drawable, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
-from lrp_fx.visualize.packages import needed
 from lrp_fx.visualize.scales import PERCENTILE, Limits, sentence
 from lrp_fx.visualize.smoothing import smoothed
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx._checks import is_int
+from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats
 from lrp_fx.visualize.canvas import FAINT, Words, draw, enlarged, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize
 from lrp_fx.visualize.look import Look
-from lrp_fx.visualize.packages import needed
 from lrp_fx.visualize.scales import PERCENTILE, sentence
 from lrp_fx.visualize.smoothing import smoothed
 
