@@ -72,13 +72,14 @@ def blog(top_k: float = 1.0) -> Composite:
     """
     stabilizer = Stabilizer(1e-5, signed=False)
     pooling = rules.Proportional(stabilizer)
+    kept = TopK(top_k)
     return Composite(
         [
             (first(), rules.WPlus(stabilizer=stabilizer)),
             (anything(), UnsplitZPlus(bias=False, stabilizer=stabilizer)),
             (operation("max pooling", "average pooling"), pooling),
         ],
-        filters=[] if top_k == 1 else [everywhere(TopK(top_k))],
+        filters=[] if kept.share == 1 else [everywhere(kept)],
         bias="ignore",
         name="compat.blog",
         strict=False,
