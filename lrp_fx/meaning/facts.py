@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from lrp_fx.graph import ARITHMETIC, arguments, is_size, name_of, row_of
 from lrp_fx.meaning.attention import SOFTMAXES
@@ -29,7 +30,8 @@ class Analysis:
         dynamic: tensor values that depend on the explained inputs.
         nonnegative: tensor values without negative entries, whatever the input.
         preprocessing: dynamic values that are reached from the inputs only by routing and constant
-            affine operations. Rows of tables do not belong to them: they are learned.
+            affine operations. Rows of tables and sums with them do not belong to them: they are
+            learned.
         constant: nodes that depend only on parameters and literals.
         products: for each product and matrix product of two dynamic values, the number of factors
             on each side.
@@ -103,9 +105,12 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
     dependent = (preprocessing - categorical) | places
     nonnegative: set[fx.Node] = set()
     constant: set[fx.Node] = set()
+    tables: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "get_attr":
             constant.add(node)
+            if _is_table(node):
+                tables.add(node)
             if is_nonnegative(node, nonnegative):
                 nonnegative.add(node)
         if node.op != "call_function":
@@ -113,6 +118,8 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
         sources = node.all_input_nodes
         if sources and all(source in constant for source in sources):
             constant.add(node)
+            if not tables.isdisjoint(sources):
+                tables.add(node)
         if is_size(node) or row_of(node).says == "shapes":
             continue
         begins = bool(looked_up(node, dynamic.__contains__))  # rows of a table count as an input
@@ -120,7 +127,8 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
             dependent.add(node)
         if node in dynamic and (begins or _is_preprocessing(node, dependent, names)):
             names.add(node)
-            if not begins and _is_preprocessing(node, dependent, preprocessing):
+            is_plain = not (begins or (name_of(node) in _SUMS and not tables.isdisjoint(sources)))
+            if is_plain and _is_preprocessing(node, dependent, preprocessing):
                 preprocessing.add(node)
         if is_nonnegative(node, nonnegative):
             nonnegative.add(node)
@@ -213,6 +221,22 @@ def _moving(node: fx.Node) -> list[fx.Node]:
         return node.all_input_nodes
     operands = [*operation.operands(node), *indices_of(node)]
     return [operand for operand in operands if isinstance(operand, fx.Node)]
+
+
+_SUMS = ("add", "sub", "rsub")
+
+
+def _is_table(node: fx.Node) -> bool:
+    """Whether a parameter has two dimensions or more, such as one row for each position.
+
+    What is added of it is no preprocessing: embeddings plus positions are a sum of two learned
+    values, and each gets its share. A parameter for each channel is a shift.
+    """
+    module = node.graph.owning_module
+    if module is None:
+        return False
+    value = operator.attrgetter(str(node.target))(module)
+    return isinstance(value, nn.Parameter) and sum(size > 1 for size in value.shape) > 1
 
 
 def _is_preprocessing(node: fx.Node, dependent: set[fx.Node], preprocessing: set[fx.Node]) -> bool:

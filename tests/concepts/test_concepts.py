@@ -22,7 +22,7 @@ X = numbers(2, 3, 12, 12)
 
 def by_hand(model: nn.Sequential, x: Tensor, target: int, conv: str, channels: list[int]) -> Tensor:
     """z⁺ below a masked convolution, ε above: written with autograd on x⁺W⁺ + x⁻W⁻ + b⁺."""
-    relevance = LayerLRPFx(model, conv).attribute(x, target)
+    relevance = LayerLRPFx(model, conv, "epsilon_plus").attribute(x, target)
     mask = torch.zeros(relevance.shape[1], 1, 1, dtype=x.dtype)
     mask[channels] = 1
     relevance = relevance * mask
@@ -42,7 +42,7 @@ def by_hand(model: nn.Sequential, x: Tensor, target: int, conv: str, channels: l
 def test_a_condition_is_a_mask_of_channels(channels: list[int]) -> None:
     """Against the relevance pass by hand, from the masked layer down."""
     model = unnamed_cnn()
-    found = ConceptLRPFx(model).attribute_conditions(X, [{"2": channels}], 1)
+    found = ConceptLRPFx(model, "epsilon_plus").attribute_conditions(X, [{"2": channels}], 1)
     expected = by_hand(model, X, 1, "2", channels)
     assert found.shape == (1, *X.shape)
     assert torch.allclose(found[0], expected, atol=1e-10, rtol=1e-8)
