@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from lrp_fx import composites, errors, evaluate, operations, rules, visualize
 from lrp_fx._version import __version__
-from lrp_fx.attribution import LayerLRPFx, LRPFx, NeuronLRPFx, against, against_all, bilrp
+from lrp_fx.attribution import (
+    LayerLRPFx,
+    LRPFx,
+    NeuronLRPFx,
+    against,
+    against_all,
+    against_rest,
+    bilrp,
+)
 from lrp_fx.composites import Composite
 from lrp_fx.concepts import ConceptLRPFx, References
 from lrp_fx.evaluate import search
@@ -26,6 +34,7 @@ __all__ = [
     "__version__",
     "against",
     "against_all",
+    "against_rest",
     "bilrp",
     "composites",
     "errors",

@@ -84,11 +84,12 @@ def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> 
         value = value.square()
     if positive == negative:
         return value if positive == 1 else value * positive
+    # at zero u⁺ has the derivative 1 and u⁻ has 0, so that their sum has that of u
     if negative == 0 and positive == 1:
-        return value.clamp(min=0)
+        return torch.where(value < 0, 0, value) if torch.is_grad_enabled() else value.clamp(min=0)
     if positive == 0 and negative == 1:
-        return value.clamp(max=0)
-    return value.clamp(min=0) * positive + value.clamp(max=0) * negative
+        return torch.where(value >= 0, 0, value) if torch.is_grad_enabled() else value.clamp(max=0)
+    return torch.where(value < 0, value * negative, value * positive)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lrp_fx.attribution.arguments import Inputs, check_inputs
 from lrp_fx.attribution.base import restore_form, stacked
 from lrp_fx.attribution.boundary import documented
-from lrp_fx.attribution.contrast import against, against_all
+from lrp_fx.attribution.contrast import against, against_all, against_rest
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
 from lrp_fx.attribution.options import Changes, Keywords, Options, check_names
@@ -21,6 +21,7 @@ __all__ = [
     "Options",
     "against",
     "against_all",
+    "against_rest",
     "bilrp",
     "check_inputs",
     "check_names",

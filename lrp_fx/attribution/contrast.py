@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lrp_fx.errors import InputError
-from lrp_fx.relevance import Target, target_places
+from lrp_fx._checks import is_int
+from lrp_fx.errors import InputError, OptionError
+from lrp_fx.relevance import Target, contrast_with_rest, target_places
 
 
 def against(target: Target, other: Target) -> Callable[[Tensor], Tensor]:
@@ -35,6 +36,38 @@ def against(target: Target, other: Target) -> Callable[[Tensor], Tensor]:
             places = target_places(each, output.shape).to(output.device)
             total = total.scatter_add(1, places, sign * flat.gather(1, places))
         return total.reshape(output.shape)
+
+    return start
+
+
+def against_rest(target: Target, dim: int = 1) -> Callable[[Tensor], Tensor]:
+    """A start for one class against the softmax of all others: ``start=against_rest((4, 7), dim=2)``.
+
+    As ``start="against_rest"``, with the target in the start, and for classes in any dimension:
+    ``R = y ⊙ (e − p)``, with one at the target in ``e``, and in ``p`` the softmax over the other
+    classes of the same place.
+
+    Args:
+        target: as in :meth:`lrp_fx.LRPFx.attribute`.
+        dim: the dimension of the output that holds the classes; 2 for words (N, T, vocabulary).
+
+    Returns:
+        A function from the output (N, …) to the relevance of the output, of the same shape.
+
+    Raises:
+        OptionError: if ``dim`` is no int, or the dimension of the batch.
+        InputError: in the run, if the output has no such dimension, or no other class.
+        TargetError: in the run, if the target does not fit the output.
+    """
+    if not is_int(dim) or dim == 0:
+        raise OptionError(f"dim must be a dimension behind that of the batch, got {dim!r}")
+
+    def start(output: Tensor) -> Tensor:
+        if not -output.dim() < dim < output.dim():
+            raise InputError(f"the output {tuple(output.shape)} has no dimension {dim} of classes")
+        places = target_places(target, output.shape).to(output.device)
+        flat = torch.zeros(output.shape, dtype=torch.bool, device=output.device).flatten(1)
+        return contrast_with_rest(output, flat.scatter(1, places, True).reshape(output.shape), dim)
 
     return start
 

@@ -63,6 +63,7 @@ from lrp_fx.relevance.start import (
     Start,
     StartRelevance,
     TensorStart,
+    contrast_with_rest,
     vanishes_with_output,
 )
 from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
@@ -125,6 +126,7 @@ __all__ = [
     "by_operand",
     "check_dim",
     "check_top_k",
+    "contrast_with_rest",
     "described_as_passing",
     "first",
     "has_weights",

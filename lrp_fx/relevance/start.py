@@ -25,7 +25,7 @@ def vanishes_with_output(start: Start) -> bool:
     return start in ("logit", "against_rest")
 
 
-def against_rest(output: Tensor, chosen: Tensor) -> Tensor:
+def contrast_with_rest(output: Tensor, chosen: Tensor, dim: int = 1) -> Tensor:
     """``R = y ⊙ (e − p)``: what speaks for the chosen classes and against the rest.
 
     ``e`` is one at the chosen classes, and ``p`` is the softmax over the other classes of the same
@@ -34,23 +34,37 @@ def against_rest(output: Tensor, chosen: Tensor) -> Tensor:
     others: the log-odds of ``t``. The softmax over all classes would round to one at a class that
     the model is sure of, and nothing would be left.
 
+    Classes that a mask excludes, with an output of −∞, get nothing.
+
     Args:
-        output: ``y``, (N, C, …); dimension 1 holds the classes.
+        output: ``y``, (N, …, C, …).
         chosen: the mask of the chosen classes, of the shape of ``y``.
+        dim: the dimension of the classes.
 
     Raises:
         InputError: if there are no other classes.
     """
-    if output.dim() < 2 or output.shape[1] < 2:
+    if output.dim() < 2 or output.shape[dim] < 2:
         raise InputError(
-            "start='against_rest' contrasts a class with the other ones, so it needs an output of "
+            "against_rest contrasts a class with the other ones, so it needs an output of "
             f"(N, classes, ...) with two classes or more, got {tuple(output.shape)}"
         )
-    count = chosen.sum(1, keepdim=True)
-    rest = output.masked_fill(chosen, -torch.inf).softmax(1)
-    # where all classes are chosen there is no rest, and the softmax is NaN
-    rest = torch.where((count == 0) | (count == output.shape[1]), 0, rest * count)
-    return output * (chosen.to(output.dtype) - rest)
+    count = chosen.sum(dim, keepdim=True)
+    rest = output.masked_fill(chosen, -torch.inf).softmax(dim)
+    # where no other class is possible there is no rest, and the softmax is NaN
+    rest = torch.where((count == 0) | rest.isnan(), 0, rest * count)
+    coefficient = chosen.to(output.dtype) - rest
+    return output.masked_fill(coefficient == 0, 0) * coefficient
+
+
+def _against_rest(output: Tensor, chosen: Tensor) -> Tensor:
+    """:func:`contrast_with_rest` where the shape says which dimension holds the classes."""
+    if output.dim() == 3:
+        raise InputError(
+            "start='against_rest' cannot tell (N, classes, length) from (N, length, classes) in an "
+            f"output of shape {tuple(output.shape)}: use start=lrp_fx.against_rest(target, dim=...)"
+        )
+    return contrast_with_rest(output, chosen)
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,7 @@ class StartRelevance(RelevanceNode):
     - ``logit``: ``R = e ⊙ y``.
     - ``one_hot``: ``R = e``.
     - ``against_rest``: ``R = y ⊙ (e − p)`` with the softmax ``p`` over the other classes, see
-      :func:`against_rest`.
+      :func:`contrast_with_rest`.
     - ``softmax``: ``R = softmax(y)`` over dimension 1, without a target; the unsupervised mode of
       the blog post of 2021.
     - a callable ``f``: ``R = f(y)``, of the shape of ``y``, (N, …). It gets a copy of ``y``.
@@ -171,7 +185,7 @@ class StartRelevance(RelevanceNode):
         flat = output.reshape(output.shape[0], -1)
         if self.start == "against_rest":
             chosen = torch.zeros_like(flat, dtype=torch.bool).scatter(1, places, True)
-            return against_rest(output, chosen.reshape(output.shape))
+            return _against_rest(output, chosen.reshape(output.shape))
         values = flat.gather(1, places) if self.start == "logit" else flat.new_ones(places.shape)
         return torch.zeros_like(flat).scatter(1, places, values).reshape(output.shape)
 
@@ -197,6 +211,6 @@ class TensorStart(StartRelevance):
             around = output.dim() - 2 - dim  # the dimensions behind this one
             chosen = chosen & here.reshape(-1, *[1] * dim, size, *[1] * around)
         if self.start == "against_rest":
-            return against_rest(output, chosen)
+            return _against_rest(output, chosen)
         values = output if self.start == "logit" else torch.ones_like(output)
         return values.masked_fill(~chosen, 0)

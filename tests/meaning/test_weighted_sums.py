@@ -108,4 +108,4 @@ class Fused(nn.Module):
 @pytest.mark.parametrize("by_matrix", [False, True])
 def test_branches_weighted_by_a_softmax_are_no_attention(by_matrix: bool) -> None:
     lrp = LRPFx(Fused(by_matrix).eval())
-    assert "composite: EpsilonPlus" in str(lrp.plan(torch.randn(1, 3, 6, 6)))
+    assert "composite: EpsilonGamma" in str(lrp.plan(torch.randn(1, 3, 6, 6)))

@@ -149,6 +149,42 @@ def test_optimized_and_plain_runs_agree(start: Any) -> None:
         assert_close(found, other, tolerance=SAME_SUMS)
 
 
+@pytest.mark.parametrize("engine", ["direct", "gradient"])
+@pytest.mark.parametrize(
+    "rule", [rules.GeneralizedGamma(0.3), rules.Gamma(0.3), rules.ZPlus(), rules.AlphaBeta(2, 1)]
+)
+@pytest.mark.parametrize("changed", ["weight", "bias", "input"])
+def test_derivatives_at_zero_lie_between_those_beside_it(
+    rule: LinearRule, engine: Any, changed: str
+) -> None:
+    """Zero biases, pruned weights and black pixels are common. There |v| has no derivative."""
+    layer = torch.nn.Linear(3, 2).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.5, 0.0, -0.4], [0.3, 0.7, 0.2]]))
+        layer.bias.copy_(torch.tensor([0.0, 0.1]))
+    x = torch.tensor([[0.6, 0.8, 0.9]], dtype=torch.float64)
+    if changed == "input":
+        x[0, 1] = 0
+    weights = numbers(1, 3)
+
+    def total(create_graph: bool = False) -> Tensor:
+        lrp = LRPFx(layer, Uniform(rule), propagation=engine, start=torch.ones_like)
+        relevance: Tensor = lrp.attribute(x, create_graph=create_graph)
+        return (relevance * weights).sum()
+
+    leaf = {"weight": layer.weight, "bias": layer.bias, "input": x.requires_grad_()}[changed]
+    (gradient,) = torch.autograd.grad(total(create_graph=True), leaf)
+    place = 0 if changed == "bias" else 1
+    middle, sides = float(total()), []
+    for step in (1e-6, -1e-6):
+        with torch.no_grad():
+            leaf.view(-1)[place] += step
+            sides.append((float(total()) - middle) / step)
+            leaf.view(-1)[place] -= step
+    tolerance = 1e-4 * max(map(abs, sides))  # of the differences, with steps of 1e-6
+    assert min(sides) - tolerance <= float(gradient.view(-1)[place]) <= max(sides) + tolerance
+
+
 def test_derivatives_of_the_relevance_agree() -> None:
     """``create_graph``: the other form has the same gradient with respect to the input."""
     model, x = cnn(), numbers(2, 2, 8, 8)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx
+from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, against_rest
 from lrp_fx.errors import InputError, OptionError, TargetError
 from tests.helpers.closeness import assert_close
 from tests.helpers.models import cnn
@@ -111,6 +111,59 @@ def test_against_rest_of_a_segmentation_is_per_place() -> None:
         share = column[:, other].exp() / (column[:, other].exp() + column[:, rest].exp())
         expected[:, other, :, 2] = -column[:, other] * share
     assert_close(found, expected)
+
+
+class Words(nn.Module):
+    """Words at places: (N, T, 6) to (N, T, vocabulary)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_against_rest_of_words() -> None:
+    """The mode cannot know that the words stand last; the function is told."""
+    model, x = Words().double(), numbers(2, 4, 6)
+    with pytest.raises(InputError, match=r"use start=lrp_fx\.against_rest"):
+        LRPFx(model, start="against_rest").attribute(x, (3, 1))
+    y = model(x).detach()
+    rest = y[:, 3].clone()
+    rest[:, 1] = -torch.inf
+    expected = torch.zeros_like(y)
+    expected[:, 3] = -y[:, 3] * rest.softmax(1)
+    expected[:, 3, 1] = y[:, 3, 1]
+    assert_close(started(model, "layer", x, start=against_rest((3, 1), dim=2)), expected)
+    for dim in (0, 1.0, "2"):
+        with pytest.raises(OptionError, match="dim must be a dimension behind"):
+            against_rest(1, dim=dim)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="has no dimension 3 of classes"):
+        started(model, "layer", x, start=against_rest((3, 1), dim=3))
+
+
+class Masked(nn.Module):
+    """Excludes a class by a logit of −∞."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("excluded", torch.tensor([False, True, False, False]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).masked_fill(self.excluded, -torch.inf)
+
+
+def test_against_rest_leaves_excluded_classes_out() -> None:
+    model, x = Masked().double(), numbers(2, 3)
+    plain = nn.Linear(3, 3).double()
+    keep = [0, 2, 3]
+    with torch.no_grad():
+        plain.weight.copy_(model.layer.weight[keep])
+        plain.bias.copy_(model.layer.bias[keep])
+    mine = LRPFx(model, start="against_rest").attribute(x, 2)
+    assert_close(mine, LRPFx(plain, start="against_rest").attribute(x, 1))
 
 
 def test_against_rest_needs_other_classes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def slow_filter(relevance: Tensor, top_k: float, by: str = "value") -> Tensor:
     """Sorts each sample and keeps the first k values: exact by its form."""
     result = torch.zeros_like(relevance)
     for sample, kept in zip(relevance, result, strict=True):
-        k = max(1, int(top_k * sample.numel()))
+        k = max(1, int(Fraction(str(top_k)) * sample.numel()))
         ranked = sample.abs() if by == "magnitude" else sample
         order = ranked.flatten().sort(descending=True, stable=True).indices[:k]
         flat = torch.zeros(sample.numel(), dtype=sample.dtype)
@@ -183,6 +184,30 @@ def test_filter_by_magnitude_agrees_with_sorting(relevance: Tensor, top_k: float
     assert torch.equal(rows, wanted)
 
 
+@pytest.mark.parametrize("by", ["value", "magnitude"])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("every", [5000, 7, 2])
+def test_exactly_k_of_values_that_are_not_finite(by: Any, wrong: float, every: int) -> None:
+    """More of them than are kept, fewer, and one; NaN counts as the largest, as in ``topk``."""
+    r = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0))
+    r[0, ::every] = wrong
+    for top_k in (0.05, 0.77):
+        kept = relevance_filter(r, top_k, by=by)
+        assert int((kept != 0).sum()) == int(top_k * 5000)
+
+
+@pytest.mark.parametrize(("top_k", "n", "kept"), [(0.29, 100, 29), (0.07, 100, 7), (0.58, 50, 29)])
+def test_fractions_mean_what_they_say(top_k: float, n: int, kept: int) -> None:
+    """Though 0.29 · 100 is less than 29 in floats."""
+    assert int((relevance_filter(torch.randn(1, n), top_k) != 0).sum()) == kept
+
+
+def test_filter_takes_negative_views() -> None:
+    r = torch.randn(1, 5000, dtype=torch.complex64).conj().imag
+    assert r.is_neg()
+    assert torch.equal(relevance_filter(r, 0.3), relevance_filter(r.resolve_neg(), 0.3))
+
+
 @pytest.mark.parametrize("top_k", [1e-6, 0.05, 0.5, 0.999])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_filter_by_magnitude_of_many_values(top_k: float, dtype: torch.dtype) -> None:
@@ -299,7 +324,7 @@ FILTERED = ["conv1", "pool1", "conv2", "pool2", "hidden", "classifier"]
 @pytest.mark.parametrize("top_k", [1.0, 0.5, 0.05])
 def test_top_k_filters_before_every_layer_with_weights_or_pooling(top_k: float) -> None:
     model, x = cnn(12), numbers(3, 2, 12, 12)
-    mine = LRPFx(model, top_k=top_k, start="one_hot").attribute(x, 1)
+    mine = LRPFx(model, "epsilon_plus", top_k=top_k, start="one_hot").attribute(x, 1)
     filters = {} if top_k == 1 else dict.fromkeys(FILTERED, top_k)
     assert_close(mine, loop(model, x, 1, filters))
 
@@ -336,7 +361,7 @@ def test_filters_per_layer(how: str, lines: Any, expected: dict[str, float]) -> 
     """By ``filters=`` and as a part of the composite alike; the first line that matches counts."""
     model, x = cnn(12), numbers(3, 2, 12, 12)
     if how == "option":
-        lrp = LRPFx(model, filters=lines, start="one_hot")
+        lrp = LRPFx(model, "epsilon_plus", filters=lines, start="one_hot")
     else:
         own = [(convolution, rules.ZPlus()), (dense, rules.Epsilon())]
         lrp = LRPFx(model, Composite(own, filters=lines), start="one_hot")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from numbers import Real
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_choice, check_flag
+from lrp_fx._checks import all_finite, check_choice, check_flag
 from lrp_fx.errors import OptionError
 from lrp_fx.graph import aten
 from lrp_fx.relevance.node import EdgeRelevance
@@ -40,11 +41,20 @@ class TopK:
     share: float
     by: FilterBy = "value"
     renormalize: bool = False
+    _ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_top_k(self.share)
         check_choice("filter_by", self.by, FILTER_BY)
         check_flag("renormalize", self.renormalize)
+        # as it is written: 0.29 of 100 values are 29, though the product of the floats is smaller
+        written = Fraction(repr(float(self.share)))
+        object.__setattr__(self, "_ratio", (written.numerator, written.denominator))
+
+    def count(self, n: int) -> int:
+        """How many of ``n`` values are kept."""
+        numerator, denominator = self._ratio
+        return max(1, n * numerator // denominator)
 
     def __str__(self) -> str:
         by = "" if self.by == "value" else f" by {self.by}"
@@ -76,22 +86,32 @@ def relevance_filter(
         raise OptionError("relevance_filter needs a floating point tensor")
     if relevance.dim() == 0:
         raise OptionError("relevance_filter needs a batch dimension: (N, ...)")
-    return _filtered(relevance, kept, overwrite=False)
+    if not all_finite(relevance):  # thresholds of such values are not exact
+        return _filtered(relevance, kept, partition=False)
+    return _filtered(relevance, kept)
 
 
-def _filtered(relevance: Tensor, top_k: TopK, *, overwrite: bool) -> Tensor:
-    """:func:`relevance_filter` without checks; with ``overwrite`` the operand may be overwritten."""
+def _filtered(
+    relevance: Tensor, top_k: TopK, *, overwrite: bool = False, partition: bool = True
+) -> Tensor:
+    """:func:`relevance_filter` without checks.
+
+    Args:
+        relevance: as there.
+        top_k: what is kept.
+        overwrite: whether ``relevance`` may be overwritten.
+        partition: whether all values are finite, as far as that is known.
+    """
     if top_k.share == 1 or relevance.numel() == 0:
         return relevance
-    if top_k.renormalize:
-        return _renormalized(_largest(relevance, top_k, overwrite=False), relevance)
-    return _largest(relevance, top_k, overwrite=overwrite)
+    largest = _largest(relevance, top_k, overwrite and not top_k.renormalize, partition)
+    return _renormalized(largest, relevance) if top_k.renormalize else largest
 
 
-def _largest(relevance: Tensor, top_k: TopK, *, overwrite: bool) -> Tensor:
+def _largest(relevance: Tensor, top_k: TopK, overwrite: bool, partition: bool) -> Tensor:
     """The largest values of each sample, and zeros elsewhere."""
-    k = max(1, int(top_k.share * relevance[0].numel()))
-    if _takes_partition(relevance):
+    k = top_k.count(relevance[0].numel())
+    if partition and _takes_partition(relevance):
         keep = _keep_largest if top_k.by == "value" else _keep_strongest
         result = relevance if overwrite else torch.empty_like(relevance)
         for sample, kept in zip(relevance, result, strict=True):
@@ -140,6 +160,7 @@ def _takes_partition(relevance: Tensor) -> bool:
         relevance.device.type == "cpu"
         and relevance.dtype in _PARTITIONED
         and relevance[0].numel() > _FEW
+        and not relevance.is_neg()
         and not (torch.is_grad_enabled() and relevance.requires_grad)
         and not torch.compiler.is_compiling()
     )
@@ -227,7 +248,7 @@ def _filtered_alone(relevance: Tensor, top_k: TopK, samples: int) -> Tensor:
     places = flat.nonzero()[:, 0]
     own = flat[places]
     zeros = own.new_zeros(max(0, len(flat) // samples - len(own)))
-    kept = _filtered(torch.cat([own, zeros]).unsqueeze(0), top_k, overwrite=False)[0, : len(own)]
+    kept = _filtered(torch.cat([own, zeros]).unsqueeze(0), top_k)[0, : len(own)]
     return torch.zeros_like(flat).scatter(0, places, kept).reshape(relevance.shape)
 
 
