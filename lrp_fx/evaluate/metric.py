@@ -78,15 +78,15 @@ def name_of(metric: DataclassInstance, base: str) -> str:
 
 def settings_of(metric: DataclassInstance) -> str:
     """All fields of a metric, as its ``repr`` shows them; of a tensor the type and the shape."""
-    parts = []
-    for field in fields(metric):
-        value = getattr(metric, field.name)
-        if isinstance(value, Tensor):
-            value = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-            parts.append(f"{field.name}={value}")
-        else:
-            parts.append(f"{field.name}={value!r}")
+    parts = [f"{field.name}={shown(getattr(metric, field.name))}" for field in fields(metric)]
     return f"{type(metric).__name__}({', '.join(parts)})"
+
+
+def shown(value: object) -> str:
+    """The ``repr`` of a setting; of a tensor the type and the shape."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return repr(value)
 
 
 def check_seed(seed: object) -> None:
