@@ -154,9 +154,15 @@ class _Remembered:
     maps: Tensor
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        if torch.equal(inputs, self.inputs) and torch.equal(targets, self.targets):
+        if _equal(inputs, self.inputs) and _equal(targets, self.targets):
             return self.maps.clone()
         return self.method(inputs, targets)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same in all respects, of any type and device."""
+    alike = (one.dtype, one.device) == (other.dtype, other.device)
+    return alike and torch.equal(one, other)
 
 
 @dataclass(frozen=True, eq=False)

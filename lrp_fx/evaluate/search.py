@@ -235,7 +235,7 @@ def _check(model: object, metric: Metric, space: object) -> None:
     if any(module.training for module in model.modules()):
         raise InputError("the model is in train mode, in which its output varies: model.eval()")
     check_metric(metric)
-    if isinstance(getattr(metric, "masks", None), Tensor):
+    if getattr(metric, "masks", None) is not None:
         raise OptionError(
             f"the metric {metric.name!r} has a mask for each sample, but a search divides and reorders "
             "the samples: search with a metric without masks, and judge what it finds by this one with "

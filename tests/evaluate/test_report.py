@@ -235,6 +235,7 @@ def test_a_method_and_a_model_may_write_to_their_inputs() -> None:
         def __call__(self, forward, explain, inputs: Tensor, targets: Tensor) -> Tensor:
             forward(inputs.clone())
             explain(inputs, targets).zero_()
+            explain(inputs.double(), targets)
             inputs.zero_()
             return torch.zeros(3)
 
