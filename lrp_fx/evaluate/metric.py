@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import all_finite, check_callable, is_int
-from lrp_fx.errors import InputError, OptionError, TargetError
+from lrp_fx.errors import InputError, OptionError, TargetError, blamed
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -217,7 +217,7 @@ def check_samples(forward: Forward, inputs: Tensor, targets: Targets) -> Tensor:
         The targets, ``(N,)``, int64, on the device of the inputs.
 
     Raises:
-        InputError: if the inputs are no batch, or the model returns no logits.
+        InputError: if the inputs are no batch, or the model cannot read them or returns no logits.
         TargetError: if the targets are not one class for each sample.
     """
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):
@@ -232,7 +232,8 @@ def check_samples(forward: Forward, inputs: Tensor, targets: Targets) -> Tensor:
             f"targets must be integers of shape ({len(inputs)},): one class for each sample"
         )
     found = found.to(inputs.device, torch.int64)
-    classes = logits_of(forward, inputs[:1]).shape[1]
+    with blamed("the model"):
+        classes = logits_of(forward, inputs[:1]).shape[1]
     if not bool(((found >= 0) & (found < classes)).all()):
         raise TargetError(f"targets must lie between 0 and {classes - 1}, the model's last class")
     return found

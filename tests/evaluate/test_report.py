@@ -185,6 +185,7 @@ def test_captum_methods_and_progress_bar(capsys: pytest.CaptureFixture[str]) -> 
         ({"targets": torch.tensor([0, 1, 4])}, TargetError, "between 0 and 3"),
         ({"inputs": torch.tensor(1.0)}, InputError, "at least one sample"),
         ({"forward": small_network().train()}, InputError, r"model.eval\(\)"),
+        ({"inputs": images().long()}, InputError, "the model failed with RuntimeError"),
         ({"samples": ["a"]}, OptionError, "3 samples"),
         ({"metrics": [Given((1.0, float("nan"), 2.0))]}, OptionError, "method 'once'"),
         ({"metrics": [SRG(regions=Patches(20))]}, InputError, "SRG.*'once'.*20 × 20"),
