@@ -97,8 +97,8 @@ def check_seed(seed: object) -> None:
 
 def check_label(label: object) -> None:
     """Raise an ``OptionError`` unless the value is a text or None."""
-    if label is not None and not isinstance(label, str):
-        raise OptionError(f"label must be a text or None, got {label!r}")
+    if label is not None and (not isinstance(label, str) or not label):
+        raise OptionError(f"label must be a text of one letter or more, or None, got {label!r}")
 
 
 def check_metric(metric: object) -> None:

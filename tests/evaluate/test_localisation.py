@@ -129,8 +129,9 @@ def test_several_places_are_told_apart(kind) -> None:
     assert eyes.name == f"{kind(masks=PLACE).name} (eyes)" != mouth.name
     assert "masks=bool (1, 2, 3)" in repr(eyes)
     assert "label='eyes'" in repr(eyes)
-    with pytest.raises(OptionError, match="label must be"):
-        kind(masks=PLACE, label=3)
+    for label in (3, ""):
+        with pytest.raises(OptionError, match="label must be"):
+            kind(masks=PLACE, label=label)
 
 
 @pytest.mark.parametrize("tolerance", [-1, 0.5, None], ids=str)
