@@ -13,6 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from lrp_fx._checks import check_nonnegative, check_number
 from lrp_fx.errors import InputError, OptionError
+from lrp_fx.evaluate.metric import check_seed
 
 
 class Imputer(Protocol):
@@ -35,20 +36,41 @@ class Constant:
     """One value for all entries: 0, the mean of a data set, the number of a mask token.
 
     Args:
-        value: in the units of the input.
+        value: in the units of the input. Integer inputs take whole numbers only.
     """
 
     value: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("value", self.value)
+        if not math.isfinite(self.value):
+            raise OptionError(f"value must be finite, got {self.value!r}")
 
     def __str__(self) -> str:
         return f"constant {self.value:g}"
 
     def __call__(self, x: Tensor, masks: Tensor) -> Tensor:
-        """The sample with the value in place of the masked entries."""
+        """The sample with the value in place of the masked entries.
+
+        Raises:
+            InputError: if the inputs' type cannot hold the value.
+        """
+        self._check_fit(x.dtype)
         return torch.where(masks, torch.full_like(x, self.value), x)
+
+    def _check_fit(self, dtype: torch.dtype) -> None:
+        if dtype == torch.bool:
+            fits = self.value in (0, 1)
+        elif dtype.is_floating_point or dtype.is_complex:
+            fits = abs(self.value) <= torch.finfo(dtype).max
+        else:
+            range_ = torch.iinfo(dtype)
+            fits = self.value == int(self.value) and range_.min <= self.value <= range_.max
+        if not fits:
+            raise InputError(
+                f"inputs of {dtype} cannot hold the constant {self.value:g}: choose a value that this "
+                "type has, or convert the inputs"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,7 @@ class Mean:
     def __call__(self, x: Tensor, masks: Tensor) -> Tensor:
         """The sample with the channels' means in place of the masked entries."""
         mean, _ = _moments(x, "Mean")
-        return torch.where(masks, mean, x)
+        return torch.where(masks, mean.to(x), x)
 
 
 @dataclass(frozen=True)
@@ -78,13 +100,17 @@ class Noise:
 
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
     def __str__(self) -> str:
         return "noise" + (f" seed {self.seed}" if self.seed else "")
 
     def __call__(self, x: Tensor, masks: Tensor) -> Tensor:
         """The sample with noise in place of the masked entries."""
         mean, deviation = _moments(x, "Noise")
-        return torch.where(masks, mean + deviation * _normal(x, self.seed), x)
+        filled = mean + deviation * _normal(mean, x.shape, self.seed)
+        return torch.where(masks, filled.to(x), x)
 
 
 @dataclass(frozen=True)
@@ -111,8 +137,8 @@ class Blur:
         _check_image(x, "Blur")
         reach = min(math.ceil(3 * self.sigma), min(x.shape[1:]) - 1)
         width = 2 * reach + 1
-        blurred: Tensor = gaussian_blur(x, [width, width], [self.sigma, self.sigma])
-        return torch.where(masks, blurred, x)
+        blurred: Tensor = gaussian_blur(_precise(x), [width, width], [self.sigma, self.sigma])
+        return torch.where(masks, blurred.to(x), x)
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,7 @@ class Inpainting:
 
     def __post_init__(self) -> None:
         check_nonnegative("noise", self.noise)
+        check_seed(self.seed)
 
     def __str__(self) -> str:
         settings = f" noise {self.noise:g}" if self.noise != 0.1 else ""
@@ -145,8 +172,9 @@ class Inpainting:
         _check_image(x, "Inpainting")
         mean, deviation = _moments(x, "Inpainting")
         masks = masks.expand(len(masks), *x.shape)[:, :1]
-        filled = fill_from_neighbours(torch.where(masks, mean, x), masks)
-        return torch.where(masks, filled + self.noise * deviation * _normal(x, self.seed), x)
+        filled = fill_from_neighbours(torch.where(masks, mean, _precise(x)), masks)
+        filled = filled + self.noise * deviation * _normal(mean, x.shape, self.seed)
+        return torch.where(masks, filled.to(x), x)
 
 
 COARSEST = 2  # pixels along a side
@@ -204,20 +232,28 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _moments(x: Tensor, imputer: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, of size 1 along the other dimensions."""
+    """Mean and standard deviation of each channel, of size 1 along the other dimensions.
+
+    Of half precision in float32.
+    """
     if x.ndim < 2 or not x.is_floating_point():
         raise InputError(
             f"{imputer} needs samples (channels, …) of numbers, not {x.dtype} of shape "
             f"{tuple(x.shape)}; use Constant"
         )
-    dims = tuple(range(1, x.ndim))
+    x, dims = _precise(x), tuple(range(1, x.ndim))
     return x.mean(dims, keepdim=True), x.std(dims, correction=0, keepdim=True)
 
 
-def _normal(x: Tensor, seed: int) -> Tensor:
-    """Normal noise of the shape of ``x``, the same on all devices."""
+def _precise(x: Tensor) -> Tensor:
+    """The same in at least float32, in which all imputers compute."""
+    return x.float() if torch.finfo(x.dtype).bits < 32 else x
+
+
+def _normal(like: Tensor, shape: torch.Size, seed: int) -> Tensor:
+    """Normal noise, the same on all devices."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(x.shape, generator=generator).to(x)
+    return torch.randn(shape, generator=generator).to(like)
 
 
 def _check_image(x: Tensor, imputer: str) -> None:

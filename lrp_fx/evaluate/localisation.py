@@ -11,9 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx._checks import check_count, check_flag
-from lrp_fx.errors import InputError
-from lrp_fx.evaluate.metric import Explain, Forward, name_of, relevance_of
+from lrp_fx._checks import check_count, check_flag, is_int
+from lrp_fx.errors import InputError, OptionError
+from lrp_fx.evaluate.metric import (
+    Explain,
+    Forward,
+    check_label,
+    check_seed,
+    name_of,
+    relevance_of,
+    settings_of,
+)
 from lrp_fx.evaluate.regions import Regions, region_means
 
 
@@ -49,6 +57,7 @@ class MosaicFocus:
         check_count("mosaics", self.mosaics)
         check_count("batch_size", self.batch_size)
         check_flag("shrink", self.shrink)
+        check_seed(self.seed)
 
     @property
     def name(self) -> str:
@@ -72,7 +81,7 @@ class MosaicFocus:
             some = choices[start : start + self.batch_size]
             images = torch.stack([mosaic(inputs[list(four)]) for four, _ in some])
             if self.shrink:
-                images = F.interpolate(images, size=tuple(inputs.shape[2:]), mode="area")
+                images = shrunk(images, tuple(inputs.shape[2:]))
             explained = targets[owners[start : start + self.batch_size]]
             heat = relevance_of(explain, images, explained).sum(1)
             parts = self._of_regions(quadrants(heat))
@@ -124,6 +133,15 @@ def mosaic(four: Tensor) -> Tensor:
     return torch.cat([rows[0], rows[1]], dim=2)
 
 
+def shrunk(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images ``(N, C, H, W)`` of a smaller size, of the same type. Whole numbers are rounded."""
+    precise = images if images.dtype == torch.float64 else images.float()
+    smaller = F.interpolate(precise, size=size, mode="area")
+    if not images.is_floating_point():
+        smaller = smaller.round()
+    return smaller.to(images.dtype)
+
+
 def quadrants(heat: Tensor) -> Tensor:
     """The quadrants of maps ``(N, 2H, 2W)`` of mosaics, row by row, ``(N, 4, H, W)``.
 
@@ -171,16 +189,24 @@ class RelevanceShare:
 
     Args:
         masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
+        label: a word for the name, to tell several places apart.
     """
 
     higher_is_better: ClassVar[bool] = True
 
     masks: Tensor = field(repr=False)
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        check_label(self.label)
+
+    def __repr__(self) -> str:
+        return settings_of(self)
 
     @property
     def name(self) -> str:
-        """``share at the place``."""
-        return "share at the place"
+        """``share at the place``, and the label."""
+        return name_of(self, "share at the place")
 
     def __call__(
         self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
@@ -199,20 +225,26 @@ class PointingGame:
     Args:
         masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
         tolerance: a hit may miss the place by so many pixels or positions, in every direction.
+        label: a word for the name, to tell several places apart.
     """
 
     higher_is_better: ClassVar[bool] = True
 
     masks: Tensor = field(repr=False)
     tolerance: int = 0
+    label: str | None = None
 
     def __post_init__(self) -> None:
-        if self.tolerance:
-            check_count("tolerance", self.tolerance)
+        if not is_int(self.tolerance) or self.tolerance < 0:
+            raise OptionError(f"tolerance must be an int of at least 0, got {self.tolerance!r}")
+        check_label(self.label)
+
+    def __repr__(self) -> str:
+        return settings_of(self)
 
     @property
     def name(self) -> str:
-        """``pointing game``."""
+        """``pointing game``, the tolerance and the label."""
         return name_of(self, "pointing game")
 
     def __call__(
@@ -229,8 +261,11 @@ class PointingGame:
 
 def _at_places(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """The relevance without its channels or features, and the masks, of equal shape."""
-    if masks.dtype != torch.bool:
-        raise InputError(f"masks must be bool, not {masks.dtype}")
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        kind = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
+        raise InputError(f"masks must be a bool tensor, not {kind}")
+    if masks.ndim == 4 and masks.shape[1] == 1:  # a channel that says nothing
+        masks = masks[:, 0]
     heat = relevance
     if relevance.ndim == masks.ndim + 1:
         heat = relevance.sum(1 if relevance.ndim == 4 else -1)
@@ -243,7 +278,11 @@ def _at_places(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _grown(masks: Tensor, by: int) -> Tensor:
-    """Masks ``(N, H, W)`` or ``(N, T)``, larger by some entries in every direction."""
-    pool = F.max_pool2d if masks.ndim == 3 else F.max_pool1d
-    grown: Tensor = pool(masks.double()[:, None], 2 * by + 1, stride=1, padding=by)[:, 0]
-    return grown > 0
+    """Masks ``(N, H, W)``, ``(N, T)`` or ``(N, C, H, W)``, larger by some entries in every direction.
+
+    Channels stay apart.
+    """
+    pool = F.max_pool1d if masks.ndim == 2 else F.max_pool2d
+    separate = masks.double() if masks.ndim == 4 else masks.double()[:, None]
+    grown: Tensor = pool(separate, 2 * by + 1, stride=1, padding=by)
+    return grown.reshape(masks.shape) > 0

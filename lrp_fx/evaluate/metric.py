@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import all_finite
-from lrp_fx.errors import InputError, TargetError
+from lrp_fx._checks import all_finite, check_callable, is_int
+from lrp_fx.errors import InputError, OptionError, TargetError, blamed
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from numpy import ndarray
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 """From inputs (N, …) and targets (N,) to relevance of the inputs' shape, or (N, H, W) of images."""
 
 Forward = Callable[[Tensor], Tensor]
 """From inputs (N, …) to logits (N, classes), in any runtime."""
+
+Targets: TypeAlias = "Tensor | Sequence[int] | ndarray"
+"""The classes to explain, ``(N,)``, integers."""
 
 Output = Literal["probability", "logit"]
 """What of the model's output is followed: the softmax at the target, or the logit itself."""
@@ -59,37 +63,88 @@ class Metric(Protocol):
 def name_of(metric: DataclassInstance, base: str) -> str:
     """The base name with the imputer and with each setting that is not the default.
 
-    The batch size is left out, because it changes no score.
+    The batch size is left out, because it changes no score. A label stands alone.
     """
     parts = []
     for field in fields(metric):
         value = getattr(metric, field.name)
         default = value == field.default
-        if field.name == "imputer" or (field.name == "regions" and not default):
+        if field.name == "imputer" or (field.name in ("regions", "label") and not default):
             parts.append(str(value))
         elif field.repr and field.name != "batch_size" and not default:
             parts.append(f"{field.name}={value}")
     return f"{base} ({', '.join(parts)})" if parts else base
 
 
+def settings_of(metric: DataclassInstance) -> str:
+    """All fields of a metric, as its ``repr`` shows them; of a tensor the type and the shape."""
+    parts = [f"{field.name}={shown(getattr(metric, field.name))}" for field in fields(metric)]
+    return f"{type(metric).__name__}({', '.join(parts)})"
+
+
+def shown(value: object) -> str:
+    """The ``repr`` of a setting; of a tensor the type and the shape."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return repr(value)
+
+
+def check_seed(seed: object) -> None:
+    """Raise an ``OptionError`` unless the value is an int."""
+    if not is_int(seed):
+        raise OptionError(f"seed must be an int, got {seed!r}")
+
+
+def check_label(label: object) -> None:
+    """Raise an ``OptionError`` unless the value is a text or None."""
+    if label is not None and (not isinstance(label, str) or not label):
+        raise OptionError(f"label must be a text of one letter or more, or None, got {label!r}")
+
+
+def check_metric(metric: object) -> None:
+    """Raise an ``OptionError`` unless the value is a metric."""
+    check_callable("each metric", metric)
+    if not isinstance(getattr(metric, "name", None), str) or not isinstance(
+        getattr(metric, "higher_is_better", None), bool
+    ):
+        raise OptionError(
+            "a metric must be one of lrp_fx.evaluate, or have a name and higher_is_better as they do, "
+            f"got {metric!r}"
+        )
+
+
 def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
     """The relevance of the inputs, in float64, with as many dimensions as the inputs.
 
     Relevance ``(N, H, W)`` of images gets a channel of size 1, and relevance ``(N, T)`` of embedded
-    tokens a feature of size 1. Relevance ``(N, 1, H, W)`` stays.
+    tokens ``(N, T, D)`` a feature of size 1. Relevance ``(N, 1, H, W)``, ``(N, 1, T)`` and
+    ``(N, T, 1)`` stays. The method gets a copy of the inputs, so it may write to them.
 
     Raises:
-        InputError: if the method returned another shape, NaN or infinity.
+        InputError: if the method returned another shape, complex numbers, NaN or infinity.
     """
-    relevance = explain(inputs, targets)
+    relevance = explain(inputs.clone(), targets.clone())
     if not isinstance(relevance, Tensor):
         raise InputError(f"the method returned {type(relevance).__name__} instead of a tensor")
     found, wanted = tuple(relevance.shape), tuple(inputs.shape)
+    if relevance.is_complex():
+        raise InputError(f"the method returned complex relevance ({relevance.dtype})")
     relevance = relevance.detach().double()
-    if found not in (wanted, (*wanted[:1], 1, *wanted[2:])):
+    summed = []
+    if len(wanted) > 2:  # without channels; a table (N, D) has none
+        summed.append((*wanted[:1], 1, *wanted[2:]))
+    if len(wanted) == 3:
+        summed.append((*wanted[:2], 1))
+    if found not in (wanted, *summed):
         if len(wanted) == 4 and found == (wanted[0], *wanted[2:]):
             relevance = relevance.unsqueeze(1)
         elif len(wanted) == 3 and found == wanted[:2]:
+            if wanted[1] == wanted[2]:
+                raise InputError(
+                    f"the method returned relevance of shape {found} for inputs of shape {wanted}, "
+                    f"which may belong to either dimension: return {(*wanted[:2], 1)} or "
+                    f"{(wanted[0], 1, wanted[2])}"
+                )
             relevance = relevance.unsqueeze(2)
         else:
             raise InputError(
@@ -137,9 +192,11 @@ def logits_of(forward: Forward, inputs: Tensor) -> Tensor:
     Raises:
         InputError: if the model returns something else, or is in train mode.
     """
-    if isinstance(forward, nn.Module) and forward.training:
-        raise InputError("the model is in train mode, where outputs are random: call model.eval()")
-    logits = forward(inputs)
+    if isinstance(forward, nn.Module) and any(each.training for each in forward.modules()):
+        raise InputError(
+            "the model or a part of it is in train mode, where outputs are random: call model.eval()"
+        )
+    logits = forward(inputs.clone())  # an in-place first layer would write to them
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
         what = (
             f"a tensor of shape {tuple(logits.shape)}"
@@ -153,23 +210,30 @@ def logits_of(forward: Forward, inputs: Tensor) -> Tensor:
     return logits
 
 
-def check_samples(forward: Forward, inputs: Tensor, targets: Tensor) -> None:
+def check_samples(forward: Forward, inputs: Tensor, targets: Targets) -> Tensor:
     """Check that there are samples, and a class of the model for each.
 
+    Returns:
+        The targets, ``(N,)``, int64, on the device of the inputs.
+
     Raises:
-        InputError: if the inputs are no batch, or the model returns no logits.
+        InputError: if the inputs are no batch, or the model cannot read them or returns no logits.
         TargetError: if the targets are not one class for each sample.
     """
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):
         raise InputError("inputs must be a tensor (N, …) of at least one sample")
-    if (
-        not isinstance(targets, Tensor)
-        or targets.shape != inputs.shape[:1]
-        or targets.dtype != torch.int64
-    ):
+    try:
+        found = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    fractional = found.is_floating_point() or found.is_complex() or found.dtype == torch.bool
+    if found.shape != inputs.shape[:1] or fractional:
         raise TargetError(
-            f"targets must be an int64 tensor of shape ({len(inputs)},): one class for each sample"
+            f"targets must be integers of shape ({len(inputs)},): one class for each sample"
         )
-    classes = logits_of(forward, inputs[:1]).shape[1]
-    if not bool(((targets >= 0) & (targets < classes)).all()):
+    found = found.to(inputs.device, torch.int64)
+    with blamed("the model"):
+        classes = logits_of(forward, inputs[:1]).shape[1]
+    if not bool(((found >= 0) & (found < classes)).all()):
         raise TargetError(f"targets must lie between 0 and {classes - 1}, the model's last class")
+    return found

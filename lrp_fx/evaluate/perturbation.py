@@ -10,10 +10,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_choice, check_count, is_int
+from lrp_fx._checks import check_choice, check_count, check_number, entries
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluate.imputers import Blur, Constant, Imputer
-from lrp_fx.evaluate.metric import Explain, Forward, Output, follow, name_of, relevance_of
+from lrp_fx.evaluate.metric import (
+    Explain,
+    Forward,
+    Output,
+    check_seed,
+    follow,
+    name_of,
+    relevance_of,
+)
 from lrp_fx.evaluate.regions import Patches, Positions, Regions, region_means
 
 
@@ -67,8 +75,7 @@ class _Perturbing:
     def __post_init__(self) -> None:
         check_choice("output", self.output, ("probability", "logit"))
         check_count("batch_size", self.batch_size)
-        if not is_int(self.seed):
-            raise OptionError(f"seed must be an int, got {self.seed!r}")
+        check_seed(self.seed)
 
     def _ranks(self, explain: Explain, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The place of each entry's region in the order of relevance, and the number of regions.
@@ -282,6 +289,11 @@ class _Erasing(_Perturbing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        shares = entries(self.shares)
+        if shares is None or isinstance(self.shares, str):
+            raise OptionError(f"shares must be a tuple of numbers, got {self.shares!r}")
+        for share in shares:
+            check_number("each of shares", share)
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise OptionError(
                 f"shares must be numbers above 0 and of at most 1, got {self.shares!r}"
@@ -306,7 +318,7 @@ class _Erasing(_Perturbing):
             keep: whether the important regions stay and all others go, or the reverse.
         """
         places, ranks = self._ranks(explain, inputs, targets)
-        counts = [math.ceil(share * ranks.shape[1]) for share in self.shares]
+        counts = [share_of(share, ranks.shape[1]) for share in self.shares]
         important = _column(counts, inputs)
 
         def masks(place: int) -> Tensor:
@@ -315,6 +327,11 @@ class _Erasing(_Perturbing):
 
         whole = follow(forward, inputs, targets, self.output, self.batch_size)
         return whole - self._outputs(forward, inputs, targets, masks).mean(1)
+
+
+def share_of(share: float, count: int) -> int:
+    """``⌈share · count⌉``, at least 1. Rounding does not count: 7 % of 100 are 7."""
+    return max(1, math.ceil(share * count - 1e-9))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import numpy
 import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from lrp_fx._checks import check_count
 from lrp_fx.errors import InputError, OptionError, blamed
 from lrp_fx.evaluate.explain import Rebuildable, attribute
-from lrp_fx.evaluate.metric import Explain, Forward, relevance_of
+from lrp_fx.evaluate.metric import Explain, Forward, check_label, relevance_of, shown
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -68,8 +69,7 @@ def explain_func(factory: Callable[[nn.Module], Attribution]) -> ExplainFunc:
         relevance = attribute(found, *_tensors(model, inputs, targets))
         if refusal := _refusal(relevance):
             warnings.warn(refusal, stacklevel=2)
-        array: ndarray = relevance.cpu().numpy()
-        return array
+        return _array(relevance)
 
     return explain
 
@@ -84,6 +84,7 @@ class QuantusMetric:
         masks: known places, ``(N, H, W)``, for its metrics of localisation.
         softmax: whether the model's logits become probabilities.
         batch_size: of Quantus.
+        label: a word for the name, to tell several settings apart.
     """
 
     metric: QuantusLike = field(repr=False)
@@ -91,9 +92,11 @@ class QuantusMetric:
     masks: Tensor | None = field(default=None, repr=False)
     softmax: bool = False
     batch_size: int = 16
+    label: str | None = None
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
+        check_label(self.label)
 
     def __repr__(self) -> str:
         plain = (bool, int, float, str)
@@ -102,13 +105,16 @@ class QuantusMetric:
             for name, value in vars(self.metric).items()
             if isinstance(value, plain) and not name.startswith("_")
         ]
-        settings += [f"softmax={self.softmax}"]
+        reduce = getattr(self.reduce, "__qualname__", type(self.reduce).__name__)
+        settings += [f"softmax={self.softmax}", f"batch_size={self.batch_size}"]
+        settings += [f"reduce={reduce}"] if self.reduce is not None else []
+        settings += [f"masks={shown(self.masks)}"] if self.masks is not None else []
         return f"quantus.{type(self.metric).__name__}({', '.join(settings)})"
 
     @property
     def name(self) -> str:
-        """The metric's name in Quantus."""
-        return f"Quantus {self.metric.name}"
+        """The metric's name in Quantus, and the label."""
+        return f"Quantus {self.metric.name}" + (f" ({self.label})" if self.label else "")
 
     @property
     def higher_is_better(self) -> bool:
@@ -125,7 +131,10 @@ class QuantusMetric:
             OptionError: if Quantus gives anything but one number for each sample.
             InputError: if Quantus fails, or refuses the relevance.
         """
-        model = forward if isinstance(forward, nn.Module) else _AsModule(forward)
+        if isinstance(forward, nn.Module) and inputs.dtype != torch.bfloat16:
+            model = forward
+        else:
+            model = _AsModule(forward, inputs)
         methods: list[tuple[nn.Module, Explain]] = [(model, explain)]
 
         def method_of(other: nn.Module) -> Explain:
@@ -143,9 +152,8 @@ class QuantusMetric:
         def explained(
             *, model: nn.Module, inputs: ndarray, targets: ndarray, **options: object
         ) -> ndarray:
-            x, target = torch.from_numpy(inputs).to(like), torch.from_numpy(targets)
-            array: ndarray = relevance_of(method_of(model), x, target.to(x.device)).cpu().numpy()
-            return array
+            x, target = _tensor(inputs).to(like), _tensor(targets).to(like.device)
+            return _array(relevance_of(method_of(model), x, target))
 
         like = inputs
         relevance = relevance_of(explain, inputs, targets)
@@ -154,10 +162,10 @@ class QuantusMetric:
         with blamed(self.name):
             result = self.metric(
                 model=model,
-                x_batch=inputs.cpu().numpy(),
-                y_batch=targets.cpu().numpy(),
-                a_batch=relevance.cpu().numpy(),
-                s_batch=None if self.masks is None else self.masks[:, None].cpu().numpy(),
+                x_batch=_array(inputs),
+                y_batch=_array(targets),
+                a_batch=_array(relevance),
+                s_batch=None if self.masks is None else _array(self.masks[:, None]),
                 channel_first=True,
                 explain_func=explained,
                 softmax=self.softmax,
@@ -188,6 +196,7 @@ def quantus_metric(
     masks: Tensor | None = None,
     softmax: bool = False,
     batch_size: int = 32,
+    label: str | None = None,
 ) -> QuantusMetric:
     """A metric of Quantus for :func:`evaluate`, for example ``quantus_metric(quantus.Infidelity())``.
 
@@ -198,27 +207,41 @@ def quantus_metric(
         masks: known places, bool ``(N, H, W)``, for its metrics of localisation.
         softmax: whether Quantus puts a softmax behind the model.
         batch_size: of Quantus.
+        label: a word for the name, so that one metric can be used with several settings.
     """
-    return QuantusMetric(metric, reduce, masks, softmax, batch_size)
+    return QuantusMetric(metric, reduce, masks, softmax, batch_size, label)
 
 
 class _AsModule(nn.Module):
     """A forward function as a module, which Quantus needs."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Forward, like: Tensor) -> None:
         super().__init__()
-        self.function = forward
+        self.function, self.dtype = forward, like.dtype
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+        return self.function(x.to(self.dtype))
 
 
 def _tensors(model: nn.Module, inputs: ndarray, targets: ndarray) -> tuple[Tensor, Tensor]:
     """Inputs and targets on the model's device; floating-point inputs in its dtype."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    x = torch.as_tensor(inputs, device=like.device)
+    x = _tensor(inputs).to(like.device)
     x = x.to(like.dtype) if x.is_floating_point() else x
-    return x, torch.as_tensor(targets, device=like.device).long()
+    return x, _tensor(targets).to(like.device).long()
+
+
+def _tensor(array: ndarray) -> Tensor:
+    """A copy, since the array may have negative strides or be read-only."""
+    return torch.from_numpy(numpy.array(array, order="C"))
+
+
+def _array(tensor: Tensor) -> ndarray:
+    """The entries for NumPy, which has no gradients and no bfloat16."""
+    tensor = tensor.detach().cpu()
+    array: ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def _refusal(relevance: Tensor) -> str:

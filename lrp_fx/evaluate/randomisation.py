@@ -14,7 +14,7 @@ from lrp_fx._checks import check_choice, check_count
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.correlation import rank_correlation
 from lrp_fx.evaluate.explain import Rebuildable
-from lrp_fx.evaluate.metric import Explain, Forward, name_of, relevance_of
+from lrp_fx.evaluate.metric import Explain, Forward, check_seed, name_of, relevance_of
 from lrp_fx.evaluate.regions import Patches, Regions, region_means
 
 Draw = Literal["permute", "reset"]
@@ -52,6 +52,7 @@ class _Randomising:
         check_choice("draw", self.draw, ("permute", "reset"))
         if self.stages is not None:
             check_count("stages", self.stages)
+        check_seed(self.seed)
 
     def correlations(
         self, explain: Explain, inputs: Tensor, targets: Tensor, *, cascade: bool, last: bool

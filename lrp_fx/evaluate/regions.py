@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_count
+from lrp_fx._checks import check_count, is_int
 from lrp_fx.errors import InputError, OptionError
 
 
@@ -81,8 +81,10 @@ class Positions:
 
     def __post_init__(self) -> None:
         check_count("width", self.width)
-        if self.dim == 0:
-            raise OptionError("dim must not be 0, the dimension of the batch")
+        if not is_int(self.dim) or self.dim == 0:
+            raise OptionError(
+                f"dim must be an int other than 0, the dimension of the batch, got {self.dim!r}"
+            )
 
     def __str__(self) -> str:
         wide = f", {self.width} each" if self.width > 1 else ""
@@ -108,7 +110,23 @@ def region_means(relevance: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         ``(N, K)``.
+
+    Raises:
+        InputError: if the regions divide a dimension that the relevance lacks, such as channels.
     """
+    sizes = relevance.shape[1:]
+    if labels.ndim > len(sizes):
+        raise InputError(
+            f"regions of shape {tuple(labels.shape)} do not fit samples of shape {tuple(sizes)}"
+        )
+    own = (1,) * (len(sizes) - labels.ndim) + tuple(labels.shape)
+    for dim, (size, regions) in enumerate(zip(sizes, own, strict=True), start=1):
+        if regions not in (1, size):
+            raise InputError(
+                f"the regions divide dimension {dim} into {regions} entries, but the relevance of "
+                f"shape {tuple(relevance.shape)} has {size} there: use regions along another "
+                "dimension, or a method that returns relevance of the inputs' shape"
+            )
     labels = labels.to(relevance.device)
     flat = labels.expand(relevance.shape[1:]).flatten()
     count = int(labels.max()) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -16,7 +16,15 @@ from lrp_fx._checks import all_finite, check_callable, check_count
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, LRPError, OptionError
 from lrp_fx.evaluate.explain import Rebuildable
-from lrp_fx.evaluate.metric import Explain, Forward, Metric, batches, check_samples
+from lrp_fx.evaluate.metric import (
+    Explain,
+    Forward,
+    Metric,
+    Targets,
+    batches,
+    check_metric,
+    check_samples,
+)
 from lrp_fx.evaluate.report import MetricInfo, Report
 from lrp_fx.evaluate.statistics import Bootstrap
 
@@ -29,7 +37,7 @@ def evaluate(
     methods: Mapping[str, Explain],
     metrics: Sequence[Metric],
     inputs: Tensor,
-    targets: Tensor,
+    targets: Targets,
     *,
     samples: Sequence[str] | None = None,
     batch_size: int = 8,
@@ -46,7 +54,7 @@ def evaluate(
         methods: name → method. Tests by randomised weights need an :class:`Explainer`.
         metrics: no two with the same name.
         inputs: ``(N, …)``.
-        targets: the classes to explain, ``(N,)``, int64. Usually the predicted ones.
+        targets: the classes to explain, ``(N,)``, integers. Usually the predicted ones.
         samples: the names of the samples; their numbers if None.
         batch_size: inputs that are explained at once. It sets what ``seconds`` are measured on.
         bootstrap: how intervals are made.
@@ -60,6 +68,16 @@ def evaluate(
         InputError: if the inputs, the relevance or the logits do not fit.
         TargetError: if the targets do not fit the model.
     """
+    check_callable("forward", forward)
+    if not isinstance(methods, Mapping):
+        raise OptionError(
+            f"methods must be a dict of names and methods, got {type(methods).__name__}"
+        )
+    if not isinstance(metrics, Iterable):
+        raise OptionError(f"metrics must be a list of metrics, got {type(metrics).__name__}")
+    metrics = tuple(metrics)
+    for metric in metrics:
+        check_metric(metric)
     names = [metric.name for metric in metrics]
     if not methods or not metrics:
         raise OptionError("evaluate needs at least one method and one metric")
@@ -67,9 +85,11 @@ def evaluate(
         check_callable("each method", method)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise OptionError(f"two metrics have the name {twice[0]!r}: give each its own settings")
+        raise OptionError(
+            f"two metrics have the name {twice[0]!r}: give each its own settings or label"
+        )
     check_count("batch_size", batch_size)
-    check_samples(forward, inputs, targets)
+    targets = check_samples(forward, inputs, targets)
     if samples is not None and len(samples) != len(inputs):
         raise OptionError(f"samples must name all {len(inputs)} samples, got {len(samples)} names")
     scores: dict[tuple[str, str], Tensor] = {}
@@ -95,27 +115,33 @@ def _judge(
 ) -> Tensor:
     """The scores, on the CPU; errors name the metric and the method."""
     try:
-        scores = metric(forward, explain, inputs, targets)
+        found: object = metric(forward, explain, inputs.clone(), targets.clone())
     except LRPError as error:
         raise type(error)(f"{metric.name}, method {name!r}: {error}") from error
-    if scores.shape != inputs.shape[:1] or not all_finite(scores):
+    try:
+        scores = torch.as_tensor(found).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(
+            f"{metric.name} must return one number for each sample, not {type(found).__name__}"
+        ) from error
+    if scores.is_complex() or scores.shape != inputs.shape[:1] or not all_finite(scores):
         raise OptionError(
             f"{metric.name} gave no finite number for each sample of method {name!r}: shape "
             f"{tuple(scores.shape)} for {len(inputs)} samples"
         )
-    return scores.detach().double().cpu()
+    return scores.double().cpu()
 
 
 @dataclass(frozen=True, eq=False)
 class _Batched:
-    """A method that explains a few inputs at once."""
+    """A method that explains a few inputs at once. It gets copies, which it may write to."""
 
     method: Explain
     batch_size: int
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         some = batches(inputs, targets, self.batch_size)
-        return torch.cat([self.method(x, target) for x, target in some])
+        return torch.cat([self.method(x.clone(), target.clone()) for x, target in some])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +154,15 @@ class _Remembered:
     maps: Tensor
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        if inputs is self.inputs and targets is self.targets:
-            return self.maps
+        if _equal(inputs, self.inputs) and _equal(targets, self.targets):
+            return self.maps.clone()
         return self.method(inputs, targets)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same in all respects, of any type and device."""
+    alike = (one.dtype, one.device) == (other.dtype, other.device)
+    return alike and torch.equal(one, other)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +208,7 @@ def _remembered(
 
 def _timed(method: Explain, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
     """The relevance and the seconds that it took."""
+    inputs, targets = inputs.clone(), targets.clone()  # a method may write to them
     _synchronize(inputs)
     start = time.perf_counter()
     relevance = method(inputs, targets)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -12,16 +10,24 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_callable, check_count, check_number, is_int
+from lrp_fx._checks import check_count, check_number, is_int
 from lrp_fx._packages import needed
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.cost import relative_cost
+from lrp_fx.evaluate.digest import digest, digest_of_metric
 from lrp_fx.evaluate.explain import Explainer
 from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial, front_of
-from lrp_fx.evaluate.metric import Metric, check_samples
+from lrp_fx.evaluate.metric import (
+    Metric,
+    Targets,
+    batches,
+    check_metric,
+    check_samples,
+    logits_of,
+)
 from lrp_fx.evaluate.report import Report
 from lrp_fx.evaluate.run import Progress, evaluate, shown
 from lrp_fx.evaluate.space import (
@@ -43,14 +49,14 @@ REPEATS = 7
 def search(
     model: nn.Module,
     inputs: Tensor,
-    targets: Tensor,
+    targets: Targets,
     metric: Metric,
     *,
     trials: int = 50,
     seed: int = 0,
     space: Space | None = None,
     baselines: Mapping[str, Composite | str] | None = None,
-    held_out: float | tuple[Tensor, Tensor] = 0.5,
+    held_out: float | tuple[Tensor, Targets] = 0.5,
     storage: str | os.PathLike[str] | None = None,
     batch_size: int = 8,
     bootstrap: Bootstrap | None = None,
@@ -70,8 +76,10 @@ def search(
     Args:
         model: in eval mode, from inputs ``(N, …)`` to logits ``(N, classes)``.
         inputs: ``(N, …)``, floating point.
-        targets: the classes to explain, ``(N,)``, int64.
-        metric: what is improved.
+        targets: the classes to explain, ``(N,)``, integers.
+        metric: what is improved. A metric with masks, one for each sample, cannot be used: the
+            samples are divided here. With ``storage`` it must be a dataclass or a function, or have a
+            ``repr`` with all settings.
         trials: how many candidates are tried besides the presets.
         seed: of the split and of the proposals.
         space: what may be chosen; None for ``Space()``.
@@ -103,8 +111,7 @@ def search(
         check_count(name, value)
     if not is_int(seed) or seed < 0:
         raise OptionError(f"seed must be an int of at least 0, got {seed!r}")
-    check_samples(model, inputs, targets)
-    parts = _split(model, inputs, targets, held_out, seed)
+    parts = _split(model, inputs, _checked(model, inputs, targets), held_out, seed)
 
     lrp = LRPFx(model)
     lrp.attribute(parts[0][:batch_size], target=parts[1][:batch_size])
@@ -117,7 +124,9 @@ def search(
     points = {name: point_of(name, space, layout) for name in fixed}
     study = Study(
         storage,
-        _searched(model, parts, metric, space, fixed, seed),
+        {}
+        if storage is None
+        else _searched(model, parts, metric, space, fixed, (seed, batch_size)),
         higher_is_better=metric.higher_is_better,
         fixed=points,
         seed=seed,
@@ -220,36 +229,44 @@ class _Judge:
         return candidate.attribution(model)
 
 
-def _check(model: object, metric: object, space: object) -> None:
+def _check(model: object, metric: Metric, space: object) -> None:
     if not isinstance(model, nn.Module):
         raise OptionError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
     if any(module.training for module in model.modules()):
         raise InputError("the model is in train mode, in which its output varies: model.eval()")
-    check_callable("metric", metric)
-    if not isinstance(getattr(metric, "name", None), str) or not isinstance(
-        getattr(metric, "higher_is_better", None), bool
-    ):
+    check_metric(metric)
+    if getattr(metric, "masks", None) is not None:
         raise OptionError(
-            "metric must be one of lrp_fx.evaluate, or have a name and higher_is_better as they do, "
-            f"got {metric!r}"
+            f"the metric {metric.name!r} has a mask for each sample, but a search divides and reorders "
+            "the samples: search with a metric without masks, and judge what it finds by this one with "
+            "evaluate"
         )
     if not isinstance(space, Space):
         raise OptionError(f"space must be a Space, got {space!r}")
+
+
+def _checked(model: nn.Module, inputs: Tensor, targets: Targets) -> Tensor:
+    """The targets of samples that fit the model and can have a gradient."""
+    if isinstance(inputs, Tensor) and not inputs.is_floating_point():
+        raise InputError(
+            f"a search needs floating-point inputs, not {inputs.dtype}, because the cost of a map is "
+            "measured in input gradients: convert images, or give a model of embeddings"
+        )
+    return check_samples(model, inputs, targets)
 
 
 def _split(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
-    held_out: float | tuple[Tensor, Tensor],
+    held_out: float | tuple[Tensor, Targets],
     seed: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Inputs and targets of the search, and those held out."""
     if isinstance(held_out, tuple):
         if len(held_out) != 2:
             raise OptionError("held_out must be a share or a pair (inputs, targets)")
-        check_samples(model, *held_out)
-        return inputs, targets, *held_out
+        return inputs, targets, held_out[0], _checked(model, *held_out)
     check_number("held_out", held_out)
     count = round(held_out * len(inputs)) if 0 < held_out < 1 else 0
     if not 2 <= count <= len(inputs) - 1:
@@ -277,35 +294,34 @@ def _baselines(
 
 def _searched(
     model: nn.Module,
-    parts: tuple[Tensor, ...],
+    parts: tuple[Tensor, Tensor, Tensor, Tensor],
     metric: Metric,
     space: Space,
     fixed: Mapping[str, Candidate],
-    seed: int,
-) -> dict[str, str]:
-    """What is searched, as digests: a search goes on only if all of them are the same."""
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    settings: tuple[int, int],
+) -> dict[str, str | list[float]]:
+    """What is searched: a search goes on only if all of it is the same.
+
+    The model's outputs are there as numbers, since rounding depends on the machine's load.
+    """
+    seed, batch_size = settings
     choices = [getattr(space, each.name) for each in fields(space)]
-    bounds = () if space.bounds is None else space.bounds
     return {
-        "model": _digest(repr(model), *state, *state.values()),
-        "samples": _digest(*parts),
-        "metric": _digest(repr(metric)),
-        "space": _digest(*map(repr, choices), *bounds),
-        "list of presets": _digest(*(f"{name} {each.composite}" for name, each in fixed.items())),
+        "model": digest(model),
+        "samples": digest(*parts),
+        "metric": digest_of_metric(metric),
+        "space": digest(*choices),
+        "list of presets": digest(*(f"{name} {each.composite}" for name, each in fixed.items())),
         "seed": str(seed),
+        "batch_size": str(batch_size),
         "version of lrp_fx": __version__,
+        "outputs of the model": _outputs(model, *parts[:2], batch_size),
     }
 
 
-def _digest(*values: object) -> str:
-    found = hashlib.sha256()
-    for value in values:
-        if isinstance(value, Tensor):
-            found.update(f"{value.dtype} {tuple(value.shape)}".encode())
-            found.update(
-                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-        else:
-            found.update(re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode())
-    return found.hexdigest()[:16]
+def _outputs(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int) -> list[float]:
+    """A weighted sum of the logits of each sample, which nearly every change of the model changes."""
+    some = batches(inputs, targets, batch_size)
+    logits = torch.cat([logits_of(model, x).double().cpu() for x, _ in some])
+    weights = torch.arange(1, logits.shape[1] + 1).double().cos()
+    return (logits.nan_to_num() * weights).sum(1).tolist()

@@ -9,9 +9,18 @@ import torch
 from captum.metrics import sensitivity_max
 from torch import Tensor
 
-from lrp_fx._checks import check_choice, check_count, check_nonnegative
+from lrp_fx._checks import all_finite, check_choice, check_count, check_nonnegative
+from lrp_fx.errors import InputError
 from lrp_fx.evaluate.correlation import rank_correlation
-from lrp_fx.evaluate.metric import Explain, Forward, batches, logits_of, name_of, relevance_of
+from lrp_fx.evaluate.metric import (
+    Explain,
+    Forward,
+    batches,
+    check_seed,
+    logits_of,
+    name_of,
+    relevance_of,
+)
 from lrp_fx.evaluate.regions import Patches, Regions, region_means
 
 
@@ -38,6 +47,7 @@ class ClassCorrelation:
 
     def __post_init__(self) -> None:
         check_choice("other", self.other, ("runner_up", "random"))
+        check_seed(self.seed)
         check_count("batch_size", self.batch_size)
 
     @property
@@ -48,12 +58,23 @@ class ClassCorrelation:
     def __call__(
         self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """The scores, ``(N,)``."""
-        logits = torch.cat([logits_of(forward, x) for x in torch.split(inputs, self.batch_size)])
+        """The scores, ``(N,)``.
+
+        Raises:
+            InputError: if the model has no other class with a finite logit.
+        """
+        some = torch.split(inputs, self.batch_size)
+        logits = torch.cat([logits_of(forward, x).double() for x in some])
         if self.other == "random":
             generator = torch.Generator().manual_seed(self.seed)
-            logits = torch.rand(logits.shape, generator=generator).to(logits.device)
-        others = logits.scatter(1, targets.to(logits.device)[:, None], -torch.inf).argmax(1)
+            drawn = torch.rand(logits.shape, generator=generator).to(logits)
+            logits = torch.where(logits.isfinite(), drawn, logits)
+        largest, others = logits.scatter(1, targets.to(logits.device)[:, None], -torch.inf).max(1)
+        if not all_finite(largest):
+            raise InputError(
+                "the model has no other class whose logit is finite, so there is no map to compare "
+                "with: leave this metric out"
+            )
         labels = self.regions(inputs.shape[1:])
         own, other = (
             region_means(relevance_of(explain, inputs, each), labels)
@@ -85,6 +106,7 @@ class MaxSensitivity:
 
     def __post_init__(self) -> None:
         check_nonnegative("radius", self.radius)
+        check_seed(self.seed)
         check_count("samples", self.samples)
         check_count("batch_size", self.batch_size)
 
@@ -96,7 +118,16 @@ class MaxSensitivity:
     def __call__(
         self, forward: Forward, explain: Explain, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """The scores, ``(N,)``."""
+        """The scores, ``(N,)``.
+
+        Raises:
+            InputError: for inputs that are not floating point: the noise would be rounded away.
+        """
+        if not inputs.is_floating_point():
+            raise InputError(
+                f"max sensitivity adds small noise, which {inputs.dtype} inputs cannot hold: convert "
+                "images, or judge a model of embeddings"
+            )
         generator = torch.Generator().manual_seed(self.seed)
 
         def moved(x: Tensor, radius: float) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_count, check_number, is_int
+from lrp_fx._checks import all_finite, check_count, check_number, is_int
 from lrp_fx.errors import InputError, OptionError
 
 
@@ -72,9 +73,13 @@ class Bootstrap:
         if not is_int(self.seed):
             raise OptionError(f"seed must be an int, got {self.seed!r}")
 
-    def estimate(self, scores: Tensor) -> Estimate:
-        """The mean of scores ``(N,)`` with its standard error and interval."""
-        scores = scores.double().cpu()
+    def estimate(self, scores: Tensor | Sequence[float]) -> Estimate:
+        """The mean of scores ``(N,)`` with its standard error and interval.
+
+        Raises:
+            InputError: if they are not one finite number for each sample, or there are none.
+        """
+        scores = _numbers(scores)
         count = len(scores)
         generator = torch.Generator().manual_seed(self.seed)
         places = torch.randint(count, (self.resamples, count), generator=generator)
@@ -83,12 +88,15 @@ class Bootstrap:
         error = float(scores.std()) / math.sqrt(count) if count > 1 else math.nan
         return Estimate(float(scores.mean()), error, float(ends[0]), float(ends[1]), count)
 
-    def difference(self, scores: Tensor, reference: Tensor) -> Estimate:
+    def difference(
+        self, scores: Tensor | Sequence[float], reference: Tensor | Sequence[float]
+    ) -> Estimate:
         """The mean of ``scores − reference``, sample by sample.
 
         Raises:
             InputError: if they are not of the same samples.
         """
+        scores, reference = _numbers(scores), _numbers(reference)
         if scores.shape != reference.shape:
             raise InputError(
                 f"paired differences need scores of the same samples, but there are {len(scores)} "
@@ -101,3 +109,14 @@ class Bootstrap:
             f"{100 * self.confidence:g} % intervals by {self.resamples} bootstrap resamples of the "
             f"samples, seed {self.seed}"
         )
+
+
+def _numbers(scores: Tensor | Sequence[float]) -> Tensor:
+    """The scores ``(N,)``, float64, on the CPU."""
+    try:
+        found = torch.as_tensor(scores).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if found.ndim != 1 or not len(found) or found.is_complex() or not all_finite(found):
+        raise InputError("scores must be finite numbers (N,), one for each of at least one sample")
+    return found.double()

@@ -17,6 +17,8 @@ from lrp_fx.evaluate.space import Chooser
 NAME = "lrp_fx.search"
 SEARCHED, FIXED, REASON = "searched", "candidate", "reason"
 """Of a study what was searched; of a trial the candidate that was asked for, and why it failed."""
+ROUNDING = 1e-3
+"""Outputs of a model may differ by this share of the largest one, by rounding."""
 RANDOM = 5
 """So many proposals are random, before the sampler uses what it has seen."""
 
@@ -78,7 +80,8 @@ class Study:
 
     Args:
         storage: a file, the address of a database, or None for memory.
-        searched: what is searched, by name. A study of anything else is refused.
+        searched: what is searched, by name. A study of anything else is refused; numbers may differ
+            by rounding.
         higher_is_better: whether a larger score is better. A smaller cost always is.
         fixed: candidates to try first, each with the choices that it nearly stands for.
         seed: of the proposals.
@@ -90,7 +93,7 @@ class Study:
     def __init__(
         self,
         storage: str | os.PathLike[str] | None,
-        searched: Mapping[str, str],
+        searched: Mapping[str, str | list[float]],
         *,
         higher_is_better: bool,
         fixed: Mapping[str, Mapping[str, str | float]],
@@ -109,8 +112,10 @@ class Study:
         before = self._study.user_attrs.get(SEARCHED)
         if before is None:
             self._study.set_user_attr(SEARCHED, dict(searched))
-        elif before != searched:
-            other = ", ".join(name for name in searched if before.get(name) != searched[name])
+        elif differing := [
+            name for name, value in searched.items() if not _same(before.get(name), value)
+        ]:
+            other = ", ".join(differing)
             raise OptionError(
                 f"storage '{storage}' holds another search, which differs in: {other}. Name another "
                 "file, or delete this one to begin anew"
@@ -144,6 +149,14 @@ class Study:
             )
             for trial in self._study.get_trials(deepcopy=False, states=states)
         ]
+
+
+def _same(before: object, now: str | list[float]) -> bool:
+    """Whether two texts are equal, or numbers up to rounding."""
+    if isinstance(now, str) or not isinstance(before, list) or len(before) != len(now):
+        return before == now
+    largest = max(map(abs, now), default=0.0)
+    return all(abs(a - b) <= ROUNDING * largest for a, b in zip(before, now, strict=True))
 
 
 def _address(storage: str | os.PathLike[str] | None) -> str | None:

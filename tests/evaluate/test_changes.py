@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.errors import OptionError
+from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate import (
     CascadingRandomisation,
     ClassCorrelation,
@@ -154,3 +154,39 @@ def test_gini_by_hand() -> None:
     assert torch.equal(
         Sparseness()(None, lambda x, t: x, x, TARGETS), gini(x.double().sum(1).flatten(1))
     )
+
+
+def test_noise_needs_floating_point() -> None:
+    with pytest.raises(InputError, match=r"max sensitivity.*int64"):
+        MaxSensitivity()(None, Same(), torch.ones(3, 2, 6, 6).long(), TARGETS)
+
+
+@pytest.mark.parametrize("other", ["runner_up", "random"])
+def test_there_must_be_another_class(other) -> None:
+    """Not with one class, nor where all other logits are −∞; the logits may be integers."""
+    x, first = torch.rand(3, 1, 6, 6), torch.zeros(3, dtype=torch.long)
+    metric = ClassCorrelation(regions=GRID, other=other)
+
+    def model(*logits: float):
+        return lambda x: torch.tensor([logits]).expand(len(x), -1)
+
+    for alone in (model(1.0), model(1.0, -torch.inf)):
+        with pytest.raises(InputError, match="no other class"):
+            metric(alone, Same(), x, first)
+    asked: list[Tensor] = []
+
+    def explain(x: Tensor, targets: Tensor) -> Tensor:
+        asked.append(targets)
+        return x
+
+    for logits in ((5.0, -torch.inf, 2.0), (5, 1, 2)):
+        assert metric(model(*logits), explain, x, first).tolist() == pytest.approx([1, 1, 1])
+        if other == "runner_up" or logits[1] < 0:
+            assert asked[-1].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", [ClassCorrelation, MaxSensitivity, CascadingRandomisation])
+def test_seeds_are_ints(kind) -> None:
+    given = {"model": small_network()} if kind is CascadingRandomisation else {}
+    with pytest.raises(OptionError, match="seed must be an int"):
+        kind(seed=None, **given)

@@ -84,3 +84,44 @@ def test_wrong_use() -> None:
         Inpainting(-1)
     with pytest.raises(OptionError, match="value"):
         Constant("a")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        *((-1, torch.uint8), (300, torch.uint8), (0.9, torch.int64), (1e30, torch.int64)),
+        *((1e6, torch.float16), (1e39, torch.float32), (2, torch.bool)),
+    ],
+    ids=str,
+)
+def test_a_constant_that_the_inputs_cannot_hold(value: float, dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match="cannot hold the constant"):
+        Constant(value)(torch.zeros(4, dtype=dtype), torch.ones(1, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(255, torch.uint8), (103.0, torch.int64), (-1.5, torch.float16), (True + 0, torch.bool)],
+    ids=str,
+)
+def test_a_constant_that_the_inputs_hold(value: float, dtype: torch.dtype) -> None:
+    filled = Constant(value)(torch.zeros(4, dtype=dtype), torch.ones(1, 4, dtype=torch.bool))
+    assert filled.dtype == dtype
+    assert filled.double().tolist() == [[value] * 4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("imputer", IMPUTERS, ids=str)
+def test_half_precision_is_only_rounded_at_the_end(imputer, dtype: torch.dtype) -> None:
+    x = X.to(dtype)
+    filled = imputer(x, MASKS)
+    assert filled.dtype == dtype
+    assert torch.equal(filled, imputer(x.float(), MASKS).to(dtype))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Noise(None), lambda: Inpainting(seed=1.5), lambda: Constant(float("nan"))]
+)
+def test_settings_are_checked_when_they_are_made(make) -> None:
+    with pytest.raises(OptionError, match="must be"):
+        make()

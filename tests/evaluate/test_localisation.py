@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrp_fx.errors import InputError
+from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate import MosaicFocus, Patches, PointingGame, RelevanceShare
-from lrp_fx.evaluate.localisation import choose_mosaics, mosaic, quadrant_share, quadrants
+from lrp_fx.evaluate.localisation import (
+    choose_mosaics,
+    mosaic,
+    quadrant_share,
+    quadrants,
+    shrunk,
+)
 
 HEAT = torch.tensor([[[0.0, 1.0, -5.0], [2.0, 1.0, 0.0]]])
 PLACE = torch.tensor([[[False, True, True], [False, False, False]]])
@@ -102,3 +108,41 @@ def test_wrong_inputs() -> None:
         RelevanceShare(masks=PLACE)(None, lambda x, t: x, torch.rand(1, 1, 5, 5), ANY)
     with pytest.raises(InputError, match="bool"):
         RelevanceShare(masks=HEAT)(None, lambda x, t: x, HEAT[:, None], ANY)
+
+
+def test_masks_with_a_channel_of_size_one() -> None:
+    x = HEAT[:, None]
+    for tolerance, expected in ((0, 0), (1, 1)):
+        game = PointingGame(masks=PLACE[:, None], tolerance=tolerance)
+        assert game(None, lambda x, t: x, x, ANY).tolist() == [expected]
+    apart = torch.cat([x, x - 9], 1)  # a place in one channel
+    places = torch.stack([PLACE, ~PLACE & False], 1)
+    game = PointingGame(masks=places, tolerance=1)
+    assert game(None, lambda x, t: x, apart, ANY).tolist() == [1]
+    with pytest.raises(InputError, match="bool tensor"):
+        PointingGame(masks=[[True]])(None, lambda x, t: x, x, ANY)
+
+
+@pytest.mark.parametrize("kind", [RelevanceShare, PointingGame])
+def test_several_places_are_told_apart(kind) -> None:
+    eyes, mouth = kind(masks=PLACE, label="eyes"), kind(masks=~PLACE, label="mouth")
+    assert eyes.name == f"{kind(masks=PLACE).name} (eyes)" != mouth.name
+    assert "masks=bool (1, 2, 3)" in repr(eyes)
+    assert "label='eyes'" in repr(eyes)
+    for label in (3, ""):
+        with pytest.raises(OptionError, match="label must be"):
+            kind(masks=PLACE, label=label)
+
+
+@pytest.mark.parametrize("tolerance", [-1, 0.5, None], ids=str)
+def test_the_tolerance_may_be_zero(tolerance) -> None:
+    with pytest.raises(OptionError, match="at least 0"):
+        PointingGame(masks=PLACE, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float64], ids=str)
+def test_shrunk_images_have_the_mean_of_their_pixels(dtype: torch.dtype) -> None:
+    x = torch.tensor([[[[0, 3], [4, 4]]]]).to(dtype)
+    small = shrunk(x, (1, 1))
+    assert small.dtype == dtype
+    assert small.item() == (3 if dtype == torch.uint8 else 2.75)

@@ -21,7 +21,7 @@ from lrp_fx.evaluate import (
     Positions,
     Sufficiency,
 )
-from lrp_fx.evaluate.perturbation import ranks_of
+from lrp_fx.evaluate.perturbation import ranks_of, share_of
 from tests.evaluate.helpers import FIRST, ONES, by_contribution, images, linear, small_network
 
 
@@ -155,3 +155,34 @@ def test_wrong_inputs() -> None:
         ABPC()(linear, lambda x, t: x * torch.nan, ONES, FIRST)
     with pytest.raises(InputError, match="logits of shape"):
         ABPC()(lambda x: x.sum(1), by_contribution, ONES, FIRST)
+
+
+def test_shares_are_not_rounded_up_by_an_error() -> None:
+    """0.07 · 100 is a little more than 7 in floating point."""
+    assert [share_of(share, 100) for share in (0.07, 0.071, 0.29, 1)] == [7, 8, 29, 100]
+    assert share_of(1e-12, 5) == 1
+
+
+def test_regions_along_channels_need_relevance_of_channels() -> None:
+    x = images(1)
+    metric = ABPC(regions=Positions(1))
+    with pytest.raises(InputError, match="divide dimension 1 into 2 entries"):
+        metric(small_network(), lambda x, t: x.sum(1), x, FIRST)
+    assert metric(small_network(), lambda x, t: x, x, FIRST).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Comprehensiveness(shares=("a",)),
+        lambda: Comprehensiveness(shares="ab"),
+        lambda: Sufficiency(shares=0.5),
+        lambda: Sufficiency(shares=(True,)),
+        lambda: Positions(1.5),
+        lambda: Positions(None),
+        lambda: SRG(seed=None),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(make) -> None:
+    with pytest.raises(OptionError, match="must be"):
+        make()

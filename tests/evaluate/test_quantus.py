@@ -134,3 +134,36 @@ def test_quantus_itself() -> None:
     assert torch.equal(PointingGame(masks=masks)(model, *one), theirs)
     mprt = quantus_metric(quantus.MPRT(return_average_correlation=True, **quiet))
     assert bool((mprt(model, explain, x, TARGETS) < 1).all())
+
+
+def test_arrays_that_torch_does_not_take() -> None:
+    """Negative strides and read-only arrays, of inputs and targets."""
+    model, x = small_network(), images().flip(3)
+    given, targets = images().numpy()[..., ::-1], TARGETS.numpy()[::-1]
+    given.flags.writeable = False
+    found = explain_func(LRPFx)(model=model, inputs=given, targets=targets)
+    expected = LRPFx(model).attribute(x, target=TARGETS.flip(0)).numpy()
+    numpy.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_tensors_that_numpy_does_not_take(dtype: torch.dtype) -> None:
+    """With a gradient, and of a type that it lacks."""
+
+    class Logits(Change):
+        def __call__(self, *, model, x_batch, y_batch, explain_func, **rest: object):
+            x, y = x_batch[..., ::-1], y_batch
+            explain_func(model=model, inputs=x, targets=y)
+            return model(torch.tensor(x_batch)).detach()[:, 0]
+
+    model, x = small_network().to(dtype), images().to(dtype).requires_grad_()
+    scores = quantus_metric(Logits())(model, lambda x, t: x, x, TARGETS)
+    assert torch.equal(scores, model(x)[:, 0].detach().double())
+
+
+def test_settings_of_quantus_are_told_apart() -> None:
+    masks = torch.zeros(3, 12, 12, dtype=torch.bool)
+    metric = quantus_metric(Change(), label="twice", masks=masks, reduce=len)
+    assert metric.name == "Quantus Change (twice)"
+    assert "masks=bool (3, 12, 12)" in repr(metric)
+    assert "reduce=len" in repr(metric)

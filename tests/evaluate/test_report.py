@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from captum.attr import Saliency
@@ -26,6 +27,7 @@ from lrp_fx.evaluate import (
     evaluate,
     explain_with,
 )
+from lrp_fx.evaluate.metric import relevance_of
 from tests.evaluate.helpers import images, small_network
 
 TARGETS = torch.tensor([0, 3, 1])
@@ -172,10 +174,18 @@ def test_captum_methods_and_progress_bar(capsys: pytest.CaptureFixture[str]) -> 
         ({"methods": {}}, OptionError, "at least one"),
         ({"metrics": [Given(), Given()]}, OptionError, "'given'"),
         ({"methods": {"x": 3}}, OptionError, "callable"),
-        ({"targets": torch.tensor([0, 1])}, TargetError, "int64"),
+        ({"methods": [once]}, OptionError, "methods must be a dict"),
+        ({"metrics": Given()}, OptionError, "metrics must be a list"),
+        ({"metrics": [len]}, OptionError, "have a name"),
+        ({"metrics": [Sparseness]}, OptionError, "have a name"),
+        ({"forward": 3}, OptionError, "forward must be callable"),
+        ({"targets": torch.tensor([0.0, 1.0, 2.0])}, TargetError, "integers"),
+        ({"targets": ["a", "b", "c"]}, TargetError, "integers"),
+        ({"targets": torch.tensor([0, 1])}, TargetError, "integers"),
         ({"targets": torch.tensor([0, 1, 4])}, TargetError, "between 0 and 3"),
         ({"inputs": torch.tensor(1.0)}, InputError, "at least one sample"),
         ({"forward": small_network().train()}, InputError, r"model.eval\(\)"),
+        ({"inputs": images().long()}, InputError, "the model failed with RuntimeError"),
         ({"samples": ["a"]}, OptionError, "3 samples"),
         ({"metrics": [Given((1.0, float("nan"), 2.0))]}, OptionError, "method 'once'"),
         ({"metrics": [SRG(regions=Patches(20))]}, InputError, "SRG.*'once'.*20 × 20"),
@@ -203,3 +213,92 @@ def test_a_method_reads_the_weights_of_its_model_anew() -> None:
         other[5].weight.mul_(-1)
     assert not torch.equal(explain.on(other)(x, TARGETS), before)
     assert torch.equal(explain(x, TARGETS), before)
+
+
+def test_a_method_and_a_model_may_write_to_their_inputs() -> None:
+    """Neither changes what later methods and metrics see, nor what the user passed."""
+
+    def model(x: Tensor) -> Tensor:
+        logits = x.flatten(1)[:, :4].clone()
+        x.zero_()
+        return logits
+
+    def wild(x: Tensor, targets: Tensor) -> Tensor:
+        x.zero_()
+        targets.zero_()
+        return torch.ones_like(x)
+
+    def same(x: Tensor, targets: Tensor) -> Tensor:
+        return x * targets[:, None, None, None]
+
+    @dataclass(frozen=True)
+    class Spoiling(Given):
+        def __call__(self, forward, explain, inputs: Tensor, targets: Tensor) -> Tensor:
+            forward(inputs.clone())
+            explain(inputs, targets).zero_()
+            explain(inputs.double(), targets)
+            inputs.zero_()
+            return torch.zeros(3)
+
+    x, targets = images(), TARGETS.clone()
+    metrics = [Spoiling(name="spoiling"), SRG(regions=Patches(2), imputer=Mean()), Given()]
+    made = evaluate(model, {"wild": wild, "same": same}, metrics, x, targets)
+    assert torch.equal(x, images())
+    assert torch.equal(targets, TARGETS)
+    expected = (same(x, targets).flatten(1)[:, 0] * torch.tensor(Given().scores)).double()
+    torch.testing.assert_close(made.scores["same", "given"], expected)
+    relevance_of(wild, x, targets)
+    assert torch.equal(x, images())
+
+
+def test_a_part_of_the_model_in_train_mode_is_an_error() -> None:
+    model = small_network()
+    model[1].train()
+    with pytest.raises(InputError, match="a part of it is in train mode"):
+        evaluate(model, {"once": once}, [Given()], images(), TARGETS)
+
+
+@pytest.mark.parametrize(
+    "targets", [TARGETS.tolist(), TARGETS.numpy(), TARGETS.int()], ids=["list", "NumPy", "int32"]
+)
+def test_targets_of_other_kinds(targets) -> None:
+    made = evaluate(small_network(), {"once": once}, [Given()], images(), targets)
+    assert made.scores["once", "given"].tolist() == [1, 2, 6]
+
+
+@pytest.mark.parametrize("kind", [list, numpy.array], ids=str)
+def test_scores_of_other_kinds(kind) -> None:
+    @dataclass(frozen=True)
+    class Other(Given):
+        def __call__(self, *arguments) -> object:
+            return kind([1.0, 2.0, 6.0])
+
+    made = evaluate(small_network(), {"once": once}, [Other()], images(), TARGETS)
+    assert made.scores["once", "given"].tolist() == [1, 2, 6]
+
+
+def test_shapes_of_relevance() -> None:
+    """A missing dimension is told from the shape only where the shape tells it."""
+
+    def shape(wanted: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
+        return relevance_of(lambda x, t: torch.ones(found), torch.ones(wanted), TARGETS).shape
+
+    assert shape((3, 2, 4, 5), (3, 1, 4, 5)) == shape((3, 2, 4, 5), (3, 4, 5)) == (3, 1, 4, 5)
+    assert shape((3, 4, 5), (3, 4)) == shape((3, 4, 5), (3, 4, 1)) == (3, 4, 1)
+    assert shape((3, 4, 4), (3, 1, 4)) == (3, 1, 4)
+    for wanted, found in (((3, 5), (3, 1)), ((3, 4, 5), (3, 5)), ((3, 2, 4, 5), (3, 2))):
+        with pytest.raises(InputError, match="relevance of shape"):
+            shape(wanted, found)
+    with pytest.raises(InputError, match="either dimension"):
+        shape((3, 4, 4), (3, 4))
+    with pytest.raises(InputError, match="complex"):
+        relevance_of(lambda x, t: x * 1j, images(), TARGETS)
+
+
+def test_estimates_of_lists() -> None:
+    tensor = torch.tensor([1.0, 2.0, 6.0])
+    assert Bootstrap().estimate([1, 2, 6]) == Bootstrap().estimate(tensor)
+    assert Bootstrap().difference([2, 3, 7], [1, 1, 1]) == Bootstrap().estimate([1, 2, 6])
+    for scores in ([], [[1.0]], ["a"], [1.0, float("nan")]):
+        with pytest.raises(InputError, match="scores"):
+            Bootstrap().estimate(scores)

@@ -17,9 +17,20 @@ from lrp_fx import Composite, LRPFx, search
 from lrp_fx.attribution import cache
 from lrp_fx.composites import PRESETS, EpsilonPlus, convolution, dense
 from lrp_fx.errors import InputError, OptionError, TargetError
-from lrp_fx.evaluate import Candidate, Explain, FailedTrial, Forward, SearchResult, Space, Trial
+from lrp_fx.evaluate import (
+    Candidate,
+    Explain,
+    FailedTrial,
+    Forward,
+    PointingGame,
+    RelevanceShare,
+    SearchResult,
+    Space,
+    Trial,
+)
 from lrp_fx.evaluate.cost import relative_cost
 from lrp_fx.evaluate.found import best_of, front_of
+from lrp_fx.evaluate.quantus import QuantusMetric
 from lrp_fx.evaluate.space import Given, Layout, point_of, presets, propose
 from lrp_fx.rules import (
     FULL,
@@ -277,23 +288,90 @@ def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     """The trial that was interrupted, here a preset, is tried again."""
     file = tmp_path / "search.db"
 
-    @dataclass(frozen=True)
-    class Interrupted(LikeTruth):
-        def __call__(self, *arguments: Any) -> Tensor:
-            if len(self.calls) == 2:
+    class Interrupted(list[str]):
+        def append(self, call: str) -> None:
+            if len(self) == 2:
                 raise KeyboardInterrupt
-            return super().__call__(*arguments)
-
-        def __repr__(self) -> str:
-            return repr(LikeTruth())
+            super().append(call)
 
     with pytest.raises(KeyboardInterrupt):
-        searched(Interrupted(), trials=1, storage=file)
+        searched(LikeTruth(calls=Interrupted()), trials=1, storage=file)
     after = searched(trials=1, storage=file)
     names = [trial.candidate.name for trial in after.trials]
     assert len(names) == len(set(names))
     complete = {trial.candidate.name for trial in searched(trials=1).trials if _is_preset(trial)}
     assert {name for name in names if not name.startswith("trial")} == complete
+
+
+@dataclass(frozen=True)
+class Set(LikeTruth):
+    """A metric with settings that its ``repr`` does not show."""
+
+    model: nn.Module | None = field(default=None, repr=False)
+    weights: Tensor | None = field(default=None, repr=False)
+    reduce: Any = field(default=None, repr=False)
+
+
+class Scaled(nn.Module):
+    """A model that a plain number decides on."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.inner, self.settings = MODEL, SimpleNamespace(scale=scale)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * self.settings.scale  # type: ignore[no-any-return]
+
+
+@pytest.mark.usefixtures("few_presets")
+def test_every_setting_of_the_metric_counts(tmp_path: Path) -> None:
+    """Tensors, models and functions, also those that the repr hides."""
+    file = tmp_path / "search.db"
+
+    def given(change: float = 0.0, by: float = 1.0) -> Set:
+        model = nn.Linear(2, 2)
+        model.load_state_dict({"weight": torch.eye(2) + change, "bias": torch.zeros(2)})
+        return Set(model=model, weights=torch.ones(2) + change, reduce=lambda x: x * by)
+
+    searched(given(), trials=1, storage=file)
+    searched(given(), trials=1, storage=file)  # equal, not the same
+    plain = given()
+    for other in (
+        Set(model=given(1).model, weights=plain.weights, reduce=plain.reduce),
+        Set(model=plain.model, weights=given(1).weights, reduce=plain.reduce),
+        Set(model=plain.model, weights=plain.weights, reduce=given(by=2.0).reduce),
+        Set(model=plain.model, weights=plain.weights, reduce=lambda x: x + 1),
+    ):
+        with pytest.raises(OptionError, match=r"differs in: metric\. "):
+            searched(other, trials=1, storage=file)
+    with pytest.raises(OptionError, match=r"differs in: batch_size\. "):
+        searched(given(), trials=1, storage=file, batch_size=3)
+
+
+@pytest.mark.usefixtures("few_presets")
+def test_a_metric_that_hides_its_settings_is_not_kept(tmp_path: Path) -> None:
+    class Hidden:
+        name, higher_is_better = "hidden", True
+        __call__ = LikeTruth().__call__
+
+    class Stated(Hidden):
+        def __repr__(self) -> str:
+            return "Stated()"
+
+    with pytest.raises(OptionError, match="make it a dataclass"):
+        searched(Hidden(), trials=1, storage=tmp_path / "search.db")
+    searched(Stated(), trials=1, storage=tmp_path / "search.db")
+
+
+@pytest.mark.usefixtures("few_presets")
+def test_the_outputs_of_the_model_count(tmp_path: Path) -> None:
+    """A plain attribute changes neither the weights nor the repr."""
+    options: dict[str, Any] = {"trials": 1, "space": NARROW, "storage": tmp_path / "search.db"}
+    search(Scaled(1.0), X, T, LikeTruth(), **options)
+    search(Scaled(1.0 + 1e-9), X, T, LikeTruth(), **options)  # as by rounding
+    with pytest.raises(OptionError, match="differs in: outputs of the model"):
+        search(Scaled(2.0), X, T, LikeTruth(), **options)
 
 
 def _is_preset(trial: Trial) -> bool:
@@ -477,6 +555,18 @@ def test_bad_samples_are_named() -> None:
         search(small_cnn().train(), X, T, LikeTruth())
     with pytest.raises(OptionError, match=r"must be a torch\.nn\.Module"):
         search(len, X, T, LikeTruth())  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="floating-point inputs"):
+        search(MODEL, X.long(), T, LikeTruth())
+
+
+@pytest.mark.parametrize("kind", [RelevanceShare, PointingGame, QuantusMetric])
+def test_metrics_with_a_mask_for_each_sample_are_refused(kind: Any) -> None:
+    """The samples are divided and reordered, the masks would not be."""
+    masks = torch.zeros(SAMPLES, 6, 6, dtype=torch.bool)
+    named = {"metric": SimpleNamespace(name="theirs")} if kind is QuantusMetric else {}
+    with pytest.raises(OptionError, match="has a mask for each sample"):
+        searched(kind(masks=masks, **named))
 
 
 def test_a_missing_optuna_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
