@@ -35,7 +35,7 @@ from lrp_fx.cli.shared import (
 from lrp_fx.composites import PRESETS
 from lrp_fx.errors import LRPError, TargetError
 from lrp_fx.relevance import FilterBy
-from lrp_fx.visualize import explanation_figure
+from lrp_fx.visualize import explanation_figure, save
 from lrp_fx.zoo import LoadedModel, load
 
 PREDICTED = "predicted"
@@ -306,4 +306,4 @@ def _draw(
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
         target=loaded.categories[explanation.target],
     )
-    figure.savefig(picture)
+    save(figure, picture)

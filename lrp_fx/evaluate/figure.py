@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._drawing import own_style
 from lrp_fx._figure import ShownFigure
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, what stands ar
 LINE = 0.16  # inches for a line of notes
 
 
+@own_style()
 def report_figure(report: Report) -> Figure:
     """Bars of the means with their bootstrap intervals, a panel for each metric.
 

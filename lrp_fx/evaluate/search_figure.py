@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._drawing import own_style
+
 if TYPE_CHECKING:
     from lrp_fx.evaluate.found import SearchResult
 
 SIZE = (11.0, 4.5)  # inches
 
 
+@own_style()
 def search_figure(result: SearchResult) -> Figure:
     """Left all trials on the samples of the search, right the candidates on the held-out ones.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrp_fx._drawing import drawable
 from lrp_fx._packages import needed
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import Pixels, table_of
@@ -30,8 +31,6 @@ BAR = 12  # the height of the colour bar
 LONGEST_BAR = 470
 HEAD, FOOT = 2, 4  # the most lines of what stands above and below a panel
 NARROWEST = 330  # a figure that can hold the words beside the colour bar
-MISSING = "▯"
-"""Stands for a letter that the font of figures lacks."""
 INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
 
@@ -40,21 +39,6 @@ def new_figure(width: float, height: float) -> Figure:
     with needed("pictures need"):
         from lrp_fx._figure import ShownFigure
     return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-
-
-def drawable(text: str) -> str:
-    """The text with ``▯`` for each letter that the font of figures lacks."""
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return text
-    with needed("pictures need"):
-        from matplotlib.font_manager import FontProperties, findfont, get_font
-    known: set[int] = {ord("\n")}
-    for family in FontProperties().get_family():
-        known |= get_font(findfont(FontProperties(family=[family]))).get_charmap().keys()
-    return "".join(
-        each if ord(each) in known and (each.isprintable() or each == "\n") else MISSING
-        for each in text
-    )
 
 
 def write(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lrp_fx._checks import check_choice
+from lrp_fx._drawing import own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_maps
 from lrp_fx.visualize.canvas import (
@@ -38,6 +39,7 @@ HALF = (0.5,)
 """The share of the relevance in the contours of the style that has nothing else."""
 
 
+@own_style()
 def show(
     relevance: Relevance,
     photographs: Photographs | None = None,
@@ -115,6 +117,7 @@ def show(
     return _figure(rows, words, heads, feet, (), look, limits, [maps])
 
 
+@own_style()
 def overlay(
     relevance: Relevance,
     photographs: Photographs,
@@ -193,6 +196,7 @@ def overlay(
     return _figure(rows, words, heads, feet, (), look, limits, [maps], extra, style)
 
 
+@own_style()
 def grid(
     maps: Mapping[str, Relevance],
     photographs: Photographs | None = None,

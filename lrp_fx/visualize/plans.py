@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx.plan import Plan
-from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, drawable, sheet
+from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ WIDTH, ROW, PER_COLUMN = 420, 17, 45
 LONGEST = 30
 
 
+@own_style()
 def plan_figure(plan: Plan) -> Figure:
     """A plan, from the output (top left) to the inputs: a line for each operation.
 

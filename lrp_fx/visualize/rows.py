@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx._checks import check_count
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names, as_rows
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Words, drawable, fitted, sheet, write
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Words, fitted, sheet, write
 from lrp_fx.visualize.colors import DEFAULT, colorize
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ LOW_HIGH = "cividis"
 LONGEST_NAME = 34
 
 
+@own_style()
 def bar(
     relevance: Relevance,
     names: Sequence[str] | None = None,
@@ -100,6 +102,7 @@ def bar(
     return figure
 
 
+@own_style()
 def beeswarm(
     relevance: Relevance,
     values: Tensor | NDArray[np.generic] | None = None,

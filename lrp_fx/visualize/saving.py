@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from lrp_fx._drawing import own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
@@ -27,7 +28,8 @@ FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff")
 def to_bytes(figure: Figure, format: str = "png") -> bytes:
     """The file of a figure, in memory."""
     file = io.BytesIO()
-    figure.savefig(file, format=format)
+    with own_style():
+        figure.savefig(file, format=format)
     return file.getvalue()
 
 

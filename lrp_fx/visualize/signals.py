@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_number
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, drawable, sheet
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
 from lrp_fx.visualize.scales import PERCENTILE, Limits, sentence
@@ -31,6 +32,7 @@ SHOWN_FROM = 0.03
 MOST_NAMES = 60
 
 
+@own_style()
 def signal(
     relevance: Relevance,
     values: Tensor | NDArray[np.generic],
@@ -101,6 +103,7 @@ def signal(
     return made.figure
 
 
+@own_style()
 def channel_map(
     relevance: Relevance,
     *,

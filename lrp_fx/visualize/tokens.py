@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrp_fx._drawing import MISSING, drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_floats
-from lrp_fx.visualize.canvas import DPI, INK, MISSING, NORMAL, Words, drawable, sheet
+from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Words, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, hex_of, table_of, text_color
 from lrp_fx.visualize.scales import check_percentile, color_limit
 
@@ -110,6 +111,7 @@ class Tokens:
             highlight=False,
         )
 
+    @own_style()
     def figure(self, title: str = "") -> Figure:
         """The tokens as a figure, in lines, with a colour bar.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx._checks import is_int
+from lrp_fx._drawing import own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 AXES = ("D", "H", "W")
 
 
+@own_style()
 def volume(
     relevance: Relevance,
     values: Tensor | NDArray[np.generic] | None = None,
