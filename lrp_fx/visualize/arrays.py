@@ -24,6 +24,9 @@ FORMS = {
 }
 """The shapes of relevance with one, two and three dimensions behind the channels."""
 
+COLORS = (1, 3, 4)
+"""The numbers of channels of photographs: grey, RGB, RGB with transparency."""
+
 
 @overload
 def heatmap(relevance: Tensor | tuple[Tensor, ...], dims: int | None = None) -> Tensor: ...
@@ -41,15 +44,23 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
             a batch ``dims=3``.
 
     Returns:
-        The shape without C, as a tensor or an array, like the relevance.
+        The shape without C, as a tensor or an array, like the relevance. Floats of 16 bits, in
+        which sums overflow, become floats of 32 bits.
 
     Raises:
-        InputError: for any other shape, or for something that is no array of numbers.
+        InputError: for any other shape, for images whose channels come last, or for something that
+            is no array of numbers.
         OptionError: for other ``dims``.
     """
     only = one_of(relevance)
     behind = _dims(only.shape, dims)
+    if dims is None and behind == 2:
+        _check_channels_come_first(only.shape)
     axis = -1 - behind
+    if only.dtype in (torch.float16, torch.bfloat16):
+        only = only.float()
+    elif only.dtype == np.float16:
+        only = only.astype(np.float32)
     return only.sum(dim=axis) if isinstance(only, Tensor) else only.sum(axis=axis)
 
 
@@ -71,6 +82,16 @@ def _dims(shape: Sequence[int], dims: int | None) -> int:
             )
         )
     return behind
+
+
+def _check_channels_come_first(shape: Sequence[int]) -> None:
+    """Refuse images of shape (…, H, W, C), whose rows would be summed as if they were channels."""
+    if shape[-1] in COLORS and shape[-3] not in COLORS and shape[-2] > max(COLORS):
+        raise InputError(
+            f"relevance of shape {tuple(shape)} looks as if its channels came last: move them to the "
+            "front, relevance.transpose(2, 0, 1) for (H, W, C); if they are in front, pass their "
+            "sum, heatmap(relevance, dims=2)[..., None, :, :]"
+        )
 
 
 def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
@@ -134,6 +155,7 @@ def as_maps(relevance: Relevance) -> Floats:
             f"images need relevance of shape {FORMS[2]}, not {values.shape}: use channel_map or "
             "signal for signals, volume for volumes, bar for rows, tokens for text"
         )
+    _check_channels_come_first(values.shape)
     heat: Floats = values.sum(axis=-3)
     if not np.isfinite(heat).all():
         raise InputError("the sum of the relevance over the channels overflows float64")

@@ -442,9 +442,10 @@ def _check_fit(picture: Picture, maps: Floats, name: str) -> None:
     """A map is never stretched over a photograph that the model did not see."""
     high, wide = picture.pixels.shape[:2]
     height, width = maps.shape[1:]
-    if high % height or wide % width:
+    if high % height or wide % width or high // height != wide // width:
         raise InputError(
             f"{name} has {height} × {width} positions, but the photograph has {high} × {wide} "
             "pixels: pass the photograph as the model saw it, resized and cropped, or the model's "
-            "input itself with mean= and std="
+            "input itself with mean= and std=. Each value of a map covers a square of pixels; if a "
+            "layer strides differently down and across, repeat its values by repeat_interleave"
         )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -220,6 +221,16 @@ def test_photographs_are_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # Orientation: turned by a quarter
     Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_photograph(tmp_path / "turned.jpg").size == (10, 20)
+
+
+def test_deep_and_transparent_photographs(tmp_path: Path) -> None:
+    """16 bits are scaled, not cut at 255; what is transparent is white, whatever hides there."""
+    sixteen = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    Image.fromarray(sixteen).save(tmp_path / "deep.png")
+    found = np.asarray(read_photograph(tmp_path / "deep.png"))
+    assert found.tolist() == [[[value] * 3 for value in (0, 100, 255)]]
+    Image.new("RGBA", (1, 1), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert read_photograph(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_folder_is_no_photograph(tmp_path: Path) -> None:

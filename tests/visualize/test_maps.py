@@ -339,3 +339,35 @@ def test_figures_are_not_registered() -> None:
     before = pyplot.get_fignums()
     show(ramp(), PHOTOGRAPH)
     assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 3), (9, 8, 1), (2, 9, 8, 4)])
+def test_channels_that_come_last_are_refused(shape: tuple[int, ...]) -> None:
+    """Their rows would be summed as if they were channels."""
+    for draw in (show, heatmap):
+        with pytest.raises(InputError, match=r"relevance\.transpose\(2, 0, 1\)"):
+            draw(torch.zeros(shape))
+    first = np.moveaxis(np.zeros(shape), -1, -3)
+    assert heatmap(first).shape == shape[:-1]
+    assert show(first).axes
+    assert show(torch.zeros(64, 4, 4)).axes  # a small layer
+    assert show(heatmap(torch.zeros(shape), dims=2)[..., None, :, :]).axes  # if it was meant
+
+
+def test_a_map_covers_squares() -> None:
+    """A map of 2 × 4 over 8 × 8 pixels belongs to another photograph."""
+    with pytest.raises(InputError, match="a square of pixels"):
+        show(torch.zeros(1, 2, 4), torch.zeros(3, 8, 8))
+
+
+def test_maps_without_channels_are_named() -> None:
+    with pytest.raises(InputError, match=r"pass heatmap\[:, None\]"):
+        show(torch.zeros(2, 4, 4), torch.zeros(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_of_half_precision_are_finite(dtype: torch.dtype) -> None:
+    relevance = torch.full((2, 2, 2), 60000.0, dtype=dtype)
+    assert heatmap(relevance).tolist() == relevance.double().sum(0).tolist()
+    if dtype == torch.float16:
+        assert np.isfinite(heatmap(relevance.numpy())).all()

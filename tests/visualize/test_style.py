@@ -32,7 +32,7 @@ from lrp_fx.visualize import (
     volume,
 )
 
-HOSTILE = {
+HOSTILE: Any = {
     "image.origin": "lower",
     "image.interpolation": "bilinear",
     "text.usetex": True,
