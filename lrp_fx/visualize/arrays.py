@@ -57,11 +57,13 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
     if dims is None and behind == 2:
         _check_channels_come_first(only.shape)
     axis = -1 - behind
-    if only.dtype in (torch.float16, torch.bfloat16):
-        only = only.float()
-    elif only.dtype == np.float16:
-        only = only.astype(np.float32)
-    return only.sum(dim=axis) if isinstance(only, Tensor) else only.sum(axis=axis)
+    if isinstance(only, Tensor):
+        half = only.dtype in (torch.float16, torch.bfloat16)
+        return only.sum(dim=axis, dtype=torch.float32 if half else None)
+    summed: NDArray[np.generic] = only.sum(
+        axis=axis, dtype=np.float32 if only.dtype == np.float16 else None
+    )
+    return summed
 
 
 def _dims(shape: Sequence[int], dims: int | None) -> int:

@@ -44,6 +44,11 @@ class Picture:
     words: str = "input"
 
     @property
+    def stated(self) -> str:
+        """The words, if they say more than that it is an input."""
+        return "" if self.words in ("input", "photograph") else self.words
+
+    @property
     def grey(self) -> Floats:
         """The brightness of each pixel, (H, W), from 0 to 1."""
         brightness: Floats = self.pixels @ LUMINANCE / 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrp_fx._drawing import drawable, own_style
+from lrp_fx.errors import InputError
 from lrp_fx.plan import Plan
 from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, sheet
 
@@ -33,8 +34,11 @@ def plan_figure(plan: Plan) -> Figure:
         A figure of matplotlib. It is not registered in pyplot.
 
     Raises:
+        InputError: if it is no plan.
         OptionError: if matplotlib is missing.
     """
+    if not isinstance(plan, Plan):
+        raise InputError(f"plan_figure needs a plan, lrp.plan(), not {type(plan).__name__}")
     lines = [
         (step.path or step.node.name, str(step.rule), "" if step.top_k is None else str(step.top_k))
         for step in plan.steps

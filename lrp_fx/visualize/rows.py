@@ -13,7 +13,7 @@ from lrp_fx._checks import check_count
 from lrp_fx._drawing import drawable, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names, as_rows
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Words, fitted, sheet, write
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Words, fitted, sheet, write
 from lrp_fx.visualize.colors import DEFAULT, colorize
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def bar(
     values: Tensor | NDArray[np.generic] | None = None,
     *,
     most: int = 20,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
 ) -> Figure:
@@ -109,7 +109,7 @@ def beeswarm(
     names: Sequence[str] | None = None,
     *,
     most: int = 20,
-    target: str = "",
+    target: Class = "",
     title: str = "",
 ) -> Figure:
     """The relevance of the features over all rows of a table: a dot for each row.
@@ -192,7 +192,7 @@ def _ticks() -> Locator:
 
 
 def _axes(
-    labels: Sequence[str], height: int, target: str, title: str, note: str
+    labels: Sequence[str], height: int, target: Class, title: str, note: str
 ) -> tuple[Axes, Figure]:
     """A panel with a row for each label and an axis of relevance through zero."""
     shown = [

@@ -14,7 +14,7 @@ from lrp_fx._drawing import drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, sheet
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Sheet, Words, draw, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
 from lrp_fx.visualize.scales import PERCENTILE, Limits, sentence
@@ -40,7 +40,7 @@ def signal(
     rate: float | None = None,
     names: Sequence[str] | None = None,
     style: Literal["trace", "band"] = "trace",
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -109,7 +109,7 @@ def channel_map(
     *,
     rate: float | None = None,
     names: Sequence[str] | None = None,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -147,7 +147,7 @@ def channel_map(
 
 
 def _prepared(
-    relevance: Relevance, look: Look, target: str, title: str
+    relevance: Relevance, look: Look, target: Class, title: str
 ) -> tuple[Floats, Limits, Words]:
     """The relevance (C, L) as it is drawn, its limits and the words of the figure."""
     heat = _channels(as_floats(relevance), "a signal")

@@ -13,7 +13,7 @@ from lrp_fx._drawing import MISSING, drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_floats
-from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Words, sheet
+from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Class, Words, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, hex_of, table_of, text_color
 from lrp_fx.visualize.scales import check_percentile, color_limit
 
@@ -46,7 +46,7 @@ class Tokens:
     joined: tuple[bool, ...]
     relevance: tuple[float, ...]
     limit: float
-    target: str = ""
+    target: Class = ""
     colors: str = DEFAULT
 
     @property
@@ -162,7 +162,7 @@ def tokens(
     words: Sequence[str],
     relevance: Relevance,
     *,
-    target: str = "",
+    target: Class = "",
     colors: str = DEFAULT,
     percentile: float = 100.0,
 ) -> Tokens:

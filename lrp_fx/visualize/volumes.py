@@ -14,7 +14,7 @@ from lrp_fx._drawing import own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats
-from lrp_fx.visualize.canvas import FAINT, Words, draw, enlarged, sheet
+from lrp_fx.visualize.canvas import FAINT, Class, Words, draw, enlarged, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize
 from lrp_fx.visualize.look import Look
 from lrp_fx.visualize.scales import PERCENTILE, sentence
@@ -33,7 +33,7 @@ def volume(
     values: Tensor | NDArray[np.generic] | None = None,
     *,
     at: Sequence[int] | None = None,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -116,7 +116,7 @@ def volume_slider(
     relevance: Relevance,
     values: Tensor | NDArray[np.generic] | None = None,
     *,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
