@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, overload
+from typing import Protocol, TypeAlias, cast, overload
 
 import numpy as np
 import torch
@@ -13,9 +13,20 @@ from torch import Tensor
 from lrp_fx._checks import is_int
 from lrp_fx.errors import InputError, OptionError
 
+
+class SupportsArray(Protocol):
+    """What NumPy turns into an array, such as a Series or a DataFrame of pandas."""
+
+    def __array__(self) -> NDArray[np.generic]:
+        """The array."""
+        ...
+
+
 Floats: TypeAlias = NDArray[np.float64]
 Relevance: TypeAlias = Tensor | NDArray[np.generic] | tuple[Tensor, ...]
 """A tensor of any device and dtype, a NumPy array, or a tuple that holds one, as Captum returns."""
+Data: TypeAlias = Tensor | NDArray[np.generic] | Sequence[object] | SupportsArray
+"""What a model was given: a tensor, an array, lists of numbers, or a row or table of pandas."""
 
 FORMS = {
     1: "(C, L) or (N, C, L)",
@@ -96,8 +107,12 @@ def _check_channels_come_first(shape: Sequence[int]) -> None:
         )
 
 
-def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
+def one_of(relevance: Relevance, what: str = "relevance") -> Tensor | NDArray[np.generic]:
     """The tensor or array itself, also if it is the only entry of a tuple.
+
+    Args:
+        relevance: the tensor, the array, or the tuple.
+        what: what it is, for the error.
 
     Raises:
         InputError: if there are several, or if it is neither.
@@ -107,7 +122,7 @@ def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
     if isinstance(relevance, Tensor):
         if relevance.is_meta or relevance.is_complex():
             raise InputError(
-                "relevance must hold real numbers, not "
+                f"{what} must hold real numbers, not "
                 f"{'no values at all (device meta)' if relevance.is_meta else relevance.dtype}"
             )
         return relevance.detach()
@@ -115,19 +130,24 @@ def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
         return relevance
     if isinstance(relevance, (tuple, list)):
         raise InputError(
-            f"pass the relevance of one input, not of {len(relevance)}: relevance[0] for the first"
+            f"pass the {what} of one input, not of {len(relevance)}: {what}[0] for the first"
         )
     kind = f"{relevance.dtype} array" if isinstance(relevance, np.ndarray) else type(relevance)
-    raise InputError(f"relevance must be a tensor or a NumPy array of real numbers, not {kind}")
+    raise InputError(f"{what} must be a tensor or a NumPy array of real numbers, not {kind}")
 
 
-def as_floats(relevance: Relevance) -> Floats:
+def as_floats(relevance: Relevance, what: str = "relevance", *, missing: bool = False) -> Floats:
     """The values in float64 on the CPU.
+
+    Args:
+        relevance: the values.
+        what: what they are, for errors.
+        missing: whether NaN may be among them, for a value that is missing.
 
     Raises:
         InputError: if there are none, or if any is NaN or infinite.
     """
-    only = one_of(relevance)
+    only = one_of(relevance, what)
     if isinstance(only, Tensor):
         if only.is_quantized:
             only = only.dequantize()
@@ -135,14 +155,36 @@ def as_floats(relevance: Relevance) -> Floats:
         only = only.cpu().double().numpy()
     values = np.asarray(only, dtype=np.float64)
     if not values.size:
-        raise InputError(f"relevance of shape {values.shape} has no entries to draw")
-    wrong = int((~np.isfinite(values)).sum())
+        raise InputError(f"{what} of shape {values.shape} has no entries to draw")
+    right = np.isfinite(values) | (np.isnan(values) & missing)
+    wrong = int((~right).sum())
     if wrong:
         raise InputError(
-            f"relevance must be finite to be drawn: {wrong} of {values.size} values are NaN or "
-            "infinite"
+            f"{what} must be finite to be drawn: {wrong} of {values.size} values are "
+            f"{'infinite' if missing else 'NaN or infinite'}"
         )
     return values
+
+
+def as_data(values: Data, what: str, *, missing: bool = False) -> Floats:
+    """As :func:`as_floats`, for what a model was given: lists of numbers and rows of pandas too.
+
+    Raises:
+        InputError: if they are no numbers, or as :func:`as_floats`.
+    """
+    tensors = isinstance(values, (tuple, list)) and any(isinstance(v, Tensor) for v in values)
+    if isinstance(values, Tensor) or tensors:
+        return as_floats(cast(Relevance, values), what, missing=missing)
+    try:
+        if np.asarray(values).dtype.kind not in "fiubO":
+            raise TypeError
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{what} must be a tensor, an array, a list of numbers or a row of pandas, all real "
+            f"numbers, not {type(values).__name__}"
+        ) from None
+    return as_floats(numbers, what, missing=missing)
 
 
 def as_maps(relevance: Relevance) -> Floats:
@@ -170,9 +212,21 @@ def as_rows(relevance: Relevance, what: str) -> Floats:
     Raises:
         InputError: for relevance of another shape, or that is not finite.
     """
-    values = as_floats(relevance)
+    return _rows(as_floats(relevance), what, "relevance")
+
+
+def as_table(values: Data, what: str) -> Floats:
+    """The table that relevance belongs to, (N, F), with NaN for values that are missing.
+
+    Raises:
+        InputError: for values of another shape, or that are infinite or no numbers.
+    """
+    return _rows(as_data(values, "the table", missing=True), what, "a table")
+
+
+def _rows(values: Floats, what: str, kind: str) -> Floats:
     if values.ndim not in (1, 2):
-        raise InputError(f"{what} needs relevance of shape (F,) or (N, F), not {values.shape}")
+        raise InputError(f"{what} needs {kind} of shape (F,) or (N, F), not {values.shape}")
     return np.atleast_2d(values)
 
 

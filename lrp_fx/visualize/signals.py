@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_number
 from lrp_fx._drawing import drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names
+from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats, as_names
 from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Sheet, Words, draw, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
@@ -35,7 +34,7 @@ MOST_NAMES = 60
 @own_style()
 def signal(
     relevance: Relevance,
-    values: Tensor | NDArray[np.generic],
+    values: Data,
     *,
     rate: float | None = None,
     names: Sequence[str] | None = None,
@@ -73,7 +72,7 @@ def signal(
     check_choice("style", style, ("trace", "band"))
     look = Look(colors, percentile=percentile, smooth=smooth)
     heat, limits, words = _prepared(relevance, look, target, title)
-    trace = _channels(as_floats(values), "the signal")
+    trace = _channels(as_data(values, "the signal"), "the signal")
     if trace.shape != heat.shape:
         raise InputError(
             f"the signal needs the shape of the relevance, {heat.shape}, not {trace.shape}"

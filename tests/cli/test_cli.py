@@ -1,5 +1,6 @@
 """The command line on real photographs: tables, pictures, and one sentence for each mistake."""
 
+import inspect
 import shutil
 import sys
 from pathlib import Path
@@ -108,6 +109,7 @@ def test_target_by_name_or_index(tmp_path: Path, target: str) -> None:
         (["--device", "abacus"], ["'abacus'"]),
         (["--top-k", "1.5"], ["1.5"]),
         (["--top-k", "0"], ["top_k", "got 0"]),
+        (["--filter-by", "magnitude"], ["pass --top-k too"]),
     ],
 )
 def test_wrong_options_are_one_sentence(
@@ -237,3 +239,10 @@ def test_a_folder_is_no_photograph(tmp_path: Path) -> None:
     """Errors of the operating system keep their reason."""
     with pytest.raises(InputError, match=r"Is a directory|Permission denied"):
         read_photograph(tmp_path)
+
+
+def test_help_breaks_lines_behind_sentences() -> None:
+    """The lines of a command's description are kept in its help, whatever the terminal's width."""
+    for command in app.registered_commands:
+        lines = (inspect.getdoc(command.callback) or "").split("\n\n", 1)[1:]
+        assert all(line.endswith(".") for part in lines for line in part.split("\n") if line)
