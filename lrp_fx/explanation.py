@@ -307,10 +307,12 @@ def explain(
     picture = None
     if relevance.ndim == 4:
         picture = as_pixels(x, mean, std) if shown is None else as_pixels(shown)
-        if (picture.shape[0] % relevance.shape[2]) or (picture.shape[1] % relevance.shape[3]):
+        (high, wide), (height, width) = picture.shape[:2], relevance.shape[2:]
+        if high % height or wide % width or high // height != wide // width:
             raise InputError(
-                f"display gives {picture.shape[0]} × {picture.shape[1]} pixels, but the model's "
-                f"input has {relevance.shape[2]} × {relevance.shape[3]}"
+                f"{'the input has' if shown is None else 'display gives'} {high} × {wide} pixels, but "
+                f"the relevance has {height} × {width} positions: its channels must come before "
+                "them, and display must return what the model sees"
             )
     return Explanation(
         relevance=relevance.detach().cpu(),

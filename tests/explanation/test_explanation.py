@@ -202,6 +202,11 @@ def test_every_kind_of_input(model: nn.Module, x: Tensor, words: list[str], tmp_
             {"preprocess": preprocess, "display": lambda p: None},
             "display must return a picture",
         ),
+        (
+            Image.new("L", (7, 9)),
+            {"preprocess": preprocess, "display": lambda p: p.resize((6, 12))},
+            "display gives 12 × 6 pixels",
+        ),
         (torch.rand(1, 3, 6, 6), {"target": 5}, "out of range"),
         (torch.rand(1, 3, 6, 6), {"target": "cat"}, "'predicted'"),
     ],
@@ -369,3 +374,9 @@ def test_odd_texts_and_places(explanation: Explanation, tmp_path: Path) -> None:
                 use(wrong)
     with pytest.raises(InputError, match="a finite delta"):
         dataclasses.replace(explanation, delta=float("nan")).save(tmp_path)
+
+
+def test_channels_that_come_last_have_no_picture() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6 * 6 * 3, 2))
+    with pytest.raises(InputError, match="channels must come before"):
+        explain(LRPFx(model), torch.rand(1, 6, 6, 3))
