@@ -38,9 +38,11 @@ def report_figure(report: Report) -> Figure:
         ]
         axes.barh(methods, means, xerr=ends, color="tab:blue", alpha=0.7, capsize=3)
         axes.axvline(0, color="black", linewidth=0.8)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
         axes.invert_yaxis()
         axes.set_title(f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", loc="left")
-    figure.supxlabel("\n".join(notes), fontsize=7, ha="left", x=0.01)
+    figure.supxlabel("\n".join(notes), fontsize=7, ha="left", x=0.01, parse_math=False)
     return figure
 
 

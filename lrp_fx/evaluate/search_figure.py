@@ -46,7 +46,12 @@ def search_figure(result: SearchResult) -> Figure:
         color = "tab:blue" if name in on_front else "tab:orange"
         right.errorbar(cost, estimate.mean, yerr=ends, fmt="o", color=color, capsize=3)
         right.annotate(
-            name, (cost, estimate.mean), xytext=(4, 4), textcoords="offset points", fontsize=7
+            name,
+            (cost, estimate.mean),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=7,
+            parse_math=False,
         )
     left.set_title("samples of the search", loc="left")
     right.set_title("held-out samples", loc="left")
