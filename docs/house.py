@@ -15,9 +15,10 @@ ORDER = (
     *(
         "errors",
         "_checks",
+        "_packages",
+        "_drawing",
         "_figure",
         "_html",
-        "_packages",
         "_tables",
         "_version",
         "stabilizer",

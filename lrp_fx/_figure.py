@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+
+from lrp_fx._drawing import own_style
+
+if TYPE_CHECKING:
+    from matplotlib.backend_bases import RendererBase
 
 
 class ShownFigure(Figure):
     """A figure of matplotlib that is not registered in pyplot, so that nothing has to close it.
 
     Notebooks know how to show figures only once pyplot is there; this one brings its picture along.
+    It looks the same whatever ``rcParams`` say (:func:`~lrp_fx._drawing.own_style`).
     """
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure in its own style."""
+        with own_style():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the figure in its own style; see matplotlib for the options."""
+        with own_style():
+            super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()

@@ -33,9 +33,9 @@ from lrp_fx.cli.shared import (
     say_error,
 )
 from lrp_fx.composites import PRESETS
-from lrp_fx.errors import LRPError, TargetError
+from lrp_fx.errors import LRPError, OptionError, TargetError
 from lrp_fx.relevance import FilterBy
-from lrp_fx.visualize import explanation_figure
+from lrp_fx.visualize import explanation_figure, save
 from lrp_fx.zoo import LoadedModel, load
 
 PREDICTED = "predicted"
@@ -141,9 +141,12 @@ def explain(
         ),
     ] = None,
     filter_by: Annotated[
-        FilterBy,
-        typer.Option(help="The filter keeps the largest 'value' (with its sign) or 'magnitude'."),
-    ] = "value",
+        FilterBy | None,
+        typer.Option(
+            help="With --top-k: the filter keeps the largest 'value' (with its sign) or 'magnitude'.",
+            show_default="value",
+        ),
+    ] = None,
     target: Annotated[
         str, typer.Option(help="Class index, class name or part of one, or 'predicted'.")
     ] = PREDICTED,
@@ -152,11 +155,13 @@ def explain(
 ) -> None:
     """Explain what a classifier sees in photographs: a table and a picture for each.
 
-    The first map explains the logit of the class. The second one explains what speaks for the class
-    and against what the network would say instead (start 'against_rest').
+    The first map explains the logit of the class.
+    The second one explains what speaks for it and against other classes (start 'against_rest').
     """
     console, errors = Console(), Console(stderr=True)
     try:
+        if filter_by is not None and top_k is None:
+            raise OptionError("--filter-by says how --top-k filters: pass --top-k too")
         loaded = load(model, weights)
         wanted = resolve_target(target, loaded.categories)
         move(loaded, device)
@@ -164,8 +169,9 @@ def explain(
         lrp = LRPFx(loaded.model, rules)
         methods = {"relevance": lrp, AGAINST_REST: lrp.with_options(start="against_rest")}
         if top_k is not None:
-            filtered = lrp.with_options(top_k=top_k, filter_by=filter_by)
-            methods[f"relevance, top {100 * top_k:.3g} % by {filter_by}"] = filtered
+            by: FilterBy = filter_by or "value"
+            filtered = lrp.with_options(top_k=top_k, filter_by=by)
+            methods[f"relevance, top {100 * top_k:.3g} % by {by}"] = filtered
         files = find_images(images)
         make_folder(out, "pictures")
     except LRPError as error:
@@ -306,4 +312,4 @@ def _draw(
         title=f"{loaded.categories[explanation.target]} ({probability:.1%})",
         target=loaded.categories[explanation.target],
     )
-    figure.savefig(picture)
+    save(figure, picture)

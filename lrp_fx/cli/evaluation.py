@@ -41,6 +41,7 @@ from lrp_fx.evaluate import (
     Sparseness,
 )
 from lrp_fx.evaluate import evaluate as judge
+from lrp_fx.visualize import save
 from lrp_fx.zoo import LoadedModel, load
 
 IMPUTERS: dict[str, Callable[[int], Imputer]] = {
@@ -216,5 +217,5 @@ def _write(report: Report, out: Path, console: Console) -> None:
         say(console, f"no scores.parquet: {error}")
     else:
         say(console, f"scores: {out / 'scores.parquet'}")
-    report.figure().savefig(out / "scores.png")
+    save(report.figure(), out / "scores.png")
     say(console, f"figure: {out / 'scores.png'}")

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrp_fx.errors import InputError
+from lrp_fx.visualize import as_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 def read_photograph(file: Path) -> Image.Image:
-    """The photograph in ``file``, upright and in RGB.
+    """The photograph in ``file``, upright and in RGB; transparent pixels lie on white.
+
+    What the network gets is what :func:`~lrp_fx.visualize.as_pixels` shows, also of 16-bit files.
 
     Raises:
         InputError: if the file holds no image that can be read.
@@ -21,7 +24,7 @@ def read_photograph(file: Path) -> Image.Image:
 
     try:
         with Image.open(file) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return Image.fromarray(as_pixels(ImageOps.exif_transpose(image)))
     # PIL's decoders raise all of these on damaged files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = getattr(error, "strerror", None) or "it is no image, or damaged"

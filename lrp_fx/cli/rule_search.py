@@ -14,6 +14,7 @@ from lrp_fx.cli.shared import PICTURE, find_images, make_folder, move, say, say_
 from lrp_fx.errors import LRPError
 from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space
 from lrp_fx.evaluate import search as find
+from lrp_fx.visualize import save
 from lrp_fx.zoo import load
 
 
@@ -86,6 +87,6 @@ def _write(result: SearchResult, out: Path, console: Console) -> None:
     result.held_out.to_csv(out / "scores.csv")
     (out / "best.py").write_text(result.best.code + "\n", encoding="utf-8")
     figure = f"search{PICTURE}"  # it is no photograph of a later call, also in their folder
-    result.figure().savefig(out / figure)
+    save(result.figure(), out / figure)
     for what, name in (("scores", "scores.csv"), ("code", "best.py"), ("figure", figure)):
         say(console, f"{what}: {out / name}")

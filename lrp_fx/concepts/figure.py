@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx._figure import ShownFigure
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 FOR, AGAINST = "#ad4d03", "#0060ed"  # distinct with any colour vision
 
 
+@own_style()
 def concept_figure(graph: AttributionGraph) -> Figure:
     """An attribution graph with one column of channels per layer, the output on the left.
 
@@ -53,7 +55,7 @@ def concept_figure(graph: AttributionGraph) -> Figure:
             bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": color},
         )
     for column, layer in enumerate(layers):
-        axes.text(column, 0.75, layer, ha="center", weight="bold", parse_math=False)
+        axes.text(column, 0.75, drawable(layer), ha="center", weight="bold", parse_math=False)
     axes.set_xlim(-0.5, len(layers) - 0.5)
     axes.set_ylim(-tallest + 0.5, 1.1)
     axes.set_axis_off()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._drawing import own_style
 from lrp_fx._figure import ShownFigure
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, what stands ar
 LINE = 0.16  # inches for a line of notes
 
 
+@own_style()
 def report_figure(report: Report) -> Figure:
     """Bars of the means with their bootstrap intervals, a panel for each metric.
 
@@ -36,9 +38,11 @@ def report_figure(report: Report) -> Figure:
         ]
         axes.barh(methods, means, xerr=ends, color="tab:blue", alpha=0.7, capsize=3)
         axes.axvline(0, color="black", linewidth=0.8)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
         axes.invert_yaxis()
         axes.set_title(f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", loc="left")
-    figure.supxlabel("\n".join(notes), fontsize=7, ha="left", x=0.01)
+    figure.supxlabel("\n".join(notes), fontsize=7, ha="left", x=0.01, parse_math=False)
     return figure
 
 

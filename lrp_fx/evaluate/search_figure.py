@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._drawing import own_style
+
 if TYPE_CHECKING:
     from lrp_fx.evaluate.found import SearchResult
 
 SIZE = (11.0, 4.5)  # inches
 
 
+@own_style()
 def search_figure(result: SearchResult) -> Figure:
     """Left all trials on the samples of the search, right the candidates on the held-out ones.
 
@@ -43,7 +46,12 @@ def search_figure(result: SearchResult) -> Figure:
         color = "tab:blue" if name in on_front else "tab:orange"
         right.errorbar(cost, estimate.mean, yerr=ends, fmt="o", color=color, capsize=3)
         right.annotate(
-            name, (cost, estimate.mean), xytext=(4, 4), textcoords="offset points", fontsize=7
+            name,
+            (cost, estimate.mean),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=7,
+            parse_math=False,
         )
     left.set_title("samples of the search", loc="left")
     right.set_title("held-out samples", loc="left")

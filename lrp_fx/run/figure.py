@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx._figure import ShownFigure
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ CAUSE_COLORS = (
 """The palette of Okabe and Ito (2008), which is distinct with any colour vision."""
 
 
+@own_style()
 def ledger_figure(ledger: Ledger) -> Figure:
     """A conservation ledger along the depth, from the output (left) to the inputs (right).
 
@@ -60,12 +62,13 @@ def ledger_figure(ledger: Ledger) -> Figure:
         place = ledger.entries.index(entry)
         above.plot(place, sizes[place], "x", color=EXPLODED)
         above.annotate(
-            f"{entry.node}: {entry.growth:.2g} times",
+            drawable(f"{entry.node}: {entry.growth:.2g} times"),
             (place, sizes[place]),
             (4, 4),
             textcoords="offset points",
             color=EXPLODED,
             fontsize="small",
+            parse_math=False,
         )
     if max(map(abs, (*left, *sizes)), default=0.0) > LOGARITHMIC:
         above.set_yscale("symlog", linthresh=1)
@@ -80,15 +83,19 @@ def ledger_figure(ledger: Ledger) -> Figure:
         heights = shares(e.taken.get(cause, nothing) for e in ledger.entries)
         bottoms = [u if h > 0 else d for h, u, d in zip(heights, up, down, strict=True)]
         color = CAUSE_COLORS[number % len(CAUSE_COLORS)]
-        below.bar(places, heights, bottom=bottoms, width=0.9, label=cause, color=color)
+        below.bar(places, heights, bottom=bottoms, width=0.9, label=drawable(cause), color=color)
         up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
         down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
     below.set_ylabel("taken / start")
     named = places[:: math.ceil(len(places) / MAX_NAMED)]
-    names = [ledger.entries[place].path or ledger.entries[place].node for place in named]
-    below.set_xticks(named, names, rotation=45, ha="right", fontsize="small")
+    names = [drawable(ledger.entries[place].path or ledger.entries[place].node) for place in named]
+    below.set_xticks(named, names, rotation=45, ha="right", fontsize="small", parse_math=False)
     if ledger.taken:
-        below.legend(frameon=False, fontsize="small", title="taken by", title_fontsize="small")
+        legend = below.legend(
+            frameon=False, fontsize="small", title="taken by", title_fontsize="small"
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#eeeeee", zorder=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, overload
+from typing import Protocol, TypeAlias, cast, overload
 
 import numpy as np
 import torch
@@ -13,9 +13,20 @@ from torch import Tensor
 from lrp_fx._checks import is_int
 from lrp_fx.errors import InputError, OptionError
 
+
+class SupportsArray(Protocol):
+    """What NumPy turns into an array, such as a Series or a DataFrame of pandas."""
+
+    def __array__(self) -> NDArray[np.generic]:
+        """The array."""
+        ...
+
+
 Floats: TypeAlias = NDArray[np.float64]
 Relevance: TypeAlias = Tensor | NDArray[np.generic] | tuple[Tensor, ...]
 """A tensor of any device and dtype, a NumPy array, or a tuple that holds one, as Captum returns."""
+Data: TypeAlias = Tensor | NDArray[np.generic] | Sequence[object] | SupportsArray
+"""What a model was given: a tensor, an array, lists of numbers, or a row or table of pandas."""
 
 FORMS = {
     1: "(C, L) or (N, C, L)",
@@ -23,6 +34,9 @@ FORMS = {
     3: "(C, D, H, W) or (N, C, D, H, W)",
 }
 """The shapes of relevance with one, two and three dimensions behind the channels."""
+
+COLORS = (1, 3, 4)
+"""The numbers of channels of photographs: grey, RGB, RGB with transparency."""
 
 
 @overload
@@ -41,16 +55,26 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
             a batch ``dims=3``.
 
     Returns:
-        The shape without C, as a tensor or an array, like the relevance.
+        The shape without C, as a tensor or an array, like the relevance. Floats of 16 bits, in
+        which sums overflow, become floats of 32 bits.
 
     Raises:
-        InputError: for any other shape, or for something that is no array of numbers.
+        InputError: for any other shape, for images whose channels come last, or for something that
+            is no array of numbers.
         OptionError: for other ``dims``.
     """
     only = one_of(relevance)
     behind = _dims(only.shape, dims)
+    if dims is None and behind == 2:
+        _check_channels_come_first(only.shape)
     axis = -1 - behind
-    return only.sum(dim=axis) if isinstance(only, Tensor) else only.sum(axis=axis)
+    if isinstance(only, Tensor):
+        half = only.dtype in (torch.float16, torch.bfloat16)
+        return only.sum(dim=axis, dtype=torch.float32 if half else None)
+    summed: NDArray[np.generic] = only.sum(
+        axis=axis, dtype=np.float32 if only.dtype == np.float16 else None
+    )
+    return summed
 
 
 def _dims(shape: Sequence[int], dims: int | None) -> int:
@@ -73,8 +97,22 @@ def _dims(shape: Sequence[int], dims: int | None) -> int:
     return behind
 
 
-def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
+def _check_channels_come_first(shape: Sequence[int]) -> None:
+    """Refuse images of shape (…, H, W, C), whose rows would be summed as if they were channels."""
+    if shape[-1] in COLORS and shape[-3] not in COLORS and shape[-2] > max(COLORS):
+        raise InputError(
+            f"relevance of shape {tuple(shape)} looks as if its channels came last: move them to the "
+            "front, relevance.transpose(2, 0, 1) for (H, W, C); if they are in front, pass their "
+            "sum, heatmap(relevance, dims=2)[..., None, :, :]"
+        )
+
+
+def one_of(relevance: Relevance, what: str = "relevance") -> Tensor | NDArray[np.generic]:
     """The tensor or array itself, also if it is the only entry of a tuple.
+
+    Args:
+        relevance: the tensor, the array, or the tuple.
+        what: what it is, for the error.
 
     Raises:
         InputError: if there are several, or if it is neither.
@@ -84,7 +122,7 @@ def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
     if isinstance(relevance, Tensor):
         if relevance.is_meta or relevance.is_complex():
             raise InputError(
-                "relevance must hold real numbers, not "
+                f"{what} must hold real numbers, not "
                 f"{'no values at all (device meta)' if relevance.is_meta else relevance.dtype}"
             )
         return relevance.detach()
@@ -92,19 +130,24 @@ def one_of(relevance: Relevance) -> Tensor | NDArray[np.generic]:
         return relevance
     if isinstance(relevance, (tuple, list)):
         raise InputError(
-            f"pass the relevance of one input, not of {len(relevance)}: relevance[0] for the first"
+            f"pass the {what} of one input, not of {len(relevance)}: {what}[0] for the first"
         )
     kind = f"{relevance.dtype} array" if isinstance(relevance, np.ndarray) else type(relevance)
-    raise InputError(f"relevance must be a tensor or a NumPy array of real numbers, not {kind}")
+    raise InputError(f"{what} must be a tensor or a NumPy array of real numbers, not {kind}")
 
 
-def as_floats(relevance: Relevance) -> Floats:
+def as_floats(relevance: Relevance, what: str = "relevance", *, missing: bool = False) -> Floats:
     """The values in float64 on the CPU.
+
+    Args:
+        relevance: the values.
+        what: what they are, for errors.
+        missing: whether NaN may be among them, for a value that is missing.
 
     Raises:
         InputError: if there are none, or if any is NaN or infinite.
     """
-    only = one_of(relevance)
+    only = one_of(relevance, what)
     if isinstance(only, Tensor):
         if only.is_quantized:
             only = only.dequantize()
@@ -112,14 +155,36 @@ def as_floats(relevance: Relevance) -> Floats:
         only = only.cpu().double().numpy()
     values = np.asarray(only, dtype=np.float64)
     if not values.size:
-        raise InputError(f"relevance of shape {values.shape} has no entries to draw")
-    wrong = int((~np.isfinite(values)).sum())
+        raise InputError(f"{what} of shape {values.shape} has no entries to draw")
+    right = np.isfinite(values) | (np.isnan(values) & missing)
+    wrong = int((~right).sum())
     if wrong:
         raise InputError(
-            f"relevance must be finite to be drawn: {wrong} of {values.size} values are NaN or "
-            "infinite"
+            f"{what} must be finite to be drawn: {wrong} of {values.size} values are "
+            f"{'infinite' if missing else 'NaN or infinite'}"
         )
     return values
+
+
+def as_data(values: Data, what: str, *, missing: bool = False) -> Floats:
+    """As :func:`as_floats`, for what a model was given: lists of numbers and rows of pandas too.
+
+    Raises:
+        InputError: if they are no numbers, or as :func:`as_floats`.
+    """
+    tensors = isinstance(values, (tuple, list)) and any(isinstance(v, Tensor) for v in values)
+    if isinstance(values, Tensor) or tensors:
+        return as_floats(cast(Relevance, values), what, missing=missing)
+    try:
+        if np.asarray(values).dtype.kind not in "fiubO":
+            raise TypeError
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{what} must be a tensor, an array, a list of numbers or a row of pandas, all real "
+            f"numbers, not {type(values).__name__}"
+        ) from None
+    return as_floats(numbers, what, missing=missing)
 
 
 def as_maps(relevance: Relevance) -> Floats:
@@ -134,6 +199,7 @@ def as_maps(relevance: Relevance) -> Floats:
             f"images need relevance of shape {FORMS[2]}, not {values.shape}: use channel_map or "
             "signal for signals, volume for volumes, bar for rows, tokens for text"
         )
+    _check_channels_come_first(values.shape)
     heat: Floats = values.sum(axis=-3)
     if not np.isfinite(heat).all():
         raise InputError("the sum of the relevance over the channels overflows float64")
@@ -146,9 +212,21 @@ def as_rows(relevance: Relevance, what: str) -> Floats:
     Raises:
         InputError: for relevance of another shape, or that is not finite.
     """
-    values = as_floats(relevance)
+    return _rows(as_floats(relevance), what, "relevance")
+
+
+def as_table(values: Data, what: str) -> Floats:
+    """The table that relevance belongs to, (N, F), with NaN for values that are missing.
+
+    Raises:
+        InputError: for values of another shape, or that are infinite or no numbers.
+    """
+    return _rows(as_data(values, "the table", missing=True), what, "a table")
+
+
+def _rows(values: Floats, what: str, kind: str) -> Floats:
     if values.ndim not in (1, 2):
-        raise InputError(f"{what} needs relevance of shape (F,) or (N, F), not {values.shape}")
+        raise InputError(f"{what} needs {kind} of shape (F,) or (N, F), not {values.shape}")
     return np.atleast_2d(values)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import numpy as np
 
+from lrp_fx._drawing import drawable
 from lrp_fx._packages import needed
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import Pixels, table_of
@@ -20,6 +22,9 @@ from lrp_fx.visualize.colors import Pixels, table_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Class: TypeAlias = str | SupportsIndex | None
+"""An explained class by name or by index; None and an empty text for one without a name."""
 
 DPI = 100
 GAP, MARGIN = 20, 24
@@ -30,8 +35,6 @@ BAR = 12  # the height of the colour bar
 LONGEST_BAR = 470
 HEAD, FOOT = 2, 4  # the most lines of what stands above and below a panel
 NARROWEST = 330  # a figure that can hold the words beside the colour bar
-MISSING = "▯"
-"""Stands for a letter that the font of figures lacks."""
 INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
 
@@ -40,21 +43,6 @@ def new_figure(width: float, height: float) -> Figure:
     with needed("pictures need"):
         from lrp_fx._figure import ShownFigure
     return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-
-
-def drawable(text: str) -> str:
-    """The text with ``▯`` for each letter that the font of figures lacks."""
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return text
-    with needed("pictures need"):
-        from matplotlib.font_manager import FontProperties, findfont, get_font
-    known: set[int] = {ord("\n")}
-    for family in FontProperties().get_family():
-        known |= get_font(findfont(FontProperties(family=[family]))).get_charmap().keys()
-    return "".join(
-        each if ord(each) in known and (each.isprintable() or each == "\n") else MISSING
-        for each in text
-    )
 
 
 def write(
@@ -99,31 +87,42 @@ def fitted(text: str, dots: float, size: float = NORMAL, lines: int = 2) -> list
     )
 
 
+def class_name(target: object) -> str:
+    """The class in words: its name, or "class 3" for an index."""
+    if target is None or isinstance(target, str):
+        return target or ""
+    try:
+        return f"class {index(target)}" if isinstance(target, SupportsIndex) else str(target)
+    except TypeError:  # an array of several entries
+        return str(target)
+
+
 @dataclass(frozen=True)
 class Words:
     """What a figure says.
 
     Args:
-        target: the explained class; if it is empty, the words are "the explained class".
-        title: the line above everything.
+        target: the explained class, in words as :func:`class_name` says; if it is empty, the words
+            are "the explained class".
+        title: the line above everything; None for none.
         notes: lines under everything: scale, smoothing, grid.
         ends: what stands at the ends of the colour bar, negative and positive.
     """
 
-    target: str = ""
-    title: str = ""
+    target: Class = ""
+    title: object = ""
     notes: tuple[str, ...] = ()
     ends: tuple[str, str] = ("", "")
 
     @property
     def against(self) -> str:
         """What negative relevance means."""
-        return f"speaks against {self.target or 'the explained class'}"
+        return f"speaks against {class_name(self.target) or 'the explained class'}"
 
     @property
     def in_favour(self) -> str:
         """What positive relevance means."""
-        return f"speaks for {self.target or 'the explained class'}"
+        return f"speaks for {class_name(self.target) or 'the explained class'}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def sheet(
     body = side + columns * (left + width + GAP) - GAP
     across = max(NARROWEST, body) + 2 * MARGIN
     inner = across - 2 * MARGIN
-    title = fitted(words.title, inner, TITLE)
+    title = fitted("" if words.title is None else str(words.title), inner, TITLE)
     notes = [line for note in words.notes for line in fitted(note, inner, SMALL, 8)]
     above = [_lines(heads, row, width, NORMAL, HEAD) for row in range(rows)]
     below = [_lines(feet, row, width, SMALL, FOOT) for row in range(rows)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lrp_fx._packages import needed
 from lrp_fx.concepts import AttributionGraph
+from lrp_fx.errors import InputError
 from lrp_fx.run import Ledger
 
 if TYPE_CHECKING:
@@ -23,8 +24,13 @@ def ledger_figure(ledger: Ledger) -> Figure:
         ledger: what ``lrp.audit(x, target)`` returns.
 
     Raises:
+        InputError: if it is no ledger.
         OptionError: if matplotlib is missing.
     """
+    if not isinstance(ledger, Ledger):
+        raise InputError(
+            f"ledger_figure needs a ledger, lrp.audit(x, target), not {type(ledger).__name__}"
+        )
     with needed("pictures need"):
         return ledger.plot()
 
@@ -36,7 +42,13 @@ def concept_figure(graph: AttributionGraph) -> Figure:
         graph: what ``ConceptLRPFx.attribution_graph`` returns.
 
     Raises:
+        InputError: if it is no attribution graph.
         OptionError: if matplotlib is missing.
     """
+    if not isinstance(graph, AttributionGraph):
+        raise InputError(
+            "concept_figure needs an attribution graph, ConceptLRPFx(model).attribution_graph(...), "
+            f"not {type(graph).__name__}"
+        )
     with needed("pictures need"):
         return graph.plot()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lrp_fx._checks import check_choice
+from lrp_fx._checks import check_choice, entries
+from lrp_fx._drawing import own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_maps
 from lrp_fx.visualize.canvas import (
+    Class,
     Words,
+    class_name,
     draw,
     enlarged,
     reduced,
@@ -21,7 +25,7 @@ from lrp_fx.visualize.canvas import (
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, shares, text_color
 from lrp_fx.visualize.look import Look, contour_levels
 from lrp_fx.visualize.photographs import Photographs, Picture, Statistics, as_pictures, sketch
-from lrp_fx.visualize.scales import PERCENTILE, Limits, Scale
+from lrp_fx.visualize.scales import PERCENTILE, Limits, Scale, sentence
 from lrp_fx.visualize.smoothing import smoothed
 
 if TYPE_CHECKING:
@@ -38,11 +42,12 @@ HALF = (0.5,)
 """The share of the relevance in the contours of the style that has nothing else."""
 
 
+@own_style()
 def show(
     relevance: Relevance,
     photographs: Photographs | None = None,
     *,
-    target: str | Sequence[str] = "",
+    target: Class | Sequence[Class] = "",
     titles: Sequence[str] | None = None,
     title: str = "",
     colors: str = DEFAULT,
@@ -93,11 +98,12 @@ def show(
     maps = as_maps(relevance)
     pictures = _pictures(photographs, maps, mean, std)
     words, named = _named(target, titles, title, len(maps))
-    drawn = look.smoothed(maps)
+    drawn, note = _smaller(look.smoothed(maps))
     limits = look.limits(list(drawn))
+    scales = _feet(limits, list(drawn))
     panels = [Panel.of_map(*each, look) for each in zip(drawn, limits.each, strict=True)]
     if pictures:
-        beside = [Panel.of_picture(picture) for picture in pictures]
+        beside = [Panel.of_picture(_smaller_picture(picture, [maps])) for picture in pictures]
         several = len(maps) > 1
         heads: list[tuple[str, ...]] = [
             (name or picture.words, "relevance")
@@ -106,21 +112,25 @@ def show(
             for name, picture in zip(named, pictures, strict=True)
         ]
         rows = [list(pair) for pair in zip(beside, panels, strict=True)]
-        feet: list[tuple[str, ...]] = [("", foot) for foot in _feet(limits)]
+        below = [
+            picture.stated if name else "" for name, picture in zip(named, pictures, strict=True)
+        ]
+        feet: list[tuple[str, ...]] = list(zip(below if several else [""], scales, strict=True))
     else:
         starts = range(0, len(maps), PER_ROW)
         rows = [panels[start : start + PER_ROW] for start in starts]
         heads = [tuple(named[start : start + PER_ROW]) for start in starts]
-        feet = [tuple(_feet(limits)[start : start + PER_ROW]) for start in starts]
-    return _figure(rows, words, heads, feet, (), look, limits, [maps])
+        feet = [tuple(scales[start : start + PER_ROW]) for start in starts]
+    return _figure(rows, words, heads, feet, (), look, limits, [maps], [drawn], (note,))
 
 
+@own_style()
 def overlay(
     relevance: Relevance,
     photographs: Photographs,
     *,
     style: Style = "outlines",
-    target: str | Sequence[str] = "",
+    target: Class | Sequence[Class] = "",
     titles: Sequence[str] | None = None,
     title: str = "",
     colors: str = DEFAULT,
@@ -174,30 +184,32 @@ def overlay(
     maps = as_maps(relevance)
     pictures = _pictures(photographs, maps, mean, std)
     words, named = _named(target, titles, title, len(maps))
-    drawn = look.smoothed(maps)
+    drawn, note = _smaller(look.smoothed(maps))
     limits = look.limits(list(drawn))
+    beside = [_smaller_picture(picture, [maps]) for picture in pictures]
     panels = [
-        Panel.of_both(*each, look, style) for each in zip(drawn, limits.each, pictures, strict=True)
+        Panel.of_both(*each, look, style) for each in zip(drawn, limits.each, beside, strict=True)
     ]
     starts = range(0, len(maps), PER_ROW)
     rows = [panels[start : start + PER_ROW] for start in starts]
     heads = [tuple(named[start : start + PER_ROW]) for start in starts]
-    bottom = [""] * len(maps) if style == "contours" else _feet(limits)
+    bottom = [""] * len(maps) if style == "contours" else _feet(limits, list(drawn))
     feet = [tuple(bottom[start : start + PER_ROW]) for start in starts]
-    extra = {
+    how = {
         "outlines": "grey lines: the outlines of the photograph",
         "fade": "colours cover the photograph from half of full colour on; where relevance is zero, "
         "it is seen unchanged, in grey",
         "contours": "",
     }[style]
-    return _figure(rows, words, heads, feet, (), look, limits, [maps], extra, style)
+    return _figure(rows, words, heads, feet, (), look, limits, [maps], [drawn], (note, how), style)
 
 
+@own_style()
 def grid(
     maps: Mapping[str, Relevance],
     photographs: Photographs | None = None,
     *,
-    target: str | Sequence[str] = "",
+    target: Class | Sequence[Class] = "",
     titles: Sequence[str] | None = None,
     title: str = "",
     colors: str = DEFAULT,
@@ -258,21 +270,39 @@ def grid(
         for picture in pictures:
             _check_fit(picture, each, f"the map {name!r}")
     words, named = _named(target, titles, title, len(first))
-    drawn = [look.smoothed(each) for each in columns.values()]
-    limits = look.limits([heat for each in drawn for heat in each])
-    feet = _feet(limits)
+    made = [_smaller(look.smoothed(each)) for each in columns.values()]
+    drawn = [maps for maps, _ in made]
+    listed = [heat for each in drawn for heat in each]
+    limits = look.limits(listed)
+    feet = _feet(limits, listed)
+    originals = list(columns.values())
+    kinds = {picture.words for picture in pictures}
     rows, foot_rows = [], []
     for sample in range(len(first)):
-        row = [Panel.of_picture(pictures[sample])] if pictures else []
-        below = [""] * len(row)
+        row, below = [], []
+        if pictures:
+            row.append(Panel.of_picture(_smaller_picture(pictures[sample], originals)))
+            below.append(pictures[sample].stated if len(kinds) > 1 else "")
         for column, each in enumerate(drawn):
             place = column * len(first) + sample
             row.append(Panel.of_map(each[sample], limits.each[place], look))
             below.append(feet[place])
         rows.append(row)
         foot_rows.append(tuple(below))
-    heads = [((pictures[0].words,) if pictures else ()) + tuple(columns)]
-    return _figure(rows, words, heads, foot_rows, named, look, limits, list(columns.values()))
+    beside = (kinds.pop() if len(kinds) == 1 else "input",) if pictures else ()
+    note = next((note for _, note in made if note), "")
+    return _figure(
+        rows,
+        words,
+        [beside + tuple(columns)],
+        foot_rows,
+        named,
+        look,
+        limits,
+        originals,
+        drawn,
+        (note,),
+    )
 
 
 class Panel:
@@ -285,17 +315,12 @@ class Panel:
     @classmethod
     def of_picture(cls, picture: Picture) -> Panel:
         """A photograph."""
-        factor = _factor(*picture.pixels.shape[:2])
-        pixels = picture.pixels
-        if factor > 1:
-            pixels = np.rint(reduced(pixels.astype(np.float64), factor)).astype(np.uint8)
-        return cls(pixels)
+        return cls(picture.pixels)
 
     @classmethod
     def of_map(cls, heat: Floats, limit: float, look: Look) -> Panel:
         """A map alone."""
-        small = reduced(heat, factor) if (factor := _factor(*heat.shape)) > 1 else heat
-        return cls(colorize(small, limit, look.colors), small)
+        return cls(colorize(heat, limit, look.colors), heat)
 
     @classmethod
     def of_both(
@@ -313,9 +338,6 @@ class Panel:
         else:
             paper = 0.68 + 0.32 * sketch(picture)[..., None]
             pixels = colorize(full, limit, look.colors) * paper
-        factor = _factor(height, width)
-        if factor > 1:
-            pixels, full = reduced(pixels, factor), reduced(full, factor)
         return cls(np.rint(pixels).astype(np.uint8), full)
 
     def draw(self, axes: Axes, down: int, across: int, look: Look, *, on_photograph: bool) -> None:
@@ -349,6 +371,38 @@ def _factor(height: int, width: int) -> int:
     return -(-max(height, width) // LARGEST)
 
 
+def _smaller(maps: Floats) -> tuple[Floats, str]:
+    """The maps (N, H, W) in a size that can be drawn, and what was done to them in words."""
+    height, width = maps.shape[1:]
+    factor = _factor(height, width)
+    if factor == 1:
+        return maps, ""
+    small = np.stack([reduced(heat, factor) for heat in maps])
+    note = f"each dot is the mean of {min(factor, height)} × {min(factor, width)} pixels"
+    largest = float(np.abs(maps).max()) or 1.0
+    before, after = (float(np.abs(each / largest).mean()) for each in (maps, small))
+    if after < before / 2:
+        note += f", in which {1 - after / before:.0%} of |relevance| cancels"
+    return small, note
+
+
+def _smaller_picture(picture: Picture, maps: Sequence[Floats]) -> Picture:
+    """A photograph in a size that can be drawn, which is a multiple of the size of its maps."""
+    height, width = picture.pixels.shape[:2]
+    covered = [height // each.shape[1] for each in maps]  # pixels under a value, down and across
+    factors = [_factor(*each.shape[1:]) for each in maps]
+    if max(factors) > 1:
+        factor = max(each * pixels for each, pixels in zip(factors, covered, strict=True))
+    else:
+        common, least = math.gcd(*covered), _factor(height, width)
+        factor = next((each for each in range(least, common) if common % each == 0), common)
+        factor = factor if least > 1 else 1
+    if factor == 1:
+        return picture
+    pixels = reduced(picture.pixels.astype(np.float64), factor)
+    return Picture(np.rint(pixels).astype(np.uint8), picture.words)
+
+
 def _figure(
     rows: Sequence[Sequence[Panel]],
     words: Words,
@@ -358,7 +412,8 @@ def _figure(
     look: Look,
     limits: Limits,
     maps: Sequence[Floats],
-    extra: str = "",
+    drawn: Sequence[Floats],
+    extra: Sequence[str] = (),
     style: Style | None = None,
 ) -> Figure:
     """The figure of rows of panels, all in the size of the largest one."""
@@ -367,13 +422,10 @@ def _figure(
     wide = max(panel.pixels.shape[1] for panel in panels)
     down, across = zoom_for(high, wide, look.size)
     notes = list(look.notes(maps, limits, colored=style != "contours"))
-    factor = max(_factor(*each.shape[1:]) for each in maps)
-    if factor > 1:
-        notes[0] += f" Each dot is the mean of {factor} × {factor} pixels."
-    if extra:
-        notes[0] += f" {extra[0].upper()}{extra[1:]}."
-    same = len(set(limits.each)) == 1
-    ends = (f"−{limits.each[0]:.3g}", f"+{limits.each[0]:.3g}") if same else ("−full", "+full")
+    notes[0] += "".join(f" {sentence(each)}." for each in extra if each)
+    stated = _stated(limits, [heat for each in drawn for heat in each])
+    same = len(set(stated)) == 1
+    ends = (f"−{stated[0]:.3g}", f"+{stated[0]:.3g}") if same else ("−full", "+full")
     if limits.clipped:
         ends = (f"≤ {ends[0]}", f"≥ {ends[1]}")
     made = sheet(
@@ -383,7 +435,7 @@ def _figure(
         high * down,
         Words(words.target, words.title, tuple(notes), ends),
         heads=heads,
-        feet=[] if same else feet,
+        feet=feet,
         sides=sides,
         colors=None if style == "contours" else look.colors,
     )
@@ -397,16 +449,29 @@ def _figure(
     return made.figure
 
 
-def _feet(limits: Limits) -> list[str]:
-    """What stands under each map: its scale."""
-    return [f"full colour at ±{limit:.3g}" for limit in limits.each]
+def _stated(limits: Limits, maps: Sequence[Floats]) -> list[float]:
+    """The scales of the maps that are not zero everywhere, or of all if all are."""
+    found = [limit for limit, heat in zip(limits.each, maps, strict=True) if heat.any()]
+    return found or list(limits.each)
+
+
+def _feet(limits: Limits, maps: Sequence[Floats]) -> list[str]:
+    """What stands under each map: its scale, unless it is the same for all."""
+    stated = _stated(limits, maps)
+    same, none = len(set(stated)) == 1, not any(heat.any() for heat in maps)
+    return [
+        ("" if same else f"full colour at ±{limit:.3g}") if none or heat.any() else "all zero"
+        for limit, heat in zip(limits.each, maps, strict=True)
+    ]
 
 
 def _named(
-    target: str | Sequence[str], titles: Sequence[str] | None, title: str, count: int
+    target: Class | Sequence[Class], titles: Sequence[str] | None, title: str, count: int
 ) -> tuple[Words, list[str]]:
     """The words of a figure, and the title of each sample."""
-    classes = [target] * count if isinstance(target, str) else [str(each) for each in target]
+    # A text and a 0-d array have entries or a length of their own, but are one class.
+    several = None if isinstance(target, str) else entries(target)
+    classes = [class_name(each) for each in ([target] * count if several is None else several)]
     if len(classes) != count:
         raise InputError(f"{count} samples need one target or as many, got {len(classes)}")
     names = [""] * count
@@ -438,9 +503,10 @@ def _check_fit(picture: Picture, maps: Floats, name: str) -> None:
     """A map is never stretched over a photograph that the model did not see."""
     high, wide = picture.pixels.shape[:2]
     height, width = maps.shape[1:]
-    if high % height or wide % width:
+    if high % height or wide % width or high // height != wide // width:
         raise InputError(
             f"{name} has {height} × {width} positions, but the photograph has {high} × {wide} "
             "pixels: pass the photograph as the model saw it, resized and cropped, or the model's "
-            "input itself with mean= and std="
+            "input itself with mean= and std=. Each value of a map covers a square of pixels; if a "
+            "layer strides differently down and across, repeat its values by repeat_interleave"
         )

@@ -25,6 +25,8 @@ Photograph: TypeAlias = "Image.Image | Tensor | NDArray[np.generic]"
 Photographs: TypeAlias = "Photograph | Sequence[Photograph]"
 Statistics: TypeAlias = "Sequence[float] | Tensor | float | None"
 CHANNELS = (1, 3, 4)
+OVERSHOOT = 0.15
+"""How far beyond black and white floats may lie, in parts of white: bicubic resizing does that."""
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 """The weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
 
@@ -40,6 +42,11 @@ class Picture:
 
     pixels: Pixels
     words: str = "input"
+
+    @property
+    def stated(self) -> str:
+        """The words, if they say more than that it is an input."""
+        return "" if self.words in ("input", "photograph") else self.words
 
     @property
     def grey(self) -> Floats:
@@ -72,7 +79,12 @@ def as_pictures(
     else:
         several = [photographs]
     if len(several) != count:
-        raise InputError(f"{count} maps need as many photographs, got {len(several)}")
+        hint = (
+            "; relevance of shape (N, H, W) is one map of N channels: pass heatmap[:, None] for N maps"
+            if count == 1
+            else ""
+        )
+        raise InputError(f"{count} maps need as many photographs, got {len(several)}{hint}")
     return [as_picture(each, mean, std) for each in several]
 
 
@@ -94,9 +106,10 @@ def as_picture(photograph: Photograph, mean: Statistics = None, std: Statistics 
             * a tensor (C, H, W) or (H, W);
             * an array (H, W), (H, W, C) or (C, H, W).
 
-            8-bit values are shown as they are, floats in [0, 1] and in [0, 255] too. Other values
-            are stretched from their minimum to their maximum, which the title says. Of channels
-            other than 1, 3 or 4 the mean is shown.
+            8-bit values are shown as they are, 16-bit values by their range (12 or 16 bits), floats
+            in [0, 1] and in [0, 255] too; what interpolation put slightly beyond is cut. Other
+            values are stretched from their minimum to their maximum, which the title says. A fourth
+            channel of 8 or 16 bits is transparency. Of channels other than 1 or 3 the mean is shown.
         mean: what was subtracted from pixels in [0, 1], one value or one per channel. With ``std``
             a normalised tensor is shown as the photograph that it was.
         std: what they were then divided by.
@@ -136,10 +149,12 @@ def _of_pil(image: Image.Image) -> Picture:
 
     if not image.width or not image.height:
         raise InputError(f"the photograph has no pixels: its size is {image.size}")
+    if image.mode == "La":  # grey times alpha, which PIL converts to nothing else
+        image = image.convert("LA")
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float64)
-        bits = 12 if values.max() < 2**12 else 16
-        return Picture(_eight_bits(values / (2**bits - 1)), f"{bits}-bit photograph")
+        values, words = _of_sixteen_bits(values)
+        return Picture(_eight_bits(values), words)
     if image.mode in ("I", "F"):
         values, words = _stretched(np.asarray(image, dtype=np.float64))
         return Picture(_eight_bits(values), words)
@@ -147,7 +162,12 @@ def _of_pil(image: Image.Image) -> Picture:
         above = image.convert("RGBA")
         white = Image.new("RGBA", above.size, "white")
         image = Image.alpha_composite(white, above)
-    return Picture(np.asarray(image.convert("RGB")), "photograph")
+    try:
+        return Picture(np.asarray(image.convert("RGB")), "photograph")
+    except ValueError as error:
+        raise InputError(
+            f"a photograph of mode {image.mode} cannot be drawn: pass photograph.convert('RGB')"
+        ) from error
 
 
 def _of_array(
@@ -167,25 +187,35 @@ def _of_array(
     elif _has_channels_first(values.shape, channels_first):
         values = values.transpose(1, 2, 0)
     words = "input"
+    pixels = array.dtype in (np.uint8, np.uint16)
     if mean is not None or std is not None:
+        if array.dtype.kind != "f":
+            raise InputError(
+                f"mean and std belong to normalised floats, not to pixels of {array.dtype}"
+            )
         values = values * _statistic("std", std, 1.0, values.shape[-1])
         values = values + _statistic("mean", mean, 0.0, values.shape[-1])
     elif array.dtype == np.uint8:
         values = values / 255
     elif array.dtype == np.uint16:
-        values = values / 65535
-    elif values.min() < 0 or values.max() > 255:
+        values, words = _of_sixteen_bits(values)
+    elif values.min() < -OVERSHOOT * values.max() or values.max() > 255 * (1 + OVERSHOOT):
         values, words = _stretched(values)
-    elif values.max() > 1:
+    elif values.max() > 2:
         values = values / 255
-    if values.shape[-1] not in CHANNELS:
+    if values.shape[-1] not in CHANNELS or (values.shape[-1] == 4 and not pixels):
         words = f"{words}, mean of {values.shape[-1]} channels"
         values = values.mean(axis=-1, keepdims=True)
     if values.shape[-1] == 4:
         alpha = np.clip(values[..., 3:], 0, 1)
         values = values[..., :3] * alpha + 1 - alpha
-    pixels = _eight_bits(values)
-    return Picture(pixels, words)
+    return Picture(_eight_bits(values), words)
+
+
+def _of_sixteen_bits(values: Floats) -> tuple[Floats, str]:
+    """Values in [0, 1], and words for the range that was used: many cameras fill 12 bits only."""
+    bits = 12 if values.max() < 2**12 else 16
+    return values / (2**bits - 1), f"{bits}-bit photograph"
 
 
 def _has_channels_first(shape: tuple[int, ...], first: bool) -> bool:

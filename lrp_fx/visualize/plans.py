@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lrp_fx._drawing import drawable, own_style
+from lrp_fx.errors import InputError
 from lrp_fx.plan import Plan
-from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, drawable, sheet
+from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +21,7 @@ WIDTH, ROW, PER_COLUMN = 420, 17, 45
 LONGEST = 30
 
 
+@own_style()
 def plan_figure(plan: Plan) -> Figure:
     """A plan, from the output (top left) to the inputs: a line for each operation.
 
@@ -31,8 +34,11 @@ def plan_figure(plan: Plan) -> Figure:
         A figure of matplotlib. It is not registered in pyplot.
 
     Raises:
+        InputError: if it is no plan.
         OptionError: if matplotlib is missing.
     """
+    if not isinstance(plan, Plan):
+        raise InputError(f"plan_figure needs a plan, lrp.plan(), not {type(plan).__name__}")
     lines = [
         (step.path or step.node.name, str(step.rule), "" if step.top_k is None else str(step.top_k))
         for step in plan.steps

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from lrp_fx._checks import check_count
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx.errors import InputError
-from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names, as_rows
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Words, drawable, fitted, sheet, write
+from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_names, as_rows, as_table
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Words, fitted, sheet, write
 from lrp_fx.visualize.colors import DEFAULT, colorize
 
 if TYPE_CHECKING:
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 WIDTH, BAR, SWARM = 460, 26, 34
 LOW_HIGH = "cividis"
 """The colours of features from low to high; they can be read with any colour vision."""
+UNCOLORED, UNKNOWN = "#5a6f95", 0.72
+"""The colour of dots without values, and the grey of those whose value is missing."""
 LONGEST_NAME = 34
 
 
+@own_style()
 def bar(
     relevance: Relevance,
     names: Sequence[str] | None = None,
-    values: Tensor | NDArray[np.generic] | None = None,
+    values: Data | None = None,
     *,
     most: int = 20,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
 ) -> Figure:
@@ -41,7 +44,8 @@ def bar(
     Args:
         relevance: ``(F,)`` or ``(1, F)``.
         names: of the F features.
-        values: the row itself, of the same shape; the values stand behind the names.
+        values: the row itself, of the same shape, also as a list or a row of pandas; the values
+            stand behind the names, NaN as "missing".
         most: so many features are shown. The sum of all others is the last bar.
         target: the explained class, for the words at the axis.
         title: the title of the figure.
@@ -63,10 +67,14 @@ def bar(
     row = rows[0]
     labels = _labels(names, len(row))
     if values is not None:
-        given = as_floats(values).ravel()
+        given = as_table(values, "bar").ravel()
         if given.size != row.size:
             raise InputError(f"{row.size} features need as many values, got {given.size}")
-        labels = [f"{each} = {value:.4g}" for each, value in zip(labels, given, strict=True)]
+        said = [f" = {_number(float(value))}" for value in given]
+        labels = [
+            _shortened(each, LONGEST_NAME - len(value)) + value
+            for each, value in zip(labels, said, strict=True)
+        ]
     order = np.argsort(-np.abs(row), kind="stable")
     shown, rest = order[:most], order[most:]
     heights = [float(row[place]) for place in shown]
@@ -100,13 +108,14 @@ def bar(
     return figure
 
 
+@own_style()
 def beeswarm(
     relevance: Relevance,
-    values: Tensor | NDArray[np.generic] | None = None,
+    values: Data | None = None,
     names: Sequence[str] | None = None,
     *,
     most: int = 20,
-    target: str = "",
+    target: Class = "",
     title: str = "",
 ) -> Figure:
     """The relevance of the features over all rows of a table: a dot for each row.
@@ -114,7 +123,7 @@ def beeswarm(
     Args:
         relevance: ``(N, F)``.
         values: the table itself, ``(N, F)``. A dot is dark blue where the value is the feature's
-            smallest, and yellow where it is its largest.
+            smallest, yellow where it is its largest, and grey where it is missing (NaN).
         names: of the F features.
         most: so many features are shown, those with the largest mean |R|.
         target: the explained class, for the words at the axis.
@@ -130,24 +139,24 @@ def beeswarm(
     check_count("most", most)
     rows = as_rows(relevance, "beeswarm")
     labels = _labels(names, rows.shape[1])
-    table = None if values is None else as_rows(values, "beeswarm")
+    table = None if values is None else as_table(values, "beeswarm")
     if table is not None and table.shape != rows.shape:
         raise InputError(f"the table must have the shape {rows.shape}, not {table.shape}")
     order = np.argsort(-np.abs(rows / len(rows)).sum(axis=0), kind="stable")[:most]
     note = "Each dot is a row of the table." + (
         "" if table is None else " Dark blue: the feature's smallest value; yellow: its largest."
     )
+    if table is not None and np.isnan(table[:, order]).any():
+        note += " Grey: the value is missing."
     if rows.shape[1] > most:
         note += f" {most} of {rows.shape[1]} features, those with the largest mean |relevance|."
     axes, figure = _axes([labels[place] for place in order], SWARM, target, title, note)
     for place, column in enumerate(order):
         sizes = rows[:, column]
         if table is None:
-            ink: Floats | str = "#5a6f95"
+            ink: Floats | str = UNCOLORED
         else:
-            low, high = float(table[:, column].min()) / 2, float(table[:, column].max()) / 2
-            ranks = (table[:, column] / 2 - low) / ((high - low) or 1.0) * 2 - 1
-            ink = colorize(ranks, 1.0, LOW_HIGH) / 255
+            ink = _inks(table[:, column])
         axes.scatter(sizes, place + _spread(sizes), s=11, c=ink, linewidths=0, alpha=0.9)
     largest = float(np.abs(rows[:, order]).max()) or 1.0
     axes.set_xlim(
@@ -155,6 +164,28 @@ def beeswarm(
         max(float(rows[:, order].max()), 0.0) + 0.05 * largest,
     )
     return figure
+
+
+def _inks(values: Floats) -> Floats:
+    """The colours of a feature's values from its smallest to its largest, (N, 3)."""
+    known = ~np.isnan(values)
+    inks = np.full((len(values), 3), UNKNOWN)
+    if known.any():
+        halves = values[known] / 2
+        low, high = float(halves.min()), float(halves.max())
+        inks[known] = colorize((halves - low) / ((high - low) or 1.0) * 2 - 1, 1.0, LOW_HIGH) / 255
+    return inks
+
+
+def _number(value: float) -> str:
+    """A value of a table: integers with all their digits."""
+    if math.isnan(value):
+        return "missing"
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e12 else f"{value:.4g}"
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _spread(values: Floats, bins: int = 60) -> Floats:
@@ -189,12 +220,10 @@ def _ticks() -> Locator:
 
 
 def _axes(
-    labels: Sequence[str], height: int, target: str, title: str, note: str
+    labels: Sequence[str], height: int, target: Class, title: str, note: str
 ) -> tuple[Axes, Figure]:
     """A panel with a row for each label and an axis of relevance through zero."""
-    shown = [
-        each if len(each) <= LONGEST_NAME else f"{each[: LONGEST_NAME - 1]}…" for each in labels
-    ]
+    shown = [_shortened(each, LONGEST_NAME) for each in labels]
     wide = 10 + max(map(len, shown)) * 8
     words = Words(target, title, (note,) if note != "relevance" else ())
     made = sheet(1, 1, WIDTH, height * len(labels), words, colors=None, left=wide, under=64)
@@ -204,6 +233,8 @@ def _axes(
     axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
     axes.tick_params(axis="y", length=0, colors=INK)
     axes.xaxis.set_major_locator(_ticks())
+    # Each number in full: a factor at the end of the axis, such as 1e−10, is easily overlooked.
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
     axes.tick_params(axis="x", colors=FAINT, labelsize=SMALL)
     axes.grid(axis="x", color="#eeeeee", linewidth=0.8, zorder=-1)
     axes.set_axisbelow(True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from lrp_fx._drawing import own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
+from lrp_fx.visualize.canvas import Class
 from lrp_fx.visualize.colors import DEFAULT
 from lrp_fx.visualize.maps import Style, overlay, show
 from lrp_fx.visualize.photographs import Photographs, Statistics
@@ -25,9 +27,19 @@ FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff")
 
 
 def to_bytes(figure: Figure, format: str = "png") -> bytes:
-    """The file of a figure, in memory."""
+    """The file of a figure, in memory.
+
+    Raises:
+        InputError: if it is no figure.
+    """
+    if not hasattr(figure, "savefig"):
+        raise InputError(
+            f"a figure is needed, such as show(relevance), not {type(figure).__name__}; "
+            "save_heatmap(relevance, path) draws relevance and writes it"
+        )
     file = io.BytesIO()
-    figure.savefig(file, format=format)
+    with own_style():
+        figure.savefig(file, format=format)
     return file.getvalue()
 
 
@@ -55,10 +67,13 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         The path.
 
     Raises:
-        OptionError: for another ending.
-        InputError: if the file cannot be written.
+        OptionError: for another ending, or for something that is no path.
+        InputError: if the file cannot be written, or if it is no figure.
     """
-    place = Path(os.fsdecode(path))
+    try:
+        place = Path(os.fsdecode(path))
+    except TypeError:
+        raise OptionError(f"path must name a file, got {type(path).__name__}") from None
     format = place.suffix.removeprefix(".").lower()
     if format not in FORMATS:
         raise OptionError(
@@ -68,21 +83,23 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """Write a file at once or not at all.
+    """Write a file at once or not at all. A link stays a link, to the new content.
 
     Raises:
         InputError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
+        place = path.resolve()
+        temporary = place.with_name(f".{uuid4().hex}.part")
         try:
             with temporary.open("xb") as file:
                 file.write(content)
-            temporary.replace(path)
+            temporary.replace(place)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write '{path}': {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # some versions of Python raise the latter for loops
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write '{path}': {why}") from error
     return path
 
 
@@ -91,7 +108,7 @@ def save_heatmap(
     path: str | os.PathLike[str],
     photographs: Photographs | None = None,
     *,
-    target: str | Sequence[str] = "",
+    target: Class | Sequence[Class] = "",
     title: str = "",
     colors: str = DEFAULT,
     scale: Scale = "own",
@@ -145,7 +162,7 @@ def save_overlay(
     path: str | os.PathLike[str],
     *,
     style: Style = "outlines",
-    target: str | Sequence[str] = "",
+    target: Class | Sequence[Class] = "",
     title: str = "",
     colors: str = DEFAULT,
     scale: Scale = "own",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_number
+from lrp_fx._drawing import drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, as_names
-from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Sheet, Words, draw, drawable, sheet
+from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats, as_names
+from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Sheet, Words, draw, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
 from lrp_fx.visualize.scales import PERCENTILE, Limits, sentence
@@ -31,14 +31,15 @@ SHOWN_FROM = 0.03
 MOST_NAMES = 60
 
 
+@own_style()
 def signal(
     relevance: Relevance,
-    values: Tensor | NDArray[np.generic],
+    values: Data,
     *,
     rate: float | None = None,
     names: Sequence[str] | None = None,
     style: Literal["trace", "band"] = "trace",
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -71,7 +72,7 @@ def signal(
     check_choice("style", style, ("trace", "band"))
     look = Look(colors, percentile=percentile, smooth=smooth)
     heat, limits, words = _prepared(relevance, look, target, title)
-    trace = _channels(as_floats(values), "the signal")
+    trace = _channels(as_data(values, "the signal"), "the signal")
     if trace.shape != heat.shape:
         raise InputError(
             f"the signal needs the shape of the relevance, {heat.shape}, not {trace.shape}"
@@ -101,12 +102,13 @@ def signal(
     return made.figure
 
 
+@own_style()
 def channel_map(
     relevance: Relevance,
     *,
     rate: float | None = None,
     names: Sequence[str] | None = None,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -144,7 +146,7 @@ def channel_map(
 
 
 def _prepared(
-    relevance: Relevance, look: Look, target: str, title: str
+    relevance: Relevance, look: Look, target: Class, title: str
 ) -> tuple[Floats, Limits, Words]:
     """The relevance (C, L) as it is drawn, its limits and the words of the figure."""
     heat = _channels(as_floats(relevance), "a signal")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrp_fx._drawing import MISSING, drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_floats
-from lrp_fx.visualize.canvas import DPI, INK, MISSING, NORMAL, Words, drawable, sheet
+from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Class, Words, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, hex_of, table_of, text_color
 from lrp_fx.visualize.scales import check_percentile, color_limit
 
@@ -24,6 +26,8 @@ STARTS = ("Ġ", "▁")
 """Marks of tokenizers in front of a token that begins a word (byte-level BPE, SentencePiece)."""
 CONTINUES = "##"
 """The mark of a token that continues a word (WordPiece)."""
+SPECIAL = re.compile(r"<[^<>\s]+>|\[[A-Z]+\d*\]")
+"""Tokens of the tokenizer itself, such as ``<s>`` and ``[CLS]``; they are parts of no word."""
 VISIBLE = {"\n": "⏎", "\t": "⇥", "Ċ": "⏎", "\r": "⏎"}
 WIDTH, HIGH = 720, 27
 
@@ -45,7 +49,7 @@ class Tokens:
     joined: tuple[bool, ...]
     relevance: tuple[float, ...]
     limit: float
-    target: str = ""
+    target: Class = ""
     colors: str = DEFAULT
 
     @property
@@ -110,6 +114,7 @@ class Tokens:
             highlight=False,
         )
 
+    @own_style()
     def figure(self, title: str = "") -> Figure:
         """The tokens as a figure, in lines, with a colour bar.
 
@@ -121,12 +126,13 @@ class Tokens:
         Raises:
             OptionError: if matplotlib is missing.
         """
-        texts = [drawable(text) for text in self.texts]
+        letters = [drawable(text) for text in self.texts]
+        texts = [_fitting(text) for text in letters]
         places, lines = _laid_out(texts, self.joined)
         ends = (f"−{self.limit:.3g}", f"+{self.limit:.3g}")
         notes = (
             (f"{MISSING}: a letter that the font of this picture lacks.",)
-            if any(map(str.__ne__, texts, self.texts))
+            if any(map(str.__ne__, letters, self.texts))
             else ()
         )
         made = sheet(
@@ -160,7 +166,7 @@ def tokens(
     words: Sequence[str],
     relevance: Relevance,
     *,
-    target: str = "",
+    target: Class = "",
     colors: str = DEFAULT,
     percentile: float = 100.0,
 ) -> Tokens:
@@ -196,7 +202,12 @@ def tokens(
         )
     if any(word.startswith(STARTS) for word in listed):
         texts = [word.lstrip("".join(STARTS)) for word in listed]
-        joined = [not word.startswith(STARTS) for word in listed]
+        special = [SPECIAL.fullmatch(word) is not None for word in listed]
+        behind = [True, *special[:-1]]  # what begins the text, or stands behind a special token
+        joined = [
+            not (word.startswith(STARTS) or alone or first)
+            for word, alone, first in zip(listed, special, behind, strict=True)
+        ]
     else:
         texts = [word.removeprefix(CONTINUES) if len(word) > 2 else word for word in listed]
         joined = [word.startswith(CONTINUES) and len(word) > 2 for word in listed]
@@ -210,17 +221,29 @@ def tokens(
     )
 
 
+def _width(text: str) -> float:
+    """The width of a token with its ground, in dots."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    measured = TextToPath().get_text_width_height_descent(text, FontProperties(size=NORMAL), False)
+    return float(measured[0]) * DPI / 72 + 8
+
+
+def _fitting(text: str) -> str:
+    """The token, or so much of its beginning as fits into a line."""
+    while (wide := _width(text)) > WIDTH:
+        text = f"{text[: min(len(text) - 2, int(len(text) * WIDTH / wide))]}…"
+    return text
+
+
 def _laid_out(
     texts: Sequence[str], joined: Sequence[bool]
 ) -> tuple[list[tuple[float, int, float]], int]:
     """Left end, line and width of each token; and the number of lines."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextToPath
-
-    measure, font = TextToPath(), FontProperties(size=NORMAL)
     places, x, line = [], 0.0, 0
     for text, attached in zip(texts, joined, strict=True):
-        wide = measure.get_text_width_height_descent(text, font, False)[0] * DPI / 72 + 8
+        wide = _width(text)
         gap = 0 if attached or not x else 6
         if x and x + gap + wide > WIDTH:
             x, line, gap = 0.0, line + 1, 0

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from lrp_fx._checks import is_int
+from lrp_fx._drawing import own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.visualize.arrays import Floats, Relevance, as_floats
-from lrp_fx.visualize.canvas import FAINT, Words, draw, enlarged, sheet
+from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats
+from lrp_fx.visualize.canvas import FAINT, Class, Words, draw, enlarged, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize
 from lrp_fx.visualize.look import Look
 from lrp_fx.visualize.scales import PERCENTILE, sentence
@@ -26,12 +25,13 @@ if TYPE_CHECKING:
 AXES = ("D", "H", "W")
 
 
+@own_style()
 def volume(
     relevance: Relevance,
-    values: Tensor | NDArray[np.generic] | None = None,
+    values: Data | None = None,
     *,
     at: Sequence[int] | None = None,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -112,9 +112,9 @@ def volume(
 
 def volume_slider(
     relevance: Relevance,
-    values: Tensor | NDArray[np.generic] | None = None,
+    values: Data | None = None,
     *,
-    target: str = "",
+    target: Class = "",
     title: str = "",
     colors: str = DEFAULT,
     percentile: float = PERCENTILE,
@@ -174,9 +174,9 @@ def _volume(values: Floats) -> Floats:
     return values if values.ndim == 4 else values[None]
 
 
-def _scan(values: Tensor | NDArray[np.generic], shape: tuple[int, ...]) -> Floats:
+def _scan(values: Data, shape: tuple[int, ...]) -> Floats:
     """The values as (D, H, W), from 0 to 1."""
-    found = _volume(as_floats(values))
+    found = _volume(as_data(values, "the volume"))
     if found.shape[1:] != shape:
         raise InputError(f"the volume must have the size {shape}, not {found.shape[1:]}")
     halves: Floats = (found / len(found) / 2).sum(axis=0)

@@ -1,10 +1,12 @@
 """The command line on real photographs: tables, pictures, and one sentence for each mistake."""
 
+import inspect
 import shutil
 import sys
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -107,6 +109,7 @@ def test_target_by_name_or_index(tmp_path: Path, target: str) -> None:
         (["--device", "abacus"], ["'abacus'"]),
         (["--top-k", "1.5"], ["1.5"]),
         (["--top-k", "0"], ["top_k", "got 0"]),
+        (["--filter-by", "magnitude"], ["pass --top-k too"]),
     ],
 )
 def test_wrong_options_are_one_sentence(
@@ -222,7 +225,24 @@ def test_photographs_are_upright(tmp_path: Path) -> None:
     assert read_photograph(tmp_path / "turned.jpg").size == (10, 20)
 
 
+def test_deep_and_transparent_photographs(tmp_path: Path) -> None:
+    """16 bits are scaled, not cut at 255; what is transparent is white, whatever hides there."""
+    sixteen = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    Image.fromarray(sixteen).save(tmp_path / "deep.png")
+    found = np.asarray(read_photograph(tmp_path / "deep.png"))
+    assert found.tolist() == [[[value] * 3 for value in (0, 100, 255)]]
+    Image.new("RGBA", (1, 1), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert read_photograph(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_a_folder_is_no_photograph(tmp_path: Path) -> None:
     """Errors of the operating system keep their reason."""
     with pytest.raises(InputError, match=r"Is a directory|Permission denied"):
         read_photograph(tmp_path)
+
+
+def test_help_breaks_lines_behind_sentences() -> None:
+    """The lines of a command's description are kept in its help, whatever the terminal's width."""
+    for command in app.registered_commands:
+        lines = (inspect.getdoc(command.callback) or "").split("\n\n", 1)[1:]
+        assert all(line.endswith(".") for part in lines for line in part.split("\n") if line)

@@ -1,10 +1,12 @@
 """Explanations: what they hold, what they write, and what is refused when they are read."""
 
+import dataclasses
 import hashlib
 import io
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lrp_fx import Explanation, LRPFx, explain, load_explanation
-from lrp_fx.errors import InputError, LRPError, TargetError
+from lrp_fx.errors import InputError, LRPError, OptionError, TargetError
 
 NAMES = ("cat", "<b>dog", "bird", "cow", "$x$")
 
@@ -101,16 +103,45 @@ def test_it_comes_back_as_it_was(explanation: Explanation, tmp_path: Path) -> No
     assert load_explanation(str(folder)).show().axes
 
 
-def test_the_manifest_is_written_last(
-    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["overlay", "_tensors", "full"])
+def test_a_save_that_fails_leaves_the_older_one(
+    explanation: Explanation, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """A write that fails half-way leaves no manifest, not even that of an earlier explanation."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if method == "full":
+
+        def full(self: Path, content: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+    else:
+        monkeypatch.setattr(Explanation, method, property(lambda self: 1 / 0))
+    with pytest.raises((ZeroDivisionError, InputError)):
+        explanation.save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert same(load_explanation(folder), explanation)
+
+
+def test_several_writers_and_readers(explanation: Explanation, tmp_path: Path) -> None:
+    """Whoever wins: the folder is one writer's as a whole, at any time."""
+    others = [dataclasses.replace(explanation, delta=float(n), plan=str(n)) for n in range(4)]
+    others = [dataclasses.replace(each, inputs=each.inputs + n) for n, each in enumerate(others)]
     explanation.save(tmp_path)
-    monkeypatch.setattr(Explanation, "overlay", lambda self: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        explanation.save(tmp_path)
-    with pytest.raises(InputError, match=r"holds no manifest\.json, which is written last"):
-        load_explanation(tmp_path)
+
+    def read(_: int) -> bool:
+        found = load_explanation(tmp_path)
+        return any(same_inputs(found, each) for each in (explanation, *others))
+
+    def same_inputs(found: Explanation, each: Explanation) -> bool:
+        return found.plan == each.plan and torch.equal(found.inputs, each.inputs)
+
+    with ThreadPoolExecutor(8) as pool:
+        saved = [pool.submit(each.save, tmp_path) for each in others]
+        assert all(pool.map(read, range(8)))
+        for each in saved:
+            each.result()
+    assert read(0)
+    assert not list(tmp_path.glob(".*"))
 
 
 class Bag(nn.Module):
@@ -166,6 +197,16 @@ def test_every_kind_of_input(model: nn.Module, x: Tensor, words: list[str], tmp_
             {"preprocess": preprocess, "display": lambda p: p},
             "display gives 9 × 7 pixels",
         ),
+        (
+            Image.new("L", (6, 6)),
+            {"preprocess": preprocess, "display": lambda p: None},
+            "display must return a picture",
+        ),
+        (
+            Image.new("L", (7, 9)),
+            {"preprocess": preprocess, "display": lambda p: p.resize((6, 12))},
+            "display gives 12 × 6 pixels",
+        ),
         (torch.rand(1, 3, 6, 6), {"target": 5}, "out of range"),
         (torch.rand(1, 3, 6, 6), {"target": "cat"}, "'predicted'"),
     ],
@@ -192,6 +233,12 @@ def rewritten(folder: Path, name: str, content: bytes) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 class Bomb:
     def __reduce__(self) -> Any:
         return Path.touch, (Path("exploded"),)
@@ -211,6 +258,10 @@ def test_nothing_is_unpickled(
         archive.getvalue(),
         b"",
         b"\x93NUMPY\x01\x00",
+        b"PK\x03\x04broken",
+        b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((\n",
+        npy(np.zeros((1, 3, 6, 6), dtype=np.longdouble)),
+        npy(np.zeros(3, dtype="M8[s]")),
     ]
     for content in contents:
         rewritten(folder, "relevance.npy", content)
@@ -224,6 +275,13 @@ def test_nothing_is_unpickled(
     [
         {"format": 2},
         {"format": None},
+        {"format": True},
+        {"dtypes": ["float32", "complex64"]},
+        {"dtypes": ["quint8", "float32"]},
+        {"dtypes": [[], "float32"]},
+        {"delta": 10**400},
+        {"delta": float("nan")},
+        {"output": float("inf")},
         {"files": []},
         {"files": {}},
         {"dtypes": ["float32"]},
@@ -259,9 +317,9 @@ def test_damaged_folders(explanation: Explanation, folder: Path, tmp_path: Path)
         with pytest.raises(InputError, match=r"manifest\.json"):
             load_explanation(folder)
     (folder / "manifest.json").write_bytes(manifest)
-    content = bytearray((folder / "relevance.npy").read_bytes())
-    content[-1] ^= 1
-    (folder / "relevance.npy").write_bytes(content)
+    damaged = bytearray((folder / "relevance.npy").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "relevance.npy").write_bytes(damaged)
     with pytest.raises(InputError, match="not the file that its manifest describes"):
         load_explanation(folder)
     (folder / "relevance.npy").unlink()
@@ -272,3 +330,53 @@ def test_damaged_folders(explanation: Explanation, folder: Path, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
         explanation.save(tmp_path / "file")
+
+
+def test_pictures_of_a_folder_are_checked_too(folder: Path) -> None:
+    (folder / "overlay.png").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"overlay\.png is not the file"):
+        load_explanation(folder)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4"])
+def test_arrays_of_any_byte_order(dtype: str) -> None:
+    x = np.random.default_rng(0).random((1, 3, 6, 6)).astype(dtype)
+    x.flags.writeable = False
+    found = explain(LRPFx(classifier()), x, names=None, words=None)
+    assert found.inputs.tolist() == x.tolist()
+    with pytest.raises(InputError, match="that a tensor can hold"):
+        explain(LRPFx(classifier()), x.astype(np.longdouble))
+
+
+def test_names_by_index() -> None:
+    lrp, x = LRPFx(classifier()), torch.rand(1, 3, 6, 6)
+    for names in ({2: "bird", 0: "cat"}, {"0": "cat", "2": "bird"}):
+        found = explain(lrp, x, 2, names=names)  # type: ignore[arg-type]
+        assert found.names == ("cat", "class 1", "bird", "class 3", "class 4")
+        assert found.target_name == "bird"
+    for wrong in ("cat", {"cat": 0}, {7: "cat"}, 3):
+        with pytest.raises(InputError, match="names must"):
+            explain(lrp, x, names=wrong)  # type: ignore[arg-type]
+    assert explain(lrp, x, -1).target == 4
+    with pytest.raises(InputError, match="4 words are needed, got 3"):
+        explain(LRPFx(nn.Linear(4, 3)), torch.rand(1, 4), words=list("abc"))
+    with pytest.raises(InputError, match="words must be a list"):
+        explain(lrp, x, words="abc")
+
+
+def test_odd_texts_and_places(explanation: Explanation, tmp_path: Path) -> None:
+    odd = dataclasses.replace(explanation, names=("\ud800", *NAMES[1:]), target=0)
+    assert load_explanation(odd.save(tmp_path)).names == odd.names
+    odd_places: Any = (None, 5)
+    for wrong in odd_places:
+        for use in (load_explanation, explanation.save):
+            with pytest.raises(OptionError, match="folder must be a path"):
+                use(wrong)
+    with pytest.raises(InputError, match="a finite delta"):
+        dataclasses.replace(explanation, delta=float("nan")).save(tmp_path)
+
+
+def test_channels_that_come_last_have_no_picture() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6 * 6 * 3, 2))
+    with pytest.raises(InputError, match="channels must come before"):
+        explain(LRPFx(model), torch.rand(1, 6, 6, 3))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp_fx.errors import InputError, LRPError, OptionError
 from lrp_fx.visualize import (
+    bar,
     colorize,
     explanation_figure,
     grid,
@@ -19,6 +20,7 @@ from lrp_fx.visualize import (
     overlay,
     show,
     stride_grid,
+    tokens,
 )
 from lrp_fx.visualize.look import contour_levels
 from lrp_fx.visualize.smoothing import smoothed
@@ -339,3 +341,89 @@ def test_figures_are_not_registered() -> None:
     before = pyplot.get_fignums()
     show(ramp(), PHOTOGRAPH)
     assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 3), (9, 8, 1), (2, 9, 8, 4)])
+def test_channels_that_come_last_are_refused(shape: tuple[int, ...]) -> None:
+    """Their rows would be summed as if they were channels."""
+    for draw in (show, heatmap):
+        with pytest.raises(InputError, match=r"relevance\.transpose\(2, 0, 1\)"):
+            draw(torch.zeros(shape))
+    first = np.moveaxis(np.zeros(shape), -1, -3)
+    assert heatmap(first).shape == shape[:-1]
+    assert show(first).axes
+    assert show(torch.zeros(64, 4, 4)).axes  # a small layer
+    assert show(heatmap(torch.zeros(shape), dims=2)[..., None, :, :]).axes  # if it was meant
+
+
+def test_a_map_covers_squares() -> None:
+    """A map of 2 × 4 over 8 × 8 pixels belongs to another photograph."""
+    with pytest.raises(InputError, match="a square of pixels"):
+        show(torch.zeros(1, 2, 4), torch.zeros(3, 8, 8))
+
+
+def test_maps_without_channels_are_named() -> None:
+    with pytest.raises(InputError, match=r"pass heatmap\[:, None\]"):
+        show(torch.zeros(2, 4, 4), torch.zeros(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_of_half_precision_are_finite(dtype: torch.dtype) -> None:
+    relevance = torch.full((2, 2, 2), 60000.0, dtype=dtype)
+    assert heatmap(relevance).tolist() == relevance.double().sum(0).tolist()
+    if dtype == torch.float16:
+        assert np.isfinite(heatmap(relevance.numpy())).all()
+
+
+def test_targets_may_be_indices() -> None:
+    for target in (7, np.int64(7), torch.tensor(7)):
+        assert "speaks for class 7" in texts(show(ramp(), target=target))
+        assert "speaks for class 7" in texts(show(torch.zeros(2, 3, 4, 4), target=target))
+    figure = show(ramp(), target=None, title=None)  # type: ignore[arg-type]
+    assert "speaks for the explained class" in texts(figure)
+    assert "None" not in texts(figure)
+    assert "class 1" in texts(show(torch.zeros(2, 3, 4, 4), target=torch.tensor([1, 2])))
+    assert "3" in texts(show(ramp(), title=3))  # type: ignore[arg-type]
+    assert "speaks for class 0" in texts(bar(torch.ones(2), target=0))
+    assert "for class 0" in tokens(["a"], torch.ones(1), target=0).html()
+
+
+def test_each_photograph_states_its_stretch() -> None:
+    photographs = torch.stack([torch.full((3, 4, 6), -1.0), torch.full((3, 4, 6), -1.0)])
+    photographs[0, 0, 0, 0], photographs[1, 0, 0, 0] = 3, 5
+    maps = torch.stack([ramp(), ramp()])
+    for figure in (
+        grid({"a": maps}, photographs),
+        show(maps, photographs, titles=["one", "two"]),
+        show(maps, photographs),
+    ):
+        for high in (3, 5):
+            assert f"to {high} (white)" in texts(figure)
+
+
+def test_zero_maps_beside_others_say_so() -> None:
+    written = texts(grid({"a": ramp(), "b": ramp() * 0}))
+    assert "all zero" in written
+    assert "±1" not in written
+
+
+def test_reduced_maps_state_what_is_true() -> None:
+    """The limits belong to what is drawn, each axis is said, and cancelling is too."""
+    assert "mean of 1 × 3 pixels" in texts(show(np.ones((1, 1, 2500))))
+    checkered = np.indices((2, 2400)).sum(0)[None] % 2 * 2.0 - 1
+    checkered[0, 0, :2] = 1
+    figure = show(checkered, percentile=100)
+    assert "100% of |relevance| cancels" in texts(figure)
+    dots = panel(figure, figure.axes[0])
+    assert dots[0, 0].tolist() != [255] * 3
+    assert "cancels" not in texts(show(np.ones((1, 2, 2400))))
+
+
+def test_photographs_stay_multiples_of_their_maps() -> None:
+    """1500 pixels over a map of 500: a half would give values of one and of two dots."""
+    relevance = np.zeros((1, 500, 1))
+    relevance[0, ::2] = 1
+    figure = overlay(relevance, np.zeros((1500, 3), dtype=np.uint8), style="fade", scale=1.0)
+    column = panel(figure, figure.axes[0])[:, 0, 0].astype(int)
+    assert len(column) % 500 == 0
+    assert len(set(column[3:-3].tolist())) == 2

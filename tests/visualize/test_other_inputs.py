@@ -210,6 +210,57 @@ def test_wrong_tables(draw: Any, relevance: Tensor, options: dict[str, Any]) -> 
         draw(relevance, **options)
 
 
+class Row:
+    """What a row of pandas is to NumPy."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.array(self.values, dtype=dtype or object)
+
+
+@pytest.mark.parametrize("form", [list, tuple, Row, np.array, torch.tensor])
+def test_values_in_any_form(form: Any) -> None:
+    figure = bar(torch.ones(3), ["a" * 50, "b", "c"], form([12345678.0, 0.5, float("nan")]))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["a" * 22 + "… = 12345678", "b = 0.5", "c = missing"]
+    assert signal(torch.ones(3), form([1.0, 2.0, 3.0])).axes
+
+
+def test_errors_name_what_is_wrong() -> None:
+    ones = torch.ones(2, 2, 2)
+    with pytest.raises(InputError, match=r"^the signal must be finite"):
+        signal(ones[0], NAN.expand(2, 2))
+    with pytest.raises(InputError, match=r"^the volume must be finite"):
+        volume(ones, NAN.expand(2, 2, 2))
+    with pytest.raises(InputError, match=r"^the table must be finite.* infinite$"):
+        beeswarm(ones[0], ones[0] / 0)
+    for wrong in (["a", "b"], {"a": 1}, [[1, 2], [3]], np.array([1j, 2])):
+        with pytest.raises(InputError, match=r"^the table must"):
+            bar(ones[0, 0], values=wrong)  # type: ignore[arg-type]
+
+
+def test_missing_values_are_grey() -> None:
+    table = np.array([[np.nan, 1], [5, np.nan], [10, np.nan]])
+    figure = beeswarm(np.ones((3, 2)), table)
+    grey, low, high = np.asarray(figure.axes[0].collections[0].get_facecolors())[:, :3].tolist()
+    assert len(set(grey)) == 1
+    assert low[2] > low[0]
+    assert high[0] > high[2]
+    assert "Grey: the value is missing" in texts(figure)
+    assert "missing" not in texts(beeswarm(np.ones((3, 2)), np.ones((3, 2))))
+
+
+@pytest.mark.parametrize("draw", [bar, lambda r: beeswarm(r[None])])
+def test_tiny_numbers_are_written_in_full(draw: Any) -> None:
+    figure = draw(np.array([1e-10, 3e-10]))
+    to_pil(figure)
+    axis = figure.axes[0].xaxis
+    assert axis.get_offset_text().get_text() == ""
+    assert any(label.get_text().endswith("e−10") for label in axis.get_ticklabels())
+
+
 def test_tokens_in_html_are_escaped() -> None:
     found = tokens(["<script>", "a&b", '"'], [[1.0, -1.0, 0.0]] * np.ones((1, 3)), target="<b>")
     page = found.html()
@@ -237,6 +288,19 @@ def test_marks_of_tokenizers(
     found = tokens(words, np.ones(len(words)))
     assert found.texts == texts_
     assert found.joined == joined
+
+
+def test_special_tokens_stand_alone() -> None:
+    found = tokens(["<s>", "The", "Ġcat", "s", "</s>", "[PAD]"], np.ones(6))
+    assert found.joined == (False, False, False, True, False, False)
+
+
+def test_a_long_token_fits_into_the_line() -> None:
+    axes = tokens(["W" * 300, "b"], np.ones(2)).figure().axes[0]
+    text, (box, _) = axes.texts[0].get_text(), axes.patches
+    assert text.endswith("W…")
+    assert 600 < box.get_width() <= 720  # type: ignore[attr-defined]
+    assert tokens(["W" * 300], np.ones(1)).texts == ("W" * 300,)
 
 
 def test_tokens_in_the_terminal_and_as_a_figure() -> None:

@@ -69,7 +69,11 @@ def test_normalised_tensors(dtype: torch.dtype) -> None:
     ("array", "expected", "words"),
     [
         (np.array([[0, 255]], dtype=np.uint8), [0, 255], "input"),
-        (np.array([[0, 65535]], dtype=np.uint16), [0, 255], "input"),
+        (np.array([[0, 65535]], dtype=np.uint16), [0, 255], "16-bit photograph"),
+        (np.array([[0, 4095]], dtype=np.uint16), [0, 255], "12-bit photograph"),
+        (np.array([[-0.1, 0.2, 1.12]]), [0, 51, 255], "input"),
+        (np.array([[-9.0, 51.0, 270.0]]), [0, 51, 255], "input"),
+        (np.array([[-0.1, 0.1]]), [0, 255], "input, from -0.1 (black) to 0.1 (white)"),
         (np.array([[0.0, 0.2]]), [0, 51], "input"),
         (np.array([[0.0, 51.0]]), [0, 51], "input"),
         (np.array([[-1.0, 3.0]]), [0, 255], "input, from -1 (black) to 3 (white)"),
@@ -118,3 +122,25 @@ def test_outlines_lie_at_edges() -> None:
     drawn = sketch(as_picture(halves), sigma=1.0)
     assert (drawn[:, [0, 1, 10, 11]] == 1).all()
     assert (drawn[:, 6] < 0.5).all()
+
+
+def test_a_fourth_channel_is_transparency_in_pixels_only() -> None:
+    clear = np.array([[[200, 100, 0, 0]]], dtype=np.uint8)
+    assert as_pixels(clear).tolist() == [[[255, 255, 255]]]
+    found = as_picture(torch.tensor([0.0, 0.4, 0.8, 0.8])[:, None, None])
+    assert found.pixels.tolist() == [[[round(255 * 0.5)] * 3]]
+    assert found.words == "input, mean of 4 channels"
+    assert as_pixels(torch.zeros(4, 1, 1), 0.2, 1.0).tolist() == [[[51] * 3]]
+
+
+def test_pixels_were_never_normalised() -> None:
+    for dtype in (np.uint8, np.uint16, np.int64):
+        with pytest.raises(InputError, match="belong to normalised floats"):
+            as_pixels(np.full((2, 2, 3), 7, dtype=dtype), mean=0.5)
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa"])
+def test_colours_that_are_multiplied_with_alpha(mode: str) -> None:
+    half = Image.new("LA", (1, 1), (0, 128))
+    half = half.convert(mode) if mode == "La" else half.convert("RGBA").convert(mode)
+    assert np.abs(as_pixels(half).astype(int) - 127).max() <= 1

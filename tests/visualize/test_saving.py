@@ -142,5 +142,36 @@ def test_nothing_of_pictures_is_imported_early() -> None:
             )
             if any(name.partition(".")[0] in ("matplotlib", "rich") for name in names):
                 early.append(path.relative_to(Path(lrp_fx.__file__).parent).as_posix())
-    drawing = {"_figure.py", "run/figure.py", "concepts/figure.py", "evaluate/figure.py"}
+    drawing = {
+        *("_figure.py", "run/figure.py", "concepts/figure.py"),
+        *("evaluate/figure.py", "evaluate/search_figure.py"),
+    }
     assert {name for name in early if not name.startswith("cli/")} <= drawing
+
+
+def test_what_is_no_figure_or_path(tmp_path: Path) -> None:
+    figure: Any = show(torch.ones(1, 2, 2))
+    wrong: Any
+    for wrong in ("a.png", torch.ones(1, 2, 2), None):
+        with pytest.raises(InputError, match="a figure is needed"):
+            save(wrong, tmp_path / "a.png")
+        for draw in (plan_figure, ledger_figure, concept_figure):
+            with pytest.raises(InputError, match="_figure needs"):
+                draw(wrong)
+    for wrong in (5, None, figure):
+        with pytest.raises(OptionError, match="path must name a file"):
+            save(figure, wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_links_and_long_names(tmp_path: Path) -> None:
+    figure = show(torch.ones(1, 2, 2))
+    (tmp_path / "real.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    save(figure, tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "real.png").read_bytes().startswith(b"\x89PNG")
+    assert save(figure, tmp_path / f"{'a' * 250}.png").exists()
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(InputError, match="cannot write"):
+        save(figure, tmp_path / "loop.png")
