@@ -16,7 +16,7 @@ from lrp_fx import LayerLRPFx, LRPFx, NeuronLRPFx, Optimizations, relevance_filt
 from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import OptionError
 from lrp_fx.plan.view import View
-from lrp_fx.relevance.edges.top_k import TopKFilter
+from lrp_fx.relevance.edges.top_k import TopK, TopKFilter
 from tests.helpers.closeness import assert_close
 from tests.helpers.counting import called
 
@@ -323,7 +323,7 @@ def test_one_sample_alone(values: list[int], top_k: float) -> None:
     expected = relevance_filter(sample[None], top_k)[0].reshape(4, 6)
     batch = torch.zeros(4, 3, 6).double()
     batch[:, 1] = sample.reshape(4, 6)
-    mine = TopKFilter(top_k)(batch, torch.Size([3, 24]), alone=True)
+    mine = TopKFilter(TopK(top_k))(batch, torch.Size([3, 24]), alone=True)
     assert torch.equal(mine[:, 1], expected)
     assert not mine[:, [0, 2]].any()
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from lrp_fx.relevance.causes import Taken, by_denominator, together
@@ -136,7 +137,7 @@ class MirroredFormula(Formula):
         size, sign = self.kernel(x, w, b, **operands.options), z.sgn()
         if may_write() and size.dtype == z.dtype:
             return size.addcmul_(z, sign, value=self.mirror.own), sign
-        return size + self.mirror.own * z.abs(), sign
+        return torch.addcmul(size, z, sign, value=self.mirror.own), sign
 
     def quotients(
         self,
@@ -166,12 +167,13 @@ class MirroredFormula(Formula):
             for q, part in zip(quotients, (FULL, self.mirror.magnitude), strict=True)
         )
         writes = self.engine == "direct" and may_write() and x.dtype == own.dtype == size.dtype
-        if writes and self.nonnegative:
-            total = size.add_(own, alpha=self.mirror.own).mul_(x)
+        if self.nonnegative:
+            both = torch.add(size, own, alpha=self.mirror.own, out=size if writes else None)
+            total = both.mul_(x) if writes else both * x
         elif writes:
             total = size.mul_(x.abs()).addcmul_(own, x, value=self.mirror.own)
         else:
-            total = self._size_of_input(operands) * size + self.mirror.own * x * own
+            total = torch.addcmul(size * x.abs(), own, x, value=self.mirror.own)
         for q, offset in zip(quotients, self._offsets(operands), strict=True):
             if self.bias == "distribute" and offset is not None:
                 total = total + self._distributed(q, offset, operands)
