@@ -100,18 +100,10 @@ def lrp(choose: Callable[[Task], Composite | str], **options: Any) -> Make:
     return make
 
 
-def epsilon_gamma(gamma: float, first: rules.Rule | None = None) -> Composite:
-    """γ on convolutions, ε on dense layers and on the last linear operation."""
-    beginning = [] if first is None else [(composites.first(), first)]
-    return Composite(
-        [
-            *beginning,
-            (composites.last() & composites.convolution, rules.Epsilon()),
-            (composites.convolution, rules.GeneralizedGamma(gamma)),
-            (composites.dense, rules.Epsilon()),
-        ],
-        strict=False,
-    )
+def flat_first(composite: Composite) -> Composite:
+    """The composite with Flat on the first linear operations."""
+    lines = [(composites.first(), rules.Flat()), *composite.assignments]
+    return Composite(lines, strict=composite.strict)
 
 
 def box(gamma: float) -> Callable[[Task], Composite]:
@@ -142,7 +134,7 @@ def _ours() -> list[Method]:
     uniform = {f"γ {gamma} everywhere": rules.GeneralizedGamma(gamma) for gamma in gammas}
     both = {
         "epsilon_plus": "epsilon_plus",
-        "epsilon_gamma 0.1": epsilon_gamma(0.1),
+        "epsilon_gamma 0.1": composites.EpsilonGamma(0.1),
     }
     starts = {"one_hot": "one_hot", "against_rest": "against_rest"}
     modes: dict[str, dict[str, Any]] = {"signed": {}, "magnitude": {"filter_by": "magnitude"}}
@@ -161,12 +153,21 @@ def _ours() -> list[Method]:
             Method(f"epsilon_gamma_box {gamma}", "lrp_fx", lrp(box(gamma)), CNN)
             for gamma in (0.1, 0.25)
         ),
-        *(mine(f"epsilon_gamma {gamma}", epsilon_gamma(gamma), CNN) for gamma in gammas),
+        *(mine(f"epsilon_gamma {gamma}", composites.EpsilonGamma(gamma), CNN) for gamma in gammas),
         *(
-            mine(f"epsilon_gamma {gamma}, flat first", epsilon_gamma(gamma, rules.Flat()), CNN)
+            mine(
+                f"epsilon_gamma {gamma}, flat first",
+                flat_first(composites.EpsilonGamma(gamma)),
+                CNN,
+            )
             for gamma in (0.1, 0.25)
         ),
-        mine("epsilon_gamma 0.1, bias distributed", epsilon_gamma(0.1), CNN, bias="distribute"),
+        mine(
+            "epsilon_gamma 0.1, bias distributed",
+            composites.EpsilonGamma(0.1),
+            CNN,
+            bias="distribute",
+        ),
         *(
             mine(f"{name}, γ {gamma}" if gamma else name, attention(preset, gamma), ATTENTION)
             for name, preset in attentive.items()

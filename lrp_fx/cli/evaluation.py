@@ -9,7 +9,6 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
@@ -124,22 +123,17 @@ def evaluate(
         files = find_images(images)
         make_folder(out, "scores")
         inputs = read_all(loaded, files, device)
-        with torch.no_grad():
-            targets = torch.cat([loaded.model(x[None]).argmax(1) for x in inputs])
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("")
-            report = judge(
-                loaded.model,
-                methods,
-                chosen,
-                inputs,
-                targets,
-                samples=[str(file) for file in files],
-                bootstrap=bootstrap,
-                progress=lambda done, total, text: bar.update(
-                    task, completed=done, total=total, description=text
-                ),
-            )
+        targets = predicted(loaded, inputs)
+        report = judge(
+            loaded.model,
+            methods,
+            chosen,
+            inputs,
+            targets,
+            samples=[str(file) for file in files],
+            bootstrap=bootstrap,
+            progress=True,
+        )
         console.print(report.table())
         if len(methods) > 1:
             console.print(replace(report.differences(next(iter(methods))), notes=()))
@@ -205,6 +199,12 @@ def _checked(option: str, names: Sequence[str], known: Sequence[str]) -> list[st
 def read_all(loaded: LoadedModel, files: Sequence[Path], device: str) -> Tensor:
     """The photographs as one batch of the model's inputs, (N, C, H, W)."""
     return torch.stack([loaded.preprocess(read_photograph(file)) for file in files]).to(device)
+
+
+def predicted(loaded: LoadedModel, inputs: Tensor) -> Tensor:
+    """The most probable class of each input, (N,)."""
+    with torch.no_grad():
+        return torch.cat([loaded.model(x[None]).argmax(1) for x in inputs])
 
 
 def _write(report: Report, out: Path, console: Console) -> None:

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from lrp_fx._checks import check_choice
-from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, read_all
+from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, predicted, read_all
 from lrp_fx.cli.shared import PICTURE, find_images, make_folder, move, say, say_error
 from lrp_fx.errors import LRPError
 from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space
@@ -56,25 +54,20 @@ def search(
         make_folder(out, "the result")
         low, high = loaded.bounds
         inputs = read_all(loaded, files, device)
-        with torch.no_grad():
-            targets = torch.cat([loaded.model(x[None]).argmax(1) for x in inputs])
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("")
-            result = find(
-                loaded.model,
-                inputs,
-                targets,
-                judge,
-                trials=trials,
-                seed=seed,
-                space=Space(bounds=(low, high)),
-                held_out=held_out,
-                storage=out / "search.db",
-                bootstrap=Bootstrap(seed=seed),
-                progress=lambda done, total, text: bar.update(
-                    task, completed=done, total=total, description=text
-                ),
-            )
+        targets = predicted(loaded, inputs)
+        result = find(
+            loaded.model,
+            inputs,
+            targets,
+            judge,
+            trials=trials,
+            seed=seed,
+            space=Space(bounds=(low, high)),
+            held_out=held_out,
+            storage=out / "search.db",
+            bootstrap=Bootstrap(seed=seed),
+            progress=True,
+        )
         say(console, str(result))
         _write(result, out, console)
     except LRPError as error:

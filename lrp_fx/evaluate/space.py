@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 import torch
@@ -26,6 +26,7 @@ from lrp_fx.composites import (
 from lrp_fx.errors import OptionError
 from lrp_fx.meaning import has_attention
 from lrp_fx.plan import Plan
+from lrp_fx.relevance import FILTER_BY
 from lrp_fx.rules import (
     AlphaBeta,
     Epsilon,
@@ -56,21 +57,7 @@ DIGITS = 3
 """So many digits of a number are searched, so that printed code is exact."""
 
 
-def _takes(name: str, value: str) -> bool:
-    """Whether attributions have an option with this value."""
-    if name not in {each.name for each in fields(Options)}:
-        return False
-    try:
-        Options(**cast(Changes, {name: value}))
-    except OptionError:
-        return False
-    return True
-
-
-STARTS = tuple(each for each in ("logit", "one_hot", "against_rest") if _takes("start", each))
-FILTER_BY = tuple(each for each in ("value", "magnitude") if _takes("filter_by", each)) or (
-    "value",
-)
+STARTS = ("logit", "one_hot", "against_rest")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx.graph import ARITHMETIC, arguments, is_size, name_of, row_of
+from lrp_fx.graph import ARITHMETIC, arguments, is_size, name_of, row_of, tensor_at
 from lrp_fx.meaning.attention import SOFTMAXES
 from lrp_fx.meaning.factors import count_factors
 from lrp_fx.meaning.signs import is_nonnegative
@@ -235,7 +234,7 @@ def _is_table(node: fx.Node) -> bool:
     module = node.graph.owning_module
     if module is None:
         return False
-    value = operator.attrgetter(str(node.target))(module)
+    value = tensor_at(module, str(node.target))
     return isinstance(value, nn.Parameter) and sum(size > 1 for size in value.shape) > 1
 
 

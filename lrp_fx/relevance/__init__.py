@@ -24,13 +24,7 @@ from lrp_fx.relevance.causes import CAUSES, Cause, Taken
 from lrp_fx.relevance.edges.auxiliary import BoundRelevance, KeepRelevance
 from lrp_fx.relevance.edges.hooks import HookRelevance
 from lrp_fx.relevance.edges.masks import BypassRelevance, MaskRelevance, check_dim
-from lrp_fx.relevance.edges.top_k import (
-    FilterBy,
-    TopK,
-    TopKFilter,
-    check_top_k,
-    relevance_filter,
-)
+from lrp_fx.relevance.edges.top_k import FILTER_BY, FilterBy, TopK, TopKFilter, relevance_filter
 from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.engines import ENGINES, Engine
 from lrp_fx.relevance.handling import (
@@ -82,6 +76,7 @@ __all__ = [
     "BIAS_POLICIES",
     "CAUSES",
     "ENGINES",
+    "FILTER_BY",
     "FUNCTIONS",
     "JOINS",
     "PORTABLE",
@@ -125,7 +120,6 @@ __all__ = [
     "argument",
     "by_operand",
     "check_dim",
-    "check_top_k",
     "contrast_with_rest",
     "described_as_passing",
     "first",

@@ -12,7 +12,7 @@ from lrp_fx._checks import check_count, check_nonnegative
 from lrp_fx.errors import OptionError
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import DEFAULT, table_of
-from lrp_fx.visualize.scales import PERCENTILE, Limits, Scale, limits_of, sentence
+from lrp_fx.visualize.scales import PERCENTILE, Limits, Scale, limits_of, sentences
 from lrp_fx.visualize.smoothing import grid_in, smoothed
 
 
@@ -80,7 +80,7 @@ class Look:
             )
         if not any(each.any() for each in maps):
             found.append("all relevance is zero")
-        return (". ".join(map(sentence, found)) + ".",)
+        return (sentences(found),)
 
 
 def contour_levels(smooth_map: Floats, share: float) -> tuple[float | None, float | None]:

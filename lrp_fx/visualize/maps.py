@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
 Style = Literal["outlines", "fade", "contours"]
 STYLES = ("outlines", "fade", "contours")
 LARGEST = 1200
@@ -105,22 +106,19 @@ def show(
     if pictures:
         beside = [Panel.of_picture(_smaller_picture(picture, [maps])) for picture in pictures]
         several = len(maps) > 1
-        heads: list[tuple[str, ...]] = [
+        heads: list[Sequence[str]] = [
             (name or picture.words, "relevance")
             if several
             else (picture.words, name or "relevance")
             for name, picture in zip(named, pictures, strict=True)
         ]
-        rows = [list(pair) for pair in zip(beside, panels, strict=True)]
+        rows: list[Sequence[Panel]] = list(zip(beside, panels, strict=True))
         below = [
             picture.stated if name else "" for name, picture in zip(named, pictures, strict=True)
         ]
-        feet: list[tuple[str, ...]] = list(zip(below if several else [""], scales, strict=True))
+        feet: list[Sequence[str]] = list(zip(below if several else [""], scales, strict=True))
     else:
-        starts = range(0, len(maps), PER_ROW)
-        rows = [panels[start : start + PER_ROW] for start in starts]
-        heads = [tuple(named[start : start + PER_ROW]) for start in starts]
-        feet = [tuple(scales[start : start + PER_ROW]) for start in starts]
+        rows, heads, feet = _in_rows(panels), _in_rows(named), _in_rows(scales)
     return _figure(rows, words, heads, feet, (), look, limits, [maps], [drawn], (note,))
 
 
@@ -190,11 +188,8 @@ def overlay(
     panels = [
         Panel.of_both(*each, look, style) for each in zip(drawn, limits.each, beside, strict=True)
     ]
-    starts = range(0, len(maps), PER_ROW)
-    rows = [panels[start : start + PER_ROW] for start in starts]
-    heads = [tuple(named[start : start + PER_ROW]) for start in starts]
-    bottom = [""] * len(maps) if style == "contours" else _feet(limits, list(drawn))
-    feet = [tuple(bottom[start : start + PER_ROW]) for start in starts]
+    rows, heads = _in_rows(panels), _in_rows(named)
+    feet = _in_rows([""] * len(maps) if style == "contours" else _feet(limits, list(drawn)))
     how = {
         "outlines": "grey lines: the outlines of the photograph",
         "fade": "colours cover the photograph from half of full colour on; where relevance is zero, "
@@ -366,6 +361,11 @@ class Panel:
                 )
 
 
+def _in_rows(each: Sequence[T]) -> list[Sequence[T]]:
+    """What belongs to the samples of a batch, row by row."""
+    return [each[start : start + PER_ROW] for start in range(0, len(each), PER_ROW)]
+
+
 def _factor(height: int, width: int) -> int:
     """By how much a map is reduced before it is drawn."""
     return -(-max(height, width) // LARGEST)
@@ -424,10 +424,7 @@ def _figure(
     notes = list(look.notes(maps, limits, colored=style != "contours"))
     notes[0] += "".join(f" {sentence(each)}." for each in extra if each)
     stated = _stated(limits, [heat for each in drawn for heat in each])
-    same = len(set(stated)) == 1
-    ends = (f"−{stated[0]:.3g}", f"+{stated[0]:.3g}") if same else ("−full", "+full")
-    if limits.clipped:
-        ends = (f"≤ {ends[0]}", f"≥ {ends[1]}")
+    ends = limits.ends(stated[0] if len(set(stated)) == 1 else None)
     made = sheet(
         len(rows),
         max(map(len, rows)),

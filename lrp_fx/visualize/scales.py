@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, TypeAlias
@@ -65,6 +65,11 @@ class Limits:
     words: str
     clipped: bool
 
+    def ends(self, limit: float | None) -> tuple[str, str]:
+        """What stands at the ends of a colour bar of one limit; None if the maps have several."""
+        low, high = ("−full", "+full") if limit is None else (f"−{limit:.3g}", f"+{limit:.3g}")
+        return (f"≤ {low}", f"≥ {high}") if self.clipped else (low, high)
+
 
 def limits_of(maps: Sequence[Floats], scale: Scale, percentile: float = PERCENTILE) -> Limits:
     """The limits of the maps of one figure.
@@ -97,6 +102,11 @@ def limits_of(maps: Sequence[Floats], scale: Scale, percentile: float = PERCENTI
         )
     beyond = any(np.abs(heat).max() > limit for heat, limit in zip(maps, found, strict=True))
     return Limits(found, together, words, beyond)
+
+
+def sentences(notes: Iterable[str]) -> str:
+    """Notes as sentences, one after the other."""
+    return ". ".join(map(sentence, notes)) + "."
 
 
 def sentence(text: str) -> str:

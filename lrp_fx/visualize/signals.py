@@ -16,7 +16,7 @@ from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats,
 from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Sheet, Words, draw, sheet
 from lrp_fx.visualize.colors import DEFAULT, colorize, shares
 from lrp_fx.visualize.look import Look
-from lrp_fx.visualize.scales import PERCENTILE, Limits, sentence
+from lrp_fx.visualize.scales import PERCENTILE, Limits, sentences
 from lrp_fx.visualize.smoothing import smoothed
 
 if TYPE_CHECKING:
@@ -82,8 +82,6 @@ def signal(
     height = int(min(HIGHEST, max(LOWEST / count, min(TRACE, HIGHEST / count)) * count))
     made = _with_time_axis(words, labels, height, rate, colors)
     axes = made.panels[0][0]
-    axes.set_xlim(-0.5, max(length - 0.5, 0.5))
-    axes.set_ylim(count - 0.5, -0.5)
     xs = np.arange(length)
     for row in range(count):
         low, high = float(trace[row].min()), float(trace[row].max())
@@ -158,12 +156,8 @@ def _prepared(
         notes.append(f"smoothed along time: Gaussian weights, σ = {look.smooth:g} samples")
     if not heat.any():
         notes.append("all relevance is zero")
-    limit = limits.each[0]
-    ends = (f"−{limit:.3g}", f"+{limit:.3g}")
-    if limits.clipped:
-        ends = (f"≤ {ends[0]}", f"≥ {ends[1]}")
-    text = ". ".join(map(sentence, notes)) + "."
-    return heat, limits, Words(target, title, (text,), ends)
+    words = Words(target, title, (sentences(notes),), limits.ends(limits.each[0]))
+    return heat, limits, words
 
 
 def _channels(values: Floats, what: str) -> Floats:

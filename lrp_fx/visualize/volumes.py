@@ -15,7 +15,7 @@ from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats
 from lrp_fx.visualize.canvas import FAINT, Class, Words, draw, enlarged, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize
 from lrp_fx.visualize.look import Look
-from lrp_fx.visualize.scales import PERCENTILE, sentence
+from lrp_fx.visualize.scales import PERCENTILE, sentences
 from lrp_fx.visualize.smoothing import smoothed
 
 if TYPE_CHECKING:
@@ -77,9 +77,6 @@ def volume(
         notes.append(f"smoothed: Gaussian weights, σ = {smooth:g} voxels")
     if not heat.any():
         notes.append("all relevance is zero")
-    ends = (f"−{limit:.3g}", f"+{limit:.3g}")
-    if limits.clipped:
-        ends = (f"≤ {ends[0]}", f"≥ {ends[1]}")
     rows = [[colorize(np.take(heat, place[axis], axis), limit, colors) for axis in range(3)]]
     if scan is not None:
         rows.append([_grey(np.take(scan, place[axis], axis)) for axis in range(3)])
@@ -92,7 +89,7 @@ def volume(
         3,
         wide,
         high,
-        Words(target, title, (". ".join(map(sentence, notes)) + ".",), ends),
+        Words(target, title, (sentences(notes),), limits.ends(limit)),
         heads=heads,
         colors=colors,
         left=14,

@@ -251,12 +251,20 @@ class Formula:
         for branch in group.branches:
             x = branch.input.of(operands.source(branch.source))
             w, b = operands.weights[branch.weight], self._bias_of(branch, operands)
-            if shift:
-                b = w.new_full(self._per_unit(w, operands), shift) if b is None else b + shift
-                shift = 0.0
+            b, shift = self._shifted(b, shift, w, operands), 0.0
             z = added(z, branch.sign, self.kernel(x, w, b, **operands.options), in_place=True)
         assert z is not None
         return z
+
+    def _shifted(
+        self, bias: Tensor | None, shift: float, weight: Tensor, operands: Operands
+    ) -> Tensor | None:
+        """The bias plus a number for each unit."""
+        if not shift:
+            return bias
+        if bias is None:
+            return weight.new_full(self._per_unit(weight, operands), shift)
+        return bias + shift
 
     def _is_nonnegative(self, group: Group) -> bool:
         """Whether ``Σ_k s_k z_k`` is known to have no negative entries."""

@@ -131,9 +131,7 @@ class MirroredFormula(Formula):
         assert z is not None
         w, x = operands.weights[self.mirror.magnitude], self._size_of_input(operands)
         b = None if operands.bias is None else self.mirror.magnitude.of(operands.bias)
-        shift = self.rule.stabilizer.shift(x.dtype)
-        if shift:
-            b = w.new_full(self._per_unit(w, operands), shift) if b is None else b + shift
+        b = self._shifted(b, self.rule.stabilizer.shift(x.dtype), w, operands)
         size, sign = self.kernel(x, w, b, **operands.options), z.sgn()
         if may_write() and size.dtype == z.dtype:
             return size.addcmul_(z, sign, value=self.mirror.own), sign
