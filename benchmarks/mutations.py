@@ -1,7 +1,8 @@
 """Whether the tests notice a fault in the places where a fault gives a wrong map and no error.
 
     python benchmarks/mutations.py
-    python benchmarks/mutations.py --only gates
+    python benchmarks/mutations.py --only gates --jobs 2
+    python benchmarks/mutations.py --seconds 60     # first those that are found soon
 
 One after the other, a fault is committed in a copy of the package, and the tests that should notice
 run on it. In the rules: a branch's sign is flipped, a branch dropped, W⁺ and W⁻ (or x⁺ and x⁻, or b⁺
@@ -10,7 +11,8 @@ Elsewhere, of the definitions that decide what an operation means: an entry of a
 condition negated, an operand of ``and`` or ``or`` dropped, a bound moved. In what decides whether a
 reading of the model still holds also: a statement dropped, a part of a tuple, a list or a sum dropped.
 A mutant that passes is a gap in the tests, and the script ends with an error; those that no test can
-show are left out, each with the reason.
+show are left out, each with the reason. Outcomes are kept in ``.mutations/``: the next run goes on where
+the last one ended, and tries again what passed and what stands in a file that has changed.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -28,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 # imported once, here: the tests run in forks of this process
@@ -38,6 +43,7 @@ import torch._dynamo
 import torch.export  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / ".mutations" / "outcomes.jsonl"
 LIMIT = 1800  # seconds at most
 LONGER = 5  # a mutant that takes so many times as long runs for ever, and is noticed by that
 SOON = 30  # tests that are tried first
@@ -442,10 +448,11 @@ class Suite:
         root: a copy of the package and its tests.
         tests: paths of tests, and options of pytest.
         files: of the package, in whose functions faults will be committed.
+        most: how many seconds of tests are tried on a mutant.
     """
 
-    def __init__(self, root: Path, tests: Sequence[str], files: Sequence[str]) -> None:
-        self.root, self.limit = root, float(LIMIT)
+    def __init__(self, root: Path, tests: Sequence[str], files: Sequence[str], most: float) -> None:
+        self.root, self.limit, self.most = root, float(LIMIT), most
         self.found = root / "found"
         sources = {file: (root / file).read_text() for file in files}
         for file, source in sources.items():
@@ -475,6 +482,7 @@ class Suite:
         ]
         tests = reaching or list(self.functions)
         tests.sort(key=lambda test: (-self.caught[test], self.seconds[test]))
+        tests = self._within(tests)
         # a few at first, since pytest takes seconds to collect them all
         for some in filter(None, (tests[:SOON], tests[SOON:])):
             self.found.unlink(missing_ok=True)
@@ -485,6 +493,11 @@ class Suite:
                 self.caught[json.loads(self.found.read_text())] += 1
                 return "caught"
         return ""
+
+    def _within(self, tests: Sequence[str]) -> list[str]:
+        """The first of some tests, that take no longer than a mutant may."""
+        together = accumulate(self.seconds[test] for test in tests)
+        return [test for test, seconds in zip(tests, together, strict=True) if seconds < self.most]
 
     def passes(self, tests: Sequence[str], plugin: Reach | First) -> bool:
         """Whether tests pass, in a fork; what the plugin noted is in a file then."""
@@ -524,6 +537,11 @@ class Mutant:
     changed: int | None
     source: str
 
+    @property
+    def digest(self) -> str:
+        """What names it, and the whole file that it stands in, from one run to the next."""
+        return hashlib.sha256(f"{self.file} {self.words} {self.source}".encode()).hexdigest()
+
 
 def mutants_of(root: Path, suite: str, target: Target) -> Iterator[Mutant]:
     """The mutants of a target that a test can show."""
@@ -562,8 +580,18 @@ def _missed_by_one(tests: Suite, many: Sequence[Mutant]) -> list[str]:
         how = tests.catches(mutant.file, mutant.changed)
         file.write_text(source)
         print(how or "MISSED", mutant.file, mutant.words, flush=True)
+        if how:
+            KEPT.parent.mkdir(exist_ok=True)
+            with KEPT.open("a") as kept:
+                kept.write(json.dumps({"mutant": mutant.digest, "how": how}) + "\n")
         missed += [] if how else [f"{mutant.file} {mutant.words}"]
     return missed
+
+
+def known() -> set[str]:
+    """The mutants that an earlier run caught."""
+    lines = KEPT.read_text().splitlines() if KEPT.exists() else []
+    return {json.loads(line)["mutant"] for line in lines}
 
 
 def main() -> int:
@@ -572,7 +600,14 @@ def main() -> int:
         "--only", default="", help="one kind of fault, or one file: a part of its path"
     )
     parser.add_argument("--jobs", type=int, default=1, help="how many processes try mutants")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="of tests, at most, on each mutant"
+    )
+    parser.add_argument("--again", action="store_true", help="forget what was caught before")
     options = parser.parse_args()
+    if options.again:
+        KEPT.unlink(missing_ok=True)
+    before = known()
     missed: list[str] = []
     total = 0
     wanted = [
@@ -590,9 +625,13 @@ def main() -> int:
         for tests in dict.fromkeys(target.tests for _, target in wanted):
             served = [(suite, target) for suite, target in wanted if target.tests == tests]
             many = [each for suite, target in served for each in mutants_of(root, suite, target)]
-            noted = Suite(root, tests, list(dict.fromkeys(target.file for _, target in served)))
-            missed += missed_in(noted, many, options.jobs)
             total += len(many)
+            left = [each for each in many if each.digest not in before]
+            print(f"{len(many)} faults, {len(many) - len(left)} of them caught before", flush=True)
+            if left:
+                files = list(dict.fromkeys(each.file for each in left))
+                noted = Suite(root, tests, files, options.seconds)
+                missed += missed_in(noted, left, options.jobs)
     for each in missed:
         print("MISSED", each)
     print(f"{total - len(missed)} of {total} faults are caught")

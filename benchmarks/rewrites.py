@@ -31,10 +31,10 @@ from tests.helpers.held import relevance_by_hand
 from tests.helpers.rewrites import (
     TARGET,
     Case,
-    Network,
     Program,
     every_case,
     explained,
+    network,
     same_function,
 )
 from tests.helpers.spellings import EXCEPT_ZERO
@@ -90,7 +90,7 @@ TOOLS = (
 def map_of(tool: Tool, program: Program) -> Tensor | str:
     """The map, or the kind of the error."""
     try:
-        return tool.explain(Network(program), program.input()).detach()
+        return tool.explain(network(program), program.input()).detach()
     except Exception as error:
         return type(error).__name__
 

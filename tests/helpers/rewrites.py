@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -130,45 +130,76 @@ def result_space(step: Step, spaces: list[str]) -> str:
     return spaces[step.reads[0]] if result == "features" else result
 
 
+Write = Callable[..., Tensor]
+"""How a step computes its value from its module and its operands."""
+
+
 class Network(nn.Module):
-    """A program as a module in eval mode and float64; a step's parameters do not depend on spelling."""
+    """The steps of a program, one after the other.
 
-    def __init__(self, program: Program) -> None:
+    It holds its own steps and not the table of meanings: what a model's code refers to is looked at
+    in every call of an attribution.
+
+    Args:
+        writes: of each step, how it is computed, and the places of the values that it reads.
+        parts: the modules of the steps, by name; a step without one has none in the tree either.
+    """
+
+    def __init__(
+        self, writes: list[tuple[str, Write, tuple[int, ...]]], parts: dict[str, nn.Module | None]
+    ) -> None:
         super().__init__()
-        self.program, self.spaces = program, program.spaces()
-        for i, step in enumerate(program.steps):
-            torch.manual_seed(program.seed * 1000 + i)
-            if step.meaning == "head":
-                self.register(f"step{i}", nn.Linear(program.width, CLASSES))
-                continue
-            each = MEANINGS[step.meaning]
-            part = each.make(program.width)
-            part = each.spellings[step.spelling].prepare(part and part.double())
-            self.register(f"step{i}", part)
-            for place, name in enumerate(step.behind):
-                self.register(f"behind{i}_{place}", IDENTITIES[name].make())
-        self.double().eval()
-
-    def register(self, name: str, part: nn.Module | None) -> None:
-        """Keep a module; where there is none, there is no module in the tree either."""
-        if part is None:
-            setattr(self, name, None)
-        else:
-            self.add_module(name, part)
+        self.writes = writes
+        for name, part in parts.items():
+            if part is None:
+                setattr(self, name, None)
+            else:
+                self.add_module(name, part)
 
     def forward(self, x: Tensor) -> Tensor:
         values = [x]
-        for i, step in enumerate(self.program.steps):
-            part, operands = getattr(self, f"step{i}"), [values[place] for place in step.reads]
-            if step.meaning == "head":
-                value = part(*operands)
-            else:
-                value = MEANINGS[step.meaning].spellings[step.spelling].write(part, *operands)
-            size = self.program.size(self.spaces[i + 1])
-            for place, name in enumerate(step.behind):
-                value = IDENTITIES[name].write(getattr(self, f"behind{i}_{place}"), value, size)
-            values.append(value)
+        for name, write, reads in self.writes:
+            values.append(write(getattr(self, name), *(values[place] for place in reads)))
         return values[-1]
+
+
+def network(program: Program) -> Network:
+    """A program as a module in eval mode and float64; a step's parameters do not depend on spelling."""
+    spaces, values = program.spaces(), [0]  # values: the place of each step's value
+    writes: list[tuple[str, Write, tuple[int, ...]]] = []
+    parts: dict[str, nn.Module | None] = {}
+
+    def add(name: str, write: Write, part: nn.Module | None, reads: tuple[int, ...]) -> None:
+        writes.append((name, write, reads))
+        parts[name] = part
+
+    for i, step in enumerate(program.steps):
+        torch.manual_seed(program.seed * 1000 + i)
+        reads = tuple(values[place] for place in step.reads)
+        if step.meaning == "head":
+            add(f"step{i}", apply, nn.Linear(program.width, CLASSES), reads)
+        else:
+            each = MEANINGS[step.meaning]
+            part, spelling = each.make(program.width), each.spellings[step.spelling]
+            add(f"step{i}", spelling.write, spelling.prepare(part and part.double()), reads)
+        size = program.size(spaces[i + 1])
+        for place, name in enumerate(step.behind):
+            identity = IDENTITIES[name]
+            write = partial(of_size, identity.write, size)
+            add(f"behind{i}_{place}", write, identity.make(), (len(writes),))
+        values.append(len(writes))
+    return Network(writes, parts).double().eval()
+
+
+def apply(part: nn.Module, value: Tensor) -> Tensor:
+    """The value of a module."""
+    result: Tensor = part(value)
+    return result
+
+
+def of_size(write: Write, size: tuple[int, ...], part: nn.Module | None, value: Tensor) -> Tensor:
+    """An identity, which is told the size of a sample."""
+    return write(part, value, size)
 
 
 def fits(meaning: Meaning, space: str) -> bool:
@@ -341,14 +372,14 @@ def same_function(case: Case, preset: str = "zero") -> bool:
     """Whether the rewritten program computes the same."""
     x = case.program.input()
     with torch.no_grad():
-        a, b = (Network(each)(x) for each in (case.program, case.rewritten(preset)))
+        a, b = (network(each)(x) for each in (case.program, case.rewritten(preset)))
     return a.shape == b.shape and bool((a - b).abs().max() <= SAME_FUNCTION * a.abs().max())
 
 
 @lru_cache(maxsize=16)
 def attribution_of(program: Program) -> LRPFx:
     """An attribution of a program's network that has read it."""
-    lrp = LRPFx(Network(program), composite_of("zero"))
+    lrp = LRPFx(network(program), composite_of("zero"))
     lrp.attribute(program.input(), TARGET)
     return lrp
 

@@ -8,10 +8,10 @@ import torch
 from tests.helpers.rewrites import (
     PRESETS,
     Case,
-    Network,
     around,
     deviation,
     every_case,
+    network,
     random_case,
     report,
     same_function,
@@ -117,4 +117,4 @@ def test_a_difference_is_reported_small(monkeypatch: pytest.MonkeyPatch) -> None
     small = shrunk(case, fails)
     assert small.changes == case.changes[:1]
     assert str(case.changes[0]) in report(small, "zero", 1.0)
-    assert torch.isfinite(Network(small.program)(small.program.input())).all()
+    assert torch.isfinite(network(small.program)(small.program.input())).all()
