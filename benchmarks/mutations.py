@@ -87,7 +87,11 @@ FOLLOWED = (
     "--deselect=tests/capture/test_model_state.py::test_random_edits",
 )
 SUITES: dict[str, tuple[Target, ...]] = {
-    "rules": (Target("lrp_fx/rules.py", RULES),),
+    "rules": (
+        Target("lrp_fx/rules/tables.py", RULES),
+        Target("lrp_fx/rules/linear.py", RULES),
+        Target("lrp_fx/rules/without_weights.py", RULES),
+    ),
     "canonize": (
         Target(
             "lrp_fx/canonize/attention.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
 from captum.attr import Attribution
 from captum.log import log_usage
@@ -16,14 +16,12 @@ from lrp_fx.attribution.arguments import Inputs
 from lrp_fx.attribution.base import Explaining, restore_form, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
-from lrp_fx.attribution.options import Options, Verify
+from lrp_fx.attribution.options import Keywords, Options, shows_options
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
-from lrp_fx.composites.composite import MatcherLike
 from lrp_fx.errors import TargetError
-from lrp_fx.optimize import Optimizations
-from lrp_fx.plan import OutputKey, Plan, Unknown, View
-from lrp_fx.relevance import BiasPolicy, Engine, FilterBy, Start, Target, TopK
+from lrp_fx.plan import Plan, View
+from lrp_fx.relevance import Target
 from lrp_fx.run import (
     Format,
     Ledger,
@@ -89,41 +87,15 @@ class LRPFx(Explaining, Attribution):
     """
 
     @documented
+    @shows_options
     def __init__(
         self,
         model: nn.Module,
         composite: Composite | str | None = None,
-        *,
-        top_k: float = 1.0,
-        filters: Sequence[tuple[MatcherLike, float | TopK]] | None = None,
-        filter_by: FilterBy = "value",
-        renormalize: bool = False,
-        propagation: Engine = "direct",
-        start: Start = "logit",
-        bias: BiasPolicy | None = None,
-        capture: str = "auto",
-        unknown: Unknown = "error",
-        output: OutputKey | None = None,
-        optimize: bool | Optimizations = True,
-        verify: Verify = "auto",
+        **options: Unpack[Keywords],
     ) -> None:
         Attribution.__init__(self, model)
-        options = Options(
-            composite=composite,
-            top_k=top_k,
-            filters=filters,
-            filter_by=filter_by,
-            renormalize=renormalize,
-            propagation=propagation,
-            start=start,
-            bias=bias,
-            capture=capture,
-            unknown=unknown,
-            output=output,
-            optimize=optimize,
-            verify=verify,
-        )
-        self._explainer = Explainer(model, options)
+        self._explainer = Explainer(model, Options(composite, **options))
 
     @classmethod
     def get_name(cls) -> str:

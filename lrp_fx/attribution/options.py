@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypedDict
+from typing import Literal, ParamSpec, TypedDict, TypeVar
 
-from lrp_fx._checks import check_choice
+from lrp_fx._checks import check_choice, check_flag
 from lrp_fx.attribution.boundary import meant
 from lrp_fx.capture import WAYS
 from lrp_fx.composites import Composite, by_name, default_composite
@@ -25,6 +26,8 @@ from lrp_fx.relevance import (
     TopK,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Verify = Literal["auto", "always", "first"]
 VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 
@@ -62,6 +65,7 @@ class Options:
         ):
             if name != "unknown" or not callable(self.unknown):
                 check_choice(name, getattr(self, name), known)
+        check_flag("renormalize", self.renormalize)
         if not isinstance(self.optimize, (bool, Optimizations)):
             raise OptionError(
                 f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
@@ -108,7 +112,7 @@ class Options:
 
 
 class Keywords(TypedDict, total=False):
-    """:class:`Options` but the composite, as keywords."""
+    """:class:`Options` but the composite, as keywords: the types of ``**options``."""
 
     top_k: float
     filters: Sequence[tuple[MatcherLike, float | TopK]] | None
@@ -136,3 +140,17 @@ def check_names(owner: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise OptionError(f"{owner} has no option '{name}': {meant(name, known)}")
+
+
+def shows_options(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose signature lists each option, with its default, in place of ``**options``."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = inspect.signature(Options).parameters
+    listed = [
+        option.replace(kind=option.KEYWORD_ONLY)
+        for name, option in options.items()
+        if name not in signature.parameters
+    ]
+    vars(function)["__signature__"] = signature.replace(parameters=[*own, *listed])
+    return function

@@ -20,7 +20,8 @@ from lrp_fx.attribution import (
     stacked,
 )
 from lrp_fx.composites import Composite
-from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
+from lrp_fx.concepts.channels import Concept, Edge
+from lrp_fx.concepts.graph import AttributionGraph
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.graph import ancestors
 from lrp_fx.plan import Layer, View, as_layers, layer_name
