@@ -13,16 +13,8 @@ from functools import cache
 
 from torch import fx
 
-from lrp_fx.canonize.affine import (
-    AFFINE,
-    BEHIND,
-    CONVOLUTIONS,
-    Factor,
-    carried_behind,
-    fits_units,
-    scale_and_shift,
-    set_parameters,
-)
+from lrp_fx.canonize.affine import AFFINE, CONVOLUTIONS, fits_units, scale_and_shift, set_parameters
+from lrp_fx.canonize.carrying import BEHIND, Factor, carried_behind
 from lrp_fx.graph import (
     Constants,
     arguments,

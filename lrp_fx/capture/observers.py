@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments
+from lrp_fx.capture.copier import BEFORE_FORWARD, FORWARD_HOOKS, Hooks
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.running import SAME_KERNELS, close, run_isolated, run_model
-from lrp_fx.capture.structural_copy import BEFORE_FORWARD, FORWARD_HOOKS, Hooks
 from lrp_fx.errors import InputError
 from lrp_fx.graph import global_hooks, members_of, tree_flatten, version_of
 

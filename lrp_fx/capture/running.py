@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments, flattened
+from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.stand_ins import own_buffer, own_values
-from lrp_fx.capture.structural_copy import Hooks, copied_call
+from lrp_fx.capture.structural_copy import copied_call
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
 from lrp_fx.graph import OpOverload, TorchDispatchMode, schema_of
 
