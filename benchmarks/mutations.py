@@ -112,13 +112,17 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target("lrp_fx/canonize/common_factor.py", MEANINGS),
         Target("lrp_fx/canonize/products.py", MEANINGS),
         Target(
-            "lrp_fx/canonize/vocabulary.py",
+            "lrp_fx/canonize/arithmetic_forms.py",
             MEANINGS,
-            (
-                *("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill"),
-                *("_convolution", "_convolution_padding", "_addmm", "_baddbmm", "_instance_norm"),
-            ),
+            ("_pow", "_copy", "_fill", "_addmm", "_baddbmm"),
         ),
+        Target(
+            "lrp_fx/canonize/layer_forms.py",
+            MEANINGS,
+            ("_convolution", "_convolution_padding", "_instance_norm"),
+        ),
+        Target("lrp_fx/canonize/padding.py", MEANINGS, ("cut_surplus",)),
+        Target("lrp_fx/canonize/vocabulary.py", MEANINGS, ("one_vocabulary", "_dropout")),
     ),
     "gates": (
         Target(

@@ -36,6 +36,44 @@ VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 class Options:
     """How a model is explained. The values are checked when the object is made.
 
+    Args:
+        composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the
+            name of a preset, or None for the default, ``attn_lrp`` for models with attention and
+            ``epsilon_gamma`` for others.
+        top_k: the fraction of the relevance values that enter each convolution, linear layer and
+            pooling that goes on, the largest ones; 1 for all.
+        filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.
+        filter_by: which values a filter keeps: the largest signed ones (``"value"``, as in the blog
+            post of 2021) or the largest |R| (``"magnitude"``).
+        renormalize: scale what a filter keeps so that the sum of each sample stays, see
+            :class:`~lrp_fx.composites.TopK`.
+        propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd within each
+            rule.
+        start: ``"logit"``, ``"one_hot"``, ``"against_rest"`` (the target against the softmax of all
+            other classes, dimension 1), ``"softmax"`` (over dimension 1, without a target), or a
+            function from the output (N, …) to its relevance, of the same shape.
+        bias: what happens to the bias' share of the relevance: ``"absorb"`` it (the default of the
+            literature), ``"ignore"`` the bias, ``"distribute"`` its share evenly over the inputs of
+            the unit; None for what the composite says.
+        capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (one call only,
+            for Python that branches on values), or ``"auto"`` for the first way that reads it
+            correctly.
+        unknown: what to do at operations without a description. ``"error"`` raises an error.
+            ``"vjp"`` divides relevance by the contributions ``x ∂y/∂x`` of the operands, and raises
+            an error if there are none. A function gets ATen's name of the operation and returns its
+            rule: ``Pass()`` for functions of single entries, ``Epsilon()`` for division by
+            contributions, None for an error.
+        output: for models with several outputs, the index or key of the one to explain; a tuple of
+            them for nested outputs. None for the first floating-point tensor with two dimensions or
+            more, which the plan names.
+        optimize: True for the default :class:`~lrp_fx.Optimizations`, False for none, or a choice of
+            them, such as ``Optimizations(recompute=True)`` to save memory.
+        verify: when to compare the graph's output with the model's own. If they differ, the model
+            is read again. ``"auto"``: for new shapes, and in every call if the model holds
+            something whose changes cannot be detected (an iterator, a random generator).
+            ``"first"``: only for new shapes. ``"always"``: in every call; modified weights are then
+            also computed again.
+
     Raises:
         OptionError: for a value that an option cannot have.
         CompositeError: for an unknown composite.
@@ -140,6 +178,19 @@ def check_names(owner: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise OptionError(f"{owner} has no option '{name}': {meant(name, known)}")
+
+
+def documents_options(kind: type[T]) -> type[T]:
+    """A class whose docstring describes each option, in place of ``options``."""
+    _, _, arguments = (Options.__doc__ or "").partition("Args:\n")
+    described, _, _ = arguments.partition("\n\n")
+    if kind.__doc__:  # None under ``python -OO``
+        lines = [
+            described if line.lstrip().startswith("options: ") else line
+            for line in kind.__doc__.splitlines()
+        ]
+        kind.__doc__ = "\n".join(lines)
+    return kind
 
 
 def shows_options(function: Callable[P, T]) -> Callable[P, T]:

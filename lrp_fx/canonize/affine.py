@@ -15,22 +15,24 @@ from torch import Tensor, fx
 
 from lrp_fx.canonize.carrying import Factor, before_views, carried_before
 from lrp_fx.graph import (
+    ARITHMETIC,
+    CONVOLUTIONS,
     ELLIPSIS,
     ON_THE_LEFT,
     ON_THE_RIGHT,
+    TRANSPOSED_CONVOLUTIONS,
     Constants,
     arguments,
     aten,
     call_like,
     name_of,
+    names_where,
     replace_by,
 )
 
-CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-LINEAR = CONVOLUTIONS | TRANSPOSED | {"linear"}
-AFFINE = frozenset({"add", "sub", "rsub", "mul", "div", "neg"})
-_CLAMPS = frozenset({"relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"})
+LINEAR = CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS | {"linear"}
+AFFINE = ARITHMETIC | {"neg"}
+_CLAMPS = names_where(lambda row: row.clips) - {"relu"}
 """Operations that gates are written with: ``relu6(z + 3) / 6`` is recognized as a whole."""
 
 
@@ -149,7 +151,9 @@ def _units(linear: fx.Node, weight: torch.Size) -> tuple[int, ...]:
         return (weight[0],)
     bound = arguments(linear)
     if name_of(linear) in LINEAR:
-        channels = weight[1] * bound["groups"] if name_of(linear) in TRANSPOSED else weight[0]
+        channels = (
+            weight[1] * bound["groups"] if name_of(linear) in TRANSPOSED_CONVOLUTIONS else weight[0]
+        )
         return (channels, *[1] * (len(weight) - 2))
     form = bound["form"]
     if form in (ON_THE_LEFT, ON_THE_RIGHT):
@@ -291,7 +295,7 @@ def _scaled(
     if not isinstance(scale, fx.Node):
         return call_like(graph, linear, aten.mul, bound["weight"], scale)
     ones = [1] * (len(weight) - 2)
-    if name_of(linear) in TRANSPOSED:  # (in, out / groups, …), the groups along `in`
+    if name_of(linear) in TRANSPOSED_CONVOLUTIONS:  # (in, out / groups, …), the groups along `in`
         groups, out = bound["groups"], weight[1]
         shape = [groups, weight[0] // groups, out, *weight[2:]]
         split = call_like(graph, linear, aten.reshape, bound["weight"], shape)

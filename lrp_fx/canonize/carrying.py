@@ -17,6 +17,7 @@ from lrp_fx.graph import (
     call_like,
     called,
     name_of,
+    names_where,
     shapes_of,
 )
 
@@ -149,10 +150,10 @@ ARRANGED = ("flip", "roll", "slice", "index_select", *(f"upsample_nearest{n}d" f
 """Operations that keep the dimensions, and move, repeat or drop entries along some of them."""
 
 
-_REGROUPING = frozenset({"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
+_REGROUPING = names_where(lambda row: row.keeps_order and not row.entrywise)
+_PERMUTING = names_where(lambda row: row.permutes) - {"movedim"}
 
-
-BEHIND = _REGROUPING | {*ARRANGED, "transpose", "permute", "mT", "t", "numpy_T"}
+BEHIND = _REGROUPING | _PERMUTING | {*ARRANGED}
 """Views through which :func:`carried_behind` can carry a constant."""
 
 
@@ -223,6 +224,6 @@ _BEFORE = {
     "select": _before_removal,
     "squeeze": _before_removal,
     "unsqueeze": _before_unsqueeze,
-    **dict.fromkeys(("transpose", "permute", "mT", "t", "numpy_T"), _before_move),
+    **dict.fromkeys(_PERMUTING, _before_move),
 }
 """View → the function that turns a constant behind the view into one before it."""

@@ -29,6 +29,7 @@ from lrp_fx.canonize.softmaxes import (
     plain_softmax,
 )
 from lrp_fx.graph import (
+    ADDITIONS,
     arguments,
     aten,
     call_like,
@@ -91,7 +92,7 @@ _SPELLINGS: dict[str, Rewriting] = {
     **dict.fromkeys(["unsqueeze", "reshape"], entry_kept),
     "special_expit": sigmoid,
     "reciprocal": reciprocal,
-    **dict.fromkeys(["add", "sub", "rsub", "neg"], shifted),
+    **dict.fromkeys([*ADDITIONS, "neg"], shifted),
     "mul": multiplied,
     "div": divided,
     "exp": exponential_of,

@@ -155,6 +155,15 @@ def _cloned(tensor: Tensor) -> Tensor:
     return tensor.as_strided((count,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
 
 
+def all_close(
+    own: Sequence[object], mine: Sequence[object], tolerances: dict[torch.dtype, float]
+) -> bool:
+    """Whether two lists of flat outputs are equally long and :func:`close`, one by one."""
+    return len(own) == len(mine) and all(
+        close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
+    )
+
+
 def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
     """Whether two outputs are equal up to a tolerance relative to the largest entry of ``own``.
 

@@ -17,6 +17,7 @@ from lrp_fx.attribution import (
     check_names,
     documented,
     restore_form,
+    shows_options,
     stacked,
 )
 from lrp_fx.composites import Composite
@@ -47,6 +48,7 @@ class ConceptLRPFx(LRPFx):
         CompositeError: for an unknown composite.
     """
 
+    @shows_options
     @documented
     def __init__(
         self,

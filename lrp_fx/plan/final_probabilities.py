@@ -22,6 +22,7 @@ from lrp_fx.graph import (
     arguments,
     aten,
     call_like,
+    ends_of_clip,
     equal_calls,
     literal,
     name_of,
@@ -291,8 +292,8 @@ def _is_for_safety(node: fx.Node, value: OfProbability) -> bool:
     """Whether a clamp cuts off almost nothing of the range. Any clamp of a logarithm counts."""
     if math.isinf(value.width):
         return True
-    bound, nearly = arguments(node), NEARLY_ZERO * value.width
-    low, high = (literal(bound.get(key)) for key in ("min", "max"))
+    nearly = NEARLY_ZERO * value.width
+    low, high = map(literal, ends_of_clip(node))
     below = -math.inf if low is None else low
     above = math.inf if high is None else high
     return below <= value.low + nearly and above >= value.low + value.width - nearly

@@ -30,6 +30,7 @@ from lrp_fx.rules.linear import *
 from lrp_fx.rules.tables import *
 from lrp_fx.rules.tables import part_of as part_of
 from lrp_fx.rules.without_weights import *
+from lrp_fx.stabilizer import Stabilizer as Stabilizer
 
 __all__: list[str] = []
 __all__ += base.__all__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -289,6 +290,20 @@ def _fills(call: Call) -> set[str]:
     return {words.get(each, "other") for each in left}
 
 
+def _keeps_order(call: Call) -> bool:
+    x, result = _numbers(), call(_numbers())
+    return isinstance(result, Tensor) and torch.equal(result.reshape(-1), x.reshape(-1))
+
+
+def _permutes(call: Call) -> bool:
+    """Whether each dimension of the operand is one of the result, at another place."""
+    x, result = _numbers(), call(_numbers())
+    if not isinstance(result, Tensor) or result.stride() == x.stride():
+        return False
+    places = (sorted(zip(each.shape, each.stride(), strict=True)) for each in (x, result))
+    return operator.eq(*places)
+
+
 def _derivative(call: Call, x: Tensor) -> Tensor:
     return torch.func.jacrev(lambda x: _flat(call(x)))(x).reshape(-1, x.numel())
 
@@ -408,6 +423,7 @@ def _derived_function(name: str) -> dict[str, Any]:
     trend = "rises" if (steps >= 0).all() else "falls" if (steps <= 0).all() else None
     zero = torch.zeros(1, dtype=torch.float64)
     return {
+        "clips": all(torch.equal(y, x.clamp(y.min(), y.max())) for x, y in lines),
         "low": -math.inf if low < -FAR else low,
         "high": math.inf if high > FAR else high,
         "rest": _same([float(call(zero)) for call in _calls(name)]),
@@ -422,6 +438,8 @@ def _derived_motion(row: Row) -> dict[str, Any]:
     fills = set().union(*(_fills(call) for call in calls))
     derived: dict[str, Any] = {
         "moves": "other" not in fills,
+        "keeps_order": all(_keeps_order(call) for call in calls),
+        "permutes": all(_permutes(call) for call in calls),
         "inside": all(_is_inside(call) for call in calls),
         "reduction": _same([_reduction(call) for call in calls]),
     }
