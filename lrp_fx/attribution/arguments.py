@@ -20,11 +20,6 @@ MAX_SHOWN = 8
 """A message names at most so many samples."""
 
 
-def in_tuple(inputs: object) -> tuple[Any, ...]:
-    """The inputs as a tuple, in which they come if there are several."""
-    return inputs if isinstance(inputs, tuple) else (inputs,)
-
-
 def check_inputs(inputs: tuple[Any, ...]) -> None:
     """Refuse inputs that cannot be explained.
 
@@ -98,4 +93,4 @@ def arguments_of(inputs: tuple[Tensor, ...], additional: object) -> Arguments:
         return Arguments.of(inputs)
     if isinstance(additional, dict):
         return Arguments.of(inputs, additional)
-    return Arguments.of(inputs + in_tuple(additional))
+    return Arguments.of(inputs + (additional if isinstance(additional, tuple) else (additional,)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from lrp_fx._checks import check_callable
-from lrp_fx.attribution.arguments import Inputs, arguments_of, check_inputs, in_tuple, not_tokens
+from lrp_fx.attribution.arguments import Inputs, arguments_of, check_inputs, not_tokens
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.attribution.options import Changes, check_names
@@ -47,7 +47,7 @@ class Explaining:
         Raises:
             InputError: unless all are tensors with the same N.
         """
-        many = in_tuple(attributions)
+        many = attributions if isinstance(attributions, tuple) else (attributions,)
         sizes = {len(v) if isinstance(v, Tensor) and v.dim() else 0 for v in (*many, output)}
         if len(sizes) != 1 or 0 in sizes:
             raise InputError("relevance and output must be tensors (N, …) of one N")
@@ -116,7 +116,7 @@ class Explaining:
         create_graph: bool = False,
     ) -> tuple[Program, tuple[Tensor, ...]]:
         """The program for these arguments, and the tensors to run it on."""
-        inputs = in_tuple(inputs)
+        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         check_inputs(inputs)
         arguments = arguments_of(inputs, additional)
         report = print if verbose else None
@@ -147,7 +147,7 @@ class Explaining:
         layers = view.layers or ()
         together: Sequence[Sequence[int]] = [range(len(layers))]
         if len(layers) > 1:
-            many = in_tuple(inputs)
+            many = inputs if isinstance(inputs, tuple) else (inputs,)
             check_inputs(many)
             together = self._explainer.together(arguments_of(many, additional), len(many), view)
         found: dict[int, tuple[Tensor, ...]] = {}
@@ -204,15 +204,16 @@ class Explaining:
 
 def restore_form(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
     """The relevance in the form, dtype and layout of the inputs."""
+    many = inputs if isinstance(inputs, tuple) else (inputs,)
     relevance = tuple(
         finalize(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
-        for r, x in zip(explanation.relevance, in_tuple(inputs), strict=True)
+        for r, x in zip(explanation.relevance, many, strict=True)
     )
     return relevance if isinstance(inputs, tuple) else relevance[0]
 
 
 def stacked(maps: Sequence[Inputs]) -> Inputs:
-    """Maps of one form one above the other, (T, N, …)."""
+    """T maps of the same form stacked along a new first dimension, (T, N, …)."""
     if isinstance(maps[0], tuple):
         return tuple(map(torch.stack, zip(*maps, strict=True)))
     return torch.stack(list(maps))

@@ -11,7 +11,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from torch import Tensor
 
 from lrp_fx._checks import check_flag
-from lrp_fx.attribution.arguments import in_tuple
 from lrp_fx.errors import (
     InputError,
     LRPError,
@@ -124,7 +123,8 @@ def _function_of_the_user(running: Any) -> str | None:
 
 
 def _shapes(inputs: Any) -> str:
+    many = inputs if isinstance(inputs, tuple) else (inputs,)
     return ", ".join(
         f"{tuple(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__
-        for each in in_tuple(inputs)
+        for each in many
     )

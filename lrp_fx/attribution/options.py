@@ -150,7 +150,7 @@ class Options:
 
 
 class Keywords(TypedDict, total=False):
-    """:class:`Options` but the composite, as keywords: the types of ``**options``."""
+    """The types of ``**options``: all :class:`Options` except the composite."""
 
     top_k: float
     filters: Sequence[tuple[MatcherLike, float | TopK]] | None

@@ -132,8 +132,8 @@ def _alpha(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``var_mean`` and ``std_mean`` as two calls."""
     b = arguments(node)
-    spread = call_like(graph, node, getattr(aten, name_of(node).removesuffix("_mean")), *node.args)
-    spread.kwargs = node.kwargs
+    packet = getattr(aten, name_of(node).removesuffix("_mean"))
+    spread = call_like(graph, node, packet, *node.args, **node.kwargs)
     dims = b.get("dim")
     mean = (b["self"],) if dims is None else (b["self"], dims, b.get("keepdim", False))
     results = (spread, call_like(graph, node, aten.mean, *mean))
@@ -195,8 +195,9 @@ def _linalg_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None
     if isinstance(order, str) or (b["ord"] is not None and (dims is None or len(dims) != 1)):
         return
     listed = None if dims is None else list(dims)
-    norm = call_like(graph, node, aten.linalg_vector_norm, b["self"], order, listed, b["keepdim"])
-    norm.kwargs = {"dtype": b["dtype"]} if b["dtype"] is not None else {}
+    dtype = {"dtype": b["dtype"]} if b["dtype"] is not None else {}
+    values = (b["self"], order, listed, b["keepdim"])
+    norm = call_like(graph, node, aten.linalg_vector_norm, *values, **dtype)
     replace_by(node, norm)
 
 
@@ -218,8 +219,7 @@ def _added(packet: Packet) -> Rewrite:
     def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
         b = arguments(node)
         term = call_like(graph, node, packet, b["tensor1"], b["tensor2"])
-        new = call_like(graph, node, aten.add, b["self"], term)
-        new.kwargs = {"alpha": b["value"]}
+        new = call_like(graph, node, aten.add, b["self"], term, alpha=b["value"])
         replace_by(node, new)
 
     return rewrite

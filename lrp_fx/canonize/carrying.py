@@ -141,8 +141,7 @@ def carried_behind(
         return _regrouped(graph, view, constant, constants, inner, outer)
     sizes = [*[1] * (len(inner) - value.dim()), *value.shape]
     ranked = call_like(graph, view, aten.reshape, constant, sizes)
-    moved = call_like(graph, view, called(view), ranked, *view.args[1:])
-    moved.kwargs = view.kwargs
+    moved = call_like(graph, view, called(view), ranked, *view.args[1:], **view.kwargs)
     return moved
 
 

@@ -13,6 +13,7 @@ from lrp_fx.canonize.recurrent_cells import one_step
 from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 from lrp_fx.graph import (
+    Packet,
     arguments,
     as_tuple,
     aten,
@@ -27,27 +28,14 @@ from lrp_fx.graph import (
 
 def _legit_batch_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
-    new = call_like(
-        graph,
-        node,
-        aten.batch_norm,
-        b["input"],
-        b["weight"],
-        b["bias"],
-        b.get("running_mean"),
-        b.get("running_var"),
-        b.get("training", False),
-        b["momentum"],
-        b["eps"],
-        False,
-    )
-    _replace_first(node, new)
+    statistics = (b.get("running_mean"), b.get("running_var"), b.get("training", False))
+    values = (b["input"], b["weight"], b["bias"], *statistics, b["momentum"], b["eps"], False)
+    _replace_first(node, call_like(graph, node, aten.batch_norm, *values))
 
 
 def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     packet = getattr(aten, f"{name_of(node)}_with_indices")
-    both = call_like(graph, node, packet, *node.args)
-    both.kwargs = node.kwargs
+    both = call_like(graph, node, packet, *node.args, **node.kwargs)
     replace_by(node, call_like_getitem(graph, both, 0))
 
 
@@ -136,22 +124,14 @@ def _convolution_padding(node: fx.Node, graph: fx.Graph, module: fx.GraphModule)
     node.args, node.kwargs = tuple(b.values()), {}
 
 
-def _layer_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    values = (b["input"], b["normalized_shape"], b["weight"], b["bias"], b["eps"])
-    _replace_first(node, call_like(graph, node, aten.layer_norm, *values))
+def _first_of(packet: Packet, names: str) -> Rewrite:
+    """The first result of a call, as a call of ``packet`` with the arguments of these names."""
 
+    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+        b = arguments(node)
+        _replace_first(node, call_like(graph, node, packet, *(b[name] for name in names.split())))
 
-def _rms_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    values = (b["input"], b["normalized_shape"], b["weight"], b["eps"])
-    _replace_first(node, call_like(graph, node, aten.rms_norm, *values))
-
-
-def _group_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    values = (b["input"], b["group"], b["weight"], b["bias"], b["eps"])
-    _replace_first(node, call_like(graph, node, aten.group_norm, *values))
+    return rewrite
 
 
 def _instance_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -168,8 +148,7 @@ def _fused_attention(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> 
     b = arguments(node)
     mask = b.get("attn_mask", b.get("attn_bias"))
     values = (b["query"], b["key"], b["value"], mask, b["dropout_p"], b["is_causal"])
-    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values)
-    whole.kwargs = {"scale": b.get("scale")}
+    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values, scale=b.get("scale"))
     _replace_first(node, whole)
     with graph.inserting_before(whole):
         take_apart(whole, graph, module)
@@ -204,9 +183,9 @@ LAYER_FORMS: dict[str, Rewrite] = {
     "conv1d": _convolution_padding,
     "conv2d": _convolution_padding,
     "conv3d": _convolution_padding,
-    "native_layer_norm": _layer_norm,
-    "_fused_rms_norm": _rms_norm,
-    "native_group_norm": _group_norm,
+    "native_layer_norm": _first_of(aten.layer_norm, "input normalized_shape weight bias eps"),
+    "_fused_rms_norm": _first_of(aten.rms_norm, "input normalized_shape weight eps"),
+    "native_group_norm": _first_of(aten.group_norm, "input group weight bias eps"),
     "instance_norm": _instance_norm,
     "glu": _glu,
     "scaled_dot_product_attention": take_apart,

@@ -161,8 +161,7 @@ def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     if not _puts_back(node, value.args[0], dims[0], graph):
         return None
-    kept = call_like(graph, node, called(value), *value.args)
-    kept.kwargs = {**value.kwargs, "keepdim": True}
+    kept = call_like(graph, node, called(value), *value.args, **{**value.kwargs, "keepdim": True})
     kept.args = tuple(v for k, v in zip(b, kept.args, strict=False) if k != "keepdim")
     for function in reversed(functions):
         kept = call_with_operand(graph, function, function.all_input_nodes[0], kept)

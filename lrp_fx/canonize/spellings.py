@@ -65,8 +65,9 @@ def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     if row.normalizes:
         of_source = arguments(source)
-        safe = call_like(graph, node, aten._safe_softmax, of_source["self"], of_source["dim"])
-        safe.kwargs = {} if of_source.get("dtype") is None else {"dtype": of_source["dtype"]}
+        dtype = {} if of_source.get("dtype") is None else {"dtype": of_source["dtype"]}
+        values = (of_source["self"], of_source["dim"])
+        safe = call_like(graph, node, aten._safe_softmax, *values, **dtype)
         return safe
     return source
 

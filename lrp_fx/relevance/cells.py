@@ -1,4 +1,4 @@
-"""One step of a recurrent cell, forward and back: LSTM, GRU and RNN (Arras et al. 2017).
+"""Cells of LSTM, GRU and RNN: their next state, and the relevance through one step (Arras et al. 2017).
 
 The formulas stand in :mod:`lrp_fx.relevance.recurrent`.
 """
@@ -53,7 +53,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Back:
+class CellFormulas:
     """The formulas for the parts of a cell.
 
     Args:
@@ -111,16 +111,21 @@ class Back:
 
 
 def lstm_step(x: Tensor, state: State, w: Weights) -> State:
-    """One step of an LSTM: the next (h, c)."""
+    """``c′ = f c + i g`` and ``h′ = o tanh(c′)``: the next state (h, c) of an LSTM."""
     i, f, g, o = (w.input_part(x) + w.hidden_part(state[0])).chunk(4, 1)
     c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
 
 
 def lstm_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
+    relevance: State,
+    x: Step,
+    state: State,
+    w: Weights,
+    back: CellFormulas,
+    constant: Sequence[bool],
 ) -> tuple[Tensor, State]:
-    """One step of an LSTM back: relevance of x and of the old state, given that of the new state."""
+    """``h′, c′ → (f c, i g) → x, h, c``: the relevance of x and of the old state of an LSTM."""
     h, c = state
     i, f, g, _ = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
     r_kept, r_new = back.split(relevance[0] + relevance[1], f.sigmoid() * c, i.sigmoid() * g.tanh())
@@ -132,7 +137,7 @@ def lstm_back(
 
 
 def gru_step(x: Tensor, state: State, w: Weights) -> State:
-    """One step of a GRU: the next (h,)."""
+    """``h′ = (1 − z) n + z h`` with ``n = tanh(p + r u)``: the next state (h,) of a GRU."""
     (h,) = state
     (r, z, p), (r_h, z_h, u) = w.input_part(x).chunk(3, 1), w.hidden_part(h).chunk(3, 1)
     n = (p + (r + r_h).sigmoid() * u).tanh()
@@ -141,9 +146,14 @@ def gru_step(x: Tensor, state: State, w: Weights) -> State:
 
 
 def gru_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
+    relevance: State,
+    x: Step,
+    state: State,
+    w: Weights,
+    back: CellFormulas,
+    constant: Sequence[bool],
 ) -> tuple[Tensor, State]:
-    """One step of a GRU back: relevance of x and of the old state, given that of the new state."""
+    """``h′ → ((1 − z) n, z h) → x, h``: the relevance of x and of the old state of a GRU."""
     (h,) = state
     (r, z, p), (r_h, z_h, u) = (
         part.chunk(3, 1) for part in (w.input_part(x.value), w.hidden_part(h))
@@ -166,9 +176,14 @@ def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State,
 
 
 def rnn_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
+    relevance: State,
+    x: Step,
+    state: State,
+    w: Weights,
+    back: CellFormulas,
+    constant: Sequence[bool],
 ) -> tuple[Tensor, State]:
-    """One step of an RNN back: relevance of x and of the old state, given that of the new state."""
+    """``h′ → (W x, U h) → x, h``: the relevance of x and of the old state of a plain RNN."""
     r_x, r_h = back.of_sum(relevance[0], x, state[0], w)
     return r_x, (r_h,)
 
@@ -178,13 +193,16 @@ class Cell:
     """A kind of recurrent cell.
 
     Args:
-        step: one step forward.
-        back: one step back; its last argument says for each old state whether it is a constant.
+        step: the next state.
+        back: the relevance of x and of the old state, given that of the new one; the last argument
+            says for each old state whether it is a constant.
         states: the number of state tensors.
     """
 
     step: Callable[[Tensor, State, Weights], State]
-    back: Callable[[State, Step, State, Weights, Back, Sequence[bool]], tuple[Tensor, State]]
+    back: Callable[
+        [State, Step, State, Weights, CellFormulas, Sequence[bool]], tuple[Tensor, State]
+    ]
     states: int
 
 

@@ -25,7 +25,7 @@ from lrp_fx.errors import CompositeError, UnsupportedOperationError
 from lrp_fx.graph import aten, name_of
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.relevance.causes import Taken
-from lrp_fx.relevance.cells import CELLS, Back, State, Step, Weights
+from lrp_fx.relevance.cells import CELLS, CellFormulas, State, Step, Weights
 from lrp_fx.relevance.engines import Engine
 from lrp_fx.relevance.handling import BiasPolicy, Operation, Received, Site, always, by_operand
 from lrp_fx.relevance.linear.formula import Formula
@@ -36,7 +36,7 @@ from lrp_fx.rules import LinearRule, Recurrent, ZBox
 class RecurrentRelevance(RelevanceNode):
     """``R → (R_x, R_h0)`` through all layers, directions and steps of a recurrent operation.
 
-    The module docstring has the way of relevance through each kind of cell. Each linear map in a
+    The module docstring says how relevance goes through each kind of cell. Each linear map in a
     cell has ``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` or another rule, each sum ``R_a = a ⊙ R / S(a + b)``,
     and gates get nothing (Arras et al. 2017).
 
@@ -99,7 +99,7 @@ class RecurrentRelevance(RelevanceNode):
             low: the lower bound of the input, for the zᴮ rule.
             high: the upper bound of the input, for the zᴮ rule.
         """
-        back = Back(self.of_input, self.of_hidden, self.of_sums)
+        back = CellFormulas(self.of_input, self.of_hidden, self.of_sums)
         found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         return [each for each, wanted in zip(found, self.wanted, strict=True) if wanted]
 
@@ -114,7 +114,7 @@ class RecurrentRelevance(RelevanceNode):
         high: Tensor | None = None,
     ) -> Taken:
         """The shares of biases, of the stabilizer, and of operands whose relevance is not wanted."""
-        back = Back(self.of_input, self.of_hidden, self.of_sums, taken={})
+        back = CellFormulas(self.of_input, self.of_hidden, self.of_sums, taken={})
         found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         for each, wanted in zip(found, self.wanted, strict=True):
             if not wanted:
@@ -124,7 +124,7 @@ class RecurrentRelevance(RelevanceNode):
 
     def _through(
         self,
-        back: Back,
+        back: CellFormulas,
         relevances: list[Tensor | None],
         inputs_and_bounds: tuple[Tensor, Tensor | None, Tensor | None],
         hidden: list[Tensor],
@@ -198,7 +198,7 @@ class RecurrentRelevance(RelevanceNode):
 
     def _back(
         self,
-        back: Back,
+        back: CellFormulas,
         relevance: Tensor,
         last: State,
         inputs: list[Tensor | None],

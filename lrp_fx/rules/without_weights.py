@@ -41,7 +41,7 @@ class Route(Rule):
 
 @dataclass(frozen=True)
 class Winner(Rule):
-    """Winner takes all: the relevance of a maximum goes to the entry that is the maximum.
+    """``R_i = Σ_j R_j`` over the maxima ``j`` that are the entry ``x_i``: winner takes all.
 
     Used by Bach et al. 2015 and Montavon et al. 2019.
 
@@ -103,7 +103,7 @@ class Gate(Rule):
 
 @dataclass(frozen=True)
 class PairwiseHalf(Rule):
-    """Half to each of the two signals of a product; gates and statistics get nothing.
+    """``R_a = R_b = R / 2`` for the two signals of a product; gates and statistics get nothing.
 
     The rule of AttnLRP as published (Achtibat et al. 2024, Prop. 3.3). With three or more factors
     the shares depend on the bracketing: in ``(x1 x2) x3`` they are a quarter, a quarter and a half.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,6 +16,7 @@ from lrp_fx.graph.operations import (
     FUNCTIONS,
     ROWS,
     Row,
+    ends_of_clip,
     in_place_form,
     names_where,
     rows_by_name,
@@ -296,12 +296,11 @@ def _keeps_order(call: Call) -> bool:
 
 
 def _permutes(call: Call) -> bool:
-    """Whether each dimension of the operand is one of the result, at another place."""
+    """Whether the result is the operand with its dimensions in another order."""
     x, result = _numbers(), call(_numbers())
-    if not isinstance(result, Tensor) or result.stride() == x.stride():
+    if not isinstance(result, Tensor) or sorted(result.shape) != sorted(x.shape):
         return False
-    places = (sorted(zip(each.shape, each.stride(), strict=True)) for each in (x, result))
-    return operator.eq(*places)
+    return result.shape != x.shape and torch.equal(x.t(), result)
 
 
 def _derivative(call: Call, x: Tensor) -> Tensor:
@@ -502,6 +501,23 @@ def test_ends_of_other_operations(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.writes])
 def test_what_is_written(row: Row) -> None:
     assert any(row.writes in [a.name for a in schema.arguments] for schema in _schemas(row.name))
+
+
+def test_ends_of_clips() -> None:
+    calls: dict[str, tuple[Any, ...]] = {
+        "relu": (),
+        "relu6": (),
+        "hardtanh": (-2, 3),
+        "clamp": (-2, 3),
+        "clamp_min": (-2,),
+        "clamp_max": (3,),
+    }
+    assert calls.keys() == names_where(lambda row: row.clips)
+    x, graph = torch.linspace(-9, 9, 37), torch.fx.Graph()
+    value = graph.placeholder("x")
+    for name, args in calls.items():
+        low, high = ends_of_clip(graph.call_function(getattr(aten, name), (value, *args)))
+        assert torch.equal(x.clamp(low, high), getattr(aten, name)(x, *args))
 
 
 def test_images_are_resized() -> None:
