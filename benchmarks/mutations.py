@@ -135,7 +135,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             "lrp_fx/canonize/sigmoids.py",
             MEANINGS,
             (
-                *("_is_one_plus", "_sigmoid_of_negative", "shifted", "_with_number"),
+                *("shifted", "_with_number"),
                 *("_in_a_sum", "_ratio"),
             ),
         ),
