@@ -93,7 +93,11 @@ FOLLOWED = (
     "--deselect=tests/capture/test_model_state.py::test_random_edits",
 )
 SUITES: dict[str, tuple[Target, ...]] = {
-    "rules": (Target("lrp_fx/rules.py", RULES),),
+    "rules": (
+        Target("lrp_fx/rules/tables.py", RULES),
+        Target("lrp_fx/rules/linear.py", RULES),
+        Target("lrp_fx/rules/without_weights.py", RULES),
+    ),
     "canonize": (
         Target(
             "lrp_fx/canonize/attention.py",
@@ -114,13 +118,17 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target("lrp_fx/canonize/common_factor.py", MEANINGS),
         Target("lrp_fx/canonize/products.py", MEANINGS),
         Target(
-            "lrp_fx/canonize/vocabulary.py",
+            "lrp_fx/canonize/arithmetic_forms.py",
             MEANINGS,
-            (
-                *("one_vocabulary", "cut_surplus", "_dropout", "_pow", "_copy", "_fill"),
-                *("_convolution", "_convolution_padding", "_addmm", "_baddbmm", "_instance_norm"),
-            ),
+            ("_pow", "_copy", "_fill", "_addmm", "_baddbmm"),
         ),
+        Target(
+            "lrp_fx/canonize/layer_forms.py",
+            MEANINGS,
+            ("_convolution", "_convolution_padding", "_instance_norm"),
+        ),
+        Target("lrp_fx/canonize/padding.py", MEANINGS, ("cut_surplus",)),
+        Target("lrp_fx/canonize/vocabulary.py", MEANINGS, ("one_vocabulary", "_dropout")),
     ),
     "gates": (
         Target(
@@ -133,7 +141,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
             "lrp_fx/canonize/sigmoids.py",
             MEANINGS,
             (
-                *("_is_one_plus", "_sigmoid_of_negative", "shifted", "_with_number"),
+                *("shifted", "_with_number"),
                 *("_in_a_sum", "_ratio"),
             ),
         ),

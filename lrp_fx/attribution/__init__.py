@@ -8,7 +8,7 @@ from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all, against_rest
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
-from lrp_fx.attribution.options import Changes, Keywords, Options, check_names
+from lrp_fx.attribution.options import Changes, Keywords, Options, check_names, shows_options
 from lrp_fx.attribution.similarity import bilrp
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "check_names",
     "documented",
     "restore_form",
+    "shows_options",
     "stacked",
 ]

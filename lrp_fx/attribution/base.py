@@ -213,7 +213,7 @@ def restore_form(explanation: Explanation, inputs: Inputs, *, create_graph: bool
 
 
 def stacked(maps: Sequence[Inputs]) -> Inputs:
-    """Maps of one form one above the other, (T, N, …)."""
+    """T maps of the same form stacked along a new first dimension, (T, N, …)."""
     if isinstance(maps[0], tuple):
         return tuple(map(torch.stack, zip(*maps, strict=True)))
     return torch.stack(list(maps))

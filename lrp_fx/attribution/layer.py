@@ -13,7 +13,7 @@ from lrp_fx.attribution.arguments import Inputs
 from lrp_fx.attribution.base import Explaining, finalize, restore_form
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
-from lrp_fx.attribution.options import Keywords, Options, check_names
+from lrp_fx.attribution.options import Keywords, Options, check_names, shows_options
 from lrp_fx.composites import Composite
 from lrp_fx.plan import Layer, View, as_layers
 from lrp_fx.relevance import SelectorTarget, Target
@@ -26,6 +26,7 @@ OfLayers: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, 
 class OfLayer(Explaining):
     """The common base of the attributions of a layer: their constructor."""
 
+    @shows_options
     @documented
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
 from captum.attr import Attribution
 from captum.log import log_usage
@@ -16,14 +16,12 @@ from lrp_fx.attribution.arguments import Inputs
 from lrp_fx.attribution.base import Explaining, restore_form, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
-from lrp_fx.attribution.options import Options, Verify
+from lrp_fx.attribution.options import Keywords, Options, documents_options, shows_options
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
-from lrp_fx.composites.composite import MatcherLike
 from lrp_fx.errors import TargetError
-from lrp_fx.optimize import Optimizations
-from lrp_fx.plan import OutputKey, Plan, Unknown, View
-from lrp_fx.relevance import BiasPolicy, Engine, FilterBy, Start, Target, TopK
+from lrp_fx.plan import Plan, View
+from lrp_fx.relevance import Target
 from lrp_fx.run import (
     Format,
     Ledger,
@@ -36,6 +34,7 @@ from lrp_fx.run import (
 )
 
 
+@documents_options
 class LRPFx(Explaining, Attribution):
     r"""Layer-wise relevance propagation for any PyTorch model, as a Captum ``Attribution``.
 
@@ -46,42 +45,7 @@ class LRPFx(Explaining, Attribution):
     Args:
         model: the model. It is only read: it gets no hooks or attributes, and its mode does not
             change. A model in train mode is explained as in eval mode.
-        composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the
-            name of a preset, or None for the default, ``attn_lrp`` for models with attention and
-            ``epsilon_gamma`` for others.
-        top_k: the fraction of the relevance values that enter each convolution, linear layer and
-            pooling that goes on, the largest ones; 1 for all.
-        filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.
-        filter_by: which values a filter keeps: the largest signed ones (``"value"``, as in the blog
-            post of 2021) or the largest |R| (``"magnitude"``).
-        renormalize: scale what a filter keeps so that the sum of each sample stays, see
-            :class:`~lrp_fx.composites.TopK`.
-        propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd within each
-            rule.
-        start: ``"logit"``, ``"one_hot"``, ``"against_rest"`` (the target against the softmax of all
-            other classes, dimension 1), ``"softmax"`` (over dimension 1, without a target), or a
-            function from the output (N, …) to its relevance, of the same shape.
-        bias: what happens to the bias' share of the relevance: ``"absorb"`` it (the default of the
-            literature), ``"ignore"`` the bias, ``"distribute"`` its share evenly over the inputs of
-            the unit; None for what the composite says.
-        capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (one call only,
-            for Python that branches on values), or ``"auto"`` for the first way that reads it
-            correctly.
-        unknown: what to do at operations without a description. ``"error"`` raises an error.
-            ``"vjp"`` divides relevance by the contributions ``x ∂y/∂x`` of the operands, and raises
-            an error if there are none. A function gets ATen's name of the operation and returns its
-            rule: ``Pass()`` for functions of single entries, ``Epsilon()`` for division by
-            contributions, None for an error.
-        output: for models with several outputs, the index or key of the one to explain; a tuple of
-            them for nested outputs. None for the first floating-point tensor with two dimensions or
-            more, which the plan names.
-        optimize: True for the default :class:`~lrp_fx.Optimizations`, False for none, or a choice of
-            them, such as ``Optimizations(recompute=True)`` to save memory.
-        verify: when to compare the graph's output with the model's own. If they differ, the model
-            is read again. ``"auto"``: for new shapes, and in every call if the model holds
-            something whose changes cannot be detected (an iterator, a random generator).
-            ``"first"``: only for new shapes. ``"always"``: in every call; modified weights are then
-            also computed again.
+        options: the fields of :class:`~lrp_fx.attribution.options.Options`.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -89,41 +53,15 @@ class LRPFx(Explaining, Attribution):
     """
 
     @documented
+    @shows_options
     def __init__(
         self,
         model: nn.Module,
         composite: Composite | str | None = None,
-        *,
-        top_k: float = 1.0,
-        filters: Sequence[tuple[MatcherLike, float | TopK]] | None = None,
-        filter_by: FilterBy = "value",
-        renormalize: bool = False,
-        propagation: Engine = "direct",
-        start: Start = "logit",
-        bias: BiasPolicy | None = None,
-        capture: str = "auto",
-        unknown: Unknown = "error",
-        output: OutputKey | None = None,
-        optimize: bool | Optimizations = True,
-        verify: Verify = "auto",
+        **options: Unpack[Keywords],
     ) -> None:
         Attribution.__init__(self, model)
-        options = Options(
-            composite=composite,
-            top_k=top_k,
-            filters=filters,
-            filter_by=filter_by,
-            renormalize=renormalize,
-            propagation=propagation,
-            start=start,
-            bias=bias,
-            capture=capture,
-            unknown=unknown,
-            output=output,
-            optimize=optimize,
-            verify=verify,
-        )
-        self._explainer = Explainer(model, options)
+        self._explainer = Explainer(model, Options(composite, **options))
 
     @classmethod
     def get_name(cls) -> str:

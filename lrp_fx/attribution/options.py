@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypedDict
+from typing import Literal, ParamSpec, TypedDict, TypeVar
 
-from lrp_fx._checks import check_choice
+from lrp_fx._checks import check_choice, check_flag
 from lrp_fx.attribution.boundary import meant
 from lrp_fx.capture import WAYS
 from lrp_fx.composites import Composite, by_name, default_composite
@@ -25,6 +26,8 @@ from lrp_fx.relevance import (
     TopK,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Verify = Literal["auto", "always", "first"]
 VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 
@@ -32,6 +35,44 @@ VERIFY: tuple[Verify, ...] = ("auto", "always", "first")
 @dataclass(frozen=True)
 class Options:
     """How a model is explained. The values are checked when the object is made.
+
+    Args:
+        composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the
+            name of a preset, or None for the default, ``attn_lrp`` for models with attention and
+            ``epsilon_gamma`` for others.
+        top_k: the fraction of the relevance values that enter each convolution, linear layer and
+            pooling that goes on, the largest ones; 1 for all.
+        filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.
+        filter_by: which values a filter keeps: the largest signed ones (``"value"``, as in the blog
+            post of 2021) or the largest |R| (``"magnitude"``).
+        renormalize: scale what a filter keeps so that the sum of each sample stays, see
+            :class:`~lrp_fx.composites.TopK`.
+        propagation: ``"direct"`` for analytic adjoints, ``"gradient"`` for autograd within each
+            rule.
+        start: ``"logit"``, ``"one_hot"``, ``"against_rest"`` (the target against the softmax of all
+            other classes, dimension 1), ``"softmax"`` (over dimension 1, without a target), or a
+            function from the output (N, …) to its relevance, of the same shape.
+        bias: what happens to the bias' share of the relevance: ``"absorb"`` it (the default of the
+            literature), ``"ignore"`` the bias, ``"distribute"`` its share evenly over the inputs of
+            the unit; None for what the composite says.
+        capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (one call only,
+            for Python that branches on values), or ``"auto"`` for the first way that reads it
+            correctly.
+        unknown: what to do at operations without a description. ``"error"`` raises an error.
+            ``"vjp"`` divides relevance by the contributions ``x ∂y/∂x`` of the operands, and raises
+            an error if there are none. A function gets ATen's name of the operation and returns its
+            rule: ``Pass()`` for functions of single entries, ``Epsilon()`` for division by
+            contributions, None for an error.
+        output: for models with several outputs, the index or key of the one to explain; a tuple of
+            them for nested outputs. None for the first floating-point tensor with two dimensions or
+            more, which the plan names.
+        optimize: True for the default :class:`~lrp_fx.Optimizations`, False for none, or a choice of
+            them, such as ``Optimizations(recompute=True)`` to save memory.
+        verify: when to compare the graph's output with the model's own. If they differ, the model
+            is read again. ``"auto"``: for new shapes, and in every call if the model holds
+            something whose changes cannot be detected (an iterator, a random generator).
+            ``"first"``: only for new shapes. ``"always"``: in every call; modified weights are then
+            also computed again.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -62,6 +103,7 @@ class Options:
         ):
             if name != "unknown" or not callable(self.unknown):
                 check_choice(name, getattr(self, name), known)
+        check_flag("renormalize", self.renormalize)
         if not isinstance(self.optimize, (bool, Optimizations)):
             raise OptionError(
                 f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
@@ -108,7 +150,7 @@ class Options:
 
 
 class Keywords(TypedDict, total=False):
-    """:class:`Options` but the composite, as keywords."""
+    """The types of ``**options``: all :class:`Options` except the composite."""
 
     top_k: float
     filters: Sequence[tuple[MatcherLike, float | TopK]] | None
@@ -136,3 +178,30 @@ def check_names(owner: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise OptionError(f"{owner} has no option '{name}': {meant(name, known)}")
+
+
+def documents_options(kind: type[T]) -> type[T]:
+    """A class whose docstring describes each option, in place of ``options``."""
+    _, _, arguments = (Options.__doc__ or "").partition("Args:\n")
+    described, _, _ = arguments.partition("\n\n")
+    if kind.__doc__:  # None under ``python -OO``
+        lines = [
+            described if line.lstrip().startswith("options: ") else line
+            for line in kind.__doc__.splitlines()
+        ]
+        kind.__doc__ = "\n".join(lines)
+    return kind
+
+
+def shows_options(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose signature lists each option, with its default, in place of ``**options``."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = inspect.signature(Options).parameters
+    listed = [
+        option.replace(kind=option.KEYWORD_ONLY)
+        for name, option in options.items()
+        if name not in signature.parameters
+    ]
+    vars(function)["__signature__"] = signature.replace(parameters=[*own, *listed])
+    return function

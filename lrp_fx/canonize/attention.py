@@ -68,8 +68,7 @@ def _causal(
         [_size(graph, each, -2) for each in (query, key)],
         _attribute(graph, query, "device"),
     )
-    ones = call_like(graph, origin, aten.ones, sizes)
-    ones.kwargs = {"dtype": torch.bool, "device": device}
+    ones = call_like(graph, origin, aten.ones, sizes, dtype=torch.bool, device=device)
     hidden = call_like(graph, origin, aten.triu, ones, 1)
     return call_like(graph, origin, aten.masked_fill, logits, hidden, float("-inf"))
 

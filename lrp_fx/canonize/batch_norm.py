@@ -11,15 +11,8 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.affine import (
-    LINEAR,
-    Factor,
-    before_views,
-    carried_before,
-    fits,
-    fold_affine,
-    fold_into_previous,
-)
+from lrp_fx.canonize.affine import LINEAR, fits, fold_affine, fold_into_previous
+from lrp_fx.canonize.carrying import Factor, before_views, carried_before
 from lrp_fx.canonize.forward import TAKING, fold_forward, what_stays
 from lrp_fx.canonize.padding import fold_padding
 from lrp_fx.capture import where

@@ -31,7 +31,7 @@ from lrp_fx.graph import (
     name_of,
     replace_by,
 )
-from lrp_fx.meaning import ANYTHING, Cones, Range, dynamic_values, ranges
+from lrp_fx.meaning import ANYTHING, Dependence, Range, dynamic_values, ranges
 
 _MAX_FACTORS = 12
 """Longer products are recurrences and stay as they are: every step would be written again."""
@@ -76,7 +76,9 @@ class _Collector:
         inputs = (node for node in graph.nodes if node.op == "placeholder")
         self.dynamic = dynamic_values(graph, inputs)
 
-        self.cones: Callable[[], Cones] = cache(lambda: Cones(graph, self.dynamic.__contains__))
+        self.dependence: Callable[[], Dependence] = cache(
+            lambda: Dependence(graph, self.dynamic.__contains__)
+        )
 
         @cache
         def found() -> dict[fx.Node, Range]:
@@ -261,8 +263,12 @@ class _Collector:
 
     def _is_statistic(self, factor: _Factor, other: _Factor) -> bool:
         """Whether ``factor`` is a statistic of ``other``."""
-        cones, value, source = self.cones(), factor.value, other.value
-        return cones.knows(value) and cones.knows(source) and cones.reduces(value, source)
+        dependence, value, source = self.dependence(), factor.value, other.value
+        return (
+            dependence.knows(value)
+            and dependence.knows(source)
+            and dependence.reduces(value, source)
+        )
 
     def _may_be_inside(self, product: _Product) -> bool:
         """Whether a product may stand inside a bracket: it is a constant or a signal."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.canonize.affine import CONVOLUTIONS
-from lrp_fx.canonize.pen import Pen
+from lrp_fx.canonize.call_writer import CallWriter
 from lrp_fx.graph import (
+    CONVOLUTIONS,
     ON_THE_LEFT,
     ON_THE_RIGHT,
     Shapes,
@@ -25,7 +25,7 @@ from lrp_fx.graph import (
     replace_by,
     shapes_of,
 )
-from lrp_fx.meaning import REDUCTIONS, Cones, behind_views, dynamic_values
+from lrp_fx.meaning import REDUCTIONS, Dependence, behind_views, dynamic_values
 
 _MAPS = CONVOLUTIONS | {"linear", "product"}
 
@@ -36,7 +36,7 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
     if not (names & REDUCTIONS and names & _MAPS and names & {"mul", "div"}):
         return
     dynamic = dynamic_values(graph, (n for n in graph.nodes if n.op == "placeholder"))
-    cones, shapes = Cones(graph, dynamic.__contains__), shapes_of(module)
+    dependence, shapes = Dependence(graph, dynamic.__contains__), shapes_of(module)
     for node in list(graph.nodes):
         if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
             continue
@@ -50,29 +50,31 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
                 continue
             constants, statistic = _before_constants(divisor, dynamic)
             data = next(iter(arguments(linear).values()))
-            if statistic not in dynamic or not cones.reduces(statistic, behind_views(data)):
+            if statistic not in dynamic or not dependence.reduces(statistic, behind_views(data)):
                 continue
             with graph.inserting_before(node):
-                pen = Pen(graph, module, node, dynamic)
-                fitting = _fitting(pen, linear, data, statistic, shapes)
+                write = CallWriter(graph, module, node, dynamic)
+                fitting = _fitting(write, linear, data, statistic, shapes)
                 if fitting is None:
                     continue
-                value = _again(pen, node, data, fitting)
-                value = _again(pen, linear, value, *list(arguments(linear).values())[1:])
+                value = _again(write, node, data, fitting)
+                value = _again(write, linear, value, *list(arguments(linear).values())[1:])
                 for step in reversed(steps):
                     args = [value if each in dynamic else each for each in step.args]
-                    value = _again(pen, step, *args)
-                value = _by_constants(pen, value, constants, name_of(node) == "div")
+                    value = _again(write, step, *args)
+                value = _by_constants(write, value, constants, name_of(node) == "div")
             replace_by(node, value)
-            cones = Cones(graph, dynamic.__contains__)  # the old object does not know the new nodes
+            dependence = Dependence(
+                graph, dynamic.__contains__
+            )  # the old object does not know the new nodes
             break
 
 
-def _again(pen: Pen, call: fx.Node, *args: Any) -> fx.Node:
+def _again(write: CallWriter, call: fx.Node, *args: Any) -> fx.Node:
     """Write the same operation with other arguments."""
     packet = packet_of(call.target)
     assert packet is not None
-    return pen(packet, *args)
+    return write(packet, *args)
 
 
 def _before_constants(value: fx.Node, dynamic: set[fx.Node]) -> tuple[list[fx.Node], fx.Node]:
@@ -97,18 +99,20 @@ def _before_constants(value: fx.Node, dynamic: set[fx.Node]) -> tuple[list[fx.No
     return steps, value
 
 
-def _by_constants(pen: Pen, value: fx.Node, steps: list[fx.Node], divides: bool) -> fx.Node:
+def _by_constants(
+    write: CallWriter, value: fx.Node, steps: list[fx.Node], divides: bool
+) -> fx.Node:
     """Divide or multiply a value by the constants that stood around the statistic."""
     for step in steps:
         b = arguments(step)
-        constant = b["other"] if pen.moves(b["self"]) else b["self"]
+        constant = b["other"] if write.is_dynamic(b["self"]) else b["self"]
         multiplies = (name_of(step) == "mul") != divides
-        value = pen(aten.mul if multiplies else aten.div, value, constant)
+        value = write(aten.mul if multiplies else aten.div, value, constant)
     return value
 
 
 def _fitting(
-    pen: Pen, linear: fx.Node, data: fx.Node, statistic: fx.Node, shapes: Shapes
+    write: CallWriter, linear: fx.Node, data: fx.Node, statistic: fx.Node, shapes: Shapes
 ) -> fx.Node | None:
     """The statistic in a shape that fits the operand; None if it varies along summed dimensions."""
     size, own = shapes.shape_of(data), shapes.shape_of(statistic)
@@ -124,7 +128,7 @@ def _fitting(
         if form == ON_THE_LEFT and len(weight) > 1:
             summed = [-2]
         elif (form == ON_THE_RIGHT and len(weight) == 1) or _drops_last(form):
-            statistic, own = pen(aten.unsqueeze, statistic, -1), torch.Size([*own, 1])
+            statistic, own = write(aten.unsqueeze, statistic, -1), torch.Size([*own, 1])
             summed = [-1]
         elif form == ON_THE_RIGHT:
             summed = [-1]

@@ -57,8 +57,8 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
         if value.dim() and not all(_takes_number(reader, node, shapes) for reader in node.users):
             continue
         with graph.inserting_before(node):
-            full = call_like(graph, node, aten.full, list(value.shape), number)
-            full.kwargs = {"dtype": value.dtype, "device": value.device}
+            form = {"dtype": value.dtype, "device": value.device}
+            full = call_like(graph, node, aten.full, list(value.shape), number, **form)
         replace_by(node, full)
 
 

@@ -14,6 +14,7 @@ from lrp_fx.canonize.softmaxes import (
     without_safety,
 )
 from lrp_fx.graph import (
+    MATRIX_PRODUCTS,
     affine,
     arguments,
     call_like,
@@ -27,7 +28,7 @@ from lrp_fx.graph import (
 )
 from lrp_fx.relevance import ROUTING
 
-_CONTRACTIONS = frozenset(["matmul", "mm", "bmm", "einsum"])
+_CONTRACTIONS = MATRIX_PRODUCTS | {"einsum"}
 
 
 def divide_at_once(graph: fx.Graph) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.affine import AFFINE, BEHIND, LINEAR
+from lrp_fx.canonize.affine import AFFINE, LINEAR
+from lrp_fx.canonize.carrying import BEHIND
 from lrp_fx.canonize.sums import is_whole, sum_of, write_sum
 from lrp_fx.graph import depends_on_inputs, name_of, replace_by
 

@@ -9,6 +9,7 @@ from torch import fx
 
 from lrp_fx.graph import (
     ELLIPSIS,
+    MATRIX_PRODUCTS,
     arguments,
     aten,
     call_like,
@@ -145,7 +146,7 @@ def _in_order(
 DOT_PRODUCTS: dict[str, Callable[[fx.Node, fx.Graph], fx.Node | None]] = {
     **dict.fromkeys(["dot", "vdot"], _dot),
     "linalg_vecdot": _vecdot,
-    **dict.fromkeys(["matmul", "bmm", "mm"], _row_by_column),
+    **dict.fromkeys(MATRIX_PRODUCTS, _row_by_column),
     "einsum": _einsum,
 }
 """Operation → the function that writes it as an entrywise product and a sum, where it is one."""

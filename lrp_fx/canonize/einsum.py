@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.pen import Pen
+from lrp_fx.canonize.call_writer import CallWriter
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.graph import ELLIPSIS, PRODUCT, aten
@@ -32,7 +32,7 @@ class Indexed:
         return _dim(self.names, position)
 
 
-def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
+def take_apart(write: CallWriter, node: fx.Node) -> fx.Node | None:
     """Write ``einsum(equation, operands)`` as a sequence of simple operations.
 
     Raises:
@@ -42,18 +42,18 @@ def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
     assert isinstance(equation, str) and isinstance(values, (list, tuple))
     inputs, output = _parsed(equation)
     operands = [
-        _diagonal(pen, Indexed(value, names)) for value, names in zip(values, inputs, strict=True)
+        _diagonal(write, Indexed(value, names)) for value, names in zip(values, inputs, strict=True)
     ]
-    moving = [operand for operand in operands if pen.moves(operand.value)]
+    moving = [operand for operand in operands if write.is_dynamic(operand.value)]
     outside = {name for operand in moving for name in operand.names} | set(output)
-    constants = _merged(pen, [o for o in operands if not pen.moves(o.value)], outside)
+    constants = _merged(write, [o for o in operands if not write.is_dynamic(o.value)], outside)
     if len(moving) == 1 and not constants:
         if ELLIPSIS in moving[0].names and ELLIPSIS not in output:
             raise UnsupportedOperationError(
                 f"'einsum' {where(node)} sums over the dimensions of an ellipsis: name them instead "
                 f"of writing '{equation}'"
             )
-        return _arranged(pen, _reduced(pen, moving[0], output), output).value
+        return _arranged(write, _reduced(write, moving[0], output), output).value
     while constants:
         constant = constants.pop(0)
         meets = [
@@ -63,30 +63,30 @@ def take_apart(pen: Pen, node: fx.Node) -> fx.Node | None:
         place = meets.index(max(meets))
         rest = [*moving[:place], *moving[place + 1 :], *constants]
         needed = _needed(moving[place], constant, rest, output)
-        moving[place] = contract(pen, moving[place], constant, needed)
+        moving[place] = contract(write, moving[place], constant, needed)
     while len(moving) > 1:
         first, second, *more = moving
-        moving = [contract(pen, first, second, _needed(first, second, more, output)), *more]
+        moving = [contract(write, first, second, _needed(first, second, more, output)), *more]
     return moving[0].value
 
 
-def contract(pen: Pen, a: Indexed, b: Indexed, output: tuple[str, ...]) -> Indexed:
+def contract(write: CallWriter, a: Indexed, b: Indexed, output: tuple[str, ...]) -> Indexed:
     """``Σ a b`` over the names that are not in ``output``; one or both operands are dynamic."""
-    if pen.moves(a.value) == pen.moves(b.value):
+    if write.is_dynamic(a.value) == write.is_dynamic(b.value):
         equation = _equation(a, b, output)
-        return Indexed(pen(aten.einsum, equation, [a.value, b.value]), output)
-    data, constant = (a, b) if pen.moves(a.value) else (b, a)
-    data = _reduced(pen, data, {*constant.names, *output, ELLIPSIS})
-    constant = _reduced(pen, constant, {*data.names, *output, ELLIPSIS})
+        return Indexed(write(aten.einsum, equation, [a.value, b.value]), output)
+    data, constant = (a, b) if write.is_dynamic(a.value) else (b, a)
+    data = _reduced(write, data, {*constant.names, *output, ELLIPSIS})
+    constant = _reduced(write, constant, {*data.names, *output, ELLIPSIS})
     if set(data.names) <= set(output):
-        scaled = _scaled(pen, data, constant, output)
+        scaled = _scaled(write, data, constant, output)
         if scaled is not None:
             return Indexed(scaled, output)
-    weight = _matrix(pen, data, constant, output)
+    weight = _matrix(write, data, constant, output)
     if weight is not None:
-        return Indexed(pen(aten.linear, data.value, weight), output)
+        return Indexed(write(aten.linear, data.value, weight), output)
     equation = _equation(data, constant, output)
-    return Indexed(pen(PRODUCT, data.value, constant.value, None, equation), output)
+    return Indexed(write(PRODUCT, data.value, constant.value, None, equation), output)
 
 
 def _parsed(equation: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
@@ -128,7 +128,7 @@ def _needed(
     return tuple(name for name in dict.fromkeys((*a.names, *b.names)) if name in others)
 
 
-def _diagonal(pen: Pen, operand: Indexed) -> Indexed:
+def _diagonal(write: CallWriter, operand: Indexed) -> Indexed:
     """The operand with each name once: repeated names are replaced by their diagonal."""
     names = list(operand.names)
     for second, name in enumerate(names):
@@ -136,31 +136,31 @@ def _diagonal(pen: Pen, operand: Indexed) -> Indexed:
         if first != second:
             dims = operand.dim(first), operand.dim(second)
             rest = [other for place, other in enumerate(names) if place not in (first, second)]
-            value = pen(aten.diagonal, operand.value, 0, *dims)
-            return _diagonal(pen, Indexed(value, (*rest, name)))
+            value = write(aten.diagonal, operand.value, 0, *dims)
+            return _diagonal(write, Indexed(value, (*rest, name)))
     return operand
 
 
-def _reduced(pen: Pen, operand: Indexed, kept: Collection[str]) -> Indexed:
+def _reduced(write: CallWriter, operand: Indexed, kept: Collection[str]) -> Indexed:
     """The operand, summed over the names that are not in ``kept``."""
     gone = [place for place, name in enumerate(operand.names) if name not in kept]
     if not gone:
         return operand
-    value = pen(aten.sum, operand.value, [operand.dim(place) for place in gone])
+    value = write(aten.sum, operand.value, [operand.dim(place) for place in gone])
     return Indexed(value, tuple(name for name in operand.names if name in kept))
 
 
-def _arranged(pen: Pen, operand: Indexed, names: tuple[str, ...]) -> Indexed:
+def _arranged(write: CallWriter, operand: Indexed, names: tuple[str, ...]) -> Indexed:
     """The operand with its dimensions in the order of ``names``."""
     if operand.names == names:
         return operand
     named = [name for name in names if name != ELLIPSIS]
     source = [operand.dim(operand.names.index(name)) for name in named]
     destination = [_dim(names, names.index(name)) for name in named]
-    return Indexed(pen(aten.movedim, operand.value, source, destination), names)
+    return Indexed(write(aten.movedim, operand.value, source, destination), names)
 
 
-def _merged(pen: Pen, constants: list[Indexed], outside: set[str]) -> list[Indexed]:
+def _merged(write: CallWriter, constants: list[Indexed], outside: set[str]) -> list[Indexed]:
     """Merge constants that are summed with each other."""
     merged: list[Indexed] = []
     for place, constant in enumerate(constants):
@@ -170,20 +170,22 @@ def _merged(pen: Pen, constants: list[Indexed], outside: set[str]) -> list[Index
             known = outside | {name for each in rest for name in each.names}
             names = tuple(n for n in dict.fromkeys((*other.names, *constant.names)) if n in known)
             equation = _equation(other, constant, names)
-            constant = Indexed(pen(aten.einsum, equation, [other.value, constant.value]), names)
+            constant = Indexed(write(aten.einsum, equation, [other.value, constant.value]), names)
         merged.append(constant)
     return merged
 
 
-def _scaled(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> fx.Node | None:
+def _scaled(
+    write: CallWriter, data: Indexed, constant: Indexed, output: tuple[str, ...]
+) -> fx.Node | None:
     """The elementwise product, without sums; None where an ellipsis hides the shape."""
     left = output[: output.index(ELLIPSIS)] if ELLIPSIS in output else ()
     if {ELLIPSIS, *left} & set(constant.names):
         return None
     for name in constant.names:
         if name not in data.names:
-            data = Indexed(pen(aten.unsqueeze, data.value, -1), (*data.names, name))
-    constant = _arranged(pen, constant, tuple(n for n in output if n in constant.names))
+            data = Indexed(write(aten.unsqueeze, data.value, -1), (*data.names, name))
+    constant = _arranged(write, constant, tuple(n for n in output if n in constant.names))
     factor, remaining = constant.value, len(constant.names)
     for count, name in enumerate(reversed(output)):
         if not remaining:
@@ -191,15 +193,15 @@ def _scaled(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...])
         if name in constant.names:
             remaining -= 1
         else:
-            factor = pen(aten.unsqueeze, factor, -1 - count)
-    return pen(aten.mul, _arranged(pen, data, output).value, factor)
+            factor = write(aten.unsqueeze, factor, -1 - count)
+    return write(aten.mul, _arranged(write, data, output).value, factor)
 
 
-def _matrix(pen: Pen, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> Any:
+def _matrix(write: CallWriter, data: Indexed, constant: Indexed, output: tuple[str, ...]) -> Any:
     """The weight of ``aten.linear``, if the contraction is over the last dimension; else None."""
     summed, unit = data.names[-1], output[-1] if output else ""
     if unit in data.names or output[:-1] != data.names[:-1] or ELLIPSIS in (summed, unit):
         return None
     if constant.names == (unit, summed):
         return constant.value
-    return pen(aten.t, constant.value) if constant.names == (summed, unit) else None
+    return write(aten.t, constant.value) if constant.names == (summed, unit) else None

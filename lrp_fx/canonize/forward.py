@@ -13,17 +13,11 @@ from functools import cache
 
 from torch import fx
 
-from lrp_fx.canonize.affine import (
-    AFFINE,
-    BEHIND,
-    CONVOLUTIONS,
-    Factor,
-    carried_behind,
-    fits_units,
-    scale_and_shift,
-    set_parameters,
-)
+from lrp_fx.canonize.affine import AFFINE, fits_units, scale_and_shift, set_parameters
+from lrp_fx.canonize.carrying import BEHIND, Factor, carried_behind
 from lrp_fx.graph import (
+    CONVOLUTIONS,
+    NORMS,
     Constants,
     arguments,
     as_tuple,
@@ -33,7 +27,7 @@ from lrp_fx.graph import (
     name_of,
     shapes_of,
 )
-from lrp_fx.meaning import Cones, analyse
+from lrp_fx.meaning import Dependence, analyse
 from lrp_fx.relevance import ROUTING
 
 TAKING = CONVOLUTIONS | {"linear"}
@@ -41,7 +35,6 @@ TAKING = CONVOLUTIONS | {"linear"}
 Parts = tuple[Factor, Factor]
 """The scale ``s`` and the shift ``t``."""
 OfNorm = Callable[[fx.Graph, fx.Node], tuple[fx.Node, fx.Node]]
-_NORMS = frozenset(["layer_norm", "rms_norm", "group_norm", "instance_norm"])
 
 
 def fold_forward(
@@ -101,25 +94,29 @@ def what_stays(graph: fx.Graph) -> Callable[[fx.Node], bool]:
     """A function that tells whether the scale and shift of a value have to stay."""
 
     @cache
-    def facts() -> tuple[Callable[[object], bool], Callable[[object], bool], Cones]:
+    def facts() -> tuple[Callable[[object], bool], Callable[[object], bool], Dependence]:
         analysis = analyse(graph, (node for node in graph.nodes if node.op == "placeholder"))
-        return analysis.is_preprocessing, analysis.is_dynamic, Cones(graph, analysis.is_dynamic)
+        return (
+            analysis.is_preprocessing,
+            analysis.is_dynamic,
+            Dependence(graph, analysis.is_dynamic),
+        )
 
     def stays(value: fx.Node) -> bool:
-        is_preprocessing, is_dynamic, cones = facts()
+        is_preprocessing, is_dynamic, dependence = facts()
         if is_preprocessing(value):
             return True
         while name_of(value) in ROUTING:
             value = value.all_input_nodes[0]
         if name_of(value) not in ("mul", "div"):
-            return name_of(value) in _NORMS
+            return name_of(value) in NORMS
         first, second = arguments(value)["self"], arguments(value)["other"]
         if not (is_dynamic(first) and is_dynamic(second)):
             return False
         return any(
-            cones.reduces(one, source)
+            dependence.reduces(one, source)
             for one, other in ((first, second), (second, first))
-            for source in cones.sources(other)
+            for source in dependence.sources(other)
         )
 
     return stays

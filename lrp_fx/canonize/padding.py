@@ -11,8 +11,16 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from lrp_fx.canonize.affine import CONVOLUTIONS
-from lrp_fx.graph import arguments, as_tuple, aten, call_like, literal, name_of, shape_of
+from lrp_fx.graph import (
+    CONVOLUTIONS,
+    arguments,
+    as_tuple,
+    aten,
+    call_like,
+    literal,
+    name_of,
+    shape_of,
+)
 
 SURPLUS = "surplus"
 """Key in a convolution's ``meta`` for the outputs that are cut off, a list of :class:`Surplus`."""

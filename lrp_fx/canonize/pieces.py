@@ -11,6 +11,7 @@ from torch import fx
 
 from lrp_fx.canonize.numbers import MAX_STEPS, scaled_by
 from lrp_fx.graph import (
+    MATRIX_PRODUCTS,
     Shapes,
     affine,
     arguments,
@@ -41,10 +42,7 @@ def whole_slice(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return part_of_joined(node, graph)
     if is_call(b["self"], "pad"):
         return _unpadded(node, graph)
-    return _columns(node, graph) if is_call(b["self"], *_MATRIX_PRODUCTS) else None
-
-
-_MATRIX_PRODUCTS = ("matmul", "mm", "bmm")
+    return _columns(node, graph) if is_call(b["self"], *MATRIX_PRODUCTS) else None
 
 
 def _columns(node: fx.Node, graph: fx.Graph, depth: int = MAX_STEPS) -> fx.Node | None:
@@ -61,7 +59,7 @@ def _columns(node: fx.Node, graph: fx.Graph, depth: int = MAX_STEPS) -> fx.Node 
         return None
     part = call_with_operand(graph, node, product, second)
     part.args = (second, -1, *part.args[2:])
-    is_product = depth and is_call(second, *_MATRIX_PRODUCTS)
+    is_product = depth and is_call(second, *MATRIX_PRODUCTS)
     found = _columns(part, graph, depth - 1) if is_product else None
     if is_call(second, "pad"):
         found = _unpadded(part, graph)
@@ -163,8 +161,7 @@ def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     if not _puts_back(node, value.args[0], dims[0], graph):
         return None
-    kept = call_like(graph, node, called(value), *value.args)
-    kept.kwargs = {**value.kwargs, "keepdim": True}
+    kept = call_like(graph, node, called(value), *value.args, **{**value.kwargs, "keepdim": True})
     kept.args = tuple(v for k, v in zip(b, kept.args, strict=False) if k != "keepdim")
     for function in reversed(functions):
         kept = call_with_operand(graph, function, function.all_input_nodes[0], kept)
@@ -301,7 +298,7 @@ def _cut(graph: fx.Graph, node: fx.Node, value: Any, part: _Part, steps: int) ->
     return None if below is None else call_with_operand(graph, value, source, below)
 
 
-_TURNS = ("permute", "transpose", "movedim", "t", "mT", "numpy_T")
+_TURNS = names_where(lambda row: row.permutes)
 
 
 def _cut_join(graph: fx.Graph, node: fx.Node, join: fx.Node, part: _Part) -> fx.Node | None:

@@ -18,12 +18,13 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.affine import LINEAR
+from lrp_fx.canonize.call_writer import CallWriter
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
 from lrp_fx.canonize.masks import is_mask
-from lrp_fx.canonize.pen import Pen
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.graph import (
     ARITHMETIC,
+    MATRIX_PRODUCTS,
     ON_THE_LEFT,
     ON_THE_RIGHT,
     PRODUCT,
@@ -79,7 +80,7 @@ def _write_each(
     for node in nodes:
         if node in dynamic:
             with graph.inserting_before(node):
-                written = forms[name_of(node)](Pen(graph, module, node, dynamic), node)
+                written = forms[name_of(node)](CallWriter(graph, module, node, dynamic), node)
                 if written is not None:
                     replace_by(node, written)
 
@@ -114,21 +115,21 @@ def _may_be_product(node: fx.Node) -> bool:
     return bool(source) and packet_of(node.target) is not None and name_of(source[0]) == "mul"
 
 
-def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
+def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``.
 
     If ``w`` is a mask, it stays: the sum of the entries that the mask selects.
     """
     b = arguments(node)
     first, second = list(arguments(b["self"]).values())[:2]
-    if pen.moves(first) == pen.moves(second) or b.get("dtype") is not None:
+    if write.is_dynamic(first) == write.is_dynamic(second) or b.get("dtype") is not None:
         return None
     if is_exponential(b["self"], None):  # the denominator of a softmax
         return None
-    data, weight = (first, second) if pen.moves(first) else (second, first)
+    data, weight = (first, second) if write.is_dynamic(first) else (second, first)
     if is_mask(weight, given=True):
         return None
-    values, constant = shapes_of(pen.module)(data), shapes_of(pen.module)(weight)
+    values, constant = shapes_of(write.module)(data), shapes_of(write.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
     if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
         return None
@@ -145,21 +146,23 @@ def _sum_of_products(pen: Pen, node: fx.Node) -> fx.Node | None:
         return None
     names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))
     for dim in sorted(spread):  # dimensions that only the constant has are units
-        data = pen(aten.squeeze, data, dim)
+        data = write(aten.squeeze, data, dim)
     indexed = Indexed(data, tuple(names[dim] for dim in names if dim not in spread))
-    kept = pen(aten.reshape, weight, [own[dim] for dim in sorted(varies)])
+    kept = write(aten.reshape, weight, [own[dim] for dim in sorted(varies)])
     if constant.dtype != values.dtype:  # a mask
-        kept = pen(aten.to, kept, values.dtype)
+        kept = write(aten.to, kept, values.dtype)
     weights = Indexed(kept, tuple(names[dim] for dim in sorted(varies)))
-    value = contract(pen, indexed, weights, tuple(names[d] for d in names if d not in summed)).value
+    value = contract(
+        write, indexed, weights, tuple(names[d] for d in names if d not in summed)
+    ).value
     if name_of(node) == "mean":
-        value = pen(aten.div, value, math.prod(own[dim] for dim in summed))
+        value = write(aten.div, value, math.prod(own[dim] for dim in summed))
     for dim in sorted(summed) if b.get("keepdim") else ():
-        value = pen(aten.unsqueeze, value, dim % rank)
+        value = write(aten.unsqueeze, value, dim % rank)
     return value
 
 
-def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
+def _spread(write: CallWriter, node: fx.Node) -> fx.Node | None:
     """Write a product that maps one entry to several as a linear layer: ``x[:, :, None] * w``.
 
     The entries are those of an input, also normalized, or of a linear layer. What else is spread by
@@ -169,11 +172,11 @@ def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
     if b.get("rounding_mode") is not None:
         return None
     first, second = b["self"], b["other"]
-    if name_of(node) == "mul" and pen.moves(second):
+    if name_of(node) == "mul" and write.is_dynamic(second):
         first, second = second, first
-    data, shapes = before_expansion(first), shapes_of(pen.module)
+    data, shapes = before_expansion(first), shapes_of(write.module)
     constant = shapes(second)
-    if constant is None or not pen.moves(data) or not _is_entry(pen, data):
+    if constant is None or not write.is_dynamic(data) or not _is_entry(write, data):
         return None
     values = shapes(data)
     if values is None or values.dtype != constant.dtype or not values.is_floating_point():
@@ -185,81 +188,83 @@ def _spread(pen: Pen, node: fx.Node) -> fx.Node | None:
     if not spread or -rank in spread or constant.dim() > rank:  # the first one is the batch
         return None
     whole = [size if size != 1 else more for size, more in zip(sizes, own, strict=True)]
-    if shapes.shape_of(node) != torch.Size(whole) or Constants(pen.module)(second) is None:
+    if shapes.shape_of(node) != torch.Size(whole) or Constants(write.module)(second) is None:
         return None
-    weight = pen(aten.reshape, second, [own[dim] for dim in varies])
+    weight = write(aten.reshape, second, [own[dim] for dim in varies])
     if name_of(node) == "div":
-        weight = pen(aten.reciprocal, weight)
+        weight = write(aten.reciprocal, weight)
     if spread == [-1] == varies:
-        return pen(aten.linear, data, pen(aten.unsqueeze, weight, -1))
+        return write(aten.linear, data, write(aten.unsqueeze, weight, -1))
     for dim in spread:
-        data = pen(aten.squeeze, data, dim)
+        data = write(aten.squeeze, data, dim)
     names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))
     kept = [dim for dim in names if dim not in spread]
     of_data, of_weight, of_all = ("".join(names[d] for d in dims) for dims in (kept, varies, names))
-    return pen(PRODUCT, data, weight, None, f"{of_data},{of_weight}->{of_all}")
+    return write(PRODUCT, data, weight, None, f"{of_data},{of_weight}->{of_all}")
 
 
-def _is_entry(pen: Pen, value: fx.Node) -> bool:
+def _is_entry(write: CallWriter, value: fx.Node) -> bool:
     """Whether a value is an input or the result of a linear layer, moved, scaled and shifted."""
     while name_of(value) in ARITHMETIC | {"neg"} or row_of(value).arranges:
-        moving = [source for source in value.all_input_nodes if pen.moves(source)]
+        moving = [source for source in value.all_input_nodes if write.is_dynamic(source)]
         if len(moving) != 1:
             return False
         (value,) = moving
     return value.op == "placeholder" or name_of(value) in LINEAR | {"product"}
 
 
-def _look_up(pen: Pen, node: fx.Node) -> fx.Node | None:
+def _look_up(write: CallWriter, node: fx.Node) -> fx.Node | None:
     """Write a linear layer of ``one_hot(i)``, also summed or averaged, as a look-up of its columns."""
     b = arguments(node)
     weight = b["weight"]
-    if pen.moves(weight):
+    if write.is_dynamic(weight):
         return None
-    table = weight.args[0] if name_of(weight) == "t" else pen(aten.t, weight)
-    rows = _rows(pen, b["input"], table)
-    return rows if rows is None or b["bias"] is None else pen(aten.add, rows, b["bias"])
+    table = weight.args[0] if name_of(weight) == "t" else write(aten.t, weight)
+    rows = _rows(write, b["input"], table)
+    return rows if rows is None or b["bias"] is None else write(aten.add, rows, b["bias"])
 
 
-def _rows(pen: Pen, value: Any, table: fx.Node) -> fx.Node | None:
+def _rows(write: CallWriter, value: Any, table: fx.Node) -> fx.Node | None:
     """``value @ table`` by looking rows up, if the value counts or averages indices; else None."""
     b, name = arguments(value) if packet_of(value.target) else {}, name_of(value)
     if name == "one_hot":
-        return pen(aten.embedding, table, b["self"])
+        return write(aten.embedding, table, b["self"])
     form = affine(value)
     if name in ("to", "_to_copy"):
-        return _rows(pen, value.args[0], table)
+        return _rows(write, value.args[0], table)
     if form is not None and form.shift == 0:
-        rows = _rows(pen, form.operand, table)
-        return None if rows is None else pen(aten.mul, rows, form.scale)
+        rows = _rows(write, form.operand, table)
+        return None if rows is None else write(aten.mul, rows, form.scale)
     if name not in ("sum", "mean"):
         return None
-    counted, dims = shapes_of(pen.module)(b["self"]), as_tuple(b.get("dim"), 1)
+    counted, dims = shapes_of(write.module)(b["self"]), as_tuple(b.get("dim"), 1)
     if counted is None or not all(isinstance(dim, int) for dim in dims):
         return None
     if counted.dim() - 1 in {dim % counted.dim() for dim in dims}:
         return None
-    rows = _rows(pen, b["self"], table)
-    return None if rows is None else pen(called(value), rows, list(dims), b["keepdim"])
+    rows = _rows(write, b["self"], table)
+    return None if rows is None else write(called(value), rows, list(dims), b["keepdim"])
 
 
-def _matrix_product(pen: Pen, node: fx.Node) -> fx.Node | None:
+def _matrix_product(write: CallWriter, node: fx.Node) -> fx.Node | None:
     first, second = list(arguments(node).values())[:2]
-    if pen.moves(first) == pen.moves(second):
+    if write.is_dynamic(first) == write.is_dynamic(second):
         return None
     if name_of(node) == "bmm":
-        first, second = (v if pen.moves(v) else _of_each(v, pen.module) for v in (first, second))
-    if pen.moves(second):
-        return pen(PRODUCT, second, first, None, ON_THE_LEFT)
+        first, second = (
+            v if write.is_dynamic(v) else _of_each(v, write.module) for v in (first, second)
+        )
+    if write.is_dynamic(second):
+        return write(PRODUCT, second, first, None, ON_THE_LEFT)
     number = literal(second)
     if number is not None and name_of(node) != "bmm":
-        made = shapes_of(pen.module).shape_of(second)
+        made = shapes_of(write.module).shape_of(second)
         if made is not None and len(made) == 2 and made[1] == 1:  # a sum, written as a product
-            return pen(aten.mul, pen(aten.sum, first, [-1], True), number)
-    shape = shape_of(second, pen.module)
+            return write(aten.mul, write(aten.sum, first, [-1], True), number)
+    shape = shape_of(second, write.module)
     if shape is not None and len(shape) == 2:
-        return pen(aten.linear, first, pen(aten.t, second))
-    return pen(PRODUCT, first, second, None, ON_THE_RIGHT)
+        return write(aten.linear, first, write(aten.t, second))
+    return write(PRODUCT, first, second, None, ON_THE_RIGHT)
 
 
 def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
@@ -276,69 +281,67 @@ def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
     return matrix if kept else batch
 
 
-def _with_vector(first: str) -> Callable[[Pen, fx.Node], fx.Node]:
+def _with_vector(first: str) -> Callable[[CallWriter, fx.Node], fx.Node]:
     """Rewrites the product of an operand with the indices ``first`` and a vector ``i``."""
 
-    def rewrite(pen: Pen, node: fx.Node) -> fx.Node:
+    def rewrite(write: CallWriter, node: fx.Node) -> fx.Node:
         a, b = arguments(node).values()
         output = first.replace("i", "")
-        return contract(pen, Indexed(a, tuple(first)), Indexed(b, ("i",)), tuple(output)).value
+        return contract(write, Indexed(a, tuple(first)), Indexed(b, ("i",)), tuple(output)).value
 
     return rewrite
 
 
-def _inner(pen: Pen, node: fx.Node) -> fx.Node | None:
+def _inner(write: CallWriter, node: fx.Node) -> fx.Node | None:
     """Write ``Σ_i a_…i b_…i``, over the last dimension of both, as a linear layer."""
     first, second = arguments(node).values()
-    return _over(pen, first, second, [-1], [-1])
+    return _over(write, first, second, [-1], [-1])
 
 
-def _tensordot(pen: Pen, node: fx.Node) -> fx.Node | None:
-    return _over(pen, *list(arguments(node).values())[:4])
+def _tensordot(write: CallWriter, node: fx.Node) -> fx.Node | None:
+    return _over(write, *list(arguments(node).values())[:4])
 
 
 def _over(
-    pen: Pen, first: fx.Node, second: fx.Node, dims: list[int], others: list[int]
+    write: CallWriter, first: fx.Node, second: fx.Node, dims: list[int], others: list[int]
 ) -> fx.Node | None:
     """The product summed over the given dimensions, as a linear layer; None without a constant."""
-    if pen.moves(first) == pen.moves(second):
+    if write.is_dynamic(first) == write.is_dynamic(second):
         return None
-    data, weight = (first, second) if pen.moves(first) else (second, first)
-    summed, rows = (dims, others) if pen.moves(first) else (others, dims)
-    shape = shape_of(weight, pen.module)
+    data, weight = (first, second) if write.is_dynamic(first) else (second, first)
+    summed, rows = (dims, others) if write.is_dynamic(first) else (others, dims)
+    shape = shape_of(weight, write.module)
     if shape is None or not summed:
         return None
     count = len(summed)
     last = list(range(-count, 0))
     rows = [dim % len(shape) for dim in rows]
     free = [dim for dim in range(len(shape)) if dim not in rows]
-    matrix = pen(aten.permute, weight, [*free, *rows])
+    matrix = write(aten.permute, weight, [*free, *rows])
     units = 1
     for dim in free:
         units *= shape[dim]
-    matrix = pen(aten.reshape, matrix, [units, -1])
+    matrix = write(aten.reshape, matrix, [units, -1])
     if list(summed) != last:
-        data = pen(aten.movedim, data, list(summed), last)
+        data = write(aten.movedim, data, list(summed), last)
     if count > 1:
-        data = pen(aten.flatten, data, -count, -1)
-    result = pen(aten.linear, data, matrix)
+        data = write(aten.flatten, data, -count, -1)
+    result = write(aten.linear, data, matrix)
     if not free:
-        return pen(aten.squeeze, result, -1)
+        return write(aten.squeeze, result, -1)
     if len(free) > 1:
-        result = pen(aten.unflatten, result, -1, [shape[dim] for dim in free])
-    if pen.moves(first):
+        result = write(aten.unflatten, result, -1, [shape[dim] for dim in free])
+    if write.is_dynamic(first):
         return result
-    return pen(aten.movedim, result, list(range(-len(free), 0)), list(range(len(free))))
+    return write(aten.movedim, result, list(range(-len(free), 0)), list(range(len(free))))
 
 
-Form = Callable[[Pen, fx.Node], "fx.Node | None"]
+Form = Callable[[CallWriter, fx.Node], "fx.Node | None"]
 _SPREADING = ("mul", "div")
 _WITH_SUMS = ("addmm", "baddbmm")
 """Operations that contain such a product once they are written in the one vocabulary."""
 _FORMS: dict[str, Form] = {
-    "matmul": _matrix_product,
-    "mm": _matrix_product,
-    "bmm": _matrix_product,
+    **dict.fromkeys(MATRIX_PRODUCTS, _matrix_product),
     "mv": _with_vector("oi"),
     "dot": _with_vector("i"),
     "vdot": _with_vector("i"),

@@ -25,11 +25,13 @@ from lrp_fx.graph import (
     before_expansion,
     call_like,
     call_with_operand,
+    ends_of_clip,
     is_call,
     is_same,
     literal,
     name_of,
     operand,
+    row_of,
 )
 
 
@@ -215,18 +217,11 @@ _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {
 """For each function f, how ``2 f(z) - 1`` is written, and the factor of z in it."""
 
 
-_ENDS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
-    "relu6": lambda b: (0, 6),
-    "hardtanh": lambda b: (b["min_val"], b["max_val"]),
-    "clamp": lambda b: (b["min"], b["max"]),
-}
-
-
 def _ends(inner: Any) -> list[float] | None:
     """The two ends of a clamp, or None."""
-    if not is_call(inner, *_ENDS):
+    if not row_of(inner).clips:
         return None
-    ends = [literal(end) for end in _ENDS[name_of(inner)](arguments(inner))]
+    ends = [literal(end) for end in ends_of_clip(inner)]
     found = [end for end in ends if end is not None]
     return found if len(found) == 2 else None
 

@@ -161,11 +161,9 @@ class _OutsideOf:
     triangle: fx.Node
 
     def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
-        ones = call_like(graph, node, aten.ones_like, z)
-        ones.kwargs = {"dtype": torch.bool}
+        ones = call_like(graph, node, aten.ones_like, z, dtype=torch.bool)
         packet = called(self.triangle)
-        kept = call_like(graph, node, packet, ones, *self.triangle.args[1:])
-        kept.kwargs = self.triangle.kwargs
+        kept = call_like(graph, node, packet, ones, *self.triangle.args[1:], **self.triangle.kwargs)
         return _Hidden(kept, negated=True)(graph, node, z)
 
 

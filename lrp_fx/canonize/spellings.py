@@ -29,6 +29,7 @@ from lrp_fx.canonize.softmaxes import (
     plain_softmax,
 )
 from lrp_fx.graph import (
+    ADDITIONS,
     arguments,
     aten,
     call_like,
@@ -64,8 +65,9 @@ def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     if row.normalizes:
         of_source = arguments(source)
-        safe = call_like(graph, node, aten._safe_softmax, of_source["self"], of_source["dim"])
-        safe.kwargs = {} if of_source.get("dtype") is None else {"dtype": of_source["dtype"]}
+        dtype = {} if of_source.get("dtype") is None else {"dtype": of_source["dtype"]}
+        values = (of_source["self"], of_source["dim"])
+        safe = call_like(graph, node, aten._safe_softmax, *values, **dtype)
         return safe
     return source
 
@@ -91,7 +93,7 @@ _SPELLINGS: dict[str, Rewriting] = {
     **dict.fromkeys(["unsqueeze", "reshape"], entry_kept),
     "special_expit": sigmoid,
     "reciprocal": reciprocal,
-    **dict.fromkeys(["add", "sub", "rsub", "neg"], shifted),
+    **dict.fromkeys([*ADDITIONS, "neg"], shifted),
     "mul": multiplied,
     "div": divided,
     "exp": exponential_of,

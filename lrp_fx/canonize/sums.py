@@ -8,6 +8,7 @@ from functools import reduce
 from torch import fx
 
 from lrp_fx.graph import (
+    ADDITIONS,
     affine,
     arguments,
     as_tuple,
@@ -20,7 +21,6 @@ from lrp_fx.graph import (
     packet_of,
 )
 
-_SUMS = ("add", "sub", "rsub")
 _STACKED = 12
 """Longer stacks are sequences. They stay, because each of their sums would be written again."""
 _STEPS = 4
@@ -69,7 +69,7 @@ def _continues(node: fx.Node) -> bool:
 def _is_sum(node: fx.Node) -> bool:
     if packet_of(node.target) is None:
         return False
-    return name_of(node) in _SUMS or _stacked(node) is not None
+    return name_of(node) in ADDITIONS or _stacked(node) is not None
 
 
 def _stacked(node: fx.Node) -> list[fx.Node] | None:

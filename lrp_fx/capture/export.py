@@ -12,12 +12,13 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
+from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import named_tensors
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.running import cloned
 from lrp_fx.capture.stand_ins import own_buffer, own_values
-from lrp_fx.capture.structural_copy import Hooks, copied_arguments, copied_call
+from lrp_fx.capture.structural_copy import copied_arguments, copied_call
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph import (
     HigherOrderOperator,

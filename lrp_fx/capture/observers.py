@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments
+from lrp_fx.capture.copier import BEFORE_FORWARD, FORWARD_HOOKS, Hooks
 from lrp_fx.capture.members import walk
-from lrp_fx.capture.running import SAME_KERNELS, close, run_isolated, run_model
-from lrp_fx.capture.structural_copy import BEFORE_FORWARD, FORWARD_HOOKS, Hooks
+from lrp_fx.capture.running import SAME_KERNELS, all_close, run_isolated, run_model
 from lrp_fx.errors import InputError
 from lrp_fx.graph import global_hooks, members_of, tree_flatten, version_of
 
@@ -79,10 +79,7 @@ def observers(model: nn.Module, arguments: Arguments) -> Hooks:
             own, mine = run_model(model, unseen), run_model(model, unseen, quiet)
         except InputError:  # the model may not accept the changed values
             continue
-        same = len(own) == len(mine) and all(
-            close(a, b, SAME_KERNELS) for a, b in zip(own, mine, strict=True)
-        )
-        return quiet if same else frozenset()
+        return quiet if all_close(own, mine, SAME_KERNELS) else frozenset()
     return frozenset()
 
 

@@ -14,7 +14,7 @@ from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.record import NotRecordable, record
-from lrp_fx.capture.running import SAME_KERNELS, close, run_model
+from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
 from lrp_fx.capture.symbolic import NotTraceable, trace
 from lrp_fx.capture.trail import OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
@@ -127,7 +127,7 @@ def _refuse_random(
         CaptureError: if two runs of the model on the same arguments differ.
     """
     again = run_model(model, arguments)
-    if all(close(a, b, SAME_KERNELS) for a, b in zip(own, again, strict=True)):
+    if all_close(own, again, SAME_KERNELS):
         return
     nodes = [node for node in captured.module.graph.nodes if _draws(node)]
     lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in nodes)
@@ -149,7 +149,7 @@ def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object])
     """
     with OwnCode():
         written = run_model(model, arguments)
-    if all(close(a, b, REORDERED) for a, b in zip(own, written, strict=True)):
+    if all_close(own, written, REORDERED):
         return
     kinds = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
     fast = [(path, m) for path, m in model.named_modules() if isinstance(m, kinds)]

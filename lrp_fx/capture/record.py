@@ -17,10 +17,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Captured, flattened
+from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import PREFIX, as_captured
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.stand_ins import own_values
-from lrp_fx.capture.structural_copy import Hooks, copied_call, held_tensors
+from lrp_fx.capture.structural_copy import copied_call, held_tensors
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph import TreeSpec, with_source
 

@@ -30,10 +30,11 @@ from lrp_fx.capture.contents import (
     slot_of,
     slots_of,
 )
+from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.origin import is_standard
 from lrp_fx.capture.signature import OF_CLASSES, Walk
-from lrp_fx.capture.structural_copy import Hooks, copied_call
+from lrp_fx.capture.structural_copy import copied_call
 from lrp_fx.graph import global_hooks
 
 _Read = Callable[[Any], list[Any]]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments, flattened
+from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.stand_ins import own_buffer, own_values
-from lrp_fx.capture.structural_copy import Hooks, copied_call
+from lrp_fx.capture.structural_copy import copied_call
 from lrp_fx.errors import NO_MEMORY, InputError, lacks_memory
 from lrp_fx.graph import OpOverload, TorchDispatchMode, schema_of
 
@@ -152,6 +153,15 @@ def _cloned(tensor: Tensor) -> Tensor:
     pairs = zip(tensor.shape, tensor.stride(), strict=True)
     count = sum((size - 1) * stride for size, stride in pairs) + 1
     return tensor.as_strided((count,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
+
+
+def all_close(
+    own: Sequence[object], mine: Sequence[object], tolerances: dict[torch.dtype, float]
+) -> bool:
+    """Whether two lists of flat outputs are equally long and :func:`close`, one by one."""
+    return len(own) == len(mine) and all(
+        close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
+    )
 
 
 def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:

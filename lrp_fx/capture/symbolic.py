@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, flattened
-from lrp_fx.capture.lowering import Emitter, NotLowered, lower
+from lrp_fx.capture.copier import Hooks
+from lrp_fx.capture.emitter import Emitter, NotLowered
+from lrp_fx.capture.lowering import lower
 from lrp_fx.capture.restoring import restoring
-from lrp_fx.capture.structural_copy import Hooks, copied_call
+from lrp_fx.capture.structural_copy import copied_call
 from lrp_fx.errors import LRPError
 from lrp_fx.graph import (
     BatchNorm,

@@ -81,7 +81,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _key(func: Any, args: Any, kwargs: Any) -> tuple[str, tuple[float, ...]] | None:
-    """The name of a call and its numbers, but for defaults; None for one that only moves values."""
+    """The name of a call and its numbers without defaults; None for one that only moves values."""
     if not isinstance(func, OpOverload):
         return str(func), ()
     schema = schema_of(func)

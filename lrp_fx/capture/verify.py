@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured
-from lrp_fx.capture.running import SAME_KERNELS, cloned, close, run_isolated
+from lrp_fx.capture.running import SAME_KERNELS, all_close, cloned, close, run_isolated
 
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
 """Relative tolerances for a graph with folded batch norms. Folding changes the rounding, and deep
@@ -30,9 +30,7 @@ def reproduces(
             mine = module.forward(*cloned(arguments))  # does not call global hooks
     except Exception:
         return False
-    return len(own) == len(mine) and all(
-        close(a, b, tolerances) for a, b in zip(own, mine, strict=True)
-    )
+    return all_close(own, mine, tolerances)
 
 
 def same_in_double(one: fx.GraphModule, other: fx.GraphModule, arguments: Arguments) -> bool:

@@ -17,10 +17,12 @@ from lrp_fx.attribution import (
     check_names,
     documented,
     restore_form,
+    shows_options,
     stacked,
 )
 from lrp_fx.composites import Composite
-from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
+from lrp_fx.concepts.channels import Concept, Edge
+from lrp_fx.concepts.graph import AttributionGraph
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.graph import ancestors
 from lrp_fx.plan import Layer, View, as_layers, layer_name
@@ -46,6 +48,7 @@ class ConceptLRPFx(LRPFx):
         CompositeError: for an unknown composite.
     """
 
+    @shows_options
     @documented
     def __init__(
         self,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lrp_fx._drawing import drawable, own_style
 from lrp_fx._figure import ShownFigure
-
-if TYPE_CHECKING:
-    from lrp_fx.concepts.graph import AttributionGraph
+from lrp_fx.concepts.channels import Concept, Edge
 
 FOR, AGAINST = "#ad4d03", "#0060ed"  # distinct with any colour vision
 
 
 @own_style()
-def concept_figure(graph: AttributionGraph) -> Figure:
+def concept_figure(concepts: Sequence[Concept], edges: Sequence[Edge], start: float) -> Figure:
     """An attribution graph with one column of channels per layer, the output on the left.
 
     Orange channels and edges speak for the explained output, blue ones against it. Below its number,
@@ -25,10 +23,12 @@ def concept_figure(graph: AttributionGraph) -> Figure:
     edge is proportional to its |relevance|.
 
     Args:
-        graph: the attribution graph.
+        concepts: the channels, layer by layer from the output to the input.
+        edges: between channels of consecutive layers.
+        start: Σ of the relevance that the propagation started with.
     """
-    layers = list(dict.fromkeys(concept.layer for concept in graph.concepts))
-    members = {layer: [c for c in graph.concepts if c.layer == layer] for layer in layers}
+    layers = list(dict.fromkeys(concept.layer for concept in concepts))
+    members = {layer: [c for c in concepts if c.layer == layer] for layer in layers}
     tallest = max(map(len, members.values()), default=1)
     figure = ShownFigure(figsize=(max(4.5, 2.4 * len(layers)), 1.4 + 0.8 * tallest))
     axes = figure.add_axes((0.02, 0.1, 0.96, 0.88))
@@ -37,14 +37,14 @@ def concept_figure(graph: AttributionGraph) -> Figure:
         for column, layer in enumerate(layers)
         for row, concept in enumerate(members[layer])
     }
-    largest = max((abs(edge.relevance) for edge in graph.edges), default=0.0) or 1.0
-    for edge in graph.edges:
+    largest = max((abs(edge.relevance) for edge in edges), default=0.0) or 1.0
+    for edge in edges:
         (x0, y0), (x1, y1) = place[edge.upper], place[edge.lower]
         color = FOR if edge.relevance > 0 else AGAINST
         width = 6 * abs(edge.relevance) / largest
         axes.plot([x0, x1], [y0, y1], color=color, linewidth=width, alpha=0.45, zorder=1)
     for concept, (x, y) in place.items():
-        share = concept.relevance / graph.start if graph.start else concept.relevance
+        share = concept.relevance / start if start else concept.relevance
         color = FOR if concept.relevance > 0 else AGAINST
         axes.text(
             x,

@@ -6,27 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lrp_fx._html import html_table
+from lrp_fx.concepts.channels import Concept, Edge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Concept:
-    """A channel of a layer and its relevance in a prediction."""
-
-    layer: str
-    channel: int
-    relevance: float
-
-
-@dataclass(frozen=True)
-class Edge:
-    """The relevance that reaches the channel ``lower`` through the channel ``upper``."""
-
-    upper: Concept
-    lower: Concept
-    relevance: float
 
 
 @dataclass(frozen=True)
@@ -47,7 +30,7 @@ class AttributionGraph:
         """The figure of the graph, the output on the left. Needs matplotlib."""
         from lrp_fx.concepts.figure import concept_figure
 
-        return concept_figure(self)
+        return concept_figure(self.concepts, self.edges, self.start)
 
     def _repr_html_(self) -> str:
         strongest = sorted(self.edges, key=lambda edge: -abs(edge.relevance))

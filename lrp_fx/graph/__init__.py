@@ -38,9 +38,15 @@ from lrp_fx.graph.editing import (
 )
 from lrp_fx.graph.literals import Affine, affine, as_whole_number, equal_calls, is_same, literal
 from lrp_fx.graph.operations import (
+    ADDITIONS,
     ARITHMETIC,
+    CONVOLUTIONS,
     LAYERS,
+    MATRIX_PRODUCTS,
+    NORMS,
+    TRANSPOSED_CONVOLUTIONS,
     Row,
+    ends_of_clip,
     in_place_form,
     is_size,
     names_where,
@@ -86,13 +92,18 @@ from lrp_fx.graph.walks import (
 )
 
 __all__ = [
+    "ADDITIONS",
     "ARITHMETIC",
+    "CONVOLUTIONS",
     "ELLIPSIS",
     "EXAMPLE",
     "LAYERS",
+    "MATRIX_PRODUCTS",
+    "NORMS",
     "ON_THE_LEFT",
     "ON_THE_RIGHT",
     "PRODUCT",
+    "TRANSPOSED_CONVOLUTIONS",
     "Affine",
     "Argument",
     "BatchNorm",
@@ -124,6 +135,7 @@ __all__ = [
     "depends_on_inputs",
     "descendants",
     "einsum_adjoint",
+    "ends_of_clip",
     "equal_calls",
     "exports_traced_by",
     "forget_shapes",

@@ -31,9 +31,11 @@ def before_expansion(value: Any) -> Any:
     return value
 
 
-def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> fx.Node:
+def call_like(
+    graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any, **kwargs: Any
+) -> fx.Node:
     """A new ATen call with the metadata of ``origin``: module, source line and so on."""
-    node = graph.call_function(packet, args)
+    node = graph.call_function(packet, args, kwargs)
     node.meta = dict(origin.meta)
     return node
 
@@ -41,9 +43,7 @@ def call_like(graph: fx.Graph, origin: fx.Node, packet: Packet, *args: Any) -> f
 def call_with_operand(graph: fx.Graph, call: fx.Node, old: Any, new: fx.Node) -> fx.Node:
     """A copy of an ATen call in which the operand ``new`` replaces ``old``."""
     args, kwargs = fx.map_arg((call.args, call.kwargs), lambda n: new if n is old else n)
-    copy = call_like(graph, call, called(call), *args)
-    copy.kwargs = kwargs
-    return copy
+    return call_like(graph, call, called(call), *args, **kwargs)
 
 
 def call_like_getitem(graph: fx.Graph, origin: fx.Node, index: int) -> fx.Node:

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from lrp_fx.graph.calls import arguments, name_of, packet_of
+from lrp_fx.graph.operations import ARITHMETIC, names_where
 
 _FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
     "zeros_like": 0.0,
@@ -20,7 +21,7 @@ _FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "
 }
 _MADE = {torch.ones: 1.0, torch.zeros: 0.0}
 """Python functions that are called where the size is a value of the graph."""
-_SPREADS = frozenset(["expand", "expand_as", "reshape", "to", "_to_copy", "unsqueeze", "squeeze"])
+_SPREADS = names_where(lambda row: row.keeps_order) | {"expand", "expand_as"}
 
 _DEPTH = 6
 """How many steps back two computations are compared; users rarely write longer ones twice."""
@@ -67,7 +68,7 @@ def affine(node: Any) -> Affine | None:
     if not isinstance(node, fx.Node):
         return None
     name = name_of(node)
-    if packet_of(node.target) is None or name not in ("add", "sub", "rsub", "mul", "div", "neg"):
+    if packet_of(node.target) is None or name not in ARITHMETIC | {"neg"}:
         return None
     b = arguments(node)
     first = b["self"]

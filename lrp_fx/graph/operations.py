@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
-from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of, packet_of
+from lrp_fx.graph.calls import Packet, arguments, aten, name_of, overloads_of, packet_of
 from lrp_fx.graph.private_torch import schema_of
 
 Trend = Literal["rises", "falls"]
@@ -39,8 +39,12 @@ class Row:
         trend: whether a function of one number rises or falls on all of its domain; None for
             neither.
         odd: ``f(-x) = -f(x)``.
+        clips: entries within a range stay, all others become its nearer end (:func:`ends_of_clip`).
         normalizes: the entries along a dimension sum to one, or their exponentials do.
         moves: each entry of the result is an entry of an operand, or a constant that fills a gap.
+        keeps_order: the entries of the result are those of the operand in the same order, in the
+            same or another shape.
+        permutes: the dimensions of the result are those of the operand in another order.
         fills: what fills gaps between the operand's entries: zeros, or a number that is an
             argument.
         takes_part: the result leaves out entries of the operand, unless the arguments select all.
@@ -71,8 +75,11 @@ class Row:
     rest: float | None = None
     trend: Trend | None = None
     odd: bool = False
+    clips: bool = False
     normalizes: bool = False
     moves: bool = False
+    keeps_order: bool = False
+    permutes: bool = False
     fills: Literal["zeros", "given"] | None = None
     takes_part: bool = False
     sums: Literal["positive", "signed"] | None = None
@@ -125,12 +132,12 @@ def _dims(names: str) -> str:
 
 _INF = math.inf
 FUNCTIONS = (
-    _function("relu", low=0, rest=0, trend="rises", kept=True),
-    _function("relu6", low=0, high=6, rest=0, trend="rises"),
-    _function("hardtanh", trend="rises"),
-    _function("clamp", trend="rises"),
-    _function("clamp_min", trend="rises"),
-    _function("clamp_max", trend="rises"),
+    _function("relu", low=0, rest=0, trend="rises", clips=True, kept=True),
+    _function("relu6", low=0, high=6, rest=0, trend="rises", clips=True),
+    _function("hardtanh", trend="rises", clips=True),
+    _function("clamp", trend="rises", clips=True),
+    _function("clamp_min", trend="rises", clips=True),
+    _function("clamp_max", trend="rises", clips=True),
     _function("threshold"),
     _function("leaky_relu", rest=0),
     _function("prelu", rest=0),
@@ -198,10 +205,11 @@ _NORMALIZED = [
 ]
 _ARRANGED: dict[str, Any] = {"moves": True, "inside": True}
 _ARRANGEMENTS = [
-    *_rows("to", **_ARRANGED, entrywise=True),
-    *_rows("reshape flatten unflatten squeeze unsqueeze", **_ARRANGED),
-    *_rows("permute transpose t numpy_T mT movedim expand expand_as", **_ARRANGED),
-    *_rows("_to_copy", **_ARRANGED, entrywise=True, fresh=True),
+    *_rows("to", **_ARRANGED, entrywise=True, keeps_order=True),
+    *_rows("reshape flatten unflatten squeeze unsqueeze", **_ARRANGED, keeps_order=True),
+    *_rows("permute transpose t numpy_T mT movedim", **_ARRANGED, permutes=True),
+    *_rows("expand expand_as", **_ARRANGED),
+    *_rows("_to_copy", **_ARRANGED, entrywise=True, keeps_order=True, fresh=True),
     *_rows("repeat tile repeat_interleave flip roll", **_ARRANGED, fresh=True),
     *_rows("rot90 fliplr flipud channel_shuffle", **_ARRANGED, fresh=True),
     *_rows("pixel_shuffle pixel_unshuffle", **_ARRANGED, fresh=True),
@@ -287,7 +295,14 @@ ROWS: tuple[Row, ...] = (
 """All rows."""
 LAYERS = frozenset(row.name for row in _LAYERS)
 """The names of the operations with weights, and of the norms."""
-ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div"])
+CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS = (
+    frozenset(_dims(name).split()) for name in ("conv*d", "conv_transpose*d")
+)
+NORMS = frozenset(["layer_norm", "rms_norm", "group_norm", "instance_norm"])
+"""Norms by statistics of each sample's own values."""
+MATRIX_PRODUCTS = frozenset(["matmul", "mm", "bmm"])
+ADDITIONS = frozenset(["add", "sub", "rsub"])
+ARITHMETIC = ADDITIONS | {"mul", "div"}
 """Binary operations that are affine in one operand if the other is constant (``div`` in the first)."""
 
 _NOTHING = Row(name="")
@@ -338,6 +353,14 @@ def is_size(node: fx.Node) -> bool:
 def names_where(holds: Callable[[Row], object]) -> frozenset[str]:
     """The names of all operations whose row satisfies ``holds``."""
     return frozenset(row.name for row in ROWS if holds(row))
+
+
+def ends_of_clip(node: fx.Node) -> tuple[Any, Any]:
+    """The lower and the upper end of an operation that clips; None for an end that it does not have."""
+    bound, row = arguments(node), row_of(node)
+    low = bound.get("min_val", bound.get("min", None if row.low == -math.inf else row.low))
+    high = bound.get("max_val", bound.get("max", None if row.high == math.inf else row.high))
+    return low, high
 
 
 @cache

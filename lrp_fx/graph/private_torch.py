@@ -62,7 +62,7 @@ def schema_of(overload: Any) -> Any:
 
 
 def members_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A module's own parameters, buffers and submodules; thrice as fast as the public iterators."""
+    """A module's own parameters, buffers and submodules; three times as fast as the public iterators."""
     return module._parameters, module._buffers, module._modules
 
 

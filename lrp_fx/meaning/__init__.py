@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrp_fx.meaning.cones import REDUCTIONS, Cones
+from lrp_fx.meaning.dependence import REDUCTIONS, Dependence
 from lrp_fx.meaning.facts import (
     AFFINE,
     Analysis,
@@ -28,7 +28,7 @@ __all__ = [
     "NONNEGATIVE",
     "REDUCTIONS",
     "Analysis",
-    "Cones",
+    "Dependence",
     "Range",
     "analyse",
     "behind_views",

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import name_of, names_where
-from lrp_fx.meaning.cones import PARTS, REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WINDOWS
+from lrp_fx.graph import ADDITIONS, name_of, names_where
+from lrp_fx.meaning.dependence import PARTS, REDUCTIONS, SCALAR_FUNCTIONS, SPLITS, WINDOWS
 from lrp_fx.relevance import Counts, operation_of
 
 SOFTMAXES = names_where(lambda row: row.normalizes and row.is_nonnegative)
@@ -25,7 +25,6 @@ _MOVES = names_where(lambda row: row.arranges) | SPLITS | {"getitem", "sort", "n
 _SUMS = names_where(lambda row: row.sums and not row.resizes)
 _WAYS = _MOVES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
 _SCALED = _MOVES | {"mul", "div"}
-_ADDS = frozenset(["add", "sub", "rsub"])
 _LAYERS = frozenset(["dense", "convolution"])
 
 Dynamic = Callable[[Any], bool]
@@ -66,12 +65,12 @@ def scores_two(
             layered = not is_gate(node)
         elif operation is not None and operation.kind == "normalization":
             sources = [] if layered else operation.operands(node)
-        elif name_of(node) in (_SCALED | _ADDS if layered else _WAYS):
+        elif name_of(node) in (_SCALED | ADDITIONS if layered else _WAYS):
             sources = node.all_input_nodes
         else:
             sources = []
         moving = [source for source in sources if dynamic(source)]
-        if layered and name_of(node) in _ADDS and len(moving) > 1:
+        if layered and name_of(node) in ADDITIONS and len(moving) > 1:
             continue  # a constant belongs to the layer's bias, another activation does not
         waiting += [(source, layered) for source in moving]
     return False
@@ -106,7 +105,7 @@ def is_summed(
             others = [source for source in reader.all_input_nodes if dynamic(source)]
             if name_of(reader) in _SCALED and len(others) == 1:
                 waiting.append((reader, added))
-            elif name_of(reader) in _ADDS:
+            elif name_of(reader) in ADDITIONS:
                 if any(map(weighs, _terms([v for v in others if v is not current], dynamic))):
                     return True
                 waiting.append((reader, True))
@@ -119,7 +118,7 @@ def _terms(values: list[fx.Node], dynamic: Dynamic) -> list[fx.Node]:
     while waiting:
         node = waiting.pop()
         moving = [source for source in node.all_input_nodes if dynamic(source)]
-        if name_of(node) in _ADDS or (name_of(node) in _SCALED and len(moving) == 1):
+        if name_of(node) in ADDITIONS or (name_of(node) in _SCALED and len(moving) == 1):
             waiting += moving
         else:
             found[node] = None

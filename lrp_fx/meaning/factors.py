@@ -20,7 +20,7 @@ from torch import fx
 
 from lrp_fx.graph import arguments, literal, name_of, packet_of
 from lrp_fx.meaning.attention import is_summed, scores_two, whole_of
-from lrp_fx.meaning.cones import SPLITS, Cones
+from lrp_fx.meaning.dependence import SPLITS, Dependence
 from lrp_fx.meaning.value_ranges import ANYTHING, is_weighted_sum, is_weighted_sum_of, ranges
 from lrp_fx.relevance import ACTIVATIONS, FUNCTIONS, ROUTING, Counts, operation_of
 
@@ -86,7 +86,7 @@ class _Counter:
     def __init__(self, graph: fx.Graph, dynamic: Dynamic, products: list[fx.Node]) -> None:
         self.dynamic = dynamic
         self.ranges = ranges(graph.nodes, dynamic)
-        self.cones = Cones(graph, dynamic)
+        self.dependence = Dependence(graph, dynamic)
         self.operands = {
             product: self._operands(product)
             for product in products
@@ -120,7 +120,7 @@ class _Counter:
         """Look through rearrangements, casts, constant factors and integer powers."""
         value = node
         while True:
-            alone = alone and self.cones.is_read_once(node)
+            alone = alone and self.dependence.is_read_once(node)
             if self._is_gate(node, 1):  # a gate is one factor, however it is computed
                 return _Power(node, exponent, False, value)
             below = self._step(node)
@@ -236,7 +236,7 @@ class _Counter:
         return (
             len(
                 {
-                    self.cones.first(leaf.value)
+                    self.dependence.first(leaf.value)
                     for leaf, is_signal in zip(leaves, signals, strict=True)
                     if is_signal and not self._is_gate(leaf.node, leaf.exponent)
                 }
@@ -264,18 +264,20 @@ class _Counter:
 
     def _signals(self, leaves: list[_Leaf]) -> list[bool]:
         """Which factors get relevance. Factors computed by equal calls are one value."""
-        values = [self.cones.first(leaf.node) for leaf in leaves]
+        values = [self.dependence.first(leaf.node) for leaf in leaves]
         distinct = list(dict.fromkeys(values))
         operands = {(value, leaf.value) for value, leaf in zip(values, leaves, strict=True)}
         made: dict[fx.Node, set[fx.Node]] = {}  # value → the factors that are computed from it
         for base, value in operands:
             for each in (value, *self._summed(base)):
-                for source in self.cones.sources(each):
+                for source in self.dependence.sources(each):
                     made.setdefault(source, set()).add(base)
         statistics = {
             base
             for base, value in operands
-            if any(of != {base} and self.cones.reduces(value, each) for each, of in made.items())
+            if any(
+                of != {base} and self.dependence.reduces(value, each) for each, of in made.items()
+            )
             or (
                 is_weighted_sum(value)
                 and any(is_weighted_sum_of(value, other) for _, other in operands)
@@ -324,12 +326,12 @@ class _Counter:
         ``u`` is the only choice that conserves relevance.
         """
         for each in (other, *self._shared(other)):
-            if self.cones.first(each) is node:
+            if self.dependence.first(each) is node:
                 continue
-            behind = self.cones.is_function(node, self._base(each))
-            if self.cones.is_function(node, each):
+            behind = self.dependence.is_function(node, self._base(each))
+            if self.dependence.is_function(node, each):
                 return True
-            if behind and not self.cones.is_function(each, self._base(node)):
+            if behind and not self.dependence.is_function(each, self._base(node)):
                 return True
         return False
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx.graph import ARITHMETIC, arguments, is_size, name_of, row_of, tensor_at
+from lrp_fx.graph import ADDITIONS, ARITHMETIC, arguments, is_size, name_of, row_of, tensor_at
 from lrp_fx.meaning.attention import SOFTMAXES
 from lrp_fx.meaning.factors import count_factors
 from lrp_fx.meaning.signs import is_nonnegative
@@ -126,7 +126,9 @@ def _analysed(graph: fx.Graph, inputs: list[fx.Node], undescribed: frozenset[fx.
             dependent.add(node)
         if node in dynamic and (begins or _is_preprocessing(node, dependent, names)):
             names.add(node)
-            is_plain = not (begins or (name_of(node) in _SUMS and not tables.isdisjoint(sources)))
+            is_plain = not (
+                begins or (name_of(node) in ADDITIONS and not tables.isdisjoint(sources))
+            )
             if is_plain and _is_preprocessing(node, dependent, preprocessing):
                 preprocessing.add(node)
         if is_nonnegative(node, nonnegative):
@@ -220,9 +222,6 @@ def _moving(node: fx.Node) -> list[fx.Node]:
         return node.all_input_nodes
     operands = [*operation.operands(node), *indices_of(node)]
     return [operand for operand in operands if isinstance(operand, fx.Node)]
-
-
-_SUMS = ("add", "sub", "rsub")
 
 
 def _is_table(node: fx.Node) -> bool:

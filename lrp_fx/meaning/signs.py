@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import arguments, is_size, literal, name_of, packet_of, row_of
+from lrp_fx.graph import arguments, ends_of_clip, is_size, literal, name_of, packet_of, row_of
 from lrp_fx.relevance import operation_of
 
 NONNEGATIVE = "nonnegative"
 """Metadata key: whether a constant made by the model's code has no negative entries."""
 _COUNTS = ("one_hot", "eye")
-_CLAMPS = ("hardtanh", "clamp", "clamp_min")
 
 
 def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
@@ -39,8 +38,8 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     if name == "pad":
         fill = bound["value"] if bound["mode"] == "constant" else 0
         return bound["self"] in known and (fill is None or _number_at_least_zero(fill))
-    if name in _CLAMPS:
-        return _number_at_least_zero(_lower_bound(node))
+    if row.clips:
+        return _number_at_least_zero(ends_of_clip(node)[0])
     if name == "mul" and bound["self"] is bound["other"]:
         return True
     if name in ("add", "mul", "div"):
@@ -53,16 +52,11 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
 
 def is_rectifier(node: fx.Node) -> bool:
     """Whether a function is zero for all numbers up to zero, and positive for none of them."""
-    if name_of(node) in _CLAMPS:
-        low = _lower_bound(node)
-        return isinstance(low, (int, float)) and low == 0
     row = row_of(node)
+    if row.clips:
+        low, _ = ends_of_clip(node)
+        return isinstance(low, (int, float)) and low == 0
     return row.low == row.rest == 0 and row.trend == "rises"
-
-
-def _lower_bound(clamp: fx.Node) -> Any:
-    bound = arguments(clamp)
-    return bound.get("min_val", bound.get("min"))
 
 
 def _is_size_or_index(node: fx.Node, source: fx.Node) -> bool:

@@ -23,6 +23,7 @@ from lrp_fx.graph import (
     Row,
     affine,
     arguments,
+    ends_of_clip,
     is_same,
     literal,
     name_of,
@@ -113,7 +114,7 @@ def _range(
     nonnegative: set[fx.Node],
 ) -> Range:
     name, row = name_of(node), row_of(node)
-    if name not in (*_CLAMPS, *_MONOTONE) and _saturates(row):
+    if not row.clips and name not in _MONOTONE and _saturates(row):
         return Range(row.low, row.high, 0.5 if row.rest is None else row.rest)
     source = node.args[0] if node.args else None
     argument = known.get(source, ANYTHING) if isinstance(source, fx.Node) else ANYTHING
@@ -132,8 +133,8 @@ def _range(
     bound = arguments(node)
     if is_linear(node):
         return _weighted(bound, known, nonnegative)
-    if name in _CLAMPS:
-        return _clamped(argument, *_CLAMPS[name](bound))
+    if row.clips:
+        return _clamped(argument, *ends_of_clip(node))
     if name in _MONOTONE:
         return argument.mapped(_MONOTONE[name])
     if name == "reciprocal":
@@ -166,14 +167,6 @@ def _range(
 
 _ADDING = {"scatter_add": "src", "index_add": "source"}
 """Operations that add values to entries of another value, and the argument that they add."""
-_CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
-    "relu": lambda b: (0, None),
-    "relu6": lambda b: (0, 6),
-    "hardtanh": lambda b: (b["min_val"], b["max_val"]),
-    "clamp": lambda b: (b["min"], b["max"]),
-    "clamp_min": lambda b: (b["min"], None),
-    "clamp_max": lambda b: (None, b["max"]),
-}
 
 
 def _saturates(row: Row) -> bool:

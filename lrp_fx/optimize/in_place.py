@@ -39,7 +39,8 @@ def overwrite_relevance(draft: Draft) -> None:
         if node.op == "call_module":
             relevance = node.args[0] if node.args else None
             if isinstance(relevance, fx.Node) and _is_owned(relevance, draft):
-                _relevance_node(node, draft).overwrites = True
+                owner = _relevance_node(node, draft).with_settings(overwrites=True)
+                draft.modules[str(node.target)] = owner
 
 
 def _relevance_node(call: fx.Node, draft: Draft) -> RelevanceNode:

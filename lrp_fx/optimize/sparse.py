@@ -75,8 +75,7 @@ def restrict_filtered(draft: Draft) -> None:
         if module.formula.reads_mask:
             operands["output"] = quotient.args[2]
         sparse = SparseRelevance(module.formula)
-        sparse.precision = module.precision
-        modules[str(share.target)] = sparse
+        modules[str(share.target)] = sparse.with_settings(precision=module.precision)
         share.args, share.kwargs = (relevance,), operands
         for node in (quotient, denominators):
             graph.erase_node(node)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from lrp_fx.plan.final_probabilities import explained_output
-from lrp_fx.plan.hooks import Hook, HookFunction
 from lrp_fx.plan.layers import Layer, as_layers, find_layer, layer_name
 from lrp_fx.plan.outputs import OutputKey, candidates, explained_result
-from lrp_fx.plan.plan import Plan, Step
+from lrp_fx.plan.plan import Hook, HookFunction, Plan, Step
 from lrp_fx.plan.unknown import UNKNOWN_POLICIES, Unknown
 from lrp_fx.plan.view import View, asked, plan_of_view
 

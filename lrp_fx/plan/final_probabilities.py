@@ -11,8 +11,7 @@ explained itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import fx
@@ -23,6 +22,7 @@ from lrp_fx.graph import (
     arguments,
     aten,
     call_like,
+    ends_of_clip,
     equal_calls,
     literal,
     name_of,
@@ -30,6 +30,16 @@ from lrp_fx.graph import (
     operand,
 )
 from lrp_fx.meaning import is_sum_of
+from lrp_fx.plan.monotone import (
+    MONOTONE,
+    NEARLY_ZERO,
+    OfProbability,
+    are_of_one_sum,
+    quotient,
+    same_probabilities,
+    scaled,
+    through,
+)
 from lrp_fx.relevance import ROUTING
 
 _SOFTMAXES = names_where(lambda row: row.normalizes)
@@ -42,81 +52,6 @@ _JOINS = frozenset(["cat", "stack"])
 _MASKS = names_where(lambda row: row.choice == "mask")
 _CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
 _KEY = "logits_of"
-_NEARLY_ZERO = 1e-2
-"""A number added for numerical safety, as in ``log(p + 1e-6)``, shifts a range by less of its width."""
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf
-
-
-def _over(x: float, y: float) -> float:
-    return x / y if y else math.copysign(math.inf, x)
-
-
-_MONOTONE: dict[str, Callable[[float], float]] = {
-    "log": _log,
-    "log2": lambda x: _log(x) / math.log(2),
-    "log10": lambda x: _log(x) / math.log(10),
-    "log1p": lambda x: _log(1 + x),
-    "logit": lambda x: _log(_over(max(x, 0), max(1 - x, 0))),
-    "reciprocal": lambda x: _over(1, x),
-    "sqrt": lambda x: max(x, 0) ** 0.5,
-    "square": lambda x: x * x,
-}
-"""Monotone functions on values that are not negative."""
-
-
-@dataclass(frozen=True)
-class _Final:
-    """A monotone function of the probabilities at the same positions.
-
-    Args:
-        of: the probabilities, or a difference of two logits. Its positions are those of the value.
-        way: a key that is equal for equal probabilities.
-        at_zero: the value where the probability is zero.
-        at_one: the value where the probability is one.
-        softmax: the logits and the dimension of the underlying softmax, if its normalizer is known.
-        factor: the multiple of the probability, or of its logarithm, that the value is; 0 if none.
-        is_log: whether the value is a multiple of the logarithm.
-        last: the names of the operations between the probabilities and the value, last first.
-    """
-
-    of: fx.Node
-    way: tuple[Any, ...]
-    at_zero: float
-    at_one: float
-    last: tuple[str, ...]
-    softmax: tuple[Any, ...] = ()
-    factor: float = 0.0
-    is_log: bool = False
-
-    @property
-    def falls(self) -> bool:
-        """Whether the value decreases where the probability increases."""
-        return self.at_one < self.at_zero
-
-    @property
-    def low(self) -> float:
-        return min(self.at_zero, self.at_one)
-
-    @property
-    def width(self) -> float:
-        return abs(self.at_one - self.at_zero)
-
-    @property
-    def is_probability(self) -> bool:
-        """Whether one end is zero or infinite: ``2 p``, ``1 - p``, ``log p``, but not ``2 p - 1``."""
-        return min(abs(self.at_zero), abs(self.at_one)) <= _NEARLY_ZERO * self.width
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether it is a probability without negative values, apart from rounding."""
-        return self.is_probability and self.low >= -_NEARLY_ZERO * min(self.width, 1)
-
-    def mapped(self, function: Callable[[float], float]) -> _Final:
-        """The value of a monotone function of this value."""
-        return replace(self, at_zero=function(self.at_zero), at_one=function(self.at_one), factor=0)
 
 
 def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
@@ -140,7 +75,7 @@ def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
     return explained, f"explained: {explained.name}, {note}"
 
 
-def _falls(node: fx.Node, found: dict[fx.Node, _Final]) -> bool:
+def _falls(node: fx.Node, found: dict[fx.Node, OfProbability]) -> bool:
     """Whether all entries of a value decrease where their logits increase."""
     final = found[node]
     if name_of(final.of) not in _JOINS:
@@ -170,7 +105,7 @@ def _operands(node: fx.Node) -> list[fx.Node]:
     if name in _MASKS:
         chosen = arguments(node)[_chosen(node)[0]]
         return [chosen] if isinstance(chosen, fx.Node) else []
-    if name in _MOVES or name in _CLAMPS or name in _MONOTONE:
+    if name in _MOVES or name in _CLAMPS or name in MONOTONE:
         return [node.args[0]] if isinstance(node.args[0], fx.Node) else []
     return []
 
@@ -179,7 +114,7 @@ class _Reader:
     """Finds which values between the final probabilities and the result are functions of them."""
 
     def __init__(self, result: fx.Node) -> None:
-        self.found: dict[fx.Node, _Final] = {}
+        self.found: dict[fx.Node, OfProbability] = {}
         self._first = equal_calls(result.graph)
         module = result.graph.owning_module
         assert module is not None
@@ -197,7 +132,7 @@ class _Reader:
                 self.found[node] = final
             read.add(node)
 
-    def _final(self, node: fx.Node, below: list[fx.Node]) -> _Final | None:
+    def _final(self, node: fx.Node, below: list[fx.Node]) -> OfProbability | None:
         name = name_of(node)
         if _is_final(node):
             return self._of_logits(node)
@@ -211,22 +146,22 @@ class _Reader:
             if not all(final.is_probability for final in known):
                 return None
             low, high = sorted((first.at_zero, first.at_one))
-            return _Final(node, (node,), low, high, (name, *first.last))
+            return OfProbability(node, (node,), low, high, (name, *first.last))
         first = replace(first, last=(name, *first.last))
         form = affine(node)
         if form is not None:
-            return _scaled(first, form.scale, form.shift)
+            return scaled(first, form.scale, form.shift)
         if len(known) == 2:
             return self._of_two(node, *known)
         if name in _MASKS:
             return _masked(node, first)
         if name in _CLAMPS:
             return first if _is_for_safety(node, first) else None
-        if name in _MONOTONE:
-            return _through(name, node, first)
+        if name in MONOTONE:
+            return through(name, node, first)
         return replace(first, of=node, way=(*first.way, *self._step(node)))
 
-    def _of_logits(self, node: fx.Node) -> _Final:
+    def _of_logits(self, node: fx.Node) -> OfProbability:
         """A softmax or sigmoid, also of another softmax or sigmoid."""
         at_zero, names = -math.inf if name_of(node) in _LOGARITHMS else 0.0, [name_of(node)]
         at_one = 0.0 if name_of(node) in _LOGARITHMS else 1.0
@@ -236,18 +171,18 @@ class _Reader:
             names.append(name_of(node))
         logits = self._first[operand(node)]
         if outer is not node:
-            return _Final(node, (node, str(outer.target)), at_zero, at_one, tuple(names))
+            return OfProbability(node, (node, str(outer.target)), at_zero, at_one, tuple(names))
         if name_of(node) in _SOFTMAXES:
             softmax = (logits, self._from_the_first(node, arguments(node)["dim"]))
             is_log = name_of(node) in _LOGARITHMS
-            return _Final(node, softmax, at_zero, at_one, tuple(names), softmax, 1.0, is_log)
+            return OfProbability(node, softmax, at_zero, at_one, tuple(names), softmax, 1.0, is_log)
         form = affine(logits)
         opposite = self._with_opposite_weights(logits)
         if form is not None and (form.scale, form.shift) == (-1, 0):
             opposite = self._first[form.operand]
         if opposite is not None:  # the complement of sigmoid(z): both are functions of one logit
-            return _Final(node, (opposite, "negated"), at_zero, at_one, tuple(names))
-        return _Final(node, (logits,), at_zero, at_one, tuple(names))
+            return OfProbability(node, (opposite, "negated"), at_zero, at_one, tuple(names))
+        return OfProbability(node, (logits,), at_zero, at_one, tuple(names))
 
     def _with_opposite_weights(self, logits: fx.Node) -> fx.Node | None:
         """The first call of a layer, if these are the logits of another call, negated by folding."""
@@ -296,7 +231,7 @@ class _Reader:
         known = self._shapes(value)
         return dim if known is None else dim % known.dim()
 
-    def _share(self, node: fx.Node, value: fx.Node, divisor: fx.Node) -> _Final | None:
+    def _share(self, node: fx.Node, value: fx.Node, divisor: fx.Node) -> OfProbability | None:
         """Probabilities divided by their sum: those of a softmax over the selected entries."""
         final = self.found.get(value)
         if final is None or not final.softmax or final.is_log or not is_sum_of(divisor, value):
@@ -307,16 +242,15 @@ class _Reader:
         last = ("div", *final.last)
         return replace(final, way=way, softmax=way, at_one=1.0, factor=1.0, last=last)
 
-    def _of_two(self, node: fx.Node, a: _Final, b: _Final) -> _Final | None:
+    def _of_two(self, node: fx.Node, a: OfProbability, b: OfProbability) -> OfProbability | None:
         """The sum, difference, product or quotient of functions of one probability or of two logits."""
         name, alpha = name_of(node), literal(arguments(node).get("alpha", 1))
         if alpha is None or arguments(node).get("rounding_mode") is not None:
             return None
         last = (name, *dict.fromkeys((*a.last, *b.last)))
         if name in ("add", "sub"):
-            scaled = _scaled(b, alpha if name == "add" else -alpha, 0)
-            b, name = (b if scaled is None else scaled), "add"
-        sign = _compared(a.way, b.way)
+            b, name = scaled(b, alpha if name == "add" else -alpha, 0) or b, "add"
+        sign = same_probabilities(a.way, b.way)
         if not sign:
             return self._difference(node, name, a, b, last)
         ends = (b.at_zero, b.at_one) if sign > 0 else (b.at_one, b.at_zero)
@@ -324,83 +258,42 @@ class _Reader:
         if grows[0] == (grows[1] if name != "div" else not grows[1]):
             if name != "add" and not (a.is_positive and b.is_positive):
                 return None
-            function = {"add": lambda x, y: x + y, "mul": lambda x, y: x * y, "div": _over}[name]
+            function = {"add": lambda x, y: x + y, "mul": lambda x, y: x * y, "div": quotient}[name]
             at_zero, at_one = function(a.at_zero, ends[0]), function(a.at_one, ends[1])
             if not (math.isnan(at_zero) or math.isnan(at_one)):
-                return _Final(a.of, a.way, at_zero, at_one, last)
+                return OfProbability(a.of, a.way, at_zero, at_one, last)
         return self._difference(node, name, a, b, last)
 
     def _difference(
-        self, node: fx.Node, name: str, a: _Final, b: _Final, last: tuple[str, ...]
-    ) -> _Final | None:
+        self, node: fx.Node, name: str, a: OfProbability, b: OfProbability, last: tuple[str, ...]
+    ) -> OfProbability | None:
         """``log p₁ − log p₀`` or ``p₁ / p₀``, which increase with the difference of their logits."""
         cancels = a.is_log and a.factor + b.factor == 0 if name == "add" else name == "div"
         if not a.factor or not b.factor or a.is_log != b.is_log or not cancels:
             return None
         if name == "div" and (a.is_log or a.factor * b.factor < 0):
             return None
-        if not a.softmax or a.softmax != b.softmax or not _are_of_one_sum(a, b):
+        if not a.softmax or a.softmax != b.softmax or not are_of_one_sum(a, b):
             return None
         ends = (-math.inf, math.inf) if name == "add" else (0.0, math.inf)
         if a.factor < 0 and name == "add":
             ends = ends[::-1]
-        return _Final(node, (node,), *ends, last)
+        return OfProbability(node, (node,), *ends, last)
 
 
-def _scaled(value: _Final, scale: float, shift: float) -> _Final | None:
-    """``scale · value + shift``."""
-    if scale == 0:
-        return None
-    mapped = value.mapped(lambda x: scale * x + shift)
-    keeps = value.is_log or abs(mapped.at_zero) <= _NEARLY_ZERO * mapped.width
-    return replace(mapped, factor=value.factor * scale if keeps else 0)
-
-
-def _through(name: str, node: fx.Node, value: _Final) -> _Final | None:
-    """A function of a value, which must be a probability, or ``-p`` in ``log1p(-p)``."""
-    operand = value.mapped(lambda x: 1 + x) if name == "log1p" else value
-    if not operand.is_positive:
-        return None
-    if name == "logit" and max(value.at_zero, value.at_one) > 1 + _NEARLY_ZERO:
-        return None
-    found = value.mapped(_MONOTONE[name])
-    if name in ("log", "log2", "log10") and value.factor > 0 and not value.is_log:
-        return replace(found, factor=_MONOTONE[name](math.e), is_log=True)
-    return found
-
-
-def _masked(node: fx.Node, value: _Final) -> _Final | None:
+def _masked(node: fx.Node, value: OfProbability) -> OfProbability | None:
     """Probabilities some of which are replaced by a number."""
     if literal(arguments(node)[_chosen(node)[1]]) is None:
         return None
     return replace(value, of=node, way=(node,))
 
 
-def _compared(way: tuple[Any, ...], other: tuple[Any, ...]) -> int:
-    """1 if two keys stand for the same probabilities, −1 for complements, 0 otherwise."""
-    negated = [each[1:2] == ("negated",) for each in (way, other)]
-    plain = [
-        each[:1] + each[2:] if is_one else each
-        for each, is_one in zip((way, other), negated, strict=True)
-    ]
-    if plain[0] != plain[1]:
-        return 0
-    return 1 if negated[0] == negated[1] else -1
-
-
-def _are_of_one_sum(a: _Final, b: _Final) -> bool:
-    """Whether two selections of probabilities belong to the same softmaxes, position by position."""
-    (first, *others), (second, *rest) = (each.way[len(each.softmax) :] or ((),) for each in (a, b))
-    dim = a.softmax[-1]
-    return others == rest and all(not step or step[1] == dim for step in (first, second))
-
-
-def _is_for_safety(node: fx.Node, value: _Final) -> bool:
+def _is_for_safety(node: fx.Node, value: OfProbability) -> bool:
     """Whether a clamp cuts off almost nothing of the range. Any clamp of a logarithm counts."""
     if math.isinf(value.width):
         return True
-    bound, nearly = arguments(node), _NEARLY_ZERO * value.width
-    low, high = (literal(bound.get(key)) for key in ("min", "max"))
+    nearly = NEARLY_ZERO * value.width
+    low, high = map(literal, ends_of_clip(node))
     below = -math.inf if low is None else low
     above = math.inf if high is None else high
     return below <= value.low + nearly and above >= value.low + value.width - nearly
@@ -410,7 +303,9 @@ Wanted = tuple[fx.Node, bool]
 """Probabilities whose logits are wanted, and whether negated."""
 
 
-def _logits(final: _Final, found: dict[fx.Node, _Final], made: dict[Wanted, fx.Node]) -> fx.Node:
+def _logits(
+    final: OfProbability, found: dict[fx.Node, OfProbability], made: dict[Wanted, fx.Node]
+) -> fx.Node:
     """The node of the logits, moved like the result and negated where the result decreases."""
     waiting = [(final.of, final.falls)]
     while waiting:
@@ -427,7 +322,7 @@ def _logits(final: _Final, found: dict[fx.Node, _Final], made: dict[Wanted, fx.N
     return made[final.of, final.falls]
 
 
-def _needed(node: fx.Node, negated: bool, found: dict[fx.Node, _Final]) -> list[Wanted]:
+def _needed(node: fx.Node, negated: bool, found: dict[fx.Node, OfProbability]) -> list[Wanted]:
     """The values whose logits are needed first, and whether negated."""
     if _is_final(node):
         return []

@@ -20,9 +20,8 @@ from lrp_fx.plan.choose import (
     receivers_of,
     refuse_unused,
 )
-from lrp_fx.plan.hooks import Hook
 from lrp_fx.plan.notes import notes_on
-from lrp_fx.plan.plan import Plan, Step, is_part
+from lrp_fx.plan.plan import Hook, Plan, Step, is_part
 from lrp_fx.plan.refusals import refuse_computed_weights, refuse_unknown, without_relevance
 from lrp_fx.plan.unknown import Unknown, asked_for
 from lrp_fx.relevance import UNKNOWN

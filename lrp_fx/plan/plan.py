@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from torch import fx
+from torch import Tensor, fx
 
 from lrp_fx._html import html_table
 from lrp_fx._tables import columns
 from lrp_fx.capture import Way
-from lrp_fx.composites import Place
+from lrp_fx.composites import Matcher, Place
 from lrp_fx.graph import name_of
 from lrp_fx.meaning import Analysis
-from lrp_fx.plan.hooks import Hook
 from lrp_fx.relevance import MaskRelevance, Operation, TopK
 from lrp_fx.rules import Rule
+
+HookFunction = Callable[[Tensor, "Step"], Tensor | None]
+"""The type of a relevance hook of the user.
+
+It gets the relevance that enters a node, and the node's step of the plan. It returns the relevance
+that goes on, of the same shape, or None to change nothing.
+"""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A relevance hook: a function, and a matcher of the nodes that it applies to."""
+
+    matcher: Matcher
+    function: HookFunction
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from lrp_fx.capture import Captured, Way
 from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError
 from lrp_fx.plan.final_probabilities import explained_output
-from lrp_fx.plan.hooks import Hook
 from lrp_fx.plan.layers import Layer, find_layer, layer_name
 from lrp_fx.plan.make import make_plan
 from lrp_fx.plan.outputs import OutputKey, explained_result
-from lrp_fx.plan.plan import Plan
+from lrp_fx.plan.plan import Hook, Plan
 from lrp_fx.plan.unknown import Unknown
 from lrp_fx.relevance import MaskRelevance
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph import arguments, name_of
+from lrp_fx.graph import ADDITIONS, arguments, name_of
 from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import sum_to
@@ -159,5 +159,5 @@ OPERATIONS = [
         write=_write,
         source="a · R / S(a + b): the ε rule with weights of one",
     )
-    for name in ("add", "sub", "rsub")
+    for name in sorted(ADDITIONS)
 ]

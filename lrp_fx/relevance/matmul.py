@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph import arguments, einsum_adjoint, matmul_adjoint, name_of
+from lrp_fx.graph import MATRIX_PRODUCTS, arguments, einsum_adjoint, matmul_adjoint, name_of
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, by_operand
@@ -150,5 +150,5 @@ OPERATIONS = [
         write=_write,
         source="Achtibat et al. 2024, Prop. 3.3; ValuePath: Ali et al. 2022",
     )
-    for name in ("matmul", "mm", "bmm", "einsum")
+    for name in (*sorted(MATRIX_PRODUCTS), "einsum")
 ]

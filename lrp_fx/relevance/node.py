@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from copy import copy
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +30,23 @@ class RelevanceNode(nn.Module):
     result: ClassVar[Literal["new", "moved", "shared"]] = "shared"
     """What the results may share memory with: nothing (``new``), each with a separate part of the
     relevance that came in (``moved``), or anything (``shared``)."""
-    overwrites = False
+    overwrites: bool = False
     """Whether no other node reads the relevance that comes in, so that it may be overwritten."""
+    precision: torch.dtype | None = None
+    """The dtype to which all operands are cast first; None for no cast."""
+
+    def with_settings(
+        self, *, precision: torch.dtype | None = None, overwrites: bool | None = None
+    ) -> Self:
+        """A copy of this node with another precision, or that may overwrite; None keeps a setting."""
+        twin = copy(self)
+        twin.precision = self.precision if precision is None else precision
+        twin.overwrites = self.overwrites if overwrites is None else overwrites
+        return twin
 
     def _may_overwrite(self) -> bool:
         """Whether the relevance that comes in may be overwritten in this call."""
         return self.overwrites and may_write()
-
-    precision: torch.dtype | None = None
-    """The dtype to which all operands are cast first; None for no cast."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run :meth:`forward` without the user's global module hooks."""

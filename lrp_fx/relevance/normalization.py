@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph import arguments, name_of
+from lrp_fx.graph import NORMS, arguments, name_of
 from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.causes import Taken, by_stabilizer, together
 from lrp_fx.relevance.engines import Engine, linearize
@@ -235,6 +235,6 @@ OPERATIONS = [
             write=_write_standardize,
             source="ε rule on diag(γ/σ)(I − 11ᵀ/n) x + β as one map; Pass: Achtibat et al. 2024",
         )
-        for name in ("layer_norm", "rms_norm", "group_norm", "instance_norm")
+        for name in sorted(NORMS)
     ),
 ]

@@ -14,8 +14,8 @@ gets the relevance of the product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from torch import Tensor, fx
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
 from lrp_fx.graph import aten, name_of
 from lrp_fx.relevance.addition import AdditionRelevance
-from lrp_fx.relevance.causes import Taken, together
+from lrp_fx.relevance.causes import Taken
+from lrp_fx.relevance.cells import CELLS, CellFormulas, State, Step, Weights
 from lrp_fx.relevance.engines import Engine
 from lrp_fx.relevance.handling import BiasPolicy, Operation, Received, Site, always, by_operand
 from lrp_fx.relevance.linear.formula import Formula
@@ -32,190 +33,10 @@ from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import LinearRule, Recurrent, ZBox
 
 
-@dataclass(frozen=True)
-class Step:
-    """The input of a layer at one time step, (N, D), and its bounds if the rule is zᴮ."""
-
-    value: Tensor
-    low: Tensor | None = None
-    high: Tensor | None = None
-
-
-State = tuple[Tensor, ...]
-"""The hidden state of a cell, (h,) or (h, c), each (N, H)."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The parameters of one layer in one direction; the biases may be None."""
-
-    w_ih: Tensor
-    w_hh: Tensor
-    b_ih: Tensor | None
-    b_hh: Tensor | None
-
-    def input_part(self, x: Tensor) -> Tensor:
-        """``W_ih x + b_ih``, (N, gates · H)."""
-        return torch.nn.functional.linear(x, self.w_ih, self.b_ih)
-
-    def hidden_part(self, h: Tensor) -> Tensor:
-        """``W_hh h + b_hh``, (N, gates · H)."""
-        return torch.nn.functional.linear(h, self.w_hh, self.b_hh)
-
-    def of_gate(self, gate: int, gates: int) -> Weights:
-        """The rows of the parameters that belong to one gate, if there are ``gates`` of them."""
-        biases = [None if b is None else b.chunk(gates)[gate] for b in (self.b_ih, self.b_hh)]
-        return Weights(self.w_ih.chunk(gates)[gate], self.w_hh.chunk(gates)[gate], *biases)
-
-
-@dataclass(frozen=True)
-class Back:
-    """The formulas for the parts of a cell.
-
-    Args:
-        input: the formula for ``W_ih x + b_ih``.
-        hidden: the formula for ``W_hh h + b_hh``.
-        addition: the relevance node for all sums.
-        taken: the relevance that was kept so far, by cause; None to keep no account of it.
-    """
-
-    input: Formula
-    hidden: Formula
-    addition: AdditionRelevance
-    taken: Taken | None = None
-
-    def split(self, relevance: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
-        """The relevance of both summands of ``a + b``."""
-        operands = (relevance, a + b, (a, 1, True), (b, 1, True))
-        if self.taken is not None:
-            self.note(self.addition.taken(*operands))
-        return self.addition.propagate(*operands)
-
-    def note(self, taken: Taken) -> None:
-        """Add to the relevance that was kept so far."""
-        if self.taken is not None:
-            self.taken.update(together(self.taken, taken))
-
-    def of_sum(self, relevance: Tensor, x: Step, h: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
-        """The relevance of x and h, given that of a function of ``W_ih x + b_ih + W_hh h + b_hh``."""
-        r_x, r_h = self.split(relevance, w.input_part(x.value), w.hidden_part(h))
-        return self.of_input(r_x, x, w), self.of_hidden(r_h, h, w)
-
-    def of_input(self, relevance: Tensor, x: Step, w: Weights) -> Tensor:
-        """The relevance of x, given that of ``W_ih x + b_ih``."""
-        output = w.input_part(x.value)
-        return self._through(self.input, relevance, x, output, w.w_ih, w.b_ih)
-
-    def of_hidden(self, relevance: Tensor, h: Tensor, w: Weights) -> Tensor:
-        """The relevance of h, given that of ``W_hh h + b_hh``."""
-        return self._through(self.hidden, relevance, Step(h), w.hidden_part(h), w.w_hh, w.b_hh)
-
-    def _through(
-        self,
-        formula: Formula,
-        relevance: Tensor,
-        x: Step,
-        output: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-    ) -> Tensor:
-        weights = formula.weights(weight)
-        operands = formula.operands(x.value, output, weights, bias, x.low, x.high)
-        if self.taken is not None:
-            self.note(formula.taken(relevance, operands))
-        return formula.relevance(relevance, operands)
-
-
-def lstm_step(x: Tensor, state: State, w: Weights) -> State:
-    """One step of an LSTM: the next (h, c)."""
-    i, f, g, o = (w.input_part(x) + w.hidden_part(state[0])).chunk(4, 1)
-    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
-
-
-def lstm_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
-) -> tuple[Tensor, State]:
-    """One step of an LSTM back: relevance of x and of the old state, given that of the new state."""
-    h, c = state
-    i, f, g, _ = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
-    r_kept, r_new = back.split(relevance[0] + relevance[1], f.sigmoid() * c, i.sigmoid() * g.tanh())
-    r_x, r_h = back.of_sum(r_new, x, h, w.of_gate(2, 4))
-    if constant[1]:
-        kept_x, kept_h = back.of_sum(r_kept, x, h, w.of_gate(1, 4))
-        r_x, r_h, r_kept = r_x + kept_x, r_h + kept_h, torch.zeros_like(r_kept)
-    return r_x, (r_h, r_kept)
-
-
-def gru_step(x: Tensor, state: State, w: Weights) -> State:
-    """One step of a GRU: the next (h,)."""
-    (h,) = state
-    (r, z, p), (r_h, z_h, u) = w.input_part(x).chunk(3, 1), w.hidden_part(h).chunk(3, 1)
-    n = (p + (r + r_h).sigmoid() * u).tanh()
-    z = (z + z_h).sigmoid()
-    return ((1 - z) * n + z * h,)
-
-
-def gru_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
-) -> tuple[Tensor, State]:
-    """One step of a GRU back: relevance of x and of the old state, given that of the new state."""
-    (h,) = state
-    (r, z, p), (r_h, z_h, u) = (
-        part.chunk(3, 1) for part in (w.input_part(x.value), w.hidden_part(h))
-    )
-    reset, z = (r + r_h).sigmoid(), (z + z_h).sigmoid()
-    r_new, r_kept = back.split(relevance[0], (1 - z) * (p + reset * u).tanh(), z * h)
-    r_input, r_hidden = back.split(r_new, p, reset * u)
-    signal = w.of_gate(2, 3)
-    r_x = back.of_input(r_input, x, signal)
-    if constant[0]:
-        reset_x, reset_h = back.of_sum(r_hidden, x, h, w.of_gate(0, 3))
-        kept_x, kept_h = back.of_sum(r_kept, x, h, w.of_gate(1, 3))
-        return r_x + reset_x + kept_x, (reset_h + kept_h,)
-    return r_x, (back.of_hidden(r_hidden, h, signal) + r_kept,)
-
-
-def rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, State, Weights], State]:
-    """The step of a plain RNN cell with this activation."""
-    return lambda x, state, w: (activation(w.input_part(x) + w.hidden_part(state[0])),)
-
-
-def rnn_back(
-    relevance: State, x: Step, state: State, w: Weights, back: Back, constant: Sequence[bool]
-) -> tuple[Tensor, State]:
-    """One step of an RNN back: relevance of x and of the old state, given that of the new state."""
-    r_x, r_h = back.of_sum(relevance[0], x, state[0], w)
-    return r_x, (r_h,)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A kind of recurrent cell.
-
-    Args:
-        step: one step forward.
-        back: one step back; its last argument says for each old state whether it is a constant.
-        states: the number of state tensors.
-    """
-
-    step: Callable[[Tensor, State, Weights], State]
-    back: Callable[[State, Step, State, Weights, Back, Sequence[bool]], tuple[Tensor, State]]
-    states: int
-
-
-CELLS = {
-    "lstm": Cell(lstm_step, lstm_back, 2),
-    "gru": Cell(gru_step, gru_back, 1),
-    "rnn_tanh": Cell(rnn_step(torch.tanh), rnn_back, 1),
-    "rnn_relu": Cell(rnn_step(torch.relu), rnn_back, 1),
-}
-
-
 class RecurrentRelevance(RelevanceNode):
     """``R → (R_x, R_h0)`` through all layers, directions and steps of a recurrent operation.
 
-    The module docstring has the way of relevance through each kind of cell. Each linear map in a
+    The module docstring says how relevance goes through each kind of cell. Each linear map in a
     cell has ``R_in = x ⊙ Wᵀ[R / S(Wx + b)]`` or another rule, each sum ``R_a = a ⊙ R / S(a + b)``,
     and gates get nothing (Arras et al. 2017).
 
@@ -278,7 +99,7 @@ class RecurrentRelevance(RelevanceNode):
             low: the lower bound of the input, for the zᴮ rule.
             high: the upper bound of the input, for the zᴮ rule.
         """
-        back = Back(self.of_input, self.of_hidden, self.of_sums)
+        back = CellFormulas(self.of_input, self.of_hidden, self.of_sums)
         found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         return [each for each, wanted in zip(found, self.wanted, strict=True) if wanted]
 
@@ -293,7 +114,7 @@ class RecurrentRelevance(RelevanceNode):
         high: Tensor | None = None,
     ) -> Taken:
         """The shares of biases, of the stabilizer, and of operands whose relevance is not wanted."""
-        back = Back(self.of_input, self.of_hidden, self.of_sums, taken={})
+        back = CellFormulas(self.of_input, self.of_hidden, self.of_sums, taken={})
         found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
         for each, wanted in zip(found, self.wanted, strict=True):
             if not wanted:
@@ -303,7 +124,7 @@ class RecurrentRelevance(RelevanceNode):
 
     def _through(
         self,
-        back: Back,
+        back: CellFormulas,
         relevances: list[Tensor | None],
         inputs_and_bounds: tuple[Tensor, Tensor | None, Tensor | None],
         hidden: list[Tensor],
@@ -377,7 +198,7 @@ class RecurrentRelevance(RelevanceNode):
 
     def _back(
         self,
-        back: Back,
+        back: CellFormulas,
         relevance: Tensor,
         last: State,
         inputs: list[Tensor | None],

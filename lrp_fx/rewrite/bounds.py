@@ -16,8 +16,8 @@ from lrp_fx.rewrite.nodes import NodeWriter
 class Bounds:
     """Writes nodes for the bounds of values, and remembers them."""
 
-    def __init__(self, pen: NodeWriter) -> None:
-        self._pen = pen
+    def __init__(self, nodes: NodeWriter) -> None:
+        self._nodes = nodes
         self._found: dict[tuple[fx.Node, int, int], tuple[fx.Node, fx.Node]] = {}
 
     def at(self, node: fx.Node, low: Any, high: Any, site: fx.Node) -> tuple[fx.Node, fx.Node]:
@@ -35,12 +35,12 @@ class Bounds:
         key = (node, id(low), id(high))
         if key in self._found:
             return self._found[key]
-        if looked_up(node, self._pen.facts.is_dynamic):
+        if looked_up(node, self._nodes.facts.is_dynamic):
             raise CompositeError(
                 f"ZBox is for first layers: the input of '{site.name}' is looked up in a table, and "
                 "does not have the bounds of the model's input"
             )
-        if not self._pen.facts.is_preprocessing(node):
+        if not self._nodes.facts.is_preprocessing(node):
             raise CompositeError(
                 f"ZBox is for first layers: the input of '{site.name}' is not the model's input, nor "
                 "its padded, normalized or rearranged form"
@@ -49,11 +49,11 @@ class Bounds:
             count = sum(known is node for known, *_ in self._found)
             suffix = f"_{count}" if count else ""
             pair = tuple(
-                self._pen.call(
+                self._nodes.call(
                     BoundRelevance(bound),
                     f"{node.name}_{name}{suffix}",
                     f"{node.name}_{name}{suffix}",
-                    (self._pen.forward(node),),
+                    (self._nodes.forward(node),),
                     {},
                     node,
                 )
@@ -63,15 +63,15 @@ class Bounds:
             below = {
                 source: self.at(source, low, high, site)
                 for source in node.all_input_nodes
-                if self._pen.facts.is_dynamic(source)
+                if self._nodes.facts.is_dynamic(source)
             }
             pair = tuple(
-                self._pen.copy_on(node, {n: b[i] for n, b in below.items()}) for i in (0, 1)
+                self._nodes.copy_on(node, {n: b[i] for n, b in below.items()}) for i in (0, 1)
             )
             if name_of(node) in AFFINE:  # a negative factor swaps the bounds
                 pair = (
-                    self._pen.graph.call_function(aten.minimum, pair),
-                    self._pen.graph.call_function(aten.maximum, pair),
+                    self._nodes.graph.call_function(aten.minimum, pair),
+                    self._nodes.graph.call_function(aten.maximum, pair),
                 )
         self._found[key] = (pair[0], pair[1])
         return self._found[key]

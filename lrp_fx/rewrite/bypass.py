@@ -15,15 +15,15 @@ class Bypass:
     """Writes the nodes that stop relevance which bypasses masked nodes.
 
     Args:
-        pen: writes nodes.
+        nodes: writes the nodes of the LRP graph.
         masked: the nodes that relevance may not bypass.
         channels: mask → the placeholder of its channels.
     """
 
     def __init__(
-        self, pen: NodeWriter, masked: Iterable[fx.Node], channels: Mapping[fx.Node, fx.Node]
+        self, nodes: NodeWriter, masked: Iterable[fx.Node], channels: Mapping[fx.Node, fx.Node]
     ) -> None:
-        self._pen, self._channels = pen, channels
+        self._nodes, self._channels = nodes, channels
         self._below = {node: ancestors(node) for node in masked}
 
     def not_around(self, upper: fx.Node, lower: fx.Node, relevance: fx.Node) -> fx.Node:
@@ -41,7 +41,7 @@ class Bypass:
         return relevance
 
     def _write(self, masked: fx.Node, relevance: fx.Node) -> fx.Node:
-        count = sum(isinstance(module, BypassRelevance) for module in self._pen.modules.values())
+        count = sum(isinstance(module, BypassRelevance) for module in self._nodes.modules.values())
         name = f"{masked.name}_bypass_{count}"
         inputs = (relevance, self._channels[masked])
-        return self._pen.call(BypassRelevance(), name, name, inputs, {}, masked)
+        return self._nodes.call(BypassRelevance(), name, name, inputs, {}, masked)

@@ -122,7 +122,7 @@ class NodeWriter:
         target = f"{self._path}.{attribute}"
         assert target not in self.modules, target
         if isinstance(module, RelevanceNode) and not isinstance(module, _OF_VALUES):
-            module.precision = self.precision
+            module = module.with_settings(precision=self.precision)
         self.modules[target] = module
         node = self.graph.create_node("call_module", target, args, kwargs, name=name)
         node.meta = {**origin.meta, "origin": origin.name}

@@ -19,7 +19,7 @@ from lrp_fx.rules import Part, Rule
 class WrittenSite:
     """Where the relevance of one node is written; implements ``lrp_fx.relevance.Site``."""
 
-    pen: NodeWriter
+    nodes: NodeWriter
     bounds: Bounds
     rectified: Rectified
     node: fx.Node
@@ -35,16 +35,16 @@ class WrittenSite:
         return isinstance(operand, fx.Node) and operand in self.receivers
 
     def value(self, argument: Any) -> Any:
-        return fx.map_arg(argument, self.pen.forward)
+        return fx.map_arg(argument, self.nodes.forward)
 
     def shape(self, node: fx.Node) -> fx.Node:
-        return self.pen.shape(node)
+        return self.nodes.shape(node)
 
     def modified(self, weight: fx.Node, part: Part) -> fx.Node:
-        return self.pen.modified(weight, part)
+        return self.nodes.modified(weight, part)
 
     def item(self, node: fx.Node, index: int) -> fx.Node:
-        return self.pen.item(node, index)
+        return self.nodes.item(node, index)
 
     def bound(
         self, node: fx.Node, low: float | Tensor, high: float | Tensor
@@ -56,10 +56,10 @@ class WrittenSite:
     ) -> fx.Node:
         name = self.node.name
         attribute = name if suffix == "relevance" else f"{name}_{suffix}"
-        return self.pen.call(module, attribute, f"{name}_{suffix}", args, kwargs, self.node)
+        return self.nodes.call(module, attribute, f"{name}_{suffix}", args, kwargs, self.node)
 
     def output(self) -> fx.Node:
-        return self.pen.forward(self.rectified.stand_ins.get(self.node, self.node))
+        return self.nodes.forward(self.rectified.stand_ins.get(self.node, self.node))
 
     def output_is_nonnegative(self) -> bool:
         return self.node in self.rectified.stand_ins or self.facts.is_nonnegative(self.node)
@@ -69,7 +69,7 @@ class WrittenSite:
 
     def parts_of(self, node: fx.Node, count: int) -> list[fx.Node]:
         return [
-            self.pen.graph.create_node(
+            self.nodes.graph.create_node(
                 "call_function", operator.getitem, (node, i), name=f"{node.name}_{i}"
             )
             for i in range(count)

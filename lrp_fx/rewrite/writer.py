@@ -55,10 +55,10 @@ def rewrite(
     rectified = (
         find_rectified(plan, start, bias) if optimize.stand_ins else Rectified({}, frozenset())
     )
-    pen = NodeWriter(captured, plan.facts, optimize.precision, keeps=not optimize.recompute)
-    draft = _Writer(captured, plan, pen, bias, engine, audited, rectified).write(start)
+    nodes = NodeWriter(captured, plan.facts, optimize.precision, keeps=not optimize.recompute)
+    draft = _Writer(captured, plan, nodes, bias, engine, audited, rectified).write(start)
     run_passes(draft, optimize.passes)
-    return assemble(captured, draft, pen.constants)
+    return assemble(captured, draft, nodes.constants)
 
 
 class _Writer:
@@ -68,43 +68,43 @@ class _Writer:
         self,
         captured: Captured,
         plan: Plan,
-        pen: NodeWriter,
+        nodes: NodeWriter,
         bias: BiasPolicy,
         engine: Engine,
         audited: bool,
         rectified: Rectified,
     ) -> None:
-        self.captured, self.plan, self.pen, self.graph = captured, plan, pen, pen.graph
+        self.captured, self.plan, self.nodes, self.graph = captured, plan, nodes, nodes.graph
         self.bias, self.engine, self.audited, self.rectified = bias, engine, audited, rectified
-        self.bounds = Bounds(pen)
+        self.bounds = Bounds(nodes)
         self.kept: list[fx.Node] = []
         self.channels: dict[fx.Node, fx.Node] = {}
-        self.bypass = Bypass(pen, plan.masks if plan.through else (), self.channels)
+        self.bypass = Bypass(nodes, plan.masks if plan.through else (), self.channels)
         self.start: fx.Node
 
     def write(self, start: Start) -> Draft:
         """Write the whole graph."""
         for node in self.captured.placeholders():
-            self.pen.values[node] = self.graph.placeholder(node.name)
+            self.nodes.values[node] = self.graph.placeholder(node.name)
         target = self.graph.placeholder("target", default_value=None)
         for i, node in enumerate(self.plan.masks):
             self.channels[node] = self.graph.placeholder(f"channels_{i}", default_value=None)
         for node in self._needed():
-            copy = self.graph.node_copy(node, self.pen.forward)
+            copy = self.graph.node_copy(node, self.nodes.forward)
             copy.meta = dict(node.meta)
             if copy.target is PRODUCT:  # a saved graph must not need this library
                 copy.target = product
-            self.pen.values[node] = copy
-        output = self.pen.values[self.plan.explained]
-        self.start = self.pen.call(
+            self.nodes.values[node] = copy
+        output = self.nodes.values[self.plan.explained]
+        self.start = self.nodes.call(
             StartRelevance(start), "start", "start", (output, target), {}, self.plan.explained
         )
         results = self._relevance_nodes()
         self.graph.output((tuple(results), output, self.start, *self.kept))
         remove_unused(self.graph)
-        constants = self.pen.constants
+        constants = self.nodes.constants
         constants.keep({str(n.target) for n in self.graph.find_nodes(op="get_attr")})
-        return Draft(self.graph, self.pen.modules, self.start, target, constants.graph)
+        return Draft(self.graph, self.nodes.modules, self.start, target, constants.graph)
 
     def _needed(self) -> list[fx.Node]:
         """The dynamic nodes that the explained output or a source depends on, in order."""
@@ -146,7 +146,7 @@ class _Writer:
         relevance = self._sum(source, arrived, found)
         if relevance is not None:
             return self.bypass.not_beside(source, relevance)
-        return self.graph.call_function(aten.zeros_like, (self.pen.forward(source),))
+        return self.graph.call_function(aten.zeros_like, (self.nodes.forward(source),))
 
     def _sum(
         self,
@@ -181,11 +181,11 @@ class _Writer:
             if self.audited:
                 keep = f"{name}_kept"
                 self.kept.append(
-                    self.pen.call(KeepRelevance(), keep, keep, (relevance,), {}, step.node)
+                    self.nodes.call(KeepRelevance(), keep, keep, (relevance,), {}, step.node)
                 )
             return
         site = WrittenSite(
-            pen=self.pen,
+            nodes=self.nodes,
             bounds=self.bounds,
             rectified=self.rectified,
             node=step.node,
@@ -208,16 +208,16 @@ class _Writer:
         if step.top_k is not None:
             filtered = f"{name}_filter"
             module = TopKFilter(step.top_k)
-            inputs = (relevance, self.pen.shape(self.captured.placeholders()[0]))
-            relevance = self.pen.call(module, filtered, filtered, inputs, {}, step.node)
+            inputs = (relevance, self.nodes.shape(self.captured.placeholders()[0]))
+            relevance = self.nodes.call(module, filtered, filtered, inputs, {}, step.node)
         for i, hook in enumerate(step.hooks):
             hooked = f"{name}_hook_{i}"
-            relevance = self.pen.call(
+            relevance = self.nodes.call(
                 HookRelevance(hook.function, step), hooked, hooked, (relevance,), {}, step.node
             )
         if step.node in self.plan.masks:
             masked = f"{name}_mask"
             inputs = (relevance, self.channels[step.node])
             mask = self.plan.masks[step.node]
-            relevance = self.pen.call(mask, masked, masked, inputs, {}, step.node)
+            relevance = self.nodes.call(mask, masked, masked, inputs, {}, step.node)
         return relevance

@@ -14,8 +14,9 @@ from lrp_fx.graph import name_of, split_by_dependence, tree_flatten
 from lrp_fx.plan import Step
 from lrp_fx.relevance import CAUSES, Cause, EdgeRelevance, RelevanceNode, Target
 from lrp_fx.run.batches import Alone, apart
+from lrp_fx.run.entries import Entry
 from lrp_fx.run.interpreter import run_nodes
-from lrp_fx.run.ledger import ROUNDING, Entry, Ledger
+from lrp_fx.run.ledger import ROUNDING, Ledger
 from lrp_fx.run.program import Program, check_batch, per_sample
 
 

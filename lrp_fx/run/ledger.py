@@ -13,6 +13,7 @@ from lrp_fx._html import html_table
 from lrp_fx._tables import columns
 from lrp_fx.errors import OptionError
 from lrp_fx.relevance import CAUSES, Cause
+from lrp_fx.run.entries import Entry, PerSample
 
 if TYPE_CHECKING:
     import pandas
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-PerSample = tuple[float, ...]
 EXPLOSION = 10.0
 """If Σ |R| grows more than this at one node, the node is reported.
 
@@ -36,55 +36,6 @@ ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch
 It is some hundred times the precision of the dtype in sums of many terms. For half precision it is
 some ten times, since torch sums up in single precision.
 """
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One node of the relevance pass. All figures are sums over the node's values, per sample.
-
-    Args:
-        node: the name of the node in the plan.
-        path: the path of its module.
-        operation: ATen's name of the operation, or ``filter`` or ``hook`` for one before the node.
-        rule: the rule.
-        arrived: Σ R that came in.
-        passed: Σ R that went on.
-        taken: what was taken, by cause; causes that took nothing from any sample are left out.
-        magnitude_in: Σ |R| that came in.
-        magnitude_out: Σ |R| that went on.
-    """
-
-    node: str
-    path: str
-    operation: str
-    rule: str
-    arrived: PerSample
-    passed: PerSample
-    taken: dict[Cause, PerSample]
-    magnitude_in: PerSample
-    magnitude_out: PerSample
-
-    @property
-    def growth(self) -> float:
-        """The largest Σ |R_out| / Σ |R_in| over the samples; 0 if nothing came in."""
-        pairs = zip(self.magnitude_in, self.magnitude_out, strict=True)
-        return max((out / came for came, out in pairs if came), default=0.0)
-
-    @property
-    def gap(self) -> PerSample:
-        """``arrived − passed − Σ taken``, (N values): zero up to rounding."""
-        amounts = zip(*self.taken.values(), strict=True) if self.taken else [()] * len(self.arrived)
-        return tuple(
-            came - went - sum(kept)
-            for came, went, kept in zip(self.arrived, self.passed, amounts, strict=True)
-        )
-
-    @property
-    def terms(self) -> PerSample:
-        """Σ |terms|, which the gap is compared with: relevance in and out, and what was taken."""
-        sizes = [self.magnitude_in, self.magnitude_out]
-        sizes += [tuple(map(abs, amounts)) for amounts in self.taken.values()]
-        return tuple(map(sum, zip(*sizes, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -290,7 +241,7 @@ class Ledger:
         """The figure of the ledger: relevance left, Σ |R|, explosions, causes. Needs matplotlib."""
         from lrp_fx.run.figure import ledger_figure
 
-        return ledger_figure(self)
+        return ledger_figure(self.entries, self.start, self.left, self.explosions())
 
 
 _HEAD = ("node", "module", "operation", "rule", "in", "out", "taken", "growth")

@@ -16,6 +16,7 @@ from lrp_fx.graph.operations import (
     FUNCTIONS,
     ROWS,
     Row,
+    ends_of_clip,
     in_place_form,
     names_where,
     rows_by_name,
@@ -289,6 +290,19 @@ def _fills(call: Call) -> set[str]:
     return {words.get(each, "other") for each in left}
 
 
+def _keeps_order(call: Call) -> bool:
+    x, result = _numbers(), call(_numbers())
+    return isinstance(result, Tensor) and torch.equal(result.reshape(-1), x.reshape(-1))
+
+
+def _permutes(call: Call) -> bool:
+    """Whether the result is the operand with its dimensions in another order."""
+    x, result = _numbers(), call(_numbers())
+    if not isinstance(result, Tensor) or sorted(result.shape) != sorted(x.shape):
+        return False
+    return result.shape != x.shape and torch.equal(x.t(), result)
+
+
 def _derivative(call: Call, x: Tensor) -> Tensor:
     return torch.func.jacrev(lambda x: _flat(call(x)))(x).reshape(-1, x.numel())
 
@@ -408,6 +422,7 @@ def _derived_function(name: str) -> dict[str, Any]:
     trend = "rises" if (steps >= 0).all() else "falls" if (steps <= 0).all() else None
     zero = torch.zeros(1, dtype=torch.float64)
     return {
+        "clips": all(torch.equal(y, x.clamp(y.min(), y.max())) for x, y in lines),
         "low": -math.inf if low < -FAR else low,
         "high": math.inf if high > FAR else high,
         "rest": _same([float(call(zero)) for call in _calls(name)]),
@@ -422,6 +437,8 @@ def _derived_motion(row: Row) -> dict[str, Any]:
     fills = set().union(*(_fills(call) for call in calls))
     derived: dict[str, Any] = {
         "moves": "other" not in fills,
+        "keeps_order": all(_keeps_order(call) for call in calls),
+        "permutes": all(_permutes(call) for call in calls),
         "inside": all(_is_inside(call) for call in calls),
         "reduction": _same([_reduction(call) for call in calls]),
     }
@@ -484,6 +501,23 @@ def test_ends_of_other_operations(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.writes])
 def test_what_is_written(row: Row) -> None:
     assert any(row.writes in [a.name for a in schema.arguments] for schema in _schemas(row.name))
+
+
+def test_ends_of_clips() -> None:
+    calls: dict[str, tuple[Any, ...]] = {
+        "relu": (),
+        "relu6": (),
+        "hardtanh": (-2, 3),
+        "clamp": (-2, 3),
+        "clamp_min": (-2,),
+        "clamp_max": (3,),
+    }
+    assert calls.keys() == names_where(lambda row: row.clips)
+    x, graph = torch.linspace(-9, 9, 37), torch.fx.Graph()
+    value = graph.placeholder("x")
+    for name, args in calls.items():
+        low, high = ends_of_clip(graph.call_function(getattr(aten, name), (value, *args)))
+        assert torch.equal(x.clamp(low, high), getattr(aten, name)(x, *args))
 
 
 def test_images_are_resized() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,3 +61,14 @@ def test_the_table_is_what_the_modules_say() -> None:
     """Protects the table of modules from growing stale."""
     page: Path = MADE["PAGE"]
     assert page.read_text(encoding="utf-8") == MADE["page"](), "run: python docs/house.py"
+
+
+def test_the_way_of_a_call_names_functions_that_are_there() -> None:
+    """Protects the page's walk through one call from renamed functions and files."""
+    text = MADE["PAGE"].read_text(encoding="utf-8")
+    walk = text[text.index("## One call") : text.index("## Capture")]
+    pairs = re.findall(r"`([\w.]+)`[^`]*\(`(\w+/\w+\.py)`\)", walk)
+    assert len(pairs) > 10
+    for name, file in pairs:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", source), (name, file)

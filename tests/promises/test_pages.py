@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import runpy
 from dataclasses import fields
@@ -11,7 +12,7 @@ from typing import get_origin, get_type_hints
 
 import pytest
 
-from lrp_fx.attribution import Keywords, Options
+from lrp_fx.attribution import Keywords, LRPFx, Options
 from lrp_fx.relevance.handling import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,6 +43,14 @@ def test_public_signatures_say_their_types() -> None:
 def test_options_as_keywords_are_the_options() -> None:
     """Layers, neurons and concepts take the options as keywords."""
     assert get_type_hints(Keywords).keys() == {f.name for f in fields(Options)} - {"composite"}
+
+
+def test_each_option_is_shown_and_described() -> None:
+    """The options stand in one file, and users see them where they make an attribution."""
+    shown = inspect.signature(LRPFx).parameters
+    for field in fields(Options):
+        assert shown[field.name].default == field.default
+        assert re.search(rf"^ +{field.name}: ", LRPFx.__doc__ or "", re.MULTILINE), field.name
 
 
 def test_the_page_is_what_the_registry_yields() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx import LRPFx
+from lrp_fx.relevance.activation import PassRelevance
 from lrp_fx.relevance.linear.steps import Share
 from lrp_fx.relevance.node import RelevanceNode
 from tests.helpers.composites import X
@@ -21,6 +22,15 @@ def lrp_module(lrp: LRPFx) -> fx.GraphModule:
     module = lrp.graph.owning_module
     assert isinstance(module, fx.GraphModule)
     return module
+
+
+def test_settings_belong_to_the_copy() -> None:
+    """Optimizations give a node other settings, and leave the node as it was written."""
+    node = PassRelevance()
+    other = node.with_settings(precision=torch.bfloat16).with_settings(overwrites=True)
+    assert (other.precision, other.overwrites) == (torch.bfloat16, True)
+    assert (node.precision, node.overwrites) == (None, False)
+    assert other(torch.ones(2)).dtype == torch.bfloat16
 
 
 def test_graph_prints_its_relevance_nodes_by_name(capsys: pytest.CaptureFixture[str]) -> None:

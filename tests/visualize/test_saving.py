@@ -12,7 +12,8 @@ from torch import nn
 
 import lrp_fx
 from lrp_fx import ConceptLRPFx, LRPFx
-from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
+from lrp_fx.concepts.channels import Concept, Edge
+from lrp_fx.concepts.graph import AttributionGraph
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize import (
     concept_figure,

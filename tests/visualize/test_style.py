@@ -16,7 +16,8 @@ from torch import nn
 
 from lrp_fx import LRPFx
 from lrp_fx._drawing import own_style
-from lrp_fx.concepts.graph import AttributionGraph, Concept, Edge
+from lrp_fx.concepts.channels import Concept, Edge
+from lrp_fx.concepts.graph import AttributionGraph
 from lrp_fx.evaluate.figure import report_figure
 from lrp_fx.visualize import (
     bar,

@@ -43,7 +43,7 @@ class BoundRelevance(RelevanceNode):
 
 
 class KeepRelevance(RelevanceNode):
-    """Ends the relevance of a value that a rule treats as a constant: no input gets any."""
+    """``R_in = 0``: a value that a rule treats as a constant keeps its relevance."""
 
     def propagate(self, relevance: Tensor) -> list[Tensor]:
         """An empty list: there are no inputs."""

@@ -11,7 +11,7 @@ from lrp_fx.graph import Packet, call_like
 
 
 @dataclass(frozen=True)
-class Pen:
+class CallWriter:
     """Writes ATen calls in place of a node and records which of them depend on the inputs.
 
     Args:
@@ -29,10 +29,10 @@ class Pen:
     def __call__(self, packet: Packet, *args: Any) -> fx.Node:
         """Write a call and return its node."""
         node = call_like(self.graph, self.origin, packet, *args)
-        if any(self.moves(source) for source in node.all_input_nodes):
+        if any(self.is_dynamic(source) for source in node.all_input_nodes):
             self.dynamic.add(node)
         return node
 
-    def moves(self, value: Any) -> bool:
+    def is_dynamic(self, value: Any) -> bool:
         """Whether a value depends on the inputs."""
         return value in self.dynamic

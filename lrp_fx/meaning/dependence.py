@@ -26,12 +26,10 @@ SPLITS = names_where(lambda row: row.results == "pieces") | {"topk"}
 PARTS = SPLITS | names_where(lambda row: row.takes_part)
 """Operations that take a part of a value. Two different parts are two different values."""
 _MOVES = names_where(lambda row: row.arranges or row.resizes) - PARTS | {"sort"}
-_VIEWS = frozenset(
-    ["reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "to", "_to_copy"]
-)
+_VIEWS = names_where(lambda row: row.keeps_order) | {"expand"}
 
 
-class Cones:
+class Dependence:
     """Answers which values of a graph are computed from which others, and how.
 
     Args:
@@ -60,7 +58,7 @@ class Cones:
         return self._walk(value, other, self._functions, _is_function) is not None
 
     def knows(self, node: fx.Node) -> bool:
-        """Whether the node was in the graph when the cones were made."""
+        """Whether the node was in the graph when this object was made."""
         return node in self._first
 
     def first(self, node: fx.Node) -> fx.Node:
@@ -196,4 +194,4 @@ def _reduces(node: fx.Node) -> bool:
     return dims not in ((), (None,)) and all(literal(dim) not in (None, 0) for dim in dims)
 
 
-__all__ = ["Cones"]
+__all__ = ["Dependence"]
