@@ -6,7 +6,7 @@ from lrp_fx.attribution.arguments import check_inputs
 from lrp_fx.attribution.base import stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all, against_rest
-from lrp_fx.attribution.given import AnyArrays, AnyInputs, AnyTensors, Array, Inputs, given
+from lrp_fx.attribution.given import AnyArrays, AnyInputs, AnyTensors, Array, Given, Inputs, given
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
 from lrp_fx.attribution.options import Changes, Keywords, Options, check_names
@@ -18,6 +18,7 @@ __all__ = [
     "AnyTensors",
     "Array",
     "Changes",
+    "Given",
     "Inputs",
     "Keywords",
     "LRPFx",
