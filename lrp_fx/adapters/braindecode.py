@@ -6,7 +6,7 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from lrp_fx.attribution import Changes, LRPFx
+from lrp_fx.attribution import Changes, LRPFx, check_names
 from lrp_fx.relevance import Target
 
 
@@ -28,4 +28,5 @@ def lrp(model: nn.Module, x: Tensor, target: Target, **options: Unpack[Changes])
     Raises:
         LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`.
     """
+    check_names("lrp", options)
     return LRPFx(model, **options).attribute(x, target)

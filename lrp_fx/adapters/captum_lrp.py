@@ -7,7 +7,7 @@ from glob import escape
 from typing import Any
 
 from captum.attr._utils import lrp_rules
-from torch import nn
+from torch import Tensor, nn
 
 from lrp_fx import rules
 from lrp_fx.attribution import Given, LayerLRPFx, LRPFx
@@ -19,6 +19,8 @@ from lrp_fx.stabilizer import Stabilizer
 
 WITHOUT_RULE = (nn.ReLU, nn.Dropout, nn.Tanh)
 """Captum passes relevance through these, whatever their ``rule``."""
+SMALL = 1e-6
+"""With a larger ε it matters whether a batch norm has an ε of its own."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _Key = tuple[tuple[str, type, float, float, bool], ...]
 
@@ -148,10 +150,12 @@ def _check_norms(model: nn.Module) -> None:
     if norm is None:
         return
     for name, module in _with_rules(model):
-        if not isinstance(module, WITHOUT_RULE) and type(module.rule) is not lrp_rules.EpsilonRule:
+        rule = module.rule
+        small = type(rule) is lrp_rules.EpsilonRule and rule.STABILITY_FACTOR <= SMALL
+        if isinstance(getattr(module, "weight", None), Tensor) and not small:
             raise CompositeError(
-                f"module '{name}' has the {type(module.rule).__name__} of Captum, and '{norm}' is a "
-                "batch norm: lrp_fx merges batch norms with the layer beside, so Captum's numbers "
+                f"module '{name}' has the {type(rule).__name__} of Captum, and '{norm}' is a batch "
+                "norm: lrp_fx merges batch norms with the layer beside, so Captum's numbers "
                 "would be missed. Use LRPFx(model, Composite(...)): its rules hold for the merged layers"
             )
 
