@@ -9,13 +9,12 @@ from lrp_fx.adapters.braindecode import lrp
 from lrp_fx.adapters.captum_lrp import LRP, LayerLRP, captum_composite
 from lrp_fx.adapters.tables import relevance_transformer
 from lrp_fx.adapters.text import explain_text
-from lrp_fx.adapters.timm_models import TimmKeywords, timm_keywords
+from lrp_fx.adapters.timm_models import timm_keywords
 from lrp_fx.evaluate import explain_func
 
 __all__ = [
     "LRP",
     "LayerLRP",
-    "TimmKeywords",
     "captum_composite",
     "explain_func",
     "explain_text",
