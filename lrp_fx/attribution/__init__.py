@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from lrp_fx.attribution.arguments import Inputs, check_inputs
-from lrp_fx.attribution.base import restore_form, stacked
+from lrp_fx.attribution.arguments import check_inputs
+from lrp_fx.attribution.base import stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all, against_rest
+from lrp_fx.attribution.given import AnyArrays, AnyInputs, AnyTensors, Array, Given, Inputs, given
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
 from lrp_fx.attribution.options import Changes, Keywords, Options, check_names, shows_options
 from lrp_fx.attribution.similarity import bilrp
 
 __all__ = [
+    "AnyArrays",
+    "AnyInputs",
+    "AnyTensors",
+    "Array",
     "Changes",
+    "Given",
     "Inputs",
     "Keywords",
     "LRPFx",
@@ -26,7 +32,7 @@ __all__ = [
     "check_inputs",
     "check_names",
     "documented",
-    "restore_form",
+    "given",
     "shows_options",
     "stacked",
 ]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lrp_fx._checks import all_finite
+from lrp_fx.attribution.given import Named
 from lrp_fx.capture import Arguments
 from lrp_fx.errors import InputError
 
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
-"""A tensor or a tuple of tensors: as the inputs came, so goes their relevance."""
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The floating-point dtypes of inputs: those that torch computes in."""
 MAX_SHOWN = 8
@@ -35,11 +34,12 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
     if not inputs:
         raise InputError("there are no inputs: pass a tensor or a tuple of tensors")
     for position, value in enumerate(inputs):
-        name = f"input {position}" if len(inputs) > 1 else "the input"
+        name = name_of_input(inputs, position)
         if not isinstance(value, Tensor):
             raise InputError(
                 f"{name} must be a tensor, got {type(value).__name__}: several inputs are a tuple of "
-                "tensors; pass what gets no relevance as an additional argument"
+                "tensors or of NumPy arrays, or a mapping by the names of the model's arguments; pass "
+                "what gets no relevance as an additional argument"
             )
         if not value.is_floating_point() and value.dtype not in (torch.int32, torch.int64):
             raise not_tokens(name, value)
@@ -63,6 +63,13 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
             )
         if not all_finite(value):
             raise _not_finite(name, value)
+
+
+def name_of_input(inputs: tuple[Any, ...], position: int) -> str:
+    """Words for an input in messages."""
+    if isinstance(inputs, Named):
+        return f"the input '{inputs.names[position]}'"
+    return f"input {position}" if len(inputs) > 1 else "the input"
 
 
 def _not_finite(name: str, value: Tensor) -> InputError:
@@ -89,6 +96,9 @@ def not_tokens(name: str, value: Tensor) -> InputError:
 
 def arguments_of(inputs: tuple[Tensor, ...], additional: object) -> Arguments:
     """The arguments of the model: the inputs, then the additional ones; a dict gives keywords."""
+    if isinstance(inputs, Named):
+        further = additional if isinstance(additional, dict) else {}
+        return Arguments.of((), {**dict(zip(inputs.names, inputs, strict=True)), **further})
     if additional is None:
         return Arguments.of(inputs)
     if isinstance(additional, dict):

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from lrp_fx._checks import check_callable
-from lrp_fx.attribution.arguments import Inputs, arguments_of, check_inputs, not_tokens
+from lrp_fx.attribution.arguments import arguments_of, check_inputs, name_of_input, not_tokens
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
+from lrp_fx.attribution.given import Form, Given, given
 from lrp_fx.attribution.options import Changes, check_names
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
@@ -93,6 +94,12 @@ class Explaining:
         other._explainer = self._explainer.with_options(options)  # noqa: SLF001 its own class
         return other
 
+    def _given(
+        self, inputs: Form, additional: object, *, create_graph: bool = False
+    ) -> Given[Form]:
+        """The inputs as tensors, and the form in which their relevance goes back."""
+        return given(inputs, additional, self._explainer.model, create_graph=create_graph)
+
     def _explained(
         self,
         inputs: Any,
@@ -125,7 +132,7 @@ class Explaining:
             for position, source in enumerate(program.plan.sources):
                 value = inputs[position]
                 if not value.is_floating_point() and not program.plan.reaches(source):
-                    raise not_tokens(f"input {position}", value)
+                    raise not_tokens(name_of_input(inputs, position), value)
         if verbose:
             print(program.plan)
         return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
@@ -202,23 +209,6 @@ class Explaining:
         return handle
 
 
-def restore_form(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
-    """The relevance in the form, dtype and layout of the inputs."""
-    many = inputs if isinstance(inputs, tuple) else (inputs,)
-    relevance = tuple(
-        finalize(r.to(x.dtype) if x.is_floating_point() else r, create_graph)
-        for r, x in zip(explanation.relevance, many, strict=True)
-    )
-    return relevance if isinstance(inputs, tuple) else relevance[0]
-
-
-def stacked(maps: Sequence[Inputs]) -> Inputs:
-    """T maps of the same form stacked along a new first dimension, (T, N, …)."""
-    if isinstance(maps[0], tuple):
-        return tuple(map(torch.stack, zip(*maps, strict=True)))
-    return torch.stack(list(maps))
-
-
-def finalize(relevance: Tensor, create_graph: bool) -> Tensor:
-    """The relevance to return: contiguous, and detached from autograd unless ``create_graph``."""
-    return (relevance if create_graph else relevance.detach()).contiguous()
+def stacked(maps: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Relevance of the same inputs one above the other, (T, N, …) each."""
+    return tuple(map(torch.stack, zip(*maps, strict=True)))

@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
@@ -24,13 +24,12 @@ from lrp_fx.relevance import HookRelevance, RelevanceNode, SelectorTarget, Start
 
 P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S")
 _SHOWN = ("target", "targets", "neuron_selector", "conditions", "layers")
 NEAR = 0.5
 """The minimal similarity of an unknown name to a suggestion."""
 
 
-def documented(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+def documented(method: Callable[P, T]) -> Callable[P, T]:
     """A method whose errors are all :class:`~lrp_fx.errors.LRPError`.
 
     Any other error becomes an ``UnexpectedError`` that says what was asked for, or an
@@ -42,10 +41,10 @@ def documented(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S
     parameters = inspect.signature(method).parameters
     names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
     takes_more = len(names) + 1 < len(parameters)
-    flags = [(place, name) for place, name in enumerate(names) if _is_flag(parameters[name])]
+    flags = [(place, name) for place, name in enumerate(names, 1) if _is_flag(parameters[name])]
 
     @wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
         unknown = None if takes_more else next((key for key in kwargs if key not in names), None)
         if unknown is not None:
             raise TypeError(
@@ -56,14 +55,14 @@ def documented(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S
             if name in kwargs or place < len(args):
                 check_flag(name, kwargs[name] if name in kwargs else args[place])
         try:
-            return method(self, *args, **kwargs)
+            return method(*args, **kwargs)
         except LRPError:
             raise
         except Exception as error:
             if lacks_memory(error):
                 raise
             try:
-                bound = inspect.signature(method).bind(self, *args, **kwargs)
+                bound = inspect.signature(method).bind(*args, **kwargs)
             except TypeError:
                 raise error from None
             raise _explained(method.__qualname__, bound.arguments, error) from error

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias, Unpack, overload
+from typing import Literal, TypeAlias, Unpack, cast, overload
 
 from captum.attr import LayerAttribution, NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from lrp_fx.attribution.arguments import Inputs
-from lrp_fx.attribution.base import Explaining, finalize, restore_form
+from lrp_fx.attribution.base import Explaining
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
+from lrp_fx.attribution.given import AnyArrays, AnyInputs, AnyTensors, Array, Inputs, finalize
 from lrp_fx.attribution.options import Keywords, Options, check_names, shows_options
 from lrp_fx.composites import Composite
 from lrp_fx.plan import Layer, View, as_layers
@@ -21,6 +21,8 @@ from lrp_fx.run import per_sample
 
 OfLayers: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
 """The relevance of a layer: a tuple if it has several tensors; a list for a list of layers."""
+ArraysOfLayers: TypeAlias = Array | tuple[Array, ...] | list[Array | tuple[Array, ...]]
+"""The same in NumPy arrays, for inputs that are arrays."""
 
 
 class OfLayer(Explaining):
@@ -67,7 +69,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
     @overload
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: AnyTensors,
         target: Target = None,
         additional_forward_args: object = None,
         return_convergence_delta: Literal[False] = False,
@@ -79,7 +81,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
     @overload
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: AnyTensors,
         target: Target = None,
         additional_forward_args: object = None,
         *,
@@ -88,11 +90,10 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         verbose: bool = False,
         create_graph: bool = False,
     ) -> tuple[OfLayers, Tensor | list[Tensor]]: ...
-    @log_usage(part_of_slo=True)
-    @documented
+    @overload
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: AnyArrays,
         target: Target = None,
         additional_forward_args: object = None,
         return_convergence_delta: bool = False,
@@ -100,7 +101,25 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         verbose: bool = False,
         *,
         create_graph: bool = False,
-    ) -> OfLayers | tuple[OfLayers, Tensor | list[Tensor]]:
+    ) -> ArraysOfLayers | tuple[ArraysOfLayers, Array | list[Array]]: ...
+    @log_usage(part_of_slo=True)
+    @documented
+    def attribute(
+        self,
+        inputs: AnyInputs,
+        target: Target = None,
+        additional_forward_args: object = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        create_graph: bool = False,
+    ) -> (
+        OfLayers
+        | ArraysOfLayers
+        | tuple[OfLayers, Tensor | list[Tensor]]
+        | tuple[ArraysOfLayers, Array | list[Array]]
+    ):
         """The relevance of the layer for the target.
 
         Args:
@@ -116,7 +135,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
 
         Returns:
             A tensor of the shape of the layer's output (or input); a tuple if the layer returns (or
-            reads) several tensors; a list for a list of layers.
+            reads) several tensors; a list for a list of layers. Arrays if the inputs are arrays.
 
         Raises:
             InputError: for an unknown layer, and as :meth:`LRPFx.attribute` does.
@@ -124,8 +143,9 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         """
         layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
         view = View(layers=layers, layers_input=attribute_to_layer_input)
+        given = self._given(inputs, additional_forward_args, create_graph=create_graph)
         start, groups = self._of_layers(
-            inputs, additional_forward_args, target, view, verbose, create_graph
+            given.tensors, given.additional, target, view, verbose, create_graph
         )
         found = [
             tuple(finalize(r, create_graph) for r in group)
@@ -134,10 +154,12 @@ class LayerLRPFx(OfLayer, LayerAttribution):
             for group in groups
         ]
         in_list = isinstance(self.layer, list)
+        shown = found if in_list else found[0]
         if not return_convergence_delta:
-            return found if in_list else found[0]
+            return cast(OfLayers | ArraysOfLayers, given.alike(shown))
         deltas = [start - sum(map(per_sample, group)) for group in groups]
-        return (found, deltas) if in_list else (found[0], deltas[0])
+        both = shown, deltas if in_list else deltas[0]
+        return cast(tuple[OfLayers, Tensor | list[Tensor]], given.alike(both))
 
 
 class NeuronLRPFx(OfLayer, NeuronAttribution):
@@ -187,7 +209,7 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
             create_graph: as in :meth:`LRPFx.attribute`.
 
         Returns:
-            Relevance of the shape, dtype and device of the inputs.
+            Relevance of the form, shape, dtype and device of the inputs.
 
         Raises:
             InputError: for an unknown layer, and as :meth:`LRPFx.attribute` does.
@@ -196,7 +218,8 @@ class NeuronLRPFx(OfLayer, NeuronAttribution):
         (layer,) = as_layers([self.layer])
         view = View(explained=layer, explained_input=attribute_to_neuron_input)
         chosen = SelectorTarget(neuron_selector) if callable(neuron_selector) else neuron_selector
+        given = self._given(inputs, additional_forward_args, create_graph=create_graph)
         explanation, _ = self._explained(
-            inputs, additional_forward_args, chosen, view, verbose, create_graph
+            given.tensors, given.additional, chosen, view, verbose, create_graph
         )
-        return restore_form(explanation, inputs, create_graph=create_graph)
+        return given.restored(explanation.relevance, create_graph=create_graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Unpack, overload
 
 from captum.attr import Attribution
@@ -12,10 +12,18 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from lrp_fx._checks import entries
-from lrp_fx.attribution.arguments import Inputs
-from lrp_fx.attribution.base import Explaining, restore_form, stacked
+from lrp_fx.attribution.base import Explaining, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
+from lrp_fx.attribution.given import (
+    AnyArrays,
+    AnyInputs,
+    AnyTensors,
+    Array,
+    Inputs,
+    OfArrays,
+    OfTensors,
+)
 from lrp_fx.attribution.options import Keywords, Options, documents_options, shows_options
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
@@ -82,14 +90,25 @@ class LRPFx(Explaining, Attribution):
     @overload
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: OfTensors,
         target: Target = None,
         additional_forward_args: object = None,
         *,
         return_convergence_delta: Literal[True],
         verbose: bool = False,
         create_graph: bool = False,
-    ) -> tuple[Inputs, Tensor]: ...
+    ) -> tuple[OfTensors, Tensor]: ...
+    @overload
+    def attribute(
+        self,
+        inputs: OfArrays,
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        return_convergence_delta: Literal[True],
+        verbose: bool = False,
+        create_graph: bool = False,
+    ) -> tuple[OfArrays, Array]: ...
     @log_usage(part_of_slo=True)
     @documented
     def attribute(
@@ -101,15 +120,19 @@ class LRPFx(Explaining, Attribution):
         verbose: bool = False,
         *,
         create_graph: bool = False,
-    ) -> Inputs | tuple[Inputs, Tensor]:
+    ) -> Inputs | tuple[Inputs, Tensor | Array]:
         """The relevance of the inputs for the target.
 
         Args:
-            inputs: a tensor (N, …) or a tuple of tensors with the same batch size N.
+            inputs: a tensor (N, …) or a tuple of tensors with the same batch size N. NumPy arrays
+                are taken too: they go to the model's device, and floating-point ones to its dtype.
+                A mapping such as the encoding of a tokenizer goes to the model by keyword. Of it
+                floating-point entries and token ids are explained, and masks are not (see the
+                guide).
             target: the output to explain: an int, or a tuple of ints for outputs with more
-                dimensions; for one target per sample, a 1-D tensor or a list of N entries. A slice
-                among the indices selects a region. None if there is one value per sample, or if
-                ``start`` needs no target.
+                dimensions; for one target per sample, a 1-D tensor or array, or a list of N
+                entries. A slice among the indices selects a region. None if there is one value per
+                sample, or if ``start`` needs no target.
             additional_forward_args: further arguments of the model, tensors or not: a tuple, a
                 single value, or a dict of keyword arguments. They get no relevance.
             return_convergence_delta: also return, per sample, the sum of the start less the sum of
@@ -120,9 +143,10 @@ class LRPFx(Explaining, Attribution):
                 computed in the call, and activations are kept as long as the result.
 
         Returns:
-            Relevance of the shape, dtype and device of the inputs: a tensor for a tensor, a tuple
-            for a tuple; with ``return_convergence_delta`` also a tensor of shape (N,). It carries
-            no gradient unless ``create_graph``.
+            Relevance of the shape, dtype and device of the inputs: a tensor for a tensor, an array
+            for an array, a tuple for a tuple, a dict of what is explained for a mapping; with
+            ``return_convergence_delta`` also a tensor of shape (N,), or an array if the inputs are
+            arrays. It carries no gradient unless ``create_graph``.
 
         Raises:
             InputError: if the inputs cannot be explained, or the model fails on them.
@@ -134,18 +158,21 @@ class LRPFx(Explaining, Attribution):
             CompositeError: if a line of the composite, a filter or a hook matches nothing.
             NonFiniteError: if the relevance is not finite.
         """
+        given = self._given(inputs, additional_forward_args, create_graph=create_graph)
         explanation, _ = self._explained(
-            inputs, additional_forward_args, target, View(), verbose, create_graph
+            given.tensors, given.additional, target, View(), verbose, create_graph
         )
-        attributions = restore_form(explanation, inputs, create_graph=create_graph)
-        return (attributions, explanation.delta()) if return_convergence_delta else attributions
+        attributions = given.restored(explanation.relevance, create_graph=create_graph)
+        if return_convergence_delta:
+            return attributions, given.alike(explanation.delta())
+        return attributions
 
     @log_usage(part_of_slo=True)
     @documented
     def attribute_many(
         self,
         inputs: Inputs,
-        targets: Sequence[Target] | Tensor,
+        targets: Sequence[Target] | Tensor | Array,
         additional_forward_args: object = None,
         *,
         create_graph: bool = False,
@@ -157,7 +184,7 @@ class LRPFx(Explaining, Attribution):
         equal those of :meth:`attribute` up to rounding.
 
         Args:
-            inputs: a tensor (N, …) or a tuple of tensors with the same batch size N.
+            inputs: as in :meth:`attribute`.
             targets: T targets, each in the forms of :meth:`attribute`: ``range(10)`` for the first
                 ten classes of every sample. Or a tensor (T, N) whose rows have one target per
                 sample: ``model(x).topk(5).indices.T`` for the top five of each sample.
@@ -165,8 +192,7 @@ class LRPFx(Explaining, Attribution):
             create_graph: as in :meth:`attribute`.
 
         Returns:
-            Relevance of shape (T, N, …), of the dtype and device of the inputs; a tuple for a
-            tuple.
+            Relevance of shape (T, N, …), of the form, dtype and device of the inputs.
 
         Raises:
             LRPError: the errors of :meth:`attribute`; a ``TargetError`` also if there are no
@@ -177,19 +203,20 @@ class LRPFx(Explaining, Attribution):
             raise TargetError(
                 f"targets must be a non-empty list of targets or a tensor (T, N), got {targets!r}"
             )
+        given = self._given(inputs, additional_forward_args, create_graph=create_graph)
         program, tensors = self._prepared(
-            inputs, additional_forward_args, View(), create_graph=create_graph
+            given.tensors, given.additional, View(), create_graph=create_graph
         )
         runs, found = ((target,) for target in listed), []
         for explanation in program.run_many(tensors, runs, create_graph=create_graph):
             check_batch(explanation.output, tensors[0])
-            found.append(restore_form(explanation, inputs, create_graph=create_graph))
-        return stacked(found)
+            found.append(given.finished(explanation.relevance, create_graph=create_graph))
+        return given.formed(stacked(found))
 
     @documented
     def audit(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: AnyInputs,
         target: Target = None,
         additional_forward_args: object = None,
     ) -> Ledger:
@@ -211,13 +238,22 @@ class LRPFx(Explaining, Attribution):
             LRPError: the errors of :meth:`attribute`.
         """
         view = View(audited=True)
-        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        given = self._given(inputs, additional_forward_args)
+        program, tensors = self._prepared(given.tensors, given.additional, view)
         return audit(program, tensors, target)
 
+    @overload
+    def explained_output(
+        self, inputs: AnyTensors, additional_forward_args: object = None
+    ) -> Tensor: ...
+    @overload
+    def explained_output(
+        self, inputs: AnyArrays, additional_forward_args: object = None
+    ) -> Array: ...
     @documented
     def explained_output(
-        self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: object = None
-    ) -> Tensor:
+        self, inputs: AnyInputs, additional_forward_args: object = None
+    ) -> Tensor | Array:
         """The output that :meth:`attribute` explains, (N, …); for probabilities, their logits.
 
         Args:
@@ -227,13 +263,15 @@ class LRPFx(Explaining, Attribution):
         Raises:
             LRPError: the errors of :meth:`attribute`.
         """
-        program, tensors = self._prepared(inputs, additional_forward_args, View())
-        return program.output(tensors)
+        given = self._given(inputs, additional_forward_args)
+        program, tensors = self._prepared(given.tensors, given.additional, View())
+        output: Tensor | Array = given.alike(program.output(tensors))
+        return output
 
     @documented
     def export(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: AnyInputs,
         additional_forward_args: object = None,
         *,
         path: str | os.PathLike[str] | None = None,
@@ -268,7 +306,8 @@ class LRPFx(Explaining, Attribution):
             InputError, NonFiniteError: if the example cannot be explained.
         """
         check_destination(path, format)
-        program, tensors = self._prepared(inputs, additional_forward_args, View())
+        given = self._given(inputs, additional_forward_args)
+        program, tensors = self._prepared(given.tensors, given.additional, View())
         result = exported(program, tensors, dynamic_batch=dynamic_batch)
         if path is not None:
             save(result, path, format)
@@ -279,7 +318,8 @@ class LRPFx(Explaining, Attribution):
         """Which operation gets which rule, and why: ``print(lrp.plan())``.
 
         Args:
-            example: the model's arguments. Without them the model is read by symbolic tracing.
+            example: the model's arguments, or one mapping of them by name, as for
+                :meth:`attribute`. Without them the model is read by symbolic tracing.
                 Models that this cannot read need them.
 
         Raises:
@@ -300,5 +340,8 @@ class LRPFx(Explaining, Attribution):
     def _program(self, *example: object) -> Program:
         if not example:
             return self._explainer.unverified_program()
-        arguments = Arguments.of(example)
+        if len(example) == 1 and isinstance(example[0], Mapping):
+            given = self._given(example[0], None)
+            return self._prepared(given.tensors, given.additional, View())[0]
+        arguments = Arguments.of(self._given(example, None).tensors)
         return self._explainer.program(arguments, len(arguments.tensors), View())

@@ -39,12 +39,14 @@ class PlainBiasGamma(LinearRule):
 
     Args:
         gamma: γ, how much positive weights are favoured.
+        bias: whether the denominator includes the bias.
 
     Raises:
         OptionError: unless ``gamma`` is a finite number of at least 0.
     """
 
     gamma: float = 0.25
+    bias: bool = True
     for_nonnegative = True
 
     def __post_init__(self) -> None:
@@ -52,7 +54,8 @@ class PlainBiasGamma(LinearRule):
         check_nonnegative("gamma", self.gamma)
 
     def table(self) -> Table:
-        return (Group((Branch(FULL, Part(1 + self.gamma, 1), FULL),)),)
+        bias = FULL if self.bias else ZERO
+        return (Group((Branch(FULL, Part(1 + self.gamma, 1), bias),)),)
 
 
 def blog(top_k: float = 1.0) -> Composite:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 from torch import Tensor, nn
 
 from lrp_fx._checks import check_count, entries, is_int
 from lrp_fx.attribution import (
+    AnyArrays,
+    AnyInputs,
+    AnyTensors,
+    Array,
     Inputs,
     Keywords,
     LRPFx,
     check_inputs,
     check_names,
     documented,
-    restore_form,
     shows_options,
     stacked,
 )
@@ -103,7 +106,7 @@ class ConceptLRPFx(LRPFx):
             exclude_parallel: False lets relevance that bypasses a layer pass.
 
         Returns:
-            Relevance of shape (C, N, …); a tuple for a tuple of inputs.
+            Relevance of shape (C, N, …), in the form of the inputs.
 
         Raises:
             InputError: for an unknown layer or channel, or for layers on parallel paths in one
@@ -113,27 +116,48 @@ class ConceptLRPFx(LRPFx):
         """
         layers, runs = _runs(conditions, target)
         view = View(masked=layers, through=exclude_parallel, channel_dim=self.channel_dim)
+        given = self._given(inputs, additional_forward_args, create_graph=create_graph)
         program, tensors = self._prepared(
-            inputs, additional_forward_args, view, create_graph=create_graph
+            given.tensors, given.additional, view, create_graph=create_graph
         )
         if exclude_parallel:
             _check_in_series(program, runs)
         found = [
-            restore_form(each, inputs, create_graph=create_graph)
+            given.finished(each.relevance, create_graph=create_graph)
             for each in _checked(program, tensors, runs, create_graph=create_graph)
         ]
-        return stacked(found)
+        return given.formed(stacked(found))
 
-    @documented
+    @overload
     def channel_relevance(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: AnyTensors,
         layers: Sequence[Layer],
         target: Target = None,
         additional_forward_args: object = None,
         *,
         create_graph: bool = False,
-    ) -> list[Tensor]:
+    ) -> list[Tensor]: ...
+    @overload
+    def channel_relevance(
+        self,
+        inputs: AnyArrays,
+        layers: Sequence[Layer],
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        create_graph: bool = False,
+    ) -> list[Array]: ...
+    @documented
+    def channel_relevance(
+        self,
+        inputs: AnyInputs,
+        layers: Sequence[Layer],
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        create_graph: bool = False,
+    ) -> list[Tensor] | list[Array]:
         """The relevance of each channel of some layers, (N, channels) per layer, from one pass.
 
         Args:
@@ -148,19 +172,18 @@ class ConceptLRPFx(LRPFx):
             OptionError, TargetError, CaptureError, NonFiniteError: as :meth:`attribute` does.
         """
         layers = as_layers(layers)
+        given = self._given(inputs, additional_forward_args, create_graph=create_graph)
         _, groups = self._of_layers(
-            inputs,
-            additional_forward_args,
-            target,
-            View(layers=layers),
-            create_graph=create_graph,
+            given.tensors, given.additional, target, View(layers=layers), create_graph=create_graph
         )
-        return self._by_channel(layers, [relevance for group in groups for relevance in group])
+        found = self._by_channel(layers, [relevance for group in groups for relevance in group])
+        in_form: list[Tensor] | list[Array] = given.alike(found)
+        return in_form
 
     @documented
     def attribution_graph(
         self,
-        inputs: Tensor,
+        inputs: AnyInputs,
         target: Target,
         layers: Sequence[Layer],
         *,
@@ -186,13 +209,15 @@ class ConceptLRPFx(LRPFx):
             OptionError: if ``width`` is not an int of at least 1.
             TargetError, CaptureError, NonFiniteError: as :meth:`attribute` does.
         """
-        check_inputs((inputs,))
+        given = self._given(inputs, additional_forward_args)
+        check_inputs(given.tensors)
         check_count("width", width)
-        if inputs.shape[0] != 1:
-            raise InputError(f"an attribution graph is about one sample, not {inputs.shape[0]}")
+        count = given.tensors[0].shape[0]
+        if count != 1:
+            raise InputError(f"an attribution graph is about one sample, not {count}")
         layers = as_layers(layers)
         view = View(layers=layers, masked=layers, through=True, channel_dim=self.channel_dim)
-        program, tensors = self._prepared(inputs, additional_forward_args, view)
+        program, tensors = self._prepared(given.tensors, given.additional, view)
         for (node, mask), (next_node, next_mask) in pairwise(program.plan.masks.items()):
             if next_node not in ancestors(node):
                 raise InputError(

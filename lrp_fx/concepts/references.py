@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrp_fx._checks import check_count, check_file, check_flag, entries, is_int
-from lrp_fx.attribution import check_inputs
+from lrp_fx.attribution import AnyInputs, check_inputs, given
 from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.plan import Layer, as_layers
@@ -78,7 +78,7 @@ class References:
         if self.path.exists():
             self._load()
 
-    def update(self, batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Target]]) -> None:
+    def update(self, batches: Iterable[tuple[AnyInputs, Target]]) -> None:
         """Process a data set, or the part of it that was not seen yet.
 
         Args:
@@ -91,8 +91,7 @@ class References:
             LRPError: the errors of :meth:`lrp_fx.ConceptLRPFx.channel_relevance`.
         """
         start = 0
-        for inputs, target in _pairs(batches):
-            size = (inputs[0] if isinstance(inputs, tuple) else inputs).shape[0]
+        for inputs, target, size in _pairs(batches, self.concepts.forward_func):
             if start + size > self.seen:
                 if start < self.seen:
                     raise InputError(
@@ -131,7 +130,7 @@ class References:
     def _add(self, inputs: Any, target: Target, start: int) -> None:
         found = self.concepts.channel_relevance(inputs, self.layers, target)
         for i, relevance in enumerate(found):
-            values = relevance.float()
+            values = torch.as_tensor(relevance).float()
             if self.settings.normalize:
                 total = values.abs().sum(1, keepdim=True)
                 values = torch.where(total > 0, values / total, 0)
@@ -169,8 +168,8 @@ class References:
         self.seen, self._values, self._indices = seen, values, indices
 
 
-def _pairs(batches: Any) -> Iterator[tuple[Any, Target]]:
-    """The pairs of (inputs, target), with checked inputs."""
+def _pairs(batches: Any, model: nn.Module) -> Iterator[tuple[Any, Target, int]]:
+    """The pairs of (inputs, target) with their numbers of samples, with checked inputs."""
     pairs = entries(batches)
     if pairs is None:
         raise InputError(f"batches are (inputs, target) pairs, got {batches!r}")
@@ -178,5 +177,6 @@ def _pairs(batches: Any) -> Iterator[tuple[Any, Target]]:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"batches are (inputs, target) pairs, got {type(pair).__name__}")
         inputs, target = pair
-        check_inputs(inputs if isinstance(inputs, tuple) else (inputs,))
-        yield inputs, target
+        tensors = given(inputs, None, model).tensors
+        check_inputs(tensors)
+        yield inputs, target, tensors[0].shape[0]

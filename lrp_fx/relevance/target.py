@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx.errors import TargetError
 
 Index = int | slice
 Place = Index | tuple[Index, ...]
-Target = Place | Tensor | list[int] | list[tuple[Index, ...]] | None
+Target = Place | Tensor | NDArray[np.integer] | list[int] | list[tuple[Index, ...]] | None
 
 
 class Places(NamedTuple):
@@ -99,7 +100,8 @@ def _indices_of(target: Any) -> tuple[tuple[Index, ...] | None, list[tuple[Index
 
 def _as_tensor(target: np.ndarray[Any, Any]) -> Tensor:
     try:
-        return torch.as_tensor(target, device="cpu")
+        native = np.array(target, dtype=target.dtype.newbyteorder("="))  # a copy without strides
+        return torch.as_tensor(native, device="cpu")
     except TypeError as error:  # an array of objects or strings
         raise TargetError(f"a target must hold integers, got {target!r}") from error
 

@@ -7,9 +7,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lrp_fx._checks import check_nonnegative
 from lrp_fx._packages import needed
 from lrp_fx.errors import OptionError
-from lrp_fx.visualize.arrays import Floats
+from lrp_fx.visualize.arrays import Floats, Relevance, as_floats
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -79,19 +80,26 @@ def _rgb(code: str) -> tuple[float, ...]:
     return tuple(int(code[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
-def colorize(heat: Floats, limit: float, colors: str = DEFAULT) -> Pixels:
+def colorize(heat: Relevance, limit: float, colors: str = DEFAULT) -> Pixels:
     """The colours of a map: ``-limit`` and below is one end, zero the middle, ``limit`` the other.
 
     Args:
-        heat: an array of any shape (…).
+        heat: an array or a tensor of any shape (…).
         limit: the |R| of full colour, positive.
         colors: as in :func:`table_of`.
 
     Returns:
         8-bit RGB of shape (…, 3). Zero gets exactly the middle colour, white where the map says so.
+
+    Raises:
+        InputError: for values that are not finite, or no numbers.
+        OptionError: unless ``limit`` is a positive, finite number, or for an unknown colour map.
     """
+    check_nonnegative("limit", limit)
+    if not limit:
+        raise OptionError("limit must be positive: the |R| that gets full colour")
     table = np.rint(table_of(colors) * 255).astype(np.uint8)
-    return table[np.rint((shares(heat, limit) + 1) / 2 * (STEPS - 1)).astype(np.intp)]
+    return table[np.rint((shares(as_floats(heat), limit) + 1) / 2 * (STEPS - 1)).astype(np.intp)]
 
 
 def shares(heat: Floats, limit: float) -> Floats:

@@ -181,7 +181,7 @@ def _of_array(
         )
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
-        raise InputError("the photograph holds NaN or infinity")
+        raise InputError("the photograph holds NaN or infinity: pass finite pixels")
     if values.ndim == 2:
         values = values[:, :, None]
     elif _has_channels_first(values.shape, channels_first):
@@ -241,7 +241,7 @@ def _statistic(name: str, value: Statistics, default: float, channels: int) -> F
 def _stretched(values: Floats) -> tuple[Floats, str]:
     """Values from their minimum (black) to their maximum (white), and words that say so."""
     if not np.isfinite(values).all():
-        raise InputError("the photograph holds NaN or infinity")
+        raise InputError("the photograph holds NaN or infinity: pass finite pixels")
     low, high = float(values.min()), float(values.max())
     if high == low:
         return np.full_like(values, 0.5), "input, one constant value"

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 from uuid import uuid4
 
 from lrp_fx._drawing import own_style
@@ -14,10 +14,10 @@ from lrp_fx._packages import needed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
 from lrp_fx.visualize.canvas import Class
-from lrp_fx.visualize.colors import DEFAULT
-from lrp_fx.visualize.maps import Style, overlay, show
+from lrp_fx.visualize.maps import overlay, show
+from lrp_fx.visualize.panels import Style
 from lrp_fx.visualize.photographs import Photographs, Statistics
-from lrp_fx.visualize.scales import PERCENTILE, Scale
+from lrp_fx.visualize.scales import Scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,34 +103,41 @@ def write_file(path: Path, content: bytes) -> Path:
     return path
 
 
+class ShowOptions(TypedDict, total=False):
+    """The keywords of :func:`~lrp_fx.visualize.show`."""
+
+    target: Class | Sequence[Class]
+    titles: Sequence[str] | None
+    title: str
+    colors: str
+    scale: Scale
+    percentile: float
+    smooth: float
+    contours: Sequence[float]
+    mean: Statistics
+    std: Statistics
+    size: int
+
+
+class OverlayOptions(ShowOptions, total=False):
+    """The keywords of :func:`~lrp_fx.visualize.overlay`."""
+
+    style: Style
+
+
 def save_heatmap(
     relevance: Relevance,
     path: str | os.PathLike[str],
     photographs: Photographs | None = None,
-    *,
-    target: Class | Sequence[Class] = "",
-    title: str = "",
-    colors: str = DEFAULT,
-    scale: Scale = "own",
-    percentile: float = PERCENTILE,
-    smooth: float = 0.0,
-    mean: Statistics = None,
-    std: Statistics = None,
+    **options: Unpack[ShowOptions],
 ) -> Path:
     """Write what :func:`~lrp_fx.visualize.show` draws.
 
     Args:
         relevance: ``(C, H, W)`` or ``(N, C, H, W)``.
         path: the file.
-        photographs: as in ``show``, like all others.
-        target: the explained class.
-        title: the title of the figure.
-        colors: the colour map.
-        scale: the scale.
-        percentile: of full colour.
-        smooth: σ of the smoothing in pixels.
-        mean: of normalised photographs.
-        std: of normalised photographs.
+        photographs: as in ``show``.
+        options: the keywords of ``show``: ``target``, ``smooth``, ``mean``, ``std`` and the others.
 
     Returns:
         The path.
@@ -139,53 +146,22 @@ def save_heatmap(
         InputError: as ``show``, or if the file cannot be written.
         OptionError: as ``show``.
     """
-    return save(
-        show(
-            relevance,
-            photographs,
-            target=target,
-            title=title,
-            colors=colors,
-            scale=scale,
-            percentile=percentile,
-            smooth=smooth,
-            mean=mean,
-            std=std,
-        ),
-        path,
-    )
+    return save(show(relevance, photographs, **options), path)
 
 
 def save_overlay(
     relevance: Relevance,
     photographs: Photographs,
     path: str | os.PathLike[str],
-    *,
-    style: Style = "outlines",
-    target: Class | Sequence[Class] = "",
-    title: str = "",
-    colors: str = DEFAULT,
-    scale: Scale = "own",
-    percentile: float = PERCENTILE,
-    smooth: float = 0.0,
-    mean: Statistics = None,
-    std: Statistics = None,
+    **options: Unpack[OverlayOptions],
 ) -> Path:
     """Write what :func:`~lrp_fx.visualize.overlay` draws.
 
     Args:
         relevance: ``(C, H, W)`` or ``(N, C, H, W)``.
-        photographs: as in ``overlay``, like all others.
+        photographs: as in ``overlay``.
         path: the file.
-        style: how both share a panel.
-        target: the explained class.
-        title: the title of the figure.
-        colors: the colour map.
-        scale: the scale.
-        percentile: of full colour.
-        smooth: σ of the smoothing in pixels.
-        mean: of normalised photographs.
-        std: of normalised photographs.
+        options: the keywords of ``overlay``: ``style``, ``target``, ``smooth`` and the others.
 
     Returns:
         The path.
@@ -194,19 +170,4 @@ def save_overlay(
         InputError: as ``overlay``, or if the file cannot be written.
         OptionError: as ``overlay``.
     """
-    return save(
-        overlay(
-            relevance,
-            photographs,
-            style=style,
-            target=target,
-            title=title,
-            colors=colors,
-            scale=scale,
-            percentile=percentile,
-            smooth=smooth,
-            mean=mean,
-            std=std,
-        ),
-        path,
-    )
+    return save(overlay(relevance, photographs, **options), path)

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,8 @@ SPECIAL = re.compile(r"<[^<>\s]+>|\[[A-Z]+\d*\]")
 """Tokens of the tokenizer itself, such as ``<s>`` and ``[CLS]``; they are parts of no word."""
 VISIBLE = {"\n": "⏎", "\t": "⇥", "Ċ": "⏎", "\r": "⏎"}
 WIDTH, HIGH = 720, 27
+MOST = 4000
+"""So many tokens are written as HTML."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ class Tokens:
         return colorize(np.array(self.relevance), self.limit, self.colors)
 
     def html(self) -> str:
-        """The tokens as HTML; every text is escaped. The relevance is the tooltip of each token."""
+        """The tokens as HTML; every text is escaped. The relevance is the tooltip of each token.
+
+        Of more than 4,000 tokens the first 4,000 are written, and how many more there are.
+        """
         ends = table_of(self.colors)[[0, -1]]
         low, high = (hex_of(np.rint(each * 255).astype(np.uint8)) for each in ends)
         words = Words(self.target)
@@ -68,9 +74,11 @@ class Tokens:
             f'<span style="color:{high}">■</span> {html.escape(words.in_favour)} &nbsp; '
             f"full colour at ±{self.limit:.3g}</div>"
         )
+        more = len(self.texts) - MOST
+        rest = f"<span> … and {more} more tokens</span>" if more > 0 else ""
         return (
             '<div style="font-family:sans-serif;line-height:2;background:#fff;color:#000;'
-            f'padding:.5em">{"".join(self._spans())}{key}</div>'
+            f'padding:.5em">{"".join(islice(self._spans(), MOST))}{rest}{key}</div>'
         )
 
     def _spans(self) -> Iterator[str]:

@@ -71,7 +71,7 @@ INPUTS: dict[str, tuple[Any, str]] = {
     "sparse": (IMAGE.to_sparse(), "sparse_coo tensor: pass a dense one"),
     "meta": (IMAGE.to("meta"), "meta tensor: pass a dense one with values"),
     "list": ([IMAGE], "must be a tensor, got list"),
-    "numpy": (IMAGE.numpy(), "must be a tensor, got ndarray"),
+    "words": (IMAGE.numpy().astype(str), "must hold real numbers"),
     "none": (None, "must be a tensor, got NoneType"),
     "string": ("cat.jpg", "must be a tensor, got str"),
     "nothing": ((), "no inputs: pass a tensor or a tuple of tensors"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 import lrp_fx
@@ -116,6 +119,10 @@ def test_the_example_runs(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if "resnet18" in block:
+        random = partial(torchvision.models.resnet18, weights=None)
+        monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: random())
+        shutil.copy(ROOT / "examples" / "photographs" / "chelsea.jpg", "photograph.jpg")
     exec(compile(block, "example", "exec"), stand_ins(block))
 
 

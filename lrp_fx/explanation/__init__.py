@@ -1,0 +1,9 @@
+"""An explanation of one sample: the relevance with all that is needed to read, show and keep it."""
+
+from __future__ import annotations
+
+from lrp_fx.explanation.explain import explain
+from lrp_fx.explanation.explanation import Explanation
+from lrp_fx.explanation.load import load_explanation
+
+__all__ = ["Explanation", "explain", "load_explanation"]
