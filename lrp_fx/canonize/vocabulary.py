@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from lrp_fx.canonize.algebra import ALGEBRA
 from lrp_fx.canonize.attention import take_apart
+from lrp_fx.canonize.groups import GROUPS
 from lrp_fx.canonize.padding import SURPLUS, Surplus
 from lrp_fx.canonize.recurrent_cells import one_step
 from lrp_fx.capture import where
@@ -519,6 +521,8 @@ def _glu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 
 
 _CANONICAL: dict[str, Callable[[fx.Node, fx.Graph, fx.GraphModule], None]] = {
+    **ALGEBRA,
+    **GROUPS,
     "_native_batch_norm_legit_no_training": _legit_batch_norm,
     "_native_batch_norm_legit": _legit_batch_norm,
     "_native_batch_norm_legit_functional": _legit_batch_norm,

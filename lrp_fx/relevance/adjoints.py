@@ -279,7 +279,7 @@ def adaptive_avg_pool3d(q: Tensor, shape: Shape, output_size: Any = None) -> Ten
 
 # Interpolation. The calls give either the output's size or scale factors; the adjoint takes both.
 def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
-    backward: Packet = getattr(aten, f"upsample_{name}_backward")
+    backward: Packet = getattr(aten, f"{name}_backward")
 
     def adjoint(q: Tensor, shape: Shape, **arguments: Any) -> Tensor:
         factors = arguments.get("scale_factors")
@@ -299,15 +299,20 @@ def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
 
 
 UPSAMPLES: dict[str, Adjoint] = {
-    f"upsample_{name}": _upsample(name, dims, aligned)
+    name: _upsample(name, dims, aligned)
     for name, dims, aligned in (
-        ("nearest1d", 1, False),
-        ("nearest2d", 2, False),
-        ("nearest3d", 3, False),
-        ("linear1d", 1, True),
-        ("bilinear2d", 2, True),
-        ("bicubic2d", 2, True),
-        ("trilinear3d", 3, True),
+        ("upsample_nearest1d", 1, False),
+        ("upsample_nearest2d", 2, False),
+        ("upsample_nearest3d", 3, False),
+        ("_upsample_nearest_exact1d", 1, False),
+        ("_upsample_nearest_exact2d", 2, False),
+        ("_upsample_nearest_exact3d", 3, False),
+        ("upsample_linear1d", 1, True),
+        ("upsample_bilinear2d", 2, True),
+        ("upsample_bicubic2d", 2, True),
+        ("upsample_trilinear3d", 3, True),
+        ("_upsample_bilinear2d_aa", 2, True),
+        ("_upsample_bicubic2d_aa", 2, True),
     )
 }
 
