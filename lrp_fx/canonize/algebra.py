@@ -269,6 +269,20 @@ def _without_nan(packet: Packet) -> Value:
     return value
 
 
+def _as_strided(write: Any, b: dict[str, Any], known: Known) -> fx.Node | None:
+    """Frames of signals (N, L), as a recorded short-time Fourier transform takes them."""
+    found, size, stride = known(b["self"]), b["size"], b["stride"]
+    if found is None or found.dim() != 2 or len(size) != 3 or b["storage_offset"]:
+        return None
+    count, length = found.shape
+    _, frames, width = size
+    if [*stride[::2], size[0]] != [length, 1, count] or (frames - 1) * stride[1] + width > length:
+        return None
+    unfolded = write(aten.unfold, b["self"], 1, width, stride[1])
+    part: fx.Node = write(aten.slice, unfolded, 1, 0, frames, 1)
+    return part
+
+
 def _msort(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     both = call_like(graph, node, aten.sort, node.args[0], 0)
     replace_by(node, call_like_getitem(graph, both, 0))
@@ -317,6 +331,7 @@ ALGEBRA: dict[str, Rewriting] = {
             "cdist": _cdist,
             "dist": _dist,
             "linalg_matrix_norm": _matrix_norm,
+            "as_strided": _as_strided,
             "nansum": _without_nan(aten.sum),
             "nanmean": _without_nan(aten.mean),
         }.items()

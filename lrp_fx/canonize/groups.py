@@ -1,4 +1,4 @@
-"""Reductions by index or by segment: sums and means as ``scatter_add``, the rest as ``scatter_reduce``."""
+"""Reductions by index or by segment: sums and means by ``scatter_add``, others by ``scatter_reduce``."""
 
 from __future__ import annotations
 

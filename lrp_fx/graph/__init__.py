@@ -36,6 +36,7 @@ from lrp_fx.graph.editing import (
     replace_by,
     tensor_at,
 )
+from lrp_fx.graph.fourier import FOURIER, SWAPPED, fourier_adjoint
 from lrp_fx.graph.literals import Affine, affine, as_whole_number, equal_calls, is_same, literal
 from lrp_fx.graph.operations import (
     ARITHMETIC,
@@ -89,10 +90,12 @@ __all__ = [
     "ARITHMETIC",
     "ELLIPSIS",
     "EXAMPLE",
+    "FOURIER",
     "LAYERS",
     "ON_THE_LEFT",
     "ON_THE_RIGHT",
     "PRODUCT",
+    "SWAPPED",
     "Affine",
     "Argument",
     "BatchNorm",
@@ -127,6 +130,7 @@ __all__ = [
     "equal_calls",
     "exports_traced_by",
     "forget_shapes",
+    "fourier_adjoint",
     "global_hooks",
     "has_compiler",
     "hold_as_buffer",

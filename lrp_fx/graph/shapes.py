@@ -68,6 +68,8 @@ class Constants:
 
     @staticmethod
     def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
+        # a move to a device, which a tensor without data cannot make
+        args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
         try:
             function: Any = node.target
             return function(*args, **kwargs)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.graph import Packet, as_tuple, aten
+from lrp_fx.graph import Packet, as_tuple, aten, fourier_adjoint
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.portable_adjoints import PORTABLE
 
@@ -360,6 +360,7 @@ AVERAGING: dict[str, Adjoint] = {
     "sum": sum,
     "cumsum": cumsum,
     "col2im": col2im,
+    "fourier": fourier_adjoint,
     "avg_pool1d": avg_pool1d,
     "avg_pool2d": avg_pool2d,
     "avg_pool3d": avg_pool3d,

@@ -337,7 +337,7 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
 def _kind_of_average(name: str) -> str:
     if name in UPSAMPLES:
         return "interpolation"
-    return "sum" if name in ("sum", "cumsum", "col2im") else "average pooling"
+    return "sum" if name in ("sum", "cumsum", "col2im", "fourier") else "average pooling"
 
 
 _WINNER = "winner takes all (Bach et al. 2015; Montavon et al. 2019)"

@@ -142,7 +142,7 @@ class SampledRelevance(RelevanceNode):
 
 
 _OF_VALUES = ("grid_sampler", "affine_grid_generator", "roi_align", "deform_conv2d")
-_WITH_MAPPING = ("ps_roi_align", "ps_roi_pool")
+_WITH_MAPPING = ("ps_roi_align",)
 _OF_WINNERS = ("roi_pool", "max_unpool2d", "max_unpool3d")
 
 
