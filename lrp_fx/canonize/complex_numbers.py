@@ -118,9 +118,11 @@ def _part_by_part(desk: Desk, node: fx.Node) -> Any:
     """The operation on the real parts, and on the imaginary parts, with zeros as constants."""
     kwargs = {key: _real_dtype(value) for key, value in node.kwargs.items()}
     args = tuple(map(_real_dtype, node.args))
-    if not desk.is_complex(node):  # a size, a shape, or a value expanded to it
-        return desk.on_parts(node.target, args, kwargs)[0]
     real = desk.on_parts(node.target, args, kwargs)[0]
+    known = desk.known(node)
+    says = row_of(node).says == "sizes" or name_of(node) == "expand_as"
+    if not (known.is_complex() if known is not None else not says):
+        return real  # a size, or a real value in the shape of a complex one
     bound = arguments(node)
     if name_of(node) in ("ones_like", "new_ones", "full_like", "new_full"):
         return real, desk(aten.zeros_like, real)
@@ -128,8 +130,10 @@ def _part_by_part(desk: Desk, node: fx.Node) -> Any:
         if isinstance(bound.get(key), (int, float)):
             bound[key] = 0
     bound = {key: _real_dtype(value) for key, value in bound.items()}
-    imaginary = desk(called(node))
-    imaginary.kwargs = desk.imaginary_arguments(bound)
+    bound = desk.imaginary_arguments(bound)
+    count = len(node.args)
+    imaginary = desk(called(node), *list(bound.values())[:count])
+    imaginary.kwargs = dict(list(bound.items())[count:])
     return real, imaginary
 
 
@@ -186,9 +190,8 @@ def _bilinear(first: str, second: str, bias: str | None = None) -> Rewriting:
         packet = called(desk.node)
 
         def write(_: Packet, x: Any, y: Any) -> fx.Node:
-            call = desk(packet)
-            call.kwargs = {**b, first: x, second: y} | ({bias: None} if bias else {})
-            return call
+            operands = {**b, first: x, second: y} | ({bias: None} if bias else {})
+            return desk(packet, *operands.values())
 
         pair = desk.times(desk.pair(b[first]), desk.pair(b[second]), write)
         if bias is None or b[bias] is None:

@@ -39,6 +39,11 @@ class Desk:
         known = self.known(value) if isinstance(value, fx.Node) else None
         return value in self.parts or (known is not None and known.is_complex())
 
+    def like(self, value: Any) -> Tensor | None:
+        """A tensor without data of the shape of a value; None if it is not known."""
+        known = self.known(value)
+        return known if known is not None else self.known(self.parts.get(value, (None,))[0])
+
     def reads_complex(self) -> bool:
         """Whether the node reads a complex value or number."""
         found: list[bool] = []

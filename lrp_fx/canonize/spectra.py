@@ -27,7 +27,7 @@ def transform(
 def _named(desk: Desk, b: dict[str, Any]) -> Any:
     """A call of ``torch.fft``."""
     name = name_of(desk.node).removeprefix("fft_")
-    known = desk.known(b["self"])
+    known = desk.like(b["self"])
     if known is None:
         return None
     sizes, dims = b.get("n", b.get("s")), b.get("dim")
@@ -48,7 +48,7 @@ def _named(desk: Desk, b: dict[str, Any]) -> Any:
 
 def _kernel(desk: Desk, b: dict[str, Any]) -> Any:
     """A kernel of recorded graphs."""
-    known = desk.known(b["self"])
+    known = desk.like(b["self"])
     if known is None:
         return None
     dims = [dim % known.dim() for dim in b["dim"]]
@@ -68,7 +68,7 @@ def _shifted(sign: int) -> Callable[[Desk, dict[str, Any]], Any]:
     """``fftshift`` and its inverse: a roll by half the size."""
 
     def rewrite(desk: Desk, b: dict[str, Any]) -> Any:
-        known = desk.known(b["self"])
+        known = desk.like(b["self"])
         if known is None:
             return None
         dims = list(range(known.dim())) if b["dim"] is None else list(as_tuple(b["dim"], 1))
@@ -101,7 +101,7 @@ def _window(desk: Desk, b: dict[str, Any], like: Any) -> Any:
 def _stft(desk: Desk, b: dict[str, Any]) -> Any:
     """The spectra of overlapping frames of a real signal, (…, frequencies, frames)."""
     signal = b["self"]
-    known = desk.known(signal)
+    known = desk.like(signal)
     if known is None or signal in desk.parts or b.get("align_to_window"):
         return None
     size, hop, _ = _frames_of(b)
@@ -127,7 +127,7 @@ def _stft(desk: Desk, b: dict[str, Any]) -> Any:
 
 def _istft(desk: Desk, b: dict[str, Any]) -> Any:
     """The signal of spectra: overlapping frames, added and divided by the sum of their windows."""
-    known = desk.known(b["self"])
+    known = desk.like(b["self"])
     if known is None or b["self"] not in desk.parts or b["return_complex"]:
         return None
     size, hop, _ = _frames_of(b)

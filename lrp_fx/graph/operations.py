@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
-from lrp_fx.graph.calls import Packet, aten, name_of, overloads_of, packet_of
+from lrp_fx.graph.calls import Packet, arguments, aten, name_of, overloads_of, packet_of
 from lrp_fx.graph.private_torch import schema_of
 
 Trend = Literal["rises", "falls"]
@@ -179,8 +179,6 @@ FUNCTIONS = (
     _function("atanh", rest=0, trend="rises", odd=True),
     _function("erfc", low=0, high=2, rest=1, trend="falls"),
     _function("erfinv", rest=0, trend="rises", odd=True),
-    _function("lgamma", rest=_INF),
-    _function("digamma", rest=-_INF),
     _function("i0", low=1, rest=1),
     _function("sign", low=-1, high=1, rest=0, trend="rises", odd=True),
     _function("floor", rest=0, trend="rises"),
@@ -248,7 +246,7 @@ _SUMS = [
     Row(name="nanmean", sums="positive", inside=True, reduction="dims", fresh=True),
     Row(name="nansum", sums="positive", reduction="dims", fresh=True),
     Row(name="cumsum", sums="positive", reduction="running", fresh=True),
-    Row(name="col2im", sums="positive", fresh=True),
+    *_rows("col2im unfold_backward", sums="positive", fresh=True),
     *_rows(
         _dims("avg_pool*d adaptive_avg_pool*d"),
         **{"sums": "positive", "inside": True, "reduction": "windows", "fresh": True},
@@ -339,6 +337,19 @@ def row_named(name: str) -> Row:
 def row_of(node: Any) -> Row:
     """The row of the operation that a node calls; an empty row if the table has none."""
     return row_named(name_of(node)) if isinstance(node, fx.Node) else _NOTHING
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether a call draws random numbers."""
+    packet = packet_of(node.target)
+    if packet is None or node.op != "call_function":
+        return False
+    overloads = [getattr(packet, name) for name in overloads_of(packet)]
+    if not any(torch.Tag.nondeterministic_seeded in overload.tags for overload in overloads):
+        return False
+    bound = arguments(node)
+    is_training = bound.get("training", bound.get("train", True)) is not False
+    return is_training and bound.get("dropout_p") != 0
 
 
 def is_size(node: fx.Node) -> bool:

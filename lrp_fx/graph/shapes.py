@@ -72,7 +72,8 @@ class Constants:
         args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
         try:
             function: Any = node.target
-            return function(*args, **kwargs)
+            with torch.no_grad():  # some operations have no derivative
+                return function(*args, **kwargs)
         except Exception:  # not computable without data
             return None
 

@@ -22,7 +22,12 @@ from lrp_fx.plan.choose import (
 from lrp_fx.plan.hooks import Hook
 from lrp_fx.plan.notes import notes_on
 from lrp_fx.plan.plan import Plan, Step, is_part
-from lrp_fx.plan.refusals import refuse_computed_weights, refuse_unknown, without_relevance
+from lrp_fx.plan.refusals import (
+    refuse_computed_weights,
+    refuse_random,
+    refuse_unknown,
+    without_relevance,
+)
 from lrp_fx.plan.unknown import Unknown, asked_for
 from lrp_fx.relevance import UNKNOWN, operation_of
 from lrp_fx.rules import Rule
@@ -54,6 +59,7 @@ def make_plan(
         hooks: the user's hooks.
 
     Raises:
+        CaptureError: if ``explained`` is random.
         InputError: if ``explained`` does not depend on the inputs.
         UnsupportedOperationError: for operations without a description, all of which it names, and
             for weights that are computed from the inputs.
@@ -61,6 +67,7 @@ def make_plan(
             does not fit.
         OptionError: if a function ``unknown`` returns anything but an accepted rule or None.
     """
+    refuse_random(explained)
     graph, stops = captured.module.graph, [node for group in groups for node in group]
     facts = analyse(graph, inputs)
     if not facts.is_dynamic(

@@ -145,6 +145,12 @@ def unfold(q: Tensor, shape: Shape, dimension: int, size: int, step: int) -> Ten
     return aten.unfold_backward(q, shape, dimension, size, step)
 
 
+def unfold_backward(
+    q: Tensor, shape: Shape, input_sizes: Any, dim: int, size: int, step: int
+) -> Tensor:
+    return q.unfold(dim, size, step)
+
+
 def flip(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
     return q.flip(list(dims))
 
@@ -360,6 +366,7 @@ AVERAGING: dict[str, Adjoint] = {
     "sum": sum,
     "cumsum": cumsum,
     "col2im": col2im,
+    "unfold_backward": unfold_backward,
     "fourier": fourier_adjoint,
     "avg_pool1d": avg_pool1d,
     "avg_pool2d": avg_pool2d,
