@@ -220,7 +220,8 @@ def _einsum(desk: Desk, b: dict[str, Any]) -> Pair | None:
     def write(_: Packet, x: Any, y: Any) -> fx.Node:
         return desk(aten.einsum, equation, [x, y])
 
-    return desk.times(*map(desk.pair, operands), write)
+    first, second = operands
+    return desk.times(desk.pair(first), desk.pair(second), write)
 
 
 # --- functions ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, fx
@@ -149,7 +150,7 @@ class Desk:
         made = []
         for place in (0, 1):
             new = self(target)
-            new.args, new.kwargs = fx.map_arg((args, kwargs), lambda n, p=place: self._part(n, p))
+            new.args, new.kwargs = fx.map_arg((args, kwargs), partial(self._part, place))
             made.append(new)
         return made[0], made[1]
 
@@ -166,7 +167,7 @@ class Desk:
 
         self.node.args, self.node.kwargs = fx.map_arg((self.node.args, self.node.kwargs), joined)
 
-    def _part(self, n: fx.Node, place: int) -> Any:
+    def _part(self, place: int, n: fx.Node) -> Any:
         return self.parts[n][place] if n in self.parts else n
 
     def _imaginary(self, n: fx.Node) -> Any:
