@@ -70,6 +70,7 @@ class Net(nn.Module):
         return y * torch.linspace(1, 2, y.shape[1]).to(y)
 
 
+@pytest.mark.filterwarnings("ignore:index_reduce")
 @pytest.mark.parametrize("name", PLACED)
 @pytest.mark.parametrize("engine", ["direct", "gradient"])
 def test_entries_go_back_to_where_they_came_from(name: str, engine: Any) -> None:
