@@ -83,7 +83,7 @@ class SampledRelevance(RelevanceNode):
     """``R_in = x ⊙ Jᵀ[R / S(y)]`` for ``y = Jx + b``, the ε rule (Bach et al. 2015), or ``Jᵀ R``.
 
     Positions, boxes, masks and weights choose ``J``. The second form is for operations whose ``J``
-    moves single entries, such as the winners of a pooling.
+    moves single entries, such as the winners of a pooling to their places.
 
     Args:
         packet: the operation.
@@ -143,13 +143,13 @@ class SampledRelevance(RelevanceNode):
 
 _OF_VALUES = ("grid_sampler", "affine_grid_generator", "roi_align", "deform_conv2d")
 _WITH_MAPPING = ("ps_roi_align",)
-_OF_WINNERS = ("roi_pool", "max_unpool2d", "max_unpool3d")
+_OF_WINNERS = ("max_unpool2d", "max_unpool3d")
 
 
 def _write(site: Site) -> Received:
     node, packet = site.node, packet_of(site.node.target)
     (operand,) = first(node)
-    several = name_of(node) in (*_WITH_MAPPING, "roi_pool")
+    several = name_of(node) in _WITH_MAPPING
     assert packet is not None and isinstance(site.rule, (Proportional, Winner))
     output = site.item(node, 0) if several else site.value(node)
     module = SampledRelevance(packet, site.rule, several)

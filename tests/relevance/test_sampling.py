@@ -30,7 +30,6 @@ SAMPLED: dict[str, Callable[[Tensor], Tensor]] = {
     "grid_sample": lambda y: F.grid_sample(y, GRID.to(y), align_corners=False),
     "nearest": lambda y: F.grid_sample(y, GRID.to(y), mode="nearest", align_corners=True),
     "roi_align": lambda y: boxes_of.roi_align(y, BOXES.to(y), (2, 2), aligned=True),
-    "roi_pool": lambda y: boxes_of.roi_pool(y, BOXES.to(y), (2, 2)),
     "deform_conv2d": lambda y: boxes_of.deform_conv2d(y, OFFSETS.to(y)[..., :2, :2], WEIGHT.to(y)),
     "max_unpool2d": unpooled,
     "affine_grid": lambda y: F.affine_grid(
