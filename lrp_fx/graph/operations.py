@@ -169,7 +169,7 @@ FUNCTIONS = (
     _function("erf", low=-1, high=1, rest=0, trend="rises", odd=True),
     _function("tan", rest=0, odd=True, kept=True),
     _function("atan", low=-math.pi / 2, high=math.pi / 2, rest=0, trend="rises", odd=True),
-    _function("sinc", rest=1),
+    _function("sinc", low=-0.2173, high=1, rest=1),
     _function("sinh", rest=0, trend="rises", odd=True),
     _function("cosh", low=1, rest=1),
     _function("asinh", rest=0, trend="rises", odd=True),
