@@ -9,6 +9,7 @@ from torch import fx
 from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.common_factor import collect_factors
 from lrp_fx.canonize.common_norm import divide_before
+from lrp_fx.canonize.complex_numbers import separate_parts
 from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
@@ -55,6 +56,7 @@ def canonize(
     graph = result.module.graph
     write_out(graph)
     one_vocabulary(graph, result.module)
+    separate_parts(graph, result.module)
     name_numbers(graph, result.module, captured.constants)
     plain_operands(graph, result.module)
     name_products(graph, result.module, explained)

@@ -1,4 +1,4 @@
-"""One vocabulary for all captures: renames synonyms, removes identities, refuses randomness."""
+"""One vocabulary for all captures: renames synonyms, removes identities."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import operator
 import torch
 from torch import fx
 
+from lrp_fx.canonize.algebra import ALGEBRA
 from lrp_fx.canonize.arithmetic_forms import ARITHMETIC_FORMS
+from lrp_fx.canonize.groups import GROUPS
 from lrp_fx.canonize.layer_forms import LAYER_FORMS
-from lrp_fx.capture import where
-from lrp_fx.errors import CaptureError
 from lrp_fx.graph import (
     Packet,
     arguments,
@@ -38,18 +38,6 @@ _IDENTITIES = frozenset(
 )
 _DROPOUT = frozenset(
     ["dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"]
-)
-_RANDOM = frozenset(
-    [
-        "rand",
-        "rand_like",
-        "randn",
-        "randn_like",
-        "randint",
-        "bernoulli",
-        "normal",
-        "rrelu_with_noise",
-    ]
 )
 _SYNONYMS = {
     "view": aten.reshape,
@@ -84,11 +72,7 @@ _SYNONYMS = {
 
 
 def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Rewrite every call that has a canonical form, in place.
-
-    Raises:
-        CaptureError: if the model draws random numbers in eval mode.
-    """
+    """Rewrite every call that has a canonical form, in place."""
     for node in list(graph.nodes):
         if packet_of(node.target) is None or node.op != "call_function":
             continue
@@ -98,11 +82,6 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
                 replace_by(node, operand(node))
             elif name in _DROPOUT:
                 _dropout(node)
-            elif name in _RANDOM:
-                raise CaptureError(
-                    f"'{name}' {where(node)} draws random numbers in eval mode: its explanation would "
-                    "differ from call to call. Make it depend on self.training."
-                )
             elif name.startswith(("_assert", "sym_constrain", "_guards")):
                 if not node.users:
                     graph.erase_node(node)
@@ -128,15 +107,12 @@ def _rename(node: fx.Node, packet: Packet) -> None:
 
 def _dropout(node: fx.Node) -> None:
     bound = arguments(node)
-    if bound["train"]:
-        raise CaptureError(
-            f"dropout {where(node)} is active in eval mode: call F.dropout(x, p, "
-            "training=self.training), or the model's output is random and cannot be explained."
-        )
+    if bound["train"]:  # whatever depends on it cannot be explained
+        return
     for user in list(node.users):  # native_dropout returns (output, mask)
         if user.target is operator.getitem and user.args[1] == 0:
             replace_by(user, bound["input"])
     replace_by(node, bound["input"])
 
 
-_CANONICAL = ARITHMETIC_FORMS | LAYER_FORMS
+_CANONICAL = ALGEBRA | GROUPS | ARITHMETIC_FORMS | LAYER_FORMS

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from lrp_fx.capture.captured import Arguments, Captured, where
 from lrp_fx.capture.export import NotExportable, export
@@ -19,7 +19,7 @@ from lrp_fx.capture.symbolic import NotTraceable, trace
 from lrp_fx.capture.trail import OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
-from lrp_fx.graph import EXAMPLE, TorchDispatchMode, name_of, packet_of
+from lrp_fx.graph import EXAMPLE, TorchDispatchMode, draws, name_of, packet_of
 
 WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence
@@ -129,7 +129,7 @@ def _refuse_random(
     again = run_model(model, arguments)
     if all_close(own, again, SAME_KERNELS):
         return
-    nodes = [node for node in captured.module.graph.nodes if _draws(node)]
+    nodes = [node for node in captured.module.graph.nodes if draws(node)]
     lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in nodes)
     raise CaptureError(
         f"the model ({type(model).__name__}) is random in eval mode: two runs on the same inputs "
@@ -160,14 +160,4 @@ def _refuse_fast_path(model: nn.Module, arguments: Arguments, own: list[object])
         "float mask as a boolean one, and that of nn.TransformerEncoder sets padded tokens to zero. "
         "Switch it off with torch.backends.mha.set_fastpath_enabled(False), so that the model computes "
         "what is explained."
-    )
-
-
-def _draws(node: fx.Node) -> bool:
-    """Whether a call draws random numbers."""
-    packet = packet_of(node.target)
-    overloads = [] if packet is None else packet.overloads()
-    return any(
-        torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags
-        for overload in overloads
     )

@@ -174,6 +174,14 @@ FUNCTIONS = (
     _function("sin", low=-1, high=1, rest=0, odd=True),
     _function("cos", low=-1, high=1, rest=1),
     _function("erf", low=-1, high=1, rest=0, trend="rises", odd=True),
+    _function("tan", rest=0, odd=True, kept=True),
+    _function("atan", low=-math.pi / 2, high=math.pi / 2, rest=0, trend="rises", odd=True),
+    _function("sinc", low=-0.2173, high=1, rest=1),
+    _function("sinh", rest=0, trend="rises", odd=True),
+    _function("cosh", low=1, rest=1),
+    _function("asinh", rest=0, trend="rises", odd=True),
+    _function("erfc", low=0, high=2, rest=1, trend="falls"),
+    _function("i0", low=1, rest=1),
     _function("sign", low=-1, high=1, rest=0, trend="rises", odd=True),
     _function("floor", rest=0, trend="rises"),
     _function("ceil", rest=0, trend="rises"),
@@ -190,7 +198,7 @@ _OF_TWO = [
     *_rows("add sub rsub mul div", entrywise=True, fresh=True),
     *_rows("minimum maximum fmin fmax", entrywise=True, **_CHOSEN, fresh=True),
     Row(name="pow", entrywise=True, fresh=True, kept=True),
-    *_rows("remainder fmod floor_divide gcd lcm", entrywise=True, fresh=True),
+    *_rows("atan2 remainder fmod floor_divide gcd lcm", entrywise=True, fresh=True),
     *_rows("bitwise_and bitwise_or bitwise_xor", entrywise=True, fresh=True),
     *_rows("bitwise_left_shift bitwise_right_shift", entrywise=True, fresh=True),
 ]
@@ -247,7 +255,10 @@ _SUMS = [
         **{"sums": "positive", "inside": True, "reduction": "windows", "fresh": True},
     ),
     *_rows(_dims("upsample_nearest*d"), moves=True, **_RESIZED, inside=True),
+    *_rows(_dims("_upsample_nearest_exact*d"), moves=True, **_RESIZED, inside=True),
     *_rows("upsample_linear1d upsample_bilinear2d upsample_trilinear3d", **_RESIZED, inside=True),
+    Row(name="_upsample_bilinear2d_aa", **_RESIZED, inside=True),
+    Row(name="_upsample_bicubic2d_aa", sums="signed", resizes=True, fresh=True),
     Row(name="upsample_bicubic2d", sums="signed", resizes=True, fresh=True),
 ]
 _WITH_PLACES: dict[str, Any] = {
@@ -336,6 +347,19 @@ def row_named(name: str) -> Row:
 def row_of(node: Any) -> Row:
     """The row of the operation that a node calls; an empty row if the table has none."""
     return row_named(name_of(node)) if isinstance(node, fx.Node) else _NOTHING
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether a call draws random numbers."""
+    packet = packet_of(node.target)
+    if packet is None or node.op != "call_function":
+        return False
+    overloads = [getattr(packet, name) for name in overloads_of(packet)]
+    if not any(torch.Tag.nondeterministic_seeded in overload.tags for overload in overloads):
+        return False
+    bound = arguments(node)
+    is_training = bound.get("training", bound.get("train", True)) is not False
+    return is_training and bound.get("dropout_p") != 0
 
 
 def is_size(node: fx.Node) -> bool:

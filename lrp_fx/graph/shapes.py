@@ -68,9 +68,12 @@ class Constants:
 
     @staticmethod
     def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
+        # a move to a device, which a tensor without data cannot make
+        args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
         try:
             function: Any = node.target
-            return function(*args, **kwargs)
+            with torch.no_grad():  # some operations have no derivative
+                return function(*args, **kwargs)
         except Exception:  # not computable without data
             return None
 

@@ -59,15 +59,6 @@ def places_in(
     return place_of
 
 
-def described(node: fx.Node, facts: Analysis) -> Operation | None:
-    """The description of a node's operation. Some descriptions are for indices only."""
-    operation = operation_of(node)
-    is_other = (
-        operation is not None and operation.only_categorical and not facts.is_categorical(node)
-    )
-    return None if is_other else operation
-
-
 def receivers_of(operation: Operation, node: fx.Node, rule: Rule, facts: Analysis) -> list[fx.Node]:
     """The operands that get relevance under a rule."""
     choose = operation.receivers
@@ -86,7 +77,7 @@ def default_receivers(
     if is_part(node):
         found = [source for source in node.all_input_nodes if facts.is_dynamic(source)]
     else:
-        operation = described(node, facts) or UNKNOWN
+        operation = operation_of(node) or UNKNOWN
         found = receivers_of(operation, node, operation.default(node, facts), facts)
     return [source for source in found if source in wanted]
 
@@ -110,7 +101,7 @@ def chosen(
 def _choose(
     node: fx.Node, place: Place, composite: Composite, facts: Analysis, used: set[int]
 ) -> tuple[Rule, str]:
-    operation = described(node, facts) or UNKNOWN
+    operation = operation_of(node) or UNKNOWN
     chosen: tuple[Rule, str] | None = None
     for line, (matcher, rule) in enumerate(composite.assignments):
         if operation.accepts(rule) and matcher(place):

@@ -14,7 +14,6 @@ from lrp_fx.meaning import Analysis, analyse, linear_ranks
 from lrp_fx.plan.choose import (
     chosen,
     default_receivers,
-    described,
     filter_at,
     places_in,
     receivers_of,
@@ -22,9 +21,14 @@ from lrp_fx.plan.choose import (
 )
 from lrp_fx.plan.notes import notes_on
 from lrp_fx.plan.plan import Hook, Plan, Step, is_part
-from lrp_fx.plan.refusals import refuse_computed_weights, refuse_unknown, without_relevance
+from lrp_fx.plan.refusals import (
+    refuse_computed_weights,
+    refuse_random,
+    refuse_unknown,
+    without_relevance,
+)
 from lrp_fx.plan.unknown import Unknown, asked_for
-from lrp_fx.relevance import UNKNOWN
+from lrp_fx.relevance import UNKNOWN, operation_of
 from lrp_fx.rules import Rule
 
 
@@ -54,6 +58,7 @@ def make_plan(
         hooks: the user's hooks.
 
     Raises:
+        CaptureError: if ``explained`` is random.
         InputError: if ``explained`` does not depend on the inputs.
         UnsupportedOperationError: for operations without a description, all of which it names, and
             for weights that are computed from the inputs.
@@ -61,6 +66,7 @@ def make_plan(
             does not fit.
         OptionError: if a function ``unknown`` returns anything but an accepted rule or None.
     """
+    refuse_random(explained)
     graph, stops = captured.module.graph, [node for group in groups for node in group]
     facts = analyse(graph, inputs)
     if not facts.is_dynamic(
@@ -88,7 +94,7 @@ def make_plan(
             receivers = [node.args[0]]
             steps.append(Step(node, "", None, None, "", None, tuple(receivers)))
         elif node.op == "call_function":
-            operation = described(node, facts) or UNKNOWN
+            operation = operation_of(node) or UNKNOWN
             if node not in choices:  # the default rules do not reach it, but a chosen one does
                 places[node] = place_of(node)
                 choices[node] = chosen(node, places[node], composite, facts, used)

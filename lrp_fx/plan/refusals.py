@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from torch import fx
 
 from lrp_fx.capture import where
-from lrp_fx.errors import InputError, UnsupportedOperationError
-from lrp_fx.graph import ancestors, arguments, is_size, name_of, packet_of
+from lrp_fx.errors import CaptureError, InputError, UnsupportedOperationError
+from lrp_fx.graph import ancestors, arguments, draws, is_size, name_of, packet_of
 from lrp_fx.meaning import Analysis
 from lrp_fx.plan.plan import Step
 from lrp_fx.plan.unknown import ASKED, Unknown
@@ -43,6 +43,23 @@ def without_relevance(explained: fx.Node, facts: Analysis) -> InputError:
             ]
         )
     )
+
+
+def refuse_random(explained: fx.Node) -> None:
+    """Refuse a value that depends on random numbers: its explanation would differ from call to call.
+
+    Raises:
+        CaptureError: if the model draws the numbers in eval mode.
+    """
+    found = [node for node in ancestors(explained) if draws(node)]
+    lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in found)
+    if lines:
+        raise CaptureError(
+            f"the explained value '{explained.name}' is random in eval mode, so there is no single value "
+            f"to explain.{''.join(lines)}\nLet randomness depend on self.training, F.dropout(x, p, "
+            "training=self.training), or explain an output or a layer that does not depend on it: "
+            "LRPFx(model, output=...), NeuronLRPFx(model, layer)."
+        )
 
 
 def _lacks_rule(step: Step) -> bool:

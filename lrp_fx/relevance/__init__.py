@@ -14,7 +14,10 @@ from lrp_fx.relevance import (
     pooling,
     product,
     recurrent,
+    reducing,
     routing,
+    sampling,
+    shares,
     softmax,
 )
 from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS, described_as_passing
@@ -65,7 +68,7 @@ from lrp_fx.relevance.unknown import UNKNOWN, VjpRelevance
 
 for _kind in (
     *(linear_operations, activation, pooling, addition, product, routing, placing, embedding),
-    *(integers, normalization, softmax, matmul, recurrent, experts),
+    *(integers, normalization, softmax, shares, matmul, recurrent, experts, reducing, sampling),
 ):
     register(_kind.OPERATIONS)
 

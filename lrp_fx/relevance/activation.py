@@ -30,7 +30,22 @@ ACTIVATIONS = (
 )
 FUNCTIONS = (
     *("neg", "abs", "square", "pow", "sqrt", "rsqrt", "reciprocal"),
-    *("exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "erf"),
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logit"),
+    *(
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinc",
+        "sinh",
+        "cosh",
+        "asinh",
+        "acosh",
+        "atanh",
+    ),
+    *("erf", "erfc", "erfinv", "i0"),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.graph import Packet, as_tuple, aten
+from lrp_fx.graph import Packet, as_tuple, aten, fourier_adjoint
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.portable_adjoints import PORTABLE
 
@@ -143,6 +143,12 @@ def take_along_dim(q: Tensor, shape: Shape, indices: Tensor, dim: int | None = N
 
 def unfold(q: Tensor, shape: Shape, dimension: int, size: int, step: int) -> Tensor:
     return aten.unfold_backward(q, shape, dimension, size, step)
+
+
+def unfold_backward(
+    q: Tensor, shape: Shape, input_sizes: Any, dim: int, size: int, step: int
+) -> Tensor:
+    return q.unfold(dim, size, step)
 
 
 def flip(q: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
@@ -279,7 +285,7 @@ def adaptive_avg_pool3d(q: Tensor, shape: Shape, output_size: Any = None) -> Ten
 
 # Interpolation. The calls give either the output's size or scale factors; the adjoint takes both.
 def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
-    backward: Packet = getattr(aten, f"upsample_{name}_backward")
+    backward: Packet = getattr(aten, f"{name}_backward")
 
     def adjoint(q: Tensor, shape: Shape, **arguments: Any) -> Tensor:
         factors = arguments.get("scale_factors")
@@ -299,15 +305,20 @@ def _upsample(name: str, dims: int, aligned: bool) -> Adjoint:
 
 
 UPSAMPLES: dict[str, Adjoint] = {
-    f"upsample_{name}": _upsample(name, dims, aligned)
+    name: _upsample(name, dims, aligned)
     for name, dims, aligned in (
-        ("nearest1d", 1, False),
-        ("nearest2d", 2, False),
-        ("nearest3d", 3, False),
-        ("linear1d", 1, True),
-        ("bilinear2d", 2, True),
-        ("bicubic2d", 2, True),
-        ("trilinear3d", 3, True),
+        ("upsample_nearest1d", 1, False),
+        ("upsample_nearest2d", 2, False),
+        ("upsample_nearest3d", 3, False),
+        ("_upsample_nearest_exact1d", 1, False),
+        ("_upsample_nearest_exact2d", 2, False),
+        ("_upsample_nearest_exact3d", 3, False),
+        ("upsample_linear1d", 1, True),
+        ("upsample_bilinear2d", 2, True),
+        ("upsample_bicubic2d", 2, True),
+        ("upsample_trilinear3d", 3, True),
+        ("_upsample_bilinear2d_aa", 2, True),
+        ("_upsample_bicubic2d_aa", 2, True),
     )
 }
 
@@ -355,6 +366,8 @@ AVERAGING: dict[str, Adjoint] = {
     "sum": sum,
     "cumsum": cumsum,
     "col2im": col2im,
+    "unfold_backward": unfold_backward,
+    "fourier": fourier_adjoint,
     "avg_pool1d": avg_pool1d,
     "avg_pool2d": avg_pool2d,
     "avg_pool3d": avg_pool3d,

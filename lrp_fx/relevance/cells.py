@@ -31,12 +31,17 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of one layer in one direction; the biases may be None."""
+    """The parameters of one layer in one direction; biases and the projection of h may be None."""
 
     w_ih: Tensor
     w_hh: Tensor
     b_ih: Tensor | None
     b_hh: Tensor | None
+    w_hr: Tensor | None = None
+
+    def projected(self, m: Tensor) -> Tensor:
+        """``W_hr m``, (N, P); ``m`` itself without a projection."""
+        return m if self.w_hr is None else torch.nn.functional.linear(m, self.w_hr)
 
     def input_part(self, x: Tensor) -> Tensor:
         """``W_ih x + b_ih``, (N, gates · H)."""
@@ -94,6 +99,12 @@ class CellFormulas:
         """The relevance of h, given that of ``W_hh h + b_hh``."""
         return self._through(self.hidden, relevance, Step(h), w.hidden_part(h), w.w_hh, w.b_hh)
 
+    def of_projection(self, relevance: Tensor, m: Tensor, w: Weights) -> Tensor:
+        """The relevance of ``m``, given that of ``W_hr m``."""
+        if w.w_hr is None:
+            return relevance
+        return self._through(self.hidden, relevance, Step(m), w.projected(m), w.w_hr, None)
+
     def _through(
         self,
         formula: Formula,
@@ -114,7 +125,7 @@ def lstm_step(x: Tensor, state: State, w: Weights) -> State:
     """``c′ = f c + i g`` and ``h′ = o tanh(c′)``: the next state (h, c) of an LSTM."""
     i, f, g, o = (w.input_part(x) + w.hidden_part(state[0])).chunk(4, 1)
     c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    return w.projected(o.sigmoid() * c.tanh()), c
 
 
 def lstm_back(
@@ -127,8 +138,10 @@ def lstm_back(
 ) -> tuple[Tensor, State]:
     """``h′, c′ → (f c, i g) → x, h, c``: the relevance of x and of the old state of an LSTM."""
     h, c = state
-    i, f, g, _ = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
-    r_kept, r_new = back.split(relevance[0] + relevance[1], f.sigmoid() * c, i.sigmoid() * g.tanh())
+    i, f, g, o = (w.input_part(x.value) + w.hidden_part(h)).chunk(4, 1)
+    kept, new = f.sigmoid() * c, i.sigmoid() * g.tanh()
+    r_m = back.of_projection(relevance[0], o.sigmoid() * (kept + new).tanh(), w)
+    r_kept, r_new = back.split(r_m + relevance[1], kept, new)
     r_x, r_h = back.of_sum(r_new, x, h, w.of_gate(2, 4))
     if constant[1]:
         kept_x, kept_h = back.of_sum(r_kept, x, h, w.of_gate(1, 4))

@@ -134,7 +134,6 @@ class Operation:
             relevance; None if all operands that depend on the inputs do.
         source: the formula or the paper, for the documentation.
         default_label: the default in words, if it depends on the node.
-        only_categorical: whether it describes categorical values only, whose size has no meaning.
         kind_at: a function from a node to the family, if it depends on the node.
     """
 
@@ -147,7 +146,6 @@ class Operation:
     receivers: Callable[[fx.Node, Rule, Facts], list[Argument]] | None = None
     source: str = ""
     default_label: str = ""
-    only_categorical: bool = False
     kind_at: Callable[[fx.Node], str] | None = None
 
     def family(self, node: fx.Node) -> str:

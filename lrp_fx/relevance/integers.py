@@ -37,7 +37,7 @@ _OF_ONE = (
 )
 _OF_TWO = (
     *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
-    *("bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"),
+    *("bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm", "atan2"),
 )
 
 
@@ -74,7 +74,7 @@ def _write(site: Site) -> Received:
 
 
 def _write_product(site: Site) -> Received:
-    """Write a node that gives equal shares to all factors of a product of categorical values."""
+    """Write a node that gives equal shares to all factors of a product."""
     bound, packet = arguments(site.node), _SUMS[name_of(site.node)]
     operand = bound.pop("self")
     bound.pop("dtype", None)
@@ -122,8 +122,7 @@ OPERATIONS = [
             operands=argument("self"),
             default=always(Uniform()),
             write=_write_product,
-            source="a product of names is a name of all of them; numbers are refused",
-            only_categorical=True,
+            source="1/n for each of n factors",
         )
         for name in _SUMS
     ),

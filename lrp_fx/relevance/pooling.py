@@ -334,10 +334,13 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
     return Uniform() if facts.is_categorical(node) else Proportional()
 
 
+_SUMS = ("sum", "cumsum", "col2im", "unfold_backward", "fourier")
+
+
 def _kind_of_average(name: str) -> str:
     if name in UPSAMPLES:
         return "interpolation"
-    return "sum" if name in ("sum", "cumsum", "col2im") else "average pooling"
+    return "sum" if name in _SUMS else "average pooling"
 
 
 _WINNER = "winner takes all (Bach et al. 2015; Montavon et al. 2019)"

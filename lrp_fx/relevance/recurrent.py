@@ -7,7 +7,7 @@ have the rule of a linear layer, and the sums have that of an addition. If a gat
 constant, such as a constant initial state, the gate is the only activation in the product. Then it
 gets the relevance of the product.
 
-    LSTM: c' = f c + i g, h' = o tanh(c')           R → c' → (f c, i g); i g → g → (x, h)
+    LSTM: c' = f c + i g, h' = W_hr o tanh(c')      R → c' → (f c, i g); i g → g → (x, h)
     GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (p, r u) → (x, h)
     RNN:  h' = tanh(W x + U h + b)                  R → (x, h)
 """
@@ -47,6 +47,7 @@ class RecurrentRelevance(RelevanceNode):
         bias: the bias policy.
         bidirectional: whether each layer runs in both directions.
         batch_first: whether sequences are (N, T, D) rather than (T, N, D).
+        projects: whether the cells project their states (``proj_size``).
         wanted: for the input and each of the initial states, whether its relevance is wanted.
     """
 
@@ -59,13 +60,14 @@ class RecurrentRelevance(RelevanceNode):
         bias: BiasPolicy,
         bidirectional: bool,
         batch_first: bool,
+        projects: bool,
         wanted: Sequence[bool],
     ) -> None:
         super().__init__()
         self.name, self.rule, self.wanted = name, rule, tuple(wanted)
         self.cell = CELLS[name]
         self.directions = 2 if bidirectional else 1
-        self.batch_first = batch_first
+        self.batch_first, self.projects = batch_first, projects
         self.of_input, self.of_hidden = (
             Formula.of(aten.linear, each, nonnegative=False, bias=bias, engine=engine)
             for each in (rule.input, rule.hidden)
@@ -139,7 +141,7 @@ class RecurrentRelevance(RelevanceNode):
         )
         assert sequence is not None
         hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
-        weights = _split(parameters, has_biases)
+        weights = _split(parameters, has_biases, self.projects)
         layers = len(weights) // self.directions
         inputs, states = self._forward(sequence, hidden, weights, layers)
         output = relevances[0]
@@ -156,10 +158,10 @@ class RecurrentRelevance(RelevanceNode):
             for direction in range(self.directions):
                 k = layer * self.directions + direction
                 last = tuple(
-                    torch.zeros_like(states[k][0][0])
+                    torch.zeros_like(before)
                     if final is None
                     else (final.unsqueeze(1) if unbatched else final)[k]
-                    for final in finals
+                    for final, before in zip(finals, states[k][0], strict=True)
                 )
                 mine = incoming.chunk(self.directions, -1)[direction]
                 share, initial[k] = self._back(
@@ -225,14 +227,15 @@ def _in_order(sequence: Tensor, direction: int) -> list[Tensor]:
     return steps[::-1] if direction else steps
 
 
-def _split(parameters: list[Tensor], has_biases: bool) -> list[Weights]:
+def _split(parameters: list[Tensor], has_biases: bool, projects: bool) -> list[Weights]:
     """Split PyTorch's flat list of parameters by layer and direction."""
-    count = 4 if has_biases else 2
+    count = (4 if has_biases else 2) + projects
     found = []
     for start in range(0, len(parameters), count):
         chosen = parameters[start : start + count]
-        biases = chosen[2:] if has_biases else (None, None)
-        found.append(Weights(chosen[0], chosen[1], biases[0], biases[1]))
+        biases = chosen[2:4] if has_biases else (None, None)
+        projection = chosen[-1] if projects else None
+        found.append(Weights(chosen[0], chosen[1], biases[0], biases[1], projection))
     return found
 
 
@@ -246,9 +249,7 @@ def _write(site: Site) -> Received:
         )
     values: tuple[Any, ...] = args
     input, _, parameters, has_biases, num_layers, _, _, bidirectional, batch_first = values
-    per_cell = 4 if has_biases else 2
-    if len(parameters) != per_cell * num_layers * (2 if bidirectional else 1):
-        raise UnsupportedOperationError(f"there is no rule for '{node.name}' with proj_size")
+    cells = num_layers * (2 if bidirectional else 1)
     assert isinstance(site.rule, Recurrent)
     if isinstance(site.rule.hidden, ZBox):
         raise CompositeError(
@@ -262,6 +263,7 @@ def _write(site: Site) -> Received:
         bias=site.bias,
         bidirectional=bool(bidirectional),
         batch_first=bool(batch_first),
+        projects=len(parameters) // cells > (4 if has_biases else 2),
         wanted=[site.receives(operand) for operand in operands],
     )
     parts = [site.parts.get(index) for index in range(max(site.parts) + 1)]

@@ -183,6 +183,10 @@ EXAMPLES: dict[str, list[Any]] = {
     **{f"max_pool{n}d_with_indices": [_image(3, 3)] for n in (1, 2, 3)},
     **{f"adaptive_max_pool{n}d": [_image(4)] for n in (1, 2, 3)},
     **{f"upsample_nearest{n}d": [_image(24)] for n in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{n}d": [_image(24)] for n in (1, 2, 3)},
+    "_upsample_bilinear2d_aa": [_image(24, False)],
+    "_upsample_bicubic2d_aa": [_image(24, False)],
+    "atan2": [(OTHER,)],
     "upsample_linear1d": [_image(24, False)],
     "upsample_bilinear2d": [_image(24, False)],
     "upsample_trilinear3d": [_image(24, False)],
@@ -521,7 +525,7 @@ def test_ends_of_clips() -> None:
 
 
 def test_images_are_resized() -> None:
-    named = {row.name for row in ROWS if row.name.startswith("upsample_")}
+    named = {row.name for row in ROWS if "upsample_" in row.name}
     assert names_where(lambda row: row.resizes) == named
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.errors import UnsupportedOperationError
 from tests.helpers.closeness import QUOTIENTS, STABILIZED, assert_close
 from tests.helpers.models import Applied
 from tests.helpers.numbers import numbers
@@ -48,6 +47,14 @@ PLACED: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum": lambda y: torch.maximum(y, torch.zeros(())),
     "scatter_add": lambda y: y.scatter_add(1, PAIRS.expand(3, 4), other(y)),
     "index_add": lambda y: y.index_add(1, PAIRS, other(y), alpha=2),
+    "reduced by scatter": lambda y: y.scatter_reduce(1, PAIRS.expand(3, 4), other(y), "amax"),
+    "segments": lambda y: (
+        torch.segment_reduce(y.T.contiguous(), "mean", lengths=torch.tensor([1, 3]), unsafe=True).T
+    ),
+    "mean of groups": lambda y: y.scatter_reduce(
+        1, PAIRS.expand(3, 4), other(y), "mean", include_self=False
+    ),
+    "index_reduce": lambda y: y.index_reduce(1, PAIRS, other(y), "amin"),
     "added by index_put": lambda y: y.index_put((torch.arange(3),), other(y), accumulate=True),
 }
 
@@ -63,6 +70,7 @@ class Net(nn.Module):
         return y * torch.linspace(1, 2, y.shape[1]).to(y)
 
 
+@pytest.mark.filterwarnings("ignore:index_reduce")
 @pytest.mark.parametrize("name", PLACED)
 @pytest.mark.parametrize("engine", ["direct", "gradient"])
 def test_entries_go_back_to_where_they_came_from(name: str, engine: Any) -> None:
@@ -80,12 +88,18 @@ def test_entries_go_back_to_where_they_came_from(name: str, engine: Any) -> None
 
 
 @pytest.mark.filterwarnings("ignore:The reduce argument")
-def test_reduce_of_scatter_is_refused_in_its_own_words() -> None:
-    def product(y: Tensor) -> Tensor:
-        return y.scatter(1, PAIRS[1:].expand(3, 3), other(y), reduce="multiply")
+@pytest.mark.filterwarnings("ignore:The function 'scatter_reduce")
+def test_a_product_of_groups_gives_each_factor_the_same() -> None:
+    """Each target entry that is named once is a product of two factors."""
 
-    with pytest.raises(UnsupportedOperationError, match="reduce='multiply'"):
-        LRPFx(Net(product).double().eval()).attribute(numbers(3, 5), 1)
+    def product(y: Tensor) -> Tensor:
+        return torch.ones_like(y).scatter(1, PAIRS[1:].expand(3, 3), y[:, 1:], reduce="multiply")
+
+    net, x = Net(product).double().eval(), numbers(3, 5)
+    lrp = LRPFx(net, "zero", start=lambda y: y)
+    named = net(x)[:, :3]
+    assert_close(lrp.attribute(x).sum(1), named.sum(1) / 2, STABILIZED)
+    assert lrp.audit(x).closes()
 
 
 class Accumulating(nn.Module):

@@ -8,7 +8,6 @@ it is an activation with a factor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox, EpsilonPlus, operation
 from lrp_fx.composites.compat import blog
-from lrp_fx.errors import UnsupportedOperationError
 from tests.helpers.closeness import CLOSES, ROUNDING, assert_close
 from tests.helpers.models import Apply, seeded
 from tests.helpers.numbers import numbers
@@ -546,11 +544,37 @@ def test_recorded_layers(name: str, dtype: torch.dtype) -> None:
 # What is not described
 
 
+class Projected(nn.Module):
+    """One step of an LSTM whose state is projected, by itself or as a layer before a linear one."""
+
+    def __init__(self, written: bool) -> None:
+        super().__init__()
+        self.written = written
+        self.layer = nn.LSTM(3, 4, proj_size=2, batch_first=True, bias=False)
+        self.plain = nn.LSTM(3, 4, batch_first=True, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.written:
+            return F.linear(self.plain(x)[0], self.layer.weight_hr_l0)
+        result: Tensor = self.layer(x)[0]
+        return result
+
+
 @pytest.mark.parametrize("capture", ["auto", "export"])
-def test_projections_are_an_error(capture: str) -> None:
-    """They would need a rule of their own; the weights of the cells do not fit without."""
-    layer = nn.LSTM(3, 4, proj_size=2, batch_first=True).double()
-    model: Callable[[Tensor], Tensor] = Apply(lambda x: layer(x)[0])
+def test_a_projection_is_a_linear_layer_behind_the_cell(capture: str) -> None:
+    """In the first step the state is zero, so that the projection is a linear layer by itself."""
+    one, other = Projected(False).double().eval(), Projected(True).double().eval()
+    with torch.no_grad():
+        other.layer.load_state_dict(one.layer.state_dict())
+        other.plain.weight_ih_l0.copy_(one.layer.weight_ih_l0)
+    x = numbers(2, 1, 3)
+    maps = [LRPFx(m, "zero", capture=capture, start=lambda y: y).attribute(x) for m in (one, other)]
+    assert_close(maps[0], maps[1], CLOSES)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_the_ledger_closes_over_projections(options: dict[str, Any]) -> None:
+    layer = nn.LSTM(3, 4, proj_size=2, batch_first=True, **options).double()
+    model: Any = Apply(lambda x: layer(x)[0])
     model.layer = layer
-    with pytest.raises(UnsupportedOperationError, match="proj_size"):
-        explain(model, numbers(2, 4, 3), numbers(2, 4, 2), capture=capture)
+    assert LRPFx(model, "zero", start=lambda y: y).audit(numbers(2, 4, 3)).closes()
