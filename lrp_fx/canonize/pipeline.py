@@ -12,6 +12,7 @@ from lrp_fx.canonize.common_norm import divide_before
 from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
+from lrp_fx.canonize.known_functions import one_function
 from lrp_fx.canonize.naming import name_after_modules
 from lrp_fx.canonize.padding import cut_surplus
 from lrp_fx.canonize.products import name_products
@@ -57,6 +58,7 @@ def canonize(
     one_vocabulary(graph, result.module)
     name_numbers(graph, result.module, captured.constants)
     plain_operands(graph, result.module)
+    one_function(graph, result.module)
     name_products(graph, result.module, explained)
     one_spelling(graph)
     remove_unused(graph)
