@@ -19,11 +19,12 @@ _TAILS = 1e-8
 """The same beyond six, where ``1 - sigmoid(z)`` has lost digits."""
 _FAR = 1e5
 """Points this far away show the ends of a clamp."""
-_SMALL = torch.logspace(-4, 0.5, 23, dtype=torch.float64)
+_SMALL = torch.logspace(-4, 0.5, 91, dtype=torch.float64)
 _EVEN = torch.linspace(0.317, 15.317, 61, dtype=torch.float64)
 _POINTS = torch.cat([-_EVEN, -_SMALL, torch.zeros(1, dtype=torch.float64), _SMALL, _EVEN])
 """Where functions are compared; beyond, torch's softplus is the identity."""
-_TOLERANCES = torch.where(_POINTS.abs() <= 6, _ROUNDING, _TAILS)
+_SIDES = (1.0, -1.0, 1.001, 0.999, -1.001, -0.999)
+"""Where functions with a number in their formula are compared too, in multiples of that number."""
 _LINEAR_BEYOND = 40.0
 """Where ``log(1 + exp(z))`` is ``z`` in float64."""
 
@@ -83,11 +84,14 @@ def recognized(function: Function, numbers: Sequence[float]) -> Known | None:
         function: computes the function on float64 tensors of any shape.
         numbers: the numbers in its formula, among which are those of a threshold.
     """
-    values = function(_POINTS)
+    kinks = [side * number for number in set(numbers) if abs(number) < 1e3 for side in _SIDES]
+    points = torch.cat([_POINTS, torch.tensor(kinks, dtype=torch.float64)])
+    values = function(points)
     if not bool(values.isfinite().all()):
         return None
+    tolerances = torch.where(points.abs() <= 6, _ROUNDING, _TAILS) * (1 + values.abs())
     for known in _candidates(function, numbers):
-        if bool(((known(_POINTS) - values).abs() <= _TOLERANCES * (1 + values.abs())).all()):
+        if bool(((known(points) - values).abs() <= tolerances).all()):
             return known
     return None
 

@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from lrp_fx.capture.functions import imports_in, names_in
+from lrp_fx.capture.written import IDENTITIES
 
 _MODULES = frozenset(
     {
         *("os", "posix", "nt", "random", "time", "datetime", "pathlib", "io", "_io", "secrets"),
-        *("importlib", "builtins", "gc", "inspect", "socket", "subprocess", "tempfile", "uuid"),
+        *("importlib", "gc", "inspect", "socket", "subprocess", "tempfile", "uuid"),
         *("locale", "platform", "glob", "shelve", "sqlite3", "urllib", "zoneinfo", "_random"),
         *("numpy.random", "torch.backends", "torch.random"),
     }
 )
 """Modules of Python, NumPy and torch that read something outside the model."""
-_BUILT_IN = frozenset({"open", "input", "globals", "locals", "eval", "exec", "__import__"})
+_BUILT_IN = frozenset({"open", "input", "globals", "eval", "exec", "__import__"}) | IDENTITIES
 _MEMBERS = {
     "sys": frozenset({"modules", "argv", "flags", "path", "getrecursionlimit", "getrefcount"}),
     "numpy": frozenset({"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}),
@@ -41,6 +42,8 @@ def reads_outside(function: types.FunctionType) -> bool:
         return True
     space = function.__globals__
     if any(name not in space for name in names & _BUILT_IN):
+        return True
+    if "grad" in names and names.isdisjoint({"autograd", "func"}):
         return True
     if any(_is_outside(module) for module in imports_in(function.__code__)):
         return True
