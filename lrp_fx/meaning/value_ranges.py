@@ -134,6 +134,8 @@ def _range(
         return _weighted(bound, known, nonnegative)
     if name in _CLAMPS:
         return _clamped(argument, *_CLAMPS[name](bound))
+    if name in _STEPS:  # a gate that is rounded is open or closed
+        return argument if argument.is_gate else ANYTHING
     if name in _MONOTONE:
         return argument.mapped(_MONOTONE[name])
     if name == "reciprocal":
@@ -164,6 +166,7 @@ def _range(
     return ANYTHING
 
 
+_STEPS = frozenset({"round", "floor", "ceil", "trunc"})
 _ADDING = {"scatter_add": "src", "index_add": "source"}
 """Operations that add values to entries of another value, and the argument that they add."""
 _CLAMPS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
