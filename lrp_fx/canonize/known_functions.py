@@ -35,6 +35,8 @@ from lrp_fx.relevance import operation_of
 _MOST_CALLS = 24
 """The most calls that are read as one function. The longest known ones have about ten."""
 _CASTS = ("to", "_to_copy")
+_OF_PROBABILITIES = frozenset({"sigmoid", "log_sigmoid", "softplus", "exp", "log", "tanh", "logit"})
+"""Functions that belong to a final probability, whose logit is explained."""
 _POINTWISE_TOO = frozenset(
     {
         *(*_CASTS, "rsub", "log_sigmoid", "hardswish", "hardsigmoid", "softsign"),
@@ -58,8 +60,10 @@ def one_function(graph: fx.Graph, module: fx.GraphModule) -> None:
             continue
         farthest: tuple[Known, fx.Node, list[fx.Node]] | None = None
         for source, calls in _functions(node, order):
+            if node in final and any(name_of(each) in _OF_PROBABILITIES for each in calls):
+                break
             known = _known(node, source, calls, shapes)
-            if known is not None and not (known.packet is aten.softplus and node in final):
+            if known is not None:
                 farthest = known, source, list(calls)
         if farthest is not None:
             known, source, calls = farthest
@@ -175,10 +179,7 @@ def _numbers(calls: list[fx.Node]) -> list[float]:
 
 
 def _final(graph: fx.Graph) -> set[fx.Node]:
-    """The values that only functions and moves of entries separate from an output.
-
-    A negative logarithm there belongs to a final probability, whose logit is explained.
-    """
+    """The values that only functions and moves of entries separate from an output."""
     found: set[fx.Node] = set()
     for node in reversed(graph.nodes):
         passes = _is_pointwise(node) or row_of(node).arranges or is_call(node, "getitem", "cat")
