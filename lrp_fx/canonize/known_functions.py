@@ -87,6 +87,9 @@ def _is_pointwise(node: fx.Node) -> bool:
     packet = packet_of(node.target)
     if node.op != "call_function" or packet is None:
         return False
+    row = row_of(node)
+    if row.reduction is not None or row.results is not None:  # max(dim) is tagged for max(a, b)
+        return False
     if name_of(node) in _POINTWISE_TOO:
         return True
     tags = (getattr(packet, name).tags for name in overloads_of(packet))
@@ -129,7 +132,7 @@ def _known(node: fx.Node, source: fx.Node, calls: list[fx.Node], shapes: Shapes)
         return None
     try:
         known = recognized(lambda points: _values(calls, source, points), _numbers(calls))
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # not for floats
+    except (RuntimeError, TypeError, ValueError, IndexError):  # not for floats
         return None
     if known is None or _is_as_written(node, calls, known):
         return None
@@ -141,6 +144,8 @@ def _known(node: fx.Node, source: fx.Node, calls: list[fx.Node], shapes: Shapes)
 
 def _is_as_written(node: fx.Node, calls: list[fx.Node], known: Known) -> bool:
     """Whether a node is that function already, with numbers beside it."""
+    if known.packet in (aten.clamp_min, aten.clamp_max) and any(known.args):
+        return affine(node) is not None  # a number added outside takes its share
     if known.is_plain:
         return known.inner != 1 and known.packet is called(node)
     return (

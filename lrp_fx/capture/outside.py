@@ -30,15 +30,20 @@ _MEMBERS = {
 """Members of other modules that do."""
 _FOLLOWED = frozenset({"is_grad_enabled", "is_autocast_enabled", "get_default_dtype", "get_device"})
 """Settings of torch that are part of a signature or of each call."""
-_SCHEDULED = frozenset({"param_groups", "get_last_lr", "_last_lr", "last_epoch"})
-"""The state of optimizers and schedulers, which changes in every step of the training."""
+_ATTRIBUTES = frozenset(
+    {
+        *("param_groups", "get_last_lr", "_last_lr", "last_epoch"),
+        *("read_text", "read_bytes", "readline", "readlines"),
+    }
+)
+"""The state of optimizers and schedulers, and the content of files."""
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
 
 def reads_outside(function: types.FunctionType) -> bool:
     """Whether the code of a function names something that reads state outside the model."""
     names = names_in(function.__code__)
-    if not names.isdisjoint(_SCHEDULED):
+    if not names.isdisjoint(_ATTRIBUTES):
         return True
     space = function.__globals__
     if any(name not in space for name in names & _BUILT_IN):
@@ -78,7 +83,7 @@ def _leads_outside(value: Any, names: frozenset[str]) -> bool:
     if kind is types.MethodType:
         return _is_outside(type(value.__self__).__module__)
     path = kind.__module__ if isinstance(kind.__module__, str) else ""
-    return path == "os"  # os.environ
+    return path in _MODULES  # os.environ
 
 
 def _is_outside(path: str) -> bool:

@@ -48,7 +48,6 @@ PAIRS: dict[str, tuple[Function, Function]] = {
         lambda x: F.threshold(x, 0.3, 0.2),
         lambda x: torch.where(x > 0.3, x, torch.full_like(x, 0.2)),
     ),
-    "-min(-x, c)": (lambda x: x.clamp(min=-2), lambda x: F.relu(x + 2) - 2),
 }
 
 
@@ -75,9 +74,10 @@ def test_a_sign_before_a_rectifier_stays_with_the_layer() -> None:
 
 
 def test_what_is_written_already_stays() -> None:
-    for function in (F.relu, lambda x: 2 * F.relu(x), lambda x: F.relu(x) + 1, F.gelu):
-        before = operations(canonical(Model(lambda x: x), X))
-        assert len(operations(canonical(Model(function), X))) <= len(before) + 2
+    """Numbers around an activation are no reason to write it anew."""
+    for function in (F.relu, F.gelu, lambda x: F.relu(2 * x), lambda x: F.relu(-x)):
+        captured = canonical(Model(function), X)
+        assert len(operations(captured)) <= 5
 
 
 def test_layers_of_a_chain_are_found() -> None:

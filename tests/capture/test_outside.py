@@ -43,8 +43,11 @@ class Scaled(nn.Module):
         return self.b(F.relu(self.a(x)) * self.scale(self, x))  # type: ignore[no-any-return]
 
 
-class Shape(abc.ABC):
+class Shape(metaclass=abc.ABCMeta):
     """What others may be registered as."""
+
+    @abc.abstractmethod
+    def area(self) -> float: ...
 
 
 class Thing:
@@ -55,7 +58,7 @@ THING = Thing()
 
 
 def imported(model: nn.Module, x: Tensor) -> float:
-    import settings_of_the_user  # type: ignore[import-not-found]  # noqa: PLC0415
+    import settings_of_the_user  # type: ignore[import-not-found]
 
     return settings_of_the_user.fast_scale  # type: ignore[no-any-return]
 
@@ -209,5 +212,5 @@ def test_copies_have_the_identity_of_their_originals(name: str) -> None:
     ids=["_version", "data_ptr"],
 )
 def test_versions_and_addresses_are_refused(scale: Callable[[Any, Tensor], float]) -> None:
-    with pytest.raises(CaptureError, match="_version|data_ptr|data pointer"):
+    with pytest.raises(CaptureError, match=r"_version|data_ptr|data pointer"):
         LRPFx(Scaled(scale), "zero").attribute(torch.randn(2, 4).double(), 1)
