@@ -395,9 +395,9 @@ def _codes_of(member: Any) -> list[types.CodeType]:
     return [part.__code__ for part in parts if type(part) is types.FunctionType]
 
 
-def _token(_: None) -> int:
+def _token(_: object) -> object:
     """A number that changes whenever a class is registered with an abstract one."""
-    return abc.get_cache_token()  # type: ignore[return-value]
+    return abc.get_cache_token()
 
 
 def _is_fixed(kind: type) -> bool:
