@@ -163,12 +163,16 @@ def _values(calls: list[fx.Node], source: fx.Node, points: Tensor) -> Tensor:
         return found[node] if node in found else torch.tensor(literal(node), dtype=points.dtype)
 
     for call in calls:
+        args: Any
+        kwargs: Any
         args, kwargs = fx.map_arg((call.args, call.kwargs), of)
-        result = args[0] if is_call(call, *_CASTS) else called(call)(*args, **kwargs)
-        if is_call(call, *_CASTS) and not _is_cast_to_floats(call):
+        if not is_call(call, *_CASTS):
+            found[call] = called(call)(*args, **kwargs)
+        elif _is_cast_to_floats(call):
+            found[call] = args[0].to(points.dtype)
+        else:
             raise TypeError("a cast to whole numbers or masks")
-        found[call] = result.to(points.dtype) if is_call(call, *_CASTS) else result
-    result = found[calls[-1]]
+    result: Tensor = found[calls[-1]]
     return result.to(points.dtype).expand(points.shape)
 
 
