@@ -24,6 +24,10 @@ def check_number(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is a real number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise OptionError(f"{name} must be a number, got {value!r}")
+    try:
+        float(value)
+    except OverflowError:
+        raise OptionError(f"{name} is too large for a floating-point number: {value!r}") from None
 
 
 def check_nonnegative(name: str, value: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import fx
 
+from lrp_fx.canonize.masks import is_mask
 from lrp_fx.canonize.sigmoids import complement_of
 from lrp_fx.canonize.signs import is_opposite, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
@@ -142,10 +143,10 @@ class _Collector:
         return _Product(scale, tuple(found))
 
     def _blended(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """Write ``n + z (h - n)`` as ``(1 - z) n + z h`` for a gate ``z``."""
+        """Write ``n + z (h - n)`` as ``(1 - z) n + z h`` for a gate or a mask ``z``."""
         rest = list(products)
         for product in products:
-            gates = tuple(f for f in product.factors if self.is_gate(f.value))
+            gates = tuple(f for f in product.factors if self._selects(f.value))
             others = [f for f in product.factors if f not in gates]
             if not gates or len(others) != 1 or others[0].is_divisor:
                 continue
@@ -165,7 +166,8 @@ class _Collector:
                 sign = -1.0 if all(term.scale < 0 for term in left) else 1.0
                 left = tuple(replace(term, scale=sign * term.scale) for term in left)
                 kept = write_sum(self.graph, root, Sum(left, 0.0))
-                self.dynamic.add(closing)
+                if any(each.value in self.dynamic for each in gates):
+                    self.dynamic.add(closing)
                 if any(term.value in self.dynamic for term in left):
                     self.dynamic.add(kept)
                 rest[rest.index(own)] = _Product(1.0, (*own.factors, _Factor(closing)))
@@ -175,6 +177,13 @@ class _Collector:
                 rest[rest.index(product)] = _Product(scale, (*gates, _Factor(kept)))
                 break
         return rest
+
+    def _selects(self, value: fx.Node) -> bool:
+        """Whether a value is a gate, or a mask or sigmoid that does not depend on the inputs."""
+        is_constant = value not in self.dynamic
+        return self.is_gate(value) or (
+            is_constant and (is_mask(value) or is_call(value, "sigmoid", "hardsigmoid"))
+        )
 
     def _as_in(self, own: _Product, term: Term) -> Term | None:
         """The term, if it is a multiple of the single factor of ``own`` or of its negative; else None."""

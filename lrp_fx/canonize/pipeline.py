@@ -13,6 +13,7 @@ from lrp_fx.canonize.complex_numbers import separate_parts
 from lrp_fx.canonize.constants import name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
+from lrp_fx.canonize.known_functions import one_function
 from lrp_fx.canonize.naming import name_after_modules
 from lrp_fx.canonize.padding import cut_surplus
 from lrp_fx.canonize.products import name_products
@@ -59,6 +60,7 @@ def canonize(
     separate_parts(graph, result.module)
     name_numbers(graph, result.module, captured.constants)
     plain_operands(graph, result.module)
+    one_function(graph, result.module)
     name_products(graph, result.module, explained)
     one_spelling(graph)
     remove_unused(graph)

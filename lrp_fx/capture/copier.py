@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.functions import named_globals
@@ -110,14 +110,24 @@ class Copier:
         """Copy the arguments with ``values`` in place of their tensors, also inside other objects."""
         known = map(id, arguments.tensors)  # empty if there are no example inputs
         given = dict(zip(known, values, strict=False))
+        self.identities |= {id(value): (value, key) for key, value in given.items()}
         place = self.place
         self.place = lambda tensor: given[id(tensor)] if id(tensor) in given else place(tensor)
         constants = self.run(list(arguments.constants))
         return replace(arguments, tensors=values, constants=tuple(constants))
 
+    def _placed(self, tensor: Tensor) -> Any:
+        twin = self.place(tensor)
+        self.identities[id(twin)] = twin, id(tensor)
+        return twin
+
     def identity(self, value: Any) -> int:
         """The ``id`` of the original of a copy, for code that looks objects up by ``id``."""
         return self.identities.get(id(value), (None, id(value)))[1]
+
+    def hash(self, value: Any) -> int:
+        """The ``hash`` of the original of a copy; that of a tensor is its ``id``."""
+        return hash(self.identity(value) if isinstance(value, Tensor | fx.Proxy) else value)
 
     def copy(self, value: Any) -> Any:
         """The copy of a value, which may still have to be filled; a shared value itself."""
@@ -135,7 +145,7 @@ class Copier:
         if id(value) in self.memo:
             return self.memo[id(value)][1]
         if isinstance(value, Tensor):
-            return self.place(value)
+            return self._placed(value)
         if not issubclass(type(value), nn.Module):
             self.objects -= 1 + (len(value) if isinstance(value, _SIZED) else 0)
             if self.objects < 0:
@@ -389,11 +399,12 @@ class Copier:
 
     def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
         """A copy of a function's global namespace; the values that it names are copied later."""
-        key = id(function.__globals__)
+        key, space = id(function.__globals__), function.__globals__
         if key not in self.globals:
             self.globals[key] = function.__globals__, dict(function.__globals__)
         if asks_for_identity(function):
-            self.globals[key][1]["id"] = self.identity
+            own = {"id": self.identity, "hash": self.hash}
+            self.globals[key][1].update({k: v for k, v in own.items() if k not in space})
         for name, value in named_globals(function):
             if self.written.may_be(value):
                 self.named[key, name] = value

@@ -29,6 +29,14 @@ def strings_in(code: types.CodeType) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=1024)
+def imports_in(code: types.CodeType) -> frozenset[str]:
+    """The names of the modules that a code object and its nested functions import when they run."""
+    own = {s.argval for s in dis.get_instructions(code) if s.opname == "IMPORT_NAME"}
+    inner = (imports_in(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(own).union(*inner)
+
+
+@functools.lru_cache(maxsize=1024)
 def assigns_globals(code: types.CodeType) -> bool:
     """Whether a code object or a function nested in it assigns or deletes a global."""
     if any(step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for step in dis.get_instructions(code)):

@@ -11,6 +11,10 @@ No code of the user runs here: no ``__eq__``, ``__hash__``, ``__repr__`` or ``__
 
 from __future__ import annotations
 
+import abc
+import builtins
+import functools
+import sys
 import types
 import weakref
 from collections import defaultdict
@@ -35,9 +39,10 @@ from lrp_fx.capture.contents import (
     slots_of,
     target_of,
 )
-from lrp_fx.capture.functions import names_in, strings_in
+from lrp_fx.capture.functions import imports_in, names_in, strings_in
 from lrp_fx.capture.members import INTERNAL
 from lrp_fx.capture.origin import is_installed, is_module_of_user, is_standard, origin_of
+from lrp_fx.capture.outside import reads_outside
 from lrp_fx.capture.traces import Memory, form_of, has_version, leaves_traces
 from lrp_fx.capture.watch import (
     CHANGES,
@@ -120,6 +125,8 @@ class Walk:
         self._waiting: list[_Part] = []
         self._weak: list[weakref.ref[Any]] = []
         self._names: set[str] = set()
+        self._methods: dict[types.CodeType, str] = {}
+        self._outside: set[types.CodeType] = set()
         self._modules: list[tuple[types.ModuleType, set[str]]] = []
         self._is_complete = True
 
@@ -137,6 +144,7 @@ class Walk:
             except Exception:  # the object cannot be read, or another thread is changing it
                 self._visit_opaque(value)
         self._end_weak()
+        self._is_complete = self._is_complete and not any(map(self._may_run, self._outside))
         return Signature(tuple(self._entries), self._held, self._is_complete)
 
     def _add(self, what: str, key: Any, parts: Sequence[_Part] = ()) -> None:
@@ -276,6 +284,10 @@ class Walk:
                 self._add("definitions", (id(kind), *ids_of_mapping(own)))
                 return
             parts = {name: own[name] for name in own if name not in OF_CLASSES}
+            self._methods |= {c: name for name, v in parts.items() for c in _codes_of(v)}
+            if _REGISTRY in own:
+                self._entries.append(("registered", abc.get_cache_token()))
+                self.watch.others.append((_token, None))
             self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
 
     def _visit_function(self, function: types.FunctionType) -> None:
@@ -292,7 +304,18 @@ class Walk:
             parts.append((self._visit_globals, (space, names, is_installed)))
             if not is_installed:
                 self._names.update(names, strings_in(code))
+                parts += [(self._visit, m) for m in map(sys.modules.get, sorted(imports_in(code)))]
+                if reads_outside(function):
+                    self._outside.add(code)
         self._add("function", id(code), parts)
+
+    def _may_run(self, code: types.CodeType) -> bool:
+        """Whether a function may run in a forward pass: no other code names most methods."""
+        name = self._methods.get(code)
+        if name is None:
+            return True
+        is_special = name.startswith("__") and name.endswith("__")
+        return name not in _NOT_IN_FORWARD if is_special else name in {*self._names, "forward"}
 
     def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
         """Sign the globals that a function names: by value, in installed packages by identity."""
@@ -305,20 +328,28 @@ class Walk:
         if found:
             self.watch.namespaces.append((getter_of(found), space))
         parts: list[_Part] = []
+        built_in = () if is_installed else tuple(sorted(absent.intersection(vars(builtins))))
+        if built_in:
+            self.watch.namespaces.append((getter_of(built_in), vars(builtins)))
+            parts += [(self._visit, vars(builtins)[name]) for name in built_in]
         for name in found:
             value = space[name]
             if is_installed and type(value) not in PLAIN:
                 parts.append((self._visit_identity, value))
             else:
                 parts.append((self._visit, value))
-        self._add("globals", found, parts)
+        self._add("globals", (found, built_in), parts)
 
     def _waits_for_names(self) -> bool:
         """Put names of visited Python modules that the code uses on the list; whether any is left."""
         for module, known in self._modules:
-            names = tuple(sorted(self._names - known))
-            known.update(names)
             is_own = is_module_of_user(module)
+            named = self._names | {"__getattr__"}
+            if is_own and not named.isdisjoint(_BY_NAME):  # the name may be computed
+                self.watch.sized.append(vars(module))
+                named |= {name for name in vars(module) if not name.startswith("__")}
+            names = tuple(sorted(named - known))
+            known.update(names)
             found = names if is_own else tuple(name for name in names if name in vars(module))
             if found:
                 self._waiting.append((self._visit_globals, (vars(module), found, not is_own)))
@@ -354,6 +385,21 @@ class Walk:
         self._add("instance", content, parts)
 
 
+def _codes_of(member: Any) -> list[types.CodeType]:
+    """The code objects of a method, property, static method, class method or cached property."""
+    parts = (
+        [member, *(getattr(member, name, None) for name in _WRAPPED)]
+        if (type(member) in _MEMBERS)
+        else [member]
+    )
+    return [part.__code__ for part in parts if type(part) is types.FunctionType]
+
+
+def _token(_: object) -> object:
+    """A number that changes whenever a class is registered with an abstract one."""
+    return abc.get_cache_token()
+
+
 def _is_fixed(kind: type) -> bool:
     """Whether a class is assumed not to change: the classes of Python and torch, except layers."""
     return is_standard(kind) and (kind is nn.Module or nn.Module not in mro_of(kind))
@@ -367,6 +413,20 @@ _READ = frozenset(
     }
 )
 """Those attributes of every ``nn.Module`` that a forward pass reads."""
+_REGISTRY = "_abc_impl"
+"""The class attribute that holds the classes registered with an abstract class."""
+_BY_NAME = frozenset({"getattr", "vars", "attrgetter", "__dict__", "hasattr", "__getattribute__"})
+"""What finds members of a module by names that the code need not contain."""
+_MEMBERS = (property, staticmethod, classmethod, functools.cached_property)
+_WRAPPED = ("fget", "__func__", "func")
+_NOT_IN_FORWARD = frozenset(
+    {
+        *("__init__", "__new__", "__post_init__", "__init_subclass__", "__del__", "__repr__"),
+        *("__str__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
+        *("__deepcopy__", "__copy__"),
+    }
+)
+"""Special methods that a forward pass does not call."""
 OF_CLASSES = frozenset(
     {
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),

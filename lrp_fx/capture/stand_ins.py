@@ -37,4 +37,5 @@ def _parameter(original: nn.Parameter, values: Tensor) -> nn.Parameter:
     else:
         parameter = nn.Parameter(values, requires_grad=requires_grad)
     vars(parameter).update(vars(original))
+    parameter.grad = None if original.grad is None else original.grad.detach()
     return parameter

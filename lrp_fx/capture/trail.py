@@ -8,6 +8,7 @@ graph on whose run the same operations are executed as on the model's takes the 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, flattened
+from lrp_fx.capture.origin import origin_of
 from lrp_fx.capture.running import cloned, run_isolated, written_arguments
-from lrp_fx.errors import lacks_memory
+from lrp_fx.errors import CaptureError, lacks_memory
 from lrp_fx.graph import (
     OpOverload,
     StorageReference,
     TorchDispatchMode,
+    property_getter,
     row_named,
     schema_of,
     tree_flatten,
@@ -39,6 +42,28 @@ class OwnCode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
+
+
+class _OwnQuestions(OwnCode):
+    """Refuses questions about tensor objects that a copy answers otherwise than the original."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _QUESTIONS:
+            asking = sys._getframe(1).f_code
+            if origin_of(asking.co_filename) == "own":
+                raise CaptureError(
+                    f"{asking.co_qualname}() ({asking.co_filename}:{asking.co_firstlineno}) reads "
+                    f"'{_QUESTIONS[func]}' of a tensor. The model is read on copies of its tensors, for "
+                    "which this differs, so its result cannot be explained. Let forward() depend on "
+                    "values, shapes and dtypes only."
+                )
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+_QUESTIONS: dict[Any, str] = {
+    property_getter("_version"): "_version",
+    Tensor.data_ptr: "data_ptr",
+}
 
 
 @dataclass(frozen=True)
@@ -115,10 +140,12 @@ def _trail(calls: Sequence[_Call], inputs: frozenset[int], outputs: frozenset[in
     return found
 
 
-def _recorded(run: Callable[[], tuple[Iterable[Any], Iterable[Any]]]) -> Trail:
+def _recorded(
+    run: Callable[[], tuple[Iterable[Any], Iterable[Any]]], mode: Callable[[], OwnCode] = OwnCode
+) -> Trail:
     """The trail of a function that returns its inputs and its outputs."""
     recorder = _Recorder()
-    with torch.no_grad(), OwnCode(), recorder:
+    with torch.no_grad(), mode(), recorder:
         inputs, outputs = run()
     return _trail(recorder.calls, recorder.memory_of(inputs), recorder.memory_of(outputs))
 
@@ -133,11 +160,15 @@ def leaves_same_trail(
         module: the graph.
         arguments: the model's arguments.
         attributed: how many of the tensors, from the first, are explained.
+
+    Raises:
+        CaptureError: if the model's code asks a tensor for its address or version.
     """
 
     def of_model(copy: nn.Module, given: Arguments) -> Trail:
         return _recorded(
-            lambda: (given.tensors[:attributed], flattened(given.call(copy, given.tensors))[0])
+            lambda: (given.tensors[:attributed], flattened(given.call(copy, given.tensors))[0]),
+            _OwnQuestions,
         )
 
     def of_graph() -> tuple[Iterable[Any], Iterable[Any]]:
@@ -146,6 +177,8 @@ def leaves_same_trail(
 
     try:
         return run_isolated(model, arguments, of_model) == _recorded(of_graph)
+    except CaptureError:
+        raise
     except Exception as error:  # a model that compiles itself may not bear a recorder
         if lacks_memory(error):
             raise

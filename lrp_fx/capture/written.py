@@ -24,6 +24,8 @@ from lrp_fx.capture.members import walk
 from lrp_fx.capture.origin import class_of_user, of_user
 from lrp_fx.graph import OpOverloadPacket
 
+IDENTITIES = frozenset({"id", "hash"})
+"""Built-in functions that tell a copy from its original."""
 ATOMIC = frozenset(
     {
         *(int, float, complex, bool, str, bytes, range, slice, object),
@@ -170,8 +172,9 @@ class Written:
 
 
 def asks_for_identity(function: types.FunctionType) -> bool:
-    """Whether a function calls ``id``; for a copy it has to return the id of the original."""
-    return "id" in names_in(function.__code__) and "id" not in function.__globals__
+    """Whether a function calls ``id`` or ``hash``; a copy has to answer as the original does."""
+    asked = names_in(function.__code__) & IDENTITIES
+    return any(name not in function.__globals__ for name in asked)
 
 
 def members_of(kind: type) -> list[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lrp_fx import rules
+from lrp_fx._checks import check_flag
 from lrp_fx.composites.composite import Composite, MatcherLike
 from lrp_fx.composites.matchers import (
     anything,
@@ -192,8 +193,8 @@ def AttnLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
     """
     return _attention(
         "AttnLRP",
-        conv or rules.ZPlus(),
-        dense or rules.Epsilon(),
+        rules.ZPlus() if conv is None else conv,
+        rules.Epsilon() if dense is None else dense,
         (operation("softmax"), rules.SoftmaxTaylor()),
         (operation("bilinear"), rules.Half()),
     )
@@ -208,8 +209,8 @@ def CPLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
     """
     return _attention(
         "CPLRP",
-        conv or rules.ZPlus(),
-        dense or rules.Epsilon(),
+        rules.ZPlus() if conv is None else conv,
+        rules.Epsilon() if dense is None else dense,
         (operation("softmax"), rules.Nothing()),
         (operation("bilinear", "product"), rules.ValuePath()),
     )
@@ -220,7 +221,11 @@ def default_composite(attention: bool) -> Composite:
 
     Args:
         attention: whether the model has attention of queries, keys and values.
+
+    Raises:
+        OptionError: if ``attention`` is not True or False.
     """
+    check_flag("attention", attention)
     return AttnLRP() if attention else EpsilonGamma()
 
 

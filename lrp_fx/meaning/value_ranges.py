@@ -135,6 +135,8 @@ def _range(
         return _weighted(bound, known, nonnegative)
     if row.clips:
         return _clamped(argument, *ends_of_clip(node))
+    if name in _STEPS:  # a gate that is rounded is open or closed
+        return argument if argument.is_gate else ANYTHING
     if name in _MONOTONE:
         return argument.mapped(_MONOTONE[name])
     if name == "reciprocal":
@@ -165,6 +167,7 @@ def _range(
     return ANYTHING
 
 
+_STEPS = frozenset({"round", "floor", "ceil", "trunc"})
 _ADDING = {"scatter_add": "src", "index_add": "source"}
 """Operations that add values to entries of another value, and the argument that they add."""
 

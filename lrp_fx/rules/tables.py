@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lrp_fx._checks import is_int
 from lrp_fx.errors import OptionError
 
 __all__ = [
@@ -63,7 +64,7 @@ class Part:
     power: int = 1
 
     def __post_init__(self) -> None:
-        if self.power not in (0, 1, 2):
+        if not is_int(self.power) or self.power not in (0, 1, 2):
             raise OptionError(f"the power of a part must be 0, 1 or 2, got {self.power!r}")
 
     def of(self, value: Tensor) -> Tensor:

@@ -304,7 +304,7 @@ STAYING: dict[str, tuple[Product, str]] = {
         "add",
     ),
     "a positive number": (lambda y, w, b: F.linear(y, w) * 0.5, "mul"),
-    "a gate": (lambda y, w, b: F.relu6(F.linear(y, w) + 3) / 6, "add"),
+    "a gate": (lambda y, w, b: F.relu6(F.linear(y, w) + 3) / 6, "hardsigmoid"),
     "a constant of the sample's shape behind a view": (
         lambda y, w, b: (w @ y.T[:, :3]).T + w[:, :3].T,
         "add",

@@ -1,0 +1,174 @@
+"""The known functions of one number, and how a sampled function is told from the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from lrp_fx.graph import Packet, aten, call_like
+
+Function = Callable[[Tensor], Tensor]
+_ROUNDING = 1e-12
+"""The largest difference between two spellings of a function in float64, of values up to one."""
+_TAILS = 1e-8
+"""The same beyond six, where ``1 - sigmoid(z)`` has lost digits."""
+_FAR = 1e5
+"""Points this far away show the ends of a clamp."""
+_SMALL = torch.logspace(-4, 0.5, 91, dtype=torch.float64)
+_EVEN = torch.linspace(0.317, 15.317, 61, dtype=torch.float64)
+_POINTS = torch.cat([-_EVEN, -_SMALL, torch.zeros(1, dtype=torch.float64), _SMALL, _EVEN])
+"""Where functions are compared; beyond, torch's softplus is the identity."""
+_SIDES = (1.0, -1.0, 1.001, 0.999, -1.001, -0.999)
+"""Where functions with a number in their formula are compared too, in multiples of that number."""
+_LINEAR_BEYOND = 40.0
+"""Where ``log(1 + exp(z))`` is ``z`` in float64."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """``scale · f(inner · z + offset) + shift``, where ``f`` is an operation; None is the identity."""
+
+    packet: Packet | None
+    args: tuple[float, ...] = ()
+    scale: float = 1.0
+    inner: float = 1.0
+    offset: float = 0.0
+    shift: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no number stands beside the operation."""
+        return (self.scale, abs(self.inner), self.offset, self.shift) == (1, 1, 0, 0)
+
+    @property
+    def calls(self) -> int:
+        """The number of calls that the function takes."""
+        numbers = (self.scale != 1, self.inner != 1, self.offset != 0, self.shift != 0)
+        return sum(numbers) + (self.packet is not None)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """The values of the function."""
+        value = self.inner * z + self.offset
+        if self.packet is not None:
+            value = self.packet(value, *self.args, **self.options)
+        return self.scale * value + self.shift
+
+    def write(self, graph: fx.Graph, node: fx.Node, value: fx.Node) -> fx.Node:
+        """Write the operation, without the numbers beside it."""
+        if self.packet is None:
+            return value
+        call = call_like(graph, node, self.packet, value, *self.args)
+        call.kwargs = dict(self.options)
+        return call
+
+
+_FIXED = (
+    *(Known(getattr(aten, name)) for name in ("abs", "gelu", "silu", "tanh", "sigmoid", "mish")),
+    *(Known(getattr(aten, name)) for name in ("hardswish", "softplus", "log_sigmoid", "erf")),
+    *(Known(getattr(aten, name)) for name in ("expm1", "cos")),
+    Known(aten.gelu, options={"approximate": "tanh"}),
+)
+"""The functions without parameters."""
+
+
+def recognized(function: Function, numbers: Sequence[float]) -> Known | None:
+    """The known function that has the same values as a function; None if there is none.
+
+    Args:
+        function: computes the function on float64 tensors of any shape.
+        numbers: the numbers in its formula, among which are those of a threshold.
+    """
+    kinks = [side * number for number in set(numbers) if abs(number) < 1e3 for side in _SIDES]
+    points = torch.cat([_POINTS, torch.tensor(kinks, dtype=torch.float64)])
+    values = function(points)
+    if not bool(values.isfinite().all()):
+        return None
+    tolerances = torch.where(points.abs() <= 6, _ROUNDING, _TAILS) * (1 + values.abs())
+    for known in _candidates(function, numbers):
+        if bool(((known(points) - values).abs() <= tolerances).all()):
+            return known
+    return None
+
+
+def _candidates(function: Function, numbers: Sequence[float]) -> Iterator[Known]:
+    yield from _FIXED
+    ends = torch.tensor([-_FAR, -1.0, 0.0, 1.0, _FAR], dtype=torch.float64)
+    lowest, minus, zero, plus, highest = function(ends).tolist()
+    if zero == 0:
+        yield from _kinked(-minus, plus)
+    yield from _smooth(lowest, zero, plus)
+    yield from _clamped(function, lowest, highest)
+    for number in {abs(each) for each in numbers if each}:
+        yield Known(aten.softshrink, (number,))
+        yield Known(aten.hardshrink, (number,))
+    if math.isfinite(lowest):
+        yield from (Known(aten.threshold, (each, lowest)) for each in set(numbers))
+
+
+def _kinked(left: float, right: float) -> Iterator[Known]:
+    """Functions with one slope below zero and one above. A sign before a rectifier stays there."""
+    if left == right == 1:
+        yield Known(None)
+    elif left == 0:
+        yield Known(aten.relu, scale=right)
+    elif right == 0:
+        yield (
+            Known(aten.relu, scale=-left, inner=-1)
+            if left < 0
+            else Known(aten.clamp_max, (0,), scale=left)
+        )
+    elif left == -right:
+        yield Known(aten.abs, scale=right)
+    elif right > 0:
+        yield Known(aten.leaky_relu, (left / right,), scale=right)
+    elif left < 0:
+        yield Known(aten.leaky_relu, (right / left,), scale=-left, inner=-1)
+
+
+def _smooth(lowest: float, zero: float, plus: float) -> Iterator[Known]:
+    """``elu`` with any number added, and ``softplus``."""
+    slope = plus - zero
+    if slope > 0 and math.isfinite(lowest):
+        alpha = (zero - lowest) / slope
+        yield Known(aten.elu, (alpha, slope), shift=zero)
+        if zero > lowest:
+            beta = math.log(2) / (zero - lowest)
+            yield Known(aten.softplus, (beta, _LINEAR_BEYOND), shift=lowest)
+            yield Known(aten.softplus, shift=lowest)
+
+
+def _clamped(function: Function, lowest: float, highest: float) -> Iterator[Known]:
+    """Functions with one slope between two ends, or one end."""
+    values = function(_POINTS)
+    inside = _POINTS[(values > min(lowest, highest)) & (values < max(lowest, highest))]
+    if len(inside) < 2:
+        return
+    first, second = float(inside[0]), float(inside[-1])
+    at_first, at_second = function(torch.stack([inside[0], inside[-1]])).tolist()
+    slope = (at_second - at_first) / (second - first)
+    offset = _snapped(at_first - slope * first, 0.0)
+    slope = _snapped(slope, 1.0)
+    low, high = sorted((lowest, highest))
+    if not slope or not (math.isfinite(low) and math.isfinite(high)):
+        return
+    if low > -_FAR / 2 and high < _FAR / 2:
+        if low == 0 and abs(offset - high / 2) <= _ROUNDING * high:
+            inner = _snapped(_snapped(6 * slope / high, 1.0), -1.0)
+            yield Known(aten.hardsigmoid, scale=_snapped(high, 1.0), inner=inner)
+        yield Known(aten.hardtanh, (low, high), inner=slope, offset=offset)
+    elif slope == 1 and offset == 0:
+        if low > -_FAR / 2:
+            yield Known(aten.clamp_min, (low,))
+        elif high < _FAR / 2:
+            yield Known(aten.clamp_max, (high,))
+
+
+def _snapped(number: float, whole: float) -> float:
+    """The number, or another one from which it differs only by rounding."""
+    return whole if abs(number - whole) <= _ROUNDING else number

@@ -1,0 +1,140 @@
+"""A function of one value has one map, however it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_fx import LayerLRPFx, LRPFx
+from tests.helpers.canonical import canonical, operations
+from tests.helpers.closeness import QUOTIENTS
+from tests.helpers.numbers import numbers
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Model(nn.Module):
+    """A function between two linear layers."""
+
+    def __init__(self, function: Function, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.act, self.last = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)
+        self.function = function
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))  # type: ignore[no-any-return]
+
+
+X = 3 * numbers(3, 4)
+PAIRS: dict[str, tuple[Function, Function]] = {
+    "-relu(-x)": (lambda x: x.clamp(max=0), lambda x: -F.relu(-x)),
+    "|-x|": (torch.abs, lambda x: (-x).abs()),
+    "-logsigmoid(-x)": (F.softplus, lambda x: -F.logsigmoid(-x)),
+    "-log(1 - σ)": (F.softplus, lambda x: -torch.log(1 - torch.sigmoid(x))),
+    "logaddexp(x, 0)": (F.softplus, lambda x: torch.logaddexp(x, torch.zeros_like(x))),
+    "sinh / cosh": (torch.tanh, lambda x: torch.sinh(x) / torch.cosh(x)),
+    "ndtr": (F.gelu, lambda x: x * torch.special.ndtr(x)),
+    "relu6(x + 3) / 6": (F.hardsigmoid, lambda x: F.relu6(x + 3) / 6),
+    "two clamps": (F.hardsigmoid, lambda x: (x / 6 + 0.5).clamp_min(0).clamp_max(1)),
+    "elu(x) + 1": (lambda x: F.elu(x) + 1, lambda x: torch.where(x > 0, x + 1, x.exp())),
+    "softshrink": (F.softshrink, lambda x: x.sign() * F.relu(x.abs() - 0.5)),
+    "threshold": (
+        lambda x: F.threshold(x, 0.3, 0.2),
+        lambda x: torch.where(x > 0.3, x, torch.full_like(x, 0.2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("composite", ["zero", "z_plus"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_one_map(name: str, composite: str) -> None:
+    maps = [LRPFx(Model(each), composite).attribute(X, 1) for each in PAIRS[name]]
+    torch.testing.assert_close(maps[0], maps[1], rtol=QUOTIENTS, atol=QUOTIENTS)
+
+
+def test_a_sign_before_a_rectifier_stays_with_the_layer() -> None:
+    """``relu(-z)`` is a layer with negated weights, and ``-relu(z)`` a negated ReLU."""
+    model = Model(lambda x: F.relu(-x))
+    twin = Model(F.relu)
+    with torch.no_grad():
+        for each in twin.first.parameters():
+            each.neg_()
+    for composite in ("zero", "z_plus"):
+        expected = LRPFx(twin, composite).attribute(X, 1)
+        torch.testing.assert_close(LRPFx(model, composite).attribute(X, 1), expected)
+    forms = [Model(lambda x: -F.relu(x)), Model(lambda x: (-x).clamp(max=0))]
+    maps = [LRPFx(each, "z_plus").attribute(X, 1) for each in forms]
+    torch.testing.assert_close(maps[0], maps[1])
+
+
+def test_what_is_written_already_stays() -> None:
+    """Numbers around an activation are no reason to write it anew."""
+    for function in (F.relu, F.gelu, lambda x: F.relu(2 * x), lambda x: F.relu(-x)):
+        captured = canonical(Model(function), X)
+        assert len(operations(captured)) <= 5
+
+
+def test_layers_of_a_chain_are_found() -> None:
+    """The relevance of the inner layer is that of the whole chain."""
+    model = Model(lambda x: -model.act(-x))
+    layer = LayerLRPFx(model, "act", "z_plus").attribute(X, 1)
+    first = LayerLRPFx(model, "first", "z_plus").attribute(X, 1)
+    torch.testing.assert_close(layer, first)
+
+
+def test_layers_inside_a_product_stay() -> None:
+    """A gate gets nothing, and is still there to be asked for."""
+    model = Model(lambda x: x)
+    model.gate = nn.Sigmoid()
+    model.function = lambda x: x * model.gate(x)
+    assert not LayerLRPFx(model, "gate", "zero").attribute(X, 1).any()
+    silu = LRPFx(Model(F.silu), "zero").attribute(X, 1)
+    torch.testing.assert_close(LRPFx(model, "zero").attribute(X, 1), silu)
+
+
+def test_final_probabilities_are_still_explained_at_their_logits() -> None:
+    class Ending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc = nn.Linear(4, 3).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return -F.logsigmoid(-self.fc(x))
+
+    model = Ending()
+    torch.testing.assert_close(LRPFx(model).explained_output(X), model.fc(X).detach())
+
+
+def test_numbers_that_broadcast_stay() -> None:
+    """A filled tensor of another shape repeats the value."""
+
+    def spread(x: Tensor) -> Tensor:
+        return torch.maximum(x[:, None], x.new_zeros(1, 2, 1)).sum(1)
+
+    model = Model(spread)
+    expected = LRPFx(Model(lambda x: 2 * F.relu(x)), "zero").attribute(X, 1)
+    torch.testing.assert_close(LRPFx(model, "zero").attribute(X, 1), expected)
+
+
+def test_indices_stay_whole_numbers() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.table, self.last = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, words: Tensor) -> Tensor:
+            shown = -torch.relu(-(words - 1)) + torch.relu(words - 1)
+            return self.last(self.table(shown + 1).mean(1))  # type: ignore[no-any-return]
+
+    model, words = Words().double().eval(), torch.tensor([[1, 4, 0], [8, 2, 2]])
+    lrp = LRPFx(model, "zero")
+    torch.testing.assert_close(lrp.explained_output(words), model(words).detach())
+    assert lrp.attribute(words, 1).shape == words.shape
