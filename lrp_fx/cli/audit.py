@@ -12,7 +12,7 @@ import typer
 from lrp_fx.cli.account import Account, account_of, note_on
 from lrp_fx.cli.explained import input_of
 from lrp_fx.cli.files import make_folder
-from lrp_fx.cli.inputs import ARRAYS, IMAGES, Sample, find_images
+from lrp_fx.cli.inputs import IN_FOLDERS, Sample, find_images
 from lrp_fx.cli.methods import ALL_CLASSES, lrp_of
 from lrp_fx.cli.models import check_categories, open_model
 from lrp_fx.cli.names import Names
@@ -60,11 +60,12 @@ def audit(
       lrp-fx audit x.npy --model my_models.py:make --json
     """
     voice = Talk(talk)
+    run = Run("audit", voice)
     with voice.usage():
+        files = run.readable(find_images(inputs, IN_FOLDERS))
         loaded = open_model(model, voice)
         wanted = resolve_target(target, loaded.categories)
         lrp = lrp_of(loaded, composite, rules)
-        files = find_images(inputs, IMAGES | ARRAYS)
         if out is not None:
             make_folder(out, "figures")
     settings = f"audit\n{model}\n{rules}\n{composite}\n{target}"
@@ -107,7 +108,6 @@ def audit(
             "files": [os.fsdecode(path) for path in written],
         }
 
-    run = Run("audit", voice)
     run.over(files, work, single=single)
     note = note_on(accounts)
     if note:

@@ -147,7 +147,10 @@ def explain_text(
         results.append(explained.to_dict())
         voice.result(shown(f"{explained.title}: {' / '.join(explained.text)}"))
         for part in explained.parts:
-            voice.show(part)
+            if voice.output.color_system is None:  # colours would say nothing
+                voice.say(in_numbers(part))
+            else:
+                voice.show(part)
     if page is not None and found:
         with voice.usage():
             write_file(page, page_of(found).encode(errors="replace"))
@@ -256,6 +259,13 @@ class _Attributions:
         part = tokens(words, explanation.relevance, target=name)
         output = float("nan") if explanation.output is None else explanation.output
         return TextExplained(text, (part,), output, chosen, name, explanation.delta)
+
+
+def in_numbers(part: Tokens) -> str:
+    """The tokens, each with its share of Σ |R|."""
+    whole = sum(map(abs, part.relevance)) or 1.0
+    pairs = zip(part.texts, part.relevance, strict=True)
+    return " · ".join(f"{text} {value / whole:+.0%}" for text, value in pairs)
 
 
 def page_of(found: Sequence[TextExplained]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -64,7 +65,8 @@ def export(
         loaded = open_model(model, voice)
         lrp = lrp_of(loaded, composite, rules)
         x = example_of(loaded, input, shape)
-        with appearing(file) as part:
+        with appearing(file) as part, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's exporters, for their developers
             lrp.export(x, path=part, format=chosen, dynamic_batch=not fixed_batch)
     voice.result(f"written: {shown(file)}")
     voice.say(f"format {chosen}, example {tuple(x.shape)}; docs/export.md says how to run it")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 ARRAYS = frozenset({".csv", ".npy"})
+IN_FOLDERS = IMAGES | {".npy"}
+"""What is taken from folders: a table among photographs mostly lists them, so it must be named."""
 MADE = ".lrp"
 """The names of all results end in this and a suffix, so that no result replaces a photograph."""
 DELIMITERS = ",;\t"

@@ -14,7 +14,7 @@ from lrp_fx._checks import check_choice
 from lrp_fx.cli.account import Account, note_on
 from lrp_fx.cli.explained import Explained, explain_sample
 from lrp_fx.cli.files import Files, make_folder, read_summary, write_summary
-from lrp_fx.cli.inputs import ARRAYS, IMAGES, Sample, find_images
+from lrp_fx.cli.inputs import IN_FOLDERS, Sample, find_images
 from lrp_fx.cli.methods import Method, make_methods
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.names import Names
@@ -81,13 +81,14 @@ def explain_all(
         maps: which maps are made, and where they go.
         beside: what else is said of each sample: a table, and what the summary gets.
     """
+    run = Run(name, talk)
     with talk.usage():
         for form in maps.forms:
             check_choice("save", form, FORMS)
+        files = run.readable(find_images(inputs, IN_FOLDERS))
         loaded = open_model(model, talk)
         wanted = resolve_target(maps.target, loaded.categories)
         methods = make_methods(loaded, maps.composites, rules)
-        files = find_images(inputs, IMAGES | ARRAYS)
         make_folder(maps.out, "results")
         read_summary(maps.out)
     writer = Files(maps.out, Names(maps.out, _settings(model, rules, maps)), maps.forms)
@@ -111,7 +112,6 @@ def explain_all(
             talk.result(f"written: {places}")
         return {**explained.to_dict(), **more, "files": [os.fsdecode(path) for path in written]}
 
-    run = Run(name, talk)
     try:
         run.over(files, work, single=maps.single)
     finally:  # also of a run that was interrupted

@@ -38,7 +38,7 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(
         help="Photographs, arrays (.npy, a sample in each first index), tables (.csv, a sample in "
-        "each row), or folders of these.",
+        "each row), or folders with photographs and arrays.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from lrp_fx.cli.files import document
 from lrp_fx.cli.inputs import Sample, read_samples
+from lrp_fx.cli.photographs import check_readable
 from lrp_fx.cli.talk import SOME_FAILED, Talk, in_one_sentence, shown
 from lrp_fx.errors import LRPError, lacks_memory
 
@@ -29,6 +30,22 @@ class Run:
     command: str
     talk: Talk
     results: list[dict[str, Any]] = field(default_factory=list)
+
+    def readable(self, files: Sequence[Path]) -> list[Path]:
+        """The files that can be opened, before a model is loaded; the others fail.
+
+        If there are none, the run ends.
+        """
+        good = []
+        for file in files:
+            try:
+                check_readable(file)
+                good.append(file)
+            except LRPError as error:
+                self._failed(file, None, error)
+        if not good:
+            self.finish()
+        return good
 
     def over(
         self,
