@@ -1,5 +1,9 @@
 """The entry point of the command line; it names missing packages of the ``cli`` extra."""
 
+from __future__ import annotations
+
+import sys
+
 from lrp_fx.cli.photographs import read_photograph
 
 __all__ = ["main", "read_photograph"]
@@ -22,4 +26,7 @@ def main() -> None:
             f"lrp-fx needs the package {package}: pip install {package}, or for all that the command "
             'line needs pip install ".[cli]" in a checkout of lrp_fx'
         ) from None
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks letters shows others for them
+            stream.reconfigure(errors="replace")
+    app(prog_name="lrp-fx")

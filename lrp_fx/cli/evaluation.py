@@ -8,15 +8,20 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
 from lrp_fx._checks import check_choice
-from lrp_fx.cli.photographs import read_photograph
-from lrp_fx.cli.shared import composite_for, find_images, make_folder, move, say, say_error
+from lrp_fx.cli.explained import input_of
+from lrp_fx.cli.files import appearing, make_folder
+from lrp_fx.cli.inputs import Sample, find_images
+from lrp_fx.cli.methods import composite_for
+from lrp_fx.cli.models import open_model
+from lrp_fx.cli.options import Composites, Images, ModelOptions, Out, TalkOptions
+from lrp_fx.cli.photographs import open_photograph
+from lrp_fx.cli.talk import Talk, shown
 from lrp_fx.composites import Composite
-from lrp_fx.errors import LRPError, OptionError
+from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate import (
     SRG,
     Blur,
@@ -41,7 +46,7 @@ from lrp_fx.evaluate import (
 )
 from lrp_fx.evaluate import evaluate as judge
 from lrp_fx.visualize import save
-from lrp_fx.zoo import LoadedModel, load
+from lrp_fx.zoo import LoadedModel
 
 IMPUTERS: dict[str, Callable[[int], Imputer]] = {
     "blur": lambda seed: Blur(),
@@ -71,14 +76,10 @@ DEFAULT = "default"
 
 
 def evaluate(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders with image files.")],
-    composite: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A name from 'lrp-fx composites'; repeat it to compare. The first is the reference.",
-            show_default="the default of the model",
-        ),
-    ] = None,
+    images: Images,
+    model: ModelOptions,
+    talk: TalkOptions,
+    composite: Composites = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help=f"One of {', '.join(METRICS)}; repeat it.", show_default="srg"),
@@ -97,32 +98,32 @@ def evaluate(
     grid: Annotated[int, typer.Option(help="Patches along each side of an image.")] = 14,
     steps: Annotated[int, typer.Option(help="In how many steps all patches are replaced.")] = 28,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
-    model: Annotated[
-        str, typer.Option(help="efficientnet-lite0, or torchvision/NAME.")
-    ] = "efficientnet-lite0",
-    weights: Annotated[
-        Path | None, typer.Option(help="A plain state dict to use instead of the usual weights.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the scores and the figure.")] = Path(
-        "evaluation"
-    ),
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps, ...")] = "cpu",
+    out: Out = Path("evaluation"),
 ) -> None:
-    """Judge maps of photographs: do they show what the model uses? The prediction is explained."""
-    console, errors = Console(), Console(stderr=True)
-    try:
+    """Judge maps of photographs: do they show what the model uses? The prediction is explained.
+
+    With several composites, the first is the one that the others are compared with.
+
+    Exit code: 0 all well, 2 wrong usage, or an image that cannot be read.
+
+    Examples:
+      lrp-fx evaluate photos/
+      lrp-fx evaluate photos/ --composite epsilon_plus --composite epsilon --metric srg
+      lrp-fx evaluate photos/ --top-k 1 --top-k 0.05 --imputer blur --json
+    """
+    voice = Talk(talk)
+    with voice.usage():
         # what needs no model comes first, so that a wrong name is said at once
         metrics = _checked("metric", metric or ["srg"], METRICS)
         imputers = _checked("imputer", imputer or ["blur", "mean"], tuple(IMPUTERS))
         patches = Patches(grid)
         bootstrap = Bootstrap(seed=seed)
-        loaded = load(model, weights)
-        move(loaded, device)
+        loaded = open_model(model, voice)
         chosen = make_metrics(metrics, imputers, loaded.model, patches, steps, seed)
         methods = make_methods(loaded, composite or [DEFAULT], top_k or [1.0])
         files = find_images(images)
         make_folder(out, "scores")
-        inputs = read_all(loaded, files, device)
+        inputs = read_all(loaded, files)
         targets = predicted(loaded, inputs)
         report = judge(
             loaded.model,
@@ -132,15 +133,27 @@ def evaluate(
             targets,
             samples=[str(file) for file in files],
             bootstrap=bootstrap,
-            progress=True,
+            progress=voice.bars,
         )
-        console.print(report.table())
+        voice.show(report.table())
         if len(methods) > 1:
-            console.print(replace(report.differences(next(iter(methods))), notes=()))
-        _write(report, out, console)
-    except LRPError as error:
-        say_error(errors, error)
-        raise typer.Exit(2) from None
+            voice.show(replace(report.differences(next(iter(methods))), notes=()))
+        written = _write(report, out, voice)
+    voice.document(
+        {
+            "command": "evaluate",
+            "files": [str(path) for path in written],
+            "scores": [
+                {
+                    "method": each.method,
+                    "metric": each.metric,
+                    "sample": each.sample,
+                    "score": each.value,
+                }
+                for each in report.rows()
+            ],
+        }
+    )
 
 
 def make_metrics(
@@ -196,26 +209,51 @@ def _checked(option: str, names: Sequence[str], known: Sequence[str]) -> list[st
     return list(dict.fromkeys(names))
 
 
-def read_all(loaded: LoadedModel, files: Sequence[Path], device: str) -> Tensor:
-    """The photographs as one batch of the model's inputs, (N, C, H, W)."""
-    return torch.stack([loaded.preprocess(read_photograph(file)) for file in files]).to(device)
+def read_all(loaded: LoadedModel, files: Sequence[Path]) -> Tensor:
+    """The photographs as one batch of the model's inputs, (N, C, H, W), on its device.
+
+    Raises:
+        InputError: if one cannot be read, or they are not all of one size for the model.
+    """
+    inputs = [input_of(loaded, Sample(file, open_photograph(file).image)) for file in files]
+    for file, x in zip(files, inputs, strict=True):
+        if x.shape != inputs[0].shape:
+            raise InputError(
+                f"the model gets {tuple(inputs[0].shape[1:])} values of {shown(files[0])}, but "
+                f"{tuple(x.shape[1:])} of {shown(file)}: pass --resize and --crop"
+            )
+    return torch.cat(inputs)
 
 
 def predicted(loaded: LoadedModel, inputs: Tensor) -> Tensor:
-    """The most probable class of each input, (N,)."""
+    """The most probable class of each input, (N,).
+
+    Raises:
+        InputError: if the model is no classifier.
+    """
     with torch.no_grad():
-        return torch.cat([loaded.model(x[None]).argmax(1) for x in inputs])
+        scores = torch.cat([loaded.model(x[None]) for x in inputs])
+    if scores.ndim != 2:
+        raise InputError(
+            f"only classifiers are judged, and the output of {loaded.name} is {tuple(scores.shape)}"
+        )
+    return scores.argmax(1)
 
 
-def _write(report: Report, out: Path, console: Console) -> None:
+def _write(report: Report, out: Path, voice: Talk) -> list[Path]:
     """Write the scores and the figure, and say where they are."""
-    report.to_csv(out / "scores.csv")
-    say(console, f"scores: {out / 'scores.csv'}")
+    written = [out / "scores.csv"]
+    with appearing(written[0]) as part:
+        report.to_csv(part)
+    voice.result(f"scores: {shown(written[0])}")
     try:
-        report.to_parquet(out / "scores.parquet")
+        with appearing(out / "scores.parquet") as part:
+            report.to_parquet(part)
     except OptionError as error:  # pyarrow is optional
-        say(console, f"no scores.parquet: {error}")
+        voice.say(f"no scores.parquet: {error}")
     else:
-        say(console, f"scores: {out / 'scores.parquet'}")
-    save(report.figure(), out / "scores.png")
-    say(console, f"figure: {out / 'scores.png'}")
+        written.append(out / "scores.parquet")
+        voice.result(f"scores: {shown(written[1])}")
+    written.append(save(report.figure(), out / "scores.png"))
+    voice.result(f"figure: {shown(written[-1])}")
+    return written

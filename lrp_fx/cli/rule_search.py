@@ -4,20 +4,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lrp_fx._checks import check_choice
 from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, predicted, read_all
-from lrp_fx.cli.shared import PICTURE, find_images, make_folder, move, say, say_error
-from lrp_fx.errors import LRPError
+from lrp_fx.cli.files import appearing, make_folder
+from lrp_fx.cli.inputs import MADE, find_images
+from lrp_fx.cli.models import open_model
+from lrp_fx.cli.options import Images, ModelOptions, TalkOptions
+from lrp_fx.cli.talk import Talk, shown
 from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space
 from lrp_fx.evaluate import search as find
-from lrp_fx.visualize import save
-from lrp_fx.zoo import load
+from lrp_fx.visualize import save, write_file
 
 
 def search(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders with image files.")],
+    images: Images,
+    model: ModelOptions,
+    talk: TalkOptions,
     metric: Annotated[
         str, typer.Option(help=f"What is improved: {', '.join(PERTURBING)}.")
     ] = "srg",
@@ -29,31 +32,29 @@ def search(
     grid: Annotated[int, typer.Option(help="Patches along each side of an image.")] = 14,
     steps: Annotated[int, typer.Option(help="In how many steps all patches are replaced.")] = 28,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
-    model: Annotated[
-        str, typer.Option(help="efficientnet-lite0, or torchvision/NAME.")
-    ] = "efficientnet-lite0",
-    weights: Annotated[
-        Path | None, typer.Option(help="A plain state dict to use instead of the usual weights.")
-    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for the result. The same call goes on where it stopped.")
     ] = Path("search"),
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps, ...")] = "cpu",
 ) -> None:
-    """Search the rules, the filter and the start with the best maps of photographs."""
-    console, errors = Console(), Console(stderr=True)
-    try:
+    """Search the rules, the filter and the start with the best maps of photographs.
+
+    Exit code: 0 all well, 2 wrong usage, or an image that cannot be read.
+
+    Examples:
+      lrp-fx search photos/ --trials 30
+      lrp-fx search photos/ --metric srg --imputer mean --out search
+    """
+    voice = Talk(talk)
+    with voice.usage():
         check_choice("metric", metric, tuple(PERTURBING))
         check_choice("imputer", imputer, tuple(IMPUTERS))
         judge = PERTURBING[metric](
             regions=Patches(grid), imputer=IMPUTERS[imputer](seed), steps=steps, seed=seed
         )
         files = find_images(images)
-        loaded = load(model, weights)
-        move(loaded, device)
+        loaded = open_model(model, voice)
         make_folder(out, "the result")
-        low, high = loaded.bounds
-        inputs = read_all(loaded, files, device)
+        inputs = read_all(loaded, files)
         targets = predicted(loaded, inputs)
         result = find(
             loaded.model,
@@ -62,24 +63,31 @@ def search(
             judge,
             trials=trials,
             seed=seed,
-            space=Space(bounds=(low, high)),
+            space=Space() if loaded.bounds is None else Space(bounds=loaded.bounds),
             held_out=held_out,
             storage=out / "search.db",
             bootstrap=Bootstrap(seed=seed),
-            progress=True,
+            progress=voice.bars,
         )
-        say(console, str(result))
-        _write(result, out, console)
-    except LRPError as error:
-        say_error(errors, error)
-        raise typer.Exit(2) from None
+        voice.say(str(result))
+        written = _write(result, out, voice)
+    voice.document(
+        {"command": "search", "files": list(map(str, written)), "code": result.best.code}
+    )
 
 
-def _write(result: SearchResult, out: Path, console: Console) -> None:
+def _write(result: SearchResult, out: Path, voice: Talk) -> list[Path]:
     """Write the scores, the code and the figure, and say where they are."""
-    result.held_out.to_csv(out / "scores.csv")
-    (out / "best.py").write_text(result.best.code + "\n", encoding="utf-8")
-    figure = f"search{PICTURE}"  # it is no photograph of a later call, also in their folder
-    save(result.figure(), out / figure)
-    for what, name in (("scores", "scores.csv"), ("code", "best.py"), ("figure", figure)):
-        say(console, f"{what}: {out / name}")
+    # the figure is no photograph of a later call, also in their folder
+    places = {
+        "scores": out / "scores.csv",
+        "code": out / "best.py",
+        "figure": out / f"search{MADE}.png",
+    }
+    with appearing(places["scores"]) as part:
+        result.held_out.to_csv(part)
+    write_file(places["code"], (result.best.code + "\n").encode())
+    save(result.figure(), places["figure"])
+    for what, path in places.items():
+        voice.result(f"{what}: {shown(path)}")
+    return list(places.values())

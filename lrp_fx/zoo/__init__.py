@@ -1,6 +1,21 @@
-"""Image classifiers to try the library on, each with its preprocessing and its class names."""
+"""Models to try the library on, and one's own: each with its preprocessing and its class names."""
 
-from lrp_fx.zoo.loading import LoadedModel, ZooError, load, names
-from lrp_fx.zoo.preprocessing import Preprocessing
+from lrp_fx.zoo.hugging_face import SENTENCES, Logits, TextModel, text_model
+from lrp_fx.zoo.loaded import LoadedModel, ZooError
+from lrp_fx.zoo.loading import load, names
+from lrp_fx.zoo.preprocessing import Normalised, Preprocessing
+from lrp_fx.zoo.published import EFFICIENTNET
 
-__all__ = ["LoadedModel", "Preprocessing", "ZooError", "load", "names"]
+__all__ = [
+    "EFFICIENTNET",
+    "SENTENCES",
+    "LoadedModel",
+    "Logits",
+    "Normalised",
+    "Preprocessing",
+    "TextModel",
+    "ZooError",
+    "load",
+    "names",
+    "text_model",
+]

@@ -1,6 +1,9 @@
-"""The command line on real photographs: tables, pictures, and one sentence for each mistake."""
+"""``lrp-fx explain`` and ``compare``: pictures, tables, summaries, and one sentence per mistake."""
+
+from __future__ import annotations
 
 import inspect
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -8,116 +11,303 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from lrp_fx import __version__, cli
-from lrp_fx.cli.commands import app, find_images, picture_names, read_photograph, resolve_target
+from lrp_fx import LRPFx, __version__, cli, composites, load_explanation
+from lrp_fx.cli.commands import COMMANDS
+from lrp_fx.cli.targets import resolve_target
 from lrp_fx.composites import PRESETS
-from lrp_fx.errors import InputError, TargetError
+from lrp_fx.errors import TargetError
+from lrp_fx.zoo import load
+from tests.cli.helpers import one_sentence, photograph, run
 from tests.helpers.photographs import EXAMPLES
 
 CATEGORIES = ("tiger", "tiger cat", "golden retriever", "Labrador retriever", "espresso")
+ROUNDING = 1e-4
+"""Sums of some hundred float32 values, and of their maps read from a file."""
 
 
-def _run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def _assert_one_sentence(result: Result, *parts: str) -> None:
-    """The command refused in one line, on purpose (exit code 2), and the line holds ``parts``."""
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    assert result.output.startswith("error: ")
-    assert result.output.count("\n") == 1
-    for part in parts:
-        assert part in result.output
-
-
-def test_explain_predicts_and_draws(tmp_path: Path) -> None:
-    """The demo: a folder in, the right classes by name, the numbers, and a picture for each."""
-    result = _run("explain", EXAMPLES, "--out", tmp_path)
+def test_the_demo_predicts_draws_and_accounts(tmp_path: Path) -> None:
+    """A folder in; the right classes by name, where the output went, and a picture for each."""
+    result = run("explain", EXAMPLES, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     first = [line for line in result.output.splitlines() if "predicted 1" in line]
     assert "tiger cat" in first[0]
     assert "espresso" in first[1]
-    assert result.output.count("predicted 3") == 2
-    assert result.output.count("│ relevance sum") == 2
-    assert result.output.count("convergence delta") == 2
-    for name in ("chelsea.lrp.png", "coffee.lrp.png"):
-        assert str(tmp_path / name) in result.output
-        with Image.open(tmp_path / name) as picture:
+    assert "biases: constants of the network" in result.output
+    assert "a small share of the pixels is no failure" in result.output
+    pictures = sorted(tmp_path.glob("*.lrp.png"))
+    assert [file.name.partition("-")[0] for file in pictures] == ["chelsea", "coffee"]
+    for file in pictures:
+        assert str(file) in result.output
+        with Image.open(file) as picture:
             assert picture.width > 2 * picture.height
+    found = json.loads((tmp_path / "summary.json").read_text())["results"]
+    for each in found:
+        parts = each["relevance"]
+        whole = parts["at_input"] + sum(parts["taken"].values())
+        assert whole == pytest.approx(parts["start"], rel=ROUNDING)
 
 
-def test_broken_image_is_skipped(tmp_path: Path) -> None:
+def test_json_is_the_only_output(tmp_path: Path, own: str) -> None:
+    """Other programs read the result; what it says of the target is what the library computes."""
+    file = photograph(tmp_path / "x.png")
+    result = run(
+        "explain",
+        file,
+        "--model",
+        f"{own}:make",
+        "--target",
+        "dog",
+        "--json",
+        "--out",
+        tmp_path / "o",
+    )
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)["results"]
+    loaded = load(f"{own}:make")
+    x = loaded.preprocess(Image.open(file))[None]
+    relevance = LRPFx(loaded.model).attribute(x, 2)
+    assert found["target_name"] == "dog"
+    assert found["relevance"]["at_input"] == pytest.approx(float(relevance.sum()), rel=ROUNDING)
+    assert found["output"] == pytest.approx(loaded.model(x)[0, 2].item(), rel=ROUNDING)
+
+
+def test_quiet_is_one_line_for_each_picture(tmp_path: Path, own: str) -> None:
+    for number in range(3):
+        photograph(tmp_path / f"{number}.png", number)
+    result = run(
+        "explain",
+        tmp_path,
+        "--model",
+        f"{own}:make",
+        "--quiet",
+        "--save",
+        "npy",
+        "--out",
+        tmp_path / "o",
+    )
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 3
+    assert all("at the pixels" in line for line in result.output.splitlines())
+
+
+def test_maps_are_saved_as_data(tmp_path: Path, own: str) -> None:
+    """The array is the relevance; each further map has a file of its own; the folder is complete."""
+    file = photograph(tmp_path / "x.png")
+    options = (
+        "--save",
+        "npy",
+        "--save",
+        "folder",
+        "--save",
+        "svg",
+        "--top-k",
+        0.1,
+        "--filter-by",
+        "magnitude",
+    )
+    result = run(
+        "explain", file, "--model", f"{own}:make", *options, "--out", tmp_path / "o", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    names = [Path(each).name for each in json.loads(result.stdout)["results"][0]["files"]]
+    assert len(names) == 3 + 1 + 1
+    loaded = load(f"{own}:make")
+    x = loaded.preprocess(Image.open(file))[None]
+    maps = [np.load(tmp_path / "o" / name) for name in names if name.endswith(".npy")]
+    target = int(loaded.model(x).argmax())
+    lrp = LRPFx(loaded.model)
+    for found, expected in zip(
+        maps,
+        (
+            lrp,
+            lrp.with_options(start="against_rest"),
+            lrp.with_options(top_k=0.1, filter_by="magnitude"),
+        ),
+        strict=True,
+    ):
+        torch.testing.assert_close(torch.from_numpy(found), expected.attribute(x, target))
+    (folder,) = (name for name in names if name.endswith(".lrp"))
+    assert load_explanation(tmp_path / "o" / folder).target == target
+    again = run(
+        "explain",
+        tmp_path,
+        "--model",
+        f"{own}:make",
+        "--save",
+        "npy",
+        "--quiet",
+        "--out",
+        tmp_path / "p",
+    )
+    assert len(again.output.splitlines()) == 1  # results are no inputs
+
+
+def test_the_mode_of_the_post(tmp_path: Path, own: str) -> None:
+    """All classes at once, by the algorithm of 2021 with its filter."""
+    file = photograph(tmp_path / "x.png")
+    options = ("--composite", "blog", "--start", "softmax", "--top-k", 0.5, "--save", "npy")
+    result = run(
+        "explain", file, "--model", f"{own}:make", *options, "--json", "--out", tmp_path / "o"
+    )
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)["results"]
+    assert found["target"] is None
+    loaded = load(f"{own}:make")
+    x = loaded.preprocess(Image.open(file))[None]
+    for name, share in zip(found["files"], (1.0, 0.5), strict=True):
+        expected = LRPFx(loaded.model, composites.compat.blog(share), start="softmax").attribute(x)
+        torch.testing.assert_close(torch.from_numpy(np.load(name)), expected)
+
+
+def test_distributed_biases_reach_the_pixels(tmp_path: Path, own: str) -> None:
+    file = photograph(tmp_path / "x.png")
+    options = ("--composite", "epsilon_plus", "--bias", "distribute", "--json", "--save", "npy")
+    result = run("explain", file, "--model", f"{own}:make", *options, "--out", tmp_path / "o")
+    (found,) = json.loads(result.stdout)["results"]
+    assert (
+        "bias" not in found["relevance"]["taken"]
+        or abs(found["relevance"]["taken"]["bias"]) < ROUNDING
+    )
+
+
+def test_compare_says_how_maps_agree(tmp_path: Path, own: str) -> None:
+    """A column for each composite; the first agrees with itself."""
+    file = photograph(tmp_path / "x.png")
+    names = ("epsilon_plus", "epsilon", "epsilon_gamma_box")
+    chosen = [word for name in names for word in ("--composite", name)]
+    result = run(
+        "compare", file, "--model", f"{own}:make", *chosen, "--json", "--out", tmp_path / "o"
+    )
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)["results"]
+    assert [each["composite"] for each in found["compared"]] == list(names)
+    assert found["compared"][0]["agreement"] == pytest.approx(1)
+    assert found["compared"][1]["agreement"] < 1
+    everything = run(
+        "compare",
+        file,
+        "--model",
+        f"{own}:make",
+        "--composite",
+        "all",
+        "--save",
+        "npy",
+        "--out",
+        tmp_path / "o",
+    )
+    assert everything.exit_code == 0, everything.output
+    for name in (*PRESETS, "blog"):
+        assert name in everything.output
+
+
+def test_broken_image_is_skipped(tmp_path: Path, own: str) -> None:
     """One damaged file costs its own explanation and the exit code, not those of the others."""
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     whole = (EXAMPLES / "chelsea.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    shutil.copy(EXAMPLES / "coffee.jpg", tmp_path)
-    result = _run("explain", tmp_path, tmp_path / "nowhere.png", "--out", tmp_path / "out")
+    photograph(tmp_path / "good.png")
+    result = run(
+        "explain",
+        tmp_path,
+        tmp_path / "nowhere.png",
+        "--model",
+        f"{own}:make",
+        "--out",
+        tmp_path / "out",
+    )
     assert result.exit_code == 1
     for name in ("broken.jpg", "cut.jpg", "nowhere.png"):
         assert f"error: cannot read {tmp_path / name}" in result.output
-    assert "3 of 4 images could not be explained" in result.output
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["coffee.lrp.png"]
+    assert "3 of 4 inputs could not be explained" in result.output
+    assert len(list((tmp_path / "out").glob("good-*.lrp.png"))) == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["failed"] == 3
+    assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_equal_names_do_not_overwrite(tmp_path: Path) -> None:
-    """Two files of the same name in different folders give two pictures."""
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(EXAMPLES / "coffee.jpg", tmp_path / folder)
-    result = _run("explain", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    pictures = sorted(file.name for file in (tmp_path / "out").iterdir())
-    assert pictures == ["a-coffee.lrp.png", "b-coffee.lrp.png"]
-
-
-def test_a_filtered_map_is_drawn_on_request(tmp_path: Path) -> None:
-    """Beside the map of the logit and that against other classes, so the picture is wider."""
-    widths = []
-    for options in ([], ["--top-k", "0.05", "--filter-by", "magnitude"]):
-        result = _run("explain", EXAMPLES / "coffee.jpg", *options, "--out", tmp_path)
+def test_a_summary_keeps_what_earlier_runs_said(tmp_path: Path, own: str) -> None:
+    """It lists all that the folder holds, and a foreign file of its name is not replaced."""
+    out = tmp_path / "o"
+    for name in ("a", "b", "a"):
+        result = run(
+            "explain",
+            photograph(tmp_path / f"{name}.png"),
+            "--model",
+            f"{own}:make",
+            "--save",
+            "npy",
+            "--out",
+            out,
+        )
         assert result.exit_code == 0, result.output
-        with Image.open(tmp_path / "coffee.lrp.png") as picture:
-            widths.append(picture.width)
-    assert widths[1] / widths[0] == pytest.approx(4 / 3, abs=0.05)
+    assert json.loads((out / "summary.json").read_text())["explained"] == 2
+    assert len((out / "summary.csv").read_text().splitlines()) == 3
+    (out / "summary.json").write_text("my notes")
+    one_sentence(
+        run("explain", tmp_path / "a.png", "--model", f"{own}:make", "--out", out),
+        "no summary of lrp-fx",
+    )
+    assert (out / "summary.json").read_text() == "my notes"
 
 
-@pytest.mark.parametrize("target", ["967", "espresso", "ESPRESSO"])
-def test_target_by_name_or_index(tmp_path: Path, target: str) -> None:
-    """The same class can be asked for by index and by name, and is not the predicted one."""
-    result = _run("explain", EXAMPLES / "chelsea.jpg", "--target", target, "--out", tmp_path)
+@pytest.mark.parametrize("target", ["3", "cup", "CUP"])
+def test_target_by_name_or_index(tmp_path: Path, own: str, target: str) -> None:
+    """The same class can be asked for by index and by name."""
+    file = photograph(tmp_path / "x.png")
+    result = run(
+        "explain",
+        file,
+        "--model",
+        f"{own}:make",
+        "--target",
+        target,
+        "--save",
+        "npy",
+        "--out",
+        tmp_path / "o",
+    )
     assert result.exit_code == 0, result.output
     explained = next(line for line in result.output.splitlines() if "explained" in line)
-    assert "espresso" in explained
-    assert "967" in explained
+    assert "cup" in explained
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--target", "retriever"], ["golden retriever (207)", "Labrador retriever (208)"]),
-        (["--target", "espreso"], ["'espreso'", "espresso (967)"]),
-        (["--target", "1000"], ["0 to 999"]),
-        (["--target", "-1"], ["0 to 999"]),
+        (["--target", "c"], ["cat (0)", "cup (3)"]),
+        (["--target", "dogg"], ["'dogg'", "dog (2)"]),
+        (["--target", "4"], ["0 to 3"]),
+        (["--target", "-1"], ["0 to 3"]),
+        (["--target", "9" * 5000], ["0 to 3"]),
         (["--composite", "epsilon_pluss"], ["epsilon_pluss", "epsilon_plus"]),
+        (["--composite", "epsilon", "--composite", "nothing"], ["nothing"]),
         (["--model", "vgg16"], ["torchvision/vgg16"]),
         (["--weights", "nowhere.pth"], ["nowhere.pth"]),
+        (["--categories", "nowhere.txt"], ["nowhere.txt"]),
         (["--device", "abacus"], ["'abacus'"]),
+        (["--device", "meta"], ["keeps no values"]),
         (["--top-k", "1.5"], ["1.5"]),
         (["--top-k", "0"], ["top_k", "got 0"]),
         (["--filter-by", "magnitude"], ["pass --top-k too"]),
+        (["--save", "bmp"], ["'png'", "'bmp'"]),
+        (["--mean", "a,b"], ["mean must be a number"]),
+        (["--mean", "1,2"], ["or 3 with commas"]),
+        (["--std", "0"], ["std must not be 0"]),
+        (["--resize", "-3"], ["resize must be"]),
+        (["--resize", "0x4"], ["resize must be"]),
     ],
 )
 def test_wrong_options_are_one_sentence(
-    tmp_path: Path, arguments: list[str], parts: list[str]
+    tmp_path: Path, own: str, arguments: list[str], parts: list[str]
 ) -> None:
     """Whatever is wrong with an option is said in one line without traceback, with near misses."""
-    result = _run("explain", EXAMPLES, *arguments, "--out", tmp_path)
-    _assert_one_sentence(result, *parts)
+    file = photograph(tmp_path / "x.png")
+    one_sentence(
+        run("explain", file, "--model", f"{own}:make", *arguments, "--out", tmp_path / "o"), *parts
+    )
 
 
 def test_offline_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,41 +317,94 @@ def test_offline_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
         raise URLError("unreachable")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
-    result = _run("explain", EXAMPLES, "--model", "torchvision/vgg11", "--out", tmp_path)
-    _assert_one_sentence(result, "torchvision/vgg11", "--weights FILE", "efficientnet-lite0")
+    result = run("explain", EXAMPLES, "--model", "torchvision/squeezenet1_1", "--out", tmp_path)
+    one_sentence(result, "torchvision/squeezenet1_1", "--weights FILE", "efficientnet-lite0")
 
 
-def test_nothing_to_explain_is_an_error(tmp_path: Path) -> None:
+def test_nothing_to_explain_is_an_error(tmp_path: Path, own: str) -> None:
     """An empty folder, or one that holds only other files, does not pass for success."""
     (tmp_path / "notes.txt").write_text("no image")
-    _assert_one_sentence(_run("explain", tmp_path, "--out", tmp_path / "out"), str(tmp_path))
+    one_sentence(
+        run("explain", tmp_path, "--model", f"{own}:make", "--out", tmp_path / "out"), str(tmp_path)
+    )
 
 
-def test_out_must_be_a_folder(tmp_path: Path) -> None:
+def test_out_must_be_a_folder(tmp_path: Path, own: str) -> None:
     """A file where the pictures should go is named before any work is done."""
     (tmp_path / "out").write_text("a file")
-    _assert_one_sentence(_run("explain", EXAMPLES, "--out", tmp_path / "out"), "cannot write")
+    file = photograph(tmp_path / "x.png")
+    one_sentence(
+        run("explain", file, "--model", f"{own}:make", "--out", tmp_path / "out"), "cannot write"
+    )
 
 
-@pytest.mark.parametrize("composite", PRESETS)
-def test_composites_can_be_chosen(tmp_path: Path, composite: str) -> None:
-    """Every name from the list of composites works as an option, also where bounds are needed."""
-    file = EXAMPLES / "chelsea.jpg"
-    result = _run("explain", file, "--composite", composite, "--out", tmp_path)
+def test_a_device_that_is_missing_is_replaced_with_a_sentence(tmp_path: Path, own: str) -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has the device")
+    file = photograph(tmp_path / "x.png")
+    result = run(
+        "explain",
+        file,
+        "--model",
+        f"{own}:make",
+        "--device",
+        "mps",
+        "--save",
+        "npy",
+        "--out",
+        tmp_path / "o",
+    )
     assert result.exit_code == 0, result.output
+    assert "note: there is no device 'mps' here: computing on the CPU" in result.output
 
 
 def test_composites_are_listed() -> None:
-    """Every preset can be found by name without reading the source."""
-    result = _run("composites")
+    """Every preset can be found by name without reading the source, in plain words."""
+    for options in ((), ("--json",), ("--quiet",)):
+        result = run("composites", *options)
+        assert result.exit_code == 0
+        for name in (*PRESETS, "blog"):
+            assert name in result.output
+        assert ":class:" not in result.output
+        assert "``" not in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_examples_and_speaks_json(command: str) -> None:
+    """Help keeps the lines of examples, whatever the terminal's width."""
+    result = run(command, "--help")
     assert result.exit_code == 0
-    for name in PRESETS:
-        assert name in result.output
+    assert "Examples:" in result.output
+    assert f"lrp-fx {command}" in result.output
+    for option in ("--json", "--quiet"):
+        assert option in result.output
+
+
+def test_help_breaks_lines_behind_sentences() -> None:
+    for command in COMMANDS.values():
+        lines = (inspect.getdoc(command) or "").partition("Examples:")[0].split("\n")
+        assert all(line.endswith((".", ":")) for line in lines if line)
+
+
+def test_completion_is_offered() -> None:
+    result = run("--help")
+    assert "--install-completion" in result.output
+    assert "--show-completion" in result.output
+
+
+def test_wrong_usage_has_its_exit_code() -> None:
+    for wrong in (
+        ["explain"],
+        ["nothing"],
+        ["explain", "x.png", "--nothing"],
+        ["explain", "x.png", "--start", "x"],
+    ):
+        assert run(*wrong).exit_code == 2
 
 
 def test_version() -> None:
     """A bug report can say which version it is about."""
-    result = _run("--version")
+    result = run("--version")
     assert result.exit_code == 0
     assert __version__ in result.output
 
@@ -171,7 +414,8 @@ def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch, packag
     """Without the extra the command names it instead of showing an ImportError."""
     for module in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delitem(sys.modules, "lrp_fx.cli.commands")
+    for module in [name for name in sys.modules if name.startswith("lrp_fx.cli.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as exit_:
         cli.main()
@@ -191,6 +435,9 @@ def test_target_resolution() -> None:
     for wrong in ("retriever", "zebra", "5", "-1", ""):
         with pytest.raises(TargetError):
             resolve_target(wrong, CATEGORIES)
+    assert resolve_target("7", ()) == 7
+    with pytest.raises(TargetError, match="--categories FILE"):
+        resolve_target("tiger", ())
 
 
 def test_two_classes_of_one_name_are_ambiguous() -> None:
@@ -199,50 +446,14 @@ def test_two_classes_of_one_name_are_ambiguous() -> None:
         resolve_target("crane", ("crane", "crane"))
 
 
-def test_folders_are_walked_once(tmp_path: Path) -> None:
-    """A file named twice is explained once; hidden files, texts and earlier pictures are not."""
-    (tmp_path / "deep").mkdir()
-    (tmp_path / ".thumbnails").mkdir()
-    for name in ("a.JPG", "deep/b.png", "c.txt", "a.lrp.png", "._a.jpg", ".thumbnails/a.png"):
-        (tmp_path / name).touch()
-    found = find_images([tmp_path, tmp_path / "deep" / "b.png", tmp_path / "c.txt"])
-    assert found == [tmp_path / name for name in ("a.JPG", "deep/b.png", "c.txt")]
-
-
-def test_picture_names_are_distinct() -> None:
-    """No two pictures share a name, whatever the folders, suffixes and letter cases."""
-    files = [Path(name) for name in ("x/a.jpg", "x/a.png", "y/A.jpg", "x-a.jpg", "y/x/a.jpg")]
-    names = picture_names(files)
-    assert len({name.casefold() for name in names}) == len(files)
-    assert names[:2] == ["x-a.lrp.png", "x-a-2.lrp.png"]
-
-
-def test_photographs_are_upright(tmp_path: Path) -> None:
-    """A camera's rotation flag is obeyed: the network sees what the user sees."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: turned by a quarter
-    Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_photograph(tmp_path / "turned.jpg").size == (10, 20)
-
-
-def test_deep_and_transparent_photographs(tmp_path: Path) -> None:
-    """16 bits are scaled, not cut at 255; what is transparent is white, whatever hides there."""
-    sixteen = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
-    Image.fromarray(sixteen).save(tmp_path / "deep.png")
-    found = np.asarray(read_photograph(tmp_path / "deep.png"))
-    assert found.tolist() == [[[value] * 3 for value in (0, 100, 255)]]
-    Image.new("RGBA", (1, 1), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_photograph(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_a_folder_is_no_photograph(tmp_path: Path) -> None:
-    """Errors of the operating system keep their reason."""
-    with pytest.raises(InputError, match=r"Is a directory|Permission denied"):
-        read_photograph(tmp_path)
-
-
-def test_help_breaks_lines_behind_sentences() -> None:
-    """The lines of a command's description are kept in its help, whatever the terminal's width."""
-    for command in app.registered_commands:
-        lines = (inspect.getdoc(command.callback) or "").split("\n\n", 1)[1:]
-        assert all(line.endswith(".") for part in lines for line in part.split("\n") if line)
+def test_copies_of_one_photograph_give_as_many_pictures(tmp_path: Path, own: str) -> None:
+    photograph(tmp_path / "a" / "x.png")
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a" / "x.png", tmp_path / "b")
+    common = ("--model", f"{own}:make", "--save", "npy", "--quiet", "--out", tmp_path / "o")
+    for folder in ("a", "b"):
+        assert run("explain", tmp_path / folder, *common).exit_code == 0
+    alone = {file.name for file in (tmp_path / "o").glob("*.npy")}
+    assert run("explain", tmp_path / "b", tmp_path / "a", *common).exit_code == 0
+    assert {file.name for file in (tmp_path / "o").glob("*.npy")} == alone
+    assert len(alone) == 2 * 2  # two maps of each

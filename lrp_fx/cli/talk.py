@@ -1,0 +1,114 @@
+"""What the commands say, and where: results to the output, notes and errors to the error output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from lrp_fx.cli.options import TalkOptions
+from lrp_fx.errors import LRPError, lacks_memory
+
+DONE, SOME_FAILED, WRONG_USAGE = 0, 1, 2
+"""Exit codes."""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A command's voice.
+
+    Args:
+        options: how much is said.
+        output: for results.
+        errors: for notes and errors.
+    """
+
+    options: TalkOptions
+    output: Console = field(default_factory=Console)
+    errors: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def result(self, text: str) -> None:
+        """One line that is also said with ``--quiet``."""
+        if not self.options.json:
+            _print(self.output, text)
+
+    def say(self, text: str) -> None:
+        """A line of explanation."""
+        if not (self.options.json or self.options.quiet):
+            _print(self.output, text)
+
+    def show(self, table: RenderableType) -> None:
+        """A table."""
+        if not (self.options.json or self.options.quiet):
+            self.output.print(table)
+
+    def note(self, text: str) -> None:
+        """What the user should know of how the input was changed."""
+        if not self.options.quiet:
+            _print(self.errors, f"note: {text}")
+
+    def error(self, error: Exception) -> None:
+        """An error, in one line."""
+        self.failure(in_one_sentence(error))
+
+    def failure(self, sentence: str, mark: str = "error: ") -> None:
+        """What went wrong, in one line."""
+        _print(self.errors, mark + " ".join(sentence.split()))
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """The result as JSON, if that was asked for."""
+        if self.options.json:
+            sys.stdout.write(as_json(document))
+
+    @property
+    def bars(self) -> bool:
+        """Whether progress bars are shown."""
+        return not (self.options.json or self.options.quiet)
+
+    @contextmanager
+    def usage(self) -> Iterator[None]:
+        """End the command with one sentence and exit code 2 if an error of the library occurs."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, LRPError) and not lacks_memory(error):
+                raise
+            self.error(error)
+            raise typer.Exit(WRONG_USAGE) from None
+
+
+def in_one_sentence(error: Exception) -> str:
+    """The message of an error; a lack of memory in words."""
+    if isinstance(error, LRPError) or not lacks_memory(error):
+        return str(error)
+    return "there is not enough memory: use a smaller input or model"
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """A document as text that any parser of JSON reads; NaN and infinity become null."""
+    return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
+def shown(path: object) -> str:
+    """A path as it can be printed: names may hold line breaks, and bytes that are no text."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
+
+
+def _print(console: Console, text: str) -> None:
+    """Print a line unchanged: paths may contain rich markup, and must not be wrapped."""
+    printable = text.encode(errors="replace").decode()
+    console.print(printable, markup=False, highlight=False, soft_wrap=True)
