@@ -15,6 +15,8 @@ ORDER = (
     *(
         "errors",
         "_checks",
+        "_digest",
+        "_storage",
         "_packages",
         "_drawing",
         "_figure",
@@ -35,6 +37,7 @@ ORDER = (
         "evaluate",
         "visualize",
         "explanation",
+        "dataset",
         "cli",
     ),
 )

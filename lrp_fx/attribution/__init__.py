@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lrp_fx.attribution.arguments import Inputs, check_inputs
-from lrp_fx.attribution.base import restore_form, stacked
+from lrp_fx.attribution.base import explained, restore_form, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all, against_rest
+from lrp_fx.attribution.identity import check_same, identity_of
 from lrp_fx.attribution.layer import LayerLRPFx, NeuronLRPFx
 from lrp_fx.attribution.lrp import LRPFx
 from lrp_fx.attribution.options import Changes, Keywords, Options, check_names
@@ -25,7 +26,10 @@ __all__ = [
     "bilrp",
     "check_inputs",
     "check_names",
+    "check_same",
     "documented",
+    "explained",
+    "identity_of",
     "restore_form",
     "stacked",
 ]

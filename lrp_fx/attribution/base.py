@@ -19,8 +19,8 @@ from lrp_fx.attribution.options import Changes, check_names
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
-from lrp_fx.plan import Hook, HookFunction, Plan, View
-from lrp_fx.relevance import SelectorTarget, Target
+from lrp_fx.plan import Hook, HookFunction, Layer, Plan, View, as_layers
+from lrp_fx.relevance import LargestTarget, SelectorTarget, Target
 from lrp_fx.run import Explanation, Program, check_batch, per_sample
 
 
@@ -97,7 +97,7 @@ class Explaining:
         self,
         inputs: Any,
         additional: Any,
-        target: Target | SelectorTarget,
+        target: Target | SelectorTarget | LargestTarget,
         view: View,
         verbose: bool,
         create_graph: bool,
@@ -134,15 +134,16 @@ class Explaining:
         self,
         inputs: Any,
         additional: Any,
-        target: Target,
+        target: Target | LargestTarget,
         view: View,
         verbose: bool = False,
         create_graph: bool = False,
-    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    ) -> tuple[Explanation, list[tuple[Tensor, ...]]]:
         """The relevance of a view's layers.
 
         Returns:
-            The sum of the start of each sample, (N,), and for each layer its tensors of relevance.
+            An explanation with the output and the start, and for each layer its tensors of
+            relevance.
         """
         layers = view.layers or ()
         together: Sequence[Sequence[int]] = [range(len(layers))]
@@ -159,7 +160,7 @@ class Explaining:
             relevance = iter(explanation.relevance)
             for place, group in zip(places, plan.groups, strict=True):
                 found[place] = tuple(next(relevance) for _ in group)
-        return per_sample(explanation.start), [found[place] for place in range(len(layers))]
+        return explanation, [found[place] for place in range(len(layers))]
 
     def compile(self) -> Self:
         """Compile the LRP graph at the next call: ``Optimizations(compiled=True)`` from now on.
@@ -200,6 +201,35 @@ class Explaining:
         handle = RemovableHandle(self._explainer.hooks)
         self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
         return handle
+
+
+@documented
+def explained(
+    lrp: Explaining,
+    inputs: Tensor,
+    target: Target | LargestTarget,
+    layers: Sequence[Layer] = (),
+) -> tuple[Explanation, list[Tensor]]:
+    """The relevance, the output and the start of a batch, from one pass.
+
+    Args:
+        lrp: the attribution.
+        inputs: (N, …).
+        target: as in :meth:`lrp_fx.LRPFx.attribute`; ``LargestTarget()`` for the predicted classes.
+        layers: if there are any, their relevance is computed instead of that of the inputs.
+
+    Returns:
+        The explanation, and the relevance of the inputs or of each layer.
+
+    Raises:
+        LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`.
+    """
+    if layers:
+        view = View(layers=as_layers(layers))
+        explanation, groups = lrp._of_layers(inputs, None, target, view)  # noqa: SLF001 its own
+        return explanation, [relevance for group in groups for relevance in group]
+    explanation, _ = lrp._explained(inputs, None, target, View(), False, False)  # noqa: SLF001 its own
+    return explanation, [restore_form(explanation, inputs)]
 
 
 def restore_form(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:

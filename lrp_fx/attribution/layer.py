@@ -123,7 +123,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         """
         layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
         view = View(layers=layers, layers_input=attribute_to_layer_input)
-        start, groups = self._of_layers(
+        explanation, groups = self._of_layers(
             inputs, additional_forward_args, target, view, verbose, create_graph
         )
         found = [
@@ -135,6 +135,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         in_list = isinstance(self.layer, list)
         if not return_convergence_delta:
             return found if in_list else found[0]
+        start = per_sample(explanation.start)
         deltas = [start - sum(map(per_sample, group)) for group in groups]
         return (found, deltas) if in_list else (found[0], deltas[0])
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from lrp_fx._digest import digest, digest_of_metric
 from lrp_fx.errors import OptionError
-from lrp_fx.evaluate.digest import digest, digest_of_metric
 
 
 class Side(Enum):
