@@ -11,6 +11,9 @@ PACKAGES = {
     **{"matplotlib": ("matplotlib", "pictures"), "PIL": ("pillow", "pictures")},
     **{"rich": ("rich", "pictures"), "ipywidgets": ("ipywidgets", "")},
     **{"optuna": ("optuna", "search"), "pyarrow": ("pyarrow", "evaluate")},
+    **{"zarr": ("zarr", "dataset"), "h5py": ("h5py", "dataset")},
+    **{"sklearn": ("scikit-learn", "dataset"), "scipy": ("scipy", "dataset")},
+    **{"ray": ('"ray[data]"', "ray")},
 }
 """Import name → package name, and the extra of this library that has it."""
 

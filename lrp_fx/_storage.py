@@ -59,6 +59,14 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         sync_folder(path.parent)
 
 
+def move_whole(part: Path, path: Path) -> None:
+    """Give a file that is ready its name, once it is on the disk."""
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last; a system that cannot open folders does so by itself."""
     if sys.platform == "win32":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrp_fx.attribution.arguments import Inputs, check_inputs
-from lrp_fx.attribution.base import explained, restore_form, stacked
+from lrp_fx.attribution.base import explained, restore_form, stacked, takes_target
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.contrast import against, against_all, against_rest
 from lrp_fx.attribution.identity import check_same, identity_of
@@ -32,4 +32,5 @@ __all__ = [
     "identity_of",
     "restore_form",
     "stacked",
+    "takes_target",
 ]

@@ -20,7 +20,7 @@ from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
 from lrp_fx.plan import Hook, HookFunction, Layer, Plan, View, as_layers
-from lrp_fx.relevance import LargestTarget, SelectorTarget, Target
+from lrp_fx.relevance import LargestTarget, SelectorTarget, StartRelevance, Target
 from lrp_fx.run import Explanation, Program, check_batch, per_sample
 
 
@@ -230,6 +230,11 @@ def explained(
         return explanation, [relevance for group in groups for relevance in group]
     explanation, _ = lrp._explained(inputs, None, target, View(), False, False)  # noqa: SLF001 its own
     return explanation, [restore_form(explanation, inputs)]
+
+
+def takes_target(lrp: Explaining) -> bool:
+    """Whether the start of the relevance depends on a target."""
+    return StartRelevance(lrp._explainer.options.start).takes_target  # noqa: SLF001 its own class
 
 
 def restore_form(explanation: Explanation, inputs: Inputs, *, create_graph: bool = False) -> Inputs:
