@@ -89,7 +89,11 @@ def _parts(value: object) -> tuple[object, ...]:
     if isinstance(value, nn.Module):
         state = {**dict(value.named_parameters()), **dict(value.named_buffers())}
         plain = [
-            {name: each for name, each in vars(module).items() if name != "training" and _is_plain(each)}
+            {
+                name: each
+                for name, each in vars(module).items()
+                if name != "training" and _is_plain(each)
+            }
             for module in value.modules()
         ]
         text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -14,8 +14,23 @@ from lrp_fx.dataset.sample import Sample, as_inputs, as_label
 from lrp_fx.errors import InputError, OptionError
 
 CODECS = frozenset(
-    "bytes transpose sharding_indexed crc32c blosc zstd gzip zlib lz4 bz2 lzma shuffle delta bitround "
-    "fixedscaleoffset".split()
+    [
+        "bytes",
+        "transpose",
+        "sharding_indexed",
+        "crc32c",
+        "blosc",
+        "zstd",
+        "gzip",
+        "zlib",
+        "lz4",
+        "bz2",
+        "lzma",
+        "shuffle",
+        "delta",
+        "bitround",
+        "fixedscaleoffset",
+    ]
 )
 """The codecs of Zarr that are decoded: none of them runs code of the file."""
 PROBED = 64
@@ -39,7 +54,9 @@ class ArraySource:
         array, labels = self._arrays()
         shape = tuple(array.shape)
         if len(shape) < 2 or shape[0] < 1:
-            raise InputError(f"the data must have shape (N, …) with at least one sample, not {shape}")
+            raise InputError(
+                f"the data must have shape (N, …) with at least one sample, not {shape}"
+            )
         dtype = np.dtype(str(array.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
         if dtype.kind not in "fiub":
             raise InputError(f"the data must hold real numbers, not {array.dtype}")
@@ -211,7 +228,13 @@ def _codecs(value: object) -> Iterator[str]:
 def _names(value: object) -> Iterator[str]:
     many = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
     for each in many:
-        found = each if isinstance(each, Mapping) else each.to_dict() if hasattr(each, "to_dict") else {}
+        found = (
+            each
+            if isinstance(each, Mapping)
+            else each.to_dict()
+            if hasattr(each, "to_dict")
+            else {}
+        )
         if not found and hasattr(each, "get_config"):
             found = each.get_config()
         yield str(found.get("name", found.get("id", type(each).__name__)))

@@ -23,7 +23,7 @@ from lrp_fx.dataset.progress import Progress, Report, shown
 from lrp_fx.dataset.run import Run, open_run
 from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.dataset.store import Store, opened
-from lrp_fx.errors import InputError, OptionError, RunError
+from lrp_fx.errors import InputError, OptionError
 from lrp_fx.relevance import Target
 
 BATCH, PART = 16, 64
@@ -192,9 +192,7 @@ def run_parts(
     explainer = BatchExplainer(work.lrp, work.task, report.say)
     ranges = [each for part in parts for each in store.job.batches(part)]
     report.start(sum(len(each) for each in ranges))
-    loaded = batches(
-        work.source, ranges, work.form, workers=work.workers, pin=explainer.on_gpu
-    )
+    loaded = batches(work.source, ranges, work.form, workers=work.workers, pin=explainer.on_gpu)
     for part in parts:
         records: list[Record] = []
         for _ in store.job.batches(part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -90,7 +90,9 @@ class Task:
     def check(self, lrp: object) -> None:
         """Raise an ``OptionError`` for what does not fit together."""
         if not isinstance(lrp, LRPFx):
-            raise OptionError(f"lrp must be an LRPFx, such as LRPFx(model), not {type(lrp).__name__}")
+            raise OptionError(
+                f"lrp must be an LRPFx, such as LRPFx(model), not {type(lrp).__name__}"
+            )
         check_choice("keep", self.keep, KEEP)
         check_choice("dtype", self.dtype, STORED)
         if isinstance(self.target, str):
@@ -100,7 +102,9 @@ class Task:
                 f"target must be 'predicted', 'label', an int, a tuple or None, got {self.target!r}"
             )
         if (self.keep == "concepts") != bool(self.layers):
-            raise OptionError("keep='concepts' and layers= go together: name the layers of the concepts")
+            raise OptionError(
+                "keep='concepts' and layers= go together: name the layers of the concepts"
+            )
         if self.keep == "concepts" and not isinstance(lrp, ConceptLRPFx):
             raise OptionError("keep='concepts' needs a ConceptLRPFx, such as ConceptLRPFx(model)")
 
@@ -121,9 +125,7 @@ class BatchExplainer:
         tell: gets a sentence when the batch size was halved.
     """
 
-    def __init__(
-        self, lrp: LRPFx, task: Task, tell: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, lrp: LRPFx, task: Task, tell: Callable[[str], None] | None = None) -> None:
         self._lrp, self._task, self._tell = lrp, task, tell
         self._fits: int | None = None
         parameter = next(iter(lrp.forward_func.parameters()), None)
@@ -150,23 +152,21 @@ class BatchExplainer:
             places = [whole[row] for row in chosen]
             labels = [batch.labels[place] for place in places]
             for place, record in zip(places, self._in_memory(inputs, labels), strict=True):
-                row = record.row
-                row["index"], row["id"] = batch.start + place, batch.ids[place]
-                row["label"] = batch.labels[place]
                 found[place] = record
         return [
-            found.get(place)
-            or Record(
-                {
-                    **_EMPTY,
-                    "index": batch.start + place,
-                    "id": batch.ids[place],
-                    "label": batch.labels[place],
-                    "reason": reason,
-                }
-            )
+            self._named(found.get(place) or failure(reason or ""), batch, place)
             for place, reason in enumerate(reasons)
         ]
+
+    def _named(self, record: Record, batch: Batch, place: int) -> Record:
+        """The record with what the data set says of the sample."""
+        named: Row = {
+            **record.row,
+            "index": batch.start + place,
+            "id": batch.ids[place],
+            "label": batch.labels[place],
+        }
+        return Record(named, record.values)
 
     def _in_memory(self, inputs: Tensor, labels: Sequence[int | None]) -> Iterator[Record]:
         """The records of whole samples, in batches that fit into memory."""
@@ -180,7 +180,9 @@ class BatchExplainer:
                 if not lacks_memory(error):
                     raise
                 records = None
-            if records is None:  # outside of the handler, which keeps the tensors of the failed batch
+            if (
+                records is None
+            ):  # outside of the handler, which keeps the tensors of the failed batch
                 self._halve(size)
                 continue
             yield from records
@@ -206,16 +208,14 @@ class BatchExplainer:
         except OF_SAMPLE as error:
             if len(inputs) == 1:
                 seconds = time.perf_counter() - began
-                return [Record({**_EMPTY, "reason": said(error), "seconds": seconds})]
+                return [failure(said(error), seconds)]
         return [
             record
             for n in range(len(inputs))
             for record in self._separate(inputs[n : n + 1], labels[n : n + 1])
         ]
 
-    def _together(
-        self, inputs: Tensor, labels: Sequence[int | None], began: float
-    ) -> list[Record]:
+    def _together(self, inputs: Tensor, labels: Sequence[int | None], began: float) -> list[Record]:
         x = inputs.to(self._device, non_blocking=True)
         target = self._target(labels)
         explanation, relevance = explained(self._lrp, x, target, self._layers)
@@ -297,6 +297,11 @@ _EMPTY = Row(
 )
 
 
+def failure(reason: str, seconds: float = 0.0) -> Record:
+    """The record of a sample without an explanation."""
+    return Record({**_EMPTY, "reason": reason, "seconds": seconds})
+
+
 def said(error: LRPError) -> str:
     """An error in one line of the table."""
     return reason_of(error) if isinstance(error, InputError) else " ".join(str(error).split())
@@ -339,4 +344,5 @@ def _rounding(array: NDArray[np.float32], dtype: Stored) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         off = np.abs(flat - flat.astype(np.float16).astype(np.float32)).max(1)
     largest = np.abs(flat).max(1)
-    return np.divide(off, largest, out=np.zeros(len(flat)), where=largest > 0, dtype=np.float64)
+    found: NDArray[np.float64] = off.astype(np.float64) / np.where(largest > 0, largest, 1)
+    return found

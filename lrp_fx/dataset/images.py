@@ -129,7 +129,9 @@ def of_image(image: Image.Image, preprocess: Preprocess | None) -> Tensor:
         InputError: if there is no function, or if it fails.
     """
     if preprocess is None:
-        raise InputError("images need preprocess=, the function that makes the model's input of one")
+        raise InputError(
+            "images need preprocess=, the function that makes the model's input of one"
+        )
     with blamed(f"preprocess {name_of_function(preprocess)!r}"):
         found = preprocess(image)
     return as_inputs(found)
@@ -164,7 +166,9 @@ def image_folder(root: Path, preprocess: Preprocess | None) -> ImageFiles:
     if not paths:
         raise InputError(f"there are no images ({', '.join(sorted(SUFFIXES))}) in '{root}'")
     if preprocess is None:
-        raise InputError("images need preprocess=, the function that makes the model's input of one")
+        raise InputError(
+            "images need preprocess=, the function that makes the model's input of one"
+        )
     order = sorted(range(len(paths)), key=paths.__getitem__)
     paths, sizes = [paths[i] for i in order], [sizes[i] for i in order]
     folders = [path.partition("/")[0] if "/" in path else "" for path in paths]

@@ -155,7 +155,9 @@ def shard_of(shard: object, environment: Mapping[str, str]) -> Shard:
     parts: Sequence[Any] = ()
     if isinstance(shard, str):
         texts = shard.split("/")
-        if len(texts) == 2 and all(each.isascii() and 0 < len(each) < 10 and each.isdigit() for each in texts):
+        if len(texts) == 2 and all(
+            each.isascii() and 0 < len(each) < 10 and each.isdigit() for each in texts
+        ):
             parts = [int(each) for each in texts]
     elif isinstance(shard, (tuple, list)):
         parts = shard
@@ -181,5 +183,3 @@ def _from_environment(environment: Mapping[str, str]) -> Shard:
         "shard='auto' finds neither RANK and WORLD_SIZE (torchrun) nor SLURM_ARRAY_TASK_ID and "
         "SLURM_ARRAY_TASK_COUNT (SLURM): name the shard as 'i/n'"
     )
-
-

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Batch:
         return self
 
 
-class _Reader(Dataset[Sample]):
+class _Reader(Dataset[tuple[int, Sample]]):
     """A source whose broken samples carry a reason instead of raising."""
 
     def __init__(self, source: Source) -> None:
@@ -133,7 +134,7 @@ def batches(
         for each in ranges:
             yield gather([(index, read(source, index)) for index in each])
         return
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         _Reader(source),
         batch_sampler=[list(each) for each in ranges],
         num_workers=workers,
@@ -178,7 +179,9 @@ def probe(source: Source | Stream) -> tuple[Form, list[Sample]]:
     else:
         found = [read(source, index) for index in range(min(PROBED, len(source)))]
     whole = [each for each in found if each.inputs is not None]
-    forms = Counter(Form(tuple(x.shape), x.dtype) for each in whole if (x := each.inputs) is not None)
+    forms = Counter(
+        Form(tuple(x.shape), x.dtype) for each in whole if (x := each.inputs) is not None
+    )
     if not forms:
         first = found[0].reason if found else "there are none"
         raise InputError(f"none of the first {len(found)} samples can be read: {first}")

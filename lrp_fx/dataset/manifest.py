@@ -28,7 +28,9 @@ def manifest(file: Path, preprocess: Preprocess | None) -> ImageFiles:
         OptionError: if pyarrow is missing.
     """
     if preprocess is None:
-        raise InputError("images need preprocess=, the function that makes the model's input of one")
+        raise InputError(
+            "images need preprocess=, the function that makes the model's input of one"
+        )
     table = _table(file)
     path = _column(table, PATHS)
     if path is None:

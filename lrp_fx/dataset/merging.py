@@ -13,9 +13,7 @@ from lrp_fx.dataset.store import Store, ended
 from lrp_fx.errors import OptionError
 
 
-def merge(
-    out: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]] = ()
-) -> Run:
+def merge(out: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]] = ()) -> Run:
     """Join the shards of a run into one table.
 
     Args:
@@ -54,5 +52,3 @@ def _copy(source: Store, store: Store) -> None:
             with writing(goal):
                 content = path.read_bytes()
             write_whole(goal, content)
-
-

@@ -10,7 +10,17 @@ from lrp_fx.dataset.images import Preprocess, of_image
 from lrp_fx.dataset.sample import Sample, as_inputs, as_label
 from lrp_fx.errors import InputError, OptionError, in_words, lacks_memory
 
-INPUTS = ("image", "img", "pixel_values", "inputs", "input", "input_values", "input_ids", "x", "data")
+INPUTS = (
+    "image",
+    "img",
+    "pixel_values",
+    "inputs",
+    "input",
+    "input_values",
+    "input_ids",
+    "x",
+    "data",
+)
 LABELS = ("label", "labels", "fine_label", "target", "y")
 IDS = ("id", "image_id", "path", "__key__")
 
@@ -39,7 +49,9 @@ class Items:
             value = item[_key(item, self.inputs, INPUTS, "inputs")]
             key = _key(item, self.label, LABELS, None)
             label = item[key] if key else None
-            named = next((item[each] for each in IDS if isinstance(item.get(each), (str, int))), name)
+            named = next(
+                (item[each] for each in IDS if isinstance(item.get(each), (str, int))), name
+            )
             name = str(named)
         elif isinstance(item, (tuple, list)) and len(item) in (1, 2):
             value, label = (*item, None)[:2]

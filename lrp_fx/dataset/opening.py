@@ -16,7 +16,7 @@ from lrp_fx._checks import check_callable
 from lrp_fx.dataset import arrays
 from lrp_fx.dataset.images import Preprocess, image_folder
 from lrp_fx.dataset.manifest import ENDINGS, manifest
-from lrp_fx.dataset.objects import IterableStream, Items, MapSource, check_columns
+from lrp_fx.dataset.objects import Items, IterableStream, MapSource, check_columns
 from lrp_fx.dataset.sample import Sample, Source, Stream, check_labels
 from lrp_fx.dataset.webdataset import Shards, expanded
 from lrp_fx.errors import InputError
@@ -98,7 +98,11 @@ def _opened(data: Any, preprocess: Preprocess | None, key: str | None) -> Source
     items = Items(preprocess, key)
     if isinstance(data, IterableDataset) and not hasattr(type(data), "__len__"):
         return IterableStream(data, items)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (bytes, dict)):
+    if (
+        hasattr(data, "__getitem__")
+        and hasattr(data, "__len__")
+        and not isinstance(data, (bytes, dict))
+    ):
         return MapSource(data, items)
     if isinstance(data, IterableDataset) or type(data).__name__ == "IterableDataset":
         return IterableStream(data, items)

@@ -104,7 +104,7 @@ class Run:
             OptionError: for a name that is not there.
             RunError: if it cannot be read.
         """
-        many = [index] if is_int(index) else list(index)  # type: ignore[arg-type]
+        many = [index] if isinstance(index, int) else list(index)
         if not all(is_int(each) and 0 <= each < len(self) for each in many):
             raise InputError(f"samples have numbers from 0 to {len(self) - 1}, got {index!r}")
         array = self.array(name)
@@ -112,7 +112,7 @@ class Run:
             found = [np.asarray(array[each], dtype=np.float32) for each in many]
         except Exception as error:  # whatever the decoders of damaged chunks raise
             raise RunError(f"the relevance of {index!r} in '{self.folder}' is damaged") from error
-        return found[0] if is_int(index) else np.stack(found)
+        return found[0] if isinstance(index, int) else np.stack(found)
 
     def explained(self, of: int | None = None, by: str = "target") -> list[int]:
         """The numbers of the samples that have an explanation.

@@ -98,7 +98,9 @@ def check_labels(labels: Sequence[int] | None, count: int | None) -> tuple[int, 
         raise InputError(f"labels must be a list of class indices, got {type(labels).__name__}")
     found = tuple(as_label(each) for each in listed)
     if len(found) != count or None in found:
-        raise InputError(f"labels must be {count} class indices, one for each sample, got {len(found)}")
+        raise InputError(
+            f"labels must be {count} class indices, one for each sample, got {len(found)}"
+        )
     return tuple(each for each in found if each is not None)
 
 

@@ -44,7 +44,9 @@ class Store:
 
     def done(self) -> set[int]:
         """The numbers of the committed parts."""
-        found = (re.fullmatch(r"(\d+)\.parquet", path.name) for path in self._parts.glob("*.parquet"))
+        found = (
+            re.fullmatch(r"(\d+)\.parquet", path.name) for path in self._parts.glob("*.parquet")
+        )
         return {int(match[1]) for match in found if match}
 
     def missing(self, shard: Shard) -> Iterator[int]:
@@ -65,9 +67,7 @@ class Store:
         if path.exists():
             return
         for place, name in enumerate(self.job.shapes):
-            values = {
-                n: record.values[place] for n, record in enumerate(records) if record.values
-            }
+            values = {n: record.values[place] for n, record in enumerate(records) if record.values}
             content = self._chunk(name, values)
             if content is not None:
                 write_whole(self.array(name) / self._key(name, part), content)
@@ -117,7 +117,11 @@ class Store:
         left = [part for part in range(parts or 0) if part not in done]
         if parts is None or left:
             named = ", ".join(map(str, left[:8])) + (" …" if len(left) > 8 else "")
-            what = f"{len(left)} of its {parts} parts are missing ({named})" if left else "it has no end"
+            what = (
+                f"{len(left)} of its {parts} parts are missing ({named})"
+                if left
+                else "it has no end"
+            )
             raise RunError(
                 f"the run in '{self.folder}' is not complete: {what}; run what is missing, then merge"
             )
@@ -203,7 +207,11 @@ class Store:
             import zarr
         shape, size = self.job.shapes[name], self.job.part_size
         item = prod(shape) * np.dtype(self.job.dtype).itemsize
-        inner = next(n for n in range(1, size + 1) if size % n == 0 and (n * item >= SMALLEST_CHUNK or n == size))
+        inner = next(
+            n
+            for n in range(1, size + 1)
+            if size % n == 0 and (n * item >= SMALLEST_CHUNK or n == size)
+        )
         files: dict[str, Any] = {}
         array = zarr.create_array(
             zarr.storage.MemoryStore(files),
@@ -255,7 +263,9 @@ def _parquet(rows: Sequence[Row]) -> bytes:
         import pyarrow
         from pyarrow import parquet
     sink = pyarrow.BufferOutputStream()
-    clean = [{**row, "id": _storable(row["id"]), "reason": _storable(row["reason"])} for row in rows]
+    clean = [
+        {**row, "id": _storable(row["id"]), "reason": _storable(row["reason"])} for row in rows
+    ]
     table = pyarrow.Table.from_pylist(clean, schema=schema())
     parquet.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
