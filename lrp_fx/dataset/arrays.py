@@ -14,23 +14,20 @@ from lrp_fx.dataset.sample import Sample, as_inputs, as_label
 from lrp_fx.errors import InputError, OptionError
 
 CODECS = frozenset(
-    [
-        "bytes",
-        "transpose",
-        "sharding_indexed",
-        "crc32c",
-        "blosc",
-        "zstd",
-        "gzip",
-        "zlib",
-        "lz4",
-        "bz2",
-        "lzma",
-        "shuffle",
-        "delta",
-        "bitround",
-        "fixedscaleoffset",
-    ]
+    (
+        *(
+            "bytes",
+            "transpose",
+            "sharding_indexed",
+            "crc32c",
+            "blosc",
+            "zstd",
+            "gzip",
+            "zlib",
+            "lz4",
+        ),
+        *("bz2", "lzma", "shuffle", "delta", "bitround", "fixedscaleoffset"),
+    )
 )
 """The codecs of Zarr that are decoded: none of them runs code of the file."""
 PROBED = 64

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 
 from lrp_fx._checks import check_choice, check_count, check_flag, is_int
 from lrp_fx._digest import digest
 from lrp_fx.attribution import LRPFx, identity_of
-from lrp_fx.dataset.explaining import BatchExplainer, Keep, Record, Stored, Task
+from lrp_fx.dataset.explaining import KEEP, STORED, BatchExplainer, Keep, Record, Stored, Task
 from lrp_fx.dataset.images import Preprocess
 from lrp_fx.dataset.job import Job, Shard, shard_of
 from lrp_fx.dataset.loading import Batch, Form, batches, probe, stream_batches
@@ -28,8 +28,6 @@ from lrp_fx.relevance import Target
 
 BATCH, PART = 16, 64
 """Samples that are explained and committed at once, if the user does not say."""
-
-EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -60,16 +58,16 @@ def attribute_dataset(
     preprocess: Preprocess | None = None,
     labels: Sequence[int] | None = None,
     key: str | None = None,
-    keep: Keep = "maps",
+    keep: str = "maps",
     layers: Sequence[str] = (),
-    dtype: Stored = "float32",
+    dtype: str = "float32",
     batch_size: int | None = None,
     part_size: int | None = None,
     workers: int = 0,
     shard: tuple[int, int] | str | None = None,
     retry: bool = False,
     progress: bool | Progress = False,
-    engine: EngineName = "local",
+    engine: str = "local",
     explainers: int = 1,
     address: str | None = None,
 ) -> Run | None:
@@ -119,7 +117,9 @@ def attribute_dataset(
         KeyboardInterrupt: if the user interrupts; its text says how to go on.
         LRPError: other errors of :meth:`lrp_fx.LRPFx.attribute` that concern the model or options.
     """
-    task = Task(target, keep, _layers(layers), dtype)
+    check_choice("keep", keep, KEEP)
+    check_choice("dtype", dtype, STORED)
+    task = Task(target, cast(Keep, keep), _layers(layers), cast(Stored, dtype))
     task.check(lrp)
     for name, count in (("batch_size", batch_size), ("part_size", part_size)):
         if count is not None:

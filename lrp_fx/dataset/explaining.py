@@ -151,8 +151,7 @@ class BatchExplainer:
             inputs = batch.inputs if len(chosen) == len(whole) else batch.inputs[chosen]
             places = [whole[row] for row in chosen]
             labels = [batch.labels[place] for place in places]
-            for place, record in zip(places, self._in_memory(inputs, labels), strict=True):
-                found[place] = record
+            found = dict(zip(places, self._in_memory(inputs, labels), strict=True))
         return [
             self._named(found.get(place) or failure(reason or ""), batch, place)
             for place, reason in enumerate(reasons)

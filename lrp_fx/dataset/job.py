@@ -115,7 +115,7 @@ def load_job(folder: Path) -> Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of a run that one of several processes computes: parts ``index``, ``index + of``, …
+    """The part of a run that one of several processes computes: parts from ``index`` in steps of ``of``.
 
     Args:
         index: from 0.

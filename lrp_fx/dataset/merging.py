@@ -40,6 +40,7 @@ def merge(out: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]]
             job.check(other, theirs)
             _copy(Store(other, theirs), store)
         store = ended(store)
+        store.tidy()
         store.finish()
     return open_run(folder)
 

@@ -100,8 +100,6 @@ def run_on_ray(
                 batch_size=1,
                 compute=ActorPoolStrategy(size=min(explainers, len(parts))),
                 num_cpus=store.job.threads,
-                max_restarts=-1,
-                max_task_retries=-1,
             )
             for row in done.iter_rows():
                 if row["error"]:

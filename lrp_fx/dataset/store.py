@@ -156,6 +156,11 @@ class Store:
                 self.array(name).mkdir(parents=True, exist_ok=True)
         self._describe()
 
+    def tidy(self) -> None:
+        """Remove what an interrupted writer left; only for the holder of the lock of the whole run."""
+        for place in (self.folder, self._parts, *map(self.array, self.job.shapes)):
+            sweep(place)
+
     def array(self, name: str) -> Path:
         """The folder of an array."""
         return self.folder / ARRAYS / quote(name, safe="")
@@ -188,7 +193,7 @@ class Store:
         write_whole(self.folder / ARRAYS / "zarr.json", json.dumps(group).encode())
         for name in self.job.shapes:
             _, files = self._empty(name, max(count, 1))
-            write_whole(self.array(name) / "zarr.json", files["zarr.json"].to_bytes())
+            write_whole(self.array(name) / "zarr.json", bytes(files["zarr.json"].to_bytes()))
 
     def _chunk(self, name: str, values: dict[int, NDArray[np.float32]]) -> bytes | None:
         """The file of a part of an array; None if it holds nothing."""
@@ -212,7 +217,7 @@ class Store:
             for n in range(1, size + 1)
             if size % n == 0 and (n * item >= SMALLEST_CHUNK or n == size)
         )
-        files: dict[str, Any] = {}
+        files: dict[Any, Any] = {}
         array = zarr.create_array(
             zarr.storage.MemoryStore(files),
             shape=(count, *shape),
@@ -307,8 +312,7 @@ def opened(folder: Path, make: Any, shard: Shard) -> Iterator[Store]:
                 store.prepare()
                 job.write(folder)
             if shard.of == 1:
-                for place in (folder, folder / PARTS, *map(store.array, job.shapes)):
-                    sweep(place)
+                store.tidy()
         yield ended(store)
 
 
