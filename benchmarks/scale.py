@@ -102,7 +102,13 @@ def one_shard(shard: str, folder: Path, out: Path) -> None:
     lrp.attribute(torch.zeros(BATCH, 3, 224, 224), 0)
     print(time.perf_counter() - began + time.process_time() * 0)
     attribute_dataset(
-        lrp, folder, out, preprocess=network.preprocess, batch_size=BATCH, part_size=4 * BATCH, shard=shard
+        lrp,
+        folder,
+        out,
+        preprocess=network.preprocess,
+        batch_size=BATCH,
+        part_size=4 * BATCH,
+        shard=shard,
     )
 
 
@@ -123,7 +129,9 @@ def main() -> None:
         files = crops(folder, options.count)
         bare(files[:BATCH])
         pairs = [(bare(files), local(folder)[0]) for _ in range(options.rounds)]
-        print(f"bare loop {median(a for a, _ in pairs):.2f}/s, run {median(b for _, b in pairs):.2f}/s")
+        print(
+            f"bare loop {median(a for a, _ in pairs):.2f}/s, run {median(b for _, b in pairs):.2f}/s"
+        )
         print(f"ratio {median(b / a for a, b in pairs):.3f}")
         for keep, dtype in (
             ("maps", "float32"),
