@@ -102,7 +102,7 @@ def test_a_full_disk_ends_in_a_sentence_and_can_be_resumed(
         synchronize(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match="the disk is full: .*run the same again"):
+    with pytest.raises(RunError, match=r"the disk is full: .*run the same again"):
         attribute_dataset(lrp, x, tmp_path / "run", **OPTIONS)
     monkeypatch.undo()
     found = attribute_dataset(lrp, x, tmp_path / "run", **OPTIONS)
@@ -143,7 +143,9 @@ def test_an_interrupt_says_what_is_safe(tmp_path: Path) -> None:
         if calls == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="2 of 4 parts are committed .* run the same again"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"2 of 4 parts are committed .* run the same again"
+    ):
         attribute_dataset(lrp, x, tmp_path / "run", progress=interrupt, **OPTIONS)
     with pytest.raises(RunError, match="not complete"):
         open_run(tmp_path / "run")
@@ -271,9 +273,14 @@ def test_samples_of_other_shapes_and_values(tmp_path: Path) -> None:
                 raise ConnectionError("the server is away")
             return super().__getitem__(index)
 
-    data: Any = type(
-        "Data", (), {"__len__": lambda _: 12, "__getitem__": lambda _, n: Sometimes(items)[n]}
-    )()
+    class Data:
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, index: int) -> Any:
+            return Sometimes(items)[index]
+
+    data = Data()
     run = attribute_dataset(LRPFx(classifier()), data, tmp_path / "run", target="label")
     assert run is not None
     reasons = run.column("reason")
@@ -307,11 +314,14 @@ def test_a_damaged_run_is_refused(name: str, content: bytes, tmp_path: Path) -> 
     attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "run")
     (tmp_path / "run" / name).write_bytes(content)
 
-    with pytest.raises(RunError):
+    def read() -> None:
         if name.startswith("parts"):
             merge(tmp_path / "run")
         run = open_run(tmp_path / "run")
         run.relevance(range(len(run)))
+
+    with pytest.raises(RunError):
+        read()
 
 
 def test_another_folder_is_not_written_to(tmp_path: Path) -> None:
