@@ -241,7 +241,7 @@ def schema() -> Any:
     kinds |= {"str": pyarrow.string(), "float": pyarrow.float64()}
     columns = Row.__annotations__.items()
     return pyarrow.schema(
-        [(name, kinds[getattr(kind, "__forward_arg__", kind)]) for name, kind in columns]
+        [(name, kinds[str(getattr(kind, "__forward_arg__", kind))]) for name, kind in columns]
     )
 
 
