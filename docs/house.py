@@ -15,6 +15,8 @@ ORDER = (
     *(
         "errors",
         "_checks",
+        "_digest",
+        "_storage",
         "_packages",
         "_drawing",
         "_figure",
@@ -36,6 +38,7 @@ ORDER = (
         "visualize",
         "explanation",
         "adapters",
+        "dataset",
         "cli",
     ),
 )

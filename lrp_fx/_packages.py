@@ -11,7 +11,10 @@ PACKAGES = {
     **{"matplotlib": ("matplotlib", "pictures"), "PIL": ("pillow", "pictures")},
     **{"rich": ("rich", "pictures"), "ipywidgets": ("ipywidgets", "")},
     **{"optuna": ("optuna", "search"), "pyarrow": ("pyarrow", "evaluate")},
-    **{"sklearn": ("scikit-learn", ""), "timm": ("timm", "")},
+    **{"timm": ("timm", "")},
+    **{"zarr": ("zarr", "dataset"), "h5py": ("h5py", "dataset")},
+    **{"sklearn": ("scikit-learn", "dataset"), "scipy": ("scipy", "dataset")},
+    **{"ray": ('"ray[data]"', "ray")},
 }
 """Import name → package name, and the extra of this library that has it."""
 

@@ -14,6 +14,7 @@ __all__ = [
     "LRPError",
     "NonFiniteError",
     "OptionError",
+    "RunError",
     "TargetError",
     "UnexpectedError",
     "UnsupportedOperationError",
@@ -101,6 +102,12 @@ class CaptureError(LRPError, RuntimeError):
 
 class UnsupportedOperationError(CaptureError):
     """The graph contains an operation through which no relevance can be propagated."""
+
+
+class RunError(LRPError, RuntimeError):
+    """A run over a data set cannot start or go on: its place on disk is locked, full or unreadable,
+    or holds results of another run. What was committed stays, and the run can be resumed.
+    """
 
 
 class UnexpectedError(LRPError, RuntimeError):

@@ -15,13 +15,13 @@ from lrp_fx._checks import check_callable
 from lrp_fx.attribution.arguments import arguments_of, check_inputs, name_of_input, not_tokens
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
-from lrp_fx.attribution.given import Form, Given, given
+from lrp_fx.attribution.given import Form, Given, finalize, given
 from lrp_fx.attribution.options import Changes, check_names
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
-from lrp_fx.plan import Hook, HookFunction, Plan, View
-from lrp_fx.relevance import SelectorTarget, Target
+from lrp_fx.plan import Hook, HookFunction, Layer, Plan, View, as_layers
+from lrp_fx.relevance import LargestTarget, SelectorTarget, StartRelevance, Target
 from lrp_fx.run import Explanation, Program, check_batch, per_sample
 
 
@@ -104,7 +104,7 @@ class Explaining:
         self,
         inputs: Any,
         additional: Any,
-        target: Target | SelectorTarget,
+        target: Target | SelectorTarget | LargestTarget,
         view: View,
         verbose: bool,
         create_graph: bool,
@@ -141,15 +141,16 @@ class Explaining:
         self,
         inputs: Any,
         additional: Any,
-        target: Target,
+        target: Target | LargestTarget,
         view: View,
         verbose: bool = False,
         create_graph: bool = False,
-    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    ) -> tuple[Explanation, list[tuple[Tensor, ...]]]:
         """The relevance of a view's layers.
 
         Returns:
-            The sum of the start of each sample, (N,), and for each layer its tensors of relevance.
+            An explanation with the output and the start, and for each layer its tensors of
+            relevance.
         """
         layers = view.layers or ()
         together: Sequence[Sequence[int]] = [range(len(layers))]
@@ -166,7 +167,7 @@ class Explaining:
             relevance = iter(explanation.relevance)
             for place, group in zip(places, plan.groups, strict=True):
                 found[place] = tuple(next(relevance) for _ in group)
-        return per_sample(explanation.start), [found[place] for place in range(len(layers))]
+        return explanation, [found[place] for place in range(len(layers))]
 
     def compile(self) -> Self:
         """Compile the LRP graph at the next call: ``Optimizations(compiled=True)`` from now on.
@@ -207,6 +208,40 @@ class Explaining:
         handle = RemovableHandle(self._explainer.hooks)
         self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
         return handle
+
+
+@documented
+def explained(
+    lrp: Explaining,
+    inputs: Tensor,
+    target: Target | LargestTarget,
+    layers: Sequence[Layer] = (),
+) -> tuple[Explanation, list[Tensor]]:
+    """The relevance, the output and the start of a batch, from one pass.
+
+    Args:
+        lrp: the attribution.
+        inputs: (N, …).
+        target: as in :meth:`lrp_fx.LRPFx.attribute`; ``LargestTarget()`` for the predicted classes.
+        layers: if there are any, their relevance is computed instead of that of the inputs.
+
+    Returns:
+        The explanation, and the relevance of the inputs or of each layer.
+
+    Raises:
+        LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`.
+    """
+    if layers:
+        view = View(layers=as_layers(layers))
+        explanation, groups = lrp._of_layers(inputs, None, target, view)  # noqa: SLF001 its own
+        return explanation, [relevance for group in groups for relevance in group]
+    explanation, _ = lrp._explained(inputs, None, target, View(), False, False)  # noqa: SLF001 its own
+    return explanation, [finalize(explanation.relevance[0].to(inputs.dtype), create_graph=False)]
+
+
+def takes_target(lrp: Explaining) -> bool:
+    """Whether the start of the relevance depends on a target."""
+    return StartRelevance(lrp._explainer.options.start).takes_target  # noqa: SLF001 its own class
 
 
 def stacked(maps: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

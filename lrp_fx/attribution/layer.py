@@ -144,7 +144,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         layers = as_layers(self.layer if isinstance(self.layer, list) else [self.layer])
         view = View(layers=layers, layers_input=attribute_to_layer_input)
         given = self._given(inputs, additional_forward_args, create_graph=create_graph)
-        start, groups = self._of_layers(
+        explanation, groups = self._of_layers(
             given.tensors, given.additional, target, view, verbose, create_graph
         )
         found = [
@@ -157,6 +157,7 @@ class LayerLRPFx(OfLayer, LayerAttribution):
         shown = found if in_list else found[0]
         if not return_convergence_delta:
             return cast(OfLayers | ArraysOfLayers, given.alike(shown))
+        start = per_sample(explanation.start)
         deltas = [start - sum(map(per_sample, group)) for group in groups]
         both = shown, deltas if in_list else deltas[0]
         return cast(tuple[OfLayers, Tensor | list[Tensor]], given.alike(both))

@@ -9,6 +9,7 @@ import typer
 
 from lrp_fx._version import __version__
 from lrp_fx.cli.audit import audit
+from lrp_fx.cli.batch import batch, merge
 from lrp_fx.cli.compare import compare
 from lrp_fx.cli.composites import composites
 from lrp_fx.cli.evaluation import evaluate
@@ -29,6 +30,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "composites": composites,
     "evaluate": evaluate,
     "search": search,
+    "batch": batch,
+    "merge": merge,
 }
 """Name → function, in the order of ``lrp-fx --help``."""
 

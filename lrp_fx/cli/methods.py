@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lrp_fx import LRPFx
 from lrp_fx import composites as presets
+from lrp_fx.attribution import Keywords
 from lrp_fx.cli.options import BLOG, RuleOptions
 from lrp_fx.composites import Composite, EpsilonGammaBox
 from lrp_fx.errors import OptionError
@@ -119,13 +120,20 @@ def lrp_of(loaded: LoadedModel, composite: str | None, options: RuleOptions) -> 
     Raises:
         LRPError: for an option that does not fit.
     """
+    return LRPFx(loaded.model, composite_for(loaded, composite), **keywords_of(options))
+
+
+def keywords_of(options: RuleOptions) -> Keywords:
+    """The options of one attribution, beside its composite.
+
+    Raises:
+        OptionError: for a way to filter without a filter.
+    """
     if options.filter_by is not None and options.top_k is None:
         raise OptionError("--filter-by says how --top-k filters: pass --top-k too")
-    return LRPFx(
-        loaded.model,
-        composite_for(loaded, composite),
-        top_k=1.0 if options.top_k is None else options.top_k,
-        filter_by=options.filter_by or "value",
-        start=options.start or "logit",
-        bias=options.bias,
-    )
+    return {
+        "top_k": 1.0 if options.top_k is None else options.top_k,
+        "filter_by": options.filter_by or "value",
+        "start": options.start or "logit",
+        "bias": options.bias,
+    }

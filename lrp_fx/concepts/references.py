@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import check_count, check_file, check_flag, entries, is_int
-from lrp_fx.attribution import AnyInputs, check_inputs, given
+from lrp_fx._digest import digest
+from lrp_fx._storage import locked, write_whole
+from lrp_fx.attribution import AnyInputs, check_inputs, check_same, given, identity_of
 from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.plan import Layer, as_layers
@@ -37,7 +40,8 @@ class References:
     2023).
 
     The state is written to ``path`` after each batch. A run that was interrupted continues where it
-    stopped, and skips samples that it has seen.
+    stopped, and skips samples that it has seen. The state belongs to one model, composite, filter and
+    data set with its targets; others are refused. One writer at a time may update it.
 
     Args:
         concepts: explains the model.
@@ -50,6 +54,7 @@ class References:
         OptionError: if the folder of the file does not exist; if the file holds other layers,
             another count or another ``normalize``, or no references at all; or for an argument of
             the wrong type.
+        RunError: if the file was made with another model, composite, filter or version.
         InputError: if the list of layers is empty or holds something else.
     """
 
@@ -72,7 +77,9 @@ class References:
         self.concepts, self.layers, self.path = concepts, as_layers(layers), Path(path)
         names = tuple(concepts.name_of(layer) for layer in self.layers)
         self.settings = _Settings(names, count, normalize)
+        self.identity = identity_of(concepts)
         self.seen = 0
+        self._data = ""
         self._values: list[Tensor] = []
         self._indices: list[Tensor] = []
         if self.path.exists():
@@ -86,12 +93,20 @@ class References:
                 targets as in :meth:`lrp_fx.LRPFx.attribute`.
 
         Raises:
-            InputError: for anything but pairs, or if the last run stopped within one of the
-                batches.
+            InputError: for anything but pairs; if the last run stopped within one of the batches, or
+                saw other samples or targets.
+            RunError: if another process or thread updates the state, or it cannot be written.
             LRPError: the errors of :meth:`lrp_fx.ConceptLRPFx.channel_relevance`.
         """
-        start = 0
+        with locked(self.path.with_name(f".{self.path.name}.lock"), f"'{self.path}'"):
+            if self.path.exists():  # another writer may have gone on
+                self._load()
+            self._update(batches)
+
+    def _update(self, batches: Iterable[tuple[AnyInputs, Target]]) -> None:
+        start, data = 0, ""
         for inputs, target, size in _pairs(batches, self.concepts.forward_func):
+            data = digest(data, inputs, target.tolist() if isinstance(target, Tensor) else target)
             if start + size > self.seen:
                 if start < self.seen:
                     raise InputError(
@@ -99,8 +114,13 @@ class References:
                         "size of that run"
                     )
                 self._add(inputs, target, start)
-                self.seen = start + size
+                self.seen, self._data = start + size, data
                 self._save()
+            elif start + size == self.seen and data != self._data:
+                raise InputError(
+                    f"'{self.path}' was made of other samples or targets: the first {self.seen} must be "
+                    "the same, in the same order"
+                )
             start += size
 
     def top(self, layer: Layer, channel: int) -> tuple[list[int], list[float]]:
@@ -146,26 +166,42 @@ class References:
     def _save(self) -> None:
         state = {
             "settings": asdict(self.settings),
+            "identity": self.identity,
+            "data": self._data,
             "seen": self.seen,
             "values": self._values,
             "indices": self._indices,
         }
-        fresh = self.path.with_name(self.path.name + ".new")
-        torch.save(state, fresh)
-        os.replace(fresh, self.path)  # atomic: never a partly written file
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(self.path, content.getbuffer())
 
     def _load(self) -> None:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             settings = _Settings(**state["settings"])
+            identity, data = dict(state["identity"]), str(state["data"])
             seen, values, indices = (state[name] for name in ("seen", "values", "indices"))
+            _check_state(len(settings.layers), seen, values, indices)
         except Exception as error:  # torch.load fails in many ways on files that are not its own
             raise OptionError(
                 f"'{self.path}' holds no references: choose another file, or remove it"
             ) from error
         if settings != self.settings:
             raise OptionError(f"'{self.path}' holds references for {settings}, not {self.settings}")
-        self.seen, self._values, self._indices = seen, values, indices
+        check_same(f"'{self.path}'", identity, self.identity)
+        self.seen, self._data, self._values, self._indices = seen, data, values, indices
+
+
+def _check_state(layers: int, seen: Any, values: Any, indices: Any) -> None:
+    """Raise a ``ValueError`` unless the tensors are those of a state."""
+    fits = is_int(seen) and seen > 0 and len(values) == len(indices) == layers
+    for value, index in zip(values, indices, strict=True):
+        fits &= value.dim() == 2 and value.shape == index.shape and len(value) > 0
+        fits &= value.is_floating_point() and bool(value.isfinite().all())
+        fits &= index.dtype == torch.long and bool(((index >= 0) & (index < seen)).all())
+    if not fits:
+        raise ValueError
 
 
 def _pairs(batches: Any, model: nn.Module) -> Iterator[tuple[Any, Target, int]]:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx._checks import check_count, check_number, is_int
+from lrp_fx._digest import digest, digest_of_metric
 from lrp_fx._packages import needed
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.cost import relative_cost
-from lrp_fx.evaluate.digest import digest, digest_of_metric
 from lrp_fx.evaluate.explain import Explainer
 from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial, front_of
 from lrp_fx.evaluate.metric import (

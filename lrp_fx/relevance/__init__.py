@@ -63,7 +63,14 @@ from lrp_fx.relevance.start import (
     contrast_with_rest,
     vanishes_with_output,
 )
-from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
+from lrp_fx.relevance.target import (
+    JointTarget,
+    LargestTarget,
+    Places,
+    Target,
+    indexed_sizes,
+    target_places,
+)
 from lrp_fx.relevance.unknown import UNKNOWN, VjpRelevance
 
 for _kind in (
@@ -100,6 +107,7 @@ __all__ = [
     "HookRelevance",
     "JointTarget",
     "KeepRelevance",
+    "LargestTarget",
     "MaskRelevance",
     "Operands",
     "Operation",

@@ -12,7 +12,14 @@ from torch import Tensor
 from lrp_fx.errors import InputError, OptionError, TargetError
 from lrp_fx.relevance.engines import vjp
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.relevance.target import JointTarget, Places, Target, indexed_sizes, target_places
+from lrp_fx.relevance.target import (
+    JointTarget,
+    LargestTarget,
+    Places,
+    Target,
+    indexed_sizes,
+    target_places,
+)
 
 StartMode = Literal["logit", "one_hot", "against_rest", "softmax"]
 Start = StartMode | Callable[[Tensor], Tensor]
@@ -138,7 +145,9 @@ class StartRelevance(RelevanceNode):
         return self.start in ("logit", "one_hot", "against_rest")
 
     def propagate(
-        self, output: Tensor, target: Target | JointTarget | SelectorTarget | Places
+        self,
+        output: Tensor,
+        target: Target | JointTarget | SelectorTarget | LargestTarget | Places,
     ) -> Tensor:
         """The relevance of ``output``, (N, …), of its shape.
 
@@ -174,6 +183,8 @@ class StartRelevance(RelevanceNode):
                     "start='against_rest' needs a class as target, and a selector is none"
                 )
             return target.relevance(output, self.start == "logit")
+        if isinstance(target, LargestTarget):
+            target = target.places(output)
         return self.at_target(output, target)
 
     def at_target(self, output: Tensor, target: Target | JointTarget | Places) -> Tensor:

@@ -32,6 +32,23 @@ class JointTarget:
     targets: tuple[Target, ...]
 
 
+@dataclass(frozen=True)
+class LargestTarget:
+    """The class with the largest output of each sample, which is known only after the forward pass."""
+
+    def places(self, output: Tensor) -> Places:
+        """The positions of the classes in the output (N, classes); of the only value where there is one.
+
+        Raises:
+            TargetError: if the output has no classes, and more than one value per sample.
+        """
+        if output.dim() != 2 and output[0].numel() != 1:
+            raise TargetError(
+                f"an output of shape {tuple(output.shape)} has no single predicted class: pass a target"
+            )
+        return Places(output.reshape(len(output), -1).argmax(1, keepdim=True))
+
+
 def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
     """The sizes of the dimensions that a target indexes: all but the batch and trailing ones."""
     sizes = tuple(shape[1:])

@@ -14,7 +14,14 @@ from lrp_fx.capture import ModelState
 from lrp_fx.errors import InputError, LRPError
 from lrp_fx.graph import split_by_dependence
 from lrp_fx.plan import Plan
-from lrp_fx.relevance import Places, SelectorTarget, StartRelevance, Target, target_places
+from lrp_fx.relevance import (
+    LargestTarget,
+    Places,
+    SelectorTarget,
+    StartRelevance,
+    Target,
+    target_places,
+)
 from lrp_fx.rewrite import LRPGraph
 from lrp_fx.run.batches import Alone, apart, hides_batch
 from lrp_fx.run.follow import FollowedParameters
@@ -103,7 +110,7 @@ class Program:
     def run(
         self,
         tensors: tuple[Tensor, ...],
-        target: Target | SelectorTarget,
+        target: Target | SelectorTarget | LargestTarget,
         *,
         create_graph: bool = False,
     ) -> Explanation:
@@ -154,11 +161,13 @@ class Program:
         return tensors[0].shape[0] > 1 and self.hides_batch(tensors)
 
     def _checked(
-        self, tensors: tuple[Tensor, ...], target: Target | SelectorTarget
+        self, tensors: tuple[Tensor, ...], target: Target | SelectorTarget | LargestTarget
     ) -> Target | SelectorTarget | Places:
         """The target as a tensor of indices, which a compiled graph takes without reading its values."""
         start = self.lrp.module.get_submodule(str(self.lrp.start.target))
         assert isinstance(start, StartRelevance)
+        if isinstance(target, LargestTarget):
+            return target.places(self.output(tensors))
         if not start.takes_target or isinstance(target, SelectorTarget):
             return target
         shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
@@ -189,7 +198,7 @@ class Program:
     def run_many(
         self,
         tensors: tuple[Tensor, ...],
-        runs: Iterable[tuple[Target | SelectorTarget, *tuple[Any, ...]]],
+        runs: Iterable[tuple[Target | SelectorTarget | LargestTarget, *tuple[Any, ...]]],
         *,
         create_graph: bool = False,
     ) -> Iterator[Explanation]:

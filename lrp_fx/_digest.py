@@ -1,4 +1,4 @@
-"""Digests: one short text for all that decides a score, to tell two searches apart."""
+"""Digests: one short text for all that decides a result, to tell two computations apart."""
 
 from __future__ import annotations
 
@@ -89,11 +89,15 @@ def _parts(value: object) -> tuple[object, ...]:
     if isinstance(value, nn.Module):
         state = {**dict(value.named_parameters()), **dict(value.named_buffers())}
         plain = [
-            {name: each for name, each in vars(module).items() if _is_plain(each)}
+            {
+                name: each
+                for name, each in vars(module).items()
+                if name != "training" and _is_plain(each)
+            }
             for module in value.modules()
         ]
         text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-        return text, [type(module) for module in value.modules()], state, plain
+        return text, [_of_class(type(module)) for module in value.modules()], state, plain
     if isinstance(value, ModuleType):
         return (value.__name__,)
     if is_dataclass(value) and not isinstance(value, type):
@@ -119,8 +123,8 @@ def _parts(value: object) -> tuple[object, ...]:
         return _of_class(type(value)), dict(vars(value))
     if " at 0x" in repr(value):
         raise OptionError(
-            f"storage= needs a metric whose settings can be compared, and {value!r} cannot: pass "
-            "dataclasses, tensors, numbers, texts or functions"
+            f"what decides a result must say what it holds, and {value!r} does not: use dataclasses, "
+            "tensors, numbers, texts or functions"
         )
     return (repr(value),)
 

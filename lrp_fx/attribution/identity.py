@@ -1,0 +1,70 @@
+"""The identity of an attribution: digests by which results of another one are not mixed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import torch
+
+from lrp_fx._digest import digest
+from lrp_fx._version import __version__
+from lrp_fx.attribution.base import Explaining
+from lrp_fx.errors import RunError
+
+IRRELEVANT = ("composite", "top_k", "filters", "filter_by", "renormalize", "verify")
+"""Options that are counted with the composite, or that change no result."""
+
+
+def identity_of(lrp: Explaining) -> dict[str, str]:
+    """What decides the relevance, by its name in a sentence: a digest of each part, or a version.
+
+    The weights count by their values, functions and the classes of modules by their code.
+    Relevance hooks do not count: they may just observe.
+
+    Args:
+        lrp: the attribution.
+
+    Raises:
+        OptionError: for an option that does not say what it holds.
+    """
+    model, options, _ = lrp._explainer.__getstate__()  # noqa: SLF001 its own class
+    resolved = [options.resolved(attention=attention) for attention in (False, True)]
+    composite = [options.composite is None, *((each.assignments, each.bias) for each in resolved)]
+    others = {
+        each.name: getattr(options, each.name)
+        for each in fields(options)
+        if each.name not in IRRELEVANT
+    }
+    return {
+        "model": digest(model),
+        "composite": digest(composite),
+        "filter": digest([each.filters for each in resolved]),
+        "options": digest(others, vars(lrp).get("channel_dim")),
+        "version of lrp_fx": __version__,
+        "version of torch": torch.__version__.partition("+")[0],
+    }
+
+
+def check_same(what: str, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    """Raise a ``RunError`` that names every part in which two identities differ.
+
+    Args:
+        what: the results on disk, as the subject of a sentence.
+        found: their identity.
+        expected: the identity of what is to be added.
+    """
+    keys = dict.fromkeys((*expected, *found))
+    other = [key for key in keys if found.get(key) != expected.get(key)]
+    if not other:
+        return
+    shown = [
+        f"{key} ({found.get(key)}, now {expected.get(key)})"
+        if key.startswith("version") or isinstance(expected.get(key), int)
+        else key
+        for key in other
+    ]
+    raise RunError(
+        f"{what} was made with another {', '.join(shown)}: results of different explainers do not mix; "
+        "use the same one, or another place"
+    )

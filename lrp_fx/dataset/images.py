@@ -1,0 +1,180 @@
+"""Images: folders of them, and manifests (CSV or Parquet) that list them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from torch import Tensor
+
+from lrp_fx._packages import needed
+from lrp_fx.dataset.sample import Sample, as_inputs, as_label
+from lrp_fx.errors import InputError, blamed, name_of_function
+from lrp_fx.visualize import as_pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Preprocess = Callable[["Image.Image"], Tensor]
+"""From a photograph to the model's input, without the batch dimension."""
+
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+MOST_PIXELS = 100_000_000
+"""A larger image is refused before it is decoded: a small file may ask for any memory."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files in one folder.
+
+    Args:
+        root: the folder. No file outside it is read, whatever the paths or links say.
+        paths: relative to it.
+        preprocess: makes the model's input of an image.
+        labels: the classes, in the order of the paths; None if nothing is known of them.
+        names: of the classes.
+        ids: of the samples; the paths if None.
+        sizes: of the files, which tell this data set from another one.
+    """
+
+    root: Path
+    paths: Sequence[str]
+    preprocess: Preprocess
+    labels: Sequence[int | None] | None = None
+    names: tuple[str, ...] = ()
+    ids: Sequence[str] | None = None
+    sizes: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The path, or the id that the manifest gives."""
+        return self.paths[index] if self.ids is None else self.ids[index]
+
+    def content(self) -> object:
+        """Paths, classes and sizes of the files, and the code of ``preprocess``."""
+        return list(self.paths), self.labels, list(self.sizes), self.preprocess
+
+    def read(self, index: int) -> Sample:
+        """The sample of a file.
+
+        Raises:
+            InputError: if the file is outside the folder, missing or no image.
+        """
+        path = inside(self.root, self.paths[index])
+        label = None if self.labels is None else as_label(self.labels[index])
+        try:
+            with open(path, "rb") as file:
+                return Sample(self.name(index), prepared(file, self.preprocess), label)
+        except OSError as error:
+            raise InputError(f"cannot read the file: {error.strerror or error}") from error
+
+
+def inside(root: Path, path: str) -> Path:
+    """A regular file in a folder.
+
+    Raises:
+        InputError: if the path leads out of the folder, also by a link, or is no regular file.
+    """
+    try:
+        found = (root / path).resolve(strict=True)
+        kind = found.stat().st_mode
+    except (OSError, RuntimeError, ValueError) as error:  # loops, zero bytes, names too long
+        raise InputError(f"there is no such file: {getattr(error, 'strerror', error)}") from error
+    if not found.is_relative_to(root.resolve()):
+        raise InputError("the path leads out of the folder of the data set")
+    if not stat.S_ISREG(kind):
+        raise InputError("it is no regular file")
+    return found
+
+
+def prepared(file: BinaryIO, preprocess: Preprocess) -> Tensor:
+    """The model's input of an image file.
+
+    Raises:
+        InputError: if it holds no image, one too large, or if ``preprocess`` fails.
+    """
+    return of_image(decoded(file), preprocess)
+
+
+def decoded(file: BinaryIO) -> Image.Image:
+    """The image in a file, upright and in RGB; transparent pixels lie on white.
+
+    Raises:
+        InputError: if it holds no image, or one too large.
+    """
+    with needed("images need"):
+        from PIL import Image, ImageOps
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(f"the image is too large: {image.width} × {image.height} pixels")
+            return Image.fromarray(as_pixels(ImageOps.exif_transpose(image)))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the decoders of damaged files raise
+        raise InputError("it is no image, or damaged") from error
+
+
+def of_image(image: Image.Image, preprocess: Preprocess | None) -> Tensor:
+    """The model's input of an image, by the user's function.
+
+    Raises:
+        InputError: if there is no function, or if it fails.
+    """
+    if preprocess is None:
+        raise InputError(
+            "images need preprocess=, the function that makes the model's input of one"
+        )
+    with blamed(f"preprocess {name_of_function(preprocess)!r}"):
+        found = preprocess(image)
+    return as_inputs(found)
+
+
+def image_of_bytes(content: bytes, preprocess: Preprocess | None) -> Tensor:
+    """The model's input of an encoded image."""
+    return of_image(decoded(BytesIO(content)), preprocess)
+
+
+def image_folder(root: Path, preprocess: Preprocess | None) -> ImageFiles:
+    """All images in a folder, in the order of their paths.
+
+    If all lie in folders of their own, the names of these folders are the classes, in alphabetical
+    order. Hidden files and folders are left out.
+
+    Raises:
+        InputError: if there are none, or without ``preprocess``.
+    """
+    paths: list[str] = []
+    sizes: list[int] = []
+    try:
+        for folder, inner, files in os.walk(root):
+            inner[:] = sorted(each for each in inner if not each.startswith("."))
+            for name in sorted(files):
+                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                    path = Path(folder, name)
+                    paths.append(path.relative_to(root).as_posix())
+                    sizes.append(path.lstat().st_size)
+    except OSError as error:
+        raise InputError(f"cannot read '{root}': {error.strerror or error}") from error
+    if not paths:
+        raise InputError(f"there are no images ({', '.join(sorted(SUFFIXES))}) in '{root}'")
+    if preprocess is None:
+        raise InputError(
+            "images need preprocess=, the function that makes the model's input of one"
+        )
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    paths, sizes = [paths[i] for i in order], [sizes[i] for i in order]
+    folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
+    names = tuple(sorted(set(folders)))
+    if "" in names:
+        return ImageFiles(root, paths, preprocess, sizes=sizes)
+    places = {name: place for place, name in enumerate(names)}
+    labels = [places[each] for each in folders]
+    return ImageFiles(root, paths, preprocess, labels, names, sizes=sizes)
