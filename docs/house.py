@@ -35,6 +35,7 @@ ORDER = (
         "evaluate",
         "visualize",
         "explanation",
+        "app",
         "cli",
     ),
 )

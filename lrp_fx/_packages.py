@@ -11,6 +11,7 @@ PACKAGES = {
     **{"matplotlib": ("matplotlib", "pictures"), "PIL": ("pillow", "pictures")},
     **{"rich": ("rich", "pictures"), "ipywidgets": ("ipywidgets", "")},
     **{"optuna": ("optuna", "search"), "pyarrow": ("pyarrow", "evaluate")},
+    **{"gradio": ("gradio", "app"), "uvicorn": ("uvicorn", "app"), "av": ("av", "app")},
 }
 """Import name → package name, and the extra of this library that has it."""
 

@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from lrp_fx._checks import entries
+from lrp_fx._checks import check_flag, entries
 from lrp_fx.attribution.arguments import Inputs
 from lrp_fx.attribution.base import Explaining, restore_form, stacked
 from lrp_fx.attribution.boundary import documented
@@ -34,6 +34,9 @@ from lrp_fx.run import (
     exported,
     save,
 )
+
+ANY_SHARE = 0.5
+"""What filters keep while a program is made whose share is an input."""
 
 
 class LRPFx(Explaining, Attribution):
@@ -301,6 +304,7 @@ class LRPFx(Explaining, Attribution):
         path: str | os.PathLike[str] | None = None,
         format: Format = "pt2",
         dynamic_batch: bool = True,
+        filter_input: bool = False,
     ) -> ExportedProgram:
         """The explainer as a program that runs without this library, for any inputs and targets.
 
@@ -318,6 +322,9 @@ class LRPFx(Explaining, Attribution):
             format: ``"pt2"`` for ``torch.export.load``; ``"aot"`` compiled for this machine, for
                 ``torch._inductor.aoti_load_package``; ``"onnx"`` for ONNX runtimes.
             dynamic_batch: leave the batch size open; False fixes it to that of the example.
+            filter_input: make ``top_k`` an input too, the last one, ``share``: float32 of shape
+                (N,), what the filter before each convolution, linear layer and pooling keeps of each
+                sample, 0 < share ≤ 1, in millionths. Filters of single layers keep their own.
 
         Returns:
             The exported program.
@@ -330,8 +337,15 @@ class LRPFx(Explaining, Attribution):
             InputError, NonFiniteError: if the example cannot be explained.
         """
         check_destination(path, format)
-        program, tensors = self._prepared(inputs, additional_forward_args, View())
-        result = exported(program, tensors, dynamic_batch=dynamic_batch)
+        check_flag("filter_input", filter_input)
+        lrp, opened = self, None
+        if filter_input:
+            options = self._explainer.options
+            share = options.top_k if options.top_k < 1 else ANY_SHARE
+            lrp = self.with_options(top_k=share)
+            opened = TopK(share, options.filter_by, options.renormalize)
+        program, tensors = lrp._prepared(inputs, additional_forward_args, View())
+        result = exported(program, tensors, dynamic_batch=dynamic_batch, open_filter=opened)
         if path is not None:
             save(result, path, format)
         return result

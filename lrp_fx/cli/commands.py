@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lrp_fx import LRPFx
 from lrp_fx._version import __version__
+from lrp_fx.cli import app as pages
 from lrp_fx.cli.evaluation import evaluate
 from lrp_fx.cli.photographs import read_photograph
 from lrp_fx.cli.rule_search import search
@@ -58,6 +59,8 @@ app = typer.Typer(
 
 app.command()(evaluate)
 app.command()(search)
+app.command("app")(pages.app)
+app.command("export-page")(pages.export_page)
 
 
 @dataclass(frozen=True)

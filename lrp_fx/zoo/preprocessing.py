@@ -39,6 +39,10 @@ class Preprocessing:
 
     def tensor(self, photograph: Image.Image) -> Tensor:
         """The input of the network for a photograph, ``(3, crop, crop)`` in float32."""
-        pixels = functional.to_tensor(self.display(photograph))
+        return self.normalized(self.display(photograph))
+
+    def normalized(self, picture: Image.Image) -> Tensor:
+        """The input for a picture that is resized and cropped already, ``(3, H, W)`` in float32."""
+        pixels = functional.to_tensor(picture)
         normalised: Tensor = functional.normalize(pixels, list(self.mean), list(self.std))
         return normalised
