@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from threading import Lock
 
@@ -107,8 +108,6 @@ class Classifier:
         """
         with blamed(f"preprocess {name_of_function(self.read)!r}"):
             x = self.read(picture)
-        if not isinstance(x, Tensor):
-            raise InputError(f"preprocess must return a tensor, not {type(x).__name__}")
         x = x[None] if x.ndim == 3 else x
         device = next((each.device for each in self.model.parameters()), x.device)
         x = x.to(device)
@@ -210,7 +209,8 @@ def own_classifier(
     if isinstance(preprocess, Preprocessing):
         seen, read, bounds = preprocess.display, preprocess.normalized, preprocess.bounds()
         return Classifier(factory, model, seen, read, names, bounds, preprocess)
-    return Classifier(factory, model, _whole, imported(preprocess, "preprocess"), names)
+    own = imported(preprocess, "preprocess")
+    return Classifier(factory, model, _whole, _as_input(own), names)
 
 
 def imported(path: str, option: str) -> Callable[..., object]:
@@ -225,12 +225,25 @@ def imported(path: str, option: str) -> Callable[..., object]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        found: object = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise OptionError(f"--{option}: cannot import {path}: {error}") from error
     if not callable(found):
         raise OptionError(f"--{option}: {path} is no function")
     return found
+
+
+def _as_input(function: Callable[..., object]) -> Callable[[Image.Image], Tensor]:
+    """A preprocessing of the user, whose result is checked."""
+
+    @wraps(function)
+    def read(picture: Image.Image) -> Tensor:
+        x = function(picture)
+        if not isinstance(x, Tensor):
+            raise InputError(f"preprocess must return a tensor, not {type(x).__name__}")
+        return x
+
+    return read
 
 
 def _fill(model: nn.Module, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 
 from PIL import Image
@@ -113,7 +114,7 @@ class Explainer:
         times.append(perf_counter())
         url = data_url(encoded(drawn))
         times.append(perf_counter())
-        spans = (end - begin for begin, end in zip(times, times[1:], strict=False))
+        spans = (end - begin for begin, end in pairwise(times))
         stages = Stages(decode, *spans)
         return Shown(Explained(seen, probabilities, target, relevance), drawn, url, stages)
 

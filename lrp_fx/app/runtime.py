@@ -26,6 +26,8 @@ FILES = {
 }
 """The files and their SHA-256."""
 REGISTRY = "https://registry.npmjs.org"
+VARIABLE = "npm_config_registry"
+"""npm's own name of the registry."""
 LARGEST = 64 * 2**20
 """A longer answer of the registry, in bytes, is refused."""
 SECONDS = 120
@@ -81,7 +83,7 @@ def _right(file: Path) -> bool:
 
 
 def _download() -> bytes:
-    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")
+    registry = os.environ.get(VARIABLE, REGISTRY).rstrip("/")
     url = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
     if not url.startswith(("https://", "http://")):
         raise InputError(f"npm_config_registry must be an address of the web, got {registry!r}")

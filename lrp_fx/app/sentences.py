@@ -95,7 +95,7 @@ class Sentences:
         with torch.no_grad():
             cosine = float(self.model(one, other))
         shown = [
-            tokens(words, each[0])
+            tokens(words, each[0], target="the similarity")
             for words, each in zip((named, also), relevance, strict=True)
         ]
         return Pair(cosine, shown[0], shown[1])
@@ -114,7 +114,8 @@ def packaged_sentences() -> Sentences:
     except (ModuleNotFoundError, importlib.metadata.PackageNotFoundError):
         raise OptionError(MISSING) from None
     folder = next(
-        (Path(str(each.locate())).parent for each in files if each.name == "model.safetensors"), None
+        (Path(str(each.locate())).parent for each in files if each.name == "model.safetensors"),
+        None,
     )
     if folder is None:
         raise OptionError(MISSING)

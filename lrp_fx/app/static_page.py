@@ -1,4 +1,4 @@
-"""A folder that explains pictures in the browser: no server computes, and no picture leaves the machine."""
+"""A folder that explains pictures in the browser: no server computes, no picture is sent."""
 
 from __future__ import annotations
 

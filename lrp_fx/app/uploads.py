@@ -69,8 +69,7 @@ def _decoded(stream: io.BytesIO) -> Image.Image:
                     f"{MOST_PIXELS / 1e6:.0f} million are read"
                 )
             image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # JPEG decodes to about this size
-            image = ImageOps.exif_transpose(image)
-            upright = Image.fromarray(as_pixels(image))
+            upright = Image.fromarray(as_pixels(ImageOps.exif_transpose(image)))
     except InputError:
         raise
     # decoders of PIL raise many kinds of errors on damaged files, and EXIF data adds more

@@ -344,7 +344,7 @@ class LRPFx(Explaining, Attribution):
             share = options.top_k if options.top_k < 1 else ANY_SHARE
             lrp = self.with_options(top_k=share)
             opened = TopK(share, options.filter_by, options.renormalize)
-        program, tensors = lrp._prepared(inputs, additional_forward_args, View())
+        program, tensors = lrp._prepared(inputs, additional_forward_args, View())  # noqa: SLF001 its own
         result = exported(program, tensors, dynamic_batch=dynamic_batch, open_filter=opened)
         if path is not None:
             save(result, path, format)

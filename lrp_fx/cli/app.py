@@ -124,7 +124,9 @@ def named_classifier(
         try:
             names = categories.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"cannot read the names of classes in {categories}: {error}") from error
+            raise OptionError(
+                f"cannot read the names of classes in {categories}: {error}"
+            ) from error
     how = preprocess if ":" in preprocess else statistics(preprocess)
     return own_classifier(model, weights=weights, preprocess=how, categories=names)
 

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, of a model of one's own: upload, slide, patch, camera, errors, visitors."""
+"""The page in headless Chromium, of a model of one's own: upload, slide, patch, camera, visitors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ SAME = 1e-5
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, Path]) -> Iterator[str]:
+def address(
+    tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, Path]
+) -> Iterator[str]:
     """The address of ``lrp-fx app`` in a process of its own, with weights from a file."""
     pytest.importorskip("gradio", reason="gradio, which makes the page, is not installed")
     folder = tmp_path_factory.mktemp("own")
@@ -50,7 +52,12 @@ def address(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, Pat
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     server = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     lines: queue.Queue[str] = queue.Queue()
 
@@ -91,14 +98,15 @@ def test_picture(opened: Any, address: str, photographs: dict[str, Path], tmp_pa
 
         page.fill("#share input[type=number]", "5")
         page.press("#share input[type=number]", "Tab")
-        page.wait_for_function("(old) => document.querySelector('#relevance img')?.src !== old", arg=whole)
+        page.wait_for_function(
+            "(old) => document.querySelector('#relevance img')?.src !== old", arg=whole
+        )
         filtered = _source(page, "#relevance img")
         page.fill("#class input", "blue")
         page.click("[role=option]:has-text('blue') >> nth=0")
         page.wait_for_selector("#said:has-text('Explained: blue')")
         assert _source(page, "#relevance img") != filtered
 
-        page.set_input_files("#photo input[type=file]", [])
         page.get_by_role("tab", name="Why").click()
         page.click("#ask")
         page.wait_for_selector("#summary:has-text('The books balance')")
@@ -129,7 +137,9 @@ def test_patches(opened: Any, address: str, photographs: dict[str, Path]) -> Non
         page.locator("#canvas img").click()
         page.wait_for_function(CHANGED, arg=dragged)
         page.click("#reset")
-        page.wait_for_function("(old) => document.querySelector('#canvas img').src === old", arg=before)
+        page.wait_for_function(
+            "(old) => document.querySelector('#canvas img').src === old", arg=before
+        )
 
 
 def test_live(opened: Any, address: str) -> None:
@@ -150,7 +160,9 @@ def test_live(opened: Any, address: str) -> None:
         page.get_by_text("No camera?").click()
         before = _source(page, "#view img")
         page.click("#play")
-        page.wait_for_function("(old) => document.querySelector('#view img').src !== old", arg=before)
+        page.wait_for_function(
+            "(old) => document.querySelector('#view img').src !== old", arg=before
+        )
 
 
 def test_broken_upload_is_a_sentence(opened: Any, address: str, tmp_path: Path) -> None:
@@ -186,7 +198,10 @@ def test_visitors_get_their_own_results(
 
 def test_requests_are_bounded(address: str) -> None:
     """Another name of the host is refused, and so is a request that is too large."""
-    for headers, status in (({"Host": "evil.example"}, 400), ({"Content-Length": "999999999"}, 413)):
+    for headers, status in (
+        ({"Host": "evil.example"}, 400),
+        ({"Content-Length": "999999999"}, 413),
+    ):
         request = urllib.request.Request(address, b"", headers, method="POST")
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=SECONDS)

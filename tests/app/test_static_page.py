@@ -21,7 +21,12 @@ from lrp_fx import LRPFx
 from lrp_fx.app import runtime, write_page
 from lrp_fx.errors import OptionError
 from tests.helpers.browser import until, watched_page
-from tests.helpers.colour_classifier import NAMES, PREPROCESSING, ColourClassifier, colour_classifier
+from tests.helpers.colour_classifier import (
+    NAMES,
+    PREPROCESSING,
+    ColourClassifier,
+    colour_classifier,
+)
 
 RUNTIME = 1e-4
 """Of max |R|: another runtime sums in another order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,5 @@ def test_damaged_files_are_read_or_sentences(tmp_path: Path, format: str) -> Non
         mutant = whole.copy()
         mutant[random.integers(0, len(mutant), 8)] = random.integers(0, 256, 8)
         (tmp_path / "file").write_bytes(mutant.tobytes())
-        try:
-            read_upload(tmp_path / "file")
-        except InputError as error:
-            assert "\n" not in str(error)
+        with suppress(InputError):
+            assert read_upload(tmp_path / "file").mode == "RGB"

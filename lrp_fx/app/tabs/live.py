@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import gradio as gr
 from lrp_fx.app.live import Rate, Shown
 from lrp_fx.app.tabs.parts import (
     PREDICTED,
-    Photograph,
     Site,
     colors_choice,
+    photograph,
     rules_choice,
     share_slider,
     spoken,
     style_choice,
+    visitors_folder,
 )
 from lrp_fx.app.videos import (
     ANIMATIONS,
@@ -43,7 +43,7 @@ def live_tab(site: Site) -> None:
     recording: gr.State = gr.State(Recording())
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            camera = Photograph(
+            camera = photograph(
                 label="Camera", sources=["webcam"], streaming=True, elem_id="camera", height=280
             )
             with gr.Accordion("No camera? A video, or a folder of pictures", open=False):
@@ -131,11 +131,11 @@ def live_tab(site: Site) -> None:
             yield shown_frame(explainer.show(picture), counted, taken, keep, size)
 
     @spoken
-    def write(taken: Recording, suffix: str, per_second: float, request: gr.Request) -> tuple[object, ...]:
+    def write(
+        taken: Recording, suffix: str, per_second: float, request: gr.Request
+    ) -> tuple[object, ...]:
         """The recording as a file; the next one starts empty."""
-        visitor = hashlib.sha256(str(request.session_hash).encode()).hexdigest()[:32]
-        file = site.files / visitor / f"recording{suffix}"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = visitors_folder(site, request) / f"recording{suffix}"
         path = taken.write(file, per_second or None)
         return str(path), Recording(taken.side)
 

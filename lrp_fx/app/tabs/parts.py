@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.data_classes import ImageData
+from PIL import Image
 from torch import Tensor
 
 from lrp_fx.app.classifier import Classifier
@@ -82,17 +84,23 @@ class Site:
         return {self.classifier.name_of(index): part for index, part in best.items()}
 
 
-class Photograph(gr.Image):
-    """An upload that nothing decodes before its size is known, so that all errors are ours."""
+def photograph(**options: Any) -> gr.Image:
+    """An upload that nothing decodes before its size is known, so that all errors are ours.
 
-    is_template = True
+    Gradio writes a file beside the source of every class that derives from a component. So this is no
+    class, but one image with its own way of taking what was uploaded.
+    """
+    image = gr.Image(**options)
+    image.preprocess = _undecoded
+    return image
 
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """The path of the file, or the data URL of a camera's frame."""
-        if payload is None:
-            return None
-        url = payload.url or ""
-        return url if url.startswith("data:") else payload.path
+
+def _undecoded(payload: ImageData | None) -> str | None:
+    """The path of the file, or the data URL of a camera's frame."""
+    if payload is None:
+        return None
+    url: str = payload.url or ""
+    return url if url.startswith("data:") else payload.path
 
 
 def spoken(function: Callable[P, T]) -> Callable[P, T]:
@@ -122,7 +130,9 @@ def _sentence(error: LRPError) -> gr.Error:
     return gr.Error(str(error), title="This cannot be explained", print_exception=False)
 
 
-def rules_choice(label: str = "Composite", first: str = DEFAULT_RULES, **options: Any) -> gr.Dropdown:
+def rules_choice(
+    label: str = "Composite", first: str = DEFAULT_RULES, **options: Any
+) -> gr.Dropdown:
     """The list of composites."""
     return gr.Dropdown([first, *PRESETS], value=first, label=label, **options)
 
@@ -142,6 +152,21 @@ def style_choice(**options: Any) -> gr.Radio:
 def colors_choice(**options: Any) -> gr.Dropdown:
     """The list of colour maps."""
     return gr.Dropdown(list(color_maps()), value=color_maps()[0], label="Colours", **options)
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """The picture as large as the maps beside it."""
+    scale = SIDE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def visitors_folder(site: Site, request: gr.Request) -> Path:
+    """The folder for one visitor's files. The name that the browser sends is not used as a path."""
+    visitor = hashlib.sha256(str(request.session_hash).encode()).hexdigest()[:32]
+    folder = site.files / visitor
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def drawn_image(label: str, **options: Any) -> gr.Image:

@@ -6,12 +6,12 @@ import gradio as gr
 from PIL import Image
 
 from lrp_fx.app.drawing import data_url, encoded
-from lrp_fx.app.patches import KINDS, cover
+from lrp_fx.app.patches import KINDS, Kind, cover
 from lrp_fx.app.tabs.parts import (
     PREDICTED,
-    Photograph,
     Site,
     drawn_image,
+    photograph,
     rules_choice,
     share_slider,
     spoken,
@@ -52,8 +52,11 @@ def patches_tab(site: Site) -> None:
     whole: gr.State = gr.State(None)
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            photo = Photograph(
-                label="Photograph", sources=["upload", "clipboard"], elem_id="patch-photo", height=200
+            photo = photograph(
+                label="Photograph",
+                sources=["upload", "clipboard"],
+                elem_id="patch-photo",
+                height=200,
             )
             if site.examples:
                 gr.Examples([[str(file)] for file in site.examples], [photo], label="Examples")
@@ -67,15 +70,16 @@ def patches_tab(site: Site) -> None:
         with gr.Column(scale=3, min_width=280):
             gr.Markdown("Click the picture to cover a square, or drag to cover a rectangle.")
             with gr.Row():
-                canvas = gr.HTML(
-                    "",
-                    html_template='<img src="${value}" draggable="false" alt="">',
-                    css_template=STYLE,
-                    js_on_load=POINTER,
-                    elem_id="canvas",
-                    min_width=200,
-                )
-                drawn = drawn_image("Relevance", elem_id="patch-relevance", min_width=200)
+                with gr.Column(min_width=240):
+                    canvas = gr.HTML(
+                        "",
+                        html_template='<img src="${value}" draggable="false" alt="">',
+                        css_template=STYLE,
+                        js_on_load=POINTER,
+                        elem_id="canvas",
+                    )
+                with gr.Column(min_width=240):
+                    drawn = drawn_image("Relevance", elem_id="patch-relevance")
             bars = gr.Label(label="Prediction", num_top_classes=5, elem_id="patch-bars")
             before = gr.Label(label="Without patches", num_top_classes=3)
 
@@ -105,7 +109,7 @@ def patches_tab(site: Site) -> None:
     @spoken
     def patched(
         picture: Image.Image | None,
-        cover_with: str,
+        cover_with: Kind,
         side: float,
         chosen: int,
         composite: str,
@@ -117,9 +121,7 @@ def patches_tab(site: Site) -> None:
             raise InputError("there is no photograph yet: upload one, or take an example")
         start, end = _points(event)
         dragged = max(abs(start[0] - end[0]), abs(start[1] - end[1])) > DRAGGED
-        result = cover(
-            picture, start, end if dragged else None, kind=cover_with, size=int(side)
-        )
+        result = cover(picture, start, end if dragged else None, kind=cover_with, size=int(side))
         return explained(result, chosen, composite, percent, how)
 
     @spoken

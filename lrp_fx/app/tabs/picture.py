@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from lrp_fx.app.drawing import encoded
 from lrp_fx.app.tabs.parts import (
-    DEFAULT_RULES,
     PREDICTED,
-    Photograph,
     Site,
     colors_choice,
     drawn_image,
+    enlarged,
+    photograph,
     rules_choice,
     share_slider,
     spoken,
     style_choice,
+    visitors_folder,
 )
 from lrp_fx.app.uploads import read_upload
 from lrp_fx.visualize import write_file
@@ -30,16 +31,20 @@ NONE = "none"
 
 
 def picture_tab(site: Site) -> tuple[gr.Image, gr.Dropdown, gr.Dropdown, gr.Slider]:
-    """Build the tab; returns the components that say what is explained: photograph, class, rules, share."""
+    """Build the tab; returns what says what is explained: photograph, class, rules, share."""
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            photo = Photograph(
+            photo = photograph(
                 label="Photograph", sources=["upload", "clipboard"], elem_id="photo", height=280
             )
             if site.examples:
                 gr.Examples([[str(file)] for file in site.examples], [photo], label="Examples")
             target = gr.Dropdown(
-                site.classes(), value=PREDICTED, label="Class", info="Choose or type", elem_id="class"
+                site.classes(),
+                value=PREDICTED,
+                label="Class",
+                info="Choose or type",
+                elem_id="class",
             )
             rules = rules_choice(elem_id="rules")
             second = rules_choice("Second composite, side by side", NONE)
@@ -90,9 +95,11 @@ def picture_tab(site: Site) -> tuple[gr.Image, gr.Dropdown, gr.Dropdown, gr.Slid
             ).show(file)
             compared = gr.Image(with_other.drawn, visible=True, label=beside)
         part = float(explained.probabilities[explained.target])
-        pictured, kept = _files(site.files, request, shown.drawn, explained.relevance.cpu().numpy())
+        pictured, kept = _files(
+            visitors_folder(site, request), shown.drawn, explained.relevance.cpu().numpy()
+        )
         return (
-            explained.picture,
+            enlarged(explained.picture),
             gr.Image(shown.drawn, label=f"Relevance for {name}"),
             compared,
             site.bars(explained.probabilities),
@@ -118,19 +125,13 @@ def picture_tab(site: Site) -> tuple[gr.Image, gr.Dropdown, gr.Dropdown, gr.Slid
         concurrency_limit=site.at_once,
         concurrency_id="explain",
     )
-    assert DEFAULT_RULES != NONE
     return photo, target, rules, share
 
 
-def _files(
-    folder: Path, request: gr.Request, drawn: Image.Image, relevance: np.ndarray
-) -> tuple[str, str]:
+def _files(folder: Path, drawn: Image.Image, relevance: NDArray[np.generic]) -> tuple[str, str]:
     """The files that one visitor downloads; the next map of the same visitor replaces them."""
-    visitor = hashlib.sha256(str(request.session_hash).encode()).hexdigest()[:32]
-    own = folder / visitor
-    own.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
     np.save(stream, relevance)
-    png = write_file(own / "relevance.png", encoded(drawn, "PNG"))
-    npy = write_file(own / "relevance.npy", stream.getvalue())
+    png = write_file(folder / "relevance.png", encoded(drawn, "PNG"))
+    npy = write_file(folder / "relevance.npy", stream.getvalue())
     return str(png), str(npy)

@@ -29,9 +29,7 @@ def text_tab(site: Site) -> None:
             if not loaded:
                 loaded.append(packaged_sentences())
         pair = loaded[0].explain(one, other)
-        text = (
-            f"Similarity **{pair.cosine:.2f}** (the cosine of the sentences' embeddings; 1 is the same)"
-        )
+        text = f"Similarity **{pair.cosine:.2f}** (the cosine of their embeddings; 1 is the same)"
         return text, pair.first.html() + pair.second.html()
 
     ask.click(

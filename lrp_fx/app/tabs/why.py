@@ -31,14 +31,16 @@ def why_tab(
     )
     ask = gr.Button("Show plan and ledger", variant="primary", elem_id="ask")
     summary = gr.Markdown(elem_id="summary")
-    figure = drawn_image("The way of the relevance, from the output to the picture")
+    figure = drawn_image("The way of the relevance", show_label=False)
     ledger = gr.Dataframe(
-        headers=list(LEDGER), label="Ledger, in shares of the start", elem_id="ledger", wrap=True
+        headers=list(LEDGER), label="Ledger, in shares of the start", elem_id="ledger"
     )
-    plan = gr.Dataframe(headers=list(PLAN), label="Plan", elem_id="plan", wrap=True)
+    plan = gr.Dataframe(headers=list(PLAN), label="Plan", elem_id="plan")
 
     @spoken
-    def audited(file: str | None, chosen: int, composite: str, percent: float) -> tuple[object, ...]:
+    def audited(
+        file: str | None, chosen: int, composite: str, percent: float
+    ) -> tuple[object, ...]:
         if file is None:
             raise InputError("there is no photograph yet: choose one in the tab Picture")
         explainer = site.explainer(chosen, composite, percent, colors="blue-orange")
@@ -59,7 +61,7 @@ def why_tab(
             ]
             for entry in found.entries
         ]
-        made = lrp.plan()
+        made = lrp.plan(x)
         steps = [
             [
                 *(step.node.name, step.path, step.operation.name, str(step.rule), step.chosen_by),
@@ -71,7 +73,10 @@ def why_tab(
         lines = [
             f"Explained: **{classifier.name_of(explained)}**. The relevance starts with "
             f"{found.start[0]:.4g}; {found.relevance[0] / start:.1%} of it arrives at the pixels.",
-            *(f"{cause} takes {part[0] / start:.1%}." for cause, part in found.taken.items()),
+            *(
+                f"{str(cause).capitalize()} takes {part[0] / start:.1%}."
+                for cause, part in found.taken.items()
+            ),
             "The books balance." if found.closes() else "**The books do not balance.**",
         ]
         explosions = found.explosions()

@@ -9,7 +9,7 @@ from lrp_fx.relevance.edges.top_k import FilterBy, renormalized
 from lrp_fx.relevance.node import EdgeRelevance
 
 PARTS = 10**6
-"""A share is read in millionths, so that 0.29 of 100 values are 29 though the product of floats is less."""
+"""A share is read in millionths: 0.29 of 100 values are 29, though the product of floats is less."""
 
 
 class OpenTopKFilter(EdgeRelevance):
