@@ -39,6 +39,7 @@ ORDER = (
         "explanation",
         "adapters",
         "dataset",
+        "app",
         "cli",
     ),
 )

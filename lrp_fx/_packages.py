@@ -15,6 +15,7 @@ PACKAGES = {
     **{"zarr": ("zarr", "dataset"), "h5py": ("h5py", "dataset")},
     **{"sklearn": ("scikit-learn", "dataset"), "scipy": ("scipy", "dataset")},
     **{"ray": ('"ray[data]"', "ray")},
+    **{"gradio": ("gradio", "app"), "uvicorn": ("uvicorn", "app"), "av": ("av", "app")},
 }
 """Import name → package name, and the extra of this library that has it."""
 

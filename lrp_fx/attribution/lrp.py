@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from lrp_fx._checks import entries
+from lrp_fx._checks import check_flag, entries
 from lrp_fx.attribution.base import Explaining, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
@@ -29,7 +29,7 @@ from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
 from lrp_fx.errors import TargetError
 from lrp_fx.plan import Plan, View
-from lrp_fx.relevance import Target
+from lrp_fx.relevance import Target, TopK
 from lrp_fx.run import (
     Format,
     Ledger,
@@ -40,6 +40,9 @@ from lrp_fx.run import (
     exported,
     save,
 )
+
+ANY_SHARE = 0.5
+"""What filters keep while a program is made whose share is an input."""
 
 
 @documents_options
@@ -277,6 +280,7 @@ class LRPFx(Explaining, Attribution):
         path: str | os.PathLike[str] | None = None,
         format: Format = "pt2",
         dynamic_batch: bool = True,
+        filter_input: bool = False,
     ) -> ExportedProgram:
         """The explainer as a program that runs without this library, for any inputs and targets.
 
@@ -294,6 +298,9 @@ class LRPFx(Explaining, Attribution):
             format: ``"pt2"`` for ``torch.export.load``; ``"aot"`` compiled for this machine, for
                 ``torch._inductor.aoti_load_package``; ``"onnx"`` for ONNX runtimes.
             dynamic_batch: leave the batch size open; False fixes it to that of the example.
+            filter_input: make ``top_k`` an input too, the last one, ``share``: float32 of shape
+                (N,), what the filter before each convolution, linear layer and pooling keeps of each
+                sample, 0 < share ≤ 1, in millionths. Filters of single layers keep their own.
 
         Returns:
             The exported program.
@@ -306,9 +313,16 @@ class LRPFx(Explaining, Attribution):
             InputError, NonFiniteError: if the example cannot be explained.
         """
         check_destination(path, format)
+        check_flag("filter_input", filter_input)
+        lrp, opened = self, None
+        if filter_input:
+            options = self._explainer.options
+            share = options.top_k if options.top_k < 1 else ANY_SHARE
+            lrp = self.with_options(top_k=share)
+            opened = TopK(share, options.filter_by, options.renormalize)
         given = self._given(inputs, additional_forward_args)
-        program, tensors = self._prepared(given.tensors, given.additional, View())
-        result = exported(program, tensors, dynamic_batch=dynamic_batch)
+        program, tensors = lrp._prepared(given.tensors, given.additional, View())  # noqa: SLF001 its own
+        result = exported(program, tensors, dynamic_batch=dynamic_batch, open_filter=opened)
         if path is not None:
             save(result, path, format)
         return result

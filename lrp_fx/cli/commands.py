@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lrp_fx._version import __version__
+from lrp_fx.cli.app import app as serve_page
 from lrp_fx.cli.audit import audit
 from lrp_fx.cli.batch import batch, merge
 from lrp_fx.cli.compare import compare
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "search": search,
     "batch": batch,
     "merge": merge,
+    "app": serve_page,
 }
 """Name → function, in the order of ``lrp-fx --help``."""
 

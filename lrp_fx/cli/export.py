@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lrp_fx.app import classifier_of, write_page
 from lrp_fx.cli.examples import Example, Shape, example_of
 from lrp_fx.cli.files import appearing
 from lrp_fx.cli.methods import lrp_of
@@ -21,7 +22,13 @@ SUFFIXES: dict[str, ExportFormat] = {".pt2": "pt2", ".onnx": "onnx"}
 
 
 def export(
-    file: Annotated[Path, typer.Argument(help="The file to write: NAME.pt2 or NAME.onnx.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write: NAME.pt2 or NAME.onnx; with --html a folder.",
+            show_default=False,
+        ),
+    ],
     model: ModelOptions,
     rules: RuleOptions,
     talk: TalkOptions,
@@ -35,22 +42,37 @@ def export(
     fixed_batch: Annotated[
         bool, typer.Option("--fixed-batch", help="For the batch size of the example only.")
     ] = False,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Write a folder with a page that explains in the browser."),
+    ] = False,
+    ort: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --html: the folder dist of onnxruntime-web.", show_default="fetched once"
+        ),
+    ] = None,
     composite: Composite = None,
     input: Example = None,
     shape: Shape = None,
 ) -> None:
     """Write one file that takes inputs and targets, and returns the output and the relevance.
 
-    The file appears complete or not at all. docs/export.md says how to run it.
+    The file appears complete or not at all. docs/export.md says how to run it. With --html it is a
+    folder: its page explains pictures in the browser, and no server computes; see docs/live.md.
 
     Exit code: 0 all well, 2 wrong usage, or a model that cannot be exported.
 
     Examples:
       lrp-fx export explainer.onnx
+      lrp-fx export --html page
       lrp-fx export explainer.pt2 --model my_models.py:make --shape 1,16
       lrp-fx export compiled.pt2 --format aot --composite epsilon_plus --top-k 0.05
     """
     voice = Talk(talk)
+    if html:
+        _export_page(file, model, rules, voice, composite, ort)
+        return
     with voice.usage():
         chosen = format or SUFFIXES.get(file.suffix.lower())
         if chosen is None:
@@ -73,3 +95,24 @@ def export(
     voice.document(
         {"command": "export", "file": str(file), "format": chosen, "shape": list(x.shape)}
     )
+
+
+def _export_page(
+    folder: Path,
+    model: ModelOptions,
+    rules: RuleOptions,
+    voice: Talk,
+    composite: str | None,
+    ort: Path | None,
+) -> None:
+    """Write the page that explains pictures in the browser."""
+    with voice.usage():
+        if rules != RuleOptions():
+            raise OptionError("--html takes no filter, start or bias: the page has a slider for it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's exporters, for their developers
+            classifier = classifier_of(open_model(model, voice))
+            write_page(classifier, folder, composite=composite or "", ort=ort)
+    voice.result(f"written: {shown(folder)}")
+    voice.say(f"to see it: python -m http.server --bind 127.0.0.1 -d {shown(folder)}")
+    voice.document({"command": "export", "folder": str(folder), "format": "html"})

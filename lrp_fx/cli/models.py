@@ -16,7 +16,7 @@ from lrp_fx.cli.options import ModelOptions
 from lrp_fx.cli.photographs import check_readable
 from lrp_fx.cli.talk import Talk, shown
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.zoo import LoadedModel, Preprocessing, load
+from lrp_fx.zoo import LoadedModel, Preprocessing, load, own_function
 
 MISSING_DEVICES = (AssertionError, NotImplementedError, RuntimeError)
 """What torch raises where a device is not there."""
@@ -32,6 +32,9 @@ def open_model(options: ModelOptions, talk: Talk) -> LoadedModel:
     names = None if options.categories is None else read_categories(options.categories)
     loaded = load(options.model, options.weights)
     loaded.model.to(device)
+    if options.preprocess is not None:
+        function = own_function(options.preprocess)
+        loaded = replace(loaded, preprocess=function, display=None, bounds=None)
     preprocessing = _preprocessing(options, loaded, talk)
     if preprocessing is not None:
         loaded = replace(

@@ -115,6 +115,15 @@ class ModelOptions:
             rich_help_panel=MODEL,
         ),
     ] = None
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help="A function from a photograph of PIL to an input (C, H, W): FILE.py:FUNCTION or "
+            "package.module:FUNCTION.",
+            show_default="the model's",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
     device: Annotated[
         str, typer.Option(help="Where to compute: cpu, cuda, mps, ...", rich_help_panel=MODEL)
     ] = "cpu"

@@ -27,6 +27,7 @@ from lrp_fx.relevance.causes import CAUSES, Cause, Taken
 from lrp_fx.relevance.edges.auxiliary import BoundRelevance, KeepRelevance
 from lrp_fx.relevance.edges.hooks import HookRelevance
 from lrp_fx.relevance.edges.masks import BypassRelevance, MaskRelevance, check_dim
+from lrp_fx.relevance.edges.open_top_k import OpenTopKFilter
 from lrp_fx.relevance.edges.top_k import FILTER_BY, FilterBy, TopK, TopKFilter, relevance_filter
 from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.engines import ENGINES, Engine
@@ -109,6 +110,7 @@ __all__ = [
     "KeepRelevance",
     "LargestTarget",
     "MaskRelevance",
+    "OpenTopKFilter",
     "Operands",
     "Operation",
     "Places",

@@ -14,7 +14,16 @@ from lrp_fx._checks import check_file
 from lrp_fx.capture import REORDERED, Arguments, exporting, first_line, reproduces, samples
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.graph import aten, compile_and_package, has_compiler, tensor_at, with_source
-from lrp_fx.relevance import PORTABLE, StartRelevance, TensorStart, VjpRelevance, indexed_sizes
+from lrp_fx.relevance import (
+    PORTABLE,
+    OpenTopKFilter,
+    StartRelevance,
+    TensorStart,
+    TopK,
+    TopKFilter,
+    VjpRelevance,
+    indexed_sizes,
+)
 from lrp_fx.rewrite import LRPGraph
 from lrp_fx.run.compiling import NO_COMPILER
 from lrp_fx.run.program import Program, check_batch
@@ -47,7 +56,11 @@ def check_destination(path: str | os.PathLike[str] | None, format: Format) -> No
 
 
 def exported(
-    program: Program, tensors: tuple[Tensor, ...], *, dynamic_batch: bool = True
+    program: Program,
+    tensors: tuple[Tensor, ...],
+    *,
+    dynamic_batch: bool = True,
+    open_filter: TopK | None = None,
 ) -> ExportedProgram:
     """A program, with its weights, as a ``torch.export`` program.
 
@@ -56,10 +69,12 @@ def exported(
         tensors: an example of the model's input tensors. The result is compared with the program on
             them.
         dynamic_batch: leave the batch size open.
+        open_filter: the share of all filters like this one becomes an input.
 
     Returns:
         An exported program. It takes the tensors and, if ``start`` and the output need one, a
-        target: int64 of shape (N,), or (N, K) for outputs with K dimensions behind the batch. It
+        target: int64 of shape (N,), or (N, K) for outputs with K dimensions behind the batch. With
+        ``open_filter``, the last input is the share, float32 of shape (N,), in (0, 1]. It
         returns the output (N, …) and the relevance of each explained input. It does not check the
         target: negative indices count from the end, and an index out of range gives zero relevance.
 
@@ -98,10 +113,14 @@ def exported(
     for relevance, x in zip(explanation.relevance, tensors, strict=False):
         dtypes.append(x.dtype if x.is_floating_point() else relevance.dtype)
         expected.append(relevance.to(dtypes[-1]))
-    module = _module(program.lrp, TensorStart(start.start) if sizes else None, dtypes)
+    first = TensorStart(start.start) if sizes else None
+    module = _module(program.lrp, first, dtypes, open_filter)
     if sizes:
         shape = (len(output), *((len(sizes),) if len(sizes) > 1 else ()))
         tensors = (*tensors, torch.zeros(shape, dtype=torch.long, device=output.device))
+    if open_filter is not None:
+        shares = torch.full((len(output),), open_filter.share, dtype=torch.float32)
+        tensors = (*tensors, shares.to(output.device))
     example, shapes = tensors, None
     if dynamic_batch:
         example, (shapes,) = samples(tensors)[0]
@@ -153,16 +172,20 @@ def _uses_autograd(module: nn.Module) -> bool:
     return isinstance(module, VjpRelevance) or getattr(module, "engine", "direct") == "gradient"
 
 
-def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype]) -> fx.GraphModule:
+def _module(
+    lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype], open_filter: TopK | None
+) -> fx.GraphModule:
     """The LRP graph with its current tensors; it returns the output and the relevance.
 
     Args:
         lrp: the LRP graph.
         start: takes the target as a tensor; None for a graph without a target.
         dtypes: the dtype of the relevance of each input.
+        open_filter: the share of all filters like this one becomes the last argument.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = {}
+    share: fx.Node | None = None
     root: dict[str, Any] = {}
     source = lrp.module
     target: Any = lrp.start.args[1]
@@ -177,15 +200,23 @@ def _module(lrp: LRPGraph, start: TensorStart | None, dtypes: list[torch.dtype])
             continue
         if node is target and start is None:
             copies[node] = None
+        else:
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+        if node is target and open_filter is not None:  # the target is the last argument but this
+            share = graph.placeholder("share")
+        copy, path = copies[node], str(node.target)
+        if copy is None:
             continue
-        copies[node] = copy = graph.node_copy(node, lambda n: copies[n])
-        path = str(node.target)
         if node.op == "placeholder":
             copy.args = ()  # the target's default
         elif node.op == "get_attr":
             root[path] = tensor_at(source, path).detach().clone()  # a snapshot
         elif node.op == "call_module":
             root[path] = source.get_submodule(path)
+            if isinstance(root[path], TopKFilter) and root[path].top_k == open_filter:
+                assert open_filter is not None and share is not None
+                copy.args = (*copy.args, share)
+                root[path] = OpenTopKFilter(open_filter.by, open_filter.renormalize)
         if node is lrp.start and start is not None:
             root[path] = start
     return with_source(fx.GraphModule(root, graph, class_name="Explainer"))

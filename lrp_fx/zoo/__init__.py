@@ -3,6 +3,7 @@
 from lrp_fx.zoo.hugging_face import SENTENCES, Logits, TextModel, text_model
 from lrp_fx.zoo.loaded import LoadedModel, ZooError
 from lrp_fx.zoo.loading import load, names
+from lrp_fx.zoo.own import own_function
 from lrp_fx.zoo.preprocessing import Normalised, Preprocessing
 from lrp_fx.zoo.published import EFFICIENTNET
 
@@ -17,5 +18,6 @@ __all__ = [
     "ZooError",
     "load",
     "names",
+    "own_function",
     "text_model",
 ]

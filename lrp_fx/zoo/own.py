@@ -44,6 +44,38 @@ def own_model(name: str, file: Path | None) -> LoadedModel:
         ZooError: if there is no such module, file or factory, or it returns something else.
         InputError: if it fails; the message has its error.
     """
+    found = _named(name)
+    if isinstance(found, nn.Module) or not callable(found):
+        made = found
+    else:
+        with blamed(f"the factory {name}"):
+            made = found()
+    loaded = _as_loaded(name, made)
+    if file is not None:
+        fill(loaded.model, read_state(file), name, file)
+    return loaded
+
+
+def own_function(name: str) -> Callable[..., Any]:
+    """The function ``package.module:function`` or ``path/to/file.py:function``.
+
+    Raises:
+        ZooError: if there is no such module, file or function.
+        InputError: if the module fails; the message has its error.
+    """
+    if ":" not in name:
+        raise ZooError(
+            f"a function of one's own is package.module:FUNCTION or FILE.py:FUNCTION, got {name!r}"
+        )
+    found = _named(name)
+    if not callable(found):
+        raise ZooError(f"{name} is no function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _named(name: str) -> Any:
+    """What a module, or a file, calls by this name."""
     place, _, attribute = name.rpartition(":")
     module = _module(place)
     found: Any = module
@@ -55,15 +87,7 @@ def own_model(name: str, file: Path | None) -> LoadedModel:
             f"there is no {attribute!r} in {place}"
             + (f": it has {', '.join(there[:8])}" if there else "")
         )
-    if isinstance(found, nn.Module) or not callable(found):
-        made = found
-    else:
-        with blamed(f"the factory {name}"):
-            made = found()
-    loaded = _as_loaded(name, made)
-    if file is not None:
-        fill(loaded.model, read_state(file), name, file)
-    return loaded
+    return found
 
 
 def _is_factory(value: object, module: ModuleType) -> bool:

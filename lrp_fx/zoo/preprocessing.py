@@ -72,7 +72,11 @@ class Preprocessing:
         Raises:
             InputError: as :meth:`display`.
         """
-        pixels = functional.to_tensor(self.display(photograph))
+        return self.normalized(self.display(photograph))
+
+    def normalized(self, picture: Image.Image) -> Tensor:
+        """The input for a picture that is resized and cropped already, ``(C, H, W)`` in float32."""
+        pixels = functional.to_tensor(picture)
         normalised: Tensor = functional.normalize(pixels, list(self.mean), list(self.std))
         return normalised
 

@@ -105,7 +105,7 @@ def _filtered(
     if top_k.share == 1 or relevance.numel() == 0:
         return relevance
     largest = _largest(relevance, top_k, overwrite and not top_k.renormalize, partition)
-    return _renormalized(largest, relevance) if top_k.renormalize else largest
+    return renormalized(largest, relevance) if top_k.renormalize else largest
 
 
 def _largest(relevance: Tensor, top_k: TopK, overwrite: bool, partition: bool) -> Tensor:
@@ -125,7 +125,7 @@ def _largest(relevance: Tensor, top_k: TopK, overwrite: bool, partition: bool) -
     )
 
 
-def _renormalized(kept: Tensor, relevance: Tensor) -> Tensor:
+def renormalized(kept: Tensor, relevance: Tensor) -> Tensor:
     """The kept values, scaled so that the sum of each sample stays; see :class:`TopK`."""
 
     def sums(values: Tensor) -> list[Tensor]:
