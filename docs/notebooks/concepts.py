@@ -16,7 +16,9 @@ network = zoo.load("efficientnet-lite0")
 photograph = Image.fromarray(data.chelsea())
 x = network.preprocess(photograph)[None]
 target = int(network.model(x).argmax())
-layers = [name for name, module in network.model.named_modules() if isinstance(module, torch.nn.Conv2d)][-8::3]
+layers = [
+    name for name, module in network.model.named_modules() if isinstance(module, torch.nn.Conv2d)
+][-8::3]
 print(network.categories[target], layers)
 
 # %%

@@ -44,5 +44,7 @@ lrp = LRPFx(network.model, start="against_rest")
 for x in inputs:
     target = int(network.model(x).argmax())
     relevance = lrp.attribute(x, target=target)
-    figure = visualize.show(relevance, x, mean=0.5, std=0.5, target=network.categories[target], smooth=1.5)
+    figure = visualize.show(
+        relevance, x, mean=0.5, std=0.5, target=network.categories[target], smooth=1.5
+    )
     assert lrp.audit(x, target=target).closes()

@@ -24,7 +24,9 @@ def parts(x):
 
 x = torch.randn(4096, INPUTS)
 y = parts(x).sum(1, keepdim=True)
-model = nn.Sequential(nn.Linear(INPUTS, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+model = nn.Sequential(
+    nn.Linear(INPUTS, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
+)
 optimizer = torch.optim.Adam(model.parameters(), 3e-3)
 for _ in range(400):
     optimizer.zero_grad()
@@ -33,7 +35,9 @@ for _ in range(400):
 model.eval()
 
 new = torch.randn(256, INPUTS)
-print(f"error of the network: {nn.functional.mse_loss(model(new), parts(new).sum(1, keepdim=True)):.4f}")
+print(
+    f"error of the network: {nn.functional.mse_loss(model(new), parts(new).sum(1, keepdim=True)):.4f}"
+)
 
 # %% [markdown]
 # The correlation of relevance and truth, sample by sample:

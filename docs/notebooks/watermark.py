@@ -50,7 +50,9 @@ def accuracy(model, x, y):
 x, y = pictures(512, watermark=True)
 clean, labels = pictures(256, watermark=False)
 spoiled = train(x, y)
-print(f"with watermarks {accuracy(spoiled, x, y):.0%}, without {accuracy(spoiled, clean, labels):.0%}")
+print(
+    f"with watermarks {accuracy(spoiled, x, y):.0%}, without {accuracy(spoiled, clean, labels):.0%}"
+)
 
 # %% [markdown]
 # Perfect on data of its own kind, and poor without the watermark. Where does it look?
@@ -70,7 +72,9 @@ crp = ConceptLRPFx(spoiled)
 (channels,) = crp.channel_relevance(x[y == 1][:64], ["2"], 1)
 channel = int(channels.mean(0).argmax())
 (of_channel,) = crp.attribute_conditions(x[y == 1][:4], [{"2": [channel], "y": 1}])
-print(f"channel {channel}: {of_channel[..., :4, :4].abs().sum() / of_channel.abs().sum():.0%} of its map in the corner")
+print(
+    f"channel {channel}: {of_channel[..., :4, :4].abs().sum() / of_channel.abs().sum():.0%} of its map in the corner"
+)
 
 # %% [markdown]
 # The corner is cut out of the training data, and the network is trained again.

@@ -32,7 +32,9 @@ def test_no_page_of_the_site_links_out_of_it(page: Path) -> None:
     docs = ROOT / "docs"
     if page.is_relative_to(docs):
         relative = [link.partition("#")[0] for link in links(page) if not link.startswith(OUTSIDE)]
-        outside = [r for r in relative if r and not (page.parent / r).resolve().is_relative_to(docs)]
+        outside = [
+            r for r in relative if r and not (page.parent / r).resolve().is_relative_to(docs)
+        ]
         assert not outside
 
 
