@@ -14,7 +14,7 @@ PAGE := docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow bench bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow docs dist matrix bench bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,25 @@ format: $(VENV)/.installed-test ## put the source into the style that lint wants
 slow: $(VENV)/.installed-test ## the long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
 
+docs: $(VENV)/.installed-site ## build the site in site/, offline, any warning is an error
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean
+
+dist: $(VENV)/.installed-site ## build sdist and wheel in dist/, and try the wheel in a clean environment
+	rm -rf dist build/clean
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m venv --system-site-packages build/clean
+	build/clean/bin/python -m pip install --quiet --no-deps --no-index dist/*.whl
+	SITE=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); cd build && \
+		PYTHONPATH=$$(clean/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):$$SITE clean/bin/python \
+		-c 'import torch, lrp_fx; assert "clean" in lrp_fx.__file__; print(lrp_fx.LRPFx(torch.nn.Linear(3, 2)).attribute(torch.ones(1, 3), 1))'
+
+matrix: ## the quick tests with every Python from 3.11 to 3.14 that is here, each in a .venv of its own
+	@for version in 3.11 3.12 3.13 3.14; do \
+		if python$$version -c '' 2>/dev/null; then \
+			$(MAKE) VENV=.venv-$$version PYTHON=python$$version test || exit 1; \
+		else echo "python$$version is not here"; fi; \
+	done
+
 bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', pages in docs/; half an hour
 	$(BENCH)/direct_vs_gradient.py --out docs/direct_vs_gradient.md
 	$(BENCH)/attributions.py --batches 8 --threads 2 --out $(PAGE)
@@ -54,15 +73,16 @@ bench-kernels: $(VENV)/.installed-bench ## measure single layers
 	$(BIN)/python -m pytest benchmarks/kernels $(PYTEST_FLAGS)
 
 clean: ## remove caches, builds and demo_output/
-	rm -rf $(OUT) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(OUT) build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 distclean: clean ## remove .venv too
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-*
 
 $(VENV)/.installed-cli: EXTRAS := cli
 $(VENV)/.installed-test: EXTRAS := cli,test
 $(VENV)/.installed-bench: EXTRAS := bench
+$(VENV)/.installed-site: EXTRAS := site
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml
 	@echo "Installing lrp_fx [$(EXTRAS)] into $(VENV); the first time PyTorch is fetched: some minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EXTRAS)]"

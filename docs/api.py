@@ -12,7 +12,7 @@ PAGE = Path(__file__).with_name("api.md")
 MODULES = (
     *("lrp_fx", "lrp_fx.rules", "lrp_fx.composites", "lrp_fx.composites.compat"),
     *("lrp_fx.errors", "lrp_fx.evaluate", "lrp_fx.operations", "lrp_fx.visualize"),
-    *("lrp_fx.zoo", "lrp_fx.adapters"),
+    *("lrp_fx.zoo", "lrp_fx.adapters", "lrp_fx.dataset", "lrp_fx.app"),
 )
 HEAD = """# API
 

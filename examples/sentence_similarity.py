@@ -193,6 +193,7 @@ def page(model: Similarity, tokenizer: Any) -> str:
         "cosine of the two sentences' embeddings. Both sentences go in as tokens, and both get "
         "relevance:",
         "",
+        "<!-- not run: the model and its tokens are made by the script that writes this page -->",
         "```python",
         "first, second = LRPFx(similarity).attribute((tokens_a, tokens_b))   # (1, T_a), (1, T_b)",
         "```",
