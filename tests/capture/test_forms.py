@@ -41,7 +41,7 @@ def _unassigned(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]
 
 
 def _added_in_place(y: Tensor) -> Tensor:
-    z = y * 2
+    z = y.flip(2)
     z += y
     return z
 
@@ -132,11 +132,11 @@ FORMS: dict[str, tuple[list[str], Callable[[], nn.Module], list[Callable[..., An
         ],
     ),
     "addition": (
-        ["mul", "add"],
+        ["flip", "add"],
         planar,
         [
-            *(lambda y: y * 2 + y, lambda y: torch.add(y * 2, y), lambda y: (y * 2).add(y)),
-            *(lambda y: (y * 2).add_(y), _added_in_place),
+            *(lambda y: y.flip(2) + y, lambda y: torch.add(y.flip(2), y), lambda y: y.flip(2).add(y)),
+            *(lambda y: y.flip(2).add_(y), _added_in_place),
         ],
     ),
     "weighted addition": (
@@ -145,11 +145,12 @@ FORMS: dict[str, tuple[list[str], Callable[[], nn.Module], list[Callable[..., An
         [lambda y: torch.add(y, y, alpha=2), lambda y: y.add(y, alpha=2)],
     ),
     "subtraction": (
-        ["mul", "sub"],
+        ["flip", "sub"],
         planar,
         [
-            *(lambda y: y * 2 - y, lambda y: torch.sub(y * 2, y), lambda y: torch.subtract(y * 2, y)),
-            lambda y: (y * 2).sub_(y),
+            *(lambda y: y.flip(2) - y, lambda y: torch.sub(y.flip(2), y)),
+            lambda y: torch.subtract(y.flip(2), y),
+            lambda y: y.flip(2).sub_(y),
         ],
     ),
     "scaling": (
@@ -328,8 +329,8 @@ def test_maximum_of_two_tensors_is_no_maximum_of_a_dimension(
     function: Callable[..., Tensor], way: str
 ) -> None:
     """``torch.max`` has two meanings under one name."""
-    model = after(lambda y: function(y, y * 2))
-    assert operations(model, signal(model), way=way) == ["mul", "maximum"]
+    model = after(lambda y: function(y, y.flip(2)))
+    assert operations(model, signal(model), way=way) == ["flip", "maximum"]
 
 
 INDICES: dict[str, Callable[[Tensor], Tensor]] = {
