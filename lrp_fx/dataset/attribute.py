@@ -162,8 +162,8 @@ def attribute_dataset(
         elif changed:
             raise RunError(
                 f"files of the data set changed after they were explained, in {len(changed)} of the "
-                f"parts of the run in '{folder}': pass retry to explain these parts again, or choose another "
-                "folder"
+                f"parts of the run in '{folder}': pass retry to explain these parts again, or choose "
+                "another folder"
             )
         work = Work(lrp, task, source, form, int(workers))
         with _threads(store.job.threads), _interruptible(store), ExitStack() as stack:
