@@ -52,6 +52,21 @@ def digest_of_metric(metric: object) -> str:
     return digest(_of_class(type(metric)), repr(metric))
 
 
+def code_of(function: object) -> object:
+    """The code of a function, and the numbers and texts that it holds, to be hashed."""
+    if isinstance(function, MethodType):
+        return code_of(function.__func__), code_of(function.__self__)
+    if isinstance(function, partial):
+        plain = [each for each in (*function.args, *function.keywords.items()) if _is_plain(each)]
+        return code_of(function.func), plain
+    if not isinstance(function, FunctionType):
+        state = getattr(function, "__dict__", {})
+        return _of_class(type(function)), {k: v for k, v in state.items() if _is_plain(v)}
+    held = [_held(cell) for cell in function.__closure__ or ()]
+    values = [*held, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
+    return function.__code__, [each for each in values if _is_plain(each)]
+
+
 def _content(value: object, seen: set[int]) -> Iterator[bytes]:
     """The content of a value, in parts."""
     if isinstance(value, PLAIN) and not isinstance(value, Enum):

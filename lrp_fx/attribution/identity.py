@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import pairwise
+from types import CodeType
 
 import torch
 
-from lrp_fx._digest import digest
+from lrp_fx._digest import code_of, digest
 from lrp_fx._version import __version__
 from lrp_fx.attribution.base import Explaining
 from lrp_fx.errors import RunError
@@ -20,7 +23,8 @@ def identity_of(lrp: Explaining) -> dict[str, str]:
     """What decides the relevance, by its name in a sentence: a digest of each part, or a version.
 
     The weights count by their values, functions and the classes of modules by their code.
-    Relevance hooks do not count: they may just observe.
+    Relevance hooks that may change relevance count by their pattern and code, and by the numbers and
+    texts that they hold.
 
     Args:
         lrp: the attribution.
@@ -28,7 +32,7 @@ def identity_of(lrp: Explaining) -> dict[str, str]:
     Raises:
         OptionError: for an option that does not say what it holds.
     """
-    model, options, _ = lrp._explainer.__getstate__()  # noqa: SLF001 its own class
+    model, options, hooks = lrp._explainer.__getstate__()  # noqa: SLF001 its own class
     resolved = [options.resolved(attention=attention) for attention in (False, True)]
     composite = [options.composite is None, *((each.assignments, each.bias) for each in resolved)]
     others = {
@@ -41,9 +45,30 @@ def identity_of(lrp: Explaining) -> dict[str, str]:
         "composite": digest(composite),
         "filter": digest([each.filters for each in resolved]),
         "options": digest(others, vars(lrp).get("channel_dim")),
+        "list of relevance hooks": digest(
+            [
+                (each.matcher, code_of(each.function))
+                for each in hooks.values()
+                if not _observes(each.function)
+            ]
+        ),
         "version of lrp_fx": __version__,
         "version of torch": torch.__version__.partition("+")[0],
     }
+
+
+def _observes(function: object) -> bool:
+    """Whether a function always returns None, by its code: such a hook changes no relevance."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    for before, each in pairwise(dis.get_instructions(code)):
+        if each.opname == "RETURN_CONST" and each.argval is None:
+            continue
+        gives_none = before.opname == "LOAD_CONST" and before.argval is None
+        if each.opname.startswith("RETURN_") and (not gives_none or each.is_jump_target):
+            return False
+    return True
 
 
 def check_same(what: str, found: Mapping[str, object], expected: Mapping[str, object]) -> None:

@@ -15,7 +15,7 @@ from lrp_fx.cli.options import Composite, ModelOptions, RuleOptions, TalkOptions
 from lrp_fx.cli.talk import SOME_FAILED, Talk, shown
 from lrp_fx.dataset import Run, attribute_dataset
 from lrp_fx.dataset import merge as join
-from lrp_fx.errors import OptionError, TargetError
+from lrp_fx.errors import TargetError
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended."""
@@ -64,7 +64,9 @@ def batch(
             help="'i/n' for one of n processes (i from 0), or 'auto' in torchrun and SLURM."
         ),
     ] = None,
-    retry: Annotated[bool, typer.Option(help="Explain again what failed.")] = False,
+    retry: Annotated[
+        bool, typer.Option(help="Explain again what failed, or changed since.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for Ray Data.")] = "local",
     explainers: Annotated[int, typer.Option(help="With --engine ray: how many actors.")] = 1,
     address: Annotated[
@@ -85,8 +87,6 @@ def batch(
     voice = Talk(talk)
     with voice.usage():
         loaded = open_model(model, voice)
-        if loaded.preprocess is None:
-            raise OptionError("the model takes no photographs: use lrp_fx.dataset in Python")
         kind = ConceptLRPFx if keep == "concepts" else LRPFx
         lrp = kind(loaded.model, composite_for(loaded, composite), **keywords_of(rules))
         try:

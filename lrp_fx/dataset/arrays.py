@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from lrp_fx._digest import digest
 from lrp_fx._packages import needed
-from lrp_fx.dataset.sample import Sample, as_inputs, as_label
+from lrp_fx.dataset.sample import Sample, as_inputs, as_label, spread, stamp_of
 from lrp_fx.errors import InputError, OptionError
 
 CODECS = frozenset(
@@ -40,13 +42,13 @@ class ArraySource:
 
     Args:
         open: returns the array and the labels (N,), or None for them.
-        key: what the samples are called.
+        file: the file or folder it is in; None for one in memory.
     """
 
     names: tuple[str, ...] = ()
 
-    def __init__(self, open: Callable[[], tuple[Any, Any]], key: str = "") -> None:
-        self._open, self._key = open, key
+    def __init__(self, open: Callable[[], tuple[Any, Any]], file: Path | None = None) -> None:
+        self._open, self._file = open, file
         self._opened: tuple[int, Any, Any] | None = None
         array, labels = self._arrays()
         shape = tuple(array.shape)
@@ -57,6 +59,8 @@ class ArraySource:
         dtype = np.dtype(str(array.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
         if dtype.kind not in "fiub":
             raise InputError(f"the data must hold real numbers, not {array.dtype}")
+        if isinstance(array, Tensor) or np.ma.isMaskedArray(array):
+            as_inputs(array)
         if labels is not None and tuple(labels.shape) != shape[:1]:
             raise InputError(f"{shape[0]} labels are needed, got shape {tuple(labels.shape)}")
 
@@ -75,15 +79,26 @@ class ArraySource:
 
     def name(self, index: int) -> str:
         """The number of the sample."""
-        return f"{self._key}{index}"
+        return str(index)
 
     def content(self) -> object:
-        """Shape, dtype and some of the samples, from the first to the last."""
+        """Shape, dtype and samples: all that are in memory, else some from the first to the last."""
         array, labels = self._arrays()
-        places = np.unique(np.linspace(0, len(self) - 1, PROBED).astype(int)).tolist()
-        some = [as_inputs(array[place]) for place in places]
+        some: list[object]
+        if isinstance(array, Tensor) or type(array) is np.ndarray:
+            starts = range(0, len(self), PROBED)
+            some = [digest(as_inputs(array[start : start + PROBED])) for start in starts]
+        else:
+            some = [as_inputs(array[place]) for place in spread(len(self), PROBED)]
         marks = None if labels is None else np.asarray(labels[:])
         return tuple(array.shape), str(array.dtype), some, marks
+
+    def stamp(self, samples: range) -> object:
+        """Sizes and times of the files of the array; None for one in memory."""
+        if self._file is None:
+            return None
+        inner = sorted(self._file.rglob("*")) if self._file.is_dir() else ()
+        return [stamp_of(file) for file in (self._file, *inner)]
 
     def read(self, index: int) -> Sample:
         """The sample of a row."""
@@ -99,7 +114,7 @@ def in_memory(array: Any) -> ArraySource:
 
 def npy(file: Path) -> ArraySource:
     """An array in a ``.npy`` file, which is read from the disk as it is needed."""
-    return ArraySource(_Npy(file))
+    return ArraySource(_Npy(file), file)
 
 
 def hdf5(file: Path, key: str | None) -> ArraySource:
@@ -109,7 +124,7 @@ def hdf5(file: Path, key: str | None) -> ArraySource:
         file: the file.
         key: the path in it; None for the only one, or one of the usual names.
     """
-    return ArraySource(_Hdf5(file, key))
+    return ArraySource(_Hdf5(file, key), file)
 
 
 def zarr(folder: Path, key: str | None) -> ArraySource:
@@ -119,7 +134,7 @@ def zarr(folder: Path, key: str | None) -> ArraySource:
         folder: the store.
         key: the path in it; None for the only one, or one of the usual names.
     """
-    return ArraySource(_Zarr(folder, key))
+    return ArraySource(_Zarr(folder, key), folder)
 
 
 class _Given:

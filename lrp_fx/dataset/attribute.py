@@ -23,7 +23,7 @@ from lrp_fx.dataset.progress import Progress, Report, shown
 from lrp_fx.dataset.run import Run, open_run
 from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.dataset.store import Store, opened
-from lrp_fx.errors import InputError, OptionError
+from lrp_fx.errors import InputError, OptionError, RunError
 from lrp_fx.relevance import Target
 
 BATCH, PART = 16, 64
@@ -101,7 +101,7 @@ def attribute_dataset(
         workers: processes that read and decode images, two batches ahead each; 0 for none.
         shard: ``(i, n)`` or ``"i/n"`` computes each n-th part from the i-th, ``"auto"`` asks
             torchrun or SLURM. When all shards have ended, :func:`merge` joins them.
-        retry: explain again all parts with samples that failed.
+        retry: explain again all parts with samples that failed, or whose files changed since.
         progress: True for a bar in the terminal, which needs rich, or a function.
         engine: ``"local"``, or ``"ray"`` for Ray Data. With equal threads both give the same bits.
         explainers: with ``"ray"``, how many actors explain.
@@ -136,7 +136,8 @@ def attribute_dataset(
         raise OptionError("engine='ray' shares the work out itself: pass no shard")
     try:
         folder = Path(os.fsdecode(out))
-        folder.is_dir()
+        if "\0" in str(folder):
+            raise ValueError
     except (TypeError, ValueError):
         raise OptionError(f"out must be the path of a folder, got {out!r}") from None
     report = shown(progress)
@@ -154,9 +155,16 @@ def attribute_dataset(
         return _job(None, identity, source, task, sizes, shapes)
 
     with opened(folder, make, chosen) as store:
+        mine = [part for part in sorted(store.done()) if part % chosen.of == chosen.index]
+        changed = [part for part in mine if store.stamp(part) != _stamp(source, store.job, part)]
         if retry:
-            mine = [part for part in store.failed_parts() if part % chosen.of == chosen.index]
-            store.forget(mine)
+            store.forget({*changed, *store.failed_parts()}.intersection(mine))
+        elif changed:
+            raise RunError(
+                f"files of the data set changed after they were explained, in {len(changed)} of the "
+                f"parts of the run in '{folder}': pass retry to explain these parts again, or choose "
+                "another folder"
+            )
         work = Work(lrp, task, source, form, int(workers))
         with _threads(store.job.threads), _interruptible(store), ExitStack() as stack:
             stack.callback(report.stop)
@@ -192,14 +200,15 @@ def run_parts(
     explainer = BatchExplainer(work.lrp, work.task, report.say)
     ranges = [each for part in parts for each in store.job.batches(part)]
     report.start(sum(len(each) for each in ranges))
+    stamps = [_stamp(work.source, store.job, part) for part in parts]  # before files are read
     loaded = batches(work.source, ranges, work.form, workers=work.workers, pin=explainer.on_gpu)
-    for part in parts:
+    for part, stamp in zip(parts, stamps, strict=True):
         records: list[Record] = []
         for _ in store.job.batches(part):
             found = explainer.explain(next(loaded))
             report.advance(len(found), _failures(found))
             records += found
-        store.commit(part, records)
+        store.commit(part, records, stamp)
         yield part, _failures(records)
 
 
@@ -229,6 +238,12 @@ def _run_stream(store: Store, work: Work, shard: Shard, report: Report) -> Store
     if not count:
         raise InputError("the stream has no samples")
     return store.end_stream(count)
+
+
+def _stamp(source: Source | Stream, job: Job, part: int) -> str:
+    """A digest of sizes and times of the files of a part; empty without files."""
+    found = None if isinstance(source, Stream) else source.stamp(job.samples(part))
+    return "" if found is None else digest(found)
 
 
 def _failures(records: Sequence[Record]) -> int:

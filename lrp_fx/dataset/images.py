@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from torch import Tensor
 
 from lrp_fx._packages import needed
-from lrp_fx.dataset.sample import Sample, as_inputs, as_label
+from lrp_fx.dataset.sample import Sample, as_inputs, as_label, stamp_of
 from lrp_fx.errors import InputError, blamed, name_of_function
 from lrp_fx.visualize import as_pixels
 
@@ -39,7 +39,6 @@ class ImageFiles:
         labels: the classes, in the order of the paths; None if nothing is known of them.
         names: of the classes.
         ids: of the samples; the paths if None.
-        sizes: of the files, which tell this data set from another one.
     """
 
     root: Path
@@ -48,7 +47,6 @@ class ImageFiles:
     labels: Sequence[int | None] | None = None
     names: tuple[str, ...] = ()
     ids: Sequence[str] | None = None
-    sizes: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,8 +56,12 @@ class ImageFiles:
         return self.paths[index] if self.ids is None else self.ids[index]
 
     def content(self) -> object:
-        """Paths, classes and sizes of the files, and the code of ``preprocess``."""
-        return list(self.paths), self.labels, list(self.sizes), self.preprocess
+        """Paths and classes, and the code of ``preprocess``."""
+        return list(self.paths), self.labels, self.preprocess
+
+    def stamp(self, samples: range) -> object:
+        """Sizes and times of the files with these samples."""
+        return [stamp_of(self.root / self.paths[index]) for index in samples]
 
     def read(self, index: int) -> Sample:
         """The sample of a file.
@@ -152,15 +154,14 @@ def image_folder(root: Path, preprocess: Preprocess | None) -> ImageFiles:
         InputError: if there are none, or without ``preprocess``.
     """
     paths: list[str] = []
-    sizes: list[int] = []
     try:
         for folder, inner, files in os.walk(root):
             inner[:] = sorted(each for each in inner if not each.startswith("."))
-            for name in sorted(files):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    path = Path(folder, name)
-                    paths.append(path.relative_to(root).as_posix())
-                    sizes.append(path.lstat().st_size)
+            paths += [
+                Path(folder, name).relative_to(root).as_posix()
+                for name in files
+                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+            ]
     except OSError as error:
         raise InputError(f"cannot read '{root}': {error.strerror or error}") from error
     if not paths:
@@ -169,12 +170,11 @@ def image_folder(root: Path, preprocess: Preprocess | None) -> ImageFiles:
         raise InputError(
             "images need preprocess=, the function that makes the model's input of one"
         )
-    order = sorted(range(len(paths)), key=paths.__getitem__)
-    paths, sizes = [paths[i] for i in order], [sizes[i] for i in order]
+    paths.sort()
     folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
     names = tuple(sorted(set(folders)))
     if "" in names:
-        return ImageFiles(root, paths, preprocess, sizes=sizes)
+        return ImageFiles(root, paths, preprocess)
     places = {name: place for place, name in enumerate(names)}
     labels = [places[each] for each in folders]
-    return ImageFiles(root, paths, preprocess, labels, names, sizes=sizes)
+    return ImageFiles(root, paths, preprocess, labels, names)

@@ -38,12 +38,18 @@ def manifest(file: Path, preprocess: Preprocess | None) -> ImageFiles:
             f"'{file}' has no column {', '.join(map(repr, PATHS))}, but "
             f"{', '.join(map(repr, table.column_names[:8])) or 'none'}"
         )
-    paths = [_text(value) for value in table.column(path).to_pylist()]
+    cells = table.column(path).to_pylist()
+    if not all(isinstance(cell, (str, type(None))) for cell in cells):
+        raise InputError(f"the column {path!r} of '{file}' must hold paths, as texts")
+    paths = [cell or "" for cell in cells]
     if not paths:
         raise InputError(f"'{file}' lists no images")
     label, id_ = _column(table, LABELS), _column(table, IDS)
     labels, names = (None, ()) if label is None else _labels(file, table.column(label).to_pylist())
-    ids = None if id_ is None else [_text(value) for value in table.column(id_).to_pylist()]
+    ids = None
+    if id_ is not None:
+        given = table.column(id_).to_pylist()
+        ids = [file if each is None else str(each) for file, each in zip(paths, given, strict=True)]
     return ImageFiles(file.parent, paths, preprocess, labels, names, ids)
 
 
@@ -55,7 +61,8 @@ def _table(file: Path) -> Any:
     try:
         if file.suffix.lower() == ".parquet":
             return parquet.read_table(file)
-        parse = csv.ParseOptions(delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+        delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+        parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         with csv.open_csv(file, parse_options=parse) as reader:
             columns = reader.schema.names
         texts = csv.ConvertOptions(
@@ -64,35 +71,51 @@ def _table(file: Path) -> Any:
         return csv.read_csv(file, parse_options=parse, convert_options=texts)
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         first = str(error).partition("\n")[0][:160]
-        raise InputError(f"cannot read the manifest '{file}': {first}") from error
+        raise InputError(
+            f"cannot read the manifest '{file}': {first}; it must be a table in UTF-8, with as many "
+            "cells in each row as in the first"
+        ) from error
 
 
 def _column(table: Any, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if table.column_names.count(name) == 1), None)
 
 
-def _text(value: object) -> str:
-    """A path or an id of a manifest; what is missing or no text leads to no file."""
-    return "" if value is None else str(value)
-
-
 def _labels(file: Path, values: list[Any]) -> tuple[list[int | None], tuple[str, ...]]:
-    """The class indices, and the names if the classes are given by name."""
-    given = [value for value in values if value not in (None, "")]
-    numbers = [_index(value) for value in given]
-    if None not in numbers:
-        return [None if value in (None, "") else _index(value) for value in values], ()
-    if not all(isinstance(value, str) for value in given):
-        raise InputError(f"the labels of '{file}' must be indices or names of classes")
+    """The class indices, and the names if the classes are given by name.
+
+    Indices may be written as ``2.0``, as they are in a column with gaps. A number that is no class is
+    the fault of its row alone.
+
+    Raises:
+        InputError: if names and numbers are mixed, or for anything else: which class is meant?
+    """
+    cells = [value.strip() if isinstance(value, str) else value for value in values]
+    given = [cell for cell in cells if not _is_gap(cell)]
+    numbers = {cell: _number(cell) for cell in given if isinstance(cell, (str, int, float))}
+    if len(numbers) == len(set(map(str, given))) and None not in numbers.values():
+        return [None if _is_gap(cell) else numbers[cell] for cell in cells], ()
+    if not all(isinstance(cell, str) for cell in given) or any(
+        number is not None for number in numbers.values()
+    ):
+        raise InputError(
+            f"the labels of '{file}' must be indices, or names of classes, but not some of both"
+        )
     names = tuple(sorted(set(given)))
     places = {name: place for place, name in enumerate(names)}
-    return [places.get(value) for value in values], names
+    return [places.get(cell) for cell in cells], names
 
 
-def _index(value: object) -> int | None:
-    """A class index; None if it is a name."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    return None
+def _is_gap(cell: object) -> bool:
+    return cell is None or cell == "" or cell != cell
+
+
+def _number(cell: object) -> int | None:
+    """The whole number in a cell; None if it is a name or a fraction."""
+    if isinstance(cell, bool):
+        return None
+    try:
+        found = float(cell) if isinstance(cell, (str, int, float)) else 0.5
+    except ValueError:
+        return None
+    return int(found) if found.is_integer() else None

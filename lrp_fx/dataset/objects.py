@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
+from torch.utils.data import TensorDataset
+
+from lrp_fx._digest import digest
 from lrp_fx.dataset.images import Preprocess, of_image
-from lrp_fx.dataset.sample import Sample, as_inputs, as_label
+from lrp_fx.dataset.sample import Sample, as_inputs, as_label, spread
 from lrp_fx.errors import InputError, OptionError, in_words, lacks_memory
 
 INPUTS = (
@@ -22,6 +27,8 @@ INPUTS = (
     "data",
 )
 LABELS = ("label", "labels", "fine_label", "target", "y")
+PROBED = 16
+"""So many samples stand for a data set when it is compared with another one."""
 IDS = ("id", "image_id", "path", "__key__")
 
 
@@ -104,10 +111,19 @@ class MapSource:
         return str(index)
 
     def content(self) -> object:
-        """The kind and length of the data set, its fingerprint if it has one, and the function."""
-        mark = getattr(self._data, "_fingerprint", None)
-        kind = f"{type(self._data).__module__}.{type(self._data).__qualname__}"
-        return kind, self._count, mark if isinstance(mark, str) else None, self._items
+        """The kind and length of the data set, its fingerprint or else some samples, and the function.
+
+        Of lists and data sets of tensors, which are in memory, all samples count.
+        """
+        mark: object = getattr(self._data, "_fingerprint", None)
+        if not isinstance(mark, str):
+            whole = isinstance(self._data, (list, tuple, TensorDataset))
+            places = spread(self._count, self._count if whole else PROBED)
+            mark = [digest(_tried(partial(self.read, n), str(n))) for n in places]
+        return _kind(self._data), self._count, mark, self._items
+
+    def stamp(self, samples: range) -> None:
+        """Nothing is known of files."""
 
     def read(self, index: int) -> Sample:
         """The sample of an item."""
@@ -127,19 +143,37 @@ class IterableStream:
         self.names = _names(data, items.label)
 
     def content(self) -> object:
-        """The kind of the data set, and the function."""
-        kind = f"{type(self._data).__module__}.{type(self._data).__qualname__}"
-        return kind, self._items
+        """The kind of the data set, its first samples, and the function.
+
+        Raises:
+            InputError: if it gives other samples when it is read again.
+        """
+        first, again = ([digest(each) for each in islice(self.samples(), PROBED)] for _ in range(2))
+        if first != again:
+            raise InputError(
+                "the data set gives other samples when it is read again: it must begin anew with each "
+                "iter(), always in the same order, and without random changes"
+            )
+        return _kind(self._data), first, self._items
 
     def samples(self) -> Iterator[Sample]:
         """All samples; an item that means none carries the reason."""
         for number, item in enumerate(self._data):
-            try:
-                yield self._items.sample(str(number), item)
-            except Exception as error:
-                if lacks_memory(error):
-                    raise
-                yield Sample(str(number), None, None, reason_of(error))
+            yield _tried(partial(self._items.sample, str(number), item), str(number))
+
+
+def _tried(read: Callable[[], Sample], name: str) -> Sample:
+    """A sample, or the reason why there is none."""
+    try:
+        return read()
+    except Exception as error:
+        if lacks_memory(error):
+            raise
+        return Sample(name, None, None, reason_of(error))
+
+
+def _kind(data: object) -> str:
+    return f"{type(data).__module__}.{type(data).__qualname__}"
 
 
 def reason_of(error: Exception) -> str:

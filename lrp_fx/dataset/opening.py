@@ -55,6 +55,10 @@ class Labelled:
         """That of the source, and the labels."""
         return self.source.content(), self.labels
 
+    def stamp(self, samples: range) -> object:
+        """Sizes and times of the files with these samples."""
+        return self.source.stamp(samples)
+
     def read(self, index: int) -> Sample:
         """The sample with its label."""
         found = self.source.read(index)
@@ -115,6 +119,8 @@ def _of_path(text: str, preprocess: Preprocess | None, key: str | None) -> Sourc
         is_folder, is_file = path.is_dir(), path.is_file()
     except ValueError as error:  # a zero byte
         raise InputError(f"{text!r} is no path") from error
+    if not text or "\0" in text:
+        raise InputError(f"{text!r} is no path")
     ending = path.suffix.lower()
     if is_folder:
         if any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):

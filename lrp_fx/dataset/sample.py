@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +54,9 @@ class Source(Protocol):
     def content(self) -> object:
         """What tells this data set from another one, to be hashed."""
 
+    def stamp(self, samples: range) -> object:
+        """What tells whether the files with these samples changed, to be hashed; None without files."""
+
 
 @runtime_checkable
 class Stream(Protocol):
@@ -66,6 +71,20 @@ class Stream(Protocol):
 
     def content(self) -> object:
         """What tells this data set from another one, to be hashed."""
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many places, evenly spread from the first to the last."""
+    return sorted({n * (count - 1) // max(most - 1, 1) for n in range(min(most, count))})
+
+
+def stamp_of(file: Path) -> tuple[int, int] | None:
+    """The size of a file and the time of its last change; None if there is no file."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):  # also names with zero bytes
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def as_label(value: object) -> int | None:
@@ -111,7 +130,13 @@ def as_inputs(value: object) -> Tensor:
         InputError: for anything else.
     """
     if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise InputError(
+                "a sample must be a dense tensor with values: call .to_dense() or the like"
+            )
         return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError("a sample must have no masked entries: fill them by .filled(value)")
     if hasattr(value, "dtype") and hasattr(value, "__array__"):
         array = value.__array__()
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:

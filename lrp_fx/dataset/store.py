@@ -22,6 +22,8 @@ from lrp_fx.dataset.job import FILE, Job, Shard, load_job
 from lrp_fx.errors import RunError
 
 PARTS, ARRAYS, TABLE, END = "parts", "relevance.zarr", "samples.parquet", "end.json"
+STAMP = "lrp_fx.files"
+"""Where the rows of a part have the digest of the sizes and times of their files."""
 SMALLEST_CHUNK = 2**16
 """A chunk, which is what a reader decodes at once, has so many bytes or one sample."""
 
@@ -57,8 +59,13 @@ class Store:
                 yield part
             part += shard.of
 
-    def commit(self, part: int, records: Sequence[Record]) -> None:
+    def commit(self, part: int, records: Sequence[Record], stamp: str = "") -> None:
         """Write a part, unless another process has done so already.
+
+        Args:
+            part: its number.
+            records: of its samples.
+            stamp: a digest of the sizes and times of their files, before they were read.
 
         Raises:
             RunError: if it cannot be written.
@@ -71,7 +78,7 @@ class Store:
             content = self._chunk(name, values)
             if content is not None:
                 write_whole(self.array(name) / self._key(name, part), content)
-        write_whole(path, _parquet([record.row for record in records]))
+        write_whole(path, _parquet([record.row for record in records], stamp))
 
     def files(self, part: int) -> list[Path]:
         """The files of a committed part, the rows last; and the end of the stream."""
@@ -93,6 +100,15 @@ class Store:
     def failed_parts(self) -> list[int]:
         """The committed parts with samples that have no explanation."""
         return [part for part in sorted(self.done()) if self._fails(part)]
+
+    def stamp(self, part: int) -> str:
+        """The digest of sizes and times of the files of a committed part; empty without files.
+
+        Raises:
+            RunError: if the part is damaged.
+        """
+        found: dict[bytes, bytes] = read_table(self._rows(part), ["index"]).schema.metadata or {}
+        return found.get(STAMP.encode(), b"").decode()
 
     def _fails(self, part: int) -> bool:
         column = read_table(self._rows(part), ["status"]).column("status").to_pylist()
@@ -262,7 +278,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
         raise RunError(f"'{path}' is damaged: remove it and run the same again") from error
 
 
-def _parquet(rows: Sequence[Row]) -> bytes:
+def _parquet(rows: Sequence[Row], stamp: str) -> bytes:
     """The file of some rows."""
     with needed("tables need"):
         import pyarrow
@@ -272,6 +288,7 @@ def _parquet(rows: Sequence[Row]) -> bytes:
         {**row, "id": _storable(row["id"]), "reason": _storable(row["reason"])} for row in rows
     ]
     table = pyarrow.Table.from_pylist(clean, schema=schema())
+    table = table.replace_schema_metadata({STAMP: stamp})
     parquet.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from lrp_fx.dataset.images import Preprocess, image_of_bytes
-from lrp_fx.dataset.sample import Sample, as_inputs, as_label
+from lrp_fx.dataset.sample import Sample, as_inputs, as_label, stamp_of
 from lrp_fx.errors import InputError
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif")
@@ -64,6 +64,11 @@ class Shards:
     def content(self) -> object:
         """The names and sizes of all members, and the code of ``preprocess``."""
         return self._keys, self._members, self._preprocess
+
+    def stamp(self, samples: range) -> object:
+        """Sizes and times of the files with these samples."""
+        shards = {number for n in samples for number, _, _ in self._members[n].values()}
+        return [stamp_of(self._files[number]) for number in sorted(shards)]
 
     def read(self, index: int) -> Sample:
         """The sample of some members.

@@ -51,7 +51,10 @@ def started(run: Path, count: int = COUNT) -> subprocess.Popen[bytes]:
 
 
 def killed_and_resumed(place: Path, kills: int, count: int) -> int:
-    """Kill a run at random moments, then let it end.
+    """Kill a run at random moments, then let it end in this process.
+
+    So its identity is that of another process: a digest that depended on addresses or on the order of
+    sets would refuse each resume.
 
     Returns:
         How many of the kills came before the end.
@@ -76,7 +79,7 @@ def killed_and_resumed(place: Path, kills: int, count: int) -> int:
 
 
 def test_a_killed_run_goes_on_and_has_every_sample_once(tmp_path: Path) -> None:
-    assert killed_and_resumed(tmp_path, 2, COUNT)
+    assert killed_and_resumed(tmp_path, 1, COUNT)
 
 
 @pytest.mark.slow
@@ -220,14 +223,6 @@ def test_another_version_does_not_mix(finished: Path, monkeypatch: pytest.Monkey
         attribute_dataset(LRPFx(classifier()), samples(8), finished)
 
 
-def test_the_identity_is_that_of_another_process(tmp_path: Path) -> None:
-    """A digest that depended on addresses or the order of sets would refuse every resume."""
-    process = started(tmp_path / "run", 8)
-    process.communicate()
-    assert process.returncode == 0
-    assert attribute_dataset(LRPFx(classifier()), samples(8), tmp_path / "run", **OPTIONS)
-
-
 def test_broken_images_go_to_the_table(tmp_path: Path) -> None:
     """Five in a hundred: each with its reason, and all others as without them."""
     files = pictures(tmp_path / "data", 40)
@@ -251,10 +246,14 @@ def test_broken_images_go_to_the_table(tmp_path: Path) -> None:
     assert all("no image, or damaged" in reasons[n] for n in (3, 5, 11))
     assert np.isfinite(run.relevance(run.explained())).all()
     files[3].write_bytes(content)
-    with pytest.raises(RunError, match="another data set"):
-        attribute_dataset(
-            LRPFx(classifier()), tmp_path / "data", tmp_path / "run", preprocess=preprocess
-        )
+    again: dict[str, Any] = {"preprocess": preprocess}
+    with pytest.raises(RunError, match="changed after they were explained"):
+        attribute_dataset(LRPFx(classifier()), tmp_path / "data", tmp_path / "run", **again)
+    mended = attribute_dataset(
+        LRPFx(classifier()), tmp_path / "data", tmp_path / "run", retry=True, **again
+    )
+    assert mended is not None
+    assert mended.column("status")[3] == "ok"
 
 
 def test_samples_of_other_shapes_and_values(tmp_path: Path) -> None:
