@@ -27,7 +27,7 @@ _POINTS = torch.cat([-_EVEN, -_SMALL, torch.zeros(1, dtype=torch.float64), _SMAL
 _BEYOND = torch.logspace(1.2, 36, 120, dtype=torch.float64)
 """Points up to the largest numbers of float32, for what happens only far away."""
 _SATURATED = (15.4, 40.0)
-"""In between, spellings such as ``-log(1 - sigmoid(z))`` lose all their digits; they may overflow beyond."""
+"""In between, spellings such as ``-log(1 - sigmoid(z))`` lose all digits; beyond, they may overflow."""
 _UNSURE = 0.05
 """The largest difference there, of values up to one: more than those spellings lose."""
 _CANCELS = 1e-14
