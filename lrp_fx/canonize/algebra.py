@@ -20,6 +20,7 @@ from lrp_fx.graph import (
     call_like,
     call_like_getitem,
     index_of,
+    literal,
     replace_by,
     shapes_of,
 )
@@ -222,6 +223,13 @@ def _of_pair(packet: Packet, *options: Any) -> Value:
     return value
 
 
+def _logaddexp(write: Any, b: dict[str, Any], known: Known) -> fx.Node | None:
+    """A statistic of two operands; beside zero, ``softplus`` in another spelling."""
+    if 0 in (literal(b["self"]), literal(b["other"])):
+        return None
+    return _of_pair(aten.logsumexp)(write, b, known)
+
+
 def _pairwise_distance(write: Any, b: dict[str, Any], known: Known) -> fx.Node:
     """``‖x1 − x2 + eps‖_p`` over the last dimension."""
     difference = write(aten.add, write(aten.sub, b["x1"], b["x2"]), b["eps"])
@@ -326,7 +334,7 @@ ALGEBRA: dict[str, Rewriting] = {
             "heaviside": _heaviside,
             "copysign": _copysign,
             "hypot": _of_pair(aten.linalg_vector_norm, 2),
-            "logaddexp": _of_pair(aten.logsumexp),
+            "logaddexp": _logaddexp,
             "pairwise_distance": _pairwise_distance,
             "cdist": _cdist,
             "dist": _dist,

@@ -21,6 +21,7 @@ from lrp_fx.graph import (
     replace_by,
     row_of,
     shapes_of,
+    tensor_at,
 )
 from lrp_fx.meaning import NONNEGATIVE, dynamic_values
 
@@ -172,3 +173,19 @@ def _other_type(constant: fx.Node, value: fx.Node, shapes: Shapes) -> torch.dtyp
         return None
     known = shapes(value)
     return known.dtype if known is not None and known.is_floating_point() else None
+
+
+def dense_constants(graph: fx.Graph, module: fx.GraphModule) -> None:
+    """Expand sparse constants, such as an adjacency matrix, in place: rules take parts of them.
+
+    Args:
+        graph: the graph to edit.
+        module: holds the constants of the graph.
+    """
+    for node in list(graph.find_nodes(op="get_attr")):
+        if tensor_at(module, str(node.target)).layout != torch.strided:
+            with graph.inserting_after(node):
+                dense = graph.call_function(aten.to_dense, (node,))
+            node.replace_all_uses_with(
+                dense, delete_user_cb=lambda user, new=dense: user is not new
+            )

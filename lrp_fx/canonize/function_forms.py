@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from lrp_fx.graph import Packet, aten, call_like
 
 Function = Callable[[Tensor], Tensor]
+Differences = Callable[[Tensor], list[Tensor]]
 _ROUNDING = 1e-12
 """The largest difference between two spellings of a function in float64, of values up to one."""
 _TAILS = 1e-8
@@ -23,8 +24,18 @@ _SMALL = torch.logspace(-4, 0.5, 91, dtype=torch.float64)
 _EVEN = torch.linspace(0.317, 15.317, 61, dtype=torch.float64)
 _POINTS = torch.cat([-_EVEN, -_SMALL, torch.zeros(1, dtype=torch.float64), _SMALL, _EVEN])
 """Where functions are compared; beyond, torch's softplus is the identity."""
+_BEYOND = torch.logspace(1.2, 36, 120, dtype=torch.float64)
+"""Points up to the largest numbers of float32, for what happens only far away."""
+_SATURATED = (15.4, 40.0)
+"""In between, spellings such as ``-log(1 - sigmoid(z))`` lose all digits; beyond, they may overflow."""
+_UNSURE = 0.05
+"""The largest difference there, of values up to one: more than those spellings lose."""
+_CANCELS = 1e-14
+"""The rounding of the largest operand: ``|z + 1| - |z - 1|`` is 2, or 0 at ``z = 1e30``."""
 _SIDES = (1.0, -1.0, 1.001, 0.999, -1.001, -0.999)
 """Where functions with a number in their formula are compared too, in multiples of that number."""
+_LARGEST = 1e36
+"""The largest of these numbers."""
 _LINEAR_BEYOND = 40.0
 """Where ``log(1 + exp(z))`` is ``z`` in float64."""
 
@@ -77,23 +88,58 @@ _FIXED = (
 """The functions without parameters."""
 
 
-def recognized(function: Function, numbers: Sequence[float]) -> Known | None:
+def recognized(
+    function: Function, numbers: Sequence[float], differences: Differences | None = None
+) -> Known | None:
     """The known function that has the same values as a function; None if there is none.
 
     Args:
         function: computes the function on float64 tensors of any shape.
         numbers: the numbers in its formula, among which are those of a threshold.
+        differences: the values inside the function that change their sign where it may have a step
+            or a bend, at these points.
     """
-    kinks = [side * number for number in set(numbers) if abs(number) < 1e3 for side in _SIDES]
-    points = torch.cat([_POINTS, torch.tensor(kinks, dtype=torch.float64)])
-    values = function(points)
+    kinks = [side * number for number in set(numbers) if abs(number) < _LARGEST for side in _SIDES]
+    points = torch.cat([-_BEYOND, _POINTS, _BEYOND, torch.tensor(kinks, dtype=torch.float64)])
+    values = function(_POINTS)
     if not bool(values.isfinite().all()):
         return None
-    tolerances = torch.where(points.abs() <= 6, _ROUNDING, _TAILS) * (1 + values.abs())
-    for known in _candidates(function, numbers):
-        if bool(((known(points) - values).abs() <= tolerances).all()):
-            return known
-    return None
+    known = next(
+        (each for each in _candidates(function, numbers) if _agree(each, function, points)), None
+    )
+    if known is None or differences is None:
+        return known
+    for _ in range(2):  # once more, for differences that are curved
+        points = _with_crossings(points, differences)
+    return known if _agree(known, function, points) else None
+
+
+def _agree(known: Known, function: Function, points: Tensor) -> bool:
+    """Whether two functions have the same values at these points, up to rounding."""
+    values, sizes = function(points), points.abs()
+    start, end = _SATURATED
+    tolerances = torch.where(sizes <= 6, _ROUNDING, _TAILS).to(points)
+    tolerances[(sizes > start) & (sizes < end)] = _UNSURE
+    tolerances = tolerances * (1 + values.abs())
+    tolerances = tolerances + torch.where(sizes <= 6, 0, _CANCELS * sizes)
+    overflows = ~values.isfinite() & (sizes > start)
+    return bool((overflows | ((known(points) - values).abs() <= tolerances)).all())
+
+
+def _with_crossings(points: Tensor, differences: Differences) -> Tensor:
+    """The points, and those near where a difference changes its sign, on both sides and between."""
+    points = points.unique()  # in order
+    found = [points]
+    for values in differences(points):
+        before, after = values[:-1], values[1:]
+        crosses = (before * after <= 0) & (before != after)
+        left, right = points[:-1][crosses], points[1:][crosses]
+        share = before[crosses] / (before[crosses] - after[crosses])
+        found.append((left + share * (right - left))[share.isfinite()])
+    crossings = torch.cat(found[1:]).unique() if len(found) > 1 else points[:0]
+    between = (crossings[:-1] + crossings[1:]) / 2
+    beside = torch.cat([crossings * side for side in _SIDES[2:4]])
+    return torch.cat([points, crossings, between, beside])
 
 
 def _candidates(function: Function, numbers: Sequence[float]) -> Iterator[Known]:
@@ -113,8 +159,8 @@ def _candidates(function: Function, numbers: Sequence[float]) -> Iterator[Known]
 
 def _kinked(left: float, right: float) -> Iterator[Known]:
     """Functions with one slope below zero and one above. A sign before a rectifier stays there."""
-    if left == right == 1:
-        yield Known(None)
+    if left == right:
+        yield Known(None, scale=right)
     elif left == 0:
         yield Known(aten.relu, scale=right)
     elif right == 0:

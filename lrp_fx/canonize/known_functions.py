@@ -8,6 +8,7 @@ activation, the value becomes that activation of ``z``: ``-relu(-z)``, ``z - rel
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,13 @@ from lrp_fx.relevance import operation_of
 _MOST_CALLS = 24
 """The most calls that are read as one function. The longest known ones have about ten."""
 _CASTS = ("to", "_to_copy")
+_ENDS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0)
+"""Where torch's own functions bend, if they are called without numbers."""
+_WITHOUT_BENDS = frozenset(
+    {"add", "sub", "rsub", "mul", "neg", "exp", "tanh", "sigmoid", "erf", "logical_and", "to"}
+)
+_OF_NON_FINITE = frozenset({"isnan", "isinf", "isfinite", "isposinf", "isneginf", "nan_to_num"})
+"""Operations that replace NaN or infinity. No point shows what they do."""
 _OF_PROBABILITIES = frozenset({"sigmoid", "log_sigmoid", "softplus", "exp", "log", "tanh", "logit"})
 """Functions that belong to a final probability, whose logit is explained."""
 _POINTWISE_TOO = frozenset(
@@ -128,10 +136,14 @@ def _is_chain(calls: list[fx.Node]) -> bool:
 
 def _known(node: fx.Node, source: fx.Node, calls: list[fx.Node], shapes: Shapes) -> Known | None:
     """The known function of ``source`` that a node is; None if it is another, or written already."""
-    if len(calls) == 1 and operation_of(node) is not None:
+    if (len(calls) == 1 and operation_of(node) is not None) or any(map(_sees_nan, calls)):
         return None
     try:
-        known = recognized(lambda points: _values(calls, source, points), _numbers(calls))
+        known = recognized(
+            lambda points: _values(calls, source, points)[calls[-1]],
+            _numbers(calls),
+            lambda points: _differences(calls, source, points),
+        )
     except (RuntimeError, TypeError, ValueError, IndexError):  # not for floats
         return None
     if known is None or _is_as_written(node, calls, known):
@@ -140,6 +152,12 @@ def _known(node: fx.Node, source: fx.Node, calls: list[fx.Node], shapes: Shapes)
     if before is None or after is None or before.shape != after.shape:
         return None
     return known if before.dtype == after.dtype and before.is_floating_point() else None
+
+
+def _sees_nan(call: fx.Node) -> bool:
+    """Whether a call tells NaN or infinity from other values: ``isnan(x)``, ``x != x``."""
+    compares = is_call(call, "eq", "ne") and call.args[0] is call.args[1]
+    return compares or name_of(call) in _OF_NON_FINITE
 
 
 def _is_as_written(node: fx.Node, calls: list[fx.Node], known: Known) -> bool:
@@ -155,8 +173,8 @@ def _is_as_written(node: fx.Node, calls: list[fx.Node], known: Known) -> bool:
     )
 
 
-def _values(calls: list[fx.Node], source: fx.Node, points: Tensor) -> Tensor:
-    """The value of the last call where ``source`` has the given values."""
+def _values(calls: list[fx.Node], source: fx.Node, points: Tensor) -> dict[fx.Node, Tensor]:
+    """The value of each call, and of ``source``, where ``source`` has the given values."""
     found: dict[fx.Node, Any] = {source: points}
 
     def of(node: fx.Node) -> Any:
@@ -172,8 +190,26 @@ def _values(calls: list[fx.Node], source: fx.Node, points: Tensor) -> Tensor:
             found[call] = args[0].to(points.dtype)
         else:
             raise TypeError("a cast to whole numbers or masks")
-    result: Tensor = found[calls[-1]]
-    return result.to(points.dtype).expand(points.shape)
+    return {node: value.to(points.dtype).expand(points.shape) for node, value in found.items()}
+
+
+def _differences(calls: list[fx.Node], source: fx.Node, points: Tensor) -> list[Tensor]:
+    """What changes its sign where a call may have a step or a bend.
+
+    These are the differences of any two operands of a call that compares or clips, and the operands
+    themselves less the ends that functions without arguments have.
+    """
+    values = _values(calls, source, points)
+    found: list[Tensor] = []
+    for call in calls:
+        if name_of(call) in _WITHOUT_BENDS:
+            continue
+        many = [*call.args, *call.kwargs.values()]
+        tensors = [values[each] for each in many if isinstance(each, fx.Node) and each in values]
+        numbers = [number for each in many if (number := literal(each)) is not None]
+        found += [one - number for one in tensors for number in {*_ENDS, *numbers}]
+        found += [one - other for one, other in itertools.combinations(tensors, 2)]
+    return found
 
 
 def _is_cast_to_floats(call: fx.Node) -> bool:

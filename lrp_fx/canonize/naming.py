@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from keyword import iskeyword
 
 from torch import fx, nn
 
 from lrp_fx.capture import module_path
 from lrp_fx.graph import name_of
+
+_IN_CODE = frozenset({"self", "torch", "getattr", "inf", "nan", "device", "fx_pytree", "pytree"})
+"""Names that generated code reads."""
 
 
 def name_after_modules(graph: fx.Graph) -> None:
@@ -20,9 +25,9 @@ def name_after_modules(graph: fx.Graph) -> None:
             base = str(node.target)
         else:
             base = node.name
-        base = re.sub(r"\W", "_", base).strip("_")
-        # Names become attributes of modules: they must not start with a digit or hide an attribute.
-        base = f"_{base}" if base[:1].isdigit() or hasattr(nn.Module, base) else base
+        base = re.sub(r"\W", "_", unicodedata.normalize("NFKC", base)).strip("_") or "value"
+        if not base.isidentifier() or _is_taken(base):
+            base = f"_{base}"
         name = base
         while name in taken:
             taken[base] += 1
@@ -31,3 +36,8 @@ def name_after_modules(graph: fx.Graph) -> None:
         node.meta["name"] = name
     for node in graph.nodes:
         node.name = node.meta.pop("name")
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a name cannot be both a variable of generated code and an attribute of a module."""
+    return iskeyword(name) or name in _IN_CODE or hasattr(nn.Module, name)

@@ -16,7 +16,7 @@ Pair = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
-class Desk:
+class ComplexWriter:
     """Writes real calls in place of a node that reads or returns complex values.
 
     Args:

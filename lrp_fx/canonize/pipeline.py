@@ -10,7 +10,7 @@ from lrp_fx.canonize.batch_norm import fold_batch_norm
 from lrp_fx.canonize.common_factor import collect_factors
 from lrp_fx.canonize.common_norm import divide_before
 from lrp_fx.canonize.complex_numbers import separate_parts
-from lrp_fx.canonize.constants import name_numbers, plain_operands
+from lrp_fx.canonize.constants import dense_constants, name_numbers, plain_operands
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
 from lrp_fx.canonize.known_functions import one_function
@@ -55,6 +55,7 @@ def canonize(
     """
     result = copied(captured)
     graph = result.module.graph
+    dense_constants(graph, result.module)
     write_out(graph)
     one_vocabulary(graph, result.module)
     separate_parts(graph, result.module)

@@ -48,6 +48,7 @@ _SYNONYMS = {
     "unsafe_split_with_sizes": aten.split_with_sizes,
     "unsafe_chunk": aten.chunk,
     "concat": aten.cat,
+    "_sparse_mm": aten.mm,  # of a constant sparse matrix
     "concatenate": aten.cat,
     "_adaptive_avg_pool2d": aten.adaptive_avg_pool2d,
     "_adaptive_avg_pool3d": aten.adaptive_avg_pool3d,
@@ -107,7 +108,7 @@ def _rename(node: fx.Node, packet: Packet) -> None:
 
 def _dropout(node: fx.Node) -> None:
     bound = arguments(node)
-    if bound["train"]:  # whatever depends on it cannot be explained
+    if bound["train"] and bound["p"] != 0:  # whatever depends on it cannot be explained
         return
     for user in list(node.users):  # native_dropout returns (output, mask)
         if user.target is operator.getitem and user.args[1] == 0:

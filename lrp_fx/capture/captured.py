@@ -13,10 +13,10 @@ from lrp_fx.capture.signature import Signature, signature_of
 from lrp_fx.capture.traces import form_of
 from lrp_fx.graph import (
     TreeSpec,
+    graph_module_of,
     tensor_at,
     tree_flatten,
     tree_unflatten,
-    with_source,
 )
 
 Way = Literal["symbolic", "export", "record"]
@@ -169,5 +169,5 @@ def copied(captured: Captured) -> Captured:
         for node in graph.nodes
         if node.op == "get_attr"
     }
-    module = with_source(fx.GraphModule(tensors, graph, class_name="Canonical"))
+    module = graph_module_of(tensors, graph, "Canonical")
     return replace(captured, module=module)

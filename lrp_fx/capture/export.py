@@ -26,12 +26,12 @@ from lrp_fx.graph import (
     Packet,
     TreeSpec,
     aten,
+    graph_module_of,
     hold_as_buffer,
     is_of_functorch,
     packet_of,
     schema_of,
     tensor_at,
-    with_source,
 )
 
 PREFIX = "model"
@@ -262,7 +262,7 @@ def as_captured(
             copy.target = functional or packet_of(node.target) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
-    captured = with_source(fx.GraphModule(tensors, graph, class_name="Captured"))
+    captured = graph_module_of(tensors, graph, "Captured")
     return Captured(captured, outputs, way, constants)
 
 

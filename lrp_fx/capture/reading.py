@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,6 +25,8 @@ from lrp_fx.graph import EXAMPLE, TorchDispatchMode, draws, name_of, packet_of
 
 WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence
+_RUNS = 8
+"""A value that is either of two with equal chance is taken for constant in one of 256 models."""
 _READERS = {"symbolic": trace, "export": export, "record": record}
 
 
@@ -50,6 +54,7 @@ def read(
         if each != "symbolic" and own is None:
             reasons.append(f"{each}: needs example inputs")
             continue
+        before = _random_states()  # a graph may hold a number that was drawn when it was made
         try:
             captured = _READERS[each](model, arguments, left_out)
         except (NotTraceable, NotExportable, NotRecordable) as error:
@@ -57,12 +62,16 @@ def read(
             continue
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
             raise _packed(model)
+        drew = _random_states() != before
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
             if own is not None:
                 for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
                     node.meta[EXAMPLE] = tensor.detach().to("meta")
-            return replace(captured, is_assumed=captured.is_assumed or bool(left_out))
-        _refuse_random(model, captured, arguments, own)
+            if own is not None and drew:
+                _refuse_drawn(model, captured, arguments)
+            return replace(captured, is_assumed=captured.is_assumed or bool(left_out) or drew)
+        for _ in range(_RUNS if drew else 1):
+            _refuse_random(model, captured, arguments, own)
         _refuse_fast_path(model, arguments, own)
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something other than the model{culprit}")
@@ -118,6 +127,31 @@ def _packed(model: nn.Module) -> CaptureError:
     )
 
 
+def _random_states() -> tuple[object, ...]:
+    """The states of the random generators of the process, to see whether a capture draws numbers."""
+    numpy_state = np.random.get_state(legacy=False)["state"]
+    return (
+        torch.random.get_rng_state().numpy().tobytes(),
+        random.getstate(),
+        numpy_state["pos"],
+        numpy_state["key"].tobytes(),
+    )
+
+
+def _refuse_drawn(model: nn.Module, captured: Captured, arguments: Arguments) -> None:
+    """Refuse a model whose output depends on numbers that were drawn when its graph was made.
+
+    Two runs may agree by chance, as they do for ``if torch.rand(1) > 0.5``, but hardly this many.
+
+    Raises:
+        CaptureError: if one of several runs differs from the graph.
+    """
+    for _ in range(_RUNS):
+        own = run_model(model, arguments)
+        if not reproduces(captured.module, arguments, own, SAME_KERNELS):
+            raise _is_random(model, captured)
+
+
 def _refuse_random(
     model: nn.Module, captured: Captured, arguments: Arguments, own: list[object]
 ) -> None:
@@ -129,9 +163,13 @@ def _refuse_random(
     again = run_model(model, arguments)
     if all_close(own, again, SAME_KERNELS):
         return
+    raise _is_random(model, captured)
+
+
+def _is_random(model: nn.Module, captured: Captured) -> CaptureError:
     nodes = [node for node in captured.module.graph.nodes if draws(node)]
     lines = dict.fromkeys(f"\n  {name_of(node)} {where(node)}" for node in nodes)
-    raise CaptureError(
+    return CaptureError(
         f"the model ({type(model).__name__}) is random in eval mode: two runs on the same inputs "
         f"differ, so there is no single output to explain.{''.join(lines)}\nLet randomness depend on "
         "self.training: F.dropout(x, p, training=self.training)."

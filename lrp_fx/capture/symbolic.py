@@ -31,12 +31,12 @@ from lrp_fx.graph import (
     NormBase,
     Packet,
     aten,
+    graph_module_of,
     overloads_of,
     packet_of,
     schema_of,
     shares_memory,
     tree_flatten,
-    with_source,
 )
 
 _BATCH_NORM = (BatchNorm.forward, nn.SyncBatchNorm.forward)
@@ -428,6 +428,6 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             for name, value in itertools.chain(tracer.tensors.items(), tracer.constants.items())
             if name in used
         }
-        module = with_source(fx.GraphModule(tensors, tracer.graph, class_name="Captured"))
+        module = graph_module_of(tensors, tracer.graph, "Captured")
         constants = {name: value for name, value in tracer.constants.items() if name in used}
         return Captured(module, spec, "symbolic", constants)

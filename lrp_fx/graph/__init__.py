@@ -83,7 +83,7 @@ from lrp_fx.graph.private_torch import (
     version_of,
 )
 from lrp_fx.graph.shapes import EXAMPLE, Constants, Shapes, forget_shapes, shape_of, shapes_of
-from lrp_fx.graph.source import with_source
+from lrp_fx.graph.source import graph_module_of, with_source
 from lrp_fx.graph.walks import (
     ancestors,
     depends_on_inputs,
@@ -146,6 +146,7 @@ __all__ = [
     "forget_shapes",
     "fourier_adjoint",
     "global_hooks",
+    "graph_module_of",
     "has_compiler",
     "hold_as_buffer",
     "in_order",

@@ -359,7 +359,7 @@ def draws(node: fx.Node) -> bool:
         return False
     bound = arguments(node)
     is_training = bound.get("training", bound.get("train", True)) is not False
-    return is_training and bound.get("dropout_p") != 0
+    return is_training and bound.get("dropout_p") != 0 and bound.get("p") != 0
 
 
 def is_size(node: fx.Node) -> bool:

@@ -1,12 +1,80 @@
-"""Freeing the source text of generated code, which torch.fx keeps for tracebacks forever."""
+"""Modules with generated code: any attribute path can be read, and the source text is freed."""
 
 from __future__ import annotations
 
+import functools
 import linecache
+import re
 import weakref
+from collections.abc import Mapping
+from itertools import count
+from keyword import iskeyword
+from typing import Any
 
-from torch import fx
+from torch import fx, nn
 from torch.fx import graph_module
+
+_PLAIN = re.compile(r"[ !#-\[\]-~]*")
+"""Text that needs no escape between quotes."""
+
+
+def graph_module_of(
+    root: nn.Module | Mapping[str, Any], graph: fx.Graph, class_name: str
+) -> fx.GraphModule:
+    """A graph module whose code reads attributes of any name, and whose source text is freed with it.
+
+    torch.fx writes an attribute as it is named. A name with a quote, a line break or a backslash, and
+    a keyword, are then wrong code; and Python changes letters such as a ligature in names.
+
+    Args:
+        root: the tensors and modules by path, or a module that holds them.
+        graph: the graph; its ``get_attr`` and ``call_module`` targets are complete.
+        class_name: the name of the module's class.
+    """
+    reading = [node for node in graph.nodes if node.op in ("get_attr", "call_module")]
+    texts = {str(node.target): _as_torch_writes(str(node.target)) for node in reading}
+    quoted = {text: _quoted(path) for path, text in texts.items() if text != _quoted(path)}
+    names = {node.name for node in graph.nodes}
+    for node in graph.nodes:
+        if node.name == "self":  # the module, in the code
+            node.name = next(free for n in count(1) if (free := f"self_{n}") not in names)
+    if quoted:
+        graph.on_generate_code(lambda _: functools.partial(_with_quotes, quoted))
+    return with_source(fx.GraphModule(root, graph, class_name=class_name))
+
+
+def _as_torch_writes(path: str) -> str:
+    """The expression that torch.fx writes for an attribute."""
+    text = "self"
+    for name in path.split("."):
+        text = f"{text}.{name}" if name.isidentifier() else f'getattr({text}, "{name}")'
+    return text
+
+
+def _quoted(path: str) -> str:
+    """An expression that reads the attribute, whatever its name."""
+    text = "self"
+    for name in path.split("."):
+        if name.isidentifier() and name.isascii() and not iskeyword(name):
+            text = f"{text}.{name}"
+        else:
+            literal = f'"{name}"' if _PLAIN.fullmatch(name) else ascii(name)
+            text = f"getattr({text}, {literal})"
+    return text
+
+
+def _with_quotes(quoted: Mapping[str, str], body: list[str]) -> list[str]:
+    """The lines of generated code, in which each ``node = attribute`` reads it by a quoted name."""
+    return [_line(quoted, line) for line in body]
+
+
+def _line(quoted: Mapping[str, str], line: str) -> str:
+    name, equals, rest = line.partition(" = ")
+    found = [text for text in quoted if equals and re.match(rf"{re.escape(text)}(?!\w)", rest)]
+    if not found:
+        return line
+    longest = max(found, key=len)
+    return f"{name}{equals}{quoted[longest]}{rest[len(longest) :]}"
 
 
 def with_source(module: fx.GraphModule) -> fx.GraphModule:

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from lrp_fx.capture import Captured
-from lrp_fx.graph import tensor_at, with_source
+from lrp_fx.graph import graph_module_of, tensor_at
 from lrp_fx.optimize import Draft
 from lrp_fx.rewrite.constants import ConstantGraph
 from lrp_fx.rewrite.lrp_graph import LRPGraph
@@ -28,14 +28,14 @@ def assemble(captured: Captured, draft: Draft, constants: ConstantGraph) -> LRPG
     root: dict[str, Any] = {path: modules[path] for path in modules if path in called}
     root |= _tensors(captured, constants.read)
     root |= {path: torch.empty(0, device="cpu") for path in constants.names}
-    module = with_source(fx.GraphModule(root, graph, class_name="LRP"))
+    module = graph_module_of(root, graph, "LRP")
     module.graph.lint()
     inputs = constants.parameters()
-    computing = fx.GraphModule(_tensors(captured, inputs), constants.graph, class_name="Constants")
+    computing = graph_module_of(_tensors(captured, inputs), constants.graph, "Constants")
     return LRPGraph(
         module,
         draft.start,
-        with_source(computing),
+        computing,
         constants.names,
         tuple(sorted(constants.read | inputs)),
         captured.constants,

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from lrp_fx._checks import check_file
 from lrp_fx.capture import REORDERED, Arguments, exporting, first_line, reproduces, samples
 from lrp_fx.errors import CaptureError, OptionError
-from lrp_fx.graph import aten, compile_and_package, has_compiler, tensor_at, with_source
+from lrp_fx.graph import aten, compile_and_package, graph_module_of, has_compiler, tensor_at
 from lrp_fx.relevance import (
     PORTABLE,
     OpenTopKFilter,
@@ -219,7 +219,7 @@ def _module(
                 root[path] = OpenTopKFilter(open_filter.by, open_filter.renormalize)
         if node is lrp.start and start is not None:
             root[path] = start
-    return with_source(fx.GraphModule(root, graph, class_name="Explainer"))
+    return graph_module_of(root, graph, "Explainer")
 
 
 def _compile(program: ExportedProgram, path: str | os.PathLike[str]) -> None:

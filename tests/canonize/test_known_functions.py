@@ -138,3 +138,34 @@ def test_indices_stay_whole_numbers() -> None:
     lrp = LRPFx(model, "zero")
     torch.testing.assert_close(lrp.explained_output(words), model(words).detach())
     assert lrp.attribute(words, 1).shape == words.shape
+
+
+STRANGERS: dict[str, Function] = {
+    "a narrow band": lambda x: torch.where((2 * x > 9.02) & (2 * x < 9.05), 0 * x, F.relu(x)),
+    "a band of distances": lambda x: torch.where((x.abs() / 8 - 3).abs() < 0.5, 0 * x, x),
+    "a band of exponentials": lambda x: torch.where((x.exp() > 100) & (x.exp() < 100.2), 0 * x, x),
+    "far away": lambda x: torch.where(x > 1e20, 0 * x, x),
+    "a large end": lambda x: -(-F.relu(x)).clamp(min=-3e5),
+    "NaN": lambda x: torch.where(x.isnan(), 0 * torch.ones_like(x), x),
+    "NaN by itself": lambda x: torch.where(x != x, torch.zeros_like(x), F.relu(x)),
+    "another number for NaN": lambda x: F.relu(x.nan_to_num(nan=0.5)),
+}
+WHERE = torch.tensor([[4.5175, 24.0, 4.606], [1e21, 4e5, float("nan")]], dtype=torch.float64)
+"""Where these functions differ from those that they are nearly everywhere."""
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_nearly_known_functions_stay(name: str) -> None:
+    class Alone(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return STRANGERS[name](x)
+
+    model = Alone().eval()
+    (found,) = canonical(model, numbers(2, 3)).module(WHERE)
+    torch.testing.assert_close(found, model(WHERE), equal_nan=True)
+
+
+def test_a_sign_is_no_rectifier() -> None:
+    """``x / (1 + exp(-x))`` holds ``-(-x)``, which is ``x``."""
+    found = operations(canonical(Model(lambda x: x / (1 + torch.exp(-x))), X))
+    assert "leaky_relu" not in found

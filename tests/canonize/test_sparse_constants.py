@@ -1,0 +1,39 @@
+"""A sparse constant matrix is a linear map, as a dense one is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lrp_fx import LRPFx
+from tests.helpers.numbers import numbers
+
+MATRIX = torch.tensor([[0, 1.5, 0], [-1.0, 0, 2.0], [0, 0.5, 0]])
+
+
+class Neighbours(nn.Module):
+    def __init__(self, matrix: Tensor, by: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.by = nn.Linear(4, 6), nn.Linear(6, 2), by
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        h = torch.sparse.mm(self.matrix, h) if self.by == "sparse.mm" else self.matrix @ h
+        return self.last(h)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("composite", ["epsilon", "z_plus"])
+@pytest.mark.parametrize("by", ["sparse.mm", "@"])
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_one_map(layout: torch.layout, by: str, composite: str) -> None:
+    x, sparse = numbers(3, 4).float(), MATRIX.to_sparse(layout=layout)
+    maps = [
+        LRPFx(Neighbours(matrix, way).eval(), composite).attribute(x, 1)
+        for matrix, way in ((sparse, by), (MATRIX, "@"))
+    ]
+    torch.testing.assert_close(*maps)
