@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_overloads
 
@@ -57,7 +58,7 @@ def members(value: type) -> Iterator[str]:
         owner = next(base for base in value.__mro__ if name in vars(base))
         if name.startswith("_") or not owner.__module__.startswith("lrp_fx"):
             continue
-        if isinstance(member, property):
+        if isinstance(member, (property, cached_property)):
             yield f"    {name}: property"
         elif isinstance(member, (classmethod, staticmethod)) or inspect.isroutine(member):
             bound = getattr(value, name)

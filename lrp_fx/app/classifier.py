@@ -144,8 +144,11 @@ class Classifier:
         return Explained(picture, probabilities, chosen, relevance.detach())
 
     def name_of(self, index: int) -> str:
-        """The name of a class."""
-        return self.categories[index] if index < len(self.categories) else f"class {index}"
+        """The name of a class, with its number where several classes share the name."""
+        if index >= len(self.categories):
+            return f"class {index}"
+        name = self.categories[index]
+        return name if self.categories.count(name) == 1 else f"{name} ({index})"
 
     def best(self, probabilities: Tensor, count: int = 5) -> dict[int, float]:
         """The most probable classes, class → probability, the most probable first.

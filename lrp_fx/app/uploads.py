@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import os
 from pathlib import Path
@@ -38,16 +37,21 @@ def read_upload(upload: str | os.PathLike[str] | None) -> Image.Image:
         raise InputError("there is no photograph yet: upload one, or take an example")
     if isinstance(upload, str) and upload.startswith(DATA_URL):
         return _decoded(io.BytesIO(_of_data_url(upload)))
-    file = Path(upload)
+    return _decoded(io.BytesIO(_of_file(Path(upload))))
+
+
+def _of_file(file: Path) -> bytes:
     try:
         size = file.stat().st_size
-        if size > LARGEST_UPLOAD:
-            raise InputError(
-                f"the file has {size / 2**20:.0f} MB; at most {LARGEST_UPLOAD // 2**20} MB are read"
-            )
-        return _decoded(io.BytesIO(file.read_bytes()))
-    except OSError as error:
-        raise InputError(f"the file cannot be read: {error.strerror or error}") from error
+        content = file.read_bytes() if size <= LARGEST_UPLOAD else b""
+    except (OSError, ValueError) as error:  # no path may hold a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"the file cannot be read: {why}") from error
+    if size > LARGEST_UPLOAD:
+        raise InputError(
+            f"the file has {size / 2**20:.0f} MB; at most {LARGEST_UPLOAD // 2**20} MB are read"
+        )
+    return content
 
 
 def _of_data_url(url: str) -> bytes:
@@ -55,7 +59,7 @@ def _of_data_url(url: str) -> bytes:
         raise InputError(f"the picture has more than {LARGEST_UPLOAD // 2**20} MB")
     try:
         return base64.b64decode(url.partition(",")[2], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one, and letters beyond ASCII are another
         raise InputError("the camera's picture arrived damaged") from error
 
 
@@ -72,6 +76,11 @@ def _decoded(stream: io.BytesIO) -> Image.Image:
             upright = Image.fromarray(as_pixels(ImageOps.exif_transpose(image)))
     except InputError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(
+            "the photograph has far too many pixels; at most "
+            f"{MOST_PIXELS / 1e6:.0f} million are read"
+        ) from error
     # decoders of PIL raise many kinds of errors on damaged files, and EXIF data adds more
     except Exception as error:
         raise InputError(

@@ -17,6 +17,7 @@ from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.attribution.given import Form, Given, finalize, given
 from lrp_fx.attribution.options import Changes, check_names
+from lrp_fx.capture import run_model
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
 from lrp_fx.errors import InputError
@@ -99,6 +100,17 @@ class Explaining:
     ) -> Given[Form]:
         """The inputs as tensors, and the form in which their relevance goes back."""
         return given(inputs, additional, self._explainer.model, create_graph=create_graph)
+
+    def _refused(self, inputs: Any, additional: Any) -> InputError | None:
+        """Why the model itself fails, as on words that are not in its table; None if it runs."""
+        try:
+            made = self._given(inputs, additional)
+            run_model(self._explainer.model, arguments_of(made.tensors, made.additional))
+        except InputError as error:
+            return error
+        except Exception:  # the caller has an error already, which says more
+            return None
+        return None
 
     def _explained(
         self,

@@ -33,10 +33,10 @@ def documented(method: Callable[P, T]) -> Callable[P, T]:
     """A method whose errors are all :class:`~lrp_fx.errors.LRPError`.
 
     Any other error becomes an ``UnexpectedError`` that says what was asked for, or an
-    ``InputError`` if a function of the user raised it. Calls that do not fit the method's
-    signature, a lack of memory and interrupts keep their own errors. Arguments annotated as
-    ``bool`` must be True or False: otherwise a value in the wrong place would silently count as one
-    of them.
+    ``InputError`` if a function of the user raised it, or if the model itself fails on the inputs.
+    Calls that do not fit the method's signature, a lack of memory and interrupts keep their own
+    errors. Arguments annotated as ``bool`` must be True or False: otherwise a value in the wrong
+    place would silently count as one of them.
     """
     parameters = inspect.signature(method).parameters
     names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
@@ -87,6 +87,10 @@ def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPErr
     function = next(filter(None, map(_function_of_the_user, frames)), None)
     if function is not None:
         return InputError(f"{function} failed with {what}")
+    if hasattr(owner, "_refused") and "inputs" in arguments:
+        refused: InputError | None = owner._refused(**_input_of(arguments))  # noqa: SLF001 its owner
+        if refused is not None:
+            return refused
     nodes = [each for each in frames if isinstance(each, RelevanceNode)]
     place = f" in {type(nodes[0]).__name__}({nodes[0].extra_repr()})" if nodes else ""
     asked = [f"inputs {_shapes(arguments['inputs'])}"] if "inputs" in arguments else []
@@ -99,6 +103,10 @@ def _explained(name: str, arguments: dict[str, Any], error: Exception) -> LRPErr
         f"{name} failed with {what}{place}{'; ' * bool(asked)}{', '.join(asked)}. This may be a bug in "
         "lrp_fx: please report it with the model."
     )
+
+
+def _input_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"inputs": arguments["inputs"], "additional": arguments.get("additional_forward_args")}
 
 
 def _frames(error: Exception) -> Iterator[Any]:

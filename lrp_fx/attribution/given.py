@@ -34,6 +34,8 @@ Inputs = TypeVar(
     Mapping[str, Array],
 )
 """All forms of inputs: as they came, so goes their relevance."""
+BESIDE = ("mask", "labels")
+"""Entries of encodings with names that end so get no relevance: models read no evidence from them."""
 AnyTensors: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 AnyArrays: TypeAlias = Array | tuple[Array, ...] | Mapping[str, Array]
 AnyInputs: TypeAlias = AnyTensors | AnyArrays
@@ -107,8 +109,8 @@ def given(
     its dtype. Of a mapping, the entries of :func:`_explained_names` are explained.
 
     Raises:
-        InputError: for arrays of something else than real numbers, and for mappings without
-            anything to explain.
+        InputError: for arrays of something else than real numbers or with masked entries, and for
+            mappings without anything to explain.
         OptionError: for arrays with ``create_graph``.
     """
     if isinstance(inputs, Tensor):
@@ -160,16 +162,16 @@ def _of_mapping(
 
 
 def _explained_names(values: Mapping[str, Tensor], model: nn.Module) -> list[str]:
-    """Which entries of a mapping get relevance: numbers and words, but no masks and positions.
+    """Which entries of a mapping get relevance: numbers and words, but no masks, positions and labels.
 
-    These are all floating-point entries but masks, and of the integers the model's
+    These are all floating-point entries but masks and labels, and of the integers the model's
     ``main_input_name``, as models of transformers say it, or ``input_ids``. If the mapping has
     neither, it is its only integer entry.
     """
     tokens = getattr(model, "main_input_name", None)
     if tokens not in values:
         tokens = "input_ids"
-    candidates = {name: value for name, value in values.items() if not name.endswith("mask")}
+    candidates = {name: value for name, value in values.items() if not name.endswith(BESIDE)}
     names = [
         name for name, value in candidates.items() if value.is_floating_point() or name == tokens
     ]
@@ -224,6 +226,11 @@ def _tensors(values: Any, like: Tensor | None, name: str) -> Iterator[Any]:
 
 def _tensor(array: Array, like: Tensor | None, name: str) -> Tensor:
     """A copy of the array: it may have negative strides, another byte order, or be read-only."""
+    if np.ma.is_masked(array):
+        raise InputError(
+            f"{name} is an array with masked entries, which a model cannot leave out: fill them with "
+            "array.filled(value)"
+        )
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} must hold real numbers, but is an array of {array.dtype}")
     plain = np.float64 if array.dtype.kind == "f" and array.itemsize > 8 else array.dtype
@@ -238,11 +245,16 @@ def _array(tensor: Tensor, like: Array | None = None) -> Array:
     """The values as an array, in the dtype of a floating-point one. NumPy has no bfloat16."""
     plain = tensor.detach().cpu()
     array: Array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
-    return (
-        array.astype(like.dtype, copy=False)
-        if like is not None and like.dtype.kind == "f"
-        else array
-    )
+    if like is None or like.dtype.kind != "f":
+        return array
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(like.dtype, copy=False)
+    except FloatingPointError:
+        raise InputError(
+            f"the relevance is too large for {like.dtype}, the dtype of the input: pass "
+            "array.astype('float32')"
+        ) from None
 
 
 def finalize(relevance: Tensor, create_graph: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,12 @@ def test_names_and_bars() -> None:
     assert list(classifier.best(torch.tensor([0.1, 0.6, 0.3]), 2)) == [1, 2]
     with pytest.raises(TargetError, match="there is no class 4"):
         classifier.explain(Image.new("RGB", (32, 32)), 4)
+
+
+def test_classes_of_one_name_stay_apart() -> None:
+    """ImageNet has two cranes: by name alone one would hide the other's probability."""
+    classifier = replace(colour_classifier(), categories=("crane", "crane", "jay"))
+    assert [classifier.name_of(i) for i in range(3)] == ["crane (0)", "crane (1)", "jay"]
 
 
 def test_own_model() -> None:

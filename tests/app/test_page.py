@@ -24,6 +24,7 @@ from tests.helpers.colour_classifier import NAMES, PREPROCESSING, ColourClassifi
 
 ROOT = Path(__file__).parents[2]
 CHANGED = "(old) => document.querySelector('#canvas img').src !== old"
+ENDED = "(the server ended)"
 SAME = 1e-5
 """Of max |R|: the same computation in another process."""
 
@@ -48,7 +49,8 @@ def address(
         *(sys.executable, "-m", "lrp_fx.cli", "app", "--port", "0"),
         *("--model", "tests.helpers.colour_classifier:ColourClassifier"),
         *("--weights", str(weights), "--categories", str(names), "--frames", str(frames)),
-        *("--preprocess", f"{own.resize},{own.crop},{own.mean[0]},{own.std[0]}"),
+        *("--resize", str(own.resize), "--crop", str(own.crop)),
+        *("--mean", ",".join(map(str, own.mean)), "--std", ",".join(map(str, own.std))),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     server = subprocess.Popen(
@@ -65,13 +67,14 @@ def address(
         assert server.stdout is not None
         for line in server.stdout:
             lines.put(line)
+        lines.put(ENDED)
 
     threading.Thread(target=read, daemon=True).start()
     try:
         said = ""
         while "http://" not in said:
-            assert server.poll() is None, said
             said += lines.get(timeout=2 * SECONDS)
+            assert ENDED not in said, said
         yield said[said.index("http://") :].split()[0]
     finally:
         server.terminate()

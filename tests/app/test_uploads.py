@@ -86,3 +86,19 @@ def test_damaged_files_are_read_or_sentences(tmp_path: Path, format: str) -> Non
         (tmp_path / "file").write_bytes(mutant.tobytes())
         with suppress(InputError):
             assert read_upload(tmp_path / "file").mode == "RGB"
+
+
+@pytest.mark.parametrize("upload", ["a\0b.png", "data:image/png;base64,é", "data:image/png"])
+def test_what_no_browser_sends_is_a_sentence(upload: str) -> None:
+    """Visitors can send any text in place of a file or a frame."""
+    with pytest.raises(InputError):
+        read_upload(upload)
+
+
+def test_too_many_pixels_are_named(tmp_path: Path) -> None:
+    """Also so many that the decoder itself refuses them."""
+    for side in (6_400, 12_000, 20_000):
+        file = tmp_path / "large.png"
+        Image.new("1", (side, side)).save(file)
+        with pytest.raises(InputError, match="pixels; at most 40 million"):
+            read_upload(file)

@@ -266,3 +266,46 @@ def test_what_cannot_be_taken(name: str) -> None:
 def test_arrays_have_no_graph() -> None:
     with pytest.raises(OptionError, match="create_graph needs tensors"):
         LRPFx(classifier()).attribute(IMAGES, 1, create_graph=True)
+
+
+def test_masked_entries_are_not_taken_as_numbers() -> None:
+    """What lies under a mask is no evidence, and a model cannot leave it out."""
+    lrp = LRPFx(classifier())
+    for additional in (None, IMAGES):
+        with pytest.raises(InputError, match=r"masked entries.*filled"):
+            lrp.attribute(np.ma.masked_greater(IMAGES, 0), 1, additional_forward_args=additional)
+    bare = np.ma.masked_array(IMAGES)
+    np.testing.assert_array_equal(lrp.attribute(bare, 1), lrp.attribute(IMAGES, 1))
+
+
+def test_relevance_that_the_dtype_cannot_hold_is_no_infinity() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(model.weight, 1e4)
+    with pytest.raises(InputError, match="too large for float16"):
+        LRPFx(model).attribute(np.full((1, 2), 100, np.float16), 0)
+
+
+class Labelled(Words):
+    """It takes labels, as models of transformers do, whatever their dtype."""
+
+    def forward(self, input_ids: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input_ids) + 0 * labels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_labels_are_not_explained(dtype: torch.dtype) -> None:
+    """They are no evidence, and relevance for them would be a second map that nobody asked for."""
+    labels = torch.ones(2, 3, dtype=dtype)
+    found = LRPFx(Labelled()).attribute({"labels": labels, "input_ids": IDS}, 1)
+    assert set(found) == {"input_ids"}
+
+
+@pytest.mark.parametrize("call", ["attribute", "explained_output", "attribute_many"])
+def test_what_the_model_refuses_is_its_error_at_every_call(call: str) -> None:
+    """Also where the graph is known already and runs alone: words that its table does not have."""
+    lrp = LRPFx(Words())
+    lrp.attribute(IDS, 1)
+    more = {"attribute": (1,), "explained_output": (), "attribute_many": ([0, 1],)}[call]
+    for words in (IDS + 50, {"input_ids": IDS - 9}):
+        with pytest.raises(InputError, match="the model itself fails"):
+            getattr(lrp, call)(words, *more)
