@@ -12,6 +12,7 @@ from lrp_fx.relevance import operation_of
 NONNEGATIVE = "nonnegative"
 """Metadata key: whether a constant made by the model's code has no negative entries."""
 _COUNTS = ("one_hot", "eye")
+_BETWEEN = ("arange", "linspace", "logspace")
 
 
 def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
@@ -23,6 +24,8 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
         return bool(node.meta.get(NONNEGATIVE))
     if row.is_nonnegative or row.says in ("masks", "places") or name in _COUNTS:
         return True
+    if name in _BETWEEN:  # whatever its ends and its step are
+        return bool(node.args) and all(map(_number_at_least_zero, node.args))
     if row.keeps_sign or name in ("getitem", "where"):
         return _numbers_at_least_zero(node) and all(
             source in known
