@@ -73,7 +73,8 @@ class Run:
                 row = sample.row
                 if not row:
                     self._remark(sample)
-                self.results.append(work(sample))
+                with self.talk.aside():
+                    self.results.append(work(sample))
             except Exception as error:
                 if not isinstance(error, (LRPError, OSError)) and not lacks_memory(error):
                     raise
