@@ -111,7 +111,8 @@ def make_folder(out: Path, what: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
+        is_file = isinstance(error, FileExistsError)
+        why = "it is no folder" if is_file else getattr(error, "strerror", None) or error
         raise InputError(f"cannot write {what} to {shown(out)}: {why}") from error
 
 
@@ -124,6 +125,8 @@ def appearing(file: Path) -> Iterator[Path]:
     """
     part = file.with_name(f".{uuid4().hex}{file.suffix}")
     try:
+        part.touch(exist_ok=False)  # what cannot be written is said in our words, and at once
+        part.unlink()
         yield part
         part.replace(file)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,16 +68,12 @@ class Names:
                 if same in self._found:
                     return False  # a file without a note is not ours to replace
                 note.parent.mkdir(parents=True, exist_ok=True)
-                with note.open("x") as new:
+                with suppress(FileExistsError), note.open("x") as new:  # or another was faster
                     new.write(key)
-                return True
-        except FileExistsError:  # another command was faster
-            pass
-        except OSError as error:
-            raise InputError(
-                f"cannot write results to {self.out}: {error.strerror or error}"
-            ) from error
-        return note.read_text() == key
+            return note.read_text() == key
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot write names to {self.out / OWN}: {why}") from error
 
     @cached_property
     def _found(self) -> frozenset[str]:

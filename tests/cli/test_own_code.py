@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lrp_fx.cli.files import read_summary, write_summary
+from lrp_fx.cli.names import OWN
 from tests.cli.helpers import MODELS, one_sentence, run
 
 TALKATIVE = """
@@ -118,3 +119,39 @@ def test_a_result_is_listed_once_wherever_the_command_was_called(tmp_path: Path)
     for place in ("out/x.lrp.png", "../out/x.lrp.png", "/there/out/x.lrp.png"):
         write_summary(tmp_path, "explain", [{"input": "x.png", "files": [place]}])
     assert [each["files"] for each in read_summary(tmp_path)] == [["/there/out/x.lrp.png"]]
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(
+    talkative: Path, tmp_path: Path
+) -> None:
+    """A file in the place of the results, of the names' folder, and of an export's folder."""
+    (tmp_path / "file").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / OWN).touch()
+    photograph, model = tmp_path / "photograph.png", ("--model", f"{talkative}:make")
+    for out in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "out"):
+        result = run("explain", photograph, *model, "--out", out)
+        assert result.exit_code == 2
+        assert "cannot write" in result.stderr
+        assert "Errno" not in result.output
+    name = "x" * 250 + ".pt2"
+    result = run("export", tmp_path / name, *model)
+    one_sentence(result, "cannot write", name)
+    assert "bug" not in result.output
+
+
+def test_numbers_that_cannot_be_kept_are_refused(talkative: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "large.npy", np.full((1, 3), 2**64 - 1, dtype=np.uint64))
+    result = run("audit", tmp_path / "large.npy", "--model", f"{talkative}:table")
+    assert result.exit_code == 1
+    assert "63 bits" in result.stderr
+    photograph = tmp_path / "photograph.png"
+    for std in ("0", "-1", "1e-320"):
+        wrong = run("audit", photograph, "--model", f"{talkative}:make", "--std", std)
+        one_sentence(wrong, "std must not be 0 or less")
+
+
+def test_failures_name_the_sample(talkative: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1.0, 2, 3], [1, np.nan, 3]]))
+    result = run("audit", tmp_path / "x.npy", "--model", f"{talkative}:table")
+    assert f"error: {tmp_path / 'x.npy'}[1]: " in result.stderr
