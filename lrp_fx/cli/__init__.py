@@ -9,7 +9,13 @@ from lrp_fx.cli.photographs import read_photograph
 __all__ = ["main", "read_photograph"]
 
 # Packages that only the command line needs: import name → package name.
-EXTRA = {"matplotlib": "matplotlib", "PIL": "pillow", "rich": "rich", "typer": "typer"}
+EXTRA = {
+    "filelock": "filelock",
+    "matplotlib": "matplotlib",
+    "PIL": "pillow",
+    "rich": "rich",
+    "typer": "typer",
+}
 
 
 def main() -> None:

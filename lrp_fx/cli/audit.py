@@ -27,6 +27,7 @@ from lrp_fx.cli.options import (
     Target,
 )
 from lrp_fx.cli.runs import Run
+from lrp_fx.cli.settings import settings_of
 from lrp_fx.cli.talk import Talk, shown
 from lrp_fx.cli.targets import resolve_target
 from lrp_fx.errors import NonFiniteError
@@ -68,8 +69,11 @@ def audit(
         lrp = lrp_of(loaded, composite, rules)
         if out is not None:
             make_folder(out, "figures")
-    settings = f"audit\n{model}\n{rules}\n{composite}\n{target}"
-    names = None if out is None else Names(out, settings)
+    names = None
+    if out is not None:
+        more = ["audit", "single"] if single else ["audit"]
+        listed = [composite] if composite else []
+        names = Names(out, settings_of(model, rules, out, listed, target, *more))
     accounts: list[Account] = []
 
     def work(sample: Sample) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lrp_fx import LRPFx
 from lrp_fx._checks import check_choice
 from lrp_fx.cli.explained import input_of
 from lrp_fx.cli.files import appearing, make_folder
-from lrp_fx.cli.inputs import Sample, find_images
+from lrp_fx.cli.inputs import MADE, Sample, find_images
 from lrp_fx.cli.methods import composite_for
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Composites, Images, ModelOptions, Out, TalkOptions
@@ -254,6 +254,7 @@ def _write(report: Report, out: Path, voice: Talk) -> list[Path]:
     else:
         written.append(out / "scores.parquet")
         voice.result(f"scores: {shown(written[1])}")
-    written.append(save(report.figure(), out / "scores.png"))
+    # the figure is no photograph of a later call, also in their folder
+    written.append(save(report.figure(), out / f"scores{MADE}.png"))
     voice.result(f"figure: {shown(written[-1])}")
     return written

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.markup import escape
@@ -18,6 +19,9 @@ from lrp_fx.cli.methods import Method
 from lrp_fx.cli.models import check_categories, device_of_model
 from lrp_fx.errors import InputError, blamed
 from lrp_fx.zoo import LoadedModel
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BEST = 3
 """So many predicted classes are listed."""
@@ -154,7 +158,7 @@ def explain_sample(
         first.lrp,
         array_of(loaded, sample.inputs) if isinstance(sample.inputs, Tensor) else sample.inputs,
         wanted if first.takes_target else None,
-        preprocess=loaded.preprocess,
+        preprocess=_reading(loaded),
         display=loaded.display,
         names=loaded.categories,
         words=sample.words,
@@ -196,7 +200,29 @@ def input_of(loaded: LoadedModel, sample: Sample) -> Tensor:
             f"the preprocessing of {loaded.name} must return a tensor (C, H, W), not "
             f"{tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__}"
         )
-    return (made[None] if made.ndim == 3 else made).to(device_of_model(loaded.model))
+    return _in_dtype(loaded, made[None] if made.ndim == 3 else made).to(
+        device_of_model(loaded.model)
+    )
+
+
+def _reading(loaded: LoadedModel) -> Callable[[Image.Image], Tensor] | None:
+    """The preprocessing, in the dtype of the model."""
+    function = loaded.preprocess
+    if function is None:
+        return None
+
+    @wraps(function)
+    def read(photograph: Image.Image) -> Tensor:
+        made = function(photograph)
+        return _in_dtype(loaded, made) if isinstance(made, Tensor) else made
+
+    return read
+
+
+def _in_dtype(loaded: LoadedModel, x: Tensor) -> Tensor:
+    """Real numbers in the dtype of the model, if all of the model is of one."""
+    dtypes = {each.dtype for each in loaded.model.parameters() if each.is_floating_point()}
+    return x.to(dtypes.pop()) if len(dtypes) == 1 and x.is_floating_point() else x
 
 
 def array_of(loaded: LoadedModel, array: Tensor) -> Tensor:

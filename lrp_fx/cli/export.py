@@ -58,8 +58,8 @@ def export(
 ) -> None:
     """Write one file that takes inputs and targets, and returns the output and the relevance.
 
-    The file appears complete or not at all. docs/export.md says how to run it. With --html it is a
-    folder: its page explains pictures in the browser, and no server computes; see docs/live.md.
+    The file appears complete or not at all. docs/export.md says how to run it.
+    With --html it is a folder: its page explains pictures in the browser, without a server.
 
     Exit code: 0 all well, 2 wrong usage, or a model that cannot be exported.
 

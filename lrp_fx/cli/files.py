@@ -15,11 +15,12 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from lrp_fx._version import __version__
 from lrp_fx.cli.explained import Explained
-from lrp_fx.cli.names import Names
+from lrp_fx.cli.names import OWN, Names
 from lrp_fx.cli.talk import as_json, shown
 from lrp_fx.errors import InputError
 from lrp_fx.visualize import explanation_figure, save, write_file
@@ -110,7 +111,8 @@ def make_folder(out: Path, what: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
+        is_file = isinstance(error, FileExistsError)
+        why = "it is no folder" if is_file else getattr(error, "strerror", None) or error
         raise InputError(f"cannot write {what} to {shown(out)}: {why}") from error
 
 
@@ -123,6 +125,8 @@ def appearing(file: Path) -> Iterator[Path]:
     """
     part = file.with_name(f".{uuid4().hex}{file.suffix}")
     try:
+        part.touch(exist_ok=False)  # what cannot be written is said in our words, and at once
+        part.unlink()
         yield part
         part.replace(file)
     except OSError as error:
@@ -174,16 +178,21 @@ def write_summary(out: Path, command: str, results: Sequence[Mapping[str, Any]])
     Raises:
         InputError: if it cannot be written.
     """
-    merged = {_key(each): each for each in (*read_summary(out), *results)}
-    listed = list(merged.values())
-    write_file(out / SUMMARY, as_json(document(command, listed)).encode())
-    write_file(out / TABLE, _table(listed).encode(errors="replace"))
+    make_folder(out / OWN, "the summary")
+    with FileLock(out / OWN / "summary.lock"):  # another command may write it at the same time
+        merged = {_key(each): each for each in (*read_summary(out), *results)}
+        listed = list(merged.values())
+        write_file(out / SUMMARY, as_json(document(command, listed)).encode())
+        write_file(out / TABLE, _table(listed).encode(errors="replace"))
     return out / SUMMARY
 
 
 def _key(result: Mapping[str, Any]) -> str:
     """Two results of one key are of the same input with the same options."""
-    return json.dumps(result.get("files") or [result.get("input"), result.get("row")])
+    files = result.get("files")
+    if isinstance(files, list) and files:  # paths depend on where the command was called
+        return json.dumps([Path(str(each)).name for each in files])
+    return json.dumps([result.get("input"), result.get("row"), None])
 
 
 def _table(results: Iterable[Mapping[str, Any]]) -> str:

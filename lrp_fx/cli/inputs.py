@@ -151,6 +151,10 @@ def _array(file: Path) -> NDArray[np.generic]:
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.ndim == 0:
         raise InputError(f"cannot read {shown(file)}: it is no plain .npy array of numbers")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise InputError(
+            f"cannot read {shown(file)}: it holds integers that need more than 63 bits"
+        )
     whole, wide = array.dtype.kind in "iu", array.dtype == np.float64
     return np.array(array, dtype="int64" if whole else "float64" if wide else "float32", order="C")
 

@@ -18,25 +18,13 @@ from lrp_fx.cli.inputs import IN_FOLDERS, Sample, find_images
 from lrp_fx.cli.methods import Method, make_methods
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.names import Names
-from lrp_fx.cli.options import FORMS, PREDICTED, ModelOptions, RuleOptions
+from lrp_fx.cli.options import FORMS, ModelOptions, RuleOptions
 from lrp_fx.cli.runs import Run
+from lrp_fx.cli.settings import settings_of
 from lrp_fx.cli.talk import Talk, shown
 from lrp_fx.cli.targets import resolve_target
 from lrp_fx.zoo import LoadedModel
 
-SETTINGS = (
-    "weights",
-    "mean",
-    "std",
-    "resize",
-    "crop",
-    "grey",
-    "top_k",
-    "filter_by",
-    "start",
-    "bias",
-)
-"""The options that change maps, beside the model, the composites and the target."""
 Beside: TypeAlias = Callable[
     [LoadedModel, Sequence[Method], Explained], tuple[Table, dict[str, Any]]
 ]
@@ -91,7 +79,9 @@ def explain_all(
         methods = make_methods(loaded, maps.composites, rules)
         make_folder(maps.out, "results")
         read_summary(maps.out)
-    writer = Files(maps.out, Names(maps.out, _settings(model, rules, maps)), maps.forms)
+    more = (["compare"] if beside else []) + (["single"] if maps.single else [])
+    settings = settings_of(model, rules, maps.out, maps.composites, maps.target, *more)
+    writer = Files(maps.out, Names(maps.out, settings), maps.forms)
     accounts: list[Account] = []
 
     def work(sample: Sample) -> dict[str, Any]:
@@ -123,19 +113,3 @@ def explain_all(
         talk.say(f"\n{note}")
     talk.say(f"summary: {shown(summary)}")
     run.finish()
-
-
-def _settings(model: ModelOptions, rules: RuleOptions, maps: Maps) -> str:
-    """The options that change results, as text; empty if all are as usual."""
-    usual = (ModelOptions(), RuleOptions())
-    chosen = [f"model={model.model}"] if model.model != usual[0].model else []
-    for given, plain in zip((model, rules), usual, strict=True):
-        chosen += [
-            f"{name}={getattr(given, name)}"
-            for name in SETTINGS
-            if hasattr(given, name) and getattr(given, name) != getattr(plain, name)
-        ]
-    chosen += [f"composite={name}" for name in maps.composites]
-    chosen += [f"target={maps.target}"] if maps.target != PREDICTED else []
-    chosen += ["single"] if maps.single else []
-    return "\n".join(chosen)

@@ -99,8 +99,8 @@ def _preprocessing(options: ModelOptions, loaded: LoadedModel, talk: Talk) -> Pr
         grey=channels == 1,
         **({"interpolation": base.interpolation} if base else {}),
     )
-    if 0 in made.std:
-        raise OptionError("std must not be 0: pixels are divided by it")
+    if min(made.std) < torch.finfo(torch.float32).tiny:
+        raise OptionError("std must not be 0 or less: pixels are divided by it")
     if own and base is None:
         talk.note("the options replace the model's own preprocessing: it neither resizes nor crops")
     if not own and not asked:

@@ -1,27 +1,33 @@
-"""The names of results. They depend on the input and the options alone, never on the run."""
+"""The names of results: plain ones where they are free, and never that of another result."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from lrp_fx.cli.inputs import ARRAYS, IMAGES, MADE
+from lrp_fx.cli.inputs import MADE
+from lrp_fx.errors import InputError
 
 LONGEST = 100
 """So many letters of a file's name are kept; file systems allow about 255 bytes."""
+OWN = ".lrp_fx"
+"""The hidden folder beside the results, which says whose each name is."""
+DIGITS = 8
 
 
 @dataclass(frozen=True)
 class Names:
     """Names for results in a folder.
 
-    A result is named after its file. Digits follow, which are computed from the place of the file
-    and from the options, so that no result replaces one of another file or of other options. A file
-    that lies beside the folder of results, alone with its name, and is explained without options
-    needs no digits.
+    A result is named after its file. The first result of a name owns it: its key, which is computed
+    from the place of the file and the options, is noted in a hidden folder. Any other result of this
+    name gets digits of its own key. So no result replaces one of another file or of other options,
+    also if two commands write into the folder at once, and the same call finds its names again.
 
     Args:
         out: the folder of the results.
@@ -30,37 +36,66 @@ class Names:
 
     out: Path
     settings: str = ""
-    _folders: dict[Path, list[str]] = field(default_factory=dict)
 
     def of(self, file: Path, row: int | None = None) -> str:
-        """The name of the result for a file, or for one sample of it, without a suffix."""
-        real = Path(os.path.realpath(file))
-        beside = Path(os.path.realpath(self.out)).parent
-        try:
-            place = os.path.relpath(real, beside)
-        except ValueError:  # on another drive
-            place = str(real)
+        """The name of the result for a file, or for one sample of it, without a suffix.
+
+        Raises:
+            InputError: if the folder cannot be written to.
+        """
         stem = file.stem[:LONGEST]
         while len(os.fsencode(stem)) > LONGEST:
             stem = stem[:-1]
-        plain = place == real.name and stem == file.stem and not self.settings
-        if not plain or self._rivals(real) > 1:
-            key = f"{Path(place).as_posix()}\0{self.settings}"
-            stem += "-" + hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:8]
-        return stem + ("" if row is None else f".{row}") + MADE
+        end = ("" if row is None else f".{row}") + MADE
+        key = self._key(file, row)
+        for digits in ("", f"-{key[:DIGITS]}"):
+            name = f"{stem}{digits}{end}"
+            if self._owns(key, name):
+                return name
+        return f"{stem}-{key}{end}"
 
-    def _rivals(self, file: Path) -> int:
-        """How many files beside it have its name, whatever their suffixes and letter cases.
+    def _key(self, file: Path, row: int | None) -> str:
+        """What the place of the file, the sample and the options are, as digits."""
+        parts = (place_of(file, self.out), "" if row is None else str(row), self.settings)
+        return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
-        Some file systems do not distinguish upper and lower case.
-        """
-        if file.parent not in self._folders:
-            with suppress(OSError):  # a folder whose files may be read, but not listed
-                self._folders[file.parent] = [
-                    Path(name).stem.casefold()
-                    for name in os.listdir(file.parent)
-                    if Path(name).suffix.lower() in IMAGES | ARRAYS
-                ]
-        if file.parent not in self._folders:
-            return len(IMAGES)
-        return self._folders[file.parent].count(file.stem.casefold())
+    def _owns(self, key: str, name: str) -> bool:
+        """Whether the result of this key has this name; a free name becomes its own."""
+        same = _as_files_compare(name)
+        note = self.out / OWN / hashlib.sha256(os.fsencode(same)).hexdigest()[:32]
+        try:
+            if not os.path.lexists(note):
+                if same in self._found:
+                    return False  # a file without a note is not ours to replace
+                note.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError), note.open("x") as new:  # or another was faster
+                    new.write(key)
+            return note.read_text() == key
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot write names to {self.out / OWN}: {why}") from error
+
+    @cached_property
+    def _found(self) -> frozenset[str]:
+        """The names of the results that the folder held at first."""
+        listed = os.listdir(self.out) if self.out.is_dir() else []
+        return frozenset(
+            _as_files_compare(name[: name.rindex(MADE) + len(MADE)])
+            for name in listed
+            if MADE in name[1:]
+        )
+
+
+def place_of(file: Path, out: Path) -> str:
+    """Where a file is, seen from beside the folder of results."""
+    real = os.path.realpath(file)
+    try:
+        place = os.path.relpath(real, Path(os.path.realpath(out)).parent)
+    except ValueError:  # on another drive
+        place = real
+    return Path(place).as_posix()
+
+
+def _as_files_compare(name: str) -> str:
+    """The name as file systems compare it that distinguish neither letter cases nor accents' codes."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

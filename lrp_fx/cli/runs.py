@@ -73,7 +73,8 @@ class Run:
                 row = sample.row
                 if not row:
                     self._remark(sample)
-                self.results.append(work(sample))
+                with self.talk.aside():
+                    self.results.append(work(sample))
             except Exception as error:
                 if not isinstance(error, (LRPError, OSError)) and not lacks_memory(error):
                     raise
@@ -89,7 +90,8 @@ class Run:
         sentence = in_one_sentence(error)
         self.results.append({"input": str(file), "row": row, "error": sentence})
         named = shown(file) in sentence or str(file) in sentence
-        self.talk.failure(sentence if named else f"{shown(file)}: {sentence}")
+        place = shown(file) if row is None else f"{shown(file)}[{row}]"
+        self.talk.failure(sentence if named else f"{place}: {sentence}")
 
     @property
     def failures(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,8 @@ class Talk:
     """
 
     options: TalkOptions
-    output: Console = field(default_factory=Console)
-    errors: Console = field(default_factory=lambda: Console(stderr=True))
+    output: Console = field(default_factory=lambda: Console(file=sys.stdout))
+    errors: Console = field(default_factory=lambda: Console(file=sys.stderr))
 
     def result(self, text: str) -> None:
         """One line that is also said with ``--quiet``."""
@@ -64,7 +64,7 @@ class Talk:
     def document(self, document: Mapping[str, Any]) -> None:
         """The result as JSON, if that was asked for."""
         if self.options.json:
-            sys.stdout.write(as_json(document))
+            self.output.file.write(as_json(document))
 
     @property
     def bars(self) -> bool:
@@ -72,10 +72,17 @@ class Talk:
         return not (self.options.json or self.options.quiet)
 
     @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Send what the user's code prints to the error output: the output is for results."""
+        with redirect_stdout(self.errors.file):
+            yield
+
+    @contextmanager
     def usage(self) -> Iterator[None]:
         """End the command with one sentence and exit code 2 if an error of the library occurs."""
         try:
-            yield
+            with self.aside():
+                yield
         except Exception as error:
             if not isinstance(error, LRPError) and not lacks_memory(error):
                 raise

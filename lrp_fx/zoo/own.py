@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,8 +48,8 @@ def own_model(name: str, file: Path | None) -> LoadedModel:
     if isinstance(found, nn.Module) or not callable(found):
         made = found
     else:
-        with blamed(f"the factory {name}"):
-            made = found()
+        with _found_from(_folder(name)), _going_on(name), blamed(f"the factory {name}"):
+            made = found()  # which may import what lies beside its file
     loaded = _as_loaded(name, made)
     if file is not None:
         fill(loaded.model, read_state(file), name, file)
@@ -107,14 +107,16 @@ def _module(place: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # dataclasses look themselves up there
-    with _found_from(path.resolve().parent), blamed(place):  # as for python FILE
+    # as for python FILE
+    with _found_from(path.resolve().parent), _going_on(place), blamed(place):
         spec.loader.exec_module(module)
     return module
 
 
 def _imported(name: str) -> ModuleType:
     try:
-        with _found_from(Path.cwd()), blamed(f"the module {name}"):  # as for python -m
+        # as for python -m
+        with _found_from(Path.cwd()), _going_on(name), blamed(f"the module {name}"):
             return importlib.import_module(name)
     except InputError as error:
         cause = error.__cause__
@@ -132,7 +134,30 @@ def _found_from(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        with suppress(ValueError):  # the user's code may have set the path anew
+            sys.path.remove(str(folder))
+
+
+def _folder(name: str) -> Path:
+    """Where imports of ``file.py:factory`` and ``package.module:factory`` are found."""
+    place = name.rpartition(":")[0]
+    return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
+
+
+@contextmanager
+def _going_on(name: str) -> Iterator[None]:
+    """Refuse code that ends the program, as scripts do that read their own arguments.
+
+    Raises:
+        InputError: if it does.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise InputError(
+            f"{name} ends the program (sys.exit) instead of giving a model: put what a script does "
+            'on its own below if __name__ == "__main__":'
+        ) from error
 
 
 def _as_loaded(name: str, made: Any) -> LoadedModel:

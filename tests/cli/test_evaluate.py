@@ -37,7 +37,7 @@ def test_composites_are_compared(tmp_path: Path) -> None:
     assert {row["method"] for row in rows} == {"epsilon_plus", "epsilon"}
     assert {Path(row["sample"]).name for row in rows} == {"chelsea.jpg", "coffee.jpg"}
     assert any("Blur(sigma=10.0)" in row["settings"] for row in rows)
-    with Image.open(tmp_path / "scores.png") as picture:
+    with Image.open(tmp_path / "scores.lrp.png") as picture:
         assert picture.width > 400
 
 

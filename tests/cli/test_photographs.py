@@ -58,7 +58,7 @@ def test_transparency_lies_on_white_and_is_said(tmp_path: Path) -> None:
     "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"]
 )
 def test_every_mode_is_read(tmp_path: Path, mode: str) -> None:
-    kind = "tif" if mode in ("CMYK", "YCbCr", "I", "F", "I;16") else "png"
+    kind = "tif" if mode in ("CMYK", "I", "F", "I;16") else "jpg" if mode == "YCbCr" else "png"
     base = Image.linear_gradient("L")
     (base.convert("I").convert(mode) if mode == "I;16" else base.convert("RGB").convert(mode)
      if mode not in ("I", "F") else base.convert(mode)).save(tmp_path / f"x.{kind}")  # fmt: skip
