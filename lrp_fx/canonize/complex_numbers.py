@@ -189,11 +189,11 @@ def _bilinear(first: str, second: str, bias: str | None = None) -> Rewriting:
     def rewrite(write: ComplexWriter, b: dict[str, Any]) -> Pair:
         packet = called(write.node)
 
-        def write(_: Packet, x: Any, y: Any) -> fx.Node:
+        def of_parts(_: Packet, x: Any, y: Any) -> fx.Node:
             operands = {**b, first: x, second: y} | ({bias: None} if bias else {})
             return write(packet, *operands.values())
 
-        pair = write.times(write.pair(b[first]), write.pair(b[second]), write)
+        pair = write.times(write.pair(b[first]), write.pair(b[second]), of_parts)
         if bias is None or b[bias] is None:
             return pair
         shift, ones = write.pair(b[bias]), _places_behind(write)
@@ -217,11 +217,11 @@ def _einsum(write: ComplexWriter, b: dict[str, Any]) -> Pair | None:
     if len(operands) != 2:
         return None
 
-    def write(_: Packet, x: Any, y: Any) -> fx.Node:
+    def of_parts(_: Packet, x: Any, y: Any) -> fx.Node:
         return write(aten.einsum, equation, [x, y])
 
     first, second = operands
-    return write.times(write.pair(first), write.pair(second), write)
+    return write.times(write.pair(first), write.pair(second), of_parts)
 
 
 # --- functions ------------------------------------------------------------------------------------

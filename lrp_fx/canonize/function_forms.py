@@ -128,7 +128,7 @@ def _agree(known: Known, function: Function, points: Tensor) -> bool:
 
 def _with_crossings(points: Tensor, differences: Differences) -> Tensor:
     """The points, and those near where a difference changes its sign, on both sides and between."""
-    points = points.unique()  # in order
+    points = _in_order(points)
     found = [points]
     for values in differences(points):
         before, after = values[:-1], values[1:]
@@ -136,10 +136,17 @@ def _with_crossings(points: Tensor, differences: Differences) -> Tensor:
         left, right = points[:-1][crosses], points[1:][crosses]
         share = before[crosses] / (before[crosses] - after[crosses])
         found.append((left + share * (right - left))[share.isfinite()])
-    crossings = torch.cat(found[1:]).unique() if len(found) > 1 else points[:0]
+    crossings = _in_order(torch.cat([points[:0], *found[1:]]))
     between = (crossings[:-1] + crossings[1:]) / 2
     beside = torch.cat([crossings * side for side in _SIDES[2:4]])
     return torch.cat([points, crossings, between, beside])
+
+
+def _in_order(points: Tensor) -> Tensor:
+    """The points in order, each once."""
+    ordered = points.sort().values
+    steps = ordered.diff()
+    return torch.cat([ordered[:1], ordered[1:][steps > 0]])
 
 
 def _candidates(function: Function, numbers: Sequence[float]) -> Iterator[Known]:

@@ -40,7 +40,11 @@ def graph_module_of(
             node.name = next(free for n in count(1) if (free := f"self_{n}") not in names)
     if quoted:
         graph.on_generate_code(lambda _: functools.partial(_with_quotes, quoted))
-    return with_source(fx.GraphModule(root, graph, class_name=class_name))
+    return with_source(
+        fx.GraphModule(
+            root if isinstance(root, nn.Module) else dict(root), graph, class_name=class_name
+        )
+    )
 
 
 def _as_torch_writes(path: str) -> str:
