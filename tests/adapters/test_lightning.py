@@ -53,6 +53,7 @@ def test_maps_follow_the_weights_without_lightning(tmp_path: Path) -> None:
     assert pictures[0] != pictures[1]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Lightning, about loggers, workers and paths
 @pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
 def test_the_callback_in_a_real_trainer(package: str, tmp_path: Path) -> None:

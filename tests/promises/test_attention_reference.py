@@ -74,6 +74,14 @@ TEXTS = {
 }
 
 
+ALIKE = {"Mistral", "Qwen3"}
+"""Built as Llama is: with grouped queries and rotated positions."""
+
+
+def _marked(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name
+
+
 def last_logits(result: Any) -> Tensor:
     logits: Tensor = result.logits
     return logits if logits.dim() == 2 else logits[:, -1]
@@ -109,7 +117,7 @@ def read_text(name: str, attention: str) -> tuple[nn.Module, LRPFx, LayerLRPFx]:
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", [_marked(name) for name in TEXTS])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_text_models(name: str, method: str, attention: str) -> None:
     """Token relevance at the embedding's output, (N, T, D) and summed up to (N, T)."""
