@@ -38,7 +38,7 @@ def reproduces(
                 random = [not close(a, b, tolerances) for a, b in zip(mine, again, strict=True)]
     except Exception:
         return False
-    if len(own) != len(mine) or all(random):
+    if len(own) != len(mine) or (random and all(random)):
         return False
     pairs = zip(own, mine, random, strict=True)
     return all(is_random or close(a, b, tolerances) for a, b, is_random in pairs)

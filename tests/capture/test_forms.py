@@ -41,7 +41,7 @@ def _unassigned(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]
 
 
 def _added_in_place(y: Tensor) -> Tensor:
-    z = y.flip(2)
+    z = y.flip(1)
     z += y
     return z
 
@@ -135,8 +135,8 @@ FORMS: dict[str, tuple[list[str], Callable[[], nn.Module], list[Callable[..., An
         ["flip", "add"],
         planar,
         [
-            *(lambda y: y.flip(2) + y, lambda y: torch.add(y.flip(2), y), lambda y: y.flip(2).add(y)),
-            *(lambda y: y.flip(2).add_(y), _added_in_place),
+            *(lambda y: y.flip(1) + y, lambda y: torch.add(y.flip(1), y), lambda y: y.flip(1).add(y)),
+            *(lambda y: y.flip(1).add_(y), _added_in_place),
         ],
     ),
     "weighted addition": (
@@ -148,9 +148,9 @@ FORMS: dict[str, tuple[list[str], Callable[[], nn.Module], list[Callable[..., An
         ["flip", "sub"],
         planar,
         [
-            *(lambda y: y.flip(2) - y, lambda y: torch.sub(y.flip(2), y)),
-            lambda y: torch.subtract(y.flip(2), y),
-            lambda y: y.flip(2).sub_(y),
+            *(lambda y: y.flip(1) - y, lambda y: torch.sub(y.flip(1), y)),
+            lambda y: torch.subtract(y.flip(1), y),
+            lambda y: y.flip(1).sub_(y),
         ],
     ),
     "scaling": (
@@ -329,7 +329,7 @@ def test_maximum_of_two_tensors_is_no_maximum_of_a_dimension(
     function: Callable[..., Tensor], way: str
 ) -> None:
     """``torch.max`` has two meanings under one name."""
-    model = after(lambda y: function(y, y.flip(2)))
+    model = after(lambda y: function(y, y.flip(1)))
     assert operations(model, signal(model), way=way) == ["flip", "maximum"]
 
 
