@@ -135,7 +135,8 @@ FORMS: dict[str, tuple[list[str], Callable[[], nn.Module], list[Callable[..., An
         ["cumsum", "add"],
         planar,
         [
-            *(lambda y: y.cumsum(2) + y, lambda y: torch.add(y.cumsum(2), y), lambda y: y.cumsum(2).add(y)),
+            *(lambda y: y.cumsum(2) + y, lambda y: torch.add(y.cumsum(2), y)),
+            lambda y: y.cumsum(2).add(y),
             *(lambda y: y.cumsum(2).add_(y), _added_in_place),
         ],
     ),
