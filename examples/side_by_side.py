@@ -165,6 +165,9 @@ def outcome(function: Callable[..., Tensor], model: nn.Module, x: Tensor, target
     )
 
 
+NOTE = (
+    "<!-- not run: the script that makes the figure runs these lines, and a test compares them -->"
+)
 PAGE = """# Side by side
 
 One map drawn by five libraries, each with its own function and its defaults. Written by
@@ -237,10 +240,13 @@ def main() -> None:
     text = PAGE.format(
         name=name,
         counts=" | ".join(str(count(code)) for code in codes.values()),
-        drawing="".join(f"```python\n# {each}\n{code}\n```\n\n" for each, code in codes.items()),
+        drawing="".join(
+            f"{NOTE}\n```python\n# {each}\n{code}\n```\n\n" for each, code in codes.items()
+        ),
         sources="\n".join(sources),
         making="".join(
-            f"```python\n# {each}\n{lines_of(maker)}\n```\n\n" for each, maker in makers.items()
+            f"{NOTE}\n```python\n# {each}\n{lines_of(maker)}\n```\n\n"
+            for each, maker in makers.items()
         ),
     )
     page.write_text(text.rstrip() + "\n", encoding="utf-8")
