@@ -2,7 +2,7 @@
 
     from lrp_fx import operations
 
-    operations.register(*operations.passing("special_erfc", "sinc"))   # element-wise functions
+    operations.register(*operations.passing("special_bessel_j0", "special_airy_ai"))
 
 An :class:`Operation` describes how relevance goes back through one ATen operation: its name, its
 operands, its default rule, and a function that writes its relevance nodes. ``docs/guide.md``,

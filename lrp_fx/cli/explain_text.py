@@ -220,7 +220,7 @@ class _Attributions:
         return self._similarity(text) if self.loaded.similarity else self._class(text, target)
 
     def _encoded(self, *text: str) -> dict[str, Tensor]:
-        encoded = self.loaded.tokenizer(*text, return_tensors="pt", truncation=True)
+        encoded: Any = self.loaded.tokenizer(*text, return_tensors="pt", truncation=True)
         return {name: each.to(self.device) for name, each in encoded.items()}
 
     def _words(self, ids: Tensor) -> list[str]:

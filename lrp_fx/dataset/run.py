@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from lrp_fx.dataset.store import TABLE, Store, ended, read_table
 from lrp_fx.errors import InputError, OptionError, RunError
 
 if TYPE_CHECKING:
+    import zarr
     from pyarrow import Table
 
 
@@ -60,7 +61,7 @@ class Run:
         """How many samples have no explanation."""
         return sum(each != "ok" for each in self.column("status"))
 
-    def column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> list[object]:
         """A column of the table.
 
         Raises:
@@ -70,7 +71,20 @@ class Run:
             raise OptionError(f"there is no column {name!r}: {', '.join(self.table.column_names)}")
         return list(self.table.column(name).to_pylist())
 
-    def array(self, name: str | None = None) -> Any:
+    def indices(self, name: str) -> list[int | None]:
+        """A column of the table that holds classes; None where there is none.
+
+        Raises:
+            OptionError: if there is no such column, or it holds something else.
+        """
+        found: list[int | None] = []
+        for each in self.column(name):
+            if each is not None and not isinstance(each, int):
+                raise OptionError(f"the column {name!r} holds no classes, but {each!r}")
+            found.append(each)
+        return found
+
+    def array(self, name: str | None = None) -> zarr.Array:
         """An array of Zarr, (N, …); NaN where a sample has no explanation.
 
         Args:
@@ -133,8 +147,9 @@ class Run:
 
     def classes(self, by: str = "target") -> tuple[int, ...]:
         """The classes of the samples that have an explanation, in order."""
-        found = self.column(by)
-        return tuple(sorted({found[n] for n in self.explained(by=by)} - {None}))
+        found = self.indices(by)
+        seen = {found[n] for n in self.explained(by=by)}
+        return tuple(sorted(each for each in seen if each is not None))
 
     def chunks(self, samples: Sequence[int], size: int = 64) -> Iterator[NDArray[np.float32]]:
         """The relevance of samples, some at a time, so that memory is bounded.

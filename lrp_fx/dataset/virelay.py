@@ -172,7 +172,7 @@ def _write_attributions(
     )
     for start, chunk in zip(range(0, len(samples), BLOCK), run.chunks(samples, BLOCK), strict=True):
         data[start : start + len(chunk)] = chunk
-    chosen = run.column("prediction")
+    chosen = run.indices("prediction")
     prediction = np.zeros((len(samples), _count(run, classes)), dtype=np.float32)
     for row, n in enumerate(samples):
         prediction[row, chosen[n] or 0] = 1
@@ -203,11 +203,11 @@ def _write_analysis(file: Any, run: Run, by: str, settings: tuple[int, int, int]
 
 def _classes(run: Run, by: str) -> list[int]:
     """The class of each sample; 0 for those without one, which are not shown."""
-    return [each or 0 for each in run.column(by)]
+    return [each or 0 for each in run.indices(by)]
 
 
 def _count(run: Run, classes: Sequence[int]) -> int:
-    seen = [each for each in run.column("prediction") if each is not None]
+    seen = [each for each in run.indices("prediction") if each is not None]
     return max(len(run.names), max([*classes, *seen], default=0) + 1)
 
 

@@ -225,6 +225,8 @@ def _colored(axes: Axes, xs: NDArray[np.intp], ys: Floats, strength: Floats, col
         axis=1,
     )
     shown = np.abs(strength) >= SHOWN_FROM
+    if not shown.any():
+        return
     if len(xs) == 1:
         axes.scatter(xs[shown], ys[shown], c=colorize(strength[shown], 1.0, colors) / 255, zorder=2)
         return

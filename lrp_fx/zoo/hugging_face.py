@@ -71,7 +71,7 @@ class TextModel:
 
     name: str
     model: nn.Module
-    tokenizer: Callable[..., Any]
+    tokenizer: Callable[..., object]
     categories: tuple[str, ...]
     similarity: bool = False
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from lrp_fx._checks import entries
 from lrp_fx.errors import InputError, blamed
@@ -56,8 +57,8 @@ def own_model(name: str, file: Path | None) -> LoadedModel:
     return loaded
 
 
-def own_function(name: str) -> Callable[..., Any]:
-    """The function ``package.module:function`` or ``path/to/file.py:function``.
+def own_function(name: str) -> Callable[[Image.Image], Tensor]:
+    """The preprocessing ``package.module:function`` or ``path/to/file.py:function``.
 
     Raises:
         ZooError: if there is no such module, file or function.
@@ -70,7 +71,7 @@ def own_function(name: str) -> Callable[..., Any]:
     found = _named(name)
     if not callable(found):
         raise ZooError(f"{name} is no function")
-    function: Callable[..., Any] = found
+    function: Callable[[Image.Image], Tensor] = found
     return function
 
 

@@ -68,8 +68,12 @@ def recipes(draw: st.DrawFn) -> Recipe:
     sizes = st.integers(1, 5)
     shape = draw(st.tuples(st.integers(1, 3), sizes, sizes))
     shapes, steps = [shape], []
+    bases = [
+        0
+    ]  # of each value, the one that it is a function of, entry by entry: such a sum has no ε
     convolutions: list[tuple[int, Any]] = []
     for _ in range(draw(st.integers(1, 9))):
+        bases += range(len(bases), len(shapes))
         kind, form = draw(st.sampled_from(KINDS)), draw(st.sampled_from(TWO_FORMS))
         filled = [i for i, s in enumerate(shapes) if s[0] or kind not in NEED_CHANNELS]
         source = draw(st.sampled_from(filled))
@@ -91,13 +95,25 @@ def recipes(draw: st.DrawFn) -> Recipe:
         elif kind == "relu":
             steps.append(Step("relu", (source,), (), draw(st.sampled_from(FORMS))))
             shapes.append(shapes[source])
+            bases.append(bases[source])
         elif kind in ("add", "cat"):
             same = [i for i, s in enumerate(shapes) if s[1:] == (height, width)]
-            same = [i for i in same if kind == "cat" or shapes[i] == shapes[source]]
+            if kind == "add":
+                same = [
+                    i for i in same if shapes[i] == shapes[source] and bases[i] != bases[source]
+                ]
+            if not same:
+                continue
             other = draw(st.sampled_from(same))
             steps.append(Step(kind, (source, other), (), form))
             total = channels + shapes[other][0] if kind == "cat" else channels
             shapes.append((total, height, width))
+            whole = {
+                source: shapes[other][0],
+                other: channels,
+            }  # joined to a value without channels
+            if kind == "cat" and 0 in whole.values():
+                bases.append(next(bases[i] for i, rest in whole.items() if not rest))
         elif kind in ("max", "mean") and min(height, width) >= 2:
             steps.append(Step(kind, (source,), (), form))
             shapes.append((channels, height // 2, width // 2))
@@ -105,6 +121,8 @@ def recipes(draw: st.DrawFn) -> Recipe:
             kept = (channels + 1) // 2 if kind == "half" else 0
             steps.append(Step("some", (source,), (kept,), form))
             shapes.append((kept, height, width))
+            if kept == channels:
+                bases.append(bases[source])
     last = max(i for i, s in enumerate(shapes) if s[0])
     steps.append(Step("head", (last,), (shapes[last][0],), draw(st.sampled_from(TWO_FORMS))))
     return Recipe(shape, tuple(steps))
