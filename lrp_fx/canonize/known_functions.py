@@ -35,6 +35,8 @@ from lrp_fx.relevance import operation_of
 
 _MOST_CALLS = 24
 """The most calls that are read as one function. The longest known ones have about ten."""
+_MOST_CURVED = 8
+"""Of them, those that do more than add or multiply numbers. The longest known ones have six."""
 _CASTS = ("to", "_to_copy")
 _ENDS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0)
 """Where torch's own functions bend, if they are called without numbers."""
@@ -105,10 +107,13 @@ def _is_pointwise(node: fx.Node) -> bool:
 
 
 def _functions(node: fx.Node, order: dict[fx.Node, int]) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
-    """The values that a node is a function of, nearest first, with the calls in between in order."""
-    calls, leaves = [node], set(_operands(node))
-    while leaves and len(calls) < _MOST_CALLS:
-        if len(leaves) == 1:
+    """The values that a node is a function of, nearest first, with the calls in between in order.
+
+    Numbers added and multiplied alone are no function that has a name.
+    """
+    calls, leaves, curved = [node], set(_operands(node)), int(affine(node) is None)
+    while leaves and len(calls) < _MOST_CALLS and curved <= _MOST_CURVED:
+        if curved and len(leaves) == 1:
             yield next(iter(leaves)), calls[::-1]
         last = max(leaves, key=order.__getitem__)
         if not _is_pointwise(last) or not (_share_module(last, node) or _is_chain([*calls, last])):
@@ -116,6 +121,7 @@ def _functions(node: fx.Node, order: dict[fx.Node, int]) -> Iterator[tuple[fx.No
         leaves.remove(last)
         leaves |= set(_operands(last))
         calls.append(last)
+        curved += affine(last) is None
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:

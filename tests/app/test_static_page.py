@@ -68,6 +68,7 @@ def test_browser_computes_what_torch_computes(
     """A dropped picture, a slide and another class: each map is that of ``attribute``."""
     with watched_page(opened) as page:
         page.goto(address)
+        page.wait_for_selector("#file:not([disabled])")
         page.set_input_files("#file", photographs[name])
         until(page, "window.lrpfx?.state.result && !window.lrpfx.state.busy")
         state = _state(page)
@@ -106,6 +107,7 @@ def test_broken_picture_is_a_sentence(opened: Any, address: str, tmp_path: Path)
     broken.write_bytes(b"no picture")
     with watched_page(opened) as page:
         page.goto(address)
+        page.wait_for_selector("#file:not([disabled])")
         page.set_input_files("#file", broken)
         page.wait_for_selector("#status:has-text('holds no picture')")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrp_fx import Composite, LRPFx, composites, rules
 from lrp_fx.canonize.similarity import _SPLITS
-from lrp_fx.canonize.vocabulary import _CANONICAL, _DROPOUT, _IDENTITIES, _RANDOM, _SYNONYMS
+from lrp_fx.canonize.vocabulary import _CANONICAL, _DROPOUT, _IDENTITIES, _SYNONYMS
 from lrp_fx.errors import LRPError, UnsupportedOperationError
 from lrp_fx.relevance.handling import registry
 from tests.helpers.closeness import assert_close
@@ -63,12 +63,12 @@ def conserves(relevance: Tensor, output: Tensor) -> bool:
 
 W = torch.linspace(-1, 1, 144, dtype=D).reshape(12, 12)
 SHARED: dict[str, Callable[[Tensor], Any]] = {
+    "quantile": lambda y: y.quantile(0.3, 1),
     "hypot": lambda y: torch.hypot(y[:, :6], y[:, 6:]),
     "logaddexp": lambda y: torch.logaddexp(y[:, :6], y[:, 6:]),
     "outer product": lambda y: torch.linalg.cross(y[:, :3], y[:, 3:6].flip(1)),
     "vecdot": lambda y: torch.linalg.vecdot(y[:, :6], y[:, 6:]),
     "cdist": lambda y: torch.cdist(y.view(3, 4, 3), y.view(3, 4, 3).square()),
-    "pairwise distance": lambda y: F.pairwise_distance(y[:, :6], y[:, 6:]),
     "prod": lambda y: y.view(-1, 3, 4).prod(2),
     "var": lambda y: y.var(1),
     "var_mean": lambda y: torch.var_mean(y, 1),
@@ -89,16 +89,19 @@ SHARED: dict[str, Callable[[Tensor], Any]] = {
     "cosine": lambda y: F.cosine_similarity(y[:, :6], y[:, 6:], dim=1),
 }
 REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
-    "FFT": (lambda y: torch.fft.rfft(y, dim=1).abs(), "its values are complex"),
-    "heaviside": (lambda y: torch.heaviside(y, y), "it cannot be differentiated|has no derivative"),
-    "a constant beside": (
-        lambda y: y.logsumexp(1),
+    "eigenvalues": (
+        lambda y: torch.linalg.eigvals(y[:, :9].view(-1, 3, 3)).abs(),
+        "its values are complex",
+    ),
+    "a Bessel function": (
+        lambda y: torch.special.bessel_j0(y),
+        "it cannot be differentiated|has no derivative",
+    ),
+    "an inverse": (
+        lambda y: torch.linalg.inv(y[:, :9].view(-1, 3, 3) + 9 * torch.eye(3, dtype=D)),
         "leaves out more of its value than it passes",
     ),
-    "an angle": (
-        lambda y: torch.atan2(y[:, :6], y[:, 6:]),
-        "leaves out more of its value than it passes",
-    ),
+    "a constant beside": (lambda y: y.lgamma(), "leaves out more of its value than it passes"),
 }
 
 
@@ -183,6 +186,7 @@ def test_a_function_of_ones_own() -> None:
 
 
 _SAMPLES = {"int": 1, "float": 0.5, "bool": False, "number": 0.5, "Scalar": 0.5, "List[int]": [1]}
+_RANDOM = {"rand_like", "randn_like", "randint_like", "bernoulli", "normal", "rrelu_with_noise"}
 _KNOWN = {*registry(), *_CANONICAL, *_DROPOUT, *_IDENTITIES, *_RANDOM, *_SYNONYMS, *_SPLITS}
 _NOT_OF_VALUES = (
     "_",
