@@ -1,4 +1,4 @@
-"""Lowering of Python-level calls to ATen calls, without knowing any shape.
+"""Lowering of Python-level calls to ATen calls.
 
 Most calls are lowered by name: ``torch.relu``, ``x.relu()`` and ``F.relu`` all become
 ``aten.relu``. :mod:`lrp_fx.capture.python_calls` has the exceptions.
@@ -6,9 +6,13 @@ Most calls are lowered by name: ``torch.relu``, ``x.relu()`` and ``F.relu`` all 
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from lrp_fx.capture.emitter import Emitter, NotLowered
 from lrp_fx.capture.python_calls import PYTHON_CALLS
@@ -39,6 +43,32 @@ def lower(emit: Emitter, target: Any, args: tuple[Any, ...], kwargs: dict[str, A
     if packet is None or bind(packet, args, kwargs) is None:
         raise NotLowered(f"'{name}' has no ATen form of the same name and arguments")
     return emit.call(packet, args, kwargs)
+
+
+@functools.cache
+def body_of(target: Any) -> Callable[..., Any] | None:
+    """A Python function of torch that runs its own code; None for what is no such function.
+
+    Torch's functions first ask whether an argument overrides them. This copy of the function does
+    not ask, so it calls other functions with the arguments.
+
+    Args:
+        target: the function, or the name of a method of tensors.
+    """
+    function = getattr(Tensor, target, None) if isinstance(target, str) else target
+    if not inspect.isfunction(function) or not function.__module__.startswith("torch"):
+        return None
+    asking = (name for name in function.__globals__ if name.startswith("has_torch_function"))
+    own = {**function.__globals__, **dict.fromkeys(asking, _is_overridden)}
+    body = types.FunctionType(
+        function.__code__, own, function.__name__, function.__defaults__, function.__closure__
+    )
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body
+
+
+def _is_overridden(*_: Any) -> bool:
+    return False
 
 
 def _packet(name: str) -> Packet | None:

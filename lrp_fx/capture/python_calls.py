@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx
 
 from lrp_fx.capture.emitter import Emitter, Lowering, NotLowered
+from lrp_fx.capture.proxies import TensorProxy, UnknownProxy
 from lrp_fx.graph import Packet, aten, bind, torch_assert
 
 
@@ -81,16 +81,29 @@ def _variadic(packet: Packet) -> Lowering:
     return lowering
 
 
+def _made(packet: Packet) -> Lowering:
+    """A new tensor, whose sizes may be separate arguments."""
+
+    def lowering(emit: Emitter, *sizes: Any, requires_grad: bool = False, **kwargs: Any) -> Any:
+        if kwargs.get("out") is not None or kwargs.get("generator") is not None:
+            raise NotLowered("a new tensor in memory that is there already")
+        sizes = sizes or (kwargs.pop("size"),)
+        shape = sizes[0] if isinstance(sizes[0], (list, tuple)) else sizes
+        return emit.call(packet, (list(shape),), kwargs)
+
+    return lowering
+
+
 def _is_dtype(value: Any) -> bool:
     """Whether an argument is a dtype, possibly that of a traced tensor (``x.to(y.dtype)``)."""
-    if not isinstance(value, fx.Proxy):
+    if not isinstance(value, UnknownProxy):
         return isinstance(value, torch.dtype)
     return value.node.target is getattr and bool(value.node.args[1] == "dtype")
 
 
 def _is_size(value: Any) -> bool:
     """Whether a single argument is a whole shape, as in ``x.view(y.shape)``, and not one number."""
-    if not isinstance(value, fx.Proxy):
+    if not isinstance(value, UnknownProxy):
         return isinstance(value, torch.Size)
     node = value.node
     if node.target is getattr:
@@ -139,7 +152,7 @@ def _einsum(emit: Emitter, equation: Any, *operands: Any) -> Any:
 def _attention(
     emit: Emitter, query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **kw: Any
 ) -> Any:
-    if emit.is_tensor(attn_mask):
+    if emit.is_tensor(attn_mask) and not isinstance(attn_mask.dtype, torch.dtype):
         raise NotLowered("an attention mask, whose dtype decides how it is used")
     packet = aten.scaled_dot_product_attention
     return emit.call(packet, (query, key, value, attn_mask, *rest), kw)
@@ -237,32 +250,57 @@ def _max_pool(packet: Packet) -> Lowering:
 
 def _getitem(emit: Emitter, x: Any, index: Any) -> Any:
     """Lower ``x[…]`` to select, slice, unsqueeze and index, dimension by dimension."""
-    entries = list(index) if isinstance(index, tuple) else [index]
-    if any(
-        isinstance(entry, (list, bool, torch.Tensor)) or emit.is_tensor(entry) for entry in entries
-    ):
-        if not all(map(_is_all, entries[:-1])):
-            raise NotLowered("an index that mixes tensors with other entries")
-        if isinstance(entries[-1], (list, bool)):
-            raise NotLowered("an index by a list or a bool")
-        return emit(aten.index, x, [None] * (len(entries) - 1) + [entries[-1]])
+    entries = _entries(x, list(index) if isinstance(index, tuple) else [index])
+    indices: list[Any] = []
     dim, after_ellipsis = 0, False
     for position, entry in enumerate(entries):
         if entry is Ellipsis:
             dim, after_ellipsis = -len(entries) + position + 1, True
-            if None in entries[position:]:
-                raise NotLowered("a new axis after an ellipsis")
+            rest = entries[position + 1 :]
+            if any(each is None or _is_index(emit, each) for each in rest) or any(
+                each is not None for each in indices
+            ):
+                raise NotLowered("a new axis or an index by a tensor beside an ellipsis")
         elif entry is None:
             x, dim = emit(aten.unsqueeze, x, dim), dim + 1
+            indices.append(None)
         elif isinstance(entry, slice):
             if not _is_all(entry):
                 step = 1 if entry.step is None else entry.step
                 x = emit(aten.slice, x, dim, entry.start, entry.stop, step)
             dim += 1
+            indices.append(None)
+        elif _is_index(emit, entry):
+            if entry.dtype is not torch.int64 and entries[position + 1 :]:
+                raise NotLowered("an index that mixes masks with other entries")
+            dim += 1
+            indices.append(entry)
+        elif isinstance(entry, bool):
+            raise NotLowered("an index by a bool")
         else:
             x = emit(aten.select, x, dim, entry)
             dim += 1 if after_ellipsis else 0
-    return x
+    if all(each is None for each in indices):
+        return x
+    while indices[-1] is None:
+        indices.pop()
+    return emit(aten.index, x, indices)
+
+
+def _entries(x: Any, entries: list[Any]) -> list[Any]:
+    """The entries of an index, with tensors for lists, and ``:`` for ``…`` if that is possible."""
+    entries = [torch.tensor(each) if isinstance(each, list) else each for each in entries]
+    places = [place for place, each in enumerate(entries) if each is Ellipsis]
+    seen = x.seen if isinstance(x, TensorProxy) else [x]
+    if not places or seen is None:
+        return entries
+    (place,) = places
+    used = sum(each is not None for each in entries) - 1
+    return [*entries[:place], *[slice(None)] * (seen[0].dim() - used), *entries[place + 1 :]]
+
+
+def _is_index(emit: Emitter, entry: Any) -> bool:
+    return isinstance(entry, torch.Tensor) or emit.is_tensor(entry)
 
 
 def _is_all(entry: Any) -> bool:
@@ -296,15 +334,31 @@ def _roll(emit: Emitter, x: Any, shifts: Any, dims: Any = ()) -> Any:
     return emit(aten.roll, x, *([v] if isinstance(v, int) else list(v) for v in (shifts, dims)))
 
 
-def _cast(dtype: torch.dtype) -> Lowering:
-    return lambda emit, x: emit(aten.to, x, dtype)
+def _cast(dtype: Any) -> Lowering:
+    return lambda emit, x: x if x.dtype is dtype else emit(aten.to, x, dtype)
 
 
 def _to(emit: Emitter, x: Any, *args: Any, **kwargs: Any) -> Any:
+    kwargs = {**kwargs}
+    for name in ("non_blocking", "copy", "memory_format"):
+        kwargs.pop(name, None)
     wanted = [*args, *kwargs.values()]
-    if len(wanted) == 1 and _is_dtype(wanted[0]):
-        return emit(aten.to, x, wanted[0])
-    raise NotLowered("a move between devices")
+    other = getattr(wanted[0], "dtype", None) if wanted and emit.is_tensor(wanted[0]) else None
+    if other is not None:
+        wanted = [wanted[0].dtype, wanted[0].device]
+    dtypes = [each for each in wanted if _is_dtype(each)]
+    devices = [
+        each
+        for each in wanted
+        if isinstance(each, (str, int, torch.device)) and type(each) is not bool
+    ]
+    rest = [each for each in wanted if not _is_dtype(each) and each not in devices]
+    if any(type(each) is not bool and each is not None for each in rest):
+        raise NotLowered("a move between devices")
+    for device in devices:
+        if not isinstance(x.device, torch.device) or torch.device(device) != x.device:
+            raise NotLowered("a move between devices")
+    return _cast(dtypes[0])(emit, x) if dtypes else x
 
 
 def _chunk(emit: Emitter, x: Any, chunks: int, dim: int = 0) -> Any:
@@ -376,6 +430,12 @@ PYTHON_CALLS: dict[Any, Lowering] = {
     torch.sum: _mean(aten.sum),
     "mean": _mean(aten.mean),
     "sum": _mean(aten.sum),
+    torch.zeros: _made(aten.zeros),
+    torch.ones: _made(aten.ones),
+    torch.empty: _made(aten.empty),
+    "new_zeros": _variadic(aten.new_zeros),
+    "new_ones": _variadic(aten.new_ones),
+    "new_empty": _variadic(aten.new_empty),
     "view": _variadic(aten.view),
     "reshape": _variadic(aten.reshape),
     "permute": _variadic(aten.permute),

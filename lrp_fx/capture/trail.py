@@ -101,7 +101,10 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         reads, results = self.memory_of((args, kwargs)), self.memory_of(result)
         writes = self.memory_of(list(written_arguments(func, args, kwargs)))
-        self.calls.append(_Call(_key(func, args, kwargs), reads, writes, results - reads))
+        makes = results - reads
+        if isinstance(func, OpOverload) and row_named(_name(func)).says == "shapes":
+            reads = frozenset()  # the values of its operands play no part
+        self.calls.append(_Call(_key(func, args, kwargs), reads, writes, makes))
         return result
 
 
@@ -110,7 +113,7 @@ def _key(func: Any, args: Any, kwargs: Any) -> tuple[str, tuple[float, ...]] | N
     if not isinstance(func, OpOverload):
         return str(func), ()
     schema = schema_of(func)
-    name = str(func.overloadpacket.__name__).rstrip("_")
+    name = _name(func)
     is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
     if is_view or name in _COPIES or row_named(name).moves:
         return None
@@ -121,6 +124,11 @@ def _key(func: Any, args: Any, kwargs: Any) -> tuple[str, tuple[float, ...]] | N
         if type(given.get(a.name)) in (int, float) and given[a.name] != a.default_value
     )
     return name, tuple(numbers)
+
+
+def _name(func: OpOverload) -> str:
+    """The name of an operation; that of its functional form if it works in place."""
+    return str(func.overloadpacket.__name__).rstrip("_")
 
 
 def _trail(calls: Sequence[_Call], inputs: frozenset[int], outputs: frozenset[int]) -> Trail:

@@ -81,7 +81,9 @@ from lrp_fx.graph.private_torch import (
     tree_flatten,
     tree_unflatten,
     version_of,
+    without_data,
 )
+from lrp_fx.graph.shape_rules import on_meta
 from lrp_fx.graph.shapes import EXAMPLE, Constants, Shapes, forget_shapes, shape_of, shapes_of
 from lrp_fx.graph.source import graph_module_of, with_source
 from lrp_fx.graph.walks import (
@@ -164,6 +166,7 @@ __all__ = [
     "names_where",
     "needed_by",
     "not_compiled",
+    "on_meta",
     "operand",
     "overloads_of",
     "packet_of",
@@ -185,4 +188,5 @@ __all__ = [
     "tree_unflatten",
     "version_of",
     "with_source",
+    "without_data",
 ]

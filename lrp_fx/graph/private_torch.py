@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,15 @@ def make_parameter(kind: type[nn.Parameter], values: Tensor, requires_grad: bool
     """A parameter of a subclass, without a call of its constructor, which may be anything."""
     parameter: nn.Parameter = Tensor._make_subclass(kind, values, requires_grad)
     return parameter
+
+
+T = TypeVar("T", bound=Tensor)
+
+
+def without_data(kind: type[T]) -> T:
+    """A tensor of a subclass that holds no data."""
+    made: T = Tensor._make_subclass(kind, torch.empty(0, device="meta"))
+    return made
 
 
 @contextmanager
@@ -150,4 +159,5 @@ __all__ = [
     "tree_flatten",
     "tree_unflatten",
     "version_of",
+    "without_data",
 ]

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from lrp_fx.graph.calls import packet_of
 from lrp_fx.graph.editing import tensor_at
+from lrp_fx.graph.shape_rules import on_meta
 
 
 def shape_of(value: Any, module: fx.GraphModule) -> torch.Size | None:
@@ -70,10 +72,11 @@ class Constants:
     def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
         # a move to a device, which a tensor without data cannot make
         args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
+        packet, function = packet_of(node.target), node.target
         try:
-            function: Any = node.target
-            with torch.no_grad():  # some operations have no derivative
-                return function(*args, **kwargs)
+            if packet is not None:
+                return on_meta(packet, args, kwargs)
+            return function(*args, **kwargs) if callable(function) else None
         except Exception:  # not computable without data
             return None
 

@@ -175,9 +175,11 @@ def test_packed_sequences_are_a_clear_error(capture: str) -> None:
 LAYOUT: dict[str, Callable[[Tensor], Any]] = {
     "stride": lambda x: x.stride(0),
     "offset": lambda x: x.storage_offset() + 1,
-    "size of an element": lambda x: x.element_size(),
     "contiguous": lambda x: 2 if x.is_contiguous() else 3,
     "contiguous as a number": lambda x: x.is_contiguous() + 1,
+}
+FORM: dict[str, Callable[[Tensor], Any]] = {
+    "size of an element": lambda x: x.element_size(),
     "dimensions": lambda x: x.dim(),
     "floating point": lambda x: torch.is_floating_point(x) + 1,
 }
@@ -202,3 +204,10 @@ def test_questions_about_layout_are_no_operations_on_values(name: str) -> None:
     lrp = LRPFx(model, "epsilon")
     torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
     assert all("stride" not in step.operation.name for step in lrp.plan(x).steps)
+
+
+@pytest.mark.parametrize("name", FORM)
+def test_questions_about_form_are_answered(name: str) -> None:
+    model, x = AsksForLayout(FORM[name]).eval(), torch.randn(2, 4)
+    lrp = LRPFx(model, "epsilon", capture="symbolic")
+    torch.testing.assert_close(lrp.explained_output(x), model(x).detach())
