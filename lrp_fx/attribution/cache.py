@@ -20,13 +20,14 @@ from lrp_fx.capture import (
     SAME_KERNELS,
     Arguments,
     Captured,
+    Follower,
     ModelState,
     Signature,
     has_global_hooks,
     leaves_same_trail,
     read,
     reproduces,
-    run_model,
+    run_followed,
     same_in_double,
 )
 from lrp_fx.errors import CaptureError, OptionError
@@ -67,6 +68,14 @@ class _Reading:
     together: dict[View, list[list[int]]] = field(default_factory=dict)
     """For views of several layers, the indices of the layers that can share one canonical graph."""
     hooks: tuple[Hook, ...] = ()
+
+
+@dataclass
+class _Own:
+    """What a run of the model computed, and the follower of that run."""
+
+    follower: Follower
+    outputs: list[object] = field(default_factory=list)
 
 
 class Explainer:
@@ -204,22 +213,24 @@ class Explainer:
                 continue
             if self.options.verify != "always" and shapes in reading.verified:
                 return reading
-        own = run_model(self.model, arguments)
+        own = _Own(Follower(attributed))
+        own.outputs = run_followed(self.model, arguments, own.follower)
         for reading in known:
-            if self._verified(reading, arguments, attributed, own):
+            if self._verified(reading, arguments, own):
                 return reading
         began = time.perf_counter()
         way = "record" if structure in self._branching else self.options.capture
         ways = ("auto", "record") if way == "auto" else (way,)
         for each in ways:
-            captured = read(self.model, arguments, each, own)
+            graph = Follower(attributed)
+            captured = read(self.model, arguments, each, own.outputs, graph)
             if report is not None:
                 report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
             for fold_dense in (True, False):
                 canonical = canonize(captured, fold_dense=fold_dense)
                 reading = _Reading(captured, canonical, state, fold_dense)
                 reading.is_assumed = captured.is_assumed
-                if self._verified(reading, arguments, attributed, own):
+                if self._verified(reading, arguments, own, graph):
                     if captured.way == "record":  # another input may take another branch
                         self._branching.add(structure)
                     else:
@@ -233,20 +244,36 @@ class Explainer:
         )
 
     def _verified(
-        self, reading: _Reading, arguments: Arguments, attributed: int, own: list[object]
+        self, reading: _Reading, arguments: Arguments, own: _Own, graph: Follower | None = None
     ) -> bool:
-        """Whether the graph and its canonical form compute ``own``. If so, the shapes are remembered."""
+        """Whether the graph and its canonical form compute what the model computed.
+
+        If so, the shapes are remembered.
+
+        Args:
+            reading: the graph and its canonical form.
+            arguments: the model's arguments.
+            own: what the model computed from them.
+            graph: has followed a run of the graph that computed the same; None before such a run.
+        """
         captured, canonical = reading.captured.module, reading.canonical.module
-        holds = reproduces(captured, arguments, own, SAME_KERNELS) and (
-            reproduces(canonical, arguments, own, REORDERED)
-            or same_in_double(captured, canonical, arguments)
-        )
-        if not holds:
+        if graph is None:
+            graph = Follower(own.follower.attributed)
+            if not reproduces(captured, arguments, own.outputs, SAME_KERNELS, graph):
+                return False
+        if not reproduces(canonical, arguments, own.outputs, REORDERED) and not same_in_double(
+            captured, canonical, arguments
+        ):
             return False
-        if arguments.shapes not in reading.verified and reading.captured.way != "record":
-            reading.is_assumed |= not leaves_same_trail(self.model, captured, arguments, attributed)
+        way, is_new = reading.captured.way, arguments.shapes not in reading.verified
+        if is_new and way != "record":
+            traced = way == "symbolic"
+            same = leaves_same_trail(self.model, arguments, own.follower, graph, is_traced=traced)
+            if not same and reading.verified and not reading.is_assumed:
+                return False  # it holds for other shapes, but here the model takes another branch
+            reading.is_assumed |= not same
         reading.verified.add(arguments.shapes)
-        reading.candidates = candidates(own)
+        reading.candidates = candidates(own.outputs)
         return True
 
     def _program(self, reading: _Reading, attributed: int, view: View) -> Program:

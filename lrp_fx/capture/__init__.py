@@ -19,7 +19,7 @@ from lrp_fx.capture.reading import WAYS, read
 from lrp_fx.capture.running import SAME_KERNELS, run_model
 from lrp_fx.capture.signature import Signature
 from lrp_fx.capture.traces import Memory, leaves_traces, traces_of
-from lrp_fx.capture.trail import leaves_same_trail
+from lrp_fx.capture.trail import Follower, leaves_same_trail, run_followed
 from lrp_fx.capture.verify import REORDERED, reproduces, same_in_double
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Arguments",
     "Call",
     "Captured",
+    "Follower",
     "Memory",
     "ModelState",
     "Signature",
@@ -43,6 +44,7 @@ __all__ = [
     "module_path",
     "read",
     "reproduces",
+    "run_followed",
     "run_model",
     "same_in_double",
     "samples",

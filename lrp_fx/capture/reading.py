@@ -18,7 +18,7 @@ from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.record import NotRecordable, record
 from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
 from lrp_fx.capture.symbolic import NotTraceable, trace
-from lrp_fx.capture.trail import OwnCode
+from lrp_fx.capture.trail import Follower, OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
 from lrp_fx.graph import EXAMPLE, TorchDispatchMode, draws, name_of, packet_of
@@ -31,7 +31,11 @@ _READERS = {"symbolic": trace, "export": export, "record": record}
 
 
 def read(
-    model: nn.Module, arguments: Arguments, way: str, own: list[object] | None = None
+    model: nn.Module,
+    arguments: Arguments,
+    way: str,
+    own: list[object] | None = None,
+    follower: Follower | None = None,
 ) -> Captured:
     """Capture ``model`` as a graph of ATen calls.
 
@@ -42,6 +46,7 @@ def read(
             graph reproduces the model's outputs.
         own: the model's own flat outputs for these arguments, which the graph has to reproduce.
             None if there are no example inputs; then only symbolic tracing is possible.
+        follower: follows the run of the graph on the arguments.
 
     Raises:
         CaptureError: if no capture succeeds, with the reason of each; if the model is quantized,
@@ -63,7 +68,7 @@ def read(
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
             raise _packed(model)
         drew = _random_states() != before
-        if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
+        if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS, follower):
             if own is not None:
                 for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
                     node.meta[EXAMPLE] = tensor.detach().to("meta")

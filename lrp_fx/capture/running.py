@@ -114,18 +114,22 @@ def run_isolated(
         return run(*copies(own_values))
 
 
+Run = Callable[[nn.Module, Arguments], list[object]]
+"""Calls a copy of the model and returns its flat outputs."""
+
+
+def _called(copy: nn.Module, given: Arguments) -> list[object]:
+    return flattened(given.call(copy, given.tensors))[0]
+
+
 def run_model(
-    model: nn.Module, arguments: Arguments, left_out: Hooks = frozenset()
+    model: nn.Module, arguments: Arguments, left_out: Hooks = frozenset(), run: Run = _called
 ) -> list[object]:
     """The flat outputs of the model in eval mode, run on a copy.
 
     Raises:
         InputError: if the model itself fails on the arguments, except for a lack of memory.
     """
-
-    def run(copy: nn.Module, given: Arguments) -> list[object]:
-        return flattened(given.call(copy, given.tensors))[0]
-
     try:
         return run_isolated(model, arguments, run, left_out)
     except (InputError, *NO_MEMORY):

@@ -37,6 +37,7 @@ from lrp_fx.capture.proxies import (
 )
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.structural_copy import copied_call
+from lrp_fx.capture.trail import refuse_question
 from lrp_fx.capture.witnesses import Witnesses
 from lrp_fx.errors import LRPError
 from lrp_fx.graph import (
@@ -125,6 +126,9 @@ class _Numbers(TorchFunctionMode):
         kwargs = kwargs or {}
         kinds = set(map(type, leaves((args, kwargs))))
         if kinds.isdisjoint(TRACED) or TensorProxy in kinds:
+            frame = sys._getframe(1)
+            if not frame.f_code.co_filename.startswith(_SKIPPED):
+                refuse_question(func, frame)
             return func(*args, **kwargs)
         if torch.overrides.is_tensor_method_or_property(func):
             return self.tracer.called("call_method", func.__name__, args, kwargs)
@@ -261,6 +265,8 @@ class SymbolicTracer(fx.proxy.TracerBase):
                 return vars(value)[name]
         if name in _DETACHED:
             return _DETACHED[name]
+        if name == "data_ptr":
+            raise self.refusal("the address of a tensor")
         if values is not None:
             if name in _OF_SHAPES:
                 return getattr(values[0], name)

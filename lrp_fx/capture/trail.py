@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, flattened
 from lrp_fx.capture.origin import origin_of
-from lrp_fx.capture.running import cloned, run_isolated, written_arguments
+from lrp_fx.capture.running import run_isolated, run_model, written_arguments
 from lrp_fx.errors import CaptureError, lacks_memory
 from lrp_fx.graph import (
     OpOverload,
@@ -32,6 +32,7 @@ from lrp_fx.graph import (
     tree_flatten,
 )
 
+R = TypeVar("R")
 Trail = Counter[tuple[str, tuple[float, ...]]]
 """How often each operation was executed, with the numbers among its arguments."""
 _COPIES = frozenset({"_to_copy", "clone", "copy", "lift_fresh_copy", "contiguous"})
@@ -48,16 +49,28 @@ class _OwnQuestions(OwnCode):
     """Refuses questions about tensor objects that a copy answers otherwise than the original."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _QUESTIONS:
-            asking = sys._getframe(1).f_code
-            if origin_of(asking.co_filename) == "own":
-                raise CaptureError(
-                    f"{asking.co_qualname}() ({asking.co_filename}:{asking.co_firstlineno}) reads "
-                    f"'{_QUESTIONS[func]}' of a tensor. The model is read on copies of its tensors, for "
-                    "which this differs, so its result cannot be explained. Let forward() depend on "
-                    "values, shapes and dtypes only."
-                )
+        refuse_question(func, sys._getframe(1))
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def refuse_question(func: Any, frame: FrameType) -> None:
+    """Refuse a question about a tensor that its copies answer otherwise, if the user's code asks it.
+
+    Args:
+        func: the function of torch that is called.
+        frame: where it is called.
+
+    Raises:
+        CaptureError: if it is such a question.
+    """
+    asking = frame.f_code
+    if func in _QUESTIONS and origin_of(asking.co_filename) == "own":
+        raise CaptureError(
+            f"{asking.co_qualname}() ({asking.co_filename}:{asking.co_firstlineno}) reads "
+            f"'{_QUESTIONS[func]}' of a tensor. The model is read on copies of its tensors, for "
+            "which this differs, so its result cannot be explained. Let forward() depend on "
+            "values, shapes and dtypes only."
+        )
 
 
 _QUESTIONS: dict[Any, str] = {
@@ -148,43 +161,83 @@ def _trail(calls: Sequence[_Call], inputs: frozenset[int], outputs: frozenset[in
     return found
 
 
-def _recorded(
-    run: Callable[[], tuple[Iterable[Any], Iterable[Any]]], mode: Callable[[], OwnCode] = OwnCode
-) -> Trail:
-    """The trail of a function that returns its inputs and its outputs."""
-    recorder = _Recorder()
-    with torch.no_grad(), mode(), recorder:
-        inputs, outputs = run()
-    return _trail(recorder.calls, recorder.memory_of(inputs), recorder.memory_of(outputs))
+class Follower:
+    """Follows one run and keeps its trail.
+
+    Args:
+        attributed: how many of the input tensors, from the first, are explained.
+    """
+
+    def __init__(self, attributed: int) -> None:
+        self.attributed = attributed
+        self.trail: Trail | None = None
+        """The trail of the run; None if there was none that could be followed."""
+
+    def run(self, inputs: Sequence[Tensor], call: Callable[[], R]) -> R:
+        """Call a function of the inputs and return what it returns."""
+        self.trail, recorder = None, _Recorder()
+        with recorder:
+            outputs = call()
+        reads = recorder.memory_of(inputs[: self.attributed])
+        self.trail = _trail(recorder.calls, reads, recorder.memory_of(outputs))
+        return outputs
+
+
+def run_followed(model: nn.Module, arguments: Arguments, follower: Follower) -> list[object]:
+    """The flat outputs of the model in eval mode, run on a copy, and followed.
+
+    Raises:
+        InputError: if the model itself fails on the arguments, except for a lack of memory.
+    """
+    first = iter((True,))
+
+    def call(copy: nn.Module, given: Arguments) -> list[object]:
+        def plain() -> list[object]:
+            return flattened(given.call(copy, given.tensors))[0]
+
+        if next(first, False):
+            return follower.run(given.tensors, plain)
+        follower.trail = None  # a model that compiles itself may not bear a recorder
+        return plain()
+
+    return run_model(model, arguments, run=call)
 
 
 def leaves_same_trail(
-    model: nn.Module, module: fx.GraphModule, arguments: Arguments, attributed: int
+    model: nn.Module, arguments: Arguments, own: Follower, graph: Follower, *, is_traced: bool
 ) -> bool:
     """Whether a graph executes the operations that the model executes on its explained inputs.
 
+    In the run that was followed, torch's modules may have taken a fast path. Then a copy of the model
+    runs once more, by its own code.
+
     Args:
-        model: the user's model; a copy of it runs.
-        module: the graph.
-        arguments: the model's arguments.
-        attributed: how many of the tensors, from the first, are explained.
+        model: the user's model.
+        arguments: its arguments.
+        own: has followed a run of the model.
+        graph: has followed a run of the graph.
+        is_traced: whether the graph was made by symbolic tracing, which refuses code that asks a
+            tensor for its address or version. Other captures need a run that does.
 
     Raises:
         CaptureError: if the model's code asks a tensor for its address or version.
     """
+    if graph.trail is None:
+        return False
+    if is_traced and own.trail == graph.trail:
+        return True
+    again = Follower(graph.attributed)
 
-    def of_model(copy: nn.Module, given: Arguments) -> Trail:
-        return _recorded(
-            lambda: (given.tensors[:attributed], flattened(given.call(copy, given.tensors))[0]),
-            _OwnQuestions,
-        )
+    def by_own_code(copy: nn.Module, given: Arguments) -> Trail | None:
+        def call() -> list[object]:
+            return flattened(given.call(copy, given.tensors))[0]
 
-    def of_graph() -> tuple[Iterable[Any], Iterable[Any]]:
-        tensors = cloned(arguments)
-        return tensors[:attributed], module.forward(*tensors)
+        with _OwnQuestions():
+            again.run(given.tensors, call)
+        return again.trail
 
     try:
-        return run_isolated(model, arguments, of_model) == _recorded(of_graph)
+        return run_isolated(model, arguments, by_own_code) == graph.trail
     except CaptureError:
         raise
     except Exception as error:  # a model that compiles itself may not bear a recorder

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments, Call, Captured
 from lrp_fx.capture.running import SAME_KERNELS, cloned, close, run_isolated
+from lrp_fx.capture.trail import Follower
 from lrp_fx.graph import draws
 
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
@@ -24,14 +25,28 @@ def reproduces(
     arguments: Arguments,
     own: list[object],
     tolerances: dict[torch.dtype, float],
+    follower: Follower | None = None,
 ) -> bool:
     """Whether the graph computes the flat outputs ``own`` from the arguments, up to a tolerance.
 
     Outputs that the graph draws at random are left out, but some output must be left.
+
+    Args:
+        module: the graph.
+        arguments: the model's arguments.
+        own: the outputs.
+        tolerances: for each dtype, relative to the largest entry.
+        follower: follows the run of the graph.
     """
+    inputs = cloned(arguments)
+
+    def call() -> tuple[object, ...]:
+        outputs: tuple[object, ...] = module.forward(*inputs)  # does not call global hooks
+        return outputs
+
     try:
         with torch.no_grad():
-            mine = module.forward(*cloned(arguments))  # does not call global hooks
+            mine = call() if follower is None else follower.run(inputs, call)
             random = [False] * len(mine)
             if any(map(draws, module.graph.nodes)):
                 again = module.forward(*cloned(arguments))
