@@ -64,6 +64,7 @@ bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', p
 	$(BENCH)/memory.py --out $(PAGE)
 	$(BENCH)/growth.py --out $(PAGE)
 	$(BENCH)/fixed_cost.py --out $(PAGE)
+	$(BENCH)/first_map.py --out $(PAGE)
 	$(BENCH)/aims.py --out $(PAGE)
 
 arena: $(VENV)/.installed-bench ## compare maps with other methods', docs/evaluation.md; hours, goes on where it ended

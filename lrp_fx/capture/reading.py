@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from lrp_fx.capture.captured import Arguments, Captured, where
+from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.record import NotRecordable, record
 from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
-from lrp_fx.capture.symbolic import NotTraceable, trace
+from lrp_fx.capture.symbolic import trace
+from lrp_fx.capture.tracer import NotTraceable
 from lrp_fx.capture.trail import Follower, OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
@@ -61,7 +63,7 @@ def read(
             continue
         before = _random_states()  # a graph may hold a number that was drawn when it was made
         try:
-            captured = _READERS[each](model, arguments, left_out)
+            captured = _captured(each, model, arguments, left_out)
         except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
             continue
@@ -88,6 +90,10 @@ def read(
         + "\nKeep Python branches on tensor values and in-place edits of views out of forward(), or "
         "explain the submodule behind them."
     )
+
+
+def _captured(way: str, model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+    return _READERS[way](model, arguments, left_out)
 
 
 def _refuse_quantized(model: nn.Module) -> None:

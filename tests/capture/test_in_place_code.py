@@ -87,7 +87,13 @@ def test_in_place_code(function: Callable[[Tensor], Tensor], way: str) -> None:
     x = signal(model)
     with torch.no_grad():
         expected = model(x.clone())
-        if way == "symbolic" and function in (_view, _named_view, _reshaped, _piece, _assigned_part):
+        if way == "symbolic" and function in (
+            _view,
+            _named_view,
+            _reshaped,
+            _piece,
+            _assigned_part,
+        ):
             with pytest.raises(CaptureError, match=r"in-place|__setitem__|something other than"):
                 captured(model, x, way=way)
             return
