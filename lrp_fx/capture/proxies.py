@@ -21,6 +21,9 @@ Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"
 class Tracer(Protocol):
     """What proxies need of the tracer that made them."""
 
+    poses: bool
+    """Whether ``isinstance`` takes proxies for those of :mod:`torch.fx` too."""
+
     def refusal(self, reason: str) -> BaseException:
         """The error to raise where the code cannot be followed."""
         ...
@@ -106,6 +109,8 @@ class TensorProxy(Tensor):
         return proxy.tracer.called("call_function", func, args, kwargs)
 
     def __getattribute__(self, name: str) -> Any:
+        if name == "__class__" and self.tracer.poses:
+            return _Posing
         if name in _OWN or (name.startswith("__") and name.endswith("__")):
             return object.__getattribute__(self, name)
         return self.tracer.attribute(self, name)
@@ -183,6 +188,10 @@ class TensorProxy(Tensor):
 
 
 _OWN = frozenset({"node", "tracer", "value", "seen", "at", "aliases", "whole", "share", "by"})
+
+
+class _Posing(TensorProxy, fx.Proxy):  # type: ignore[misc]
+    """What a proxy says to be, if it poses as one of :mod:`torch.fx`; there are no instances."""
 
 
 class UnknownProxy(fx.Proxy):

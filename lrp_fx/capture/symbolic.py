@@ -116,18 +116,21 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     """
     if any(repr(leaf) == "<tensor>" for leaf in arguments.constants) and not arguments.tensors:
         return _traced(model, arguments, left_out, _ModelTracer(None))
-    refused = None
-    for varied in (None, 1, 0):
-        tracer = _ModelTracer(Witnesses(arguments.tensors, varied))
-        try:
-            return _traced(model, arguments, left_out, tracer)
-        except NotTraceable as error:
-            refused = error
-            assert tracer.witnesses is not None
-            if len(tracer.witnesses.live) == 1:
-                break
-    assert refused is not None
-    raise refused
+    reason = None
+    for poses in (False, True):
+        for varied in (None, 1, 0):
+            witnesses = Witnesses(arguments.tensors, varied)
+            try:
+                return _traced(model, arguments, left_out, _ModelTracer(witnesses, poses=poses))
+            except NotTraceable as error:
+                reason = reason or error
+                asks_value = error.asks_value
+                if asks_value or len(witnesses.live) == 1:
+                    break
+        if not asks_value:
+            break
+    assert reason is not None
+    raise reason
 
 
 def _traced(

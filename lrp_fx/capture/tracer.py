@@ -60,7 +60,15 @@ class NotTraceable(BaseException):
     """The model's Python code cannot be followed without values; another capture has to be used.
 
     It is a BaseException, so that no ``except Exception`` in the model's code catches it.
+
+    Args:
+        reason: why.
+        asks_value: the code asks for the value of a tensor that depends on the inputs.
     """
+
+    def __init__(self, reason: str, *, asks_value: bool = False) -> None:
+        super().__init__(reason)
+        self.asks_value = asks_value
 
 
 class Numbers(TorchFunctionMode):
@@ -88,10 +96,13 @@ class SymbolicTracer(fx.proxy.TracerBase):
 
     Args:
         witnesses: the shapes to follow; None if there are no example inputs.
+        poses: whether ``isinstance`` takes proxies for those of :mod:`torch.fx` too. Code that
+            knows these asks them for no values.
     """
 
-    def __init__(self, witnesses: Witnesses | None) -> None:
+    def __init__(self, witnesses: Witnesses | None, *, poses: bool = False) -> None:
         super().__init__()
+        self.poses = poses
         self.graph = fx.Graph()
         self.witnesses = witnesses
         self.calls: list[Call] = []
@@ -111,9 +122,9 @@ class SymbolicTracer(fx.proxy.TracerBase):
         """``file:line`` in the user's code of the call that is being recorded."""
         return None
 
-    def refusal(self, reason: str) -> NotTraceable:
+    def refusal(self, reason: str, *, asks_value: bool = False) -> NotTraceable:
         """The error to raise where the code cannot be followed."""
-        error = NotTraceable(reason)
+        error = NotTraceable(reason, asks_value=asks_value)
         self.refused = self.refused or error
         return error
 
@@ -300,7 +311,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         """The tensor itself, if its values are known: it is computed from sizes alone."""
         values = proxy.seen
         if values is None or self.witnesses is None or values[0].is_meta:
-            raise self.refusal("a Python branch on a tensor's value")
+            raise self.refusal("a Python branch on a tensor's value", asks_value=True)
         found: Tensor = self.witnesses.decide(values)
         return found
 
