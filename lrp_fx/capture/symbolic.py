@@ -119,7 +119,10 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     reason = None
     for poses in (False, True):
         for varied in (None, 1, 0):
-            witnesses = Witnesses(arguments.tensors, varied)
+            try:
+                witnesses = Witnesses(arguments.tensors, varied)
+            except Exception:  # not every kind of tensor can be without data
+                return _traced(model, arguments, left_out, _ModelTracer(None))
             try:
                 return _traced(model, arguments, left_out, _ModelTracer(witnesses, poses=poses))
             except NotTraceable as error:

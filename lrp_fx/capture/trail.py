@@ -100,14 +100,21 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.calls: list[_Call] = []
         self._known: dict[Hashable, int] = {}
+        self.is_partial = False
+        """Whether a tensor has no memory to follow, such as a sparse one."""
 
     def memory_of(self, values: Any) -> frozenset[int]:
         """Numbers of the storages of all tensors among the values."""
-        return frozenset(
-            self._known.setdefault(StorageReference(value.untyped_storage()), len(self._known))
-            for value in tree_flatten(values)[0]
-            if isinstance(value, Tensor)
-        )
+        found = set()
+        for value in tree_flatten(values)[0]:
+            if isinstance(value, Tensor):
+                try:
+                    memory = StorageReference(value.untyped_storage())
+                except (NotImplementedError, RuntimeError):
+                    self.is_partial = True
+                    continue
+                found.add(self._known.setdefault(memory, len(self._known)))
+        return frozenset(found)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -179,7 +186,8 @@ class Follower:
         with recorder:
             outputs = call()
         reads = recorder.memory_of(inputs[: self.attributed])
-        self.trail = _trail(recorder.calls, reads, recorder.memory_of(outputs))
+        trail = _trail(recorder.calls, reads, recorder.memory_of(outputs))
+        self.trail = None if recorder.is_partial else trail
         return outputs
 
 

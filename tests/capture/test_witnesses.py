@@ -70,7 +70,7 @@ def _convnext() -> nn.Module:
     return models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=3)
 
 
-def _bert() -> nn.Module:
+def _bert() -> Logits:
     config = transformers.BertConfig(
         vocab_size=20,
         hidden_size=8,
@@ -82,7 +82,7 @@ def _bert() -> nn.Module:
     return Logits(transformers.BertForSequenceClassification(config))
 
 
-def _gpt() -> nn.Module:
+def _gpt() -> Logits:
     config = transformers.GPT2Config(vocab_size=20, n_positions=32, n_embd=8, n_layer=2, n_head=2)
     return Logits(transformers.GPT2LMHeadModel(config))
 
@@ -150,6 +150,30 @@ def test_one_symbolic_reading_serves_all_shapes(name: str) -> None:
     (readings,) = lrp._explainer._readings.values()
     assert len(readings) == 1
     assert not readings[0].is_assumed
+
+
+class Masked(Logits):
+    """With a mask of the tokens that count."""
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.network(input_ids=tokens, attention_mask=mask).logits
+        return logits if logits.dim() == 2 else logits[:, -1]
+
+
+@pytest.mark.parametrize("make", [_bert, _gpt])
+def test_masks_of_padding_are_read_once(make: Callable[[], Logits]) -> None:
+    """The library asks whether any token is padded, unless it is asked by a tracer."""
+    torch.manual_seed(0)
+    model = Masked(make().network).double().eval()
+    lrp = LRPFx(model)
+    for shape, padded in (((2, 8), 0), ((2, 8), 3), ((1, 5), 2)):
+        tokens, mask = torch.randint(20, shape), torch.ones(shape, dtype=torch.int64)
+        mask[0, shape[1] - padded :] = 0
+        lrp.attribute(tokens, target=1, additional_forward_args=(mask,))
+        found = lrp.explained_output(tokens, additional_forward_args=(mask,))
+        torch.testing.assert_close(found, model(tokens, mask).detach())
+    (readings,) = lrp._explainer._readings.values()
+    assert [reading.captured.way for reading in readings] == ["symbolic"]
 
 
 @pytest.mark.slow
