@@ -292,7 +292,14 @@ class Explainer:
         )
         compiles = optimizations.compiled and not view.audited
         function = compiled(lrp.module) if compiles else None
-        return Program(self._state, lrp, plan, function, stacks=optimizations.stacked)
+        return Program(
+            self._state,
+            lrp,
+            plan,
+            function,
+            stacks=optimizations.stacked,
+            check_finite=self.options.check_finite,
+        )
 
     def _canonical(self, reading: _Reading, attributed: int, view: View) -> Captured:
         """The canonical form for a view; values that the view asks for are not folded away.

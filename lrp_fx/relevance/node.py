@@ -95,7 +95,11 @@ def _outside_autocast(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     device = _device_type((args, kwargs))
-    if device is None or not torch.is_autocast_enabled(device):
+    if (
+        device is None
+        or not torch.amp.is_autocast_available(device)
+        or not torch.is_autocast_enabled(device)
+    ):
         return function(*args, **kwargs)
     dtype = _relevance_dtype(args[0] if args else kwargs)
     with torch.autocast(device, enabled=False):

@@ -20,6 +20,7 @@ from lrp_fx.relevance import (
     SelectorTarget,
     StartRelevance,
     Target,
+    places_on,
     target_places,
 )
 from lrp_fx.rewrite import LRPGraph
@@ -91,8 +92,10 @@ class Program:
         compiled: Callable[..., Any] | None = None,
         *,
         stacks: bool = False,
+        check_finite: bool = True,
     ) -> None:
         self.lrp, self.plan, self.compiled = lrp, plan, compiled
+        self.check_finite = check_finite
         self._output_shapes: dict[Any, torch.Size] = {}
         self._hides_batch: dict[Any, bool] = {}
         self.stacks = stacks
@@ -113,6 +116,7 @@ class Program:
         target: Target | SelectorTarget | LargestTarget,
         *,
         create_graph: bool = False,
+        beside: tuple[Tensor, ...] = (),
     ) -> Explanation:
         """Explain a target.
 
@@ -120,6 +124,7 @@ class Program:
             tensors: the model's input tensors.
             target: as in :meth:`lrp_fx.LRPFx.attribute`.
             create_graph: make the explanation differentiable.
+            beside: tensors that must be finite beside the result.
 
         Raises:
             InputError: if the forward pass or the start holds NaN or infinity.
@@ -128,7 +133,9 @@ class Program:
             OptionError: for ``create_graph`` where there can be no derivatives.
         """
         if create_graph or self._runs_apart(tensors):
-            (explanation,) = self.run_many(tensors, [(target,)], create_graph=create_graph)
+            (explanation,) = self.run_many(
+                tensors, [(target,)], create_graph=create_graph, beside=beside
+            )
             return explanation
         self.follow_model()
         with torch.no_grad():
@@ -138,8 +145,7 @@ class Program:
                 results = self.compiled(*tensors, self._checked(tensors, target))
             relevance, output, start = results
             explanation = Explanation(relevance, output, start)
-            if not all(map(all_finite, (*relevance, start))):
-                raise self.first_non_finite(tensors, target)
+            self._check(explanation, beside, tensors, target)
         return explanation
 
     def hides_batch(self, tensors: tuple[Tensor, ...]) -> bool:
@@ -175,8 +181,7 @@ class Program:
             output = self.output(tensors)
             check_batch(output, tensors[0])
             self._output_shapes[shapes] = output.shape
-        places = target_places(target, self._output_shapes[shapes])
-        return Places(places.to(tensors[0].device))
+        return places_on(tensors[0].device, target, self._output_shapes[shapes])
 
     @property
     def _placeholders(self) -> list[fx.Node]:
@@ -201,6 +206,7 @@ class Program:
         runs: Iterable[tuple[Target | SelectorTarget | LargestTarget, *tuple[Any, ...]]],
         *,
         create_graph: bool = False,
+        beside: tuple[Tensor, ...] = (),
     ) -> Iterator[Explanation]:
         """Explain several targets, and compute what does not depend on the target only once.
 
@@ -212,6 +218,7 @@ class Program:
             runs: for each run the target, as in :meth:`run`, and the channels of each mask of the
                 plan.
             create_graph: as in :meth:`run`.
+            beside: as in :meth:`run`.
 
         Raises:
             InputError, NonFiniteError, TargetError, OptionError: as :meth:`run` does.
@@ -242,9 +249,9 @@ class Program:
         if self.stacks and is_single and len(runs) > 2 and not create_graph:
             results = self._run_stacked(known, rest, runs, tensors)
         for run, (relevance, output, start) in zip(runs, results, strict=True):
-            if not all(map(all_finite, (*relevance, start))):
-                raise self.first_non_finite(tensors, *run, live=live)
-            yield Explanation(relevance, output, start)
+            explanation = Explanation(relevance, output, start)
+            self._check(explanation, beside, tensors, *run, live=live)
+            yield explanation
 
     def _run_stacked(
         self,
@@ -315,6 +322,22 @@ class Program:
             # whatever the layout, an entry has relevance of one sample only
             total = tuple(map(torch.add, total, relevance)) if total else relevance
         return total, output, begun
+
+    def _check(
+        self,
+        explanation: Explanation,
+        beside: tuple[Tensor, ...],
+        tensors: tuple[Tensor, ...],
+        *run: Any,
+        live: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Raise an error unless everything is finite."""
+        results = (*explanation.relevance, explanation.start, *beside)
+        if not self.check_finite or all_finite(*results):
+            return
+        if isinstance(run[0], Tensor):  # on a device it was not read before
+            target_places(run[0], explanation.output.shape)
+        raise self.first_non_finite(tensors, *run, live=live)
 
     def first_non_finite(
         self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None
