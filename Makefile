@@ -14,7 +14,7 @@ PAGE := docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow docs dist matrix bench bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow gpu docs dist matrix bench bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,10 @@ format: $(VENV)/.installed-test ## put the source into the style that lint wants
 
 slow: $(VENV)/.installed-test ## the long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
+
+gpu: $(VENV)/.installed-test $(VENV)/.installed-bench ## the tests that need a CUDA device, and what relevance costs there
+	$(BIN)/python -m pytest -m cuda $(PYTEST_FLAGS)
+	$(BENCH)/gpu.py --out $(PAGE)
 
 docs: $(VENV)/.installed-site ## build the site in site/, offline, any warning is an error
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean

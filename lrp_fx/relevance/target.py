@@ -82,7 +82,11 @@ def places_on(device: torch.device, target: Target | JointTarget, shape: Sequenc
         if fits and target.dtype in _INDICES:
             index = target.to(device, torch.long).reshape(-1).expand(shape[0])
             return _unread(index, sizes[0])
-    return Places(target_places(target, shape).to(device))
+    places = target_places(target, shape)
+    if not isinstance(target, int):
+        return Places(places.to(device))
+    # made on the device: a copy would have to wait for it
+    return Places(torch.full(places.shape, int(places[0, 0]), device=device))
 
 
 def _unread(index: Tensor, size: int) -> Places:
