@@ -7,7 +7,7 @@ elsewhere: ``_ModuleStackTracer`` in ``capture/exclusive.py`` and ``_loader`` in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,14 @@ def compile_and_package(program: torch.export.ExportedProgram, path: str) -> Non
     aoti_compile_and_package(program, package_path=path)
 
 
+def load_package(path: str) -> Callable[..., Sequence[Tensor]]:
+    """Load a file of :func:`compile_and_package`; torch documents the function at this place."""
+    from torch._inductor import aoti_load_package
+
+    loaded: Callable[..., Sequence[Tensor]] = aoti_load_package(path)
+    return loaded
+
+
 def not_compiled() -> type[Exception]:
     """The error class that ``torch.compile`` raises for code that it cannot trace."""
     return torch._dynamo.exc.Unsupported
@@ -141,6 +149,7 @@ __all__ = [
     "has_compiler",
     "hold_as_buffer",
     "is_of_functorch",
+    "load_package",
     "make_parameter",
     "members_of",
     "not_compiled",
