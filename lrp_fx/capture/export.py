@@ -205,7 +205,8 @@ def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]
         torch.cat([t, t]) if is_batched and size == 1 else t
         for t, is_batched in zip(tensors, batched, strict=True)
     )
-    batch = torch.export.Dim("batch")
+    # older versions of torch refuse what is right for every size but the largest integer
+    batch = torch.export.Dim("batch", max=2**31)
     dynamic = ([{0: batch} if is_batched else None for is_batched in batched],)
     return [(two, (tuple(dynamic[0]),)), static]
 

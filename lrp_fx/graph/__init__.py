@@ -57,6 +57,7 @@ from lrp_fx.graph.operations import (
     shares_memory,
 )
 from lrp_fx.graph.private_torch import (
+    SEEN,
     BatchNorm,
     HigherOrderOperator,
     ModuleTracer,
@@ -107,6 +108,7 @@ __all__ = [
     "ON_THE_LEFT",
     "ON_THE_RIGHT",
     "PRODUCT",
+    "SEEN",
     "SWAPPED",
     "TRANSPOSED_CONVOLUTIONS",
     "Affine",
