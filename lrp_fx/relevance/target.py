@@ -82,11 +82,10 @@ def places_on(device: torch.device, target: Target | JointTarget, shape: Sequenc
         if fits and target.dtype in _INDICES:
             index = target.to(device, torch.long).reshape(-1).expand(shape[0])
             return _unread(index, sizes[0])
-    places = target_places(target, shape)
-    if not isinstance(target, int):
-        return Places(places.to(device))
-    # made on the device: a copy would have to wait for it
-    return Places(torch.full(places.shape, int(places[0, 0]), device=device))
+    if isinstance(target, int):  # made on the device: a copy would have to wait for it
+        (place,) = _places(_indices((target,)), tuple(shape[1:]))
+        return Places(torch.full((shape[0], 1), place, device=device))
+    return Places(target_places(target, shape).to(device))
 
 
 def _unread(index: Tensor, size: int) -> Places:
