@@ -25,10 +25,12 @@ from lrp_fx.graph import (
     OpOverload,
     Packet,
     TreeSpec,
+    WholeLayers,
     aten,
     graph_module_of,
     hold_as_buffer,
     is_of_functorch,
+    of_torch,
     packet_of,
     schema_of,
     tensor_at,
@@ -74,7 +76,7 @@ class _Positional(nn.Module):
         before = _attributes(self.model)
         given = copied_arguments(self.arguments, tensors)  # torch calls forward several times
         try:
-            with self.errors:
+            with WholeLayers(), self.errors:
                 leaves, spec = flattened(given.call(self.model, tensors))
         except Exception as error:  # for some kinds of errors torch prints a graph
             if lacks_memory(error):
@@ -260,7 +262,7 @@ def as_captured(
             functional = _functional(node.target)
             if functional is not None:  # the in-place call would write to the model's own buffer
                 copies[node.args[0]] = copy
-            copy.target = functional or packet_of(node.target) or node.target
+            copy.target = functional or of_torch(packet_of(node.target)) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
     captured = graph_module_of(tensors, graph, "Captured")

@@ -23,7 +23,7 @@ from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import copied_call, held_tensors
 from lrp_fx.errors import lacks_memory
-from lrp_fx.graph import TreeSpec, with_source
+from lrp_fx.graph import TreeSpec, WholeLayers, with_source
 
 
 class _Values(TorchFunctionMode):
@@ -71,7 +71,7 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             left_out=left_out,
         )
         _announce(copy)
-        with _Values():
+        with WholeLayers(), _Values():
             leaves, spec = flattened(own.call(copy, own.tensors))
         specs.append(spec)
         return tuple(leaves)

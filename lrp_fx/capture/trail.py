@@ -26,6 +26,7 @@ from lrp_fx.graph import (
     OpOverload,
     StorageReference,
     TorchDispatchMode,
+    WholeLayers,
     property_getter,
     row_named,
     schema_of,
@@ -145,7 +146,7 @@ def _recorded(
 ) -> Trail:
     """The trail of a function that returns its inputs and its outputs."""
     recorder = _Recorder()
-    with torch.no_grad(), mode(), recorder:
+    with torch.no_grad(), mode(), WholeLayers(), recorder:
         inputs, outputs = run()
     return _trail(recorder.calls, recorder.memory_of(inputs), recorder.memory_of(outputs))
 

@@ -67,6 +67,7 @@ from lrp_fx.graph.private_torch import (
     StorageReference,
     TorchDispatchMode,
     TreeSpec,
+    call_at_once,
     compile_and_package,
     exports_traced_by,
     global_hooks,
@@ -84,6 +85,7 @@ from lrp_fx.graph.private_torch import (
     tree_unflatten,
     version_of,
 )
+from lrp_fx.graph.recurrent import WholeLayers, of_torch
 from lrp_fx.graph.shapes import EXAMPLE, Constants, Shapes, forget_shapes, shape_of, shapes_of
 from lrp_fx.graph.source import graph_module_of, with_source
 from lrp_fx.graph.walks import (
@@ -126,6 +128,7 @@ __all__ = [
     "StorageReference",
     "TorchDispatchMode",
     "TreeSpec",
+    "WholeLayers",
     "affine",
     "ancestors",
     "arguments",
@@ -134,6 +137,7 @@ __all__ = [
     "aten",
     "before_expansion",
     "bind",
+    "call_at_once",
     "call_like",
     "call_like_getitem",
     "call_with_operand",
@@ -168,6 +172,7 @@ __all__ = [
     "names_where",
     "needed_by",
     "not_compiled",
+    "of_torch",
     "operand",
     "overloads_of",
     "packet_of",

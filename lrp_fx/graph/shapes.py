@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from lrp_fx.graph.calls import name_of
 from lrp_fx.graph.editing import tensor_at
+from lrp_fx.graph.recurrent import RECURRENT, results_of_layer
 
 
 def shape_of(value: Any, module: fx.GraphModule) -> torch.Size | None:
@@ -72,6 +74,8 @@ class Constants:
         args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
         try:
             function: Any = node.target
+            if name_of(node) in RECURRENT and len(args) == 9:
+                return results_of_layer(*args)
             with torch.no_grad():  # some operations have no derivative
                 return function(*args, **kwargs)
         except Exception:  # not computable without data
