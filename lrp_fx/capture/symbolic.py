@@ -31,6 +31,7 @@ from lrp_fx.graph import (
     NormBase,
     Packet,
     aten,
+    call_at_once,
     graph_module_of,
     overloads_of,
     packet_of,
@@ -330,6 +331,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
                 )
             forward = functools.partial(self._forward, module, paths[id(module)], module.forward)
             module.__dict__["forward"] = forward
+            call_at_once(module, forward)
 
     def _forward(
         self, module: nn.Module, path: str, forward: Any, *args: Any, **kwargs: Any

@@ -90,6 +90,16 @@ def exports_traced_by(tracer: type[ModuleTracer]) -> Iterator[None]:
         setattr(proxy_tensor, name, original)
 
 
+def call_at_once(module: nn.Module, function: Callable[..., Any]) -> None:
+    """Let ``module(…)`` call a function, unless hooks are called too.
+
+    It takes the place of a method of torch between the call and ``forward``. So a wrapper around
+    ``forward`` makes the stack of Python no deeper, which counts where modules are nested deeply.
+    """
+    if not any((module._forward_hooks, module._forward_pre_hooks, *global_hooks())):
+        module.__dict__["_call_impl"] = function
+
+
 def global_hooks() -> tuple[Mapping[int, Any], Mapping[int, Any]]:
     """The forward hooks and the forward pre-hooks that are registered for all modules."""
     of_modules = nn.modules.module
@@ -143,6 +153,7 @@ __all__ = [
     "StorageReference",
     "TorchDispatchMode",
     "TreeSpec",
+    "call_at_once",
     "compile_and_package",
     "exports_traced_by",
     "global_hooks",
