@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from lrp_fx._recent import Recent
 from lrp_fx.attribution.options import Changes, Options
 from lrp_fx.canonize import canonize, has_given_factors
 from lrp_fx.capture import (
@@ -58,7 +59,8 @@ class _Reading:
     canonical: Captured
     state: Signature
     fold_dense: bool = True
-    verified: set[Any] = field(default_factory=set)
+    verified: Recent[Any, bool] = field(default_factory=Recent)
+    """The shapes on which the graph was compared with the model."""
     is_assumed: bool = False
     """Whether the graph may be wrong on other inputs of the same shapes; then every call is verified."""
     candidates: tuple[bool, ...] | None = None
@@ -80,7 +82,7 @@ class Explainer:
         self.model, self.options = model, options
         self._state = ModelState(model)
         self._readings: dict[Any, list[_Reading]] = {}
-        self._branching: set[Any] = set()
+        self._branching: Recent[Any, bool] = Recent(KEPT)
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
@@ -104,7 +106,7 @@ class Explainer:
             other.hooks = self.hooks.copy()
             if other.options.capture != self.options.capture:
                 return other
-            other._state, other._branching = self._state, set(self._branching)
+            other._state, other._branching = self._state, self._branching.copy()
             other._readings = {
                 structure: [replace(reading, programs={}, together={}) for reading in readings]
                 for structure, readings in self._readings.items()
@@ -203,6 +205,7 @@ class Explainer:
             if self.options.verify == "auto" and not trusts:
                 continue
             if self.options.verify != "always" and shapes in reading.verified:
+                reading.verified.put(shapes, True)
                 return reading
         own = run_model(self.model, arguments)
         for reading in known:
@@ -221,7 +224,7 @@ class Explainer:
                 reading.is_assumed = captured.is_assumed
                 if self._verified(reading, arguments, attributed, own):
                     if captured.way == "record":  # another input may take another branch
-                        self._branching.add(structure)
+                        self._branching.put(structure, True)
                     else:
                         known.append(reading)
                     return reading
@@ -245,7 +248,7 @@ class Explainer:
             return False
         if arguments.shapes not in reading.verified and reading.captured.way != "record":
             reading.is_assumed |= not leaves_same_trail(self.model, captured, arguments, attributed)
-        reading.verified.add(arguments.shapes)
+        reading.verified.put(arguments.shapes, True)
         reading.candidates = candidates(own)
         return True
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx._checks import all_finite
+from lrp_fx._recent import Recent
 from lrp_fx.capture import ModelState
 from lrp_fx.errors import InputError, LRPError
 from lrp_fx.graph import split_by_dependence
@@ -96,10 +97,10 @@ class Program:
     ) -> None:
         self.lrp, self.plan, self.compiled = lrp, plan, compiled
         self.check_finite = check_finite
-        self._output_shapes: dict[Any, torch.Size] = {}
-        self._hides_batch: dict[Any, bool] = {}
+        self._output_shapes: Recent[Any, torch.Size] = Recent()
+        self._hides_batch: Recent[Any, bool] = Recent()
         self.stacks = stacks
-        self._stacks: dict[Any, bool] = {}
+        self._stacks: Recent[Any, bool] = Recent()
         self.parameters = FollowedParameters(state, lrp)
 
     def refresh(self) -> None:
@@ -157,10 +158,9 @@ class Program:
         if all(step.top_k is None for step in self.plan.steps):
             return False
         shapes = tuple(tensor.shape for tensor in tensors)
-        if shapes not in self._hides_batch:
-            live = self.parameters.named()
-            self._hides_batch[shapes] = hides_batch(self.plan, tensors, live)
-        return self._hides_batch[shapes]
+        return self._hides_batch.get(
+            shapes, lambda: hides_batch(self.plan, tensors, self.parameters.named())
+        )
 
     def _runs_apart(self, tensors: tuple[Tensor, ...]) -> bool:
         """Whether the relevance pass is run once for each sample."""
@@ -177,11 +177,14 @@ class Program:
         if not start.takes_target or isinstance(target, SelectorTarget):
             return target
         shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
-        if shapes not in self._output_shapes:
+
+        def shape() -> torch.Size:
             output = self.output(tensors)
             check_batch(output, tensors[0])
-            self._output_shapes[shapes] = output.shape
-        return places_on(tensors[0].device, target, self._output_shapes[shapes])
+            return output.shape
+
+        known = self._output_shapes.get(shapes, shape)
+        return places_on(tensors[0].device, target, known)
 
     @property
     def _placeholders(self) -> list[fx.Node]:
@@ -277,10 +280,9 @@ class Program:
         ]
         stacked = Stacked(self.lrp.module, start, after, known, of_sample)
         shapes = tuple(tensor.shape for tensor in tensors)
-        if shapes not in self._stacks:
-            with torch.no_grad():
-                self._stacks[shapes] = stacked.is_valid(output)
-        size = stacked.fitting() if self._stacks[shapes] else 1
+        with torch.no_grad():
+            stacks = self._stacks.get(shapes, lambda: stacked.is_valid(output))
+        size = stacked.fitting() if stacks else 1
         for place in range(0, len(runs), size):
             with torch.no_grad():
                 starts = [
