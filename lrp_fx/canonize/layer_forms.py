@@ -162,6 +162,17 @@ def _glu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     replace_by(node, call_like(graph, node, aten.mul, signal, gate))
 
 
+def _rrelu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """The kernels of recorded graphs, which take a tensor for noise that they do not use in eval mode."""
+    b = arguments(node)
+    values = (b["self"], b["lower"], b["upper"], b["training"])
+    function = call_like(graph, node, aten.rrelu, *values)
+    if name_of(node) == "rrelu_with_noise":
+        replace_by(node, function)
+    else:  # it returns the noise too
+        _replace_first(node, function)
+
+
 LAYER_FORMS: dict[str, Rewrite] = {
     "_native_batch_norm_legit_no_training": _legit_batch_norm,
     "_native_batch_norm_legit": _legit_batch_norm,
@@ -188,6 +199,7 @@ LAYER_FORMS: dict[str, Rewrite] = {
     "native_group_norm": _first_of(aten.group_norm, "input group weight bias eps"),
     "instance_norm": _instance_norm,
     "glu": _glu,
+    **dict.fromkeys(["rrelu_with_noise", "rrelu_with_noise_functional"], _rrelu),
     "scaled_dot_product_attention": take_apart,
     "_scaled_dot_product_flash_attention_for_cpu": _fused_attention,
     "_scaled_dot_product_flash_attention": _fused_attention,

@@ -15,6 +15,7 @@ from lrp_fx.graph.calls import (
     overloads_of,
     packet_of,
 )
+from lrp_fx.graph.composed import composed, simpler
 from lrp_fx.graph.contractions import (
     ELLIPSIS,
     ON_THE_LEFT,
@@ -68,6 +69,7 @@ from lrp_fx.graph.private_torch import (
     TreeSpec,
     compile_and_package,
     exports_traced_by,
+    functionalized,
     global_hooks,
     has_compiler,
     hold_as_buffer,
@@ -136,6 +138,7 @@ __all__ = [
     "call_with_operand",
     "called",
     "compile_and_package",
+    "composed",
     "depends_on_inputs",
     "descendants",
     "draws",
@@ -145,6 +148,7 @@ __all__ = [
     "exports_traced_by",
     "forget_shapes",
     "fourier_adjoint",
+    "functionalized",
     "global_hooks",
     "graph_module_of",
     "has_compiler",
@@ -178,6 +182,7 @@ __all__ = [
     "shape_of",
     "shapes_of",
     "shares_memory",
+    "simpler",
     "split_by_dependence",
     "tensor_at",
     "torch_assert",

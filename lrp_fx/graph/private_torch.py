@@ -119,6 +119,24 @@ def compile_and_package(program: torch.export.ExportedProgram, path: str) -> Non
     aoti_compile_and_package(program, package_path=path)
 
 
+def functionalized(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors without writes to any: each becomes a new tensor, also behind views.
+
+    Unlike ``torch.func.functionalize`` it runs functions with a derivative of their own too.
+    """
+    from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+
+    function: Callable[..., Any] = dispatch_functionalize(call, FunctionalTensorMode())
+    return function
+
+
+def decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """By operation, the function that computes it with simpler operations."""
+    from torch._decomp import decomposition_table
+
+    return decomposition_table
+
+
 def not_compiled() -> type[Exception]:
     """The error class that ``torch.compile`` raises for code that it cannot trace."""
     return torch._dynamo.exc.Unsupported
@@ -136,7 +154,9 @@ __all__ = [
     "TorchDispatchMode",
     "TreeSpec",
     "compile_and_package",
+    "decompositions",
     "exports_traced_by",
+    "functionalized",
     "global_hooks",
     "has_compiler",
     "hold_as_buffer",
