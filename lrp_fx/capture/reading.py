@@ -48,7 +48,7 @@ def read(
             random in eval mode, or packs sequences.
     """
     _refuse_quantized(model)
-    reasons = []
+    reasons, packs = [], False
     left_out = assumed_observers(model) if own is None else observers(model, arguments)
     for each in _READERS if way == "auto" else (way,):
         if each != "symbolic" and own is None:
@@ -61,7 +61,8 @@ def read(
             reasons.append(f"{each}: {error}")
             continue
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
-            raise _packed(model)
+            packs = True
+            continue
         drew = _random_states() != before
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS):
             if own is not None:
@@ -75,7 +76,7 @@ def read(
         _refuse_fast_path(model, arguments, own)
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something other than the model{culprit}")
-    if own is not None and _packs(model, arguments):
+    if packs or (own is not None and _packs(model, arguments)):
         raise _packed(model)
     raise CaptureError(
         f"the model ({type(model).__name__}) could not be read as a graph.\n  "
