@@ -23,14 +23,37 @@ from lrp_fx.graph import (
     name_of,
     replace_by,
     shape_of,
+    shapes_of,
 )
 
 
 def _legit_batch_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
+    if _is_of_each_sample(node, module):
+        values = (
+            b["input"],
+            b["weight"],
+            b["bias"],
+            None,
+            None,
+            True,
+            b["momentum"],
+            b["eps"],
+            False,
+        )
+        _replace_first(node, call_like(graph, node, aten.instance_norm, *values))
+        return
     statistics = (b.get("running_mean"), b.get("running_var"), b.get("training", False))
     values = (b["input"], b["weight"], b["bias"], *statistics, b["momentum"], b["eps"], False)
     _replace_first(node, call_like(graph, node, aten.batch_norm, *values))
+
+
+def _is_of_each_sample(node: fx.Node, module: fx.GraphModule) -> bool:
+    """Whether a batch norm is an instance norm, which torch computes with all samples as channels."""
+    b = arguments(node)
+    known = shapes_of(module)(b["input"])
+    has_own = b.get("running_mean") is None and b.get("training", False)
+    return has_own and known is not None and known.dim() > 2 and known.shape[0] == 1
 
 
 def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -148,7 +171,10 @@ def _fused_attention(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> 
     b = arguments(node)
     mask = b.get("attn_mask", b.get("attn_bias"))
     values = (b["query"], b["key"], b["value"], mask, b["dropout_p"], b["is_causal"])
-    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values, scale=b.get("scale"))
+    queries, keys = (shapes_of(module)(b[name]) for name in ("query", "key"))
+    grouped = None not in (queries, keys) and queries.shape[-3] != keys.shape[-3]
+    options = {"scale": b.get("scale"), "enable_gqa": grouped}
+    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values, **options)
     _replace_first(node, whole)
     with graph.inserting_before(whole):
         take_apart(whole, graph, module)

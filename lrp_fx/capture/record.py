@@ -21,6 +21,7 @@ from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import PREFIX, as_captured
 from lrp_fx.capture.packed import packed_form
 from lrp_fx.capture.restoring import restoring
+from lrp_fx.capture.sparse_values import hold_sparse_values
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import copied_call, held_tensors
 from lrp_fx.errors import lacks_memory
@@ -102,7 +103,8 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         if lacks_memory(error):
             raise
         raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
-    _hold(module, held, count)
+    _hold(module, [_recordable(tensor) for tensor in held], count)
+    hold_sparse_values(module)
     return as_captured(module, model, specs[-1], "record", {})
 
 
