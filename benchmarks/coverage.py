@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from harness.domains import DOMAINS
 from harness.suites import SUITES, Sample, parameters_of, sample_of, strongest
 from harness.tables import options, put, say, table
 from harness.timing import alone
@@ -39,6 +40,10 @@ EXACT = {"float64": 1e-9, "mixed": 1e-6, "float32": 1e-3}
 Σ |terms|. Some models cast to float32 whatever they are given: "mixed"."""
 SLOW = 60.0  # seconds for the first map from which a model is named
 MENTIONED = 0.01  # of the output: losses that the page names
+SUMMARY = [
+    *("suite", "models", "explained", "nodes covered"),
+    *("sum right within 1 %", "with CP-LRP", "exploded"),
+]
 TITLES = {
     "torchvision": "torchvision, classification",
     "timm": "timm, the smallest model of each module",
@@ -212,17 +217,10 @@ def tables(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
         for suite in SUITES
     }
     by_suite = {suite: mine for suite, mine in by_suite.items() if mine}
-    rows = [summary(suite, mine) for suite, mine in by_suite.items()]
-    head = [
-        "suite",
-        "models",
-        "explained",
-        "nodes covered",
-        "sum right within 1 %",
-        "with CP-LRP",
-        "exploded",
-    ]
-    yield "summary", table(head, rows, "lrrrrrr")
+    for name, group in (("summary", set(SUITES) - set(DOMAINS)), ("fields", set(DOMAINS))):
+        rows = [summary(suite, mine) for suite, mine in by_suite.items() if suite in group]
+        if rows:
+            yield name, table(SUMMARY, rows, "lrrrrrr")
     head = ["model", "capture", "seconds", "sum", "CP-LRP", "engines", "ledger", "largest"]
     for suite, mine in by_suite.items():
         yield suite, table([*head, "taken by"], list(map(row, mine)), "llrrrrrrl")

@@ -171,9 +171,12 @@ def _fused_attention(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> 
     b = arguments(node)
     mask = b.get("attn_mask", b.get("attn_bias"))
     values = (b["query"], b["key"], b["value"], mask, b["dropout_p"], b["is_causal"])
-    queries, keys = (shapes_of(module)(b[name]) for name in ("query", "key"))
-    grouped = None not in (queries, keys) and queries.shape[-3] != keys.shape[-3]
-    options = {"scale": b.get("scale"), "enable_gqa": grouped}
+    heads = {
+        known.shape[-3]
+        for name in ("query", "key")
+        if (known := shapes_of(module)(b[name])) is not None
+    }
+    options = {"scale": b.get("scale"), "enable_gqa": len(heads) > 1}
     whole = call_like(graph, node, aten.scaled_dot_product_attention, *values, **options)
     _replace_first(node, whole)
     with graph.inserting_before(whole):

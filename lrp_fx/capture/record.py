@@ -7,6 +7,7 @@ for this one call only, because the next input may take another branch.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -58,13 +59,19 @@ class NotRecordable(Exception):
     """The call cannot be recorded; the message has the reason."""
 
 
-def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+def record(
+    model: nn.Module,
+    arguments: Arguments,
+    left_out: Hooks,
+    without_writes: Callable[[Callable[..., Any]], Callable[..., Any]] = functionalized,
+) -> Captured:
     """Capture what ``model`` does with these arguments by running a structural copy of it once.
 
     Args:
         model: the user's model; it is only read.
         arguments: its arguments.
         left_out: forward hooks that are not called.
+        without_writes: makes a function that writes to no tensor of one that does.
 
     Raises:
         NotRecordable: if recording fails, with PyTorch's reason.
@@ -88,17 +95,12 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         specs.append(spec)
         return tuple(leaves)
 
-    recorder = make_fx(
-        functionalized(run),
-        tracing_mode="real",
-        _error_on_data_dependent_ops=False,
-    )
+    recorder = make_fx(without_writes(run), tracing_mode="real", _error_on_data_dependent_ops=False)
     try:
         with restoring(model, arguments, left_out), torch.no_grad(), traceback.preserve_node_meta():
             inputs = (tensor.detach().clone() for tensor in arguments.tensors)
-            module = with_source(
-                recorder(*inputs, *(_recordable(own_values(None, tensor)) for tensor in held))
-            )
+            own_tensors = (_recordable(own_values(None, tensor)) for tensor in held)
+            module = with_source(recorder(*inputs, *own_tensors))
     except Exception as error:
         if lacks_memory(error):
             raise
@@ -106,6 +108,12 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
     _hold(module, [_recordable(tensor) for tensor in held], count)
     hold_sparse_values(module)
     return as_captured(module, model, specs[-1], "record", {})
+
+
+def record_assignments(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+    """As :func:`record`; also follows assignments to ``.data``, not functions with own derivatives."""
+    replaces = functools.partial(torch.func.functionalize, remove="mutations")
+    return record(model, arguments, left_out, replaces)
 
 
 def _recordable(tensor: Tensor) -> Tensor:
