@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.exclusive import exporting
-from lrp_fx.capture.members import named_tensors
+from lrp_fx.capture.members import graph_path, named_tensors
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.running import cloned
 from lrp_fx.capture.stand_ins import own_buffer, own_values
@@ -145,7 +145,7 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
         originals: dict[Any, Tensor] = {}
-        registered = {path for path, _ in model.named_parameters()}
+        registered = {graph_path(path) for path, _ in model.named_parameters()}
 
         def own(path: str | None, tensor: Tensor) -> Tensor:
             # torch.export replaces registered tensors only; writes to others are executed, on a
@@ -238,7 +238,7 @@ def as_captured(
     constants: dict[str, Tensor] = {}
     for node in exported.graph.nodes:
         if node.op == "get_attr":
-            path = str(node.target).removeprefix(f"{PREFIX}.")
+            path = graph_path(str(node.target).removeprefix(f"{PREFIX}."))
             if path not in known:
                 value = tensor_at(exported, str(node.target))
                 if not isinstance(value, Tensor):
@@ -270,6 +270,8 @@ def as_captured(
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    if tensor.layout != torch.strided:  # several tensors hold its entries
+        return id(tensor), tensor.shape
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 

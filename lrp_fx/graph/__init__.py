@@ -15,6 +15,7 @@ from lrp_fx.graph.calls import (
     overloads_of,
     packet_of,
 )
+from lrp_fx.graph.composed import composed, simpler
 from lrp_fx.graph.contractions import (
     ELLIPSIS,
     ON_THE_LEFT,
@@ -70,6 +71,7 @@ from lrp_fx.graph.private_torch import (
     call_at_once,
     compile_and_package,
     exports_traced_by,
+    functionalized,
     global_hooks,
     has_compiler,
     hold_as_buffer,
@@ -143,6 +145,7 @@ __all__ = [
     "call_with_operand",
     "called",
     "compile_and_package",
+    "composed",
     "depends_on_inputs",
     "descendants",
     "draws",
@@ -152,6 +155,7 @@ __all__ = [
     "exports_traced_by",
     "forget_shapes",
     "fourier_adjoint",
+    "functionalized",
     "global_hooks",
     "graph_module_of",
     "has_compiler",
@@ -187,6 +191,7 @@ __all__ = [
     "shape_of",
     "shapes_of",
     "shares_memory",
+    "simpler",
     "split_by_dependence",
     "tensor_at",
     "torch_assert",

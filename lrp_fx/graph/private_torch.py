@@ -137,6 +137,24 @@ def load_package(path: str) -> Callable[..., Sequence[Tensor]]:
     return loaded
 
 
+def functionalized(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors without writes to any: each becomes a new tensor, also behind views.
+
+    Unlike ``torch.func.functionalize`` it runs functions with a derivative of their own too.
+    """
+    from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+
+    function: Callable[..., Any] = dispatch_functionalize(call, FunctionalTensorMode())
+    return function
+
+
+def decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """By operation, the function that computes it with simpler operations."""
+    from torch._decomp import decomposition_table
+
+    return decomposition_table
+
+
 def not_compiled() -> type[Exception]:
     """The error class that ``torch.compile`` raises for code that it cannot trace."""
     return torch._dynamo.exc.Unsupported
@@ -155,7 +173,9 @@ __all__ = [
     "TreeSpec",
     "call_at_once",
     "compile_and_package",
+    "decompositions",
     "exports_traced_by",
+    "functionalized",
     "global_hooks",
     "has_compiler",
     "hold_as_buffer",
