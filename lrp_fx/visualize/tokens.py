@@ -229,7 +229,7 @@ def tokens(
     )
 
 
-def _width(text: str) -> float:
+def width_of(text: str) -> float:
     """The width of a token with its ground, in dots."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
@@ -240,7 +240,7 @@ def _width(text: str) -> float:
 
 def _fitting(text: str) -> str:
     """The token, or so much of its beginning as fits into a line."""
-    while (wide := _width(text)) > WIDTH:
+    while (wide := width_of(text)) > WIDTH:
         text = f"{text[: min(len(text) - 2, int(len(text) * WIDTH / wide))]}…"
     return text
 
@@ -251,7 +251,7 @@ def _laid_out(
     """Left end, line and width of each token; and the number of lines."""
     places, x, line = [], 0.0, 0
     for text, attached in zip(texts, joined, strict=True):
-        wide = _width(text)
+        wide = width_of(text)
         gap = 0 if attached or not x else 6
         if x and x + gap + wide > WIDTH:
             x, line, gap = 0.0, line + 1, 0
