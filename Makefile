@@ -14,7 +14,7 @@ PAGE := docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow gpu gallery docs dist matrix bench bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow gpu gallery notebooks docs dist matrix bench bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
