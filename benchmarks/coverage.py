@@ -5,7 +5,7 @@
 
 Each model of the suites in ``harness/suites.py`` runs in a process of its own. The tables say of each
 whether it was explained, by which capture, in what time, and where relevance was lost. The suites need
-``timm`` and ``transformers``, whose models they read; nothing is downloaded.
+what ``bench`` and ``bench-domains`` install; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from harness.domains import DOMAINS
 from harness.suites import SUITES, Sample, parameters_of, sample_of, strongest
 from harness.tables import options, put, say, table
 from harness.timing import alone
@@ -27,7 +28,9 @@ from torch import Tensor
 
 from lrp_fx import LRPFx
 from lrp_fx.capture.captured import Arguments
+from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.plan.view import View
+from lrp_fx.relevance import UNKNOWN
 from lrp_fx.run.ledger import Ledger
 
 CONSERVED = 0.01  # |Σ relevance / output − 1| up to which a sum counts as right
@@ -35,12 +38,26 @@ EXPLODED = 100.0  # largest |R| / |output| from which relevance counts as explod
 EXACT = {"float64": 1e-9, "mixed": 1e-6, "float32": 1e-3}
 """How far the two engines may differ, of max |R|, and how far the ledger may stay open at a node, of
 Σ |terms|. Some models cast to float32 whatever they are given: "mixed"."""
+SLOW = 60.0  # seconds for the first map from which a model is named
 MENTIONED = 0.01  # of the output: losses that the page names
+SUMMARY = [
+    *("suite", "models", "explained", "nodes covered"),
+    *("sum right within 1 %", "with CP-LRP", "exploded"),
+]
 TITLES = {
     "torchvision": "torchvision, classification",
     "timm": "timm, the smallest model of each module",
     "huggingface": "Hugging Face, small configurations",
     "heads": "Segmentation and detection",
+    "braindecode": "EEG: braindecode",
+    "monai": "Medical images: MONAI",
+    "segmentation": "Masks: segmentation-models-pytorch",
+    "graphs": "Graphs: PyTorch Geometric",
+    "reinforcement": "Policies: stable-baselines3, sb3-contrib",
+    "tables": "Tables: rtdl, TabNet, TabM",
+    "audio": "Sound: torchaudio, SpeechBrain, asteroid-filterbanks",
+    "recommendation": "Recommendation: DeepCTR",
+    "clip": "Pictures and words: OpenCLIP",
 }
 
 
@@ -58,6 +75,9 @@ class Result:
     seconds: float = math.nan
     ratio: float = math.nan
     engines: float = math.nan
+    again: float = math.nan
+    nodes: int = 0
+    covered: int = 0
     largest: float = math.nan
     constant_path: float = math.nan
     gap: float = math.nan
@@ -76,7 +96,16 @@ def measure(suite: str, name: str) -> Result:
     except Exception as error:
         if "-v" in sys.argv:
             raise
-        return replace(result, error=f"{type(error).__name__}: {error}")
+        nodes, covered = counted(sample) if isinstance(error, UnsupportedOperationError) else (0, 0)
+        text = f"{type(error).__name__}: {error}"
+        return replace(result, error=text, nodes=nodes, covered=covered)
+
+
+def counted(sample: Sample) -> tuple[int, int]:
+    """How many nodes carry relevance, and how many of those have a rule, where some have none."""
+    lrp = LRPFx(sample.model, output=sample.output, unknown="vjp")
+    steps = [step for step in lrp.plan(*sample.inputs).steps if step.operation is not None]
+    return len(steps), sum(step.operation is not UNKNOWN for step in steps)
 
 
 def explained(result: Result, sample: Sample) -> Result:
@@ -95,6 +124,7 @@ def explained(result: Result, sample: Sample) -> Result:
     arguments = Arguments.of(sample.inputs)
     program = lrp._explainer.program(arguments, len(sample.inputs), View())
     capture, composite, *_ = program.plan.notes
+    nodes = sum(step.operation is not None for step in program.plan.steps)
     ledger = lrp.audit(sample.inputs, targets)
     casts = output.dtype == torch.float64 and any(
         torch.float32 in (*step.node.args, *step.node.kwargs.values())
@@ -103,6 +133,7 @@ def explained(result: Result, sample: Sample) -> Result:
     other = LRPFx(sample.model, output=sample.output, propagation="gradient")
     other._explainer._readings = lrp.with_composite(None)._explainer._readings  # not read again
     by_gradient = attribute(other)
+    again = attribute(lrp)
     result = replace(
         result,
         capture=capture.removeprefix("capture: "),
@@ -111,6 +142,9 @@ def explained(result: Result, sample: Sample) -> Result:
         seconds=seconds,
         ratio=worst(relevance.sum(1) / y),
         engines=float((relevance - by_gradient).abs().max() / relevance.abs().max()),
+        again=float((relevance - again).abs().max() / relevance.abs().max()),
+        nodes=nodes,
+        covered=nodes,
         largest=float((relevance.abs().amax(1) / y.abs()).max()),
         gap=unexplained(ledger),
         losses=losses(ledger),
@@ -138,12 +172,14 @@ def losses(ledger: Ledger) -> dict[str, float]:
 
 
 def unexplained(ledger: Ledger) -> float:
-    """The largest gap in the ledger of any node, as a share of Σ |terms| there."""
+    """The largest gap in the ledger of any node, or of all together, as a share of Σ |terms|."""
     pairs = [
         (abs(gap), size)
         for entry in ledger.entries
         for gap, size in zip(entry.gap, entry.terms, strict=True)
     ]
+    whole = [sum(sizes) for sizes in zip(*(entry.terms for entry in ledger.entries), strict=True)]
+    pairs += [(abs(gap), size) for gap, size in zip(ledger.gap, whole, strict=True)]
     return max(gap / size for gap, size in pairs if size)
 
 
@@ -181,9 +217,10 @@ def tables(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
         for suite in SUITES
     }
     by_suite = {suite: mine for suite, mine in by_suite.items() if mine}
-    rows = [summary(suite, mine) for suite, mine in by_suite.items()]
-    head = ["suite", "models", "explained", "sum right within 1 %", "with CP-LRP", "exploded"]
-    yield "summary", table(head, rows, "lrrrrr")
+    for name, group in (("summary", set(SUITES) - set(DOMAINS)), ("fields", set(DOMAINS))):
+        rows = [summary(suite, mine) for suite, mine in by_suite.items() if suite in group]
+        if rows:
+            yield name, table(SUMMARY, rows, "lrrrrrr")
     head = ["model", "capture", "seconds", "sum", "CP-LRP", "engines", "ledger", "largest"]
     for suite, mine in by_suite.items():
         yield suite, table([*head, "taken by"], list(map(row, mine)), "llrrrrrrl")
@@ -195,6 +232,7 @@ def summary(suite: str, results: Sequence[Result]) -> list[str]:
     models = str(known) if len(results) == known else f"{len(results)} run of {known}"
     counts = (
         len(done),
+        covered(results),
         sum(near_one(result.ratio) for result in done),
         sum(near_one(result.ratio) or near_one(result.constant_path) for result in done),
         sum(result.largest > EXPLODED for result in done),
@@ -202,9 +240,17 @@ def summary(suite: str, results: Sequence[Result]) -> list[str]:
     return [TITLES[suite], models, *map(str, counts)]
 
 
+def covered(results: Sequence[Result]) -> str:
+    """How many nodes have a rule; empty for results from before they were counted."""
+    nodes = sum(result.nodes for result in results)
+    return f"{sum(result.covered for result in results)} of {nodes}" if nodes else ""
+
+
 def row(result: Result) -> list[str]:
     if result.error:
         text = " ".join(result.error.strip().splitlines()[:2])[:160].replace("|", "/")
+        if result.nodes:
+            text = f"{result.covered} of {result.nodes} nodes have a rule; {text}"
         return [result.name, "**error**", "", "", "", "", "", "", text]
     lost = ", ".join(f"{name} {loss:+.2g}" for name, loss in list(result.losses.items())[:3])
     return [
@@ -233,9 +279,13 @@ def report(results: Sequence[Result]) -> None:
     done = [result for result in results if not result.error]
     apart = [result.name for result in done if result.engines > EXACT[result.dtype]]
     unbalanced = [result.name for result in done if result.gap > EXACT[result.dtype]]
+    changed = [result.name for result in done if result.again > EXACT[result.dtype]]
+    slow = [f"{result.name} {result.seconds:.0f} s" for result in done if result.seconds > SLOW]
     counts = {dtype: sum(result.dtype == dtype for result in done) for dtype in EXACT}
     say(f"{len(done)} models are explained, {counts}")
     say(f"the engines differ on {', '.join(apart) or 'none'}")
+    say(f"a second call differs on {', '.join(changed) or 'none'}")
+    say(f"the first map takes longer than {SLOW:.0f} s on {', '.join(slow) or 'none'}")
     say(f"the ledger stays open on {', '.join(unbalanced) or 'none'}")
 
 
@@ -265,7 +315,9 @@ def main() -> None:
         say(line(result))
         known[result.suite, result.name] = result
         if settings.results is not None:
-            settings.results.write_text(json.dumps([asdict(each) for each in known.values()]))
+            part = settings.results.with_suffix(".part")
+            part.write_text(json.dumps([asdict(each) for each in known.values()]))
+            part.replace(settings.results)
     report(list(known.values()))
     put(settings.out, "coverage", dict(tables(list(known.values()))))
 

@@ -28,7 +28,7 @@ from harness.timing import interleaved, timed
 from torch import Tensor
 
 from lrp_fx import Composite, LRPFx, composites, rules
-from lrp_fx.run.export import Format, save
+from lrp_fx.run.saving import Format, save
 
 MEASURED = {
     each.name: each

@@ -15,6 +15,7 @@ ORDER = (
     *(
         "errors",
         "_checks",
+        "_recent",
         "_digest",
         "_storage",
         "_packages",

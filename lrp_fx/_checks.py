@@ -43,10 +43,15 @@ def check_count(name: str, value: object) -> None:
         raise OptionError(f"{name} must be an int of at least 1, got {value!r}")
 
 
-def all_finite(tensor: Tensor) -> bool:
-    """Whether the tensor contains neither NaN nor infinity."""
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether the tensors contain neither NaN nor infinity. If so, this waits for a device once."""
+    if len({tensor.device for tensor in tensors}) > 1:
+        return all(map(all_finite, tensors))
     # a finite sum proves it in a single pass; an infinite sum may just be an overflow
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    total: Any = sum(tensor.sum() for tensor in tensors)
+    if not isinstance(total, Tensor) or bool(torch.isfinite(total)):
+        return True
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def check_flag(name: str, value: object) -> None:

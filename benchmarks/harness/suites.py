@@ -11,7 +11,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,31 +21,15 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-BATCH = 2
+from harness.domains import DOMAINS
+from harness.sample import BATCH, Sample
+
 PIXELS, SMALL = 224, 64  # sides of the images for classification and for segmentation
 LARGE = 30_000_000  # parameters; from there on float32, for memory
 ADDITIVE = re.compile(
     r"bias|beta$|pos_?emb|position|pos_table|(cls|class|dist|distillation|reg|mask)_?(token|emb)|cls_pos|register"
     r"|token_type|rel_embed|rel_pos|latent$|talking|wpe"
 )
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A model with what is to be explained of it."""
-
-    model: nn.Module
-    inputs: tuple[Tensor, ...]
-    output: str | None = None
-
-    def to(self, dtype: torch.dtype) -> Sample:
-        inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in self.inputs)
-        return replace(self, model=self.model.to(dtype), inputs=inputs)
-
-    @torch.no_grad()
-    def outputs(self) -> Tensor:
-        own = self.model(*self.inputs)
-        return own if self.output is None else own[self.output]
 
 
 def torchvision_names() -> list[str]:
@@ -332,6 +315,7 @@ SUITES: dict[str, tuple[Callable[[], Iterable[str]], Callable[[str], Sample]]] =
     "timm": (timm_names, timm_sample),
     "huggingface": (lambda: HUGGING_FACE, hugging_face_sample),
     "heads": (lambda: HEADS, head_sample),
+    **DOMAINS,
 }
 
 
@@ -385,7 +369,7 @@ def sample_of(suite: str, name: str) -> Sample:
         sample = sample.to(torch.float64)
     try:
         without_additive_constants(sample)
-    except RuntimeError:  # a model that makes float32 tensors itself
+    except (RuntimeError, ValueError):  # a model that makes float32 tensors itself
         sample = sample.to(torch.float32)
         without_additive_constants(sample)
     return sample

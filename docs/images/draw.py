@@ -1,7 +1,6 @@
-"""Draw the pictures of the README and of docs/pictures.md again: ``python docs/images/draw.py``.
+"""Draw the pictures of docs/pictures.md again: ``python docs/images/draw.py``.
 
-Those of the README are what ``lrp-fx explain examples/photographs`` draws, with fewer colours to be
-small. Signals, tables and volumes are made up, and so is their relevance.
+Signals, tables and words are made up, and so is their relevance; gallery.py draws true ones.
 """
 
 import io
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -23,44 +21,24 @@ LARGEST = 60_000  # bytes
 
 
 def main() -> None:
-    for name, figure in [*of_photographs(), *made_up()]:
+    for name, figure in [*of_photograph(), *made_up()]:
         keep(figure, HERE / f"{name}.png")
 
 
-def of_photographs() -> Iterator[tuple[str, Figure]]:
-    """The two photographs, explained by EfficientNet-Lite0."""
+def of_photograph() -> Iterator[tuple[str, Figure]]:
+    """A cup, explained by EfficientNet-Lite0."""
     loaded = load("efficientnet-lite0")
-    lrp = LRPFx(loaded.model)
-    contrast = lrp.with_options(start="against_rest")
-    for file in sorted(PHOTOGRAPHS.glob("*.jpg")):
-        photograph = Image.open(file)
-        x = loaded.preprocess(photograph).unsqueeze(0)
-        with torch.no_grad():
-            probabilities = loaded.model(x)[0].softmax(0)
-        target = int(probabilities.argmax())
-        name, seen = loaded.categories[target], loaded.display(photograph)
-        relevance = lrp.attribute(x, target=target)
-        maps = {
-            "relevance": relevance,
-            "against other classes": contrast.attribute(x, target=target),
-        }
-        title = f"{name} ({probabilities[target]:.1%})"
-        yield file.stem, visualize.explanation_figure(seen, maps, title=title, target=name)
-        if file.stem == "coffee":
-            yield "pictures_show", visualize.show(relevance, seen, target=name, size=224)
-            yield (
-                "pictures_post",
-                visualize.show(
-                    relevance, seen, target=name, size=224, smooth=1, colors="black-red-yellow"
-                ),
-            )
-            for style in ("outlines", "fade", "contours"):
-                yield (
-                    f"pictures_{style}",
-                    visualize.overlay(
-                        relevance, seen, style=style, smooth=1.5, target=name, size=224
-                    ),
-                )
+    with Image.open(PHOTOGRAPHS / "coffee.jpg") as photograph:
+        x, seen = loaded.preprocess(photograph)[None], loaded.display(photograph)
+    target = int(loaded.model(x).argmax())
+    name = loaded.categories[target]
+    relevance = LRPFx(loaded.model).attribute(x, target=target)
+    yield "pictures_show", visualize.show(relevance, seen, target=name, size=224)
+    post = {"smooth": 1, "colors": "black-red-yellow"}
+    yield "pictures_post", visualize.show(relevance, seen, target=name, size=224, **post)
+    for style in ("outlines", "fade", "contours"):
+        figure = visualize.overlay(relevance, seen, style=style, smooth=1.5, target=name, size=224)
+        yield f"pictures_{style}", figure
 
 
 def made_up() -> Iterator[tuple[str, Figure]]:
@@ -96,25 +74,23 @@ def made_up() -> Iterator[tuple[str, Figure]]:
 
 
 def keep(figure: Figure, path: Path) -> None:
-    """Write a picture; those of docs/pictures.md with so few shades that they are small enough.
+    """Write a picture with so few shades that it is small enough.
 
     They get a palette, whose octree keeps colours that few dots have, such as those of the bar.
     """
-    small = path.name.startswith("pictures_")
     picture = visualize.to_pil(figure)
     for shades in SHADES:
         steps = shades - 1
         coarse = [round(round(value * steps / 255) * 255 / steps) for value in range(256)]
         drawn = io.BytesIO()
         written = picture.point(coarse * 3)
-        if small:
-            written = written.quantize(255, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-            palette = written.getpalette() or []
-            triples = [palette[place : place + 3] for place in range(0, len(palette), 3)]
-            whitened = [[255] * 3 if min(each) > 247 else each for each in triples]
-            written.putpalette([value for each in whitened for value in each])
+        written = written.quantize(255, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette = written.getpalette() or []
+        triples = [palette[place : place + 3] for place in range(0, len(palette), 3)]
+        whitened = [[255] * 3 if min(each) > 247 else each for each in triples]
+        written.putpalette([value for each in whitened for value in each])
         written.save(drawn, "PNG", optimize=True)
-        if drawn.tell() <= LARGEST or not small:
+        if drawn.tell() <= LARGEST:
             break
     path.write_bytes(drawn.getvalue())
 

@@ -27,8 +27,8 @@ crp = ConceptLRPFx(network.model, "epsilon_plus_flat")
 strongest = channels[0].topk(3).indices.tolist()
 maps = crp.attribute_conditions(x, [{layers[-1]: [channel], "y": target} for channel in strongest])
 names = {f"channel {channel}": each for channel, each in zip(strongest, maps, strict=True)}
-figure = visualize.grid(names, x, mean=0.5, std=0.5, titles=["cat"])
+visualize.grid(names, x, mean=0.5, std=0.5, titles=["cat"])
 
 # %%
 graph = crp.attribution_graph(x, target, layers[::-1], width=3)
-figure = visualize.concept_figure(graph)
+visualize.concept_figure(graph)

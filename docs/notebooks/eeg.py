@@ -50,4 +50,4 @@ for name in ("epsilon", "epsilon_gamma", "epsilon_plus"):
     share = (relevance[:, 0] * truth[labels]).abs().sum() / relevance.abs().sum()
     print(f"{name:14} {share:.0%} of |relevance| at the source, which has {area:.0%} of the trial")
     assert share > 1.5 * area
-figure = visualize.channel_map(relevance[0, 0], rate=RATE, names=[f"E{i}" for i in range(CHANNELS)])
+visualize.channel_map(relevance[0, 0], rate=RATE, names=[f"E{i}" for i in range(CHANNELS)])

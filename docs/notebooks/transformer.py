@@ -65,5 +65,5 @@ print(
     f"the most relevant digit is the one that was asked for in {found[right].float().mean():.0%} of the rows"
 )
 words = [str(int(t)) if t < DIGITS else f"which? {int(t) - DIGITS}" for t in tokens[0]]
-shown = visualize.tokens(words, relevance[0])
 assert found[right].float().mean() > 2 / LENGTH
+visualize.tokens(words, relevance[0])

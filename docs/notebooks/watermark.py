@@ -62,7 +62,7 @@ lrp = LRPFx(spoiled, start="against_rest")
 relevance = lrp.attribute(x[y == 1][:64], target=1)
 share = relevance[..., :3, :3].abs().sum() / relevance.abs().sum()
 print(f"{share:.0%} of |relevance| lies on the watermark, which has {9 / 256:.0%} of the picture")
-figure = visualize.show(relevance[:4], x[y == 1][:4], mean=0.5, std=4, target="horizontal")
+visualize.show(relevance[:4], x[y == 1][:4], mean=0.5, std=4, target="horizontal")
 
 # %% [markdown]
 # Which channel carries it?
@@ -75,6 +75,9 @@ channel = int(channels.mean(0).argmax())
 print(
     f"channel {channel}: {of_channel[..., :4, :4].abs().sum() / of_channel.abs().sum():.0%} of its map in the corner"
 )
+visualize.show(
+    of_channel, x[y == 1][:4], mean=0.5, std=4, target=f"horizontal, by channel {channel}"
+)
 
 # %% [markdown]
 # The corner is cut out of the training data, and the network is trained again.
@@ -86,3 +89,12 @@ repaired = train(repaired_x, y)
 print(f"repaired: {accuracy(repaired, clean, labels):.0%} without watermarks")
 assert share > 0.2
 assert accuracy(repaired, clean, labels) > accuracy(spoiled, clean, labels) + 0.1
+after = LRPFx(repaired, start="against_rest").attribute(x[y == 1][:4], target=1)
+visualize.grid(
+    {"before": relevance[:4], "after": after},
+    x[y == 1][:4],
+    mean=0.5,
+    std=4,
+    target="horizontal",
+    size=160,
+)

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
 
 from lrp_fx._version import __version__
 from lrp_fx.app.classifier import Classifier
@@ -23,7 +22,7 @@ PAGE = ("index.html", "page.css", "page.mjs", "explainer.mjs", "pictures.mjs", "
 MODEL, SETTINGS = "explainer.onnx", "settings.json"
 STEPS = 257
 """The number of colours; it is odd, so that zero has one of its own."""
-INTERPOLATIONS = {InterpolationMode.BILINEAR: "bilinear", InterpolationMode.BICUBIC: "bicubic"}
+INTERPOLATIONS = ("bilinear", "bicubic")
 """What the page can do, and what it calls it."""
 
 
@@ -72,7 +71,7 @@ def write_page(
             "crop": known.crop,
             "mean": known.mean,
             "std": known.std,
-            "interpolation": INTERPOLATIONS[known.interpolation],
+            "interpolation": known.interpolation,
         },
         "colors": colorize(np.linspace(-1, 1, STEPS), 1.0, COLORS).tolist(),
         "version": __version__,

@@ -23,8 +23,18 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
     """Refuse inputs that cannot be explained.
 
     Raises:
+        InputError: as :func:`check_forms` and :func:`check_values`.
+    """
+    check_forms(inputs)
+    check_values(inputs)
+
+
+def check_forms(inputs: tuple[Any, ...]) -> None:
+    """Refuse inputs that cannot be explained, whatever their values.
+
+    Raises:
         InputError: unless all inputs are dense tensors of floating-point numbers, int32 or int64,
-            with one common, non-empty batch dimension and finite values.
+            with one common, non-empty batch dimension.
     """
     if isinstance(inputs, PackedSequence):
         raise InputError(
@@ -61,8 +71,17 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
                 f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}; what "
                 "is not explained, such as offsets, goes into additional_forward_args"
             )
+
+
+def check_values(inputs: tuple[Tensor, ...]) -> None:
+    """Refuse inputs that hold NaN or infinity.
+
+    Raises:
+        InputError: if one does; it says in which samples.
+    """
+    for position, value in enumerate(inputs):
         if not all_finite(value):
-            raise _not_finite(name, value)
+            raise _not_finite(name_of_input(inputs, position), value)
 
 
 def name_of_input(inputs: tuple[Any, ...], position: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from typing import Any, Self, Unpack
@@ -12,7 +13,13 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from lrp_fx._checks import check_callable
-from lrp_fx.attribution.arguments import arguments_of, check_inputs, name_of_input, not_tokens
+from lrp_fx.attribution.arguments import (
+    arguments_of,
+    check_forms,
+    check_values,
+    name_of_input,
+    not_tokens,
+)
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
 from lrp_fx.attribution.given import Form, Given, finalize, given
@@ -20,7 +27,7 @@ from lrp_fx.attribution.options import Changes, check_names
 from lrp_fx.capture import run_model
 from lrp_fx.composites import Composite
 from lrp_fx.composites.composite import MatcherLike, as_matcher
-from lrp_fx.errors import InputError
+from lrp_fx.errors import InputError, LRPError
 from lrp_fx.plan import Hook, HookFunction, Layer, Plan, View, as_layers
 from lrp_fx.relevance import LargestTarget, SelectorTarget, StartRelevance, Target
 from lrp_fx.run import Explanation, Program, check_batch, per_sample
@@ -121,8 +128,12 @@ class Explaining:
         verbose: bool,
         create_graph: bool,
     ) -> tuple[Explanation, Plan]:
-        program, tensors = self._prepared(inputs, additional, view, verbose, create_graph)
-        explanation = program.run(tensors, target, create_graph=create_graph)
+        many = inputs if isinstance(inputs, tuple) else (inputs,)
+        program, tensors = self._prepared(many, additional, view, verbose, create_graph, late=True)
+        with self._blaming(many):
+            explanation = program.run(
+                tensors, target, create_graph=create_graph, beside=_read_late(many)
+            )
         check_batch(explanation.output, tensors[0])
         return explanation, program.plan
 
@@ -133,13 +144,25 @@ class Explaining:
         view: View,
         verbose: bool = False,
         create_graph: bool = False,
+        *,
+        late: bool = False,
     ) -> tuple[Program, tuple[Tensor, ...]]:
-        """The program for these arguments, and the tensors to run it on."""
+        """The program for these arguments, and the tensors to run it on.
+
+        Args:
+            inputs: as in :meth:`attribute`; all that follow too.
+            additional: the further arguments.
+            view: what is explained.
+            verbose: print the plan.
+            create_graph: keep the graph of autograd.
+            late: whether the values on other devices than the CPU are checked at the end of the run.
+        """
         inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-        check_inputs(inputs)
+        self._check(inputs, late)
         arguments = arguments_of(inputs, additional)
         report = print if verbose else None
-        program = self._explainer.program(arguments, len(inputs), view, report)
+        with self._blaming(inputs):
+            program = self._explainer.program(arguments, len(inputs), view, report)
         if view.layers is None:
             for position, source in enumerate(program.plan.sources):
                 value = inputs[position]
@@ -148,6 +171,22 @@ class Explaining:
         if verbose:
             print(program.plan)
         return program, tuple(t if create_graph else t.detach() for t in arguments.tensors)
+
+    def _check(self, inputs: tuple[Tensor, ...], late: bool = False) -> None:
+        """Refuse inputs that cannot be explained."""
+        check_forms(inputs)
+        if self._explainer.options.check_finite and not (late and _read_late(inputs)):
+            check_values(inputs)
+
+    @contextmanager
+    def _blaming(self, inputs: tuple[Tensor, ...]) -> Iterator[None]:
+        """If a run fails, say first whether the inputs hold NaN: they may not have been read before."""
+        try:
+            yield
+        except LRPError:
+            if self._explainer.options.check_finite:
+                check_values(inputs)
+            raise
 
     def _of_layers(
         self,
@@ -168,7 +207,7 @@ class Explaining:
         together: Sequence[Sequence[int]] = [range(len(layers))]
         if len(layers) > 1:
             many = inputs if isinstance(inputs, tuple) else (inputs,)
-            check_inputs(many)
+            self._check(many)
             together = self._explainer.together(arguments_of(many, additional), len(many), view)
         found: dict[int, tuple[Tensor, ...]] = {}
         for places in together:
@@ -220,6 +259,11 @@ class Explaining:
         handle = RemovableHandle(self._explainer.hooks)
         self._explainer.hooks[handle.id] = Hook(as_matcher(pattern), function)
         return handle
+
+
+def _read_late(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The inputs whose values are only read at the end of a run: to read them is to wait for a device."""
+    return tuple(each for each in inputs if each.device.type != "cpu")
 
 
 @documented

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from lrp_fx._recent import Recent
 from lrp_fx.attribution.options import Changes, Options
 from lrp_fx.canonize import canonize, has_given_factors
 from lrp_fx.capture import (
@@ -59,7 +60,8 @@ class _Reading:
     canonical: Captured
     state: Signature
     fold_dense: bool = True
-    verified: set[Any] = field(default_factory=set)
+    verified: Recent[Any, bool] = field(default_factory=Recent)
+    """The shapes on which the graph was compared with the model."""
     is_assumed: bool = False
     """Whether the graph may be wrong on other inputs of the same shapes; then every call is verified."""
     candidates: tuple[bool, ...] | None = None
@@ -89,7 +91,7 @@ class Explainer:
         self.model, self.options = model, options
         self._state = ModelState(model)
         self._readings: dict[Any, list[_Reading]] = {}
-        self._branching: set[Any] = set()
+        self._branching: Recent[Any, bool] = Recent(KEPT)
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
@@ -113,7 +115,7 @@ class Explainer:
             other.hooks = self.hooks.copy()
             if other.options.capture != self.options.capture:
                 return other
-            other._state, other._branching = self._state, set(self._branching)
+            other._state, other._branching = self._state, self._branching.copy()
             other._readings = {
                 structure: [replace(reading, programs={}, together={}) for reading in readings]
                 for structure, readings in self._readings.items()
@@ -212,6 +214,7 @@ class Explainer:
             if self.options.verify == "auto" and not trusts:
                 continue
             if self.options.verify != "always" and shapes in reading.verified:
+                reading.verified.put(shapes, True)
                 return reading
         own = _Own(Follower(attributed))
         own.outputs = run_followed(self.model, arguments, own.follower)
@@ -232,7 +235,7 @@ class Explainer:
                 reading.is_assumed = captured.is_assumed
                 if self._verified(reading, arguments, own, graph):
                     if captured.way == "record":  # another input may take another branch
-                        self._branching.add(structure)
+                        self._branching.put(structure, True)
                     else:
                         known.append(reading)
                     return reading
@@ -272,7 +275,7 @@ class Explainer:
             if not same and reading.verified and not reading.is_assumed:
                 return False  # it holds for other shapes, but here the model takes another branch
             reading.is_assumed |= not same
-        reading.verified.add(arguments.shapes)
+        reading.verified.put(arguments.shapes, True)
         reading.candidates = candidates(own.outputs)
         return True
 
@@ -319,7 +322,14 @@ class Explainer:
         )
         compiles = optimizations.compiled and not view.audited
         function = compiled(lrp.module) if compiles else None
-        return Program(self._state, lrp, plan, function, stacks=optimizations.stacked)
+        return Program(
+            self._state,
+            lrp,
+            plan,
+            function,
+            stacks=optimizations.stacked,
+            check_finite=self.options.check_finite,
+        )
 
     def _canonical(self, reading: _Reading, attributed: int, view: View) -> Captured:
         """The canonical form for a view; values that the view asks for are not folded away.

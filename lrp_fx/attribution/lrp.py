@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal, Unpack, overload
+from dataclasses import replace
+from typing import Any, Literal, Unpack, overload
 
 from captum.attr import Attribution
 from captum.log import log_usage
@@ -12,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from lrp_fx._checks import check_flag, entries
+from lrp_fx.attribution.arguments import arguments_of
 from lrp_fx.attribution.base import Explaining, stacked
 from lrp_fx.attribution.boundary import documented
 from lrp_fx.attribution.cache import Explainer
@@ -27,10 +29,11 @@ from lrp_fx.attribution.given import (
 from lrp_fx.attribution.options import Keywords, Options, documents_options, shows_options
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
-from lrp_fx.errors import TargetError
+from lrp_fx.errors import CaptureError, LRPError, TargetError
 from lrp_fx.plan import Plan, View
 from lrp_fx.relevance import Target, TopK
 from lrp_fx.run import (
+    FIXED,
     Format,
     Ledger,
     Program,
@@ -38,6 +41,7 @@ from lrp_fx.run import (
     check_batch,
     check_destination,
     exported,
+    larger,
     save,
 )
 
@@ -322,10 +326,26 @@ class LRPFx(Explaining, Attribution):
             opened = TopK(share, options.filter_by, options.renormalize)
         given = self._given(inputs, additional_forward_args)
         program, tensors = lrp._prepared(given.tensors, given.additional, View())  # noqa: SLF001 its own
-        result = exported(program, tensors, dynamic_batch=dynamic_batch, open_filter=opened)
+        second = lrp._larger(given.tensors, given.additional) if dynamic_batch else None  # noqa: SLF001
+        result, trials = exported(program, tensors, second=second, open_filter=opened)
         if path is not None:
-            save(result, path, format)
+            save(result, path, format, trials)
         return result
+
+    def _larger(
+        self, inputs: tuple[Tensor, ...], additional: Any
+    ) -> tuple[Program, tuple[Tensor, ...]]:
+        """The program for one more sample, and the tensors to run it on."""
+        arguments = arguments_of(inputs, additional)
+        more = replace(arguments, tensors=larger(arguments.tensors))
+        try:
+            program = self._explainer.program(more, len(inputs), View())
+        except LRPError as error:
+            raise CaptureError(
+                f"the model cannot be explained at another batch size than that of the example: {error}. "
+                f"{FIXED}"
+            ) from error
+        return program, tuple(each.detach() for each in more.tensors)
 
     @documented
     def plan(self, *example: object) -> Plan:

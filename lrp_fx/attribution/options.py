@@ -73,6 +73,9 @@ class Options:
             something whose changes cannot be detected (an iterator, a random generator).
             ``"first"``: only for new shapes. ``"always"``: in every call; modified weights are then
             also computed again.
+        check_finite: refuse NaN and infinity in the inputs, the start and the relevance. The flag is
+            read once, at the end of a run on a device that computes asynchronously. Without it no run
+            waits for such a device, and NaN gives maps without meaning.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -92,6 +95,7 @@ class Options:
     output: OutputKey | None = None
     optimize: bool | Optimizations = True
     verify: Verify = "auto"
+    check_finite: bool = True
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -104,6 +108,7 @@ class Options:
             if name != "unknown" or not callable(self.unknown):
                 check_choice(name, getattr(self, name), known)
         check_flag("renormalize", self.renormalize)
+        check_flag("check_finite", self.check_finite)
         if not isinstance(self.optimize, (bool, Optimizations)):
             raise OptionError(
                 f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
@@ -164,6 +169,7 @@ class Keywords(TypedDict, total=False):
     output: OutputKey | None
     optimize: bool | Optimizations
     verify: Verify
+    check_finite: bool
 
 
 class Changes(Keywords, total=False):

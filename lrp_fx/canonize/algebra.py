@@ -244,6 +244,34 @@ def _cdist(write: Any, b: dict[str, Any], known: Known) -> fx.Node:
     return norm
 
 
+def _euclidean(write: Any, b: dict[str, Any], known: Known) -> fx.Node:
+    """The kernel of recorded graphs for Euclidean distances."""
+    return _cdist(write, {**b, "p": 2.0}, known)
+
+
+def _quantile(write: Any, b: dict[str, Any], known: Known) -> fx.Node | None:
+    """The entry at ``q (n − 1)`` of the sorted ones, between two entries as ``interpolation`` says."""
+    value, q, dim = known(b["self"]), b["q"], b["dim"]
+    if value is None or not isinstance(q, float):
+        return None
+    x, keepdim = b["self"], b["keepdim"]
+    if dim is None:
+        x, dim, value = write(aten.reshape, x, [-1]), 0, value.reshape(-1)
+        if keepdim:
+            return None
+    place = q * (value.shape[dim] - 1)
+    low, high = math.floor(place), math.ceil(place)
+    weight = {"lower": 0.0, "higher": 1.0, "midpoint": 0.5, "nearest": round(place) - low}.get(
+        b["interpolation"], place - low
+    )
+    both = write(aten.sort, x, dim)
+    ordered = call_like_getitem(both.graph, both, 0)
+    ends = [write(aten.slice, ordered, dim, at, at + 1) for at in (low, high)]
+    parts = [write(aten.mul, end, w) for end, w in zip(ends, (1 - weight, weight), strict=True)]
+    found: fx.Node = write(aten.add, *parts) if 0 < weight < 1 else ends[int(weight)]
+    return found if keepdim else write(aten.squeeze, found, dim)
+
+
 def _dist(write: Any, b: dict[str, Any], known: Known) -> fx.Node:
     difference = write(aten.sub, b["self"], b["other"])
     norm: fx.Node = write(aten.linalg_vector_norm, difference, b["p"])
@@ -337,6 +365,9 @@ ALGEBRA: dict[str, Rewriting] = {
             "logaddexp": _logaddexp,
             "pairwise_distance": _pairwise_distance,
             "cdist": _cdist,
+            "_cdist_forward": _cdist,
+            "_euclidean_dist": _euclidean,
+            "quantile": _quantile,
             "dist": _dist,
             "linalg_matrix_norm": _matrix_norm,
             "as_strided": _as_strided,

@@ -152,6 +152,18 @@ def _addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     _add_scaled(node, graph, call_like(graph, node, aten.mm, b["mat1"], b["mat2"]))
 
 
+def _sparse_addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """The kernel for products with a sparse matrix in recorded graphs."""
+    b = arguments(node)
+    product = call_like(graph, node, aten.mm, b["mat1"], b["mat2"])
+    if b["beta"] != 0:
+        _add_scaled(node, graph, product)
+    elif b["alpha"] != 1:
+        replace_by(node, call_like(graph, node, aten.mul, product, b["alpha"]))
+    else:
+        replace_by(node, product)
+
+
 def _add_scaled(node: fx.Node, graph: fx.Graph, product: fx.Node) -> None:
     """``beta · self + alpha · product``."""
     b = arguments(node)
@@ -255,6 +267,7 @@ ARITHMETIC_FORMS: dict[str, Rewrite] = {
     "view_as": _reshape_as,
     "reshape_as": _reshape_as,
     "addmm": _addmm,
+    "_sparse_addmm": _sparse_addmm,
     "addcmul": _added(aten.mul),
     "addcdiv": _added(aten.div),
     "addmv": _addmv,

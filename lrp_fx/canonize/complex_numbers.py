@@ -78,7 +78,7 @@ def _separate(write: ComplexWriter, node: fx.Node) -> None:
     name = name_of(node)
     result = None
     if packet_of(node.target) is not None:
-        rewriting = _REWRITINGS.get(name)
+        rewriting = COMPLEX_FORMS.get(name)
         if rewriting is not None:
             result = rewriting(write, arguments(node))
         elif _acts_on_parts(node):
@@ -279,7 +279,7 @@ def _cast(write: ComplexWriter, b: dict[str, Any]) -> Any:
     return write.alike(real, imaginary) if dtype.is_complex else real
 
 
-_REWRITINGS: dict[str, Rewriting] = {
+COMPLEX_FORMS: dict[str, Rewriting] = {
     **SPECTRA,
     **dict.fromkeys(("add", "sub", "rsub"), _sum),
     "mul": _product,
@@ -311,3 +311,4 @@ _REWRITINGS: dict[str, Rewriting] = {
     "log": _logarithm,
     **dict.fromkeys(("to", "_to_copy"), _cast),
 }
+"""How each operation on complex values is written by their parts."""

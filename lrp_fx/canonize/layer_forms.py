@@ -23,14 +23,37 @@ from lrp_fx.graph import (
     name_of,
     replace_by,
     shape_of,
+    shapes_of,
 )
 
 
 def _legit_batch_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     b = arguments(node)
+    if _is_of_each_sample(node, module):
+        values = (
+            b["input"],
+            b["weight"],
+            b["bias"],
+            None,
+            None,
+            True,
+            b["momentum"],
+            b["eps"],
+            False,
+        )
+        _replace_first(node, call_like(graph, node, aten.instance_norm, *values))
+        return
     statistics = (b.get("running_mean"), b.get("running_var"), b.get("training", False))
     values = (b["input"], b["weight"], b["bias"], *statistics, b["momentum"], b["eps"], False)
     _replace_first(node, call_like(graph, node, aten.batch_norm, *values))
+
+
+def _is_of_each_sample(node: fx.Node, module: fx.GraphModule) -> bool:
+    """Whether a batch norm is an instance norm, which torch computes with all samples as channels."""
+    b = arguments(node)
+    known = shapes_of(module)(b["input"])
+    has_own = b.get("running_mean") is None and b.get("training", False)
+    return has_own and known is not None and known.dim() > 2 and known.shape[0] == 1
 
 
 def _max_pool(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -148,7 +171,13 @@ def _fused_attention(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> 
     b = arguments(node)
     mask = b.get("attn_mask", b.get("attn_bias"))
     values = (b["query"], b["key"], b["value"], mask, b["dropout_p"], b["is_causal"])
-    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values, scale=b.get("scale"))
+    heads = {
+        known.shape[-3]
+        for name in ("query", "key")
+        if (known := shapes_of(module)(b[name])) is not None
+    }
+    options = {"scale": b.get("scale"), "enable_gqa": len(heads) > 1}
+    whole = call_like(graph, node, aten.scaled_dot_product_attention, *values, **options)
     _replace_first(node, whole)
     with graph.inserting_before(whole):
         take_apart(whole, graph, module)
@@ -160,6 +189,17 @@ def _glu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     signal, gate = (call_like_getitem(graph, halves, index) for index in (0, 1))
     gate = call_like(graph, node, aten.sigmoid, gate)
     replace_by(node, call_like(graph, node, aten.mul, signal, gate))
+
+
+def _rrelu(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+    """The kernels of recorded graphs, which take a tensor for noise that they do not use in eval mode."""
+    b = arguments(node)
+    values = (b["self"], b["lower"], b["upper"], b["training"])
+    function = call_like(graph, node, aten.rrelu, *values)
+    if name_of(node) == "rrelu_with_noise":
+        replace_by(node, function)
+    else:  # it returns the noise too
+        _replace_first(node, function)
 
 
 LAYER_FORMS: dict[str, Rewrite] = {
@@ -188,6 +228,7 @@ LAYER_FORMS: dict[str, Rewrite] = {
     "native_group_norm": _first_of(aten.group_norm, "input group weight bias eps"),
     "instance_norm": _instance_norm,
     "glu": _glu,
+    **dict.fromkeys(["rrelu_with_noise", "rrelu_with_noise_functional"], _rrelu),
     "scaled_dot_product_attention": take_apart,
     "_scaled_dot_product_flash_attention_for_cpu": _fused_attention,
     "_scaled_dot_product_flash_attention": _fused_attention,

@@ -11,6 +11,7 @@ from lrp_fx.canonize.common_factor import collect_factors
 from lrp_fx.canonize.common_norm import divide_before
 from lrp_fx.canonize.complex_numbers import separate_parts
 from lrp_fx.canonize.constants import dense_constants, name_numbers, plain_operands
+from lrp_fx.canonize.decomposed import decompose
 from lrp_fx.canonize.deferred_softmax import divide_at_once
 from lrp_fx.canonize.differences import add_negatives
 from lrp_fx.canonize.known_functions import one_function
@@ -19,7 +20,7 @@ from lrp_fx.canonize.padding import cut_surplus
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
-from lrp_fx.canonize.vocabulary import one_vocabulary
+from lrp_fx.canonize.vocabulary import is_known, one_vocabulary
 from lrp_fx.capture import Captured, copied
 from lrp_fx.graph import forget_shapes, remove_unused, with_source
 
@@ -58,6 +59,8 @@ def canonize(
     dense_constants(graph, result.module)
     write_out(graph)
     one_vocabulary(graph, result.module)
+    if decompose(graph, result.module, is_known):
+        one_vocabulary(graph, result.module)
     separate_parts(graph, result.module)
     name_numbers(graph, result.module, captured.constants)
     plain_operands(graph, result.module)

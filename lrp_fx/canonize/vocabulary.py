@@ -9,6 +9,7 @@ from torch import fx
 
 from lrp_fx.canonize.algebra import ALGEBRA
 from lrp_fx.canonize.arithmetic_forms import ARITHMETIC_FORMS
+from lrp_fx.canonize.complex_numbers import COMPLEX_FORMS
 from lrp_fx.canonize.groups import GROUPS
 from lrp_fx.canonize.layer_forms import LAYER_FORMS
 from lrp_fx.graph import (
@@ -20,7 +21,9 @@ from lrp_fx.graph import (
     operand,
     packet_of,
     replace_by,
+    row_named,
 )
+from lrp_fx.relevance import registry
 
 # Names of operations that need no description: none of them is left in a canonical graph.
 
@@ -39,6 +42,7 @@ _IDENTITIES = frozenset(
 _DROPOUT = frozenset(
     ["dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"]
 )
+_CHECKS = ("_assert", "sym_constrain", "_guards")
 _SYNONYMS = {
     "view": aten.reshape,
     "_unsafe_view": aten.reshape,
@@ -48,6 +52,8 @@ _SYNONYMS = {
     "unsafe_split_with_sizes": aten.split_with_sizes,
     "unsafe_chunk": aten.chunk,
     "concat": aten.cat,
+    "mv": aten.matmul,
+    "dot": aten.matmul,
     "_sparse_mm": aten.mm,  # of a constant sparse matrix
     "concatenate": aten.cat,
     "_adaptive_avg_pool2d": aten.adaptive_avg_pool2d,
@@ -83,7 +89,7 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
                 replace_by(node, operand(node))
             elif name in _DROPOUT:
                 _dropout(node)
-            elif name.startswith(("_assert", "sym_constrain", "_guards")):
+            elif name.startswith(_CHECKS):
                 if not node.users:
                     graph.erase_node(node)
             elif name in _SYNONYMS and not _reads_bits(node):
@@ -117,3 +123,17 @@ def _dropout(node: fx.Node) -> None:
 
 
 _CANONICAL = ALGEBRA | GROUPS | ARITHMETIC_FORMS | LAYER_FORMS
+
+
+def is_known(name: str) -> bool:
+    """Whether an operation has a description, or another form that has one, by its ATen name."""
+    return (
+        name in registry()
+        or bool(row_named(name).name)
+        or name in _CANONICAL
+        or name in _SYNONYMS
+        or name in _IDENTITIES
+        or name in _DROPOUT
+        or name in COMPLEX_FORMS
+        or name.startswith(_CHECKS)
+    )

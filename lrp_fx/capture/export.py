@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
 from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.exclusive import exporting
-from lrp_fx.capture.members import named_tensors
+from lrp_fx.capture.members import graph_path, named_tensors
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.running import cloned
 from lrp_fx.capture.stand_ins import own_buffer, own_values
@@ -25,10 +25,12 @@ from lrp_fx.graph import (
     OpOverload,
     Packet,
     TreeSpec,
+    WholeLayers,
     aten,
     graph_module_of,
     hold_as_buffer,
     is_of_functorch,
+    of_torch,
     packet_of,
     schema_of,
     tensor_at,
@@ -74,7 +76,7 @@ class _Positional(nn.Module):
         before = _attributes(self.model)
         given = copied_arguments(self.arguments, tensors)  # torch calls forward several times
         try:
-            with self.errors:
+            with WholeLayers(), self.errors:
                 leaves, spec = flattened(given.call(self.model, tensors))
         except Exception as error:  # for some kinds of errors torch prints a graph
             if lacks_memory(error):
@@ -143,7 +145,7 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
         program, reason = None, Exception("no sample")
         specs: list[TreeSpec] = []
         originals: dict[Any, Tensor] = {}
-        registered = {path for path, _ in model.named_parameters()}
+        registered = {graph_path(path) for path, _ in model.named_parameters()}
 
         def own(path: str | None, tensor: Tensor) -> Tensor:
             # torch.export replaces registered tensors only; writes to others are executed, on a
@@ -205,7 +207,8 @@ def samples(tensors: tuple[Tensor, ...]) -> list[tuple[tuple[Tensor, ...], Any]]
         torch.cat([t, t]) if is_batched and size == 1 else t
         for t, is_batched in zip(tensors, batched, strict=True)
     )
-    batch = torch.export.Dim("batch")
+    # older versions of torch refuse what is right for every size but the largest integer
+    batch = torch.export.Dim("batch", max=2**31)
     dynamic = ([{0: batch} if is_batched else None for is_batched in batched],)
     return [(two, (tuple(dynamic[0]),)), static]
 
@@ -235,7 +238,7 @@ def as_captured(
     constants: dict[str, Tensor] = {}
     for node in exported.graph.nodes:
         if node.op == "get_attr":
-            path = str(node.target).removeprefix(f"{PREFIX}.")
+            path = graph_path(str(node.target).removeprefix(f"{PREFIX}."))
             if path not in known:
                 value = tensor_at(exported, str(node.target))
                 if not isinstance(value, Tensor):
@@ -259,7 +262,7 @@ def as_captured(
             functional = _functional(node.target)
             if functional is not None:  # the in-place call would write to the model's own buffer
                 copies[node.args[0]] = copy
-            copy.target = functional or packet_of(node.target) or node.target
+            copy.target = functional or of_torch(packet_of(node.target)) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
     captured = graph_module_of(tensors, graph, "Captured")
@@ -267,6 +270,8 @@ def as_captured(
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    if tensor.layout != torch.strided:  # several tensors hold its entries
+        return id(tensor), tensor.shape
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lrp_fx.graph import members_of
 
 INTERNAL = frozenset(vars(nn.Module()))
 """The attributes that every module has."""
+_OF_GRAPHS = frozenset(dir(fx.GraphModule({}, fx.Graph())))
+"""The names of all that a graph module has itself."""
 
 
 def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -34,11 +36,20 @@ def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
+def graph_path(path: str) -> str:
+    """The path of a model's tensor in graphs, whose modules have attributes of their own.
+
+    A first name that a graph module needs itself, such as ``graph`` or ``code``, gets an apostrophe.
+    """
+    first, dot, rest = path.partition(".")
+    return f"{first}'{dot}{rest}" if first in _OF_GRAPHS else path
+
+
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """All parameters, buffers and plain tensor attributes of the modules, by path.
 
     A tensor with several paths is listed under the first. Parameters come first, then buffers, then
-    the other attributes.
+    the other attributes. Paths are those of :func:`graph_path`.
     """
     named: dict[str, Tensor] = {}
     known: set[int] = set()
@@ -48,7 +59,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
         for name, value in tensors:
             if value is not None and id(value) not in known:
                 known.add(id(value))
-                named[prefix + name] = value
+                named[graph_path(prefix + name)] = value
 
     for kind in (0, 1):
         for prefix, module in modules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
-from lrp_fx.capture.record import NotRecordable, record
+from lrp_fx.capture.record import NotRecordable, record, record_assignments
 from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
 from lrp_fx.capture.symbolic import trace
 from lrp_fx.capture.tracer import NotTraceable
@@ -29,7 +30,12 @@ WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence
 _RUNS = 8
 """A value that is either of two with equal chance is taken for constant in one of 256 models."""
-_READERS = {"symbolic": trace, "export": export, "record": record}
+Reader = Callable[[nn.Module, Arguments, Hooks], Captured]
+_READERS: dict[str, tuple[Reader, ...]] = {
+    "symbolic": (trace,),
+    "export": (export,),
+    "record": (record, record_assignments),
+}
 
 
 def read(
@@ -55,20 +61,22 @@ def read(
             random in eval mode, or packs sequences.
     """
     _refuse_quantized(model)
-    reasons = []
+    reasons, packs = [], False
     left_out = assumed_observers(model) if own is None else observers(model, arguments)
-    for each in _READERS if way == "auto" else (way,):
+    ways = tuple(_READERS) if way == "auto" else (way,)
+    for each, reader in ((name, reader) for name in ways for reader in _READERS[name]):
         if each != "symbolic" and own is None:
             reasons.append(f"{each}: needs example inputs")
             continue
         before = _random_states()  # a graph may hold a number that was drawn when it was made
         try:
-            captured = _captured(each, model, arguments, left_out)
+            captured = _captured(reader, model, arguments, left_out)
         except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
             continue
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
-            raise _packed(model)
+            packs = True
+            continue
         drew = _random_states() != before
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS, follower):
             if own is not None:
@@ -82,18 +90,18 @@ def read(
         _refuse_fast_path(model, arguments, own)
         culprit = first_difference(model, captured, arguments)
         reasons.append(f"{each}: the graph computes something other than the model{culprit}")
-    if own is not None and _packs(model, arguments):
+    if packs or (own is not None and _packs(model, arguments)):
         raise _packed(model)
     raise CaptureError(
         f"the model ({type(model).__name__}) could not be read as a graph.\n  "
-        + "\n  ".join(reasons)
+        + "\n  ".join(dict.fromkeys(reasons))
         + "\nKeep Python branches on tensor values and in-place edits of views out of forward(), or "
         "explain the submodule behind them."
     )
 
 
-def _captured(way: str, model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
-    return _READERS[way](model, arguments, left_out)
+def _captured(reader: Reader, model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+    return reader(model, arguments, left_out)
 
 
 def _refuse_quantized(model: nn.Module) -> None:

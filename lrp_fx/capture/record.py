@@ -7,6 +7,7 @@ for this one call only, because the next input may take another branch.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -19,15 +20,21 @@ from torch.overrides import TorchFunctionMode
 from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import PREFIX, as_captured
+from lrp_fx.capture.packed import packed_form
 from lrp_fx.capture.restoring import restoring
+from lrp_fx.capture.sparse_values import hold_sparse_values
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import copied_call, held_tensors
 from lrp_fx.errors import lacks_memory
-from lrp_fx.graph import TreeSpec, with_source
+from lrp_fx.graph import TreeSpec, WholeLayers, functionalized, with_source
 
 
 class _Values(TorchFunctionMode):
-    """Reads values entry by entry: recorded tensors have no memory that NumPy or lists could read."""
+    """Reads values entry by entry: recorded tensors have no memory that NumPy or lists could read.
+
+    Sparse matrices of compressed rows, which have no strides, stay pairs of places and values.
+    With the lengths of packed sequences, their calls become calls for sequences of one length.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.tolist:
@@ -35,7 +42,13 @@ class _Values(TorchFunctionMode):
         if func is Tensor.numpy:
             like = torch.empty((), dtype=args[0].dtype).numpy()
             return numpy.array(_listed(args[0]), dtype=like.dtype)
-        return func(*args, **(kwargs or {}))
+        if func in _COMPRESSING:
+            return args[0] if args[0].layout == torch.sparse_coo else args[0].to_sparse()
+        packed = packed_form(func, args, _listed)
+        return packed if packed is not None else func(*args, **(kwargs or {}))
+
+
+_COMPRESSING = (Tensor.to_sparse_csr, Tensor.to_sparse_csc)
 
 
 def _listed(tensor: Tensor) -> Any:
@@ -46,13 +59,19 @@ class NotRecordable(Exception):
     """The call cannot be recorded; the message has the reason."""
 
 
-def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+def record(
+    model: nn.Module,
+    arguments: Arguments,
+    left_out: Hooks,
+    without_writes: Callable[[Callable[..., Any]], Callable[..., Any]] = functionalized,
+) -> Captured:
     """Capture what ``model`` does with these arguments by running a structural copy of it once.
 
     Args:
         model: the user's model; it is only read.
         arguments: its arguments.
         left_out: forward hooks that are not called.
+        without_writes: makes a function that writes to no tensor of one that does.
 
     Raises:
         NotRecordable: if recording fails, with PyTorch's reason.
@@ -71,26 +90,36 @@ def record(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             left_out=left_out,
         )
         _announce(copy)
-        with _Values():
+        with WholeLayers(), _Values():
             leaves, spec = flattened(own.call(copy, own.tensors))
         specs.append(spec)
         return tuple(leaves)
 
-    recorder = make_fx(
-        torch.func.functionalize(run, remove="mutations"),
-        tracing_mode="real",
-        _error_on_data_dependent_ops=False,
-    )
+    recorder = make_fx(without_writes(run), tracing_mode="real", _error_on_data_dependent_ops=False)
     try:
         with restoring(model, arguments, left_out), torch.no_grad(), traceback.preserve_node_meta():
             inputs = (tensor.detach().clone() for tensor in arguments.tensors)
-            module = with_source(recorder(*inputs, *(own_values(None, tensor) for tensor in held)))
+            own_tensors = (_recordable(own_values(None, tensor)) for tensor in held)
+            module = with_source(recorder(*inputs, *own_tensors))
     except Exception as error:
         if lacks_memory(error):
             raise
         raise NotRecordable(f"{type(error).__name__}: {str(error)[:300]}") from error
-    _hold(module, held, count)
+    _hold(module, [_recordable(tensor) for tensor in held], count)
+    hold_sparse_values(module)
     return as_captured(module, model, specs[-1], "record", {})
+
+
+def record_assignments(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
+    """As :func:`record`; also follows assignments to ``.data``, not functions with own derivatives."""
+    replaces = functools.partial(torch.func.functionalize, remove="mutations")
+    return record(model, arguments, left_out, replaces)
+
+
+def _recordable(tensor: Tensor) -> Tensor:
+    """The tensor; a sparse one of compressed rows or columns, which no recording can hold, as pairs."""
+    is_compressed = tensor.layout not in (torch.strided, torch.sparse_coo)
+    return tensor.to_sparse() if is_compressed and not tensor.is_mkldnn else tensor
 
 
 def _hold(module: fx.GraphModule, held: list[torch.Tensor], count: int) -> None:

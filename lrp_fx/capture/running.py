@@ -140,7 +140,19 @@ def run_model(
         shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in arguments.tensors)
         raise InputError(
             f"the model itself fails on inputs of {shapes}: {type(error).__name__}: {error}"
+            + _other_dtype(model, arguments, error)
         ) from error
+
+
+def _other_dtype(model: nn.Module, arguments: Arguments, error: Exception) -> str:
+    """Advice if the inputs may have a dtype with which the model cannot compute; "" if not."""
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    if own is None or isinstance(error, IndexError):  # a word that is not in the table
+        return ""
+    others = {t.dtype for t in arguments.tensors if t.dtype not in (own, torch.bool)}
+    if not others or any(t.dtype == own for t in arguments.tensors):
+        return ""
+    return f". The model's parameters are {own}: are the inputs meant to be so, too?"
 
 
 def cloned(arguments: Arguments) -> tuple[Tensor, ...]:

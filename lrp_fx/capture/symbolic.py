@@ -28,7 +28,7 @@ from lrp_fx.capture.structural_copy import copied_call
 from lrp_fx.capture.tracer import SKIPPED, NotTraceable, SymbolicTracer
 from lrp_fx.capture.witnesses import Witnesses
 from lrp_fx.errors import LRPError
-from lrp_fx.graph import BatchNorm, NormBase, aten, graph_module_of
+from lrp_fx.graph import BatchNorm, NormBase, aten, call_at_once, graph_module_of
 
 _BATCH_NORM = (BatchNorm.forward, nn.SyncBatchNorm.forward)
 _OPAQUE = (NormBase, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
@@ -59,6 +59,7 @@ class _ModelTracer(SymbolicTracer):
                 )
             forward = functools.partial(self._forward, module, paths[id(module)], module.forward)
             module.__dict__["forward"] = forward
+            call_at_once(module, forward)
 
     def _forward(
         self, module: nn.Module, path: str, forward: Any, *args: Any, **kwargs: Any

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from lrp_fx.graph import (
     OpOverload,
     StorageReference,
     TorchDispatchMode,
+    WholeLayers,
     property_getter,
     row_named,
     schema_of,
@@ -173,17 +175,21 @@ class Follower:
 
     Args:
         attributed: how many of the input tensors, from the first, are explained.
+        context: a context for the run. That of a model without recurrent layers needs none, and
+            torch's fast paths end in any.
     """
 
-    def __init__(self, attributed: int) -> None:
-        self.attributed = attributed
+    def __init__(
+        self, attributed: int, context: Callable[[], AbstractContextManager[Any]] = WholeLayers
+    ) -> None:
+        self.attributed, self.context = attributed, context
         self.trail: Trail | None = None
         """The trail of the run; None if there was none that could be followed."""
 
     def run(self, inputs: Sequence[Tensor], call: Callable[[], R]) -> R:
         """Call a function of the inputs and return what it returns."""
         self.trail, recorder = None, _Recorder()
-        with recorder:
+        with self.context(), recorder:
             outputs = call()
         reads = recorder.memory_of(inputs[: self.attributed])
         trail = _trail(recorder.calls, reads, recorder.memory_of(outputs))
@@ -197,13 +203,17 @@ def run_followed(model: nn.Module, arguments: Arguments, follower: Follower) -> 
     Raises:
         InputError: if the model itself fails on the arguments, except for a lack of memory.
     """
-    first = iter((True,))
+    first, modules = iter((True,)), list(model.modules())
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
+    quick = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+    follows = not recurrent or not any(isinstance(module, quick) for module in modules)
+    follower.context = WholeLayers if recurrent else nullcontext
 
     def call(copy: nn.Module, given: Arguments) -> list[object]:
         def plain() -> list[object]:
             return flattened(given.call(copy, given.tensors))[0]
 
-        if next(first, False):
+        if next(first, False) and follows:
             return follower.run(given.tensors, plain)
         follower.trail = None  # a model that compiles itself may not bear a recorder
         return plain()
@@ -240,7 +250,7 @@ def leaves_same_trail(
         def call() -> list[object]:
             return flattened(given.call(copy, given.tensors))[0]
 
-        with _OwnQuestions():
+        with _OwnQuestions(), WholeLayers():
             again.run(given.tensors, call)
         return again.trail
 

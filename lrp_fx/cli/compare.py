@@ -51,7 +51,7 @@ def compare(
     Without --composite these are epsilon_gamma, epsilon_plus and epsilon; 'all' means every one.
     A table says how much each brings to the input, and how far its map agrees with the first one.
 
-    Exit code: 0 all well, 1 some inputs failed, 2 wrong usage.
+    Exit code: 0 all well, 1 some inputs failed, 2 wrong usage, 130 interrupted.
 
     Examples:
       lrp-fx compare cat.jpg

@@ -38,7 +38,7 @@ def explain(
     A table says what was predicted, and where the relevance went.
     The folder gets a figure for each input, and at last summary.json and summary.csv.
 
-    Exit code: 0 all well, 1 some inputs failed, 2 wrong usage.
+    Exit code: 0 all well, 1 some inputs failed, 2 wrong usage, 130 interrupted.
 
     Examples:
       lrp-fx explain cat.jpg

@@ -10,7 +10,6 @@ import typer
 
 from lrp_fx.app import classifier_of, write_page
 from lrp_fx.cli.examples import Example, Shape, example_of
-from lrp_fx.cli.files import appearing
 from lrp_fx.cli.methods import lrp_of
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Composite, ModelOptions, RuleOptions, TalkOptions
@@ -87,9 +86,9 @@ def export(
         loaded = open_model(model, voice)
         lrp = lrp_of(loaded, composite, rules)
         x = example_of(loaded, input, shape)
-        with appearing(file) as part, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's exporters, for their developers
-            lrp.export(x, path=part, format=chosen, dynamic_batch=not fixed_batch)
+            lrp.export(x, path=file, format=chosen, dynamic_batch=not fixed_batch)
     voice.result(f"written: {shown(file)}")
     voice.say(f"format {chosen}, example {tuple(x.shape)}; docs/export.md says how to run it")
     voice.document(

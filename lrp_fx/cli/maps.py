@@ -104,12 +104,13 @@ def explain_all(
 
     try:
         run.over(files, work, single=maps.single)
-    finally:  # also of a run that was interrupted
+    finally:  # whatever happens, what is done is listed
         if run.results:
             with talk.usage():
                 summary = write_summary(maps.out, name, run.results)
     note = note_on(accounts)
     if note:
         talk.say(f"\n{note}")
-    talk.say(f"summary: {shown(summary)}")
+    if run.results:
+        talk.say(f"summary: {shown(summary)}")
     run.finish()

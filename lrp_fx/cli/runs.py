@@ -13,7 +13,7 @@ from rich.progress import Progress
 from lrp_fx.cli.files import document
 from lrp_fx.cli.inputs import Sample, read_samples
 from lrp_fx.cli.photographs import check_readable
-from lrp_fx.cli.talk import SOME_FAILED, Talk, in_one_sentence, shown
+from lrp_fx.cli.talk import INTERRUPTED, SOME_FAILED, Talk, in_one_sentence, shown
 from lrp_fx.errors import LRPError, lacks_memory
 
 
@@ -25,11 +25,13 @@ class Run:
         command: its name.
         talk: its voice.
         results: what is known of each sample, or its error.
+        interrupted: whether the user stopped the run before its end.
     """
 
     command: str
     talk: Talk
     results: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False
 
     def readable(self, files: Sequence[Path]) -> list[Path]:
         """The files that can be opened, before a model is loaded; the others fail.
@@ -54,12 +56,18 @@ class Run:
         *,
         single: bool = False,
     ) -> None:
-        """Do the work for each sample of the files, and keep what it returns, or its error."""
+        """Do the work for each sample of the files, and keep what it returns, or its error.
+
+        If the user interrupts, the others are left out.
+        """
         with Progress(
             console=self.talk.errors, transient=True, disable=len(files) < 2 or not self.talk.bars
         ) as progress:
-            for file in progress.track(files, description=self.command):
-                self._file(file, work, single)
+            try:
+                for file in progress.track(files, description=self.command):
+                    self._file(file, work, single)
+            except KeyboardInterrupt:
+                self.interrupted = True
 
     def _file(self, file: Path, work: Callable[[Sample], dict[str, Any]], single: bool) -> None:
         samples = read_samples(file, single=single)
@@ -101,6 +109,9 @@ class Run:
     def finish(self, what: str = "inputs could not be explained", **more: Any) -> None:
         """Print the JSON document and end with the exit code of the run."""
         self.talk.document({**document(self.command, self.results), **more})
+        if self.interrupted:
+            self.talk.failure(f"interrupted: {len(self.results)} inputs are done", "")
+            raise typer.Exit(INTERRUPTED)
         if self.failures:
             self.talk.failure(f"{self.failures} of {len(self.results)} {what}", "")
             raise typer.Exit(SOME_FAILED)

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from lrp_fx.cli.options import TalkOptions
 from lrp_fx.errors import LRPError, lacks_memory
 
-DONE, SOME_FAILED, WRONG_USAGE = 0, 1, 2
+DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 

@@ -20,7 +20,7 @@ def concept_figure(concepts: Sequence[Concept], edges: Sequence[Edge], start: fl
 
     Orange channels and edges speak for the explained output, blue ones against it. Below its number,
     each channel shows its share of the relevance that the propagation started with. The width of an
-    edge is proportional to its |relevance|.
+    edge is proportional to its |relevance|, and the strongest edge between two layers has full width.
 
     Args:
         concepts: the channels, layer by layer from the output to the input.
@@ -37,11 +37,13 @@ def concept_figure(concepts: Sequence[Concept], edges: Sequence[Edge], start: fl
         for column, layer in enumerate(layers)
         for row, concept in enumerate(members[layer])
     }
-    largest = max((abs(edge.relevance) for edge in edges), default=0.0) or 1.0
+    largest: dict[str, float] = {}
+    for edge in edges:
+        largest[edge.upper.layer] = max(largest.get(edge.upper.layer, 0.0), abs(edge.relevance))
     for edge in edges:
         (x0, y0), (x1, y1) = place[edge.upper], place[edge.lower]
         color = FOR if edge.relevance > 0 else AGAINST
-        width = 6 * abs(edge.relevance) / largest
+        width = 6 * abs(edge.relevance) / (largest[edge.upper.layer] or 1.0)
         axes.plot([x0, x1], [y0, y1], color=color, linewidth=width, alpha=0.45, zorder=1)
     for concept, (x, y) in place.items():
         share = concept.relevance / start if start else concept.relevance

@@ -15,6 +15,7 @@ from lrp_fx.graph.calls import (
     overloads_of,
     packet_of,
 )
+from lrp_fx.graph.composed import composed, simpler
 from lrp_fx.graph.contractions import (
     ELLIPSIS,
     ON_THE_LEFT,
@@ -57,6 +58,7 @@ from lrp_fx.graph.operations import (
     shares_memory,
 )
 from lrp_fx.graph.private_torch import (
+    SEEN,
     BatchNorm,
     HigherOrderOperator,
     ModuleTracer,
@@ -66,12 +68,15 @@ from lrp_fx.graph.private_torch import (
     StorageReference,
     TorchDispatchMode,
     TreeSpec,
+    call_at_once,
     compile_and_package,
     exports_traced_by,
+    functionalized,
     global_hooks,
     has_compiler,
     hold_as_buffer,
     is_of_functorch,
+    load_package,
     make_parameter,
     members_of,
     not_compiled,
@@ -83,6 +88,7 @@ from lrp_fx.graph.private_torch import (
     version_of,
     without_data,
 )
+from lrp_fx.graph.recurrent import WholeLayers, of_torch
 from lrp_fx.graph.shape_rules import on_meta
 from lrp_fx.graph.shapes import EXAMPLE, Constants, Shapes, forget_shapes, shape_of, shapes_of
 from lrp_fx.graph.source import graph_module_of, with_source
@@ -108,6 +114,7 @@ __all__ = [
     "ON_THE_LEFT",
     "ON_THE_RIGHT",
     "PRODUCT",
+    "SEEN",
     "SWAPPED",
     "TRANSPOSED_CONVOLUTIONS",
     "Affine",
@@ -125,6 +132,7 @@ __all__ = [
     "StorageReference",
     "TorchDispatchMode",
     "TreeSpec",
+    "WholeLayers",
     "affine",
     "ancestors",
     "arguments",
@@ -133,11 +141,13 @@ __all__ = [
     "aten",
     "before_expansion",
     "bind",
+    "call_at_once",
     "call_like",
     "call_like_getitem",
     "call_with_operand",
     "called",
     "compile_and_package",
+    "composed",
     "depends_on_inputs",
     "descendants",
     "draws",
@@ -147,6 +157,7 @@ __all__ = [
     "exports_traced_by",
     "forget_shapes",
     "fourier_adjoint",
+    "functionalized",
     "global_hooks",
     "graph_module_of",
     "has_compiler",
@@ -159,6 +170,7 @@ __all__ = [
     "is_same",
     "is_size",
     "literal",
+    "load_package",
     "make_parameter",
     "matmul_adjoint",
     "members_of",
@@ -166,6 +178,7 @@ __all__ = [
     "names_where",
     "needed_by",
     "not_compiled",
+    "of_torch",
     "on_meta",
     "operand",
     "overloads_of",
@@ -181,6 +194,7 @@ __all__ = [
     "shape_of",
     "shapes_of",
     "shares_memory",
+    "simpler",
     "split_by_dependence",
     "tensor_at",
     "torch_assert",

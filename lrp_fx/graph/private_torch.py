@@ -7,7 +7,7 @@ elsewhere: ``_ModuleStackTracer`` in ``capture/exclusive.py`` and ``_loader`` in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,6 +99,16 @@ def exports_traced_by(tracer: type[ModuleTracer]) -> Iterator[None]:
         setattr(proxy_tensor, name, original)
 
 
+def call_at_once(module: nn.Module, function: Callable[..., Any]) -> None:
+    """Let ``module(…)`` call a function, unless hooks are called too.
+
+    It takes the place of a method of torch between the call and ``forward``. So a wrapper around
+    ``forward`` makes the stack of Python no deeper, which counts where modules are nested deeply.
+    """
+    if not any((module._forward_hooks, module._forward_pre_hooks, *global_hooks())):
+        module.__dict__["_call_impl"] = function
+
+
 def global_hooks() -> tuple[Mapping[int, Any], Mapping[int, Any]]:
     """The forward hooks and the forward pre-hooks that are registered for all modules."""
     of_modules = nn.modules.module
@@ -128,6 +138,32 @@ def compile_and_package(program: torch.export.ExportedProgram, path: str) -> Non
     aoti_compile_and_package(program, package_path=path)
 
 
+def load_package(path: str) -> Callable[..., Sequence[Tensor]]:
+    """Load a file of :func:`compile_and_package`; torch documents the function at this place."""
+    from torch._inductor import aoti_load_package
+
+    loaded: Callable[..., Sequence[Tensor]] = aoti_load_package(path)
+    return loaded
+
+
+def functionalized(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors without writes to any: each becomes a new tensor, also behind views.
+
+    Unlike ``torch.func.functionalize`` it runs functions with a derivative of their own too.
+    """
+    from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+
+    function: Callable[..., Any] = dispatch_functionalize(call, FunctionalTensorMode())
+    return function
+
+
+def decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """By operation, the function that computes it with simpler operations."""
+    from torch._decomp import decomposition_table
+
+    return decomposition_table
+
+
 def not_compiled() -> type[Exception]:
     """The error class that ``torch.compile`` raises for code that it cannot trace."""
     return torch._dynamo.exc.Unsupported
@@ -144,12 +180,16 @@ __all__ = [
     "StorageReference",
     "TorchDispatchMode",
     "TreeSpec",
+    "call_at_once",
     "compile_and_package",
+    "decompositions",
     "exports_traced_by",
+    "functionalized",
     "global_hooks",
     "has_compiler",
     "hold_as_buffer",
     "is_of_functorch",
+    "load_package",
     "make_parameter",
     "members_of",
     "not_compiled",

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph.calls import packet_of
+from lrp_fx.graph.calls import name_of, packet_of
 from lrp_fx.graph.editing import tensor_at
+from lrp_fx.graph.recurrent import RECURRENT, results_of_layer
 from lrp_fx.graph.shape_rules import on_meta
 
 
@@ -74,6 +75,8 @@ class Constants:
         args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
         packet, function = packet_of(node.target), node.target
         try:
+            if name_of(node) in RECURRENT and len(args) == 9:
+                return results_of_layer(*args)
             if packet is not None:
                 return on_meta(packet, args, kwargs)
             return function(*args, **kwargs) if callable(function) else None

@@ -51,5 +51,17 @@ def descendants(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
 
 
 def depends_on_inputs(node: fx.Node) -> bool:
-    """Whether a value depends on an input of the model, rather than on parameters alone."""
-    return any(each.op == "placeholder" for each in ancestors(node))
+    """Whether a value depends on an input of the model, rather than on parameters alone.
+
+    The walk ends at the first input. It follows first operands first, since data come before weights.
+    """
+    seen: set[fx.Node] = set()
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each.op == "placeholder":
+            return True
+        if each not in seen:
+            seen.add(each)
+            waiting.extend(reversed(each.all_input_nodes))
+    return False

@@ -70,6 +70,7 @@ from lrp_fx.relevance.target import (
     Places,
     Target,
     indexed_sizes,
+    places_on,
     target_places,
 )
 from lrp_fx.relevance.unknown import UNKNOWN, VjpRelevance
@@ -142,6 +143,7 @@ __all__ = [
     "is_linear",
     "looked_up",
     "operation_of",
+    "places_on",
     "register",
     "registry",
     "relevance_filter",

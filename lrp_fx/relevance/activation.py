@@ -45,7 +45,7 @@ FUNCTIONS = (
         "acosh",
         "atanh",
     ),
-    *("erf", "erfc", "erfinv", "i0"),
+    *("erf", "erfc", "erfinv", "i0", "special_ndtr"),
 )
 
 

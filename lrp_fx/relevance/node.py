@@ -95,7 +95,8 @@ def _outside_autocast(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     device = _device_type((args, kwargs))
-    if device is None or not torch.is_autocast_enabled(device):
+    # a meta tensor has no autocast, and to ask for it is an error
+    if device in (None, "meta") or not torch.is_autocast_enabled(device):
         return function(*args, **kwargs)
     dtype = _relevance_dtype(args[0] if args else kwargs)
     with torch.autocast(device, enabled=False):
@@ -108,7 +109,10 @@ def _first_tensor(value: Any) -> Tensor | None:
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, (list, tuple)):
-        return next((t for t in map(_first_tensor, value) if t is not None), None)
+        for each in value:  # older compilers cannot follow next() with a default
+            found = _first_tensor(each)
+            if found is not None:
+                return found
     return None
 
 

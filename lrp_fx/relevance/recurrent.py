@@ -1,7 +1,8 @@
 """Relevance through LSTM, GRU and RNN: gates get nothing, signals get all (Arras et al. 2017).
 
-The layers are run once more, step by step, and relevance goes back through the unrolled cells. It
-goes on to the initial states if they depend on the inputs, as in a decoder. Every part of a cell
+The layers are run once more, one at a time. All maps and sums of a layer are computed for all steps at
+once; only what a step passes on to the one before goes step by step. Relevance goes on to the initial
+states if they depend on the inputs, as in a decoder. Every part of a cell
 has the same rule as in a cell that is written out: the maps ``W_ih x + b_ih`` and ``W_hh h + b_hh``
 have the rule of a linear layer, and the sums have that of an addition. If a gate multiplies a
 constant, such as a constant initial state, the gate is the only activation in the product. Then it
@@ -14,22 +15,25 @@ gets the relevance of the product.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn.functional import pad
 
 from lrp_fx.errors import CompositeError, UnsupportedOperationError
 from lrp_fx.graph import aten, name_of
 from lrp_fx.relevance.addition import AdditionRelevance
 from lrp_fx.relevance.causes import Taken
-from lrp_fx.relevance.cells import CELLS, CellFormulas, State, Step, Weights
+from lrp_fx.relevance.cells import CELLS, Bounded, CellFormulas, Weights
 from lrp_fx.relevance.engines import Engine
 from lrp_fx.relevance.handling import BiasPolicy, Operation, Received, Site, always, by_operand
 from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.recurrence import Direction, arriving, direction_of, run_layer
 from lrp_fx.rules import LinearRule, Recurrent, ZBox
 
 
@@ -142,33 +146,32 @@ class RecurrentRelevance(RelevanceNode):
         assert sequence is not None
         hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
         weights = _split(parameters, has_biases, self.projects)
-        layers = len(weights) // self.directions
-        inputs, states = self._forward(sequence, hidden, weights, layers)
+        layers = self._forward(Bounded(sequence, *bounds), hidden, weights)
         output = relevances[0]
         finals = [*relevances[1:], *[None] * (1 + self.cell.states - len(relevances))]
-        size = states[-1][0][0].shape[-1]
+        last = [
+            torch.zeros_like(state)
+            if final is None
+            else (final.unsqueeze(1) if unbatched else final)
+            for final, state in zip(finals, hidden, strict=True)
+        ]
+        size = hidden[0].shape[-1]
         incoming = sequence.new_zeros((*sequence.shape[:2], size * self.directions))
         if output is not None:
             incoming = incoming + self._time_first(output, unbatched)
-        initial: list[State] = [()] * len(weights)
-        for layer in reversed(range(layers)):
-            around = bounds if layer == 0 else [None, None]
-            nodes = back if layer == 0 else replace(back, input=self.of_hidden)
+        initial: list[list[Tensor]] = [[]] * len(weights)
+        for place, layer in reversed(list(enumerate(layers))):
+            nodes = back if place == 0 else replace(back, input=self.of_hidden)
+            first = place * self.directions
+            lasts = [each[first : first + self.directions] for each in last]
+            outer = _in_order(incoming.chunk(self.directions, -1))
             shares = []
-            for direction in range(self.directions):
-                k = layer * self.directions + direction
-                last = tuple(
-                    torch.zeros_like(before)
-                    if final is None
-                    else (final.unsqueeze(1) if unbatched else final)[k]
-                    for final, before in zip(finals, states[k][0], strict=True)
-                )
-                mine = incoming.chunk(self.directions, -1)[direction]
-                share, initial[k] = self._back(
-                    nodes, mine, last, [inputs[layer], *around], states[k], weights[k], direction
-                )
+            arrived = arriving(layer, torch.stack(outer, 1), lasts, nodes)
+            for k, direction in enumerate(layer):
+                above = torch.cat([outer[k][:-1], outer[k][-1:] + lasts[0][k]])
+                share, initial[first + k] = self._back(nodes, direction, arrived[k], above)
                 shares.append(share)
-            incoming = shares[0] if len(shares) == 1 else shares[0] + shares[1]
+            incoming = functools.reduce(torch.add, _in_order(shares))
         result = incoming.transpose(0, 1) if self.batch_first and not unbatched else incoming
         found = [result, *(torch.stack(parts) for parts in zip(*initial, strict=True))]
         return [each.squeeze(1) for each in found] if unbatched else found
@@ -179,52 +182,72 @@ class RecurrentRelevance(RelevanceNode):
         return sequence.transpose(0, 1) if self.batch_first else sequence
 
     def _forward(
-        self, sequence: Tensor, hidden: list[Tensor], weights: list[Weights], layers: int
-    ) -> tuple[list[Tensor], list[list[State]]]:
-        """The input of each layer, and the states before each step for each layer and direction."""
-        inputs, states = [sequence], []
-        for layer in range(layers):
-            outputs = []
-            for direction in range(self.directions):
-                k = layer * self.directions + direction
-                state: State = tuple(h[k] for h in hidden)
-                before, after = [], []
-                for x in _in_order(inputs[-1], direction):
-                    before.append(state)
-                    state = self.cell.step(x, state, weights[k])
-                    after.append(state[0])
-                states.append(before)
-                outputs.append(torch.stack(after[::-1] if direction else after))
-            inputs.append(torch.cat(outputs, -1))
-        return inputs, states
+        self, sequence: Bounded, hidden: list[Tensor], weights: list[Weights]
+    ) -> list[list[Direction]]:
+        """What each layer computes in each direction."""
+        found, x = [], sequence
+        for first in range(0, len(weights), self.directions):
+            states = [each[first : first + self.directions] for each in hidden]
+            mine = weights[first : first + self.directions]
+            output = run_layer(self.name, self.cell, x.value, states, mine)
+            layer = []
+            for k, (w, own) in enumerate(
+                zip(mine, _in_order(output.chunk(self.directions, -1)), strict=True)
+            ):
+                before = [state[k] for state in states]
+                layer.append(direction_of(self.cell, x.backwards() if k else x, own, before, w))
+            found.append(layer)
+            x = Bounded(output)
+        return found
 
     def _back(
-        self,
-        back: CellFormulas,
-        relevance: Tensor,
-        last: State,
-        inputs: list[Tensor | None],
-        states: list[State],
-        weights: Weights,
-        direction: int,
-    ) -> tuple[Tensor, State]:
-        """The relevance of the input sequence and the initial state of one layer and direction."""
-        arriving, shares = last, []
-        sequences = [_in_order(each, direction) for each in inputs if each is not None]
-        xs = [Step(*each) for each in zip(*sequences, strict=True)]
-        rs = _in_order(relevance, direction)
-        for t, (x, r, state) in reversed(list(enumerate(zip(xs, rs, states, strict=True)))):
-            constant = [t == 0 and not wanted for wanted in self.wanted[1:]]
-            arriving = (arriving[0] + r, *arriving[1:])
-            share, arriving = self.cell.back(arriving, x, state, weights, back, constant)
-            shares.append(share)
-        return torch.stack(shares if direction else shares[::-1]), arriving
+        self, back: CellFormulas, run: Direction, arrived: Tensor, above: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The relevance of the input sequence and of the initial states of one direction.
+
+        Args:
+            back: the formulas.
+            run: what the direction computed.
+            arrived: the relevance of the sum in each new state, (T, N, H).
+            above: that of each new hidden state, as far as it comes from outside the layer.
+        """
+        cell, w = self.cell, run.w
+        signal = cell.of_gate(cell.signal, w)
+        r_x, r_h, r_kept = run.sums.shares(arrived, back)
+        is_reset = cell.reset_by is not None and not self.wanted[1]
+        share = back.of_input(r_x, run.x, signal)
+        if back.taken is None:
+            r_first = back.of_hidden(r_h[:1], run.h[:1], signal)
+        else:  # its account has all steps
+            steps = slice(1, None) if is_reset else slice(None)
+            through = back.of_hidden(r_h[steps], run.h[steps], signal)
+            if w.w_hr is not None:
+                assert run.sums.m is not None
+                back.of_projection(above + pad(through[1:], (0, 0, 0, 0, 0, 1)), run.sums.m, w)
+            r_first = through[:1]
+        # a gate of a constant state is the only activation in their product
+        x, h = run.x.first(), run.h[:1]
+        from_gates = []
+        if cell.reset_by is not None and is_reset:
+            from_x, r_first = back.of_sum(r_h[:1], x, h, cell.of_gate(cell.reset_by, w))
+            from_gates.append(from_x)
+        if cell.kept_by is not None and r_kept is not None and not self.wanted[-1]:
+            from_x, from_h = back.of_sum(r_kept[:1], x, h, cell.of_gate(cell.kept_by, w))
+            from_gates.append(from_x)
+            r_first, r_kept = r_first + from_h, torch.zeros_like(r_kept)
+        if from_gates:
+            first = functools.reduce(torch.add, from_gates, share[:1])
+            share = torch.cat([first, share[1:]])
+        states = [r_first[0]]
+        if r_kept is not None:
+            kept = r_kept[0]
+            states = [*states, kept] if cell.states == 2 else [states[0] + kept]
+        return share, states
 
 
-def _in_order(sequence: Tensor, direction: int) -> list[Tensor]:
-    """The time steps of a sequence in the order of a direction: reversed for direction 1."""
-    steps = list(sequence.unbind(0))
-    return steps[::-1] if direction else steps
+def _in_order(directions: Sequence[Tensor]) -> list[Tensor]:
+    """The sequences of both directions in the order of their steps, or back from it."""
+    return [each.flip(0) if k else each for k, each in enumerate(directions)]
 
 
 def _split(parameters: list[Tensor], has_biases: bool, projects: bool) -> list[Weights]:

@@ -141,8 +141,47 @@ class SampledRelevance(RelevanceNode):
         return {**taken, "bias": (quotient * bias).sum()}
 
 
+class WinnerInBoxRelevance(RelevanceNode):
+    """``R_i = Σ_j R_j`` over the cells ``j`` of boxes whose maximum is the entry ``x_i``.
+
+    Boxes get no relevance. A cell that covers no entry has the value zero, and its relevance nobody
+    to go to.
+    """
+
+    result = "new"
+
+    def propagate(
+        self, relevance: Tensor, winners: Tensor, boxes: Tensor, shape: torch.Size
+    ) -> Tensor:
+        """The relevance of the images.
+
+        Args:
+            relevance: that of the cells, (K, C, h, w).
+            winners: the place of the maximum of each cell, counted in rows; −1 in an empty one.
+            boxes: the number of its image and the corners of each box, (K, 5).
+            shape: of the images, (N, C, H, W).
+        """
+        images = boxes[:, 0].long()[:, None, None]
+        channels = torch.arange(shape[1], device=relevance.device)[None, :, None]
+        places = winners.flatten(2).long().clamp_min(0)
+        shares = relevance.where(winners >= 0, 0).flatten(2)
+        flat = relevance.new_zeros(*shape[:2], shape[2] * shape[3])
+        return flat.index_put((images, channels, places), shares, accumulate=True).reshape(shape)
+
+    def taken(self, relevance: Tensor, winners: Tensor, boxes: Tensor, shape: torch.Size) -> Taken:
+        """The relevance of empty cells."""
+        return {"padding": relevance.where(winners < 0, 0).sum()}
+
+
+def _write_in_boxes(site: Site) -> Received:
+    (operand,) = first(site.node)
+    boxes = site.value(others(site.node)["rois"])
+    values = (site.item(site.node, 1), boxes, site.shape(operand))
+    return {operand: [site.call(WinnerInBoxRelevance(), site.relevance, *values)]}
+
+
 _OF_VALUES = ("grid_sampler", "affine_grid_generator", "roi_align", "deform_conv2d")
-_WITH_MAPPING = ("ps_roi_align",)
+_WITH_MAPPING = ("ps_roi_align", "ps_roi_pool")
 _OF_WINNERS = ("max_unpool2d", "max_unpool3d")
 
 
@@ -175,4 +214,12 @@ def _operation(name: str, rule: Proportional | Winner) -> Operation:
 OPERATIONS = [
     *(_operation(name, Proportional()) for name in (*_OF_VALUES, *_WITH_MAPPING)),
     *(_operation(name, Winner()) for name in _OF_WINNERS),
+    Operation(
+        name="roi_pool",
+        kind="max pooling",
+        operands=first,
+        default=always(Winner()),
+        write=_write_in_boxes,
+        source="winner takes all, in each cell of a box (Bach et al. 2015)",
+    ),
 ]

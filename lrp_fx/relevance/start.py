@@ -18,7 +18,7 @@ from lrp_fx.relevance.target import (
     Places,
     Target,
     indexed_sizes,
-    target_places,
+    places_on,
 )
 
 StartMode = Literal["logit", "one_hot", "against_rest", "softmax"]
@@ -189,10 +189,16 @@ class StartRelevance(RelevanceNode):
 
     def at_target(self, output: Tensor, target: Target | JointTarget | Places) -> Tensor:
         """``e ⊙ y``, ``e`` or ``y ⊙ (e − p)`` by the mode; of the shape of ``output``."""
-        if isinstance(target, Places):
-            places = target.flat
-        else:
-            places = target_places(target, output.shape).to(output.device)
+        if not isinstance(target, Places):
+            target = places_on(output.device, target, output.shape)
+        start = self._at(target.flat, output)
+        if target.known is None:
+            return start
+        # NaN is found when the result is read, and the target is blamed then
+        missing = ~target.known.reshape(-1, *[1] * (output.dim() - 1))
+        return start.masked_fill(missing, torch.nan)
+
+    def _at(self, places: Tensor, output: Tensor) -> Tensor:
         flat = output.reshape(output.shape[0], -1)
         if self.start == "against_rest":
             chosen = torch.zeros_like(flat, dtype=torch.bool).scatter(1, places, True)

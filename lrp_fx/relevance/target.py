@@ -16,13 +16,18 @@ from lrp_fx.errors import TargetError
 
 Index = int | slice
 Place = Index | tuple[Index, ...]
+_INDICES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Target = Place | Tensor | NDArray[np.integer] | list[int] | list[tuple[Index, ...]] | None
 
 
 class Places(NamedTuple):
-    """A checked target: the positions of each sample's targets in its flattened output, (N, K)."""
+    """A target as positions: of each sample's targets in its flattened output, (N, K).
+
+    A sample without ``known``, (N,), has no such output. None: all have.
+    """
 
     flat: Tensor
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,38 @@ def indexed_sizes(shape: Sequence[int]) -> tuple[int, ...]:
     while sizes and sizes[-1] == 1:
         sizes = sizes[:-1]
     return sizes
+
+
+def places_on(device: torch.device, target: Target | JointTarget, shape: Sequence[int]) -> Places:
+    """The positions of a target, on a device.
+
+    The indices in a tensor on another device than the CPU are not read: the program would have to
+    wait. An index out of range is not ``known`` then.
+
+    Args:
+        device: of the output.
+        target: as in :func:`target_places`.
+        shape: the shape of the output, (N, …).
+
+    Raises:
+        TargetError: as :func:`target_places`.
+    """
+    sizes = indexed_sizes(shape)
+    if isinstance(target, Tensor) and target.device.type != "cpu" and len(sizes) == 1:
+        fits = target.dim() <= 1 and target.numel() in (1, shape[0])
+        if fits and target.dtype in _INDICES:
+            index = target.to(device, torch.long).reshape(-1).expand(shape[0])
+            return _unread(index, sizes[0])
+    if isinstance(target, int):  # made on the device: a copy would have to wait for it
+        (place,) = _places(_indices((target,)), tuple(shape[1:]))
+        return Places(torch.full((shape[0], 1), place, device=device))
+    return Places(target_places(target, shape).to(device))
+
+
+def _unread(index: Tensor, size: int) -> Places:
+    """One index per sample, (N,), into ``size`` outputs, without reading them."""
+    index = torch.where(index < 0, index + size, index)
+    return Places(index.clamp(0, size - 1)[:, None], (index >= 0) & (index < size))
 
 
 def target_places(target: Target | JointTarget, shape: Sequence[int]) -> Tensor:

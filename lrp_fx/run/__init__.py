@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from lrp_fx.run.bookkeeping import audit
 from lrp_fx.run.compiling import check_compiler, compiled
-from lrp_fx.run.export import Format, check_destination, exported, save
+from lrp_fx.run.export import FIXED, exported, larger
 from lrp_fx.run.ledger import Ledger
 from lrp_fx.run.program import Explanation, Program, check_batch, per_sample
+from lrp_fx.run.saving import Format, check_destination, save
 
 __all__ = [
+    "FIXED",
     "Explanation",
     "Format",
     "Ledger",
@@ -19,6 +21,7 @@ __all__ = [
     "check_destination",
     "compiled",
     "exported",
+    "larger",
     "per_sample",
     "save",
 ]

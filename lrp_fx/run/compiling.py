@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from lrp_fx.capture import alone
 from lrp_fx.errors import OptionError
-from lrp_fx.graph import has_compiler, not_compiled
+from lrp_fx.graph import SEEN, has_compiler, not_compiled
 
 NO_COMPILER = (
     "{what} needs a C++ compiler, and none was found: install g++ or clang, or name one in the "
@@ -49,7 +49,8 @@ def compiled(module: fx.GraphModule) -> Callable[..., Any]:
             reason = str(error).strip().partition("\n")[0]
             raise OptionError(
                 f"compile() cannot follow a part of this explainer ({reason}); hooks and callable starts "
-                "have to be plain torch code"
+                f"have to be plain torch code, and PyTorch {torch.__version__} may be too old: version "
+                f"{SEEN[-1]} compiles"
             ) from error
 
     return call

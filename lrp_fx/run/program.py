@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx._checks import all_finite
+from lrp_fx._recent import Recent
 from lrp_fx.capture import ModelState
 from lrp_fx.errors import InputError, LRPError
 from lrp_fx.graph import split_by_dependence
@@ -20,6 +21,7 @@ from lrp_fx.relevance import (
     SelectorTarget,
     StartRelevance,
     Target,
+    places_on,
     target_places,
 )
 from lrp_fx.rewrite import LRPGraph
@@ -91,12 +93,14 @@ class Program:
         compiled: Callable[..., Any] | None = None,
         *,
         stacks: bool = False,
+        check_finite: bool = True,
     ) -> None:
         self.lrp, self.plan, self.compiled = lrp, plan, compiled
-        self._output_shapes: dict[Any, torch.Size] = {}
-        self._hides_batch: dict[Any, bool] = {}
+        self.check_finite = check_finite
+        self._output_shapes: Recent[Any, torch.Size] = Recent()
+        self._hides_batch: Recent[Any, bool] = Recent()
         self.stacks = stacks
-        self._stacks: dict[Any, bool] = {}
+        self._stacks: Recent[Any, bool] = Recent()
         self.parameters = FollowedParameters(state, lrp)
 
     def refresh(self) -> None:
@@ -113,6 +117,7 @@ class Program:
         target: Target | SelectorTarget | LargestTarget,
         *,
         create_graph: bool = False,
+        beside: tuple[Tensor, ...] = (),
     ) -> Explanation:
         """Explain a target.
 
@@ -120,6 +125,7 @@ class Program:
             tensors: the model's input tensors.
             target: as in :meth:`lrp_fx.LRPFx.attribute`.
             create_graph: make the explanation differentiable.
+            beside: tensors that must be finite beside the result.
 
         Raises:
             InputError: if the forward pass or the start holds NaN or infinity.
@@ -128,7 +134,9 @@ class Program:
             OptionError: for ``create_graph`` where there can be no derivatives.
         """
         if create_graph or self._runs_apart(tensors):
-            (explanation,) = self.run_many(tensors, [(target,)], create_graph=create_graph)
+            (explanation,) = self.run_many(
+                tensors, [(target,)], create_graph=create_graph, beside=beside
+            )
             return explanation
         self.follow_model()
         with torch.no_grad():
@@ -138,8 +146,7 @@ class Program:
                 results = self.compiled(*tensors, self._checked(tensors, target))
             relevance, output, start = results
             explanation = Explanation(relevance, output, start)
-            if not all(map(all_finite, (*relevance, start))):
-                raise self.first_non_finite(tensors, target)
+            self._check(explanation, beside, tensors, target)
         return explanation
 
     def hides_batch(self, tensors: tuple[Tensor, ...]) -> bool:
@@ -151,10 +158,9 @@ class Program:
         if all(step.top_k is None for step in self.plan.steps):
             return False
         shapes = tuple(tensor.shape for tensor in tensors)
-        if shapes not in self._hides_batch:
-            live = self.parameters.named()
-            self._hides_batch[shapes] = hides_batch(self.plan, tensors, live)
-        return self._hides_batch[shapes]
+        return self._hides_batch.get(
+            shapes, lambda: hides_batch(self.plan, tensors, self.parameters.named())
+        )
 
     def _runs_apart(self, tensors: tuple[Tensor, ...]) -> bool:
         """Whether the relevance pass is run once for each sample."""
@@ -171,12 +177,14 @@ class Program:
         if not start.takes_target or isinstance(target, SelectorTarget):
             return target
         shapes = tuple((tensor.shape, tensor.device) for tensor in tensors)
-        if shapes not in self._output_shapes:
+
+        def shape() -> torch.Size:
             output = self.output(tensors)
             check_batch(output, tensors[0])
-            self._output_shapes[shapes] = output.shape
-        places = target_places(target, self._output_shapes[shapes])
-        return Places(places.to(tensors[0].device))
+            return output.shape
+
+        known = self._output_shapes.get(shapes, shape)
+        return places_on(tensors[0].device, target, known)
 
     @property
     def _placeholders(self) -> list[fx.Node]:
@@ -201,6 +209,7 @@ class Program:
         runs: Iterable[tuple[Target | SelectorTarget | LargestTarget, *tuple[Any, ...]]],
         *,
         create_graph: bool = False,
+        beside: tuple[Tensor, ...] = (),
     ) -> Iterator[Explanation]:
         """Explain several targets, and compute what does not depend on the target only once.
 
@@ -212,6 +221,7 @@ class Program:
             runs: for each run the target, as in :meth:`run`, and the channels of each mask of the
                 plan.
             create_graph: as in :meth:`run`.
+            beside: as in :meth:`run`.
 
         Raises:
             InputError, NonFiniteError, TargetError, OptionError: as :meth:`run` does.
@@ -242,9 +252,9 @@ class Program:
         if self.stacks and is_single and len(runs) > 2 and not create_graph:
             results = self._run_stacked(known, rest, runs, tensors)
         for run, (relevance, output, start) in zip(runs, results, strict=True):
-            if not all(map(all_finite, (*relevance, start))):
-                raise self.first_non_finite(tensors, *run, live=live)
-            yield Explanation(relevance, output, start)
+            explanation = Explanation(relevance, output, start)
+            self._check(explanation, beside, tensors, *run, live=live)
+            yield explanation
 
     def _run_stacked(
         self,
@@ -270,10 +280,9 @@ class Program:
         ]
         stacked = Stacked(self.lrp.module, start, after, known, of_sample)
         shapes = tuple(tensor.shape for tensor in tensors)
-        if shapes not in self._stacks:
-            with torch.no_grad():
-                self._stacks[shapes] = stacked.is_valid(output)
-        size = stacked.fitting() if self._stacks[shapes] else 1
+        with torch.no_grad():
+            stacks = self._stacks.get(shapes, lambda: stacked.is_valid(output))
+        size = stacked.fitting() if stacks else 1
         for place in range(0, len(runs), size):
             with torch.no_grad():
                 starts = [
@@ -315,6 +324,22 @@ class Program:
             # whatever the layout, an entry has relevance of one sample only
             total = tuple(map(torch.add, total, relevance)) if total else relevance
         return total, output, begun
+
+    def _check(
+        self,
+        explanation: Explanation,
+        beside: tuple[Tensor, ...],
+        tensors: tuple[Tensor, ...],
+        *run: Any,
+        live: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Raise an error unless everything is finite."""
+        results = (*explanation.relevance, explanation.start, *beside)
+        if not self.check_finite or all_finite(*results):
+            return
+        if isinstance(run[0], Tensor):  # on a device it was not read before
+            target_places(run[0], explanation.output.shape)
+        raise self.first_non_finite(tensors, *run, live=live)
 
     def first_non_finite(
         self, tensors: tuple[Tensor, ...], *run: Any, live: Mapping[str, Tensor] | None = None

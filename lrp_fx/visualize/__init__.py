@@ -1,4 +1,4 @@
-"""Pictures of relevance: images, signals, volumes, tables, tokens, and how a map came about.
+"""Pictures of relevance: images, signals, volumes, tables, texts, graphs, and how a map came about.
 
 Matplotlib, pillow and rich are imported when something is drawn.
 """
@@ -9,7 +9,9 @@ from lrp_fx.visualize.arrays import heatmap
 from lrp_fx.visualize.colors import color_maps, colorize
 from lrp_fx.visualize.explained import explanation_figure
 from lrp_fx.visualize.flows import concept_figure, ledger_figure
+from lrp_fx.visualize.graphs import graph
 from lrp_fx.visualize.maps import grid, overlay, show
+from lrp_fx.visualize.pairs import token_pairs
 from lrp_fx.visualize.photographs import as_pixels
 from lrp_fx.visualize.plans import plan_figure
 from lrp_fx.visualize.rows import bar, beeswarm
@@ -32,6 +34,7 @@ __all__ = [
     "colorize",
     "concept_figure",
     "explanation_figure",
+    "graph",
     "grid",
     "heatmap",
     "ledger_figure",
@@ -45,6 +48,7 @@ __all__ = [
     "stride_grid",
     "to_bytes",
     "to_pil",
+    "token_pairs",
     "tokens",
     "volume",
     "volume_slider",

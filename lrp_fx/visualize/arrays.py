@@ -200,10 +200,21 @@ def as_maps(relevance: Relevance) -> Floats:
             "signal for signals, volume for volumes, bar for rows, tokens for text"
         )
     _check_channels_come_first(values.shape)
-    heat: Floats = values.sum(axis=-3)
-    if not np.isfinite(heat).all():
-        raise InputError("the sum of the relevance over the channels overflows float64")
+    heat = summed(values, -3, "channels")
     return heat if heat.ndim == 3 else heat[None]
+
+
+def summed(values: Floats, axis: int, over: str) -> Floats:
+    """The sum of relevance over a dimension.
+
+    Raises:
+        InputError: if it overflows.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        total: Floats = values.sum(axis=axis)
+    if not np.isfinite(total).all():
+        raise InputError(f"the sum of the relevance over the {over} overflows float64")
+    return total
 
 
 def as_rows(relevance: Relevance, what: str) -> Floats:

@@ -10,7 +10,9 @@ from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.canvas import Class, Words, class_name, sheet, zoom_for
 from lrp_fx.visualize.look import Look
+from lrp_fx.visualize.marks import as_marks
 from lrp_fx.visualize.panels import Panel, Style
+from lrp_fx.visualize.photographs import Picture
 from lrp_fx.visualize.scales import Limits, sentence
 
 if TYPE_CHECKING:
@@ -36,10 +38,14 @@ def figure_of_panels(
     limits: Limits,
     maps: Sequence[Floats],
     drawn: Sequence[Floats],
+    pictures: Sequence[Picture],
     extra: Sequence[str] = (),
     style: Style | None = None,
 ) -> Figure:
-    """The figure of rows of panels, all in the size of the largest one."""
+    """The figure of rows of panels, all in the size of the largest one.
+
+    Marks are in pixels of the photographs, or of the first map if there are none.
+    """
     panels = [panel for row in rows for panel in row]
     high = max(panel.pixels.shape[0] for panel in panels)
     wide = max(panel.pixels.shape[1] for panel in panels)
@@ -59,6 +65,7 @@ def figure_of_panels(
         sides=sides,
         colors=None if style == "contours" else look.colors,
     )
+    rows_of, columns_of = pictures[0].pixels.shape[:2] if pictures else maps[0].shape[1:]
     for row, axes_row in zip(rows, made.panels, strict=True):
         for axes in axes_row[len(row) :]:
             axes.set_visible(False)
@@ -66,6 +73,8 @@ def figure_of_panels(
             # A map of a lower resolution than the photograph gets larger rectangles.
             each = down * high // panel.pixels.shape[0], across * wide // panel.pixels.shape[1]
             panel.draw(axes, *each, look, on_photograph=style == "contours")
+            for mark in as_marks(look.marks):
+                mark.draw(axes, high * down / rows_of, wide * across / columns_of)
     return made.figure
 
 

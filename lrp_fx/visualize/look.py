@@ -12,6 +12,7 @@ from lrp_fx._checks import check_count, check_nonnegative
 from lrp_fx.errors import OptionError
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import DEFAULT, table_of
+from lrp_fx.visualize.marks import Marks, as_marks
 from lrp_fx.visualize.scales import PERCENTILE, Limits, Scale, limits_of, sentences
 from lrp_fx.visualize.smoothing import grid_in, smoothed
 
@@ -28,6 +29,7 @@ class Look:
         contours: lines around the smallest regions that hold these shares of the positive, and of
             the negative, relevance.
         size: about how many dots the longer side of a map gets.
+        marks: pixels and boxes that are marked in each panel.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -39,11 +41,13 @@ class Look:
     smooth: float = 0.0
     contours: Sequence[float] = ()
     size: int = 448
+    marks: Marks = ()
 
     def __post_init__(self) -> None:
         check_nonnegative("smooth", self.smooth)
         check_count("size", self.size)
         table_of(self.colors)
+        as_marks(self.marks)
         listed = isinstance(self.contours, Sequence) and not isinstance(self.contours, str)
         if not listed or any(
             isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1

@@ -13,6 +13,7 @@ from lrp_fx.visualize.canvas import Class
 from lrp_fx.visualize.colors import DEFAULT
 from lrp_fx.visualize.layout import feet_of, figure_of_panels, in_rows, named_samples
 from lrp_fx.visualize.look import Look
+from lrp_fx.visualize.marks import Marks
 from lrp_fx.visualize.panels import STYLES, Panel, Style
 from lrp_fx.visualize.photographs import Photographs, Statistics, as_pictures
 from lrp_fx.visualize.scales import PERCENTILE, Scale
@@ -41,6 +42,7 @@ def show(
     mean: Statistics = None,
     std: Statistics = None,
     size: int = 448,
+    marks: Marks = (),
 ) -> Figure:
     """Heat maps of images, each beside its photograph.
 
@@ -69,6 +71,9 @@ def show(
             channel.
         std: what they were then divided by.
         size: about how many dots the longer side of a panel has.
+        marks: what is marked in each panel: pixels ``(row, column)`` by a cross and boxes
+            ``(top, left, bottom, right)`` by a rectangle, in pixels of the photographs, or of the
+            relevance if there are none.
 
     Returns:
         A figure of matplotlib. It is not registered in pyplot.
@@ -77,7 +82,7 @@ def show(
         InputError: for relevance or photographs that do not fit or are not finite.
         OptionError: for an option's value that there is not, or if matplotlib is missing.
     """
-    look = Look(colors, scale, percentile, smooth, contours, size)
+    look = Look(colors, scale, percentile, smooth, contours, size, marks)
     maps = as_maps(relevance)
     pictures = pictures_of(photographs, maps, mean, std)
     words, named = named_samples(target, titles, title, len(maps))
@@ -101,7 +106,9 @@ def show(
         feet: list[Sequence[str]] = list(zip(below if several else [""], scales, strict=True))
     else:
         rows, heads, feet = in_rows(panels), in_rows(named), in_rows(scales)
-    return figure_of_panels(rows, words, heads, feet, (), look, limits, [maps], [drawn], (note,))
+    return figure_of_panels(
+        rows, words, heads, feet, (), look, limits, [maps], [drawn], pictures, (note,)
+    )
 
 
 @own_style()
@@ -121,6 +128,7 @@ def overlay(
     mean: Statistics = None,
     std: Statistics = None,
     size: int = 448,
+    marks: Marks = (),
 ) -> Figure:
     """Heat maps and photographs in one panel for each sample.
 
@@ -147,6 +155,7 @@ def overlay(
         mean: as in :func:`show`.
         std: as in :func:`show`.
         size: as in :func:`show`.
+        marks: as in :func:`show`.
 
     Returns:
         A figure of matplotlib. It is not registered in pyplot.
@@ -160,7 +169,7 @@ def overlay(
         raise InputError("overlay needs the photographs; for maps alone use show(relevance)")
     if style == "contours" and not contours:
         contours = HALF
-    look = Look(colors, scale, percentile, smooth, contours, size)
+    look = Look(colors, scale, percentile, smooth, contours, size, marks)
     maps = as_maps(relevance)
     pictures = pictures_of(photographs, maps, mean, std)
     words, named = named_samples(target, titles, title, len(maps))
@@ -179,7 +188,7 @@ def overlay(
         "contours": "",
     }[style]
     return figure_of_panels(
-        rows, words, heads, feet, (), look, limits, [maps], [drawn], (note, how), style
+        rows, words, heads, feet, (), look, limits, [maps], [drawn], pictures, (note, how), style
     )
 
 
@@ -199,6 +208,7 @@ def grid(
     mean: Statistics = None,
     std: Statistics = None,
     size: int = 300,
+    marks: Marks = (),
 ) -> Figure:
     """Several maps of the same samples: a row for each sample, a column for each map.
 
@@ -220,6 +230,7 @@ def grid(
         mean: as in :func:`show`.
         std: as in :func:`show`.
         size: as in :func:`show`.
+        marks: as in :func:`show`.
 
     Returns:
         A figure of matplotlib. It is not registered in pyplot.
@@ -228,7 +239,7 @@ def grid(
         InputError: for maps or photographs that do not fit or are not finite.
         OptionError: for an option's value that there is not, or if matplotlib is missing.
     """
-    look = Look(colors, scale, percentile, smooth, contours, size)
+    look = Look(colors, scale, percentile, smooth, contours, size, marks)
     if not isinstance(maps, Mapping) or not maps:
         raise InputError(
             'grid needs a mapping from titles to relevance, such as {"epsilon": r1, "gamma": r2}; '
@@ -280,5 +291,6 @@ def grid(
         limits,
         originals,
         drawn,
+        pictures,
         (note,),
     )

@@ -15,6 +15,7 @@ from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
 from lrp_fx.visualize.canvas import Class
 from lrp_fx.visualize.maps import overlay, show
+from lrp_fx.visualize.marks import Marks
 from lrp_fx.visualize.panels import Style
 from lrp_fx.visualize.photographs import Photographs, Statistics
 from lrp_fx.visualize.scales import Scale
@@ -117,6 +118,7 @@ class ShowOptions(TypedDict, total=False):
     mean: Statistics
     std: Statistics
     size: int
+    marks: Marks
 
 
 class OverlayOptions(ShowOptions, total=False):

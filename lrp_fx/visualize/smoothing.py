@@ -33,7 +33,7 @@ class StrideGrid:
     def __str__(self) -> str:
         return (
             f"the fine grid has a period of {self.period} pixels: layers with a stride read some "
-            "pixels more often than others (smooth= averages over it)"
+            "pixels more often than others (smoothing averages over it)"
         )
 
 

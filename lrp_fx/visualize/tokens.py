@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lrp_fx._checks import check_count
 from lrp_fx._drawing import MISSING, drawable, own_style
 from lrp_fx._packages import needed
 from lrp_fx.errors import InputError
@@ -31,6 +32,7 @@ SPECIAL = re.compile(r"<[^<>\s]+>|\[[A-Z]+\d*\]")
 """Tokens of the tokenizer itself, such as ``<s>`` and ``[CLS]``; they are parts of no word."""
 VISIBLE = {"\n": "⏎", "\t": "⇥", "Ċ": "⏎", "\r": "⏎"}
 WIDTH, HIGH = 720, 27
+NARROWEST_LINE = 60
 MOST = 4000
 """So many tokens are written as HTML."""
 
@@ -123,20 +125,23 @@ class Tokens:
         )
 
     @own_style()
-    def figure(self, title: str = "") -> Figure:
+    def figure(self, title: str = "", width: int = WIDTH) -> Figure:
         """The tokens as a figure, in lines, with a colour bar.
 
         Letters that the font lacks are drawn as ``▯``; HTML and the terminal show them.
 
         Args:
             title: the title of the figure.
+            width: of the lines, in dots.
 
         Raises:
-            OptionError: if matplotlib is missing.
+            OptionError: if the width is no positive int, or if matplotlib is missing.
         """
+        check_count("width", width)
+        width = max(width, NARROWEST_LINE)
         letters = [drawable(text) for text in self.texts]
-        texts = [_fitting(text) for text in letters]
-        places, lines = _laid_out(texts, self.joined)
+        texts = [_fitting(text, width) for text in letters]
+        places, lines = _laid_out(texts, self.joined, width)
         ends = (f"−{self.limit:.3g}", f"+{self.limit:.3g}")
         notes = (
             (f"{MISSING}: a letter that the font of this picture lacks.",)
@@ -144,11 +149,11 @@ class Tokens:
             else ()
         )
         made = sheet(
-            1, 1, WIDTH, lines * (HIGH + 5), Words(self.target, title, notes, ends),
+            1, 1, width, lines * (HIGH + 5), Words(self.target, title, notes, ends),
             colors=self.colors,
         )  # fmt: skip
         axes = made.panels[0][0]
-        axes.set_xlim(0, WIDTH)
+        axes.set_xlim(0, width)
         axes.set_ylim(lines * (HIGH + 5), 0)
         from matplotlib.patches import Rectangle
 
@@ -229,7 +234,7 @@ def tokens(
     )
 
 
-def _width(text: str) -> float:
+def width_of(text: str) -> float:
     """The width of a token with its ground, in dots."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
@@ -238,23 +243,23 @@ def _width(text: str) -> float:
     return float(measured[0]) * DPI / 72 + 8
 
 
-def _fitting(text: str) -> str:
+def _fitting(text: str, width: int) -> str:
     """The token, or so much of its beginning as fits into a line."""
-    while (wide := _width(text)) > WIDTH:
-        text = f"{text[: min(len(text) - 2, int(len(text) * WIDTH / wide))]}…"
+    while (wide := width_of(text)) > width:
+        text = f"{text[: min(len(text) - 2, int(len(text) * width / wide))]}…"
     return text
 
 
 def _laid_out(
-    texts: Sequence[str], joined: Sequence[bool]
+    texts: Sequence[str], joined: Sequence[bool], width: int
 ) -> tuple[list[tuple[float, int, float]], int]:
     """Left end, line and width of each token; and the number of lines."""
     places, x, line = [], 0.0, 0
     for text, attached in zip(texts, joined, strict=True):
-        wide = _width(text)
+        wide = width_of(text)
         gap = 0 if attached or not x else 6
-        if x and x + gap + wide > WIDTH:
+        if x and x + gap + wide > width:
             x, line, gap = 0.0, line + 1, 0
-        places.append((x + gap, line, min(wide, WIDTH)))
+        places.append((x + gap, line, min(wide, width)))
         x += gap + wide
     return places, line + 1

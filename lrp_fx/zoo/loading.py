@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from torchvision import models
-
 from lrp_fx.zoo.hugging_face import HUGGING_FACE, image_classifier
 from lrp_fx.zoo.loaded import LoadedModel, ZooError
 from lrp_fx.zoo.own import own_model
@@ -48,6 +46,8 @@ def load(name: str, weights: Path | None = None) -> LoadedModel:
 
 def names() -> tuple[str, ...]:
     """The names of the packaged model and of torchvision's classifiers."""
+    from torchvision import models  # half of the time of all imports
+
     listed = models.list_models(module=models)
     return (EFFICIENTNET, *(TORCHVISION + name for name in listed))
 

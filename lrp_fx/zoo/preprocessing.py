@@ -1,4 +1,7 @@
-"""Turns a photograph into the tensor that a classifier expects."""
+"""Turns a photograph into the tensor that a classifier expects.
+
+torchvision is imported by what needs it: half of the time of all imports is its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, functional
 
 from lrp_fx.errors import InputError
 
@@ -28,7 +30,7 @@ class Preprocessing:
         crop: the side of the square, in pixels; 0 to crop nothing.
         mean: one value per channel, for pixels in [0, 1].
         std: one value per channel, for pixels in [0, 1].
-        interpolation: how to resize.
+        interpolation: how to resize, as torchvision's ``InterpolationMode`` calls it.
         grey: whether the network takes one channel.
     """
 
@@ -36,7 +38,7 @@ class Preprocessing:
     crop: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: InterpolationMode = InterpolationMode.BILINEAR
+    interpolation: str = "bilinear"
     grey: bool = False
 
     def display(self, photograph: Image.Image) -> Image.Image:
@@ -45,13 +47,14 @@ class Preprocessing:
         Raises:
             InputError: if it is a strip that would become too large, or smaller than the crop.
         """
+        from torchvision.transforms import InterpolationMode, functional
+
         seen = photograph.convert("L" if self.grey else "RGB")
         if self.resize:
             side = self.resize
             check_resized(seen, side)
-            seen = functional.resize(
-                seen, [side] if isinstance(side, int) else side, self.interpolation
-            )
+            mode = InterpolationMode(self.interpolation)
+            seen = functional.resize(seen, [side] if isinstance(side, int) else side, mode)
         if self.crop:
             if self.crop > min(seen.size):
                 raise InputError(
@@ -76,6 +79,8 @@ class Preprocessing:
 
     def normalized(self, picture: Image.Image) -> Tensor:
         """The input for a picture that is resized and cropped already, ``(C, H, W)`` in float32."""
+        from torchvision.transforms import functional
+
         pixels = functional.to_tensor(picture)
         normalised: Tensor = functional.normalize(pixels, list(self.mean), list(self.std))
         return normalised
@@ -110,6 +115,8 @@ class Normalised:
         Raises:
             InputError: as :meth:`tensor`.
         """
+        from torchvision.transforms import functional
+
         mean, std = (torch.tensor(each)[:, None, None] for each in (self.mean, self.std))
         pixels = (self.tensor(photograph).float() * std + mean).clamp(0, 1)
         shown: Image.Image = functional.to_pil_image(pixels)

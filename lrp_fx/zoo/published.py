@@ -1,4 +1,7 @@
-"""EfficientNet-Lite0, whose weights are a Python package, and the classifiers of torchvision."""
+"""EfficientNet-Lite0, whose weights are a Python package, and the classifiers of torchvision.
+
+torchvision is imported by what needs it: half of the time of all imports is its own.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.transforms import InterpolationMode
 
 from lrp_fx.zoo.efficientnet_lite0 import EfficientNetLite0, by_position
 from lrp_fx.zoo.loaded import LoadedModel, ZooError, loaded_model
@@ -51,13 +52,15 @@ def efficientnet(file: Path | None) -> LoadedModel:
     return loaded_model(
         EFFICIENTNET,
         network,
-        Preprocessing(256, 224, mean, std, InterpolationMode.BICUBIC),
+        Preprocessing(256, 224, mean, std, "bicubic"),
         imagenet(),
     )
 
 
 def imagenet() -> tuple[str, ...]:
     """The names of the 1,000 classes of ImageNet."""
+    from torchvision import models
+
     return tuple(models.EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
 
 
@@ -84,6 +87,8 @@ def torchvision_model(name: str, file: Path | None) -> LoadedModel:
     Raises:
         ZooError: if the weights cannot be downloaded, or do not fit.
     """
+    from torchvision import models
+
     default: Any = models.get_model_weights(name).DEFAULT
     if file is None:
         network = _download(name, default)
@@ -96,12 +101,14 @@ def torchvision_model(name: str, file: Path | None) -> LoadedModel:
         transform.crop_size[0],
         tuple(transform.mean),
         tuple(transform.std),
-        transform.interpolation,
+        transform.interpolation.value,
     )
     return loaded_model(TORCHVISION + name, network, preprocessing, default.meta["categories"])
 
 
 def _download(name: str, weights: Any) -> nn.Module:
+    from torchvision import models
+
     try:
         network: nn.Module = models.get_model(name, weights=weights)
     except (OSError, HTTPException, RuntimeError) as error:

@@ -63,7 +63,10 @@ INPUTS: dict[str, tuple[Any, str]] = {
     "inf": (spoiled(float("inf")), "the input holds 3 NaN or infinite values"),
     "minus inf": (spoiled(-float("inf")), "the input holds 3 NaN or infinite values"),
     "uint8": ((IMAGE * 100).byte(), r"dtype torch.uint8: .*convert it .*float, normalized"),
-    "int64": (IMAGE.long(), r"the model itself fails on inputs of .* torch.int64"),
+    "int64": (
+        IMAGE.long(),
+        r"inputs of .* torch.int64: .* are torch.float32: are the inputs meant",
+    ),
     "bool": (IMAGE > 0, "dtype torch.bool"),
     "complex": (IMAGE.to(torch.complex64), "dtype torch.complex64"),
     "empty batch": (IMAGE[:0], r"empty batch: shape \(0, 3, 8, 8\)"),

@@ -37,3 +37,30 @@ def test_one_map(layout: torch.layout, by: str, composite: str) -> None:
         for matrix, way in ((sparse, by), (MATRIX, "@"))
     ]
     torch.testing.assert_close(*maps)
+
+
+class Built(nn.Module):
+    """The same matrix, built as sparse rows in each call, of a model that branches on its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.register_buffer("matrix", MATRIX.to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        rows = self.matrix.to_sparse_csr() if float(x.sum()) < 1e9 else self.matrix
+        return self.last(rows @ h)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_recorded() -> None:
+    x = numbers(3, 4).float()
+    expected = LRPFx(Neighbours(MATRIX, "@").eval(), "epsilon").attribute(x, 1)
+    torch.testing.assert_close(LRPFx(Built().eval(), "epsilon").attribute(x, 1), expected)
+    compressed = Neighbours(MATRIX.to_sparse_csr(), "@").eval()
+    for capture in ("export", "record"):
+        found = LRPFx(compressed, "epsilon", capture=capture).attribute(x, 1)
+        torch.testing.assert_close(found, expected)

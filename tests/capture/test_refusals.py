@@ -165,10 +165,9 @@ class Packed(nn.Module):
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0][:, 0]
 
 
-@pytest.mark.parametrize("capture", ["auto", "export", "record"])
-def test_packed_sequences_are_a_clear_error(capture: str) -> None:
+def test_packed_sequences_have_no_graph_for_all_lengths() -> None:
     with pytest.raises(LRPError, match=r"(?i)pack") as caught:
-        LRPFx(Packed().double(), capture=capture).attribute(numbers(2, 5, 3), 1)
+        LRPFx(Packed().double(), capture="export").attribute(numbers(2, 5, 3), 1)
     assert "padded" in str(caught.value)
 
 

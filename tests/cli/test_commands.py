@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from transformers import (
 from transformers.utils import logging
 
 from lrp_fx import LRPFx
+from lrp_fx.cli import runs
 from lrp_fx.cli.commands import COMMANDS
+from lrp_fx.cli.inputs import Sample
 from lrp_fx.zoo import load
 from tests.cli.helpers import one_sentence, photograph, run
 
@@ -266,3 +269,27 @@ def test_random_calls_end_as_documented(own: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_many_random_calls_end_as_documented(own: str, tmp_path: Path) -> None:
     _random_calls(own, tmp_path, 2000)
+
+
+@pytest.mark.parametrize("command", ["explain", "audit"])
+def test_an_interrupted_run_says_what_is_done(
+    command: str, own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in JSON, and in the summary."""
+    files = [photograph(tmp_path / f"{name}.png", seed) for seed, name in enumerate("abc")]
+    read = runs.read_samples
+
+    def interrupted(file: Path, *, single: bool = False) -> Iterator[Sample]:
+        if file.name == "c.png":
+            raise KeyboardInterrupt
+        return read(file, single=single)
+
+    monkeypatch.setattr(runs, "read_samples", interrupted)
+    out = tmp_path / "o"
+    result = run(command, *files, "--model", f"{own}:make", "--json", "--out", out)
+    assert result.exit_code == 130
+    assert "interrupted: 2 inputs are done" in result.stderr
+    done = json.loads(result.stdout)["results"]
+    assert [Path(each["input"]).name for each in done] == ["a.png", "b.png"]
+    if command == "explain":
+        assert len(json.loads((out / "summary.json").read_text())["results"]) == 2

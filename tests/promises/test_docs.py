@@ -17,8 +17,9 @@ from lrp_fx import LRPFx
 from tests.helpers.pages import PAGES, ROOT, Block, python_blocks
 
 README = ROOT / "README.md"
-LISTS = {ROOT / "docs" / "api.md"}
-"""Python that is a list of signatures, checked by tests of its own."""
+GALLERY = ROOT / "docs" / "gallery.md"
+LISTS = {ROOT / "docs" / "api.md", GALLERY}
+"""Python that is a list of signatures, or that needs a network for each block: with tests of its own."""
 BLOCKS = {page: python_blocks(page) for page in PAGES if page not in LISTS}
 CLASSES = 250
 pytestmark = [

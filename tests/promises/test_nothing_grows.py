@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import linecache
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from captum.attr import NoiseTunnel
 from torch import Tensor, nn
 
 from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx
+from lrp_fx._recent import SHAPES, Recent
 from lrp_fx.errors import InputError
 from tests.helpers.closeness import SINGLE, distance
 from tests.helpers.modes import images, net
@@ -165,6 +166,73 @@ def test_programs_for_ever_new_views_do_not_pile_up() -> None:
     crp.audit(x, 1)
     assert str(crp.plan()) == str(LRPFx(model, "z_plus").plan(x))
     assert torch.equal(crp.attribute(x, 1), whole)
+
+
+def containers(value: object, path: str = "", seen: set[int] | None = None) -> dict[str, int]:
+    """The number of entries of each container that the library's objects hold, by its path."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or isinstance(value, (Tensor, nn.Module, Recent)):
+        return {}
+    seen.add(id(value))
+    found: dict[str, int] = {}
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, (dict, list, set, tuple)):
+        found[path] = len(value)
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = [(place, part) for place, (_, part) in enumerate(parts)]
+    elif type(value).__module__.startswith("lrp_fx"):
+        parts = getattr(value, "__dict__", {}).items()
+    for name, part in parts:
+        found |= containers(part, f"{path}.{name}", seen)
+    return found
+
+
+class Lengths(nn.Module):
+    """A filter and a compiled target would remember something for each length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.head(self.table(words).mean(1))
+
+
+def call_with_length(lrp: LRPFx, length: int) -> None:
+    words = torch.arange(length)[None] % 7
+    lrp.attribute(words, 1)
+    list(lrp.attribute_many(words, range(3)))
+
+
+def test_what_is_remembered_for_each_length_is_bounded() -> None:
+    """All containers that grow with the number of lengths forget the oldest ones."""
+    lrp = LRPFx(Lengths().eval(), top_k=0.5)
+    counts = []
+    for lengths in (range(2, 6), range(6, 18)):
+        for length in lengths:
+            call_with_length(lrp, length)
+        counts.append(containers(lrp))
+    assert counts[0] == counts[1]
+
+
+def test_a_memory_forgets_what_was_used_least_recently() -> None:
+    memory: Recent[int, str] = Recent(2)
+    assert [memory.get(key, lambda: "new") for key in (1, 2, 1, 3)] == ["new"] * 4
+    assert [key in memory for key in (1, 2, 3)] == [True, False, True]
+    assert memory.get(3, lambda: "again") == "new"
+    assert len(memory) == 2
+
+
+@pytest.mark.slow
+def test_a_thousand_lengths_leave_little_behind() -> None:
+    lrp = LRPFx(Lengths().eval(), top_k=0.5)
+    for length in range(2, 1002):
+        call_with_length(lrp, length)
+        if length == 400:
+            tensors = live_tensors()
+    assert live_tensors() == tensors
+    ((reading,),) = lrp._explainer._readings.values()
+    assert len(reading.verified) == SHAPES
 
 
 def test_an_object_that_goes_takes_everything_with_it() -> None:

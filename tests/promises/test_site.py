@@ -67,4 +67,9 @@ def test_with_an_address_links_are_absolute(hook: ModuleType) -> None:
         "![a cat](https://host/me/it/raw/main/docs/cat.png) "
         "[guide](https://host/me/it/blob/main/docs/guide.md#x) [b](https://b.org) [c](#here)"
     )
+    inside = "[![a cat](docs/cat.png)<br>The cat](docs/gallery.md#cat)"
+    assert hook.absolute(inside, "https://host/me/it") == (
+        "[![a cat](https://host/me/it/raw/main/docs/cat.png)<br>The cat]"
+        "(https://host/me/it/blob/main/docs/gallery.md#cat)"
+    )
     assert hook.urls("https://host/me/it")["Issues"] == "https://host/me/it/issues"

@@ -259,3 +259,27 @@ def test_half_precision(rule: str, dtype: torch.dtype, engine: str) -> None:
     mine = explain(low, x.to(dtype), upper.to(dtype), composite, propagation=engine)
     assert mine.dtype == dtype
     assert_close(mine.double(), explain(layer, x, upper, composite), LOW_PRECISION)
+
+
+class Promoted(nn.Module):
+    """A convolution in single precision, whose values meet a constant in double precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv1d(2, 3, 3), nn.Linear(3, 2).double()
+        self.register_buffer("least", torch.full((3,), -0.1, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.maximum(self.conv(x).mean(2), self.least))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "z_plus"])
+def test_a_layer_computes_in_its_own_dtype(rule: str) -> None:
+    torch.manual_seed(0)
+    model, x = Promoted(), torch.randn(2, 2, 6)
+    relevance = LRPFx(model, rule).attribute(x, 1)
+    assert relevance.dtype == torch.float32
+    expected = LRPFx(copy.deepcopy(model).double(), rule).attribute(x.double(), 1)
+    torch.testing.assert_close(
+        relevance.double(), expected, rtol=1e-4, atol=1e-6
+    )  # single precision

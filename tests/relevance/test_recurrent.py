@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from lrp_fx import LRPFx, rules
 from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox, EpsilonPlus, operation
 from lrp_fx.composites.compat import blog
+from lrp_fx.graph import WholeLayers
 from tests.helpers.closeness import CLOSES, ROUNDING, assert_close
+from tests.helpers.counting import called
 from tests.helpers.models import Apply, seeded
 from tests.helpers.numbers import numbers
 from tests.helpers.twins import explain, quotient
@@ -578,3 +580,84 @@ def test_the_ledger_closes_over_projections(options: dict[str, Any]) -> None:
     model: Any = Apply(lambda x: layer(x)[0])
     model.layer = layer
     assert LRPFx(model, "zero", start=lambda y: y).audit(numbers(2, 4, 3)).closes()
+
+
+# Every step at once
+
+
+class ProjectedByHand(nn.Module):
+    """An LSTM whose state is projected, as one layer or written out with linear maps."""
+
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__()
+        self.by_hand = by_hand
+        self.layer = nn.LSTM(3, 4, proj_size=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.by_hand:
+            result: Tensor = self.layer(x)[0]
+            return result
+        m, found = self.layer, []
+        h, c = x.new_zeros(x.shape[0], 2), x.new_zeros(x.shape[0], 4)
+        for step in x.unbind(1):
+            a, b = F.linear(step, m.weight_ih_l0, m.bias_ih_l0), F.linear(h, m.weight_hh_l0)
+            i, f, g, o = (a + (b + m.bias_hh_l0)).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = F.linear(o.sigmoid() * c.tanh(), m.weight_hr_l0)
+            found.append(h)
+        return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize("composite", ["zero", "z_plus", "epsilon_gamma"])
+def test_projections_written_out(composite: str) -> None:
+    """The projection is a linear layer in each step, through which relevance of later steps goes too."""
+    one, other = (seeded(lambda each=each: ProjectedByHand(each)) for each in (False, True))
+    x, upper = numbers(2, 4, 3), numbers(2, 4, 2, seed=1)
+    expected = explain(other, x, upper, composite)
+    assert_close(explain(one, x, upper, composite), expected, CLOSES)
+    assert_close(explain(one, x, upper, composite, propagation="gradient"), expected, CLOSES)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_derivatives_of_maps(kind: str) -> None:
+    """A differentiable map takes its steps one by one; its derivatives are those of the cells."""
+    found = []
+    for by_hand in (False, True):
+        model = seeded(lambda by_hand=by_hand: WrittenOut(kind, by_hand, False))
+        x = numbers(2, 3, 3).requires_grad_()
+        relevance = LRPFx(model, EVERY["a visible ε"]).attribute(x, 1, create_graph=True)
+        found.append(torch.autograd.grad(relevance.square().sum(), x)[0])
+    assert_close(found[0], found[1], CLOSES)
+
+
+def _summed_layer(kind: type[nn.RNNBase]) -> Any:
+    layer = recurrent(kind, 3, 4, 2, batch_first=True, bidirectional=True)
+    model: Any = Apply(lambda x: layer(x)[0].sum(1))
+    model.layer = layer
+    return model
+
+
+PER_STEP = 5
+"""Operations of a step and layer: q = f R, Wᵀ q, x ⊙ Wᵀ q + outer, + K R; and one of the memory c."""
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_step_takes_few_operations(kind: type[nn.RNNBase]) -> None:
+    """Both directions together. All else is done for all steps at once, in a number that is fixed."""
+    lrp, counts = LRPFx(_summed_layer(kind), "epsilon"), []
+    for steps in (8, 24):
+        x = numbers(2, steps, 3)
+        with WholeLayers():
+            counts.append(sum(called(lambda x=x: lrp.attribute(x, 1)).values()))
+    # each direction has a recurrence of c; views of single steps are made by one unbind
+    allowed = 2 * (PER_STEP + 1) * (24 - 8)
+    assert counts[1] - counts[0] <= allowed
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("capture", ["export", "record"])
+def test_a_layer_is_one_step_of_the_plan(kind: type[nn.RNNBase], capture: str) -> None:
+    """Also without data and in recordings, where torch shows its steps."""
+    lrp = LRPFx(_summed_layer(kind), capture=capture)
+    operations = [step.operation for step in lrp.plan(numbers(2, 9, 3)).steps]
+    assert [each.kind for each in operations if each is not None].count("recurrent") == 1

@@ -30,6 +30,11 @@ SAMPLED: dict[str, Callable[[Tensor], Tensor]] = {
     "grid_sample": lambda y: F.grid_sample(y, GRID.to(y), align_corners=False),
     "nearest": lambda y: F.grid_sample(y, GRID.to(y), mode="nearest", align_corners=True),
     "roi_align": lambda y: boxes_of.roi_align(y, BOXES.to(y), (2, 2), aligned=True),
+    "roi_pool": lambda y: boxes_of.roi_pool(y, BOXES.to(y), (2, 2)),
+    # whole numbers: of halves, torchvision's own derivative is not that of its values
+    "ps_roi_pool": lambda y: boxes_of.ps_roi_pool(
+        y.repeat(1, 2, 1, 1), BOXES.floor().to(y), (2, 2)
+    ),
     "deform_conv2d": lambda y: boxes_of.deform_conv2d(y, OFFSETS.to(y)[..., :2, :2], WEIGHT.to(y)),
     "max_unpool2d": unpooled,
     "affine_grid": lambda y: F.affine_grid(
@@ -61,6 +66,34 @@ def test_samples_share_by_contributions(name: str, engine: Any) -> None:
     lrp = LRPFx(net, "zero", propagation=engine, start=lambda y: y)
     assert_close(lrp.attribute(x), (leaf * gradient).detach(), STABILIZED)
     assert lrp.audit(x).closes()
+
+
+def test_cells_of_boxes_give_all_to_their_winner() -> None:
+    """The matrix form: ``R_in = Mᵀ R``, where row ``j`` of M has a one at the maximum of cell ``j``."""
+    net, x = nn.Flatten(), numbers(2, 2 * 6 * 6).abs().reshape(2, 2, 6, 6)
+    boxes = torch.tensor([[0, 0.0, 1, 4, 4], [1, 2, 0, 5, 3]], dtype=torch.float64)
+
+    class Boxes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return net(boxes_of.roi_pool(x, boxes.to(x), (2, 2)))
+
+    scores = numbers(2, 8)
+    found = LRPFx(Boxes(), start=lambda y: scores.to(y)).attribute(x)
+    expected = torch.zeros_like(x)
+    for box, (image, *corners) in enumerate(boxes.long().tolist()):
+        left, top, right, bottom = corners
+        height, width = bottom - top + 1, right - left + 1
+        for channel in range(2):
+            for row in range(2):
+                for column in range(2):
+                    rows = range(top + row * height // 2, top + -(-(row + 1) * height // 2))
+                    columns = range(
+                        left + column * width // 2, left + -(-(column + 1) * width // 2)
+                    )
+                    cell = [(x[image, channel, i, j], i, j) for i in rows for j in columns]
+                    _, i, j = max(cell, key=lambda each: each[0])
+                    expected[image, channel, i, j] += scores[box, channel * 4 + row * 2 + column]
+    assert_close(found, expected, STABILIZED)
 
 
 def test_relevance_of_samples_is_differentiable() -> None:

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx, composites, zoo
 from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.graph import has_compiler
 from lrp_fx.graph.calls import aten
 from lrp_fx.relevance.portable_adjoints import PORTABLE
-from lrp_fx.run import export
+from lrp_fx.run import saving
 from lrp_fx.run.compiling import NO_COMPILER
-from lrp_fx.run.export import NO_PACKAGES, save
+from lrp_fx.run.saving import NO_PACKAGES, Trial, save
 from tests.helpers.closeness import SAME_SUMS, distance
 from tests.helpers.numbers import numbers
 
@@ -562,11 +563,11 @@ def test_missing_packages_and_compilers_are_named(monkeypatch: pytest.MonkeyPatc
     """One sentence that says what to install."""
     lrp, x = LRPFx(Single()), torch.ones(2, 6)
     with monkeypatch.context() as patch:
-        patch.setattr(export, "find_spec", lambda name: None)
+        patch.setattr(saving, "find_spec", lambda name: None)
         with pytest.raises(OptionError) as caught:
             lrp.export(x, path="explainer.onnx", format="onnx")
         assert str(caught.value) == NO_PACKAGES
-    monkeypatch.setattr(export, "has_compiler", lambda: False)
+    monkeypatch.setattr(saving, "has_compiler", lambda: False)
     with pytest.raises(OptionError) as caught:
         lrp.export(x, path="explainer.pt2", format="aot")
     assert str(caught.value) == NO_COMPILER.format(what='format="aot"')
@@ -579,7 +580,39 @@ def test_what_onnx_has_no_form_of_is_named(tmp_path: Path) -> None:
         LRPFx(model).export(torch.ones(2, 3, 8, 8), path=tmp_path / "x.onnx", format="onnx")
 
 
-@pytest.mark.skipif(not export.has_compiler(), reason="there is no C++ compiler")
+def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path) -> None:
+    """As files of some versions of torch do at other batch sizes than that of the example."""
+    lrp, x = LRPFx(made(CASES["single"], torch.float32)), numbers(2, 6).float()
+    program = lrp.export(x)
+    output, relevance = program.module()(x)
+    path = tmp_path / "explainer.pt2"
+    save(program, path, "pt2", [Trial((x,), (output, relevance))])
+    before = path.read_bytes()
+    for wrong in ((output, relevance * 1.2), (output[:1], relevance), (output + 1, relevance)):
+        with pytest.raises(CaptureError, match=r"something else at batch size [12] than"):
+            save(program, path, "pt2", [Trial((x,), wrong)])
+    with pytest.raises(CaptureError, match="cannot be run at batch size 2"):
+        save(program, path, "pt2", [Trial((x, x), (output, relevance))])
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_files_are_tried_at_two_batch_sizes(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    check = saving._check
+    monkeypatch.setattr(
+        saving, "_check", lambda *args: tried.append(len(args[1].inputs[0])) or check(*args)
+    )
+    lrp, x = LRPFx(Single()), torch.ones(size, 6)
+    lrp.export(x, path=tmp_path / "a.pt2")
+    lrp.export(x, path=tmp_path / "b.pt2", dynamic_batch=False)
+    assert tried == [size, size + 1, size]
+
+
+@pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
 def test_a_compiled_program_is_the_explainer(tmp_path: Path) -> None:
     lrp, path = LRPFx(made(CASES["single"], torch.float32)), tmp_path / "explainer.pt2"
     lrp.export(numbers(2, 6).float(), path=path, format="aot")

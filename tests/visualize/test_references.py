@@ -106,6 +106,22 @@ FIGURES: dict[str, Callable[[float], Any]] = {
     "grid": lambda sign: visualize.grid(
         {"a": image(sign), "b": image(-sign)}, photograph(), scale="shared"
     ),
+    "show marks": lambda sign: visualize.show(
+        image(sign), photograph(), marks=[(11, 6), (6, 14, 16, 23)]
+    ),
+    "graph": lambda sign: visualize.graph(
+        sign * torch.tensor([1.0, -0.5, 0.0, 0.3]),
+        [(0, 1), (1, 2, 2), (2, 3)],
+        [(0, 0), (1, 0), (1.5, 1), (2.5, 1)],
+        ["C", "O", "N", "C"],
+        target="acid",
+    ),
+    "token_pairs": lambda sign: visualize.token_pairs(
+        ["a", "cat"],
+        ["the", "kit", "##ten"],
+        sign * torch.tensor([[0.0, 0.1, -0.3], [0.1, 0.5, 1.0]]),
+        target="likeness",
+    ),
     "explanation_figure": lambda sign: visualize.explanation_figure(
         photograph(), {"a": image(sign), "b": image(-sign)}, title="cat", target="cat"
     ),

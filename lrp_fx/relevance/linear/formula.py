@@ -33,6 +33,21 @@ from lrp_fx.stabilizer import may_write
 
 
 @dataclass(frozen=True)
+class Term:
+    """``x ⊙ Wᵀ (f ⊙ R)``, a summand of the relevance of the input as a linear map of that of the output.
+
+    Args:
+        factor: ``f``, of the output's shape. Terms of one group share it.
+        weight: ``W``.
+        input: ``x``, of the input's shape; None for ones.
+    """
+
+    factor: Tensor
+    weight: Tensor
+    input: Tensor | None
+
+
+@dataclass(frozen=True)
 class Formula:
     """The formula of a rule for one linear operation.
 
@@ -223,6 +238,23 @@ class Formula:
         denominators = self.denominators(operands)
         return self.share(self.quotients(relevance, denominators, operands.output), operands)
 
+    def terms(self, factor: Tensor, operands: Operands) -> tuple[Term, ...]:
+        """The summands of ``R ↦ relevance(factor ⊙ R)``, which is linear in R.
+
+        It serves where R comes step by step and all else is known before.
+        """
+        found = []
+        quotients = self.quotients(factor, self.denominators(operands), operands.output)
+        for group, q, offset in zip(self.table, quotients, self._offsets(operands), strict=True):
+            for branch in group.branches:
+                x = branch.input.of(operands.source(branch.source))
+                x = x if branch.sign == 1 else x * branch.sign
+                found.append(Term(q, operands.weights[branch.weight], x))
+            if self.bias == "distribute" and offset is not None:
+                each = self._of_each_input(q, offset, operands)
+                found.append(Term(each, operands.weights[ONES], None))
+        return tuple(found)
+
     def taken(self, relevance: Tensor, operands: Operands) -> Taken:
         """The relevance that :meth:`relevance` keeps, by cause."""
         denominators = self.denominators(operands)
@@ -328,9 +360,13 @@ class Formula:
         This is eq. 4 of the blog post of 2021, except that the inputs are counted by a convolution
         of ones. Dividing by the fan-in would lose relevance at padded borders.
         """
-        offset = self._along_channels(offset, operands)
-        each = offset * q / self._counts(operands).clamp(min=1)
+        each = self._of_each_input(q, offset, operands)
         return self._pull(each, operands.source("input"), operands.weights[ONES], operands.options)
+
+    def _of_each_input(self, q: Tensor, offset: Tensor, operands: Operands) -> Tensor:
+        """``b_j q_j / n_j``, of the output's shape."""
+        offset = self._along_channels(offset, operands)
+        return offset * q / self._counts(operands).clamp(min=1)
 
     def _counts(self, operands: Operands) -> Tensor:
         """The number of inputs of each unit, without padding."""

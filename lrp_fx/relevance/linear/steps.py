@@ -67,7 +67,11 @@ class Quotient(Step):
     def propagate(
         self, relevance: Tensor, denominators: Sequence[Tensor], output: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """The quotient of each group, of the output's shape; see :meth:`Formula.quotients`."""
+        """The quotient of each group, of the output's shape; see :meth:`Formula.quotients`.
+
+        It has the operation's own dtype, also if later operations promoted its output to another.
+        """
+        relevance = relevance.to(denominators[0].dtype)
         overwrite = self._may_overwrite()
         return self.formula.quotients(relevance, denominators, output, overwrite=overwrite)
 

@@ -1,0 +1,56 @@
+"""Memories of bounded size: what was used least recently is forgotten first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+SHAPES = 256
+"""For how many shapes of the inputs something is remembered, such as sentences of each length."""
+
+
+class Recent(Generic[K, V]):
+    """Values by key, of which at most ``size`` are kept. Safe to use from several threads.
+
+    Args:
+        size: the largest number of values.
+    """
+
+    def __init__(self, size: int = SHAPES) -> None:
+        self.size = size
+        self._values: dict[K, V] = {}  # in the order of their last use
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """The value of a key; it is made if it is not known."""
+        try:
+            value = self._values.pop(key)
+        except KeyError:
+            value = make()
+        self.put(key, value)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Remember a value as the one that was used last."""
+        self._values.pop(key, None)
+        self._values[key] = value
+        while len(self._values) > self.size:
+            self._values.pop(next(iter(self._values)), None)
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._values.clear()
+
+    def copy(self) -> Recent[K, V]:
+        """A memory of its own with the same values."""
+        twin: Recent[K, V] = Recent(self.size)
+        twin._values = self._values.copy()
+        return twin
