@@ -473,8 +473,10 @@ def left(value: Any) -> Any:
 def bound(number: float, digest: str, name: str) -> float:
     """A number; notes a mutant if the number moved by one compares otherwise."""
     compare = getattr(operator, name)
-    if bool(compare(LAST[0], number)) is not bool(compare(LAST[0], number + 1)):
-        NOTED.add(digest)
+    before, after = compare(LAST[0], number), compare(LAST[0], number + 1)
+    if isinstance(before, bool) and before == after:
+        return number
+    NOTED.add(digest)
     return number
 
 
