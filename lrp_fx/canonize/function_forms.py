@@ -183,7 +183,8 @@ def _candidates(function: Function, numbers: Sequence[float]) -> Iterator[Known]
 def _kinked(left: float, right: float) -> Iterator[Known]:
     """Functions with one slope below zero and one above. A sign before a rectifier stays there."""
     if left == right:
-        yield Known(None, scale=right)
+        if right:  # no activation, but a constant
+            yield Known(None, scale=right)
     elif left == 0:
         yield Known(aten.relu, scale=right)
     elif right == 0:

@@ -91,6 +91,11 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "negative gate squared": (lambda v: v.square(v.neg(v.sigmoid(v.x))), Range(0, 1, 0.25)),
     "gate to a positive constant": (lambda v: v.pow(v.sigmoid(v.x), v.p), UNIT),
     "exp to a positive constant": (lambda v: v.pow(v.exp(v.x), v.p), LINE),
+    # steps
+    "gate rounded": (lambda v: v.round(v.sigmoid(v.x)), UNIT),
+    "gate rounded down": (lambda v: v.floor(v.mul(v.sigmoid(v.x), 2)), Range(0, 2, 1)),
+    "gate rounded up": (lambda v: v.ceil(v.neg(v.sigmoid(v.x))), Range(-1, 0, -0.5)),
+    "gate truncated": (lambda v: v.trunc(v.sigmoid(v.x)), UNIT),
     # numbers
     "2 gate": (lambda v: v.mul(v.sigmoid(v.x), 2), Range(0, 2, 1)),
     "1 - gate": (lambda v: v.rsub(v.sigmoid(v.x), 1), Range(0, 1, 0.5)),
@@ -169,6 +174,8 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "gate to the power -1": lambda v: v.pow(v.sigmoid(v.x), -1),
     "gate to the power 0": lambda v: v.pow(v.sigmoid(v.x), 0),
     "0 gate": lambda v: v.mul(v.sigmoid(v.x), 0),
+    "tanh rounded": lambda v: v.round(v.tanh(v.x)),
+    "exp rounded": lambda v: v.round(v.exp(v.x)),
     "sum of tanh": lambda v: v.sum(v.tanh(v.x), 1),
     "sum of relu": lambda v: v.sum(v.relu(v.x), 1),
     "cat with anything": lambda v: v.cat([v.sigmoid(v.x), v.x], 1),
