@@ -39,7 +39,7 @@ import time
 import traceback
 import types
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from itertools import accumulate
@@ -553,19 +553,26 @@ def codes(source: str, file: Path) -> dict[str, list[types.CodeType]]:
     return {name: sorted(many, key=lambda c: c.co_firstlineno) for name, many in found.items()}
 
 
-def give_code(file: str, source: str) -> None:
+def functions_in(files: Iterable[str]) -> dict[str, list[types.FunctionType]]:
+    """The functions and methods of imported files."""
+    paths = {str(ROOT / file): file for file in files}
+    found: dict[str, list[types.FunctionType]] = defaultdict(list)
+    for each in gc.get_objects():
+        if type(each) is types.FunctionType and each.__code__.co_filename in paths:
+            found[paths[each.__code__.co_filename]].append(each)
+    return found
+
+
+def give_code(file: str, source: str, functions: Iterable[types.FunctionType]) -> None:
     """Give the functions of an imported file the code that they have in another version of it."""
     path = ROOT / file
     old, new = codes(path.read_text(), path), codes(source, path)
-    for function in gc.get_objects():
-        if type(function) is not types.FunctionType:
-            continue
+    for function in functions:
         code = function.__code__
-        if code.co_filename == str(path) and code.co_qualname in new:
-            lines = [each.co_firstlineno for each in old[code.co_qualname]]
-            if code.co_firstlineno in lines:
-                function.__globals__.update(NOTES)
-                function.__code__ = new[code.co_qualname][lines.index(code.co_firstlineno)]
+        lines = [each.co_firstlineno for each in old.get(code.co_qualname, ())]
+        if code.co_firstlineno in lines:
+            function.__globals__.update(NOTES)
+            function.__code__ = new[code.co_qualname][lines.index(code.co_firstlineno)]
 
 
 class Importer(SourceFileLoader):
@@ -723,9 +730,10 @@ def seen_by(session: Session, every: Sequence[Mutant]) -> Seen:
 
 
 def _noting(session: Session, names: Sequence[str], every: Sequence[Mutant]) -> Seen:
+    functions = functions_in(mutant.file for mutant in every)
     for file in dict.fromkeys(mutant.file for mutant in every):
         many = [each for each in every if each.file == file and each.in_a_function]
-        give_code(file, with_notes((ROOT / file).read_text(), many))
+        give_code(file, with_notes((ROOT / file).read_text(), many), functions[file])
     found: Seen = {}
     start = time.perf_counter()
 
@@ -766,12 +774,13 @@ class Trial:
     def in_functions(self, session: Session, many: Sequence[Mutant]) -> list[str]:
         """The mutants that change functions, and that no test catches."""
         missed = []
+        functions = functions_in(mutant.file for mutant in many)
         for mutant in many:
             showing = [test for test, (_, shown) in self.seen.items() if mutant.digest in shown]
             tests = self.within(showing)
 
             def work(mutant: Mutant = mutant, tests: list[str] = tests) -> str:
-                give_code(mutant.file, mutant.source)
+                give_code(mutant.file, mutant.source, functions[mutant.file])
                 return session.run(tests)
 
             missed += self._tried(mutant, tests, work, showing)

@@ -143,7 +143,7 @@ def _range(
         return argument.reciprocal()
     if name in ("square", "pow"):
         exponent = 2 if name == "square" else bound["exponent"]
-        is_positive = not dynamic(exponent) and _sign(exponent, nonnegative) > 0
+        is_positive = _sign(exponent, nonnegative) > 0
         return argument if is_positive and _keeps(argument) else _power(argument, exponent)
     if name == "elu":
         return Range(-bound["alpha"] * bound["scale"], math.inf, 0.0)

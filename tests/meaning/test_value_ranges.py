@@ -62,6 +62,8 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "sqrt of a gate": (lambda v: v.sqrt(v.sigmoid(v.x)), Range(0, 1, sqrt(0.5))),
     # clamps
     "relu": (lambda v: v.relu(v.x), Range(0, inf, 0)),
+    "relu of a gate": (lambda v: v.relu(v.sigmoid(v.x)), UNIT),
+    "relu of tanh": (lambda v: v.relu(v.tanh(v.x)), Range(0, 1, 0)),
     "relu6": (lambda v: v.relu6(v.x), Range(0, 6, 0)),
     "hardtanh": (lambda v: v.hardtanh(v.x, -2, 3), Range(-2, 3, 0)),
     "clamp": (lambda v: v.clamp(v.x, -2, 3), Range(-2, 3, 0)),
@@ -82,9 +84,11 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     # reciprocals
     "1 / exp": (lambda v: v.reciprocal(v.exp(v.x)), LINE),
     "1 / -exp": (lambda v: v.reciprocal(v.neg(v.exp(v.x))), Range(-inf, 0, -1)),
+    "1 / gate": (lambda v: v.reciprocal(v.sigmoid(v.x)), Range(1, inf, 2)),
     "1 / (1 + exp)": (lambda v: v.reciprocal(v.add(v.exp(v.x), 1)), Range(0, 1, 0.5)),
     # powers
     "square of a gate": (lambda v: v.square(v.sigmoid(v.x)), Range(0, 1, 0.25)),
+    "square of a wide gate": (lambda v: v.square(v.mul(v.sigmoid(v.x), 2)), Range(0, 4, 1)),
     "cube of a gate": (lambda v: v.pow(v.sigmoid(v.x), 3), Range(0, 1, 0.125)),
     "square of tanh": (lambda v: v.square(v.tanh(v.x)), Range(0, inf, 0)),
     "square": (lambda v: v.square(v.x), Range(0, inf, 0)),
