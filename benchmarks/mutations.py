@@ -99,6 +99,7 @@ class Target:
 
 MEANINGS = (
     *("tests/meaning", "tests/relevance/test_norms_and_products.py", "tests/canonize"),
+    "tests/relevance/test_sums_and_products.py",
     *("tests/plan/test_final_probabilities.py", "tests/relevance/test_recurrent.py"),
     *("tests/capture/test_forms.py", "tests/capture/test_in_place_code.py"),
     *("tests/capture/test_verify.py", "tests/capture/test_outputs_and_arguments.py"),
@@ -141,8 +142,22 @@ SUITES: dict[str, tuple[Target, ...]] = {
             },
         ),
         Target("lrp_fx/canonize/sums.py", MEANINGS),
-        Target("lrp_fx/canonize/common_factor.py", MEANINGS),
-        Target("lrp_fx/canonize/products.py", MEANINGS),
+        Target(
+            "lrp_fx/canonize/common_factor.py",
+            MEANINGS,
+            left_out={
+                "'not isinstance(base, fx.Node)' dropped": "a power of numbers is a number, no call",
+                "'not isinstance(other, fx.Node)' dropped": "a number depends on nothing either way",
+            },
+        ),
+        Target(
+            "lrp_fx/canonize/products.py",
+            MEANINGS,
+            left_out={
+                "'bool(source)' dropped": "every sum reads a value",
+                "'packet_of(node.target) is not None' dropped": "only torch's calls are called sum",
+            },
+        ),
         Target(
             "lrp_fx/canonize/arithmetic_forms.py",
             MEANINGS,
@@ -154,7 +169,12 @@ SUITES: dict[str, tuple[Target, ...]] = {
             ("_convolution", "_convolution_padding", "_instance_norm"),
         ),
         Target("lrp_fx/canonize/padding.py", MEANINGS, ("cut_surplus",)),
-        Target("lrp_fx/canonize/vocabulary.py", MEANINGS, ("one_vocabulary", "_dropout")),
+        Target(
+            "lrp_fx/canonize/vocabulary.py",
+            MEANINGS,
+            ("one_vocabulary", "_dropout"),
+            {"node.op != 'call_function'\" dropped": "the targets of other nodes are no operations"},
+        ),
     ),
     "gates": (
         Target(
@@ -171,8 +191,21 @@ SUITES: dict[str, tuple[Target, ...]] = {
                 *("_in_a_sum", "_ratio"),
             ),
         ),
-        Target("lrp_fx/canonize/signs.py", MEANINGS, ("signed",)),
-        Target("lrp_fx/canonize/softmaxes.py", MEANINGS, ("_masked", "logits_of", "without_shift")),
+        Target(
+            "lrp_fx/canonize/signs.py",
+            MEANINGS,
+            ("signed",),
+            {"'beta is None' dropped": "torch takes numbers alone there"},
+        ),
+        Target(
+            "lrp_fx/canonize/softmaxes.py",
+            MEANINGS,
+            ("_masked", "logits_of", "without_shift"),
+            {
+                "'not depth' dropped": "it only bounds how far is looked",
+                "'isinstance(first, fx.Node)' dropped": "a number is no exponential either way",
+            },
+        ),
         Target("lrp_fx/canonize/pieces.py", MEANINGS, ("_unpadded",)),
         Target("lrp_fx/plan/final_probabilities.py", MEANINGS, ("_final", "_is_for_safety")),
     ),

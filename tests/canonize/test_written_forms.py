@@ -11,11 +11,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lrp_fx.canonize.pipeline import canonize
 from lrp_fx.capture.captured import Arguments, Captured
 from lrp_fx.capture.reading import read
+from lrp_fx.capture.running import run_model
+from lrp_fx.graph import name_of
 from tests.helpers.canonical import canonical, operations
 from tests.helpers.numbers import numbers
 
@@ -340,6 +342,89 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         ROWS,
         "t mul mul reshape expand linear",
     ),
+    # others
+    "sum with a size": (
+        lambda m, x: torch.add(x.exp(), x, alpha=x.shape[0]) + x.tanh(),
+        LINE,
+        "exp getattr getitem mul add tanh add",
+    ),
+    "shift times a size": (
+        lambda m, x: torch.add(m.linear(x), m.w, alpha=x.shape[0]),
+        LINE,
+        "linear getattr getitem mul add",
+    ),
+    "number first": (lambda m, x: torch.full_like(x, 2.0) + x.exp() + x, LINE, "exp add add"),
+    "blend with a reciprocal": (
+        lambda m, x: x.sigmoid() * (m.linear(x) + (-x).tanh()) + 1 / x.tanh(),
+        LINE,
+        "sigmoid linear neg tanh add mul tanh reciprocal mul add",
+    ),
+    "nothing left": (lambda m, x: x * x.exp() - x * x.exp(), LINE, "exp mul exp mul sub"),
+    "gated twice": (
+        lambda m, x: x * (2 * x).sigmoid() + x * (3 * x).sigmoid(),
+        LINE,
+        "mul sigmoid mul mul sigmoid mul add",
+    ),
+    "scaled and added": (lambda m, x: x * m.w + x, LINE, "mul add"),
+    "divided by a number / value": (
+        lambda m, x: x / (2.0 / x.exp()) + x,
+        LINE,
+        "neg exp mul div add",
+    ),
+    "blend with a half": (
+        lambda m, x: x + x.sigmoid() * (0.5 * x.exp() - x),
+        LINE,
+        "sigmoid exp neg sigmoid mul mul mul add",
+    ),
+    "blend with less": (
+        lambda m, x: x + x.sigmoid() * (-0.5 * x.exp() - x),
+        LINE,
+        "sigmoid exp neg sigmoid mul mul mul mul add",
+    ),
+    "bmm with a row each": (
+        lambda m, x: torch.bmm(x, m.W[:, None].expand(5, 5, 5)),
+        (5, 4, 5),
+        "unsqueeze expand product",
+    ),
+    "bmm with an expanded batch": (
+        lambda m, x: torch.bmm(x, m.K[:1].expand(2, -1, -1)),
+        (2, 3, 4),
+        "slice expand product",
+    ),
+    "filled": (lambda m, x: torch.fill(x, 2.0) + x, LINE, "add"),
+    "filled with a value": (
+        lambda m, x: torch.fill(x, x[0, 0]) + x,
+        LINE,
+        "select select expand_as add",
+    ),
+    "copied": (lambda m, x: torch.ops.aten.copy(x, x[:1].exp()), LINE, "slice exp expand_as"),
+    "spread of nothing": (lambda m, x: x[:, :, None] * 1.5, (4, 3), "unsqueeze mul"),
+    "spread gate": (lambda m, x: x.sigmoid()[:, :, None] * m.w, (4, 3), "sigmoid unsqueeze mul"),
+    "added columns": (
+        lambda m, x: (x @ F.pad(m.W, (0, 1), value=1.0))[:, -1:],
+        LINE,
+        "pad t linear slice",
+    ),
+    "shifted by its own part": (
+        lambda m, x: (x - x.max(-1, True)[0]).log_softmax(-1),
+        LINE,
+        "log_softmax",
+    ),
+    "share of deep masks": (
+        lambda m, x: share(x.exp() * m.mask * m.mask * m.mask * m.mask),
+        LINE,
+        "exp to mul to mul to mul to mul sum div",
+    ),
+    "share of triangles": (
+        lambda m, x: share(x.exp().tril()),
+        LINE,
+        "ones_like tril eq masked_fill softmax",
+    ),
+    "share of whole numbers": (
+        lambda m, x: share(x.exp().masked_fill(m.mask, 1.0)),
+        LINE,
+        "exp masked_fill sum div",
+    ),
     # look-ups
     "one_hot": (
         lambda m, x: F.one_hot(x.abs().to(torch.int64), 5).double() @ m.W,
@@ -386,6 +471,9 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "number first": "full_like exp add add",
+    "filled": "full_like add",
+    "share of deep masks": "exp mul mul mul mul sum div",
     "slice of a pad": "pad slice",
     "slice of a pad on both": "pad slice",
     "a stack read twice": "exp stack sum select add",
@@ -484,4 +572,29 @@ def test_calls_of_layers(name: str) -> None:
     held, x = Held(function), numbers(*ROWS)
     graph = canonical(held, x)
     assert operation in operations(graph)
+    torch.testing.assert_close(graph.module(x)[0], held(x))
+
+
+def test_values_that_are_asked_for_stay() -> None:
+    """What follows a layer is not folded into it, if the layer's own value is asked for."""
+    torch.manual_seed(0)
+    held, x = Held(lambda m, x: m.linear(x) * m.w), numbers(*LINE)
+    arguments = Arguments.of((x,))
+    captured = read(held, arguments, "symbolic", run_model(held, arguments))
+
+    def layer(graph: Captured) -> list[fx.Node]:
+        return [node for node in graph.module.graph.nodes if name_of(node) == "linear"]
+
+    assert "mul" in operations(canonize(captured, asked=layer))
+    folded = canonize(captured)
+    assert [node.name for node in layer(folded)] == [operations_of(folded)[-1]]
+
+
+def operations_of(graph: Captured) -> list[str]:
+    return [node.name for node in graph.module.graph.nodes if node.op == "call_function"]
+
+
+def test_bits_are_no_view() -> None:
+    held, x = Held(lambda m, x: x.float().view(torch.int32).double()), numbers(*LINE)
+    graph = canonical(held, x, "export")
     torch.testing.assert_close(graph.module(x)[0], held(x))

@@ -203,6 +203,7 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "weighted sum with a bias": lambda v: v.linear(v.exp(v.x), v.p, v.w),
     "weighted sum of tanh": lambda v: v.linear(v.tanh(v.x), v.p, None),
     "gate · tanh": lambda v: v.mul(v.sigmoid(v.x), v.tanh(v.x)),
+    "tanh · gate": lambda v: v.mul(v.tanh(v.x), v.sigmoid(v.x)),
     "tanh · constant": lambda v: v.mul(v.tanh(v.x), v.w),
     "constant / tanh": lambda v: v.div(v.w, v.tanh(v.x)),
     "gate / anything": lambda v: v.div(v.sigmoid(v.x), v.x),
