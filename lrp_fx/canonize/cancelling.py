@@ -39,5 +39,5 @@ def _have_form_of(terms: tuple[Term, ...], root: fx.Node, module: fx.GraphModule
     known = [value for value in values if value is not None]
     if total is None or not known or len(known) < len(values):
         return False
-    shape = torch.broadcast_shapes(*(value.shape for value in known))
-    return shape == total.shape and all(value.dtype == total.dtype for value in known)
+    shape = torch.broadcast_shapes(*(each.shape for each in known))  # type: ignore[no-untyped-call]
+    return shape == total.shape and all(each.dtype == total.dtype for each in known)
