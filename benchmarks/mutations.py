@@ -2,6 +2,7 @@
 
     python benchmarks/mutations.py
     python benchmarks/mutations.py --only gates --jobs 2
+    python benchmarks/mutations.py --only gates --tests tests/meaning/test_value_ranges.py
     python benchmarks/mutations.py --seconds 60     # first those that are found soon
 
 One after the other, a fault is committed in the package, in memory, and the tests that should notice
@@ -40,7 +41,7 @@ import traceback
 import types
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from itertools import accumulate
 from pathlib import Path
@@ -173,7 +174,9 @@ SUITES: dict[str, tuple[Target, ...]] = {
             "lrp_fx/canonize/vocabulary.py",
             MEANINGS,
             ("one_vocabulary", "_dropout"),
-            {"node.op != 'call_function'\" dropped": "the targets of other nodes are no operations"},
+            {
+                "node.op != 'call_function'\" dropped": "the targets of other nodes are no operations"
+            },
         ),
     ),
     "gates": (
@@ -878,10 +881,18 @@ def missed_by(
     return [*missed, *over_jobs(Trial(seen, most).on_import, rest, jobs)]
 
 
+def is_wanted(suite: str, file: str, only: Sequence[str]) -> bool:
+    """Whether a kind of fault in a file is asked for."""
+    return any(each in (suite, "") or each in file for each in only)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--only", default="", help="one kind of fault, or one file: a part of its path"
+        "--only", nargs="+", default=[""], help="kinds of faults, or files: parts of their paths"
+    )
+    parser.add_argument(
+        "--tests", nargs="+", help="try these tests alone, such as direct ones, which take seconds"
     )
     parser.add_argument("--jobs", type=int, default=1, help="how many processes try mutants")
     parser.add_argument(
@@ -895,6 +906,12 @@ def main() -> int:
     missed: list[str] = []
     total = 0
     pairs = [(suite, target) for suite, targets in SUITES.items() for target in targets]
+    if options.tests:
+        pairs = [
+            (suite, replace(target, tests=tuple(options.tests)))
+            for suite, target in pairs
+            if is_wanted(suite, target.file, options.only)
+        ]
     for tests in dict.fromkeys(target.tests for _, target in pairs):
         served = [(suite, target) for suite, target in pairs if target.tests == tests]
         made = [(suite, list(mutants_of(suite, target))) for suite, target in served]
@@ -903,7 +920,7 @@ def main() -> int:
             each
             for suite, many in made
             for each in many
-            if options.only in (suite, "") or options.only in each.file
+            if is_wanted(suite, each.file, options.only)
         ]
         rest = [each for each in wanted if each.digest not in before]
         total += len(wanted)
