@@ -86,6 +86,74 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
     "-softsign": (lambda m, x: -(x / (1 + x.abs())), LINE, "neg abs add div"),
     "-quotient": (lambda m, x: -(x / (2 + x.abs())), LINE, "abs add div neg"),
+    "number / exp": (lambda m, x: 3 / m.linear(x).exp(), LINE, "mul mul linear exp mul"),
+    "number / gate": (
+        lambda m, x: 3 / m.linear(x).sigmoid(),
+        LINE,
+        "linear sigmoid reciprocal mul",
+    ),
+    "two less a gate": (
+        lambda m, x: 2 - 3 * m.linear(x).sigmoid(),
+        LINE,
+        "mul mul linear sigmoid mul add",
+    ),
+    "two and a gate": (lambda m, x: 2 + 3 * m.linear(x).sigmoid(), LINE, "linear sigmoid mul add"),
+    "one less a gate, and a value": (
+        lambda m, x: x - m.linear(x).sigmoid() + 1,
+        LINE,
+        "mul mul linear sigmoid add",
+    ),
+    "tanh by a gate, and a value": (
+        lambda m, x: 2 * m.linear(x).sigmoid() + x - 1,
+        LINE,
+        "linear mul tanh add",
+    ),
+    "tanh, a value and one": (lambda m, x: m.linear(x).tanh() + x + 1, LINE, "linear tanh add add"),
+    "exp, a value and minus one": (
+        lambda m, x: m.linear(x).exp() + x - 1,
+        LINE,
+        "linear expm1 add",
+    ),
+    "exp, a value and minus two": (
+        lambda m, x: m.linear(x).exp() + x - 2,
+        LINE,
+        "linear exp add sub",
+    ),
+    "clamp, a value and its number": (
+        lambda m, x: F.relu6(m.linear(x) + 3) + x - 3,
+        LINE,
+        "linear mul hardtanh mul add",
+    ),
+    "two functions, one number": (
+        lambda m, x: m.linear(x).sigmoid() + x.tanh() + 1,
+        LINE,
+        "linear sigmoid tanh add add",
+    ),
+    "two exponentials less two": (
+        lambda m, x: m.linear(x).exp() + x.exp() - 2,
+        LINE,
+        "linear expm1 expm1 add",
+    ),
+    "share times a value": (
+        lambda m, x: x.exp() * m.C / x.exp().sum(-1, True),
+        LINE,
+        "softmax mul",
+    ),
+    "softplus, read twice": (
+        lambda m, x: (lambda y: -y + y * x)(F.softplus(m.linear(x))),
+        LINE,
+        "linear softplus add mul",
+    ),
+    "signs before views": (
+        lambda m, x: -m.linear(x).tanh().unsqueeze(1),
+        LINE,
+        "mul mul linear tanh unsqueeze",
+    ),
+    "views without signs": (
+        lambda m, x: 2 * m.linear(x).tanh().unsqueeze(1),
+        LINE,
+        "linear tanh unsqueeze mul",
+    ),
     # softmaxes
     "masked share": (
         lambda m, x: share(torch.where(m.mask, x.exp(), 0.0)),
@@ -511,6 +579,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "clamp, a value and its number": "linear hardtanh add",
     "number first": "full_like exp add add",
     "filled": "full_like add",
     "share of deep masks": "exp mul mul mul mul sum div",

@@ -93,6 +93,10 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "square of tanh": (lambda v: v.square(v.tanh(v.x)), Range(0, inf, 0)),
     "square": (lambda v: v.square(v.x), Range(0, inf, 0)),
     "negative gate squared": (lambda v: v.square(v.neg(v.sigmoid(v.x))), Range(0, 1, 0.25)),
+    "root of a gate, by a power": (
+        lambda v: v.pow(v.sigmoid(v.x), 0.5),
+        Range(0, 1, sqrt(0.5)),
+    ),
     "gate to a positive constant": (lambda v: v.pow(v.sigmoid(v.x), v.p), UNIT),
     "exp to a positive constant": (lambda v: v.pow(v.exp(v.x), v.p), LINE),
     # steps
