@@ -34,6 +34,10 @@ _CANCELS = 1e-14
 """The rounding of the largest operand: ``|z + 1| - |z - 1|`` is 2, or 0 at ``z = 1e30``."""
 _SIDES = (1.0, -1.0, 1.001, 0.999, -1.001, -0.999)
 """Where functions with a number in their formula are compared too, in multiples of that number."""
+_HALVINGS = 60
+"""How often an interval between two points is halved until its ends are neighbouring numbers."""
+_NEIGHBOURS = 2
+"""Further numbers on each side, for what rounding hides."""
 _LARGEST = 1e36
 """The largest of these numbers."""
 _LINEAR_BEYOND = 40.0
@@ -109,9 +113,7 @@ def recognized(
     )
     if known is None or differences is None:
         return known
-    for _ in range(2):  # once more, for differences that are curved
-        points = _with_crossings(points, differences)
-    return known if _agree(known, function, points) else None
+    return known if _agree(known, function, _with_crossings(points, differences)) else None
 
 
 def _agree(known: Known, function: Function, points: Tensor) -> bool:
@@ -127,19 +129,33 @@ def _agree(known: Known, function: Function, points: Tensor) -> bool:
 
 
 def _with_crossings(points: Tensor, differences: Differences) -> Tensor:
-    """The points, and those near where a difference changes its sign, on both sides and between."""
+    """The points, and those where a difference changes its sign, on both sides and between.
+
+    Of the numbers there, some may be the only ones with another value, as in ``where(2 * z == 5, …)``.
+    """
     points = _in_order(points)
-    found = [points]
-    for values in differences(points):
-        before, after = values[:-1], values[1:]
-        crosses = (before * after <= 0) & (before != after)
-        left, right = points[:-1][crosses], points[1:][crosses]
-        share = before[crosses] / (before[crosses] - after[crosses])
-        found.append((left + share * (right - left))[share.isfinite()])
-    crossings = _in_order(torch.cat([points[:0], *found[1:]]))
+    left, right = _crossings(points, differences)
+    for _ in range(_NEIGHBOURS):
+        left = torch.cat([left, left.nextafter(left - math.inf)])
+        right = torch.cat([right, right.nextafter(right + math.inf)])
+    crossings = _in_order(torch.cat([left, right]))
     between = (crossings[:-1] + crossings[1:]) / 2
     beside = torch.cat([crossings * side for side in _SIDES[2:4]])
     return torch.cat([points, crossings, between, beside])
+
+
+def _crossings(points: Tensor, differences: Differences) -> tuple[Tensor, Tensor]:
+    """Neighbouring numbers between which a difference changes its sign, by bisection."""
+    values = torch.stack(differences(points) or [torch.ones_like(points)])
+    before, after = values[:, :-1], values[:, 1:]
+    row, place = torch.nonzero((before * after <= 0) & (before != after), as_tuple=True)
+    left, right, start = points[place], points[place + 1], before[row, place]
+    for _ in range(_HALVINGS if len(row) else 0):
+        middle = left + (right - left) / 2
+        here = torch.stack(differences(middle))[row, torch.arange(len(row))]
+        is_right = start * here <= 0
+        left, right = torch.where(is_right, left, middle), torch.where(is_right, middle, right)
+    return left, right
 
 
 def _in_order(points: Tensor) -> Tensor:
@@ -167,7 +183,8 @@ def _candidates(function: Function, numbers: Sequence[float]) -> Iterator[Known]
 def _kinked(left: float, right: float) -> Iterator[Known]:
     """Functions with one slope below zero and one above. A sign before a rectifier stays there."""
     if left == right:
-        yield Known(None, scale=right)
+        if right:  # no activation, but a constant
+            yield Known(None, scale=right)
     elif left == 0:
         yield Known(aten.relu, scale=right)
     elif right == 0:

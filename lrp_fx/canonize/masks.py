@@ -8,7 +8,8 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.constants import TRUTHS
-from lrp_fx.graph import is_call, literal, name_of, operand, row_of, shapes_of
+from lrp_fx.canonize.numbers import unwound
+from lrp_fx.graph import arguments, is_call, literal, name_of, operand, row_of, shapes_of
 
 _CASTS = ("to", "_to_copy")
 
@@ -28,6 +29,13 @@ def is_mask(value: Any, *, given: bool = False) -> bool:
             return literal(value.args[0]) == 1
         if value.meta.get(TRUTHS):
             return True
+        if is_call(value, "where"):  # of numbers
+            b = arguments(value)
+            return all(literal(b[n]) in (0, 1) or is_mask(b[n]) for n in ("self", "other"))
+        scale, shift, inner = unwound(value)
+        if (scale, shift) == (-1, 1):
+            value = inner
+            continue
         if given and value.op == "placeholder" and known is not None:
             return not (known.is_floating_point() or known.is_complex())
         if not (name_of(value) in _CASTS or row_of(value).arranges):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from torch import fx
 
 from lrp_fx.canonize.batch_norm import fold_batch_norm
+from lrp_fx.canonize.cancelling import cancel_terms
 from lrp_fx.canonize.common_factor import collect_factors
 from lrp_fx.canonize.common_norm import divide_before
 from lrp_fx.canonize.complex_numbers import separate_parts
@@ -64,6 +65,7 @@ def canonize(
     separate_parts(graph, result.module)
     name_numbers(graph, result.module, captured.constants)
     plain_operands(graph, result.module)
+    cancel_terms(graph, result.module)
     one_function(graph, result.module)
     name_products(graph, result.module, explained)
     one_spelling(graph)

@@ -187,6 +187,8 @@ def _spread(write: CallWriter, node: fx.Node) -> fx.Node | None:
     spread = [dim for dim in varies if sizes[dim] == 1]
     if not spread or -rank in spread or constant.dim() > rank:  # the first one is the batch
         return None
+    if data is not first and spread == varies:  # the copies that the code makes are normalized
+        return None
     whole = [size if size != 1 else more for size, more in zip(sizes, own, strict=True)]
     if shapes.shape_of(node) != torch.Size(whole) or Constants(write.module)(second) is None:
         return None

@@ -17,6 +17,8 @@ from lrp_fx.graph import (
     arguments,
     aten,
     bind,
+    call_like,
+    index_of,
     name_of,
     operand,
     packet_of,
@@ -117,8 +119,9 @@ def _dropout(node: fx.Node) -> None:
     if bound["train"] and bound["p"] != 0:  # whatever depends on it cannot be explained
         return
     for user in list(node.users):  # native_dropout returns (output, mask)
-        if user.target is operator.getitem and user.args[1] == 0:
-            replace_by(user, bound["input"])
+        if user.target is operator.getitem and name_of(node) == "native_dropout":
+            kept = call_like(node.graph, node, aten.ones_like, bound["input"], dtype=torch.bool)
+            replace_by(user, (bound["input"], kept)[index_of(user)])
     replace_by(node, bound["input"])
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.functions import named_globals
+from lrp_fx.capture.generators import GENERATORS, reseeded
 from lrp_fx.capture.members import INTERNAL
 from lrp_fx.capture.origin import of_user
 from lrp_fx.capture.written import ATOMIC, CACHED, SHARED, Written, asks_for_identity, members_of
@@ -88,6 +89,8 @@ class Copier:
         self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.named: dict[tuple[int, str], Any] = {}
         self.identities: dict[int, tuple[Any, int]] = {}
+        self.generators: list[Any] = []
+        """The random generators that were copied."""
 
     def run(self, value: Any) -> Any:
         """Copy a value, and fill all copies that were made for it."""
@@ -230,10 +233,12 @@ class Copier:
             twin: Any = types.SimpleNamespace.__new__(kind)
             self._fill_later(value, twin)
             return twin
-        if isinstance(value, torch.Generator):
-            return torch.Generator(value.device).set_state(value.get_state())
+        if isinstance(value, GENERATORS):
+            self.generators.append(value)
+            with suppress(Exception):  # of a class that cannot be copied
+                return reseeded(value)
         if kind.__module__.partition(".")[0] in _COPIED:
-            with suppress(Exception):  # a lock, a file, a generator
+            with suppress(Exception):  # a lock, a file
                 return deepcopy(value)
         return value
 

@@ -19,6 +19,7 @@ from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.record import NotRecordable, record, record_assignments
 from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
+from lrp_fx.capture.structural_copy import holds_random_generators
 from lrp_fx.capture.symbolic import trace
 from lrp_fx.capture.tracer import NotTraceable
 from lrp_fx.capture.trail import Follower, OwnCode
@@ -77,7 +78,7 @@ def read(
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
             packs = True
             continue
-        drew = _random_states() != before
+        drew = _random_states() != before or holds_random_generators(model, arguments)
         if own is None or reproduces(captured.module, arguments, own, SAME_KERNELS, follower):
             if own is not None:
                 for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):

@@ -33,7 +33,8 @@ def structural_copy(
     functions with their closures. Globals that the model's code names are copied too, if all code
     that names them can be given the copy. So are attributes of classes that the code may write to.
     If two parts of the model refer to one object, their copies refer to one copy. What cannot be
-    copied is shared: classes, library code, locks, files, generators.
+    copied is shared: classes, library code, locks, files, generators (those with ``yield``). Copies of
+    random generators have another state than the originals, as these will in the next call.
 
     Args:
         model: the module to copy; it is only read.
@@ -119,3 +120,11 @@ def held_tensors(model: nn.Module, arguments: Arguments, left_out: Hooks) -> lis
         left_out=left_out,
     )
     return found
+
+
+def holds_random_generators(model: nn.Module, arguments: Arguments) -> bool:
+    """Whether the model, or an object among its arguments, holds a random generator of its own."""
+    copier = _copier(model, None, frozenset())
+    copier.run(model)
+    copier.run_arguments(arguments, arguments.tensors)
+    return bool(copier.generators)

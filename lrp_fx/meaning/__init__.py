@@ -12,15 +12,9 @@ from lrp_fx.meaning.facts import (
     is_place,
     linear_ranks,
 )
+from lrp_fx.meaning.shares import behind_views, is_sum_of
 from lrp_fx.meaning.signs import NONNEGATIVE, is_rectifier
-from lrp_fx.meaning.value_ranges import (
-    ANYTHING,
-    Range,
-    behind_views,
-    is_softsign,
-    is_sum_of,
-    ranges,
-)
+from lrp_fx.meaning.value_ranges import ANYTHING, Range, is_softsign, ranges
 
 __all__ = [
     "AFFINE",

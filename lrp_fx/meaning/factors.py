@@ -21,7 +21,8 @@ from torch import fx
 from lrp_fx.graph import arguments, literal, name_of, packet_of
 from lrp_fx.meaning.attention import is_summed, scores_two, whole_of
 from lrp_fx.meaning.dependence import SPLITS, Dependence
-from lrp_fx.meaning.value_ranges import ANYTHING, is_weighted_sum, is_weighted_sum_of, ranges
+from lrp_fx.meaning.shares import is_weighted_sum, is_weighted_sum_of
+from lrp_fx.meaning.value_ranges import ANYTHING, ranges
 from lrp_fx.relevance import ACTIVATIONS, FUNCTIONS, ROUTING, Counts, operation_of
 
 Dynamic = Callable[[Any], bool]

@@ -18,7 +18,6 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.graph import (
-    PRODUCT,
     Affine,
     Row,
     affine,
@@ -30,6 +29,7 @@ from lrp_fx.graph import (
     packet_of,
     row_of,
 )
+from lrp_fx.meaning.shares import is_sum_of, is_sum_of_groups
 from lrp_fx.meaning.signs import is_nonnegative
 from lrp_fx.relevance import ROUTING, is_linear
 
@@ -143,7 +143,7 @@ def _range(
         return argument.reciprocal()
     if name in ("square", "pow"):
         exponent = 2 if name == "square" else bound["exponent"]
-        is_positive = not dynamic(exponent) and _sign(exponent, nonnegative) > 0
+        is_positive = _sign(exponent, nonnegative) > 0
         return argument if is_positive and _keeps(argument) else _power(argument, exponent)
     if name == "elu":
         return Range(-bound["alpha"] * bound["scale"], math.inf, 0.0)
@@ -279,7 +279,7 @@ def _of_two(
             return ANYTHING
         corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
         return Range(min(corners), max(corners), first.rest * second.rest)
-    if first.is_half_line and is_sum_of(b, a):
+    if first.is_half_line and (is_sum_of(b, a) or is_sum_of_groups(b, a)):
         return _UNIT
     return _BOTH if is_softsign(a, b) else ANYTHING
 
@@ -306,80 +306,4 @@ def is_softsign(value: Any, divisor: Any) -> bool:
     return is_same(form.operand.args[0], value)
 
 
-def is_sum_of(divisor: Any, value: Any) -> bool:
-    """Whether a divisor is ``sum(value)`` or ``sum(|value|)``.
-
-    Rearrangements and numbers added for numerical safety are ignored; equal calls are one value.
-    """
-    total = _total(divisor)
-    if total is None or not _is_sum(total):
-        return is_weighted_sum(divisor) and is_weighted_sum_of(divisor, value)
-    summed = behind_views(total.args[0])
-    if isinstance(summed, fx.Node) and name_of(summed) == "abs":
-        summed = behind_views(summed.args[0])
-    return is_same(summed, behind_views(value))
-
-
-def is_weighted_sum(divisor: Any) -> bool:
-    """Whether a divisor is a sum with constant weights, written as a linear layer."""
-    layer = _total(divisor)
-    return layer is not None and _is_linear(layer)
-
-
-def is_weighted_sum_of(divisor: Any, value: Any) -> bool:
-    """Whether a divisor is ``Σ x · w`` where ``value`` is ``x · w``, with a mask or a prior ``w``."""
-    layer, value = _total(divisor), behind_views(value)
-    if layer is None or not isinstance(value, fx.Node):
-        return False
-    if packet_of(value.target) is None or name_of(value) != "mul":
-        return False
-    data, weights, *bias = layer.args
-    operands = [behind_views(data), behind_views(weights)]
-    factors = [behind_views(arguments(value)[name]) for name in ("self", "other")]
-    is_product = is_same(factors, operands) or is_same(factors[::-1], operands)
-    is_safe = not bias or bias[0] is None or literal(bias[0]) is not None  # only a small number
-    return is_product and is_safe
-
-
-def _total(divisor: Any) -> fx.Node | None:
-    """The sum or linear layer behind rearrangements and additions for numerical safety."""
-    while isinstance(divisor, fx.Node) and not (_is_sum(divisor) or _is_linear(divisor)):
-        form = affine(divisor)
-        if name_of(divisor) in ROUTING or name_of(divisor) in ("clamp", "clamp_min"):
-            divisor = divisor.args[0]
-        elif form is not None and form.scale == 1:
-            divisor = form.operand
-        else:
-            return None
-    return divisor if isinstance(divisor, fx.Node) else None
-
-
-def _is_linear(node: fx.Node) -> bool:
-    return name_of(node) == "linear" or packet_of(node.target) is PRODUCT
-
-
-def _is_sum(node: fx.Node) -> bool:
-    """Whether a node is a sum, or a sum of absolute values written as a norm."""
-    if name_of(node) in ("norm", "linalg_vector_norm"):
-        bound = arguments(node)
-        return literal(bound.get("p", bound.get("ord"))) == 1
-    return name_of(node) == "sum"
-
-
-def behind_views(node: Any) -> Any:
-    """The value behind rearrangements."""
-    while isinstance(node, fx.Node) and name_of(node) in ROUTING:
-        node = node.args[0]
-    return node
-
-
-__all__ = [
-    "ANYTHING",
-    "Range",
-    "behind_views",
-    "is_softsign",
-    "is_sum_of",
-    "is_weighted_sum",
-    "is_weighted_sum_of",
-    "ranges",
-]
+__all__ = ["ANYTHING", "Range", "is_softsign", "ranges"]

@@ -140,17 +140,28 @@ def test_indices_stay_whole_numbers() -> None:
     assert lrp.attribute(words, 1).shape == words.shape
 
 
+CUBE = 2.3 * 2.3 * 2.3
 STRANGERS: dict[str, Function] = {
     "a narrow band": lambda x: torch.where((2 * x > 9.02) & (2 * x < 9.05), 0 * x, F.relu(x)),
     "a band of distances": lambda x: torch.where((x.abs() / 8 - 3).abs() < 0.5, 0 * x, x),
     "a band of exponentials": lambda x: torch.where((x.exp() > 100) & (x.exp() < 100.2), 0 * x, x),
+    "one point": lambda x: torch.where(2 * x == 5, 7 + 0 * x, F.relu(x)),
+    "all points but one": lambda x: torch.where(x * 3 != 7.5, F.relu(x), 7 + 0 * x),
+    "one point between bounds": lambda x: torch.where((3 * x >= 7.5) & (3 * x <= 7.5), 0 * x, x),
+    "one point by a sign": lambda x: F.relu(x) * (3 * x - 7.5).sign().abs(),
+    "one point by a distance": lambda x: torch.where((2 * x - 5).abs() <= 0, 0 * x, F.relu(x)),
+    "one point by rounding": lambda x: torch.where((4 * x).round() == 4 * x, 0 * x, F.relu(x)),
+    "one point of powers": lambda x: torch.where(x * x * x + 1 == CUBE + 1, 0 * x, F.relu(x)),
+    "one point of distances": lambda x: torch.where((x * x * x - CUBE).abs() <= 0, 0 * x, x),
     "far away": lambda x: torch.where(x > 1e20, 0 * x, x),
     "a large end": lambda x: -(-F.relu(x)).clamp(min=-3e5),
     "NaN": lambda x: torch.where(x.isnan(), 0 * torch.ones_like(x), x),
     "NaN by itself": lambda x: torch.where(x != x, torch.zeros_like(x), F.relu(x)),
     "another number for NaN": lambda x: F.relu(x.nan_to_num(nan=0.5)),
 }
-WHERE = torch.tensor([[4.5175, 24.0, 4.606], [1e21, 4e5, float("nan")]], dtype=torch.float64)
+WHERE = torch.tensor(
+    [[4.5175, 24.0, 4.606], [1e21, 4e5, float("nan")], [2.5, 2.3, 3.0]], dtype=torch.float64
+)
 """Where these functions differ from those that they are nearly everywhere."""
 
 

@@ -62,6 +62,8 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "sqrt of a gate": (lambda v: v.sqrt(v.sigmoid(v.x)), Range(0, 1, sqrt(0.5))),
     # clamps
     "relu": (lambda v: v.relu(v.x), Range(0, inf, 0)),
+    "relu of a gate": (lambda v: v.relu(v.sigmoid(v.x)), UNIT),
+    "relu of tanh": (lambda v: v.relu(v.tanh(v.x)), Range(0, 1, 0)),
     "relu6": (lambda v: v.relu6(v.x), Range(0, 6, 0)),
     "hardtanh": (lambda v: v.hardtanh(v.x, -2, 3), Range(-2, 3, 0)),
     "clamp": (lambda v: v.clamp(v.x, -2, 3), Range(-2, 3, 0)),
@@ -82,15 +84,26 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     # reciprocals
     "1 / exp": (lambda v: v.reciprocal(v.exp(v.x)), LINE),
     "1 / -exp": (lambda v: v.reciprocal(v.neg(v.exp(v.x))), Range(-inf, 0, -1)),
+    "1 / gate": (lambda v: v.reciprocal(v.sigmoid(v.x)), Range(1, inf, 2)),
     "1 / (1 + exp)": (lambda v: v.reciprocal(v.add(v.exp(v.x), 1)), Range(0, 1, 0.5)),
     # powers
     "square of a gate": (lambda v: v.square(v.sigmoid(v.x)), Range(0, 1, 0.25)),
+    "square of a wide gate": (lambda v: v.square(v.mul(v.sigmoid(v.x), 2)), Range(0, 4, 1)),
     "cube of a gate": (lambda v: v.pow(v.sigmoid(v.x), 3), Range(0, 1, 0.125)),
     "square of tanh": (lambda v: v.square(v.tanh(v.x)), Range(0, inf, 0)),
     "square": (lambda v: v.square(v.x), Range(0, inf, 0)),
     "negative gate squared": (lambda v: v.square(v.neg(v.sigmoid(v.x))), Range(0, 1, 0.25)),
+    "root of a gate, by a power": (
+        lambda v: v.pow(v.sigmoid(v.x), 0.5),
+        Range(0, 1, sqrt(0.5)),
+    ),
     "gate to a positive constant": (lambda v: v.pow(v.sigmoid(v.x), v.p), UNIT),
     "exp to a positive constant": (lambda v: v.pow(v.exp(v.x), v.p), LINE),
+    # steps
+    "gate rounded": (lambda v: v.round(v.sigmoid(v.x)), UNIT),
+    "gate rounded down": (lambda v: v.floor(v.mul(v.sigmoid(v.x), 2)), Range(0, 2, 1)),
+    "gate rounded up": (lambda v: v.ceil(v.neg(v.sigmoid(v.x))), Range(-1, 0, -0.5)),
+    "gate truncated": (lambda v: v.trunc(v.sigmoid(v.x)), UNIT),
     # numbers
     "2 gate": (lambda v: v.mul(v.sigmoid(v.x), 2), Range(0, 2, 1)),
     "1 - gate": (lambda v: v.rsub(v.sigmoid(v.x), 1), Range(0, 1, 0.5)),
@@ -169,6 +182,8 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "gate to the power -1": lambda v: v.pow(v.sigmoid(v.x), -1),
     "gate to the power 0": lambda v: v.pow(v.sigmoid(v.x), 0),
     "0 gate": lambda v: v.mul(v.sigmoid(v.x), 0),
+    "tanh rounded": lambda v: v.round(v.tanh(v.x)),
+    "exp rounded": lambda v: v.round(v.exp(v.x)),
     "sum of tanh": lambda v: v.sum(v.tanh(v.x), 1),
     "sum of relu": lambda v: v.sum(v.relu(v.x), 1),
     "cat with anything": lambda v: v.cat([v.sigmoid(v.x), v.x], 1),
@@ -192,6 +207,7 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "weighted sum with a bias": lambda v: v.linear(v.exp(v.x), v.p, v.w),
     "weighted sum of tanh": lambda v: v.linear(v.tanh(v.x), v.p, None),
     "gate · tanh": lambda v: v.mul(v.sigmoid(v.x), v.tanh(v.x)),
+    "tanh · gate": lambda v: v.mul(v.tanh(v.x), v.sigmoid(v.x)),
     "tanh · constant": lambda v: v.mul(v.tanh(v.x), v.w),
     "constant / tanh": lambda v: v.div(v.w, v.tanh(v.x)),
     "gate / anything": lambda v: v.div(v.sigmoid(v.x), v.x),
