@@ -14,6 +14,7 @@ from lrp_fx.canonize.masks import is_mask
 from lrp_fx.graph import (
     Packet,
     affine,
+    ancestors,
     arguments,
     as_tuple,
     aten,
@@ -21,12 +22,14 @@ from lrp_fx.graph import (
     call_like,
     called,
     depends_on_inputs,
+    in_order,
     is_call,
     is_same,
     literal,
     name_of,
     shapes_of,
 )
+from lrp_fx.meaning import is_nonnegative
 
 _SAFETY = 1e-9
 """A sum of exponentials is smaller than this only if all arguments are below about -20."""
@@ -81,7 +84,7 @@ def softmax_of(value: fx.Node, *, is_safe: bool) -> Packet:
 
 
 def is_exponential(value: Any, dim: int | None, depth: int = _DEPTH) -> bool:
-    """Whether a value is ``exp(z)``, possibly with masked entries or multiplied by ``exp(c)``.
+    """Whether a value is ``exp(z)``, possibly with masked entries or a constant factor.
 
     A softmax counts too: it is proportional to exponentials, and dividing by its sum removes the
     factor.
@@ -137,9 +140,18 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
         if isinstance(weight, fx.Node) and is_exponential(kept, None, depth - 1):
             if is_mask(weight):
                 return _Masked(kept, _Hidden(weight, negated=True))
-            if is_call(weight, "exp") and not depends_on_inputs(weight):
-                return _Masked(kept, _Prior(weight.args[0]))
+            if not depends_on_inputs(weight) and _is_nonnegative(weight):
+                return _Masked(kept, _Prior(weight))
     return None
+
+
+def _is_nonnegative(constant: fx.Node) -> bool:
+    """Whether a constant has no negative entries, as its operations show."""
+    known: set[fx.Node] = set()
+    for node in in_order(constant.graph, ancestors(constant)):
+        if is_nonnegative(node, known):
+            known.add(node)
+    return constant in known
 
 
 @dataclass(frozen=True)
@@ -169,12 +181,14 @@ class _OutsideOf:
 
 @dataclass(frozen=True)
 class _Prior:
-    """Writes ``z + c``: a factor ``exp(c)`` of the exponentials."""
+    """Writes ``z + log(w)``: a constant factor ``w ≥ 0`` of the exponentials."""
 
-    exponent: Any
+    weight: fx.Node
 
     def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
-        return call_like(graph, node, aten.add, z, self.exponent)
+        is_exp = is_call(self.weight, "exp")
+        exponent = self.weight.args[0] if is_exp else call_like(graph, node, aten.log, self.weight)
+        return call_like(graph, node, aten.add, z, exponent)
 
 
 def without_safety(divisor: Any) -> Any:

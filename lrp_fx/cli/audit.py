@@ -53,8 +53,8 @@ def audit(
 
     The ledger closes if the figures add up at every node. One that does not counts as a failure.
 
-    Exit code: 0 all well, 1 some inputs failed or a ledger does not close, 2 wrong usage,
-    130 interrupted.
+    Exit code: 0 all well, 1 some inputs failed or a ledger does not close.
+    2 wrong usage, 130 interrupted.
 
     Examples:
       lrp-fx audit cat.jpg

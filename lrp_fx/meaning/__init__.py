@@ -13,7 +13,7 @@ from lrp_fx.meaning.facts import (
     linear_ranks,
 )
 from lrp_fx.meaning.shares import behind_views, is_sum_of
-from lrp_fx.meaning.signs import NONNEGATIVE, is_rectifier
+from lrp_fx.meaning.signs import NONNEGATIVE, is_nonnegative, is_rectifier
 from lrp_fx.meaning.value_ranges import ANYTHING, Range, is_softsign, ranges
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "behind_views",
     "dynamic_values",
     "has_attention",
+    "is_nonnegative",
     "is_place",
     "is_rectifier",
     "is_softsign",

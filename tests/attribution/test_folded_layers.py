@@ -118,7 +118,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-GONE = {"drop", "head.2", "7"}
+GONE = {"drop", "head.2", "7", "inner.dropout", "inner.dropout1", "inner.dropout2"}
 """Dropout and identities, of which nothing need be left."""
 
 
