@@ -56,8 +56,8 @@ def put(page: Path | None, script: str, tables: Mapping[str, Sequence[str]]) -> 
     for name, lines in tables.items():
         begin = f"<!-- table of benchmarks/{script}.py{': ' if name else ''}{name} -->"
         before, found, rest = text.partition(begin)
-        _, ended, after = rest.partition(END)
-        if not found or not ended:
+        inside, ended, after = rest.partition(END)
+        if not found or not ended or "<!-- table of " in inside:
             raise SystemExit(f"{page} has no place for the table: add the lines {begin} and {END}")
         text = "\n".join([before + begin, "", *lines, "", END]) + after
     page.write_text(text, encoding="utf-8")
