@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -12,6 +13,7 @@ import numpy
 import torch
 from torch import Tensor, fx
 
+from lrp_fx.capture.origin import origin_of
 from lrp_fx.graph import without_data
 
 Proxies: TypeAlias = "weakref.WeakValueDictionary[int, TensorProxy]"
@@ -22,7 +24,7 @@ class Tracer(Protocol):
     """What proxies need of the tracer that made them."""
 
     poses: bool
-    """Whether ``isinstance`` takes proxies for those of :mod:`torch.fx` too."""
+    """Whether ``isinstance`` in installed packages takes proxies for those of :mod:`torch.fx` too."""
 
     def refusal(self, reason: str) -> BaseException:
         """The error to raise where the code cannot be followed."""
@@ -110,7 +112,8 @@ class TensorProxy(Tensor):
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__" and self.tracer.poses:
-            return _Posing
+            asking = sys._getframe(1).f_code.co_filename
+            return TensorProxy if origin_of(asking) == "own" else _Posing
         if name in _OWN or (name.startswith("__") and name.endswith("__")):
             return object.__getattribute__(self, name)
         return self.tracer.attribute(self, name)

@@ -62,7 +62,7 @@ def read(
             random in eval mode, or packs sequences.
     """
     _refuse_quantized(model)
-    reasons, packs = [], False
+    reasons, packs, asks_value = [], False, False
     left_out = assumed_observers(model) if own is None else observers(model, arguments)
     ways = tuple(_READERS) if way == "auto" else (way,)
     for each, reader in ((name, reader) for name in ways for reader in _READERS[name]):
@@ -74,6 +74,7 @@ def read(
             captured = _captured(reader, model, arguments, left_out)
         except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
+            asks_value |= isinstance(error, NotTraceable) and error.asks_value
             continue
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
             packs = True
@@ -85,7 +86,8 @@ def read(
                     node.meta[EXAMPLE] = tensor.detach().to("meta")
             if own is not None and drew:
                 _refuse_drawn(model, captured, arguments)
-            return replace(captured, is_assumed=captured.is_assumed or bool(left_out) or drew)
+            assumes = captured.is_assumed or bool(left_out) or drew or asks_value
+            return replace(captured, is_assumed=assumes)
         for _ in range(_RUNS if drew else 1):
             _refuse_random(model, captured, arguments, own)
         _refuse_fast_path(model, arguments, own)

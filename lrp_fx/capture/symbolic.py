@@ -127,8 +127,9 @@ def trace(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             try:
                 return _traced(model, arguments, left_out, _ModelTracer(witnesses, poses=poses))
             except NotTraceable as error:
-                reason = reason or error
                 asks_value = error.asks_value
+                if reason is None or (asks_value and not reason.asks_value):
+                    reason = error
                 if asks_value or len(witnesses.live) == 1:
                     break
         if not asks_value:

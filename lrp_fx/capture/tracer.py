@@ -96,8 +96,9 @@ class SymbolicTracer(fx.proxy.TracerBase):
 
     Args:
         witnesses: the shapes to follow; None if there are no example inputs.
-        poses: whether ``isinstance`` takes proxies for those of :mod:`torch.fx` too. Code that
-            knows these asks them for no values.
+        poses: whether ``isinstance`` takes proxies for those of :mod:`torch.fx` too. Packages that
+            know these ask them for no values, and take the branch that holds for all. What the
+            user's own code does for them may hold for fewer, so it sees tensors.
     """
 
     def __init__(self, witnesses: Witnesses | None, *, poses: bool = False) -> None:

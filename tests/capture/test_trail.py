@@ -139,3 +139,40 @@ def test_a_refusal_that_is_lost_is_one() -> None:
     """With the one capture that cannot follow the code there is an error and no map."""
     with pytest.raises(CaptureError, match="branch on a tensor's value"):
         LRPFx(Guarded(by_bare_except).eval(), capture="symbolic").attribute(torch.randn(2, 4), 0)
+
+
+SKIPPED: dict[str, Callable[[Tensor], bool]] = {
+    "tracing": lambda x: isinstance(x, torch.fx.Proxy),
+    "exporting": lambda x: torch.compiler.is_compiling(),
+}
+"""Questions whether somebody reads the code, each false in a plain run."""
+
+
+class Padded(nn.Module):
+    """Leaves the mask out when nothing is padded, and whenever its code is read."""
+
+    def __init__(self, skips: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.layer, self.skips = nn.Linear(4, 4), skips
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        h: Tensor = self.layer(x)
+        return h if self.skips(x) or bool(mask.all()) else h * mask
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_a_branch_that_only_a_reader_takes_is_not_trusted(name: str) -> None:
+    """The first mask leaves the same trail on both branches; the second one does not."""
+    torch.manual_seed(0)
+    model, x = Padded(SKIPPED[name]).double().eval(), torch.randn(2, 4, dtype=torch.float64)
+    full = torch.ones(2, 4, dtype=torch.bool)
+    half = full.clone()
+    half[:, 2:] = False
+    lrp = LRPFx(model, "zero")
+    for mask in (full, half, full):
+        relevance = lrp.attribute(x, 1, additional_forward_args=(mask,))
+        given = LRPFx(model, "zero", capture="record")
+        expected = given.attribute(x, 1, additional_forward_args=(mask,))
+        torch.testing.assert_close(relevance, expected)
+        explained = lrp.explained_output(x, additional_forward_args=(mask,))
+        torch.testing.assert_close(explained, model(x, mask).detach())
