@@ -29,6 +29,7 @@ from lrp_fx.graph import (
     packet_of,
     replace_by,
     row_of,
+    schema_of,
     shapes_of,
 )
 from lrp_fx.relevance import operation_of
@@ -102,8 +103,10 @@ def _is_pointwise(node: fx.Node) -> bool:
         return False
     if name_of(node) in _POINTWISE_TOO:
         return True
-    tags = (getattr(packet, name).tags for name in overloads_of(packet))
-    return any(torch.Tag.pointwise in each for each in tags)
+    overloads = (getattr(packet, name) for name in overloads_of(packet))
+    return any(  # frexp is tagged too, and returns two values
+        torch.Tag.pointwise in each.tags and len(schema_of(each).returns) == 1 for each in overloads
+    )
 
 
 def _functions(node: fx.Node, order: dict[fx.Node, int]) -> Iterator[tuple[fx.Node, list[fx.Node]]]:

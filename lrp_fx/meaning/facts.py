@@ -258,7 +258,8 @@ def linear_ranks(
 
     The rank is the largest number of other linear operations on a path of the relevance between the
     operation and that end. The first operations have rank 0 from the inputs, the last ones rank 0
-    from the output.
+    from the output. A recurrent layer has the rank of its input from the inputs: what its initial
+    states come from does not lie before the map of its input.
 
     Returns:
         The ranks from the inputs, and the ranks from the output.
@@ -268,9 +269,11 @@ def linear_ranks(
     from_input: dict[fx.Node, int] = {}
     below: dict[fx.Node, int] = {}
     for node in ordered:
-        depth = max((below.get(source, 0) for source in receivers(node)), default=0)
+        depths = {source: below.get(source, 0) for source in receivers(node)}
+        depth = max(depths.values(), default=0)
         if has_weights(node):
-            from_input[node] = depth
+            own = node.args[0]
+            from_input[node] = depths.get(own, depth) if isinstance(own, fx.Node) else depth
         below[node] = depth + has_weights(node)
     from_output: dict[fx.Node, int] = {}
     above: dict[fx.Node, int] = {}

@@ -101,6 +101,11 @@ SPELLINGS: dict[str, list[Function]] = {
         lambda x: x * torch.special.ndtr(x),
         lambda x: x + F.gelu(-x),
     ],
+    "special_ndtr": [
+        torch.special.ndtr,
+        lambda x: 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+        lambda x: torch.erfc(-x / math.sqrt(2)) / 2,
+    ],
     "mish": [F.mish, lambda x: x * torch.tanh(F.softplus(x))],
     "hardsigmoid": [
         F.hardsigmoid,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_fx import LayerLRPFx, LRPFx
+from lrp_fx.errors import UnsupportedOperationError
 from tests.helpers.canonical import canonical, operations
 from tests.helpers.closeness import QUOTIENTS
 from tests.helpers.numbers import numbers
@@ -40,6 +41,11 @@ PAIRS: dict[str, tuple[Function, Function]] = {
     "logaddexp(x, 0)": (F.softplus, lambda x: torch.logaddexp(x, torch.zeros_like(x))),
     "sinh / cosh": (torch.tanh, lambda x: torch.sinh(x) / torch.cosh(x)),
     "ndtr": (F.gelu, lambda x: x * torch.special.ndtr(x)),
+    "Φ by erf": (torch.special.ndtr, lambda x: 0.5 * (1 + torch.erf(x / 2**0.5))),
+    "a gate Φ": (
+        lambda x: x.flip(1) * torch.special.ndtr(x),
+        lambda x: x.flip(1) * (0.5 * (1 + torch.erf(x / 2**0.5))),
+    ),
     "relu6(x + 3) / 6": (F.hardsigmoid, lambda x: F.relu6(x + 3) / 6),
     "two clamps": (F.hardsigmoid, lambda x: (x / 6 + 0.5).clamp_min(0).clamp_max(1)),
     "elu(x) + 1": (lambda x: F.elu(x) + 1, lambda x: torch.where(x > 0, x + 1, x.exp())),
@@ -180,3 +186,9 @@ def test_a_sign_is_no_rectifier() -> None:
     """``x / (1 + exp(-x))`` holds ``-(-x)``, which is ``x``."""
     found = operations(canonical(Model(lambda x: x / (1 + torch.exp(-x))), X))
     assert "leaky_relu" not in found
+
+
+def test_a_function_with_two_results_is_an_error_that_names_it() -> None:
+    """Torch says that frexp works entry by entry, but neither result alone is its value."""
+    with pytest.raises(UnsupportedOperationError, match="frexp"):
+        LRPFx(Model(lambda x: torch.frexp(x)[0])).attribute(X, 1)

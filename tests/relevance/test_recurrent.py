@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx, rules
-from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox, EpsilonPlus, operation
+from lrp_fx.composites import PRESETS, Composite, EpsilonGammaBox, EpsilonPlus, first, operation
 from lrp_fx.composites.compat import blog
 from lrp_fx.graph import WholeLayers
 from tests.helpers.closeness import CLOSES, ROUNDING, assert_close
@@ -361,6 +361,30 @@ def test_initial_states_that_come_from_the_input(
             found[:3, :2] += torch.stack(r_words)
         expected.append(found)
     assert_close(explain(model, x, upper, VISIBLE, **options), torch.stack(expected))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_layer_is_first_whatever_its_states_come_from(kind: str, by_hand: bool) -> None:
+    """Its map of the input reads the input, also if its initial states lie behind other layers."""
+    cell = recurrent(getattr(nn, f"{kind}Cell" if by_hand else kind), 3, 4)
+    before = recurrent(nn.Linear, 3, 4)
+
+    def one_step(x: Tensor) -> Tensor:
+        h = before(x)
+        state = (h, h) if kind == "LSTM" else h
+        if by_hand:
+            new = cell(x, state)
+        else:
+            deeper = (h[None], h[None]) if kind == "LSTM" else h[None]
+            new = cell(x[None], deeper)[1]
+        return (new[0] if kind == "LSTM" else new).reshape(-1, 4)
+
+    model = Apply(one_step)
+    model.cell, model.before = cell, before
+    plan = LRPFx(model, Composite([(first(), rules.WSquare())])).plan(numbers(2, 3))
+    found = [step.rule for step in plan.steps if isinstance(step.rule, rules.Recurrent)]
+    assert [(rule.input, rule.hidden) for rule in found] == [(rules.WSquare(), rules.Epsilon())]
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
