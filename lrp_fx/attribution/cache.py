@@ -52,6 +52,10 @@ keep one copy of them per layer.
 """
 
 
+def _recent_views() -> Recent[Any, Any]:
+    return Recent(VIEWS)
+
+
 @dataclass
 class _Reading:
     """A capture of the model and what was made of it; valid while the signature is ``state``."""
@@ -66,8 +70,8 @@ class _Reading:
     """Whether the graph may be wrong on other inputs of the same shapes; then every call is verified."""
     candidates: tuple[bool, ...] | None = None
     """Which outputs may be explained by default, according to the last verification."""
-    programs: dict[tuple[int, View, Any], Program] = field(default_factory=dict)
-    together: dict[View, list[list[int]]] = field(default_factory=dict)
+    programs: Recent[tuple[int, View, Any], Program] = field(default_factory=_recent_views)
+    together: Recent[View, list[list[int]]] = field(default_factory=_recent_views)
     """For views of several layers, the indices of the layers that can share one canonical graph."""
     hooks: tuple[Hook, ...] = ()
 
@@ -117,7 +121,10 @@ class Explainer:
                 return other
             other._state, other._branching = self._state, self._branching.copy()
             other._readings = {
-                structure: [replace(reading, programs={}, together={}) for reading in readings]
+                structure: [
+                    replace(reading, programs=_recent_views(), together=_recent_views())
+                    for reading in readings
+                ]
                 for structure, readings in self._readings.items()
             }
         return other
@@ -284,12 +291,9 @@ class Explainer:
         if hooks != reading.hooks:
             reading.programs.clear()
             reading.hooks = hooks
-        program = reading.programs.pop(key, None) or self._build(reading, attributed, view)
+        program = reading.programs.get(key, lambda: self._build(reading, attributed, view))
         if self.options.verify == "always":
             program.refresh()
-        reading.programs[key] = program  # last in order: the first is the least recently used
-        while len(reading.programs) > VIEWS:
-            del reading.programs[next(iter(reading.programs))]
         return program
 
     def _build(self, reading: _Reading, attributed: int, view: View) -> Program:
@@ -353,11 +357,7 @@ class Explainer:
         """
         with self._lock:
             reading = self._reading(arguments, attributed, None)
-            if view not in reading.together:
-                if len(reading.together) == VIEWS:
-                    reading.together.clear()
-                reading.together[view] = self._together(reading, view)
-            return reading.together[view]
+            return reading.together.get(view, lambda: self._together(reading, view))
 
     def _together(self, reading: _Reading, view: View) -> list[list[int]]:
         assert view.layers is not None

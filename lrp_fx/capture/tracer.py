@@ -49,8 +49,6 @@ _DETACHED = {
     "is_meta": False,
 }
 """What a run without gradients finds at computed values."""
-
-
 _READ = frozenset({"item", "tolist", "numpy"})
 """Methods that read values."""
 _OF_MEMORY = (aten.stride, aten.sym_stride, aten.is_contiguous, aten.storage_offset)
@@ -232,9 +230,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
         if name == "data_ptr":
             raise self.refusal("the address of a tensor")
         if values is not None:
-            if name in _OF_SHAPES:
-                return getattr(values[0], name)
-            if name in _ASKED:
+            if name in _OF_SHAPES or name in _ASKED:
                 return getattr(values[0], name)
             if name == "shape":
                 return self._shape(proxy, values)
@@ -243,7 +239,7 @@ class SymbolicTracer(fx.proxy.TracerBase):
             if name in ("numel", "nelement"):
                 return functools.partial(self._numel, proxy)
             if self._is_known([proxy]) and name in _READ:
-                return functools.partial(getattr(self.plain(proxy), name))
+                return getattr(self.plain(proxy), name)
         if proxy.at is not None and name in ("device", "is_cuda", "is_cpu"):
             return proxy.at if name == "device" else f"is_{proxy.at.type}" == name
         if name in ("shape", "dtype", "device"):

@@ -103,9 +103,10 @@ def exported(
             f"torch.export cannot read the explainer: {first_line(error)}"
             + ("" if second is None else advice)
         ) from error
+    explainer = result.module()
     for trial in trials:
         arguments = Arguments.of(trial.inputs)
-        if not reproduces(result.module(), arguments, list(trial.expected), REORDERED):
+        if not reproduces(explainer, arguments, list(trial.expected), REORDERED):
             raise CaptureError(
                 f"the exported program does not compute at batch size {len(trial.expected[0])} what the "
                 "explainer computes: this is a bug in lrp_fx, please report it with the model"
