@@ -108,13 +108,13 @@ class Classifier:
         device = next((each.device for each in self.model.parameters()), x.device)
         x = x.to(device)
         with torch.no_grad():
-            logits = self.attribution().explained_output(x)
-        if logits.ndim != 2 or len(logits) != 1 or logits.shape[1] < 2:
+            probabilities = self.attribution().probabilities(x)
+        if probabilities.ndim != 2 or len(probabilities) != 1 or probabilities.shape[1] < 2:
             raise InputError(
                 "the page shows classifiers, whose output is (1, classes) for one picture, not "
-                f"{tuple(logits.shape)}"
+                f"{tuple(probabilities.shape)}"
             )
-        return x, logits[0].softmax(0)
+        return x, probabilities[0]
 
     def explain(
         self,

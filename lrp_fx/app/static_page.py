@@ -64,6 +64,7 @@ def write_page(
         "name": classifier.name,
         "input": list(x.shape),
         "classes": classes,
+        "squashing": lrp.plan(x).squashing,
         "categories": list(classifier.categories),
         "composite": composite or "the default of lrp_fx",
         "preprocessing": {

@@ -29,7 +29,7 @@ from lrp_fx.attribution.given import (
 from lrp_fx.attribution.options import Keywords, Options, documents_options, shows_options
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
-from lrp_fx.errors import CaptureError, LRPError, TargetError
+from lrp_fx.errors import CaptureError, InputError, LRPError, TargetError
 from lrp_fx.plan import Plan, View
 from lrp_fx.relevance import Target, TopK
 from lrp_fx.run import (
@@ -274,6 +274,40 @@ class LRPFx(Explaining, Attribution):
         program, tensors = self._prepared(given.tensors, given.additional, View())
         output: Tensor | Array = given.alike(program.output(tensors))
         return output
+
+    @overload
+    def probabilities(
+        self, inputs: AnyTensors, additional_forward_args: object = None
+    ) -> Tensor: ...
+    @overload
+    def probabilities(self, inputs: AnyArrays, additional_forward_args: object = None) -> Array: ...
+    @documented
+    def probabilities(
+        self, inputs: AnyInputs, additional_forward_args: object = None
+    ) -> Tensor | Array:
+        """The probabilities of the classes, (N, classes, …).
+
+        Of the explained output it takes the sigmoid where the model ends in a sigmoid, and the
+        softmax over dimension 1 elsewhere, in single precision at least.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            additional_forward_args: as in :meth:`attribute`.
+
+        Raises:
+            InputError: if the explained output has no dimension of classes.
+            LRPError: the errors of :meth:`attribute`.
+        """
+        given = self._given(inputs, additional_forward_args)
+        program, tensors = self._prepared(given.tensors, given.additional, View())
+        output = program.output(tensors)
+        if output.ndim < 2:
+            raise InputError(f"the output {tuple(output.shape)} has no classes in dimension 1")
+        values = output.float() if output.itemsize < 4 else output
+        is_sigmoid = program.plan.squashing == "sigmoid"
+        squashed = values.sigmoid() if is_sigmoid else values.softmax(1)
+        probabilities: Tensor | Array = given.alike(squashed)
+        return probabilities
 
     @documented
     def export(

@@ -166,8 +166,9 @@ def explain_sample(
     x = explanation.inputs.to(device_of_model(loaded.model))
     with torch.no_grad():
         scores = first.lrp.explained_output(x)
+        classes = scores.ndim == 2 and scores.shape[1] > 1
+        probabilities = first.lrp.probabilities(x)[0].cpu() if classes else None
     check_categories(loaded.categories, scores)
-    classes = scores.ndim == 2 and scores.shape[1] > 1
     chosen = explanation.target if isinstance(explanation.target, int) else None
     maps = {first.title: explanation.relevance}
     for each in others:
@@ -178,7 +179,7 @@ def explain_sample(
         sample,
         explanation,
         {title: relevance.detach().cpu() for title, relevance in maps.items()},
-        scores[0].float().softmax(0).cpu() if classes else None,
+        probabilities,
         account_of(ledger, explanation.relevance, "pixels" if x.ndim == 4 else "values"),
         first.start,
     )

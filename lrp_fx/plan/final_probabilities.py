@@ -11,7 +11,7 @@ explained itself.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
@@ -40,6 +40,7 @@ from lrp_fx.plan.monotone import (
     scaled,
     through,
 )
+from lrp_fx.plan.plan import Squashing
 from lrp_fx.relevance import ROUTING
 
 _SOFTMAXES = names_where(lambda row: row.normalizes)
@@ -54,8 +55,24 @@ _CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
 _KEY = "logits_of"
 
 
-def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
-    """The node to explain for a model's result, and a note for the plan.
+@dataclass(frozen=True)
+class ExplainedOutput:
+    """What is explained of a model's result.
+
+    Args:
+        node: the node whose value is explained.
+        note: what it is, for the reader of the plan.
+        squashing: the function that makes probabilities of it. A result that is explained itself
+            counts as the logits of a softmax.
+    """
+
+    node: fx.Node
+    note: str
+    squashing: Squashing = "softmax"
+
+
+def explained_output(result: fx.Node) -> ExplainedOutput:
+    """What to explain for a model's result.
 
     For final probabilities the node holds their logits, in the shape of the result. New nodes that
     this needs are added to the graph, only once.
@@ -63,7 +80,7 @@ def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
     found = _Reader(result).found
     final = found.get(result)
     if final is None or not final.is_probability:
-        return result, f"explained: {result.name}"
+        return ExplainedOutput(result, f"explained: {result.name}")
     made = {node.meta[_KEY]: node for node in result.graph.nodes if _KEY in node.meta}
     explained = _logits(final, found, made)
     names = ", ".join(final.last)
@@ -72,7 +89,12 @@ def explained_output(result: fx.Node) -> tuple[fx.Node, str]:
     else:
         sign = ", negated," if _falls(result, found) else ""
         note = f"the logits{sign} behind the model's last operations ({names})"
-    return explained, f"explained: {explained.name}, {note}"
+    of_softmax = any(name_of(node) in _SOFTMAXES for node in found if _is_final(node))
+    return ExplainedOutput(
+        explained,
+        f"explained: {explained.name}, {note}",
+        "softmax" if of_softmax else "sigmoid",
+    )
 
 
 def _falls(node: fx.Node, found: dict[fx.Node, OfProbability]) -> bool:
@@ -371,4 +393,4 @@ def _chosen(node: fx.Node) -> tuple[str, str]:
     return ("other", "self") if is_second else ("self", "other")
 
 
-__all__ = ["explained_output"]
+__all__ = ["ExplainedOutput", "explained_output"]

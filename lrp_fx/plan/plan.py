@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor, fx
 
@@ -23,6 +24,10 @@ HookFunction = Callable[[Tensor, "Step"], Tensor | None]
 It gets the relevance that enters a node, and the node's step of the plan. It returns the relevance
 that goes on, of the same shape, or None to change nothing.
 """
+
+
+Squashing = Literal["softmax", "sigmoid"]
+"""The function of the explained value, over dimension 1 or entry by entry, that gives probabilities."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Plan:
         way: how the model was captured.
         masks: node → mask of its relevance, whose channels are given for each run.
         through: if a run masks a node, only relevance through that node goes on.
+        squashing: what makes probabilities of the explained value.
     """
 
     steps: tuple[Step, ...]
@@ -84,6 +90,7 @@ class Plan:
     way: Way
     masks: Mapping[fx.Node, MaskRelevance] = field(default_factory=dict)
     through: bool = False
+    squashing: Squashing = "softmax"
 
     @property
     def sources(self) -> tuple[fx.Node, ...]:

@@ -15,7 +15,7 @@ from lrp_fx.plan.final_probabilities import explained_output
 from lrp_fx.plan.layers import Layer, find_layer, layer_name
 from lrp_fx.plan.make import make_plan
 from lrp_fx.plan.outputs import OutputKey, explained_result
-from lrp_fx.plan.plan import Hook, Plan
+from lrp_fx.plan.plan import Hook, Plan, Squashing
 from lrp_fx.plan.unknown import Unknown
 from lrp_fx.relevance import MaskRelevance
 
@@ -108,9 +108,11 @@ def plan_of_view(
         LRPError: the errors of :func:`make_plan`.
     """
     notes = [_capture_note(captured.way), f"composite: {composite.name}{reason and f' ({reason})'}"]
+    squashing: Squashing = "softmax"
     if view.explained is None:
         result, chosen = explained_result(captured, output, candidates)
-        explained, note = explained_output(result)
+        of = explained_output(result)
+        explained, note, squashing = of.node, of.note, of.squashing
         notes += [chosen] if chosen else []
     else:
         nodes = find_layer(captured, model, view.explained, of_input=view.explained_input)
@@ -137,7 +139,7 @@ def plan_of_view(
         hooks=hooks,
     )
     masks = _masks(captured, model, view, explained)
-    return replace(plan, masks=masks, through=view.through)
+    return replace(plan, masks=masks, through=view.through, squashing=squashing)
 
 
 def _masks(

@@ -102,6 +102,15 @@ def test_own_model() -> None:
     assert explained.picture.size == (50, 20)
 
 
+def test_classes_that_do_not_exclude_each_other() -> None:
+    """A model that ends in a sigmoid: its probabilities add up to no particular number."""
+    model = nn.Sequential(make_model(), nn.Sigmoid()).eval()
+    classifier = classifier_of(LoadedModel("mine", model, preprocess, None, None, NAMES))
+    picture = Image.new("RGB", (50, 20), "red")
+    explained = classifier.explain(classifier.see(picture))
+    assert torch.allclose(explained.probabilities, model(preprocess(picture)[None])[0])
+
+
 def test_mistakes_are_sentences() -> None:
     """Whatever is wrong with a model of one's own."""
     model, picture = make_model(), Image.new("RGB", (8, 8))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
+from lrp_fx.errors import InputError
 from tests.helpers.closeness import QUOTIENTS, assert_close
 from tests.helpers.meanings import Function, share
 from tests.helpers.numbers import numbers
@@ -157,6 +158,31 @@ def test_final_probabilities_are_explained_at_their_logits(name: str) -> None:
     assert ("behind the model's" in str(lrp.plan(x))) == (
         not name.startswith("left") and "last operation (" not in str(lrp.plan(x))
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("softmax", "exp / sum", "temperature", "shares again", "log", "logsumexp written out"),
+        *("1 / (1 + exp(-z))", "complement", "both", "z and 0", "slice", "flip", "surprisal"),
+    ],
+)
+def test_probabilities_are_those_of_the_model(name: str) -> None:
+    """Whether the classes exclude each other (softmax) or not (sigmoid) is read from the model."""
+    x = numbers(3, 3)
+    model = Ending(PROBABILITIES[name][0]).double()
+    ours, theirs = LRPFx(model, "zero").probabilities(x), model(x).detach()
+    if name in ("log", "logsumexp written out"):
+        theirs = theirs.exp()
+    elif name == "surprisal":  # it falls with the probability: the logits are negated
+        theirs = 1 - (-theirs).exp()
+    assert_close(ours, theirs, QUOTIENTS)
+
+
+def test_probabilities_need_classes() -> None:
+    lrp = LRPFx(Ending(lambda z: z[:, 0]).double(), "zero")
+    with pytest.raises(InputError, match=r"\(3,\) has no classes"):
+        lrp.probabilities(numbers(3, 3))
 
 
 def test_one_of_several_outputs_is_explained_at_its_logits() -> None:

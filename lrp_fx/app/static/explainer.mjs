@@ -58,7 +58,15 @@ export function best(values) {
   return place;
 }
 
-export function softmax(values) {
+export function probabilitiesOf(values, squashing) {
+  return squashing === "sigmoid" ? sigmoid(values) : softmax(values);
+}
+
+function sigmoid(values) {
+  return Float64Array.from(values, (value) => 1 / (1 + Math.exp(-value)));
+}
+
+function softmax(values) {
   const largest = values[best(values)];
   const powers = Float64Array.from(values, (value) => Math.exp(value - largest));
   const sum = powers.reduce((a, b) => a + b, 0);

@@ -1,6 +1,6 @@
 // The page: a photograph or the camera goes in, the classes and the map come out. All of it stays here.
 
-import { softmax } from "./explainer.mjs";
+import { probabilitiesOf } from "./explainer.mjs";
 import { cropped, drawn, heatmap, normalized } from "./pictures.mjs";
 
 const element = (id) => document.getElementById(id);
@@ -85,7 +85,7 @@ async function update() {
 
 function show(milliseconds) {
   const { output, relevance, target } = state.result;
-  const probabilities = softmax(output);
+  const probabilities = probabilitiesOf(output, settings.squashing);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
   const rows = order.slice(0, SHOWN).map((index) => {
     const row = document.createElement("button");
