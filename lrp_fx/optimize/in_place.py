@@ -37,16 +37,12 @@ def overwrite_relevance(draft: Draft) -> None:
     """Let relevance nodes overwrite the incoming relevance if nothing else reads it."""
     for node in draft.graph.nodes:
         if node.op == "call_module":
+            module = draft.modules[str(node.target)]
             relevance = node.args[0] if node.args else None
-            if isinstance(relevance, fx.Node) and _is_owned(relevance, draft):
-                owner = _relevance_node(node, draft).with_settings(overwrites=True)
-                draft.modules[str(node.target)] = owner
-
-
-def _relevance_node(call: fx.Node, draft: Draft) -> RelevanceNode:
-    found = draft.modules[str(call.target)]
-    assert isinstance(found, RelevanceNode)
-    return found
+            if not (isinstance(module, RelevanceNode) and isinstance(relevance, fx.Node)):
+                continue
+            if _is_owned(relevance, draft):
+                draft.modules[str(node.target)] = module.with_settings(overwrites=True)
 
 
 def readers(node: fx.Node) -> set[fx.Node]:
@@ -69,11 +65,13 @@ def _is_owned(relevance: fx.Node, draft: Draft) -> bool:
                 return False
         if not isinstance(call, fx.Node) or call.op != "call_module":
             return False
-        relevance_node = _relevance_node(call, draft)
-        if relevance_node.result == "new":
+        module = draft.modules[str(call.target)]
+        if not isinstance(module, RelevanceNode):
+            return False
+        if module.result == "new":
             return True
         below = call.args[0]
-        if relevance_node.result == "shared" or not isinstance(below, fx.Node):
+        if module.result == "shared" or not isinstance(below, fx.Node):
             return False
         relevance = below
     return False

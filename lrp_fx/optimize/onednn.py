@@ -47,6 +47,29 @@ def linear_adjoint(q: Tensor, input: Tensor, weight: Tensor) -> Tensor:
     return linear(q, weight.t())
 
 
+def matmul(first: Tensor, second: Tensor) -> Tensor:
+    """``torch.matmul``; single matrices (1, …, L, D) and (1, …, D, S) make a layer."""
+    if _may_choose() and first.dim() == second.dim() >= 2 and _is_single(first, second):
+        rows, weight = first[(0,) * (first.dim() - 2)], second[(0,) * (second.dim() - 2)].mT
+        if takes_onednn(rows, weight):
+            product = by_onednn(dense(rows), dense(weight), None)
+            return product.view(*first.shape[:-1], second.shape[-1])
+    return aten.matmul(first, second)
+
+
+def _is_single(*tensors: Tensor) -> bool:
+    """Whether each tensor holds one matrix, (1, …, 1, L, D)."""
+    return all(size == 1 for each in tensors for size in each.shape[:-2])
+
+
+def dense(matrices: Tensor) -> Tensor:
+    """Matrices (…, L, D) whose rows or columns follow each other in memory.
+
+    The kernels are very slow on parts of a tensor, such as one head of several.
+    """
+    return matrices if matrices.mT.is_contiguous() else matrices.contiguous()
+
+
 def takes_onednn(input: Tensor, weight: Tensor) -> bool:
     """Whether the kernel supports these tensors and is worth its call.
 

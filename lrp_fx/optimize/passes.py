@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lrp_fx._checks import check_choice, check_flag
+from lrp_fx.optimize.attention import attend_in_blocks
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.in_place import activate_in_place, overwrite_relevance
 from lrp_fx.optimize.kernels import take_kernels
@@ -40,6 +41,8 @@ class Optimizations:
         kernels: run dense layers and 1×1 convolutions in oneDNN where torch would use a slower
             BLAS.
         sparse: behind a filter, skip multiplications by zero in each layer where this is faster.
+        blocks: compute attention between many tokens in blocks of queries, once more in the
+            relevance pass, so that no matrix over all pairs of tokens is held.
         stacked: run the targets of :meth:`~lrp_fx.LRPFx.attribute_many` for a single sample as a
             batch, as many at a time as fit the cache.
         recompute: keep activations only at about √n cuts of the graph, and compute the others again.
@@ -60,6 +63,7 @@ class Optimizations:
     channels_last: bool = True
     kernels: bool = True
     sparse: bool = True
+    blocks: bool = True
     stacked: bool = True
     recompute: bool = False
     precision: torch.dtype | None = None
@@ -102,6 +106,7 @@ class Pass:
 
 
 PASSES = (
+    Pass("blocks", attend_in_blocks, "attention between many tokens runs in blocks of queries"),
     Pass("channels_last", prefer_layout, "images and kernels come in the layout of the backend"),
     Pass("recompute", recompute, "activations between cuts are computed again"),
     Pass("sparse", restrict_filtered, "one node leaves out what is multiplied with zero"),

@@ -37,7 +37,7 @@ def recompute(draft: Draft) -> None:
 
 def _holds_memory(node: fx.Node) -> bool:
     """Whether a node computes a tensor, not only a shape."""
-    return node.op == "call_function" and node.target is not getattr
+    return node.op in ("call_function", "call_module") and node.target is not getattr
 
 
 def _segments(forward: list[fx.Node]) -> dict[fx.Node, int]:

@@ -53,8 +53,10 @@ from lrp_fx.relevance.linear.branches import Operands
 from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.linear.steps import Denominators, Quotient, Share, Step
 from lrp_fx.relevance.linear.write import has_weights, is_linear
+from lrp_fx.relevance.matmul import BilinearRelevance
 from lrp_fx.relevance.node import EdgeRelevance, RelevanceNode
 from lrp_fx.relevance.portable_adjoints import PORTABLE
+from lrp_fx.relevance.softmax import SoftmaxRelevance
 from lrp_fx.relevance.spreading import JOINS
 from lrp_fx.relevance.start import (
     SelectorTarget,
@@ -96,6 +98,7 @@ __all__ = [
     "UNKNOWN",
     "AdditionRelevance",
     "BiasPolicy",
+    "BilinearRelevance",
     "BoundRelevance",
     "BypassRelevance",
     "Cause",
@@ -121,6 +124,7 @@ __all__ = [
     "SelectorTarget",
     "Share",
     "Site",
+    "SoftmaxRelevance",
     "Start",
     "StartRelevance",
     "Step",

@@ -115,7 +115,8 @@ def _path(node: fx.Node) -> str:
 
 
 def _advice(node: fx.Node, kind: str) -> str:
-    if kind == "NaN" and "softmax" in name_of(node):
+    name = node.name if node.op == "call_module" else name_of(node)
+    if kind == "NaN" and "softmax" in name:
         return ": a row whose every entry is masked has no softmax; leave one entry unmasked"
     return ""
 
