@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from lrp_fx._packages import needed
-from lrp_fx.dataset.attribute import Work, run_parts
 from lrp_fx.dataset.job import Shard
 from lrp_fx.dataset.progress import Quiet, Report
 from lrp_fx.dataset.sample import Stream
 from lrp_fx.dataset.store import Store
+from lrp_fx.dataset.work import Work, run_parts
 from lrp_fx.errors import LRPError, OptionError, RunError
 
 
@@ -73,7 +73,7 @@ def run_on_ray(
 
     Raises:
         OptionError: if Ray is missing, or if the data set can only be read from its beginning.
-        RunError: if the run cannot go on.
+        RunError: if the run cannot continue.
     """
     if isinstance(work.source, Stream):
         raise OptionError(
@@ -108,8 +108,8 @@ def run_on_ray(
         except RayError as error:
             first = str(error).strip().partition("\n")[0][:200]
             raise RunError(
-                f"Ray could not go on ({type(error).__name__}: {first}); what was committed is safe, run "
-                "the same again"
+                f"Ray could not continue ({type(error).__name__}: {first}); what was committed is safe: "
+                "run the same again"
             ) from error
 
 

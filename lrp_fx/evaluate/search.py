@@ -19,7 +19,7 @@ from lrp_fx.composites import Composite, by_name
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.cost import relative_cost
 from lrp_fx.evaluate.explain import Explainer
-from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial, front_of
+from lrp_fx.evaluate.found import SearchResult
 from lrp_fx.evaluate.metric import (
     Metric,
     Targets,
@@ -41,6 +41,7 @@ from lrp_fx.evaluate.space import (
     propose,
 )
 from lrp_fx.evaluate.statistics import Bootstrap
+from lrp_fx.evaluate.trials import FailedTrial, Trial, front_of
 
 REPEATS = 7
 """Measurements of the time of each candidate."""
@@ -86,7 +87,7 @@ def search(
         baselines: name → composite, tried and judged as the presets are.
         held_out: the share of the samples that only judges, drawn at random; or other samples
             ``(inputs, targets)``, for example of other persons or places.
-        storage: a file in which a search is kept, so that the same call goes on where it stopped,
+        storage: a file in which a search is kept, so that the same call continues where it stopped,
             also with more trials; or the address of a database, as Optuna takes it. None keeps
             nothing.
         batch_size: inputs that are explained at once.
@@ -300,9 +301,9 @@ def _searched(
     fixed: Mapping[str, Candidate],
     settings: tuple[int, int],
 ) -> dict[str, str | list[float]]:
-    """What is searched: a search goes on only if all of it is the same.
+    """What is searched: a search is continued only if all of it is the same.
 
-    The model's outputs are there as numbers, since rounding depends on the machine's load.
+    The model's outputs are included as numbers, since rounding depends on the machine's load.
     """
     seed, batch_size = settings
     choices = [getattr(space, each.name) for each in fields(space)]

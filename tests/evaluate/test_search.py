@@ -29,9 +29,9 @@ from lrp_fx.evaluate import (
     Trial,
 )
 from lrp_fx.evaluate.cost import relative_cost
-from lrp_fx.evaluate.found import best_of, front_of
 from lrp_fx.evaluate.quantus import QuantusMetric
 from lrp_fx.evaluate.space import Given, Layout, point_of, presets, propose
+from lrp_fx.evaluate.trials import best_of, front_of
 from lrp_fx.rules import (
     FULL,
     ZERO,
