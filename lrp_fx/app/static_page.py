@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from lrp_fx._storage import write_whole
 from lrp_fx._version import __version__
 from lrp_fx.app.classifier import Classifier
 from lrp_fx.app.drawing import COLORS
 from lrp_fx.app.runtime import FILES, fetch_runtime
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.visualize import colorize, write_file
+from lrp_fx.visualize import colorize
 
 STATIC = Path(__file__).with_name("static")
 PAGE = ("index.html", "page.css", "page.mjs", "explainer.mjs", "pictures.mjs", "worker.mjs")
@@ -90,5 +91,5 @@ def write_page(
             shutil.copyfile(STATIC / name, folder / name)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    write_file(folder / SETTINGS, json.dumps(settings).encode())
+    write_whole(folder / SETTINGS, json.dumps(settings).encode(), InputError)
     return folder

@@ -13,6 +13,7 @@ import typer
 from torch import Tensor
 
 from lrp_fx import LRPFx, explain
+from lrp_fx._storage import write_whole
 from lrp_fx.cli.files import document, make_folder
 from lrp_fx.cli.models import check_categories, device_of, read_categories
 from lrp_fx.cli.options import MODEL, PREDICTED, RULES, Composite, TalkOptions, Target
@@ -20,7 +21,7 @@ from lrp_fx.cli.photographs import check_readable
 from lrp_fx.cli.talk import SOME_FAILED, Talk, in_one_sentence, shown
 from lrp_fx.cli.targets import resolve_target
 from lrp_fx.errors import InputError, LRPError, OptionError, lacks_memory
-from lrp_fx.visualize import Tokens, tokens, write_file
+from lrp_fx.visualize import Tokens, tokens
 from lrp_fx.zoo import SENTENCES, Logits, TextModel, text_model
 
 Text = tuple[str, ...]
@@ -153,7 +154,7 @@ def explain_text(
                 voice.show(part)
     if page is not None and found:
         with voice.usage():
-            write_file(page, page_of(found).encode(errors="replace"))
+            write_whole(page, page_of(found).encode(errors="replace"), InputError)
         voice.result(f"written: {shown(page)}")
     voice.document(document("explain-text", results))
     failed = len(results) - len(found)
@@ -182,7 +183,7 @@ def _texts(arguments: Sequence[str], lines: Path | None) -> list[Text]:
         try:
             read = lines.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise InputError(f"cannot read {shown(lines)}: it is no text in UTF-8") from error
+            raise InputError(f"cannot read {shown(lines)}: it is not UTF-8 text") from error
         except OSError as error:
             raise InputError(f"cannot read {shown(lines)}: {error.strerror or error}") from error
         texts = [tuple(line.split("\t", 1)) for line in read if line.strip()]
