@@ -94,7 +94,7 @@ class Explainer:
             check_compiler()
         self.model, self.options = model, options
         self._state = ModelState(model)
-        self._readings: dict[Any, list[_Reading]] = {}
+        self._readings: Recent[Any, list[_Reading]] = Recent(KEPT)
         self._branching: Recent[Any, bool] = Recent(KEPT)
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
@@ -120,13 +120,12 @@ class Explainer:
             if other.options.capture != self.options.capture:
                 return other
             other._state, other._branching = self._state, self._branching.copy()
-            other._readings = {
-                structure: [
+            other._readings = self._readings.copy(
+                lambda readings: [
                     replace(reading, programs=_recent_views(), together=_recent_views())
                     for reading in readings
                 ]
-                for structure, readings in self._readings.items()
-            }
+            )
         return other
 
     def compile(self) -> None:
@@ -190,7 +189,7 @@ class Explainer:
             except CaptureError as error:
                 raise CaptureError(f"{error}\nPass example inputs: plan(x).") from error
             reading = _Reading(captured, canonize(captured), state)
-            self._readings.setdefault(arguments.structure, []).append(reading)
+            self._readings.get(arguments.structure, list).append(reading)
             return self._program(reading, len(captured.placeholders()), View())
 
     def _expected_arguments(self) -> Arguments:
@@ -211,10 +210,8 @@ class Explainer:
     ) -> _Reading:
         structure, shapes = arguments.structure, arguments.shapes
         state = self._state.signature()
-        known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
-        self._readings[structure] = known  # last in order: the first is the least recently used
-        while len(self._readings) > KEPT:
-            del self._readings[next(iter(self._readings))]
+        known = self._readings.get(structure, list)
+        known[:] = [reading for reading in known if reading.state == state][-KEPT:]
         is_certain = state.is_complete and structure.is_complete and not has_global_hooks()
         for reading in known:
             trusts = is_certain and not reading.is_assumed
@@ -249,7 +246,7 @@ class Explainer:
             if captured.way == "record":
                 break
         raise CaptureError(
-            "the canonical graph does not compute what the model computes: this is a bug in lrp_fx, "
+            "the canonical graph does not compute what the model computes: this is a bug in lrp_fx: "
             "please report it with the model"
         )
 
