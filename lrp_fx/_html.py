@@ -5,9 +5,9 @@ from html import escape
 
 STYLE = "font-family:sans-serif;font-size:13px;color:#222;background:#fff;padding:.5em"
 MOST = 500
-"""A notebook shows so many rows of a longer table: the first ones, and a quarter of them from the end."""
+"""The largest number of rows in a notebook: the first ones, and a quarter of them from the end."""
 LONGEST = 300
-"""A notebook shows so many letters of a cell or a remark."""
+"""The largest number of letters of a cell or a remark that a notebook shows."""
 CELL = "text-align:left;padding:.15em .8em .15em 0;white-space:nowrap"
 
 

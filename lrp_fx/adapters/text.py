@@ -59,7 +59,7 @@ def explain_text(
         ``relevance`` is ``(1, T)``. A notebook shows it, and ``.save(folder)`` keeps it.
 
     Raises:
-        InputError: for a pipeline without a tokenizer, for something that is no text, or for an
+        InputError: for a pipeline without a tokenizer, for something that is not a text, or for an
             ``lrp`` of another model.
         TargetError: for a label that there is not, or as :func:`lrp_fx.explain`.
         LRPError: the errors of :func:`lrp_fx.explain`.

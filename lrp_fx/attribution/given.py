@@ -180,7 +180,7 @@ def _explained_names(values: Mapping[str, Tensor], model: nn.Module) -> list[str
         names = integers
     if not names:
         raise InputError(
-            f"what shall be explained of the inputs {', '.join(values) or '(none)'}? Pass it as a "
+            f"which of the inputs {', '.join(values) or '(none)'} is to be explained? Pass it as a "
             "tensor, and the others as additional_forward_args={name: tensor}"
         )
     return names

@@ -323,7 +323,7 @@ class LRPFx(Explaining, Attribution):
         """The explainer as a program that runs without this library, for any inputs and targets.
 
         The program takes the input tensors, the additional tensors and a target: int64 of shape
-        (N,), or (N, K) if the output has K dimensions behind the batch. It takes no target where
+        (N,), or (N, K) if the output has K dimensions after the batch. It takes no target where
         :meth:`attribute` needs none. It returns the explained output and the relevance of each
         input. It contains the current weights. It does not contain the checks: NaN in the relevance
         raises no error, and a target out of range gives zero relevance.

@@ -205,7 +205,7 @@ def _bilinear(first: str, second: str, bias: str | None = None) -> Rewriting:
 
 
 def _places_behind(write: ComplexWriter) -> list[int]:
-    """A one for each dimension behind the channels of a convolution."""
+    """A one for each dimension after the channels of a convolution."""
     name = name_of(write.node)
     return [1] * next((n for n in (1, 2, 3) if f"{n}d" in name), 0)
 

@@ -112,7 +112,7 @@ def _is_pointwise(node: fx.Node) -> bool:
 def _functions(node: fx.Node, order: dict[fx.Node, int]) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
     """The values that a node is a function of, nearest first, with the calls in between in order.
 
-    Numbers added and multiplied alone are no function that has a name.
+    Numbers added and multiplied alone are not a function with a name.
     """
     calls, leaves, curved = [node], set(_operands(node)), int(affine(node) is None)
     while leaves and len(calls) < _MOST_CALLS and curved <= _MOST_CURVED:

@@ -1,4 +1,4 @@
-"""Masks: values that are true or false at each position, whatever their dtype."""
+"""Masks: values that are true or false at each position, of any dtype."""
 
 from __future__ import annotations
 

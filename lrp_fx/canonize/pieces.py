@@ -147,7 +147,7 @@ _ONE_BY_ONE = names_where(lambda row: row.entrywise and not (row.says or row.fil
 
 
 def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A reduction whose dimension is added again behind it: the reduction with ``keepdim``."""
+    """A reduction whose dimension is added again after it: the reduction with ``keepdim``."""
     value: Any = node.args[0]
     functions: list[fx.Node] = []
     while is_call(value, *_ONE_BY_ONE) and len(value.all_input_nodes) == 1:

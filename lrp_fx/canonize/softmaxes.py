@@ -112,7 +112,7 @@ def logits_of(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int | None) -
 
 @dataclass(frozen=True)
 class _Masked:
-    """Exponentials behind a mask or a prior.
+    """Exponentials with a mask or a prior.
 
     Args:
         value: the exponentials.

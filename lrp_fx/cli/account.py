@@ -29,7 +29,7 @@ LITTLE = 0.5
 NOTE = (
     "How to read the shares: the output is a sum. Part of it comes from the {input}, and part from "
     "constants that the network adds in any case, its biases. LRP gives each its share, so the shares "
-    "make up 100 %: nothing is lost, and a small share of the {input} is no failure. Evidence for and "
+    "make up 100 %: nothing is lost, and a small share of the {input} is not a failure. Evidence for and "
     "against also cancel in it. The map shows where the evidence is. To pass the share of the biases "
     "on to the {input}: --composite epsilon_plus --bias distribute."
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """What is read; pillow would start other programs for some others, such as EPS."""
-NO_IMAGE = "it is no image of a known kind, or damaged"
+NO_IMAGE = "it is not an image of a known kind, or it is damaged"
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
     (stat.S_ISFIFO, "it is a pipe, not a file"),

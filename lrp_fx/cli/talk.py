@@ -111,7 +111,7 @@ def _finite(value: Any) -> Any:
 
 
 def shown(path: object) -> str:
-    """A path as it can be printed: names may hold line breaks, and bytes that are no text."""
+    """A path as it can be printed: names may hold line breaks, and bytes that are not text."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
 
 

@@ -59,7 +59,7 @@ class Composite:
             and are not strict.
 
     Raises:
-        CompositeError: for assignments or filters that are no pairs, or a matcher that is none.
+        CompositeError: for assignments or filters that are not pairs, or for an invalid matcher.
         OptionError: for an unknown bias policy, or unless ``0 < top_k <= 1``.
     """
 

@@ -80,7 +80,7 @@ def path(glob: str) -> Matcher:
     """Match everything inside modules whose path matches the glob: ``features.*``, ``layer4``.
 
     Raises:
-        CompositeError: if the glob is no string.
+        CompositeError: if the glob is not a string.
     """
     _check_strings("path", (glob,))
     return Matcher(f"path({glob!r})", lambda p: any(fnmatchcase(x, glob) for x in p.paths), glob)
@@ -105,7 +105,7 @@ def operation(*names: str) -> Matcher:
     """Match operations by ATen's name (``conv2d``) or by family (``convolution``, ``addition`` …).
 
     Raises:
-        CompositeError: if a name is no string.
+        CompositeError: if a name is not a string.
     """
     _check_strings("operation", names)
     text = f"operation({', '.join(map(repr, names))})"

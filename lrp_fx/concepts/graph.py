@@ -51,4 +51,4 @@ class AttributionGraph:
 
 
 _NAMED = 3
-"""A notebook shows so many of the edges of each channel, the strongest ones."""
+"""The number of edges of each channel that a notebook shows, the strongest ones."""

@@ -117,7 +117,7 @@ class Task:
 
 
 class BatchExplainer:
-    """Explains batches. One that does not fit into memory is halved, and so are all behind it.
+    """Explains batches. One that does not fit into memory is halved, and so are all after it.
 
     Args:
         lrp: the attribution.

@@ -109,7 +109,7 @@ def load_job(folder: Path) -> Job:
         if not fits:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RunError(f"'{path}' is no job of this version, or is damaged") from error
+        raise RunError(f"'{path}' is not a job of this version, or is damaged") from error
     return job
 
 

@@ -147,7 +147,7 @@ def batches(
         if "DataLoader worker" not in str(error) or lacks_memory(error):
             raise
         raise RunError(
-            "a process that reads the data set was killed, perhaps for want of memory: run the same "
+            "a process that reads the data set was killed, perhaps for lack of memory: run the same "
             "again, with fewer workers"
         ) from error
 

@@ -20,7 +20,7 @@ class Report(Protocol):
         """So many samples are to be explained; None if this is not known."""
 
     def advance(self, count: int, failed: int) -> None:
-        """So many more are done, and so many of them failed."""
+        """Add to the number of samples that are done, and to the number of those that failed."""
 
     def say(self, sentence: str) -> None:
         """Something that the user should know."""

@@ -59,7 +59,7 @@ def prototypes(
         count: how many prototypes: the components of the mixture.
         outliers: how many to name.
         grid: cells of a map along each dimension.
-        limit: of more samples, so many are taken, evenly spread.
+        limit: the largest number of samples; of more, this many are taken, evenly spread.
         seed: of the fit.
 
     Raises:

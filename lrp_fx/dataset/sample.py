@@ -74,7 +74,7 @@ class Stream(Protocol):
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many places, evenly spread from the first to the last."""
+    """At most ``limit`` places, evenly spread from the first to the last."""
     return sorted({n * (count - 1) // max(most - 1, 1) for n in range(min(most, count))})
 
 

@@ -66,7 +66,7 @@ def write_virelay(
         name: of the project and the data set.
         model: its name.
         grid: cells of a map along each dimension.
-        limit: so many explanations of a class are analysed.
+        limit: how many explanations of a class are analysed.
         seed: of k-means and t-SNE.
 
     Returns:

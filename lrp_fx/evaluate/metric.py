@@ -217,7 +217,7 @@ def check_samples(forward: Forward, inputs: Tensor, targets: Targets) -> Tensor:
         The targets, ``(N,)``, int64, on the device of the inputs.
 
     Raises:
-        InputError: if the inputs are no batch, or the model cannot read them or returns no logits.
+        InputError: if the inputs are not a batch, or the model cannot read them or returns no logits.
         TargetError: if the targets are not one class for each sample.
     """
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):

@@ -205,7 +205,7 @@ def quantus_metric(
         reduce: from what it returns to ``N`` numbers, for metrics that return curves or one list
             for each layer.
         masks: known places, bool ``(N, H, W)``, for its metrics of localisation.
-        softmax: whether Quantus puts a softmax behind the model.
+        softmax: whether Quantus puts a softmax after the model.
         batch_size: of Quantus.
         label: a word for the name, so that one metric can be used with several settings.
     """

@@ -121,7 +121,7 @@ class Study:
                 "file, or delete this one to begin anew"
             )
         trials = self._study.get_trials(deepcopy=False)
-        # other random numbers than before, so that a search that goes on proposes something new
+        # other random numbers than before, so that a continued search proposes something new
         self._study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(trials), n_startup_trials=len(fixed) + RANDOM
         )

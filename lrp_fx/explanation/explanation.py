@@ -157,7 +157,7 @@ class Explanation:
         All files are made in memory first and take their places together at the end. So a save that
         fails leaves an older explanation as it was, and of several writers the last one wins. The
         manifest has the SHA-256 of all files: a folder without one, or with one that does not fit,
-        is no explanation.
+        is not an explanation.
 
         Args:
             folder: it is made if it is not there. Files of these names in it are replaced.
@@ -167,7 +167,7 @@ class Explanation:
 
         Raises:
             InputError: if it cannot be written.
-            OptionError: if the folder is no path, or if matplotlib is missing.
+            OptionError: if the folder is not a path, or if matplotlib is missing.
         """
         place = path_of(folder)
         contents = {RELEVANCE: npy(self.relevance), INPUTS: npy(self.inputs)}

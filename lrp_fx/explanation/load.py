@@ -76,7 +76,7 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
     if picture is not None and (
         picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3
     ):
-        raise _malformed(place, f"{PICTURE} is no picture of 8-bit RGB")
+        raise _malformed(place, f"{PICTURE} is not a picture of 8-bit RGB")
     dtypes = _field(place, manifest, "dtypes", (list,))
     tensors = [torch.from_numpy(arrays[name]) for name in (RELEVANCE, INPUTS)]
     if len(dtypes) != 2 or any(name not in DTYPES for name in dtypes):
@@ -91,18 +91,18 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
     fields = {name: _field(place, manifest, name, kinds) for name, kinds in KINDS.items()}
     for name in ("names", "words"):
         if not all(isinstance(each, str) for each in fields[name]):
-            raise _malformed(place, f"{name!r} of its manifest holds something else than texts")
+            raise _malformed(place, f"{name!r} of its manifest holds something other than texts")
         fields[name] = tuple(fields[name])
     versions = _field(place, manifest, "versions", (dict,))
     if not all(isinstance(each, str) for each in versions.values()):
-        raise _malformed(place, "the versions of its manifest are no texts")
+        raise _malformed(place, "the versions of its manifest are not texts")
     return Explanation(
         relevance=relevance, inputs=inputs, picture=picture, versions=versions, **fields
     )
 
 
 def _malformed(place: Path, why: str) -> InputError:
-    return InputError(f"'{place}' is no saved explanation, or is damaged: {why}")
+    return InputError(f"'{place}' is not a saved explanation, or is damaged: {why}")
 
 
 def _manifest(place: Path) -> dict[str, Any]:

@@ -271,7 +271,7 @@ def _recurrent(states: int) -> Rule:
 
 
 _NOT_BROADCAST = frozenset({"to", "_to_copy", "prelu", "_prelu_kernel", "isin"})
-"""Operations on single entries whose other operands are no entries, or that choose a dtype."""
+"""Operations on single entries whose other operands are not entries, or that choose a dtype."""
 _WHOLE = frozenset({"add", "sub", "rsub", "mul", "neg", "minimum", "maximum", "tril", "triu"})
 """Operations that keep whole numbers as they are."""
 _DIMS = {1: "1d", 2: "2d", 3: "3d"}

@@ -27,7 +27,7 @@ class Analysis:
 
     Args:
         dynamic: tensor values that depend on the explained inputs.
-        nonnegative: tensor values without negative entries, whatever the input.
+        nonnegative: tensor values without negative entries, for any input.
         preprocessing: dynamic values that are reached from the inputs only by routing and constant
             affine operations. Rows of tables and sums with them do not belong to them: they are
             learned.
@@ -227,7 +227,7 @@ def _moving(node: fx.Node) -> list[fx.Node]:
 def _is_table(node: fx.Node) -> bool:
     """Whether a parameter has two dimensions or more, such as one row for each position.
 
-    What is added of it is no preprocessing: embeddings plus positions are a sum of two learned
+    What is added of it is not preprocessing: embeddings plus positions are a sum of two learned
     values, and each gets its share. A parameter for each channel is a shift.
     """
     module = node.graph.owning_module

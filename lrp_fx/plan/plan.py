@@ -75,7 +75,7 @@ class Plan:
         explained: the node whose value is explained.
         groups: the nodes whose relevance is wanted, one group per layer.
         notes: remarks for the reader, shown above the table.
-        facts: the static analysis behind the choices.
+        facts: the static analysis on which the choices are based.
         way: how the model was captured.
         masks: node → mask of its relevance, whose channels are given for each run.
         through: if a run masks a node, only relevance through that node goes on.

@@ -39,7 +39,7 @@ INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many dots."""
+    """An empty figure of this size in dots."""
     with needed("pictures need"):
         from lrp_fx._figure import ShownFigure
     return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
@@ -57,7 +57,7 @@ def write(
     va: str = "top",
     weight: str = "normal",
 ) -> None:
-    """Write a text at a place in dots, from the left and the top; dollars are no formulas."""
+    """Write a text at a place in dots, from the left and the top; dollars are not formulas."""
     wide, high = figure.get_size_inches() * DPI
     figure.text(
         x / wide,
@@ -78,7 +78,7 @@ def letters(dots: float, size: float = NORMAL) -> int:
 
 
 def fitted(text: str, dots: float, size: float = NORMAL, lines: int = 2) -> list[str]:
-    """The text in lines that fit the width; what is left behind the last line becomes ``…``."""
+    """The text in lines that fit the width; what is left after the last line becomes ``…``."""
     return (
         textwrap.wrap(
             text, letters(dots, size), max_lines=lines, placeholder=" …", break_long_words=True
@@ -289,7 +289,7 @@ def zoom_for(height: int, width: int, size: int) -> tuple[int, int]:
     """By how many dots a value of a map is drawn, down and across.
 
     A map is enlarged by a whole number so that its longer side has about ``size`` dots. Values are
-    squares, unless a map is so thin that nobody would see it.
+    squares, unless a map is too thin to be seen.
     """
     zoom = max(1, round(size / max(height, width)))
     thinnest = 16
@@ -297,7 +297,7 @@ def zoom_for(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def enlarged(pixels: Pixels, down: int, across: int) -> Pixels:
-    """Each pixel as a rectangle of so many dots."""
+    """Each pixel as a rectangle of this size in dots."""
     return pixels.repeat(down, axis=0).repeat(across, axis=1)
 
 

@@ -48,7 +48,7 @@ def token_pairs(
         target: what is explained, for the words at the colour bar.
         title: the title of the figure.
         colors: as in :func:`~lrp_fx.visualize.show`.
-        most: so many lines are drawn, those with the largest |R|.
+        most: the number of lines that are drawn, those with the largest |R|.
 
     Returns:
         A figure of matplotlib. It is not registered in pyplot. Full colour of words and of lines is

@@ -219,7 +219,7 @@ def _of_sixteen_bits(values: Floats) -> tuple[Floats, str]:
 
 
 def _has_channels_first(shape: tuple[int, ...], first: bool) -> bool:
-    """Whether the channels of a 3-D shape come first; sizes that are no numbers of channels decide."""
+    """Whether the channels of a 3-D shape come first; sizes that are not numbers of channels decide."""
     begins, ends = shape[0] in CHANNELS, shape[-1] in CHANNELS
     return first if begins == ends else begins
 

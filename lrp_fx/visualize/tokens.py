@@ -59,7 +59,7 @@ class Tokens:
 
     @property
     def grounds(self) -> Pixels:
-        """The colour behind each token, (T, 3)."""
+        """The background colour of each token, (T, 3)."""
         return colorize(np.array(self.relevance), self.limit, self.colors)
 
     def html(self) -> str:
@@ -135,7 +135,7 @@ class Tokens:
             width: of the lines, in dots.
 
         Raises:
-            OptionError: if the width is no positive int, or if matplotlib is missing.
+            OptionError: if the width is not a positive int, or if matplotlib is missing.
         """
         check_count("width", width)
         width = max(width, NARROWEST_LINE)
@@ -216,7 +216,7 @@ def tokens(
     if any(word.startswith(STARTS) for word in listed):
         texts = [word.lstrip("".join(STARTS)) for word in listed]
         special = [SPECIAL.fullmatch(word) is not None for word in listed]
-        behind = [True, *special[:-1]]  # what begins the text, or stands behind a special token
+        behind = [True, *special[:-1]]  # what begins the text, or comes after a special token
         joined = [
             not (word.startswith(STARTS) or alone or first)
             for word, alone, first in zip(listed, special, behind, strict=True)

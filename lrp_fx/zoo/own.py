@@ -1,4 +1,4 @@
-"""Models of one's own: ``package.module:factory`` and ``path/to/file.py:factory``."""
+"""Models of the user: ``package.module:factory`` and ``path/to/file.py:factory``."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def own_function(name: str) -> Callable[[Image.Image], Tensor]:
     """
     if ":" not in name:
         raise ZooError(
-            f"a function of one's own is package.module:FUNCTION or FILE.py:FUNCTION, got {name!r}"
+            f"your own function is named package.module:FUNCTION or FILE.py:FUNCTION, got {name!r}"
         )
     found = _named(name)
     if not callable(found):
-        raise ZooError(f"{name} is no function")
+        raise ZooError(f"{name} is not a function")
     function: Callable[[Image.Image], Tensor] = found
     return function
 

@@ -17,7 +17,7 @@ from lrp_fx.errors import InputError
 MOST_PIXELS = 2**24
 """A photograph is not resized to more pixels than this: a long strip would fill the memory."""
 USUAL_SIDE = 512
-"""To about so many pixels the transforms of other libraries resize the shorter side."""
+"""The number of pixels to which the transforms of other libraries resize the shorter side."""
 
 
 @dataclass(frozen=True)

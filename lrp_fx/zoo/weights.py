@@ -34,7 +34,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
     """
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise ZooError(f"cannot read weights from {file}: it is no file")
+            raise ZooError(f"cannot read weights from {file}: it is not a file")
         found: Any = (
             _safetensors(file)
             if file.suffix.lower() == ".safetensors"
@@ -67,7 +67,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:
         raise ZooError(
-            f"cannot read weights from {file}: it is no .safetensors file, or damaged"
+            f"cannot read weights from {file}: it is not a .safetensors file, or it is damaged"
         ) from error
 
 

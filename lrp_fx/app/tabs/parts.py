@@ -27,7 +27,7 @@ PREDICTED = -1
 """The value of the first choice of classes."""
 DEFAULT_RULES = "default"
 MAX_CLASSES = 2000
-"""The list of classes holds at most so many names."""
+"""The largest number of names in the list of classes."""
 SIDE = 448
 """The side of drawn pictures in pixels."""
 

@@ -78,7 +78,7 @@ def relevance_filter(
         A tensor of the same shape; ``relevance`` itself for ``top_k = 1``.
 
     Raises:
-        OptionError: if an option is out of range, or if ``relevance`` is no floating point tensor
+        OptionError: if an option is out of range, or if ``relevance`` is not a floating point tensor
             or has no batch dimension.
     """
     kept = TopK(top_k, by, renormalize)
@@ -192,7 +192,7 @@ def _kth_largest(values: np.ndarray, k: int) -> tuple[Any, int]:
 
     A sample of the values gives a bound that is very probably below the k-th largest value. Then
     only the values above the bound have to be partitioned; if they are too few, all are. If the
-    k-th largest value is zero, as is common behind a ReLU, nothing has to be partitioned.
+    k-th largest value is zero, as is common after a ReLU, nothing has to be partitioned.
     """
     looked_at = values[:: (len(values) // _LOOKED_AT) | 1]  # odd step: meets all channels
     share = k / len(values) * len(looked_at)
