@@ -41,7 +41,7 @@ INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in dots."""
     with needed("pictures need"):
-        from lrp_fx._figure import ShownFigure
+        from lrp_fx._drawing.figure import ShownFigure
     return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
 

@@ -176,7 +176,7 @@ def test_wrong_weights_are_one_sentence(tmp_path: Path, own: str) -> None:
         ("integers.pt", "plain state dict"),
         ("list.pt", "plain state dict"),
         ("damaged.safetensors", "damaged"),
-        ("", "no file"),
+        ("", "not a file"),
     ):
         with pytest.raises(LRPError, match=part):
             _opened(f"{own}:net", weights=tmp_path / name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from lrp_fx._drawing import own_style
+from lrp_fx._drawing.style import own_style
 
 if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase

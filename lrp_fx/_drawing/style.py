@@ -1,4 +1,4 @@
-"""What all figures share: a style of their own, and letters that their font has."""
+"""The style of all figures, and the letters that their font has."""
 
 from __future__ import annotations
 
