@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from lrp_fx.errors import shortened
+
 STYLE = "font-family:sans-serif;font-size:13px;color:#222;background:#fff;padding:.5em"
 MOST = 500
 """The largest number of rows in a notebook: the first ones, and a quarter of them from the end."""
@@ -40,7 +42,7 @@ def html_table(
         listed.append(
             f"{len(rows) - MOST} of {len(rows)} rows are left out; print() shows them all"
         )
-    remarks = "".join(f"<div>{escape(_cut(note))}</div>" for note in listed)
+    remarks = "".join(f"<div>{escape(shortened(note, LONGEST))}</div>" for note in listed)
     above = len(rows) if len(rows) <= MOST else MOST - MOST // 4
     gap = "" if len(rows) <= MOST else _row("td", ["⋮"] * len(head), ())
     body = [_row("td", row, numbers) for row in rows[:above]]
@@ -57,11 +59,7 @@ def html_table(
 def _row(tag: str, cells: Sequence[str], numbers: Sequence[int]) -> str:
     shown = (
         f'<{tag} style="{CELL}{";text-align:right" if place in numbers else ""}">'
-        f"{escape(_cut(cell))}</{tag}>"
+        f"{escape(shortened(cell, LONGEST))}</{tag}>"
         for place, cell in enumerate(cells)
     )
     return f"<tr>{''.join(shown)}</tr>"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -34,9 +34,9 @@ LONGEST = 200
 """The largest number of characters of a value that a message shows."""
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST) -> str:
     """The beginning of a text that may be long."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return text if len(text) <= longest else f"{text[:longest]} …"
 
 
 def in_words(error: BaseException) -> str:

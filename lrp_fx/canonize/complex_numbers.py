@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from lrp_fx.canonize.parts import ComplexWriter, Pair
 from lrp_fx.canonize.spectra import SPECTRA
 from lrp_fx.graph import (
+    CASTS,
     EXAMPLE,
     Packet,
     arguments,
@@ -309,6 +310,6 @@ COMPLEX_FORMS: dict[str, Rewriting] = {
     "sgn": _sign,
     "exp": _exponential,
     "log": _logarithm,
-    **dict.fromkeys(("to", "_to_copy"), _cast),
+    **dict.fromkeys(CASTS, _cast),
 }
 """How each operation on complex values is written by their parts."""

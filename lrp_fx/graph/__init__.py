@@ -42,6 +42,7 @@ from lrp_fx.graph.literals import Affine, affine, as_whole_number, equal_calls, 
 from lrp_fx.graph.operations import (
     ADDITIONS,
     ARITHMETIC,
+    CASTS,
     CONVOLUTIONS,
     LAYERS,
     MATRIX_PRODUCTS,
@@ -104,6 +105,7 @@ from lrp_fx.graph.walks import (
 __all__ = [
     "ADDITIONS",
     "ARITHMETIC",
+    "CASTS",
     "CONVOLUTIONS",
     "ELLIPSIS",
     "EXAMPLE",

@@ -385,6 +385,10 @@ def names_where(holds: Callable[[Row], object]) -> frozenset[str]:
     return frozenset(row.name for row in ROWS if holds(row))
 
 
+CASTS = ("to", "_to_copy")
+"""Operations that may change the dtype or the device, and nothing else."""
+
+
 def ends_of_clip(node: fx.Node) -> tuple[Any, Any]:
     """The lower and the upper end of an operation that clips; None for an end that it does not have."""
     bound, row = arguments(node), row_of(node)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.graph.calls import Packet, as_tuple, bind
-from lrp_fx.graph.operations import row_named
+from lrp_fx.graph.operations import CASTS, row_named
 
 Rule = Callable[[dict[str, Any]], "Tensor | tuple[Tensor, ...] | None"]
 """From the arguments by name to the results without data; None where the rule does not hold."""
@@ -270,7 +270,7 @@ def _recurrent(states: int) -> Rule:
     return rule
 
 
-_NOT_BROADCAST = frozenset({"to", "_to_copy", "prelu", "_prelu_kernel", "isin"})
+_NOT_BROADCAST = frozenset({*CASTS, "prelu", "_prelu_kernel", "isin"})
 """Operations on single entries whose other operands are not entries, or that choose a dtype."""
 _WHOLE = frozenset({"add", "sub", "rsub", "mul", "neg", "minimum", "maximum", "tril", "triu"})
 """Operations that keep whole numbers as they are."""

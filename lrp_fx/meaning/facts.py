@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx.graph import ADDITIONS, ARITHMETIC, arguments, is_size, name_of, row_of, tensor_at
+from lrp_fx.graph import (
+    ADDITIONS,
+    ARITHMETIC,
+    CASTS,
+    arguments,
+    is_size,
+    name_of,
+    row_of,
+    tensor_at,
+)
 from lrp_fx.meaning.attention import SOFTMAXES
 from lrp_fx.meaning.factors import count_factors
 from lrp_fx.meaning.signs import is_nonnegative
@@ -201,7 +210,7 @@ def _is_mask(node: fx.Node) -> bool:
     """Whether a node yields a mask: it compares values or casts them to booleans."""
     if row_of(node).says == "masks":
         return True
-    is_cast = name_of(node) in ("to", "_to_copy")
+    is_cast = name_of(node) in CASTS
     return is_cast and torch.bool in (*node.args, *node.kwargs.values())
 
 
