@@ -18,7 +18,7 @@ from lrp_fx.errors import InputError, OptionError, TargetError, blamed, name_of_
 from lrp_fx.zoo import LoadedModel, Preprocessing
 
 KEPT = 8
-"""So many attributions are kept, one for each composite and share; the oldest is forgotten."""
+"""The number of attributions that are kept, one for each composite and share."""
 BOX = "epsilon_gamma_box"
 """The composite that needs the bounds of the input."""
 

@@ -18,7 +18,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 PER_SECOND, BURST = 40.0, 200.0
 """How many POST requests a client may send: per second in the long run, and at once."""
 CLIENTS = 10_000
-"""So many clients are remembered; the oldest is forgotten."""
+"""The number of clients that are remembered; the oldest is forgotten."""
 OVERHEAD = 2**20
 """By how many bytes a request with a file may be larger than the file."""
 LARGEST_REQUEST = 2 * LARGEST_UPLOAD + OVERHEAD

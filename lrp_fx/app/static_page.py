@@ -37,7 +37,7 @@ def write_page(
 
     Args:
         classifier: the model; its preprocessing must be known.
-        folder: it is made if it is not there. Files of these names in it are replaced.
+        folder: it is made if it does not exist. Files of these names in it are replaced.
         composite: the name of a preset; empty for the default of the model.
         ort: the folder ``dist`` of onnxruntime-web; None to fetch it once into the user's cache.
 

@@ -62,12 +62,13 @@ def batch(
         ),
     ] = None,
     retry: Annotated[
-        bool, typer.Option(help="Explain again what failed, or changed since.")
+        bool, typer.Option(help="Explain parts again that failed, or whose files changed.")
     ] = False,
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for Ray Data.")] = "local",
     explainers: Annotated[int, typer.Option(help="With --engine ray: how many actors.")] = 1,
     address: Annotated[
-        str | None, typer.Option(help="With --engine ray: of the cluster.", show_default="local")
+        str | None,
+        typer.Option(help="With --engine ray: the address of the cluster.", show_default="local"),
     ] = None,
 ) -> None:
     """Explain a whole data set: relevance in Zarr, a table in Parquet, nothing lost.

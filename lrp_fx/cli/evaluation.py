@@ -98,7 +98,7 @@ def evaluate(
     ] = None,
     grid: Annotated[int, typer.Option(help="Patches along each side of an image.")] = 14,
     steps: Annotated[int, typer.Option(help="In how many steps all patches are replaced.")] = 28,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of everything that is drawn at random.")] = 0,
     out: Out = Path("evaluation"),
 ) -> None:
     """Judge maps of photographs: do they show what the model uses? The prediction is explained.

@@ -93,7 +93,7 @@ def explain_text(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Where to compute: cpu, cuda, mps, ...", rich_help_panel=MODEL)
+        str, typer.Option(help="The device: cpu, cuda, mps, ...", rich_help_panel=MODEL)
     ] = "cpu",
     composite: Composite = None,
     top_k: Annotated[

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BEST = 3
-"""So many predicted classes are listed."""
+"""The number of predicted classes that are listed."""
 
 
 @dataclass(frozen=True)

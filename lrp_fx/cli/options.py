@@ -125,7 +125,7 @@ class ModelOptions:
         ),
     ] = None
     device: Annotated[
-        str, typer.Option(help="Where to compute: cpu, cuda, mps, ...", rich_help_panel=MODEL)
+        str, typer.Option(help="The device: cpu, cuda, mps, ...", rich_help_panel=MODEL)
     ] = "cpu"
     mean: Annotated[
         str | None,
@@ -138,7 +138,7 @@ class ModelOptions:
     std: Annotated[
         str | None,
         typer.Option(
-            help="What they are then divided by.",
+            help="Pixels are then divided by this, in the same form.",
             show_default="the model's",
             rich_help_panel=PICTURES,
         ),
@@ -189,7 +189,7 @@ class RuleOptions:
     start: Annotated[
         StartName | None,
         typer.Option(
-            help="What relevance starts with; softmax explains all classes at once.",
+            help="The relevance of the output; softmax explains all classes at once.",
             show_default="logit, and one more map against_rest",
             rich_help_panel=RULES,
         ),

@@ -30,10 +30,12 @@ def search(
         str, typer.Option(help=f"What replaces patches: {', '.join(IMPUTERS)}.")
     ] = "blur",
     trials: Annotated[int, typer.Option(help="Candidates to try besides the presets.")] = 30,
-    held_out: Annotated[float, typer.Option(help="Share of the images that only judge.")] = 0.5,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the images that are held out to judge.")
+    ] = 0.5,
     grid: Annotated[int, typer.Option(help="Patches along each side of an image.")] = 14,
     steps: Annotated[int, typer.Option(help="In how many steps all patches are replaced.")] = 28,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of everything that is drawn at random.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for the result. The same call continues where it stopped.")
     ] = Path("search"),

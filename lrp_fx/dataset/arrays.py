@@ -33,7 +33,7 @@ CODECS = frozenset(
 )
 """The codecs of Zarr that are decoded: none of them runs code of the file."""
 PROBED = 64
-"""So many samples stand for an array when it is compared with another one."""
+"""The number of samples by which an array is compared with another one."""
 DATA, LABEL = ("data", "inputs", "images", "x", "relevance"), ("label", "labels", "y")
 
 

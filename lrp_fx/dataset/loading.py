@@ -18,7 +18,7 @@ from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.errors import InputError, RunError, lacks_memory
 
 PROBED = 16
-"""So many of the first samples decide what shape the samples have."""
+"""The number of first samples that decide the shape of all samples."""
 
 
 @dataclass(frozen=True)

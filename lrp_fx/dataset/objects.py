@@ -28,7 +28,7 @@ INPUTS = (
 )
 LABELS = ("label", "labels", "fine_label", "target", "y")
 PROBED = 16
-"""So many samples stand for a data set when it is compared with another one."""
+"""The number of samples by which a data set is compared with another one."""
 IDS = ("id", "image_id", "path", "__key__")
 
 

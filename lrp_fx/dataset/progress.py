@@ -17,7 +17,7 @@ class Report(Protocol):
     """What a run tells of its progress."""
 
     def start(self, total: int | None) -> None:
-        """So many samples are to be explained; None if this is not known."""
+        """Take the number of samples that are to be explained; None if it is not known."""
 
     def advance(self, count: int, failed: int) -> None:
         """Add to the number of samples that are done, and to the number of those that failed."""

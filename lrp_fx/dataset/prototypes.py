@@ -13,7 +13,7 @@ from lrp_fx.dataset.features import check_relevance, check_samples, features, th
 from lrp_fx.dataset.run import Run
 
 DIMENSIONS = 8
-"""So many principal components of the explanations are modelled."""
+"""The number of principal components of the explanations that are modelled."""
 FLOOR = 1e-3
 """Is added to the variances, as a share of their mean, so that no component is a single point."""
 

@@ -70,9 +70,9 @@ def search(
     samples is seen by the search; the front of score against cost and all presets are then judged
     once on the rest. Needs optuna.
 
-    A metric is not the truth: what maximizes one may lose by another, so judge the result also by
-    metrics and imputers that were not searched with :func:`evaluate`. The proposals depend on the
-    measured times, so only the scores of a given candidate can be repeated exactly.
+    A metric is not the truth: the best candidate by one may be bad by another. So judge the result
+    also by metrics and imputers that were not searched with :func:`evaluate`. The proposals depend
+    on the measured times, so only the scores of a given candidate can be repeated exactly.
 
     Args:
         model: in eval mode, from inputs ``(N, …)`` to logits ``(N, classes)``.

@@ -54,7 +54,7 @@ ATTENTION: tuple[AttentionRules, ...] = ("attn_lrp", "cp_lrp")
 EPS = 1e-6
 """Of presets, and of the last linear operation."""
 DIGITS = 3
-"""So many digits of a number are searched, so that printed code is exact."""
+"""The digits of a number that are searched, few enough for printed code to be exact."""
 
 
 STARTS = ("logit", "one_hot", "against_rest")

@@ -20,7 +20,7 @@ SEARCHED, FIXED, REASON = "searched", "candidate", "reason"
 ROUNDING = 1e-3
 """Outputs of a model may differ by this share of the largest one, by rounding."""
 RANDOM = 5
-"""So many proposals are random, before the sampler uses what it has seen."""
+"""The number of random proposals, before the sampler uses earlier scores."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one sample's relevance is, and how it came about. A notebook shows it as a picture.
+    """The relevance of one sample, with all that is needed to read it. A notebook shows it as a picture.
 
     Args:
         relevance: ``(1, …)``, of the shape of the input; on the CPU.
@@ -152,7 +152,7 @@ class Explanation:
         return self.words or [str(index) for index in self.inputs[0].tolist()]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write a folder: arrays (.npy), pictures (.png), and at last ``manifest.json``.
+        """Write a folder: arrays (.npy), pictures (.png), and finally ``manifest.json``.
 
         All files are made in memory first and take their places together at the end. So a save that
         fails leaves an older explanation as it was, and of several writers the last one wins. The
@@ -160,7 +160,7 @@ class Explanation:
         is not an explanation.
 
         Args:
-            folder: it is made if it is not there. Files of these names in it are replaced.
+            folder: it is made if it does not exist. Files of these names in it are replaced.
 
         Returns:
             The folder.

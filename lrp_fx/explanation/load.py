@@ -48,8 +48,8 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
         folder: the folder.
 
     Raises:
-        InputError: if the folder is incomplete, changed, or none of ours; the message says what is
-            wrong.
+        InputError: if the folder is incomplete, was changed, or was not written by this library;
+            the message says which.
     """
     place = path_of(folder)
     if not place.is_dir():

@@ -34,7 +34,7 @@ VISIBLE = {"\n": "⏎", "\t": "⇥", "Ċ": "⏎", "\r": "⏎"}
 WIDTH, HIGH = 720, 27
 NARROWEST_LINE = 60
 MOST = 4000
-"""So many tokens are written as HTML."""
+"""The largest number of tokens that are written as HTML."""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ class TopK:
         by: which values are the largest: ``"value"`` counts with the sign, as the blog post of 2021
             does, so that what speaks for the target is kept first; ``"magnitude"`` counts by |R|.
         renormalize: scale the kept values so that the sum of each sample stays the same, as in
-            PLRP-λ (Yanez Sarmiento et al. 2024). Positive and negative values are scaled apart, each
-            to their own sum, because one factor for both could turn all signs round. If only values
-            of one sign are left, they are scaled to the whole sum, or left alone if it has the other
-            sign.
+            PLRP-λ (Yanez Sarmiento et al. 2024). Positive and negative values are scaled
+            separately, each to their own sum, because one factor for both could reverse all signs. If
+            only values of one sign are left, they are scaled to the whole sum, or left alone if it
+            has the other sign.
 
     Raises:
         OptionError: for a value that a field cannot have.
