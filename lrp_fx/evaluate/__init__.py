@@ -1,5 +1,6 @@
 """Evaluation: are the maps good? Metrics, statistics and reports for any method and runtime."""
 
+from lrp_fx.evaluate.candidates import Candidate
 from lrp_fx.evaluate.explain import Explainer, explain_with
 from lrp_fx.evaluate.found import SearchResult
 from lrp_fx.evaluate.imputers import Blur, Constant, Imputer, Inpainting, Mean, Noise
@@ -21,7 +22,7 @@ from lrp_fx.evaluate.report import Report
 from lrp_fx.evaluate.run import evaluate
 from lrp_fx.evaluate.search import search
 from lrp_fx.evaluate.sensitivity import ClassCorrelation, MaxSensitivity
-from lrp_fx.evaluate.space import Candidate, Space
+from lrp_fx.evaluate.space import Space
 from lrp_fx.evaluate.sparseness import Sparseness
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
 from lrp_fx.evaluate.summary import Summary

@@ -11,8 +11,8 @@ from lrp_fx._packages import needed
 from lrp_fx._tables import columns
 from lrp_fx.composites import Composite
 from lrp_fx.errors import OptionError
+from lrp_fx.evaluate.candidates import Candidate
 from lrp_fx.evaluate.report import Report
-from lrp_fx.evaluate.space import Candidate
 from lrp_fx.evaluate.summary import MetricInfo, Summary
 from lrp_fx.evaluate.trials import FailedTrial, Trial, best_of, front_of
 

@@ -17,6 +17,7 @@ from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name
 from lrp_fx.errors import InputError, OptionError
+from lrp_fx.evaluate.candidates import Candidate, Chooser, Given, Layout, point_of, presets, propose
 from lrp_fx.evaluate.cost import relative_cost
 from lrp_fx.evaluate.explain import Explainer
 from lrp_fx.evaluate.found import SearchResult
@@ -30,16 +31,7 @@ from lrp_fx.evaluate.metric import (
 )
 from lrp_fx.evaluate.report import Report
 from lrp_fx.evaluate.run import Progress, evaluate, shown
-from lrp_fx.evaluate.space import (
-    Candidate,
-    Chooser,
-    Given,
-    Layout,
-    Space,
-    point_of,
-    presets,
-    propose,
-)
+from lrp_fx.evaluate.space import Space
 from lrp_fx.evaluate.statistics import Bootstrap
 from lrp_fx.evaluate.trials import FailedTrial, Trial, front_of
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from lrp_fx._checks import check_file
 from lrp_fx.errors import LRPError, OptionError, in_words
-from lrp_fx.evaluate.space import Chooser
+from lrp_fx.evaluate.candidates import Chooser
 
 NAME = "lrp_fx.search"
 SEARCHED, FIXED, REASON = "searched", "candidate", "reason"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lrp_fx.evaluate.space import Candidate
+from lrp_fx.evaluate.candidates import Candidate
 
 
 @dataclass(frozen=True)
