@@ -51,7 +51,7 @@ def explain_text(
             and its ``tokenizer``.
         text: the text, or a pair of texts for models of pairs. It is cut where the tokenizer cuts.
         target: ``"predicted"``, a label of the model, or as in :meth:`lrp_fx.LRPFx.attribute`.
-        lrp: the attribution of the pipeline's model. None makes one, which reads the model anew:
+        lrp: the attribution of the pipeline's model. None makes one, which reads the model again:
             for many texts pass the same ``LRPFx(pipeline.model)``.
 
     Returns:

@@ -38,7 +38,7 @@ DATA, LABEL = ("data", "inputs", "images", "x", "relevance"), ("label", "labels"
 
 
 class ArraySource:
-    """An array (N, …). A file is opened anew in each process.
+    """An array (N, …). Each process opens the file itself.
 
     Args:
         open: returns the array and the labels (N,), or None for them.

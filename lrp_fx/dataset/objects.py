@@ -151,7 +151,7 @@ class IterableStream:
         first, again = ([digest(each) for each in islice(self.samples(), PROBED)] for _ in range(2))
         if first != again:
             raise InputError(
-                "the data set gives other samples when it is read again: it must begin anew with each "
+                "the data set gives other samples when it is read again: it must start again with each "
                 "iter(), always in the same order, and without random changes"
             )
         return _kind(self._data), first, self._items

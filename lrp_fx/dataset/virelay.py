@@ -52,7 +52,7 @@ def write_virelay(
     """Write explanations of images as a project that ``virelay folder/project.yaml`` opens.
 
     The files are ``input.h5`` (the images), ``attribution.h5``, ``analysis.h5`` (for each class,
-    clusters as by :func:`spray` and embeddings), ``label-map.json``, and at last ``project.yaml``.
+    clusters as by :func:`spray` and embeddings), ``label-map.json``, and finally ``project.yaml``.
 
     Args:
         run: the explanations, of whole maps.

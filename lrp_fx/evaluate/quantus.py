@@ -45,7 +45,7 @@ def explain_func(factory: Callable[[nn.Module], Attribution]) -> ExplainFunc:
     """The ``explain_func`` of Quantus from a factory of attributions.
 
     ``quantus.MPRT(...)(model=model, ..., explain_func=explain_func(LRPFx))``. Quantus hands the model
-    to each call. The attribution of a model is made once. ``LRPFx`` reads the weights anew in each
+    to each call. The attribution of a model is made once. ``LRPFx`` reads the weights again in each
     call, so a model that Quantus randomises in place is read again without another capture.
 
     Args:

@@ -118,7 +118,7 @@ class Study:
             other = ", ".join(differing)
             raise OptionError(
                 f"storage '{storage}' holds another search, which differs in: {other}. Name another "
-                "file, or delete this one to begin anew"
+                "file, or delete this one to start again"
             )
         trials = self._study.get_trials(deepcopy=False)
         # other random numbers than before, so that a continued search proposes something new
