@@ -143,8 +143,13 @@ class Recorder(fx.proxy.TracerBase, Tracer):
         """Record an ATen call."""
         if only_writes(packet):
             raise self.refusal(f"{packet} writes to its arguments")
-        values = self._values(packet, args, kwargs)
-        if values is not None and is_of_shapes(packet) and self.witnesses.agree(values):  # type: ignore[union-attr]
+        witnesses, values = self.witnesses, self._values(packet, args, kwargs)
+        if (
+            witnesses is not None
+            and values is not None
+            and is_of_shapes(packet)
+            and witnesses.agree(values)
+        ):
             return self._of_known(values[0])
         if not returns_tensors(packet):
             if values is None or packet in _OF_MEMORY:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -114,7 +114,7 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
             except LRPError as error:
                 raise _sentence(error) from error
 
-        return generate  # type: ignore[return-value]
+        return cast(Callable[P, T], generate)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
