@@ -1,4 +1,4 @@
-"""Memories of bounded size: what was used least recently is forgotten first."""
+"""Memories of bounded size, which forget the least recently used value first."""
 
 from __future__ import annotations
 

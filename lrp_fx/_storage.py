@@ -97,7 +97,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
 
     Args:
         path: the file of the lock; it is made, and stays.
-        what: what is locked, in words.
+        what: the locked object, in words.
         shared: let others with ``shared`` in too.
         wait: wait for the lock.
 

@@ -1,4 +1,4 @@
-"""What all figures share: a style of their own, and a picture of their own in notebooks."""
+"""The common style of all figures, and their pictures in notebooks."""
 
 from lrp_fx._drawing.style import MISSING, drawable, own_style
 

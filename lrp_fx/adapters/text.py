@@ -14,7 +14,7 @@ from lrp_fx.relevance import Target
 
 
 class Tokenizer(Protocol):
-    """What is used of a tokenizer of transformers."""
+    """The interface of a tokenizer of transformers."""
 
     def __call__(self, *texts: str, return_tensors: str, truncation: bool) -> Mapping[str, Tensor]:
         """The encoding of a text, or of a pair of texts."""
@@ -24,7 +24,7 @@ class Tokenizer(Protocol):
 
 
 class TextPipeline(Protocol):
-    """What is used of a pipeline of transformers."""
+    """The interface of a pipeline of transformers."""
 
     @property
     def model(self) -> nn.Module:

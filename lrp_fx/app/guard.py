@@ -1,4 +1,4 @@
-"""What stands before the page: bounds on requests, and a browser that asks no other host."""
+"""The protection of the page: bounds on requests, and a browser that contacts no other host."""
 
 from __future__ import annotations
 

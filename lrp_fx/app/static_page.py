@@ -24,7 +24,7 @@ MODEL, SETTINGS = "explainer.onnx", "settings.json"
 STEPS = 257
 """The number of colours; it is odd, so that zero has one of its own."""
 INTERPOLATIONS = ("bilinear", "bicubic")
-"""What the page can do, and what it calls it."""
+"""The interpolations of the page, and their names there."""
 
 
 def write_page(

@@ -1,4 +1,4 @@
-"""What visitors upload: bounded in bytes and pixels, and a sentence where it cannot be read."""
+"""Uploads of visitors: bounded in bytes and pixels; one that cannot be read is a short error."""
 
 from __future__ import annotations
 

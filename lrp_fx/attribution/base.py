@@ -152,7 +152,7 @@ class Explaining:
         Args:
             inputs: as in :meth:`attribute`; all that follow too.
             additional: the further arguments.
-            view: what is explained.
+            view: the explained output or layer.
             verbose: print the plan.
             create_graph: keep the graph of autograd.
             late: whether the values on other devices than the CPU are checked at the end of the run.

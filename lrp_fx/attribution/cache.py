@@ -78,7 +78,7 @@ class _Reading:
 
 @dataclass
 class _Own:
-    """What a run of the model computed, and the follower of that run."""
+    """The outputs of a run of the model, and the follower of that run."""
 
     follower: Follower
     outputs: list[object] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Explainer:
         Args:
             arguments: the model's arguments; the capture is verified on them.
             attributed: how many of the tensors, from the first, are explained.
-            view: what is explained, and for what.
+            view: the explained output or layer, and the explained inputs.
             report: gets a line about each step that takes time.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""What users pass as inputs: tensors, NumPy arrays or an encoding. Their relevance gets the same form.
+"""The inputs that users pass: tensors, NumPy arrays or an encoding. Their relevance gets the same form.
 
 This is the only place where arrays become tensors, and tensors become arrays again.
 """
@@ -59,7 +59,7 @@ class Given(Generic[Form]):
     """The inputs of a call as tensors, and the form in which their relevance goes back.
 
     Args:
-        tensors: what is explained; :class:`Named` if the model takes it by keyword.
+        tensors: the explained inputs; :class:`Named` if the model takes it by keyword.
         additional: the further arguments of the model.
         form: what the user passed; of a mapping, what is explained of it.
     """

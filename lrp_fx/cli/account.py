@@ -40,7 +40,7 @@ class Account:
     """The relevance of one sample, as a sum.
 
     Args:
-        start: what was explained; the whole.
+        start: the explained output; the whole.
         positive: the sum of the positive relevance of the input.
         negative: the sum of the negative one.
         taken: what others took, by cause.
@@ -71,7 +71,7 @@ class Account:
         return f"{percent(self.share)} at the {self.input}"
 
     def rows(self) -> list[tuple[str, float, float | None]]:
-        """What each part is called, its amount, and its share of the whole."""
+        """The name of each part, its amount, and its share of the whole."""
         parts: list[tuple[str, float]] = [
             (f"{self.input} in favour", self.positive),
             (f"{self.input} against", self.negative),

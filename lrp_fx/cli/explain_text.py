@@ -35,7 +35,7 @@ class TextExplained:
     Args:
         text: the sentence, or the pair.
         parts: the tokens with their relevance; two for a model that reads two sentences apart.
-        output: what was explained.
+        output: the explained output.
         target: the class; None where there is only one output.
         name: of the class.
         delta: the output less the sum of the relevance.
@@ -50,7 +50,7 @@ class TextExplained:
 
     @property
     def title(self) -> str:
-        """What was explained, in a line."""
+        """The explained output, in a line."""
         return f"{self.name} {self.output:.3g}"
 
     def to_dict(self) -> dict[str, Any]:

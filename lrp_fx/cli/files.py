@@ -35,7 +35,7 @@ class Files:
     Args:
         out: the folder.
         names: the names of results in it.
-        forms: what is written of each.
+        forms: the files that are written for each.
     """
 
     out: Path
@@ -116,7 +116,7 @@ def make_folder(out: Path, what: str) -> None:
 
 
 def read_summary(out: Path) -> list[dict[str, Any]]:
-    """What the summary of a folder says of earlier runs; nothing if there is none.
+    """The results of earlier runs in the summary of a folder; none without a summary.
 
     Raises:
         InputError: if a file of its name is something else, which is not to be replaced.

@@ -1,4 +1,4 @@
-"""What is explained: photographs, arrays and tables, found in folders and read one by one."""
+"""The inputs of commands: photographs, arrays and tables, found in folders and read one by one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 ARRAYS = frozenset({".csv", ".npy"})
 IN_FOLDERS = IMAGES | {".npy"}
-"""What is taken from folders: a table among photographs mostly lists them, so it must be named."""
+"""The files that are taken from folders. Tables mostly list photographs, so they must be named."""
 MADE = ".lrp"
 """The names of all results end in this and a suffix, so that no result replaces a photograph."""
 DELIMITERS = ",;\t"
@@ -39,7 +39,7 @@ class Sample:
         inputs: a photograph, or an array ``(1, …)``.
         row: which sample of the file it is; None for the only one.
         words: the names of a table's columns.
-        remarks: what was changed when it was read.
+        remarks: the changes when it was read.
     """
 
     file: Path

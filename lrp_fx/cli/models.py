@@ -19,7 +19,7 @@ from lrp_fx.errors import InputError, OptionError
 from lrp_fx.zoo import LoadedModel, Preprocessing, load, own_function
 
 MISSING_DEVICES = (AssertionError, NotImplementedError, RuntimeError)
-"""What torch raises where a device is not there."""
+"""The errors of torch for a device that does not exist."""
 
 
 def open_model(options: ModelOptions, talk: Talk) -> LoadedModel:

@@ -17,7 +17,7 @@ from lrp_fx.zoo import EFFICIENTNET, names
 PREDICTED = "predicted"
 BLOG = "blog"
 FORMS = ("png", "pdf", "svg", "npy", "folder")
-"""What is written of an explanation: a figure, its maps, or all of it."""
+"""The forms in which an explanation is written: a figure, its maps, or all of it."""
 StartName = Literal["logit", "one_hot", "against_rest", "softmax"]
 
 MODEL = "Model"

@@ -14,7 +14,7 @@ from lrp_fx.errors import CompositeError
 
 @dataclass(frozen=True)
 class Place:
-    """What a matcher knows about an operation.
+    """An operation as matchers see it.
 
     Args:
         paths: the paths of the modules that contain the call, outermost first; "" is the model.
@@ -46,7 +46,7 @@ class Matcher:
     Matchers can be combined with ``&``, ``|`` and ``~``.
 
     Args:
-        text: what it selects, for messages and the plan.
+        text: its selection in words, for messages and the plan.
         test: the predicate.
         glob: the module path that it looks for, if any; used to suggest near misses.
         required: raise an error if it matches nothing, even in a composite that is not strict.

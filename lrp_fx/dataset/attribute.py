@@ -171,7 +171,7 @@ def _layers(layers: Any) -> tuple[str, ...]:
 
 
 def _identity(lrp: LRPFx, task: Task, source: Source | Stream, form: Form) -> dict[str, str]:
-    """What decides the results of a run, by its name in a sentence."""
+    """The causes of the results of a run, by their names in a sentence."""
     return {
         **identity_of(lrp),
         "target": repr(task.target),

@@ -23,7 +23,7 @@ LARGEST = 2**28
 
 @dataclass(frozen=True)
 class Job:
-    """What a run computes.
+    """The computation of a run.
 
     Args:
         identity: digests of all that decides the results, see :func:`lrp_fx.attribution.identity_of`.
@@ -31,7 +31,7 @@ class Job:
         batch_size: samples that are explained at once.
         part_size: samples that are committed at once, a multiple of the batch size.
         threads: of each worker.
-        keep: what is stored.
+        keep: the results that are stored.
         dtype: of the stored arrays.
         shapes: of each array, by name, without the dimension of the samples.
         names: of the classes.

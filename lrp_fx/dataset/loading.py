@@ -23,7 +23,7 @@ PROBED = 16
 
 @dataclass(frozen=True)
 class Form:
-    """What all samples must be like, so that they fit into one array.
+    """The common form of all samples, so that they fit into one array.
 
     Args:
         shape: of the inputs, without the batch dimension.

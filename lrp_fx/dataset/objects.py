@@ -34,7 +34,7 @@ IDS = ("id", "image_id", "path", "__key__")
 
 @dataclass(frozen=True)
 class Items:
-    """What an item of a data set means.
+    """The meaning of an item of a data set.
 
     Args:
         preprocess: makes the model's input of an image.

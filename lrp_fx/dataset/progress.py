@@ -14,7 +14,7 @@ Progress = Callable[[int, int | None, int], None]
 
 
 class Report(Protocol):
-    """What a run tells of its progress."""
+    """The progress of a run, for a display."""
 
     def start(self, total: int | None) -> None:
         """Take the number of samples that are to be explained; None if it is not known."""

@@ -23,7 +23,7 @@ class Actor:
 
     Args:
         store: of the run; its folder is the same for all actors.
-        work: what is computed, or a reference to it in Ray's object store.
+        work: the work of the run, or a reference to it in Ray's object store.
     """
 
     def __init__(self, store: Store, work: Any) -> None:
@@ -66,7 +66,7 @@ def run_on_ray(
 
     Args:
         store: of the run.
-        work: what is computed.
+        work: the work of the run.
         explainers: how many actors there are.
         address: of the cluster; None for this machine.
         report: of the progress.

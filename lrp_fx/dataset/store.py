@@ -38,7 +38,7 @@ class Store:
 
     Args:
         folder: of the run.
-        job: what is computed.
+        job: the job of the run.
     """
 
     folder: Path
@@ -305,7 +305,7 @@ def opened(folder: Path, make: Any, shard: Shard) -> Iterator[Store]:
     Args:
         folder: of the run; it is made if it is not there.
         make: makes the job, if there is none, and checks it against the existing one.
-        shard: what is to be computed.
+        shard: the parts to compute.
 
     Raises:
         RunError: if another process writes, or if the folder holds something else or another run.

@@ -61,7 +61,7 @@ def write_virelay(
         preprocess: as in :func:`attribute_dataset`.
         key: as in :func:`attribute_dataset`.
         mean: what ``preprocess`` subtracts from pixels in [0, 1].
-        std: what it then divides by.
+        std: the numbers by which it then divides.
         by: the column that says the class of a sample.
         name: of the project and the data set.
         model: its name.

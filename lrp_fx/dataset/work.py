@@ -22,7 +22,7 @@ class Work:
 
     Args:
         lrp: the attribution.
-        task: what is computed.
+        task: the computation.
         source: the samples.
         form: what samples must be like.
         workers: the processes that read and decode for it.
@@ -42,7 +42,7 @@ def run_parts(
 
     Args:
         store: where they go.
-        work: what is computed.
+        work: the work of the run.
         parts: their numbers.
         report: of the progress.
 

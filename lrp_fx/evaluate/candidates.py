@@ -46,7 +46,7 @@ from lrp_fx.rules import (
 
 @dataclass(frozen=True)
 class Layout:
-    """What of a space a model has.
+    """The part of a space that a model has.
 
     Args:
         ends: of each part of the depth but the last, how many linear operations lie before its end;

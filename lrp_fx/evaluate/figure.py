@@ -10,7 +10,7 @@ from lrp_fx._drawing import own_style
 from lrp_fx._drawing.figure import ShownFigure
 from lrp_fx.evaluate.summary import Summary
 
-WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, what stands around the bars
+WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, the space around the bars
 LINE = 0.16  # inches for a line of notes
 
 

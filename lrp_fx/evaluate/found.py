@@ -1,4 +1,4 @@
-"""What a rule search found: all trials, the front, and their scores on held-out samples."""
+"""The results of a rule search: all trials, the front, and their scores on held-out samples."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a rule search found. ``print(result)`` shows a table.
+    """The results of a rule search. ``print(result)`` shows a table.
 
     Args:
         trials: all that have a score, presets first.
         failed: those that have none.
         held_out: the scores of the front and of all presets on samples that the search did not see.
-        settings: what was searched, in words.
+        settings: the search, in words.
     """
 
     trials: tuple[Trial, ...]

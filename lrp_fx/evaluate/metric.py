@@ -1,4 +1,4 @@
-"""What a metric is, and the two functions that it judges by: the forward pass and the explanation."""
+"""The interface of metrics, and the two functions that they judge by: forward pass and explanation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Targets: TypeAlias = "Tensor | Sequence[int] | ndarray"
 """The classes to explain, ``(N,)``, integers."""
 
 Output = Literal["probability", "logit"]
-"""What of the model's output is followed: the softmax at the target, or the logit itself."""
+"""The output that is followed: the softmax at the target, or the logit itself."""
 
 
 class Metric(Protocol):

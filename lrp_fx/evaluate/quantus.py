@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ExplainFunc(Protocol):
-    """What Quantus calls ``explain_func``."""
+    """An ``explain_func`` of Quantus."""
 
     def __call__(
         self, *, model: nn.Module, inputs: ndarray, targets: ndarray, **options: object
@@ -31,7 +31,7 @@ class ExplainFunc(Protocol):
 
 
 class QuantusLike(Protocol):
-    """What is used of a metric of Quantus."""
+    """The interface of a metric of Quantus."""
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ class QuantusMetric:
 
     @property
     def higher_is_better(self) -> bool:
-        """What Quantus says of the metric."""
+        """The metric's description by Quantus."""
         direction = getattr(self.metric, "score_direction", None)
         return getattr(direction, "value", "higher") == "higher"
 

@@ -235,7 +235,7 @@ def _counted(progress: bool | Progress, total: int) -> Iterator[Callable[[str], 
 
 @contextmanager
 def shown(progress: bool | Progress) -> Iterator[Progress]:
-    """What shows the progress: a function of the user, a bar, or nothing."""
+    """A display of the progress: a function of the user, a bar, or nothing."""
     if callable(progress):
         yield progress
         return

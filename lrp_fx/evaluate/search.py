@@ -70,7 +70,7 @@ def search(
         model: in eval mode, from inputs ``(N, …)`` to logits ``(N, classes)``.
         inputs: ``(N, …)``, floating point.
         targets: the classes to explain, ``(N,)``, integers.
-        metric: what is improved. A metric with masks, one for each sample, cannot be used: the
+        metric: it is to be improved. A metric with masks, one for each sample, cannot be used: the
             samples are divided here. With ``storage`` it must be a dataclass or a function, or have a
             ``repr`` with all settings.
         trials: how many candidates are tried besides the presets.

@@ -1,4 +1,4 @@
-"""The space of a rule search: what may be chosen for a model."""
+"""The space of a rule search: the choices for a model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STARTS = ("logit", "one_hot", "against_rest")
 
 @dataclass(frozen=True)
 class Space:
-    """What a rule search may choose.
+    """The choices of a rule search.
 
     Choices that a model does not have, such as rules of attention in a network of convolutions, are
     left out. The last linear operation always gets ε, as in the presets.

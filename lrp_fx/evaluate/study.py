@@ -30,7 +30,7 @@ class Outcome:
     Args:
         number: of the trial.
         fixed: the name of the candidate that was asked for; None for a proposal.
-        params: what was chosen, by name.
+        params: the choices, by name.
         values: score and cost; None if it has none.
         reason: why it has none.
     """
@@ -80,7 +80,7 @@ class Study:
 
     Args:
         storage: a file, the address of a database, or None for memory.
-        searched: what is searched, by name. A study of anything else is refused; numbers may differ
+        searched: the search, by name. A study of anything else is refused; numbers may differ
             by rounding.
         higher_is_better: whether a larger score is better. A smaller cost always is.
         fixed: candidates to try first, each with the choices that it nearly stands for.
@@ -160,7 +160,7 @@ def _same(before: object, now: str | list[float]) -> bool:
 
 
 def _address(storage: str | os.PathLike[str] | None) -> str | None:
-    """What Optuna calls a storage."""
+    """A storage of Optuna."""
     if storage is None:
         return None
     if not isinstance(storage, (str, os.PathLike)):

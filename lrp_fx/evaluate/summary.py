@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """What a report says of a metric.
+    """The description of a metric in a report.
 
     Args:
         name: the metric's name.
@@ -57,7 +57,7 @@ class Summary:
 
     @property
     def title(self) -> str:
-        """What the numbers are."""
+        """The kind of the numbers."""
         return "" if self.reference is None else f"differences from {self.reference}, paired"
 
     def rows(self) -> Iterator[tuple[str, ...]]:

@@ -13,7 +13,7 @@ class Trial:
     """A candidate that was tried.
 
     Args:
-        candidate: what was tried.
+        candidate: the rules, filter and start.
         score: the mean score on the samples of the search.
         cost: the time of a map in input gradients.
     """
@@ -28,7 +28,7 @@ class FailedTrial:
     """A candidate without a score.
 
     Args:
-        candidate: what was tried.
+        candidate: the rules, filter and start.
         reason: why it has no score.
     """
 

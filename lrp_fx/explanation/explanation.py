@@ -1,4 +1,4 @@
-"""The explanation itself: what it holds, the figures that fit it, and how it is saved."""
+"""The explanation itself: its contents, the figures that fit it, and its saving."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Explanation:
 
     @property
     def summary(self) -> str:
-        """What was explained, in a line."""
+        """The explained target, in a line."""
         name = self.target_name or "the output"
         if isinstance(self.target, int) and not self.names:
             name = f"class {self.target}"

@@ -38,7 +38,7 @@ DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "bool"),
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
 )
-"""What relevance and inputs may be of."""
+"""The dtypes that relevance and inputs may have."""
 
 
 def load_explanation(folder: str | os.PathLike[str]) -> Explanation:

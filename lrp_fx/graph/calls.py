@@ -34,7 +34,7 @@ else:
 
 
 Argument: TypeAlias = Any
-"""What a call reads: a node, a constant, or lists of these; torch.fx gives it no narrower type."""
+"""An argument of a call: a node, a constant, or lists of these; torch.fx gives it no narrower type."""
 
 
 def packet_of(target: Any) -> Packet | None:

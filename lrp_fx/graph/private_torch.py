@@ -39,7 +39,7 @@ OpOverloadPacket = torch._ops.OpOverloadPacket
 StorageReference: Callable[[Any], Hashable] = StorageWeakRef
 """A weak reference to the memory of a tensor, which is equal for all tensors that share it."""
 ModuleTracer = proxy_tensor._ModuleStackTracer
-"""What ``torch.export`` follows modules with."""
+"""The tracer by which ``torch.export`` follows modules."""
 HigherOrderOperator = torch._ops.HigherOrderOperator
 """Operations of exported graphs that take subgraphs as arguments. The subgraphs have to be inlined."""
 torch_assert = torch._assert

@@ -93,7 +93,7 @@ class Pass:
     Args:
         name: the field of :class:`Optimizations` that switches it on.
         run: changes the draft in place.
-        text: what it does.
+        text: its effect, in words.
     """
 
     name: str

@@ -61,7 +61,7 @@ class ExplainedOutput:
 
     Args:
         node: the node whose value is explained.
-        note: what it is, for the reader of the plan.
+        note: a description of it, for the reader of the plan.
         squashing: the function that makes probabilities of it. A result that is explained itself
             counts as the logits of a softmax.
     """

@@ -39,7 +39,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class Step:
-    """What happens to the relevance at one node.
+    """One step of the relevance, at one node.
 
     Args:
         node: the node of the canonical graph.

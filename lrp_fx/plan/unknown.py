@@ -1,4 +1,4 @@
-"""What to do at operations without a description."""
+"""The treatment of operations without a description."""
 
 from __future__ import annotations
 

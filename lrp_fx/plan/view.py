@@ -1,4 +1,4 @@
-"""What of the model is explained, and for what: the output or a layer, for inputs or for layers."""
+"""Views: which output or layer is explained, for inputs or for layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lrp_fx.relevance import MaskRelevance
 
 @dataclass(frozen=True)
 class View:
-    """What of the model is explained, and for what.
+    """Which output or layer is explained, and for which inputs or layers.
 
     Args:
         explained: the layer whose value is explained; None for the model's output.
@@ -56,7 +56,7 @@ def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
     Args:
         captured: a graph before any norm was folded.
         model: the user's model.
-        view: what is explained, and for what.
+        view: the explained output or layer, and for which inputs or layers.
     """
     paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
 
@@ -95,7 +95,7 @@ def plan_of_view(
         captured: the canonical graph, with the values that the view asks for.
         model: the user's model.
         composite: the rules.
-        view: what is explained, and for what.
+        view: the explained output or layer, and for which inputs or layers.
         inputs: the placeholders that are explained.
         candidates: which outputs could be explained if none is named; None if that is not known.
         output: the output that the user named.

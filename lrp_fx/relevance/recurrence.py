@@ -28,7 +28,7 @@ from lrp_fx.stabilizer import may_write
 
 @dataclass(frozen=True)
 class Direction:
-    """What one direction of a layer computes, in the order of its steps.
+    """The values of one direction of a layer, in the order of its steps.
 
     Args:
         cell: the kind of cell.

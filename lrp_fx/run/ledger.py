@@ -57,7 +57,7 @@ class Ledger:
 
     @property
     def taken(self) -> dict[Cause, PerSample]:
-        """What was taken in total, by cause."""
+        """The relevance that was taken in total, by cause."""
         return {
             cause: tuple(map(sum, zip(*amounts, strict=True)))
             for cause in CAUSES

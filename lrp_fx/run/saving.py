@@ -36,7 +36,7 @@ _Run: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What an exported program is run on, and what it must return.
+    """The inputs on which an exported program is run, and the results that it must return.
 
     Args:
         inputs: the tensors that it takes, with the target and the share.

@@ -26,7 +26,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Relevance: TypeAlias = Tensor | NDArray[np.generic] | tuple[Tensor, ...]
 """A tensor of any device and dtype, a NumPy array, or a tuple that holds one, as Captum returns."""
 Data: TypeAlias = Tensor | NDArray[np.generic] | Sequence[object] | SupportsArray
-"""What a model was given: a tensor, an array, lists of numbers, or a row or table of pandas."""
+"""An input of a model: a tensor, an array, lists of numbers, or a row or table of pandas."""
 
 FORMS = {
     1: "(C, L) or (N, C, L)",

@@ -33,7 +33,7 @@ LETTER = 0.57  # the width of a letter in parts of its height, on the safe side
 TITLE, NORMAL, SMALL = 12, 10, 8.5  # points
 BAR = 12  # the height of the colour bar
 LONGEST_BAR = 470
-HEAD, FOOT = 2, 4  # the most lines of what stands above and below a panel
+HEAD, FOOT = 2, 4  # the most lines of text above and below a panel
 NARROWEST = 330  # a figure that can hold the words beside the colour bar
 INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
@@ -99,14 +99,14 @@ def class_name(target: object) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """What a figure says.
+    """The texts of a figure.
 
     Args:
         target: the explained class, in words as :func:`class_name` says; if it is empty, the words
             are "the explained class".
         title: the line above everything; None for none.
         notes: lines under everything: scale, smoothing, grid.
-        ends: what stands at the ends of the colour bar, negative and positive.
+        ends: the texts at the ends of the colour bar, negative and positive.
     """
 
     target: Class = ""
@@ -116,12 +116,12 @@ class Words:
 
     @property
     def against(self) -> str:
-        """What negative relevance means."""
+        """The meaning of negative relevance."""
         return f"speaks against {class_name(self.target) or 'the explained class'}"
 
     @property
     def in_favour(self) -> str:
-        """What positive relevance means."""
+        """The meaning of positive relevance."""
         return f"speaks for {class_name(self.target) or 'the explained class'}"
 
 
@@ -161,8 +161,8 @@ def sheet(
         height: of a panel.
         words: see :class:`Words`.
         heads: the titles of the panels, row by row; an empty string for none.
-        feet: what stands below them.
-        sides: what stands left of each row.
+        feet: the texts below them.
+        sides: the texts left of each row.
         colors: the colour map of the colour bar; None for no colour bar.
         left: room left of each panel, for the names at an axis.
         under: room under each panel, for an axis.

@@ -50,7 +50,7 @@ def graph(
             must be zero.
         edges: pairs of nodes, or triples with the number of lines, such as the order of a bond.
         places: where the nodes are, ``(V, 2)``: to the right and upwards, in any unit.
-        names: what stands on the nodes, such as the elements.
+        names: the labels of the nodes, such as the elements.
         target: the explained class, for the words at the colour bar.
         title: the title of the figure.
         colors: as in :func:`~lrp_fx.visualize.show`.

@@ -33,11 +33,11 @@ LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn of a photograph.
+    """A photograph as it is drawn.
 
     Args:
         pixels: (H, W, 3).
-        words: what it is, for the title of its panel.
+        words: its kind, for the title of its panel.
     """
 
     pixels: Pixels

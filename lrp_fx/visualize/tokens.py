@@ -42,7 +42,7 @@ class Tokens:
     """Tokens with their relevance. A notebook shows them, and so does ``rich.print``.
 
     Args:
-        texts: what is written for each token.
+        texts: the text of each token.
         joined: whether a token continues the word before it.
         relevance: one value for each token.
         limit: the |R| of full colour.

@@ -24,7 +24,7 @@ _RETURNS = "return the model, or (model, preprocess), or (model, preprocess, cat
 
 
 def own_model(name: str, file: Path | None) -> LoadedModel:
-    """What a factory returns.
+    """The results of a factory.
 
     The factory is a function without arguments, or a class of a model. It returns
 
@@ -76,7 +76,7 @@ def own_function(name: str) -> Callable[[Image.Image], Tensor]:
 
 
 def _named(name: str) -> Any:
-    """What a module, or a file, calls by this name."""
+    """The object of this name in a module or a file."""
     place, _, attribute = name.rpartition(":")
     module = _module(place)
     found: Any = module

@@ -19,7 +19,7 @@ from lrp_fx.zoo.loaded import ZooError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 """Under these names training scripts keep a state dict, beside the optimizer's and more."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before the names of parameters."""
+"""The prefixes of parameters by DataParallel, torch.compile and Lightning."""
 _PLAIN = "it is not a plain state dict as torch.save(model.state_dict(), FILE) writes it"
 _UNSAFE = re.compile(r"GLOBAL ([\w.]+)")
 

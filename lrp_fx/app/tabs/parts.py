@@ -1,4 +1,4 @@
-"""What the tabs share: the components that look alike, and errors as sentences."""
+"""The parts that tabs share: the components that look alike, and errors as sentences."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIDE = 448
 
 @dataclass(frozen=True)
 class Site:
-    """What all tabs know.
+    """The settings of all tabs.
 
     Args:
         classifier: the model.

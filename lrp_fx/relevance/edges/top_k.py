@@ -22,7 +22,7 @@ FILTER_BY: tuple[FilterBy, ...] = ("value", "magnitude")
 
 @dataclass(frozen=True)
 class TopK:
-    """What a relevance filter keeps: the ``k = max(1, int(share · n))`` largest of n values.
+    """The choice of a relevance filter: it keeps the ``k = max(1, int(share · n))`` largest of n values.
 
     Args:
         share: the fraction to keep, ``0 < share <= 1``.
