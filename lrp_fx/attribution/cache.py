@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from lrp_fx._recent import Recent
+from lrp_fx.attribution.asked import asked
 from lrp_fx.attribution.options import Changes, Options
 from lrp_fx.canonize import canonize, has_given_factors
 from lrp_fx.capture import (
@@ -33,7 +34,7 @@ from lrp_fx.capture import (
 )
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.meaning import has_attention
-from lrp_fx.plan import Hook, View, asked, candidates, plan_of_view
+from lrp_fx.plan import Hook, View, candidates, plan_of_view
 from lrp_fx.rewrite import rewrite
 from lrp_fx.run import Program, check_compiler, compiled
 
