@@ -20,8 +20,6 @@ ORDER = (
         "_storage",
         "_packages",
         "_drawing",
-        "_figure",
-        "_html",
         "_tables",
         "_version",
         "stabilizer",

@@ -39,7 +39,7 @@ def digest_of_metric(metric: object) -> str:
     """A digest of a metric and its settings.
 
     Raises:
-        OptionError: if the metric is no dataclass, no function, and its ``repr`` is that of any
+        OptionError: if the metric is neither a dataclass nor a function, and its ``repr`` is that of any
             object of its class.
     """
     if is_dataclass(metric) or isinstance(metric, (FunctionType, partial)):

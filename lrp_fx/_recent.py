@@ -1,4 +1,4 @@
-"""Memories of bounded size: what was used least recently is forgotten first."""
+"""Memories of bounded size, which forget the least recently used value first."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Recent(Generic[K, V]):
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of a key; it is made if it is not known."""
         try:
-            value = self._values.pop(key)
+            value = self._values[key] = self._values.pop(key)
         except KeyError:
             value = make()
-        self.put(key, value)
+            self.put(key, value)
         return value
 
     def put(self, key: K, value: V) -> None:
@@ -48,12 +48,16 @@ class Recent(Generic[K, V]):
         while len(self._values) > self.size:
             self._values.pop(next(iter(self._values)), None)
 
+    def values(self) -> list[V]:
+        """The values, that which was used last at the end."""
+        return list(self._values.values())
+
     def clear(self) -> None:
         """Forget all values."""
         self._values.clear()
 
-    def copy(self) -> Recent[K, V]:
-        """A memory of its own with the same values."""
+    def copy(self, change: Callable[[V], V] = lambda value: value) -> Recent[K, V]:
+        """A memory of its own with the same values, each changed by a function."""
         twin: Recent[K, V] = Recent(self.size)
-        twin._values = self._values.copy()
+        twin._values = {key: change(value) for key, value in self._values.items()}
         return twin

@@ -4,70 +4,83 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
+from tempfile import TemporaryDirectory
 
-from lrp_fx.errors import RunError
+from lrp_fx.errors import LRPError, RunError
 
 PART = ".part"
-"""The ending of files that are being written."""
+"""The ending of folders in which files are being written."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BUSY = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def writing(place: Path, kind: type[LRPError] = RunError) -> Iterator[None]:
     """Turn errors of the file system into one sentence.
 
+    Args:
+        place: the file or folder that is written.
+        kind: the type of the error.
+
     Raises:
-        RunError: for any ``OSError`` inside.
+        LRPError: of this kind, for any ``OSError`` inside.
     """
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise RunError(
-                f"the disk is full: cannot write to '{place}' ({error.strerror}). What was committed is "
-                "safe: make room and run the same again"
+            raise kind(
+                f"the disk is full: cannot write to '{place}' ({error.strerror}). What was there before "
+                "is safe: make room and run the same again"
             ) from error
-        raise RunError(f"cannot write to '{place}': {error.strerror or error}") from error
+        raise kind(f"cannot write to '{place}': {error.strerror or error}") from error
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
+@contextmanager
+def appearing(path: Path, kind: type[LRPError] = RunError) -> Iterator[Path]:
     """Write a file that after a crash at any moment is either whole or not there.
 
-    It is written under another name, synchronized with the disk, and then renamed.
+    Yields:
+        Where to write it: its name in a hidden folder beside it. At the end, all files of this folder
+        are synchronized with the disk and moved beside ``path``, and it comes last. A link stays a
+        link, to the new content.
 
     Raises:
-        RunError: if it cannot be written; what was there before stays.
+        LRPError: of this kind, if it cannot be written; what was there before stays.
     """
-    part = path.with_name(f".{path.name}.{uuid4().hex}{PART}")
-    with writing(path):
-        try:
-            with open(part, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    with writing(path, kind):
+        place = Path(os.path.realpath(path))
+        if place.is_symlink():  # links in a circle
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        with TemporaryDirectory(prefix=".", suffix=PART, dir=place.parent) as folder:
+            yield (main := Path(folder, place.name))
+            for part in sorted(Path(folder).iterdir(), key=lambda part: (part == main, part)):
+                with open(part, "rb+") as file:
+                    os.fsync(file.fileno())
+                part.replace(place.with_name(part.name))
+            _sync_folder(place.parent)
 
 
-def move_whole(part: Path, path: Path) -> None:
-    """Give a file that is ready its name, once it is on the disk."""
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
+def write_whole(path: Path, content: bytes | memoryview, kind: type[LRPError] = RunError) -> Path:
+    """Write a file as :func:`appearing` does.
+
+    Returns:
+        The file.
+
+    Raises:
+        LRPError: of this kind, if it cannot be written; what was there before stays.
+    """
+    with appearing(path, kind) as part:
+        part.write_bytes(content)
+    return path
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make renames in a folder last; a system that cannot open folders does so by itself."""
     if sys.platform == "win32":
         return
@@ -84,7 +97,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
 
     Args:
         path: the file of the lock; it is made, and stays.
-        what: what is locked, in words.
+        what: the locked object, in words.
         shared: let others with ``shared`` in too.
         wait: wait for the lock.
 
@@ -127,4 +140,4 @@ def sweep(folder: Path) -> None:
     """Remove the files that a writer left unfinished; only for the holder of the lock."""
     with writing(folder):
         for part in folder.glob(f".*{PART}"):
-            part.unlink(missing_ok=True)
+            shutil.rmtree(part)

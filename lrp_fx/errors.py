@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
-"""Errors that mean a lack of memory. They are nobody's mistake, so the library does not wrap them."""
+"""Errors that mean a lack of memory. They are not the user's mistake, so nothing wraps them."""
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -31,12 +31,12 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 LONGEST = 200
-"""A message shows at most so many characters of a value."""
+"""The largest number of characters of a value that a message shows."""
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST) -> str:
     """The beginning of a text that may be long."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return text if len(text) <= longest else f"{text[:longest]} …"
 
 
 def in_words(error: BaseException) -> str:
@@ -51,7 +51,7 @@ def name_of_function(function: object) -> str:
 
 @contextmanager
 def blamed(function: str) -> Iterator[None]:
-    """Turn whatever fails inside into an ``InputError`` that names a function of the user.
+    """Turn every failure inside into an ``InputError`` that names a function of the user.
 
     Errors of this library and a lack of memory pass.
 
@@ -105,8 +105,10 @@ class UnsupportedOperationError(CaptureError):
 
 
 class RunError(LRPError, RuntimeError):
-    """A run over a data set cannot start or go on: its place on disk is locked, full or unreadable,
-    or holds results of another run. What was committed stays, and the run can be resumed.
+    """A file cannot be written, or a run over a data set cannot start or continue.
+
+    The place on disk is locked, full or unreadable, or holds results of another run. What was
+    committed stays, and the run can be resumed.
     """
 
 

@@ -18,7 +18,7 @@ from lrp_fx.rules import LinearRule, Rule
 from lrp_fx.stabilizer import Stabilizer
 
 WITHOUT_RULE = (nn.ReLU, nn.Dropout, nn.Tanh)
-"""Captum passes relevance through these, whatever their ``rule``."""
+"""Captum passes relevance through these with any ``rule``."""
 SMALL = 1e-6
 """With a larger ε it matters whether a batch norm has an ε of its own."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

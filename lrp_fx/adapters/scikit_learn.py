@@ -21,7 +21,7 @@ class RelevanceTransformer(TransformerMixin, BaseEstimator):
     Args:
         lrp: the attribution.
         target: ``"predicted"``, or a target.
-        batch_size: so many rows are explained at a time.
+        batch_size: how many rows are explained at a time.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RelevanceTransformer(TransformerMixin, BaseEstimator):
             y: not used.
 
         Raises:
-            InputError: if they are no rows of numbers.
+            InputError: if they are not rows of numbers.
         """
         self.check()
         self.n_features_in_ = _rows(X).shape[1]
@@ -66,7 +66,7 @@ class RelevanceTransformer(TransformerMixin, BaseEstimator):
             target: another target for this call: a class, or the class of each row, (N,).
 
         Raises:
-            InputError: if they are no rows of numbers, or have another number of columns than
+            InputError: if they are not rows of numbers, or have another number of columns than
                 those of ``fit``.
             TargetError: for ``"predicted"`` if the output has no classes.
             LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`.

@@ -26,14 +26,14 @@ def relevance_transformer(
         lrp: the attribution of a model of rows, ``(N, F)`` → ``(N, classes)`` or one value.
         target: ``"predicted"`` for the class with the largest output of each row, or as in
             :meth:`lrp_fx.LRPFx.attribute`.
-        batch_size: so many rows are explained at a time.
+        batch_size: how many rows are explained at a time.
 
     Returns:
         The transformer, with ``fit``, ``transform``, ``explain`` and ``get_feature_names_out``.
 
     Raises:
-        OptionError: if scikit-learn is missing, for something that is no ``LRPFx``, or a
-            ``batch_size`` that is no int of at least 1.
+        OptionError: if scikit-learn is missing, for something that is not an ``LRPFx``, or a
+            ``batch_size`` that is not an int of at least 1.
     """
     with needed("a transformer of tables needs"):
         from lrp_fx.adapters.scikit_learn import RelevanceTransformer

@@ -14,7 +14,7 @@ from lrp_fx.relevance import Target
 
 
 class Tokenizer(Protocol):
-    """What is used of a tokenizer of transformers."""
+    """The interface of a tokenizer of transformers."""
 
     def __call__(self, *texts: str, return_tensors: str, truncation: bool) -> Mapping[str, Tensor]:
         """The encoding of a text, or of a pair of texts."""
@@ -24,7 +24,7 @@ class Tokenizer(Protocol):
 
 
 class TextPipeline(Protocol):
-    """What is used of a pipeline of transformers."""
+    """The interface of a pipeline of transformers."""
 
     @property
     def model(self) -> nn.Module:
@@ -51,7 +51,7 @@ def explain_text(
             and its ``tokenizer``.
         text: the text, or a pair of texts for models of pairs. It is cut where the tokenizer cuts.
         target: ``"predicted"``, a label of the model, or as in :meth:`lrp_fx.LRPFx.attribute`.
-        lrp: the attribution of the pipeline's model. None makes one, which reads the model anew:
+        lrp: the attribution of the pipeline's model. None makes one, which reads the model again:
             for many texts pass the same ``LRPFx(pipeline.model)``.
 
     Returns:
@@ -59,7 +59,7 @@ def explain_text(
         ``relevance`` is ``(1, T)``. A notebook shows it, and ``.save(folder)`` keeps it.
 
     Raises:
-        InputError: for a pipeline without a tokenizer, for something that is no text, or for an
+        InputError: for a pipeline without a tokenizer, for something that is not a text, or for an
             ``lrp`` of another model.
         TargetError: for a label that there is not, or as :func:`lrp_fx.explain`.
         LRPError: the errors of :func:`lrp_fx.explain`.

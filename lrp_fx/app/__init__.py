@@ -1,4 +1,4 @@
-"""The live page, and the explainer in the browser: what they compute, apart from how they look."""
+"""The live page, and the explainer in the browser: their computation, apart from their look."""
 
 from __future__ import annotations
 

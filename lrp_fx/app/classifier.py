@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -12,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from lrp_fx._recent import Recent
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, EpsilonGammaBox
 from lrp_fx.errors import InputError, OptionError, TargetError, blamed, name_of_function
 from lrp_fx.zoo import LoadedModel, Preprocessing
 
 KEPT = 8
-"""So many attributions are kept, one for each composite and share; the oldest is forgotten."""
+"""The number of attributions that are kept, one for each composite and share."""
 BOX = "epsilon_gamma_box"
 """The composite that needs the bounds of the input."""
 
@@ -61,7 +61,9 @@ class Classifier:
     categories: tuple[str, ...] = ()
     bounds: tuple[Tensor, Tensor] | None = None
     preprocessing: Preprocessing | None = None
-    _made: OrderedDict[tuple[str, float], LRPFx] = field(default_factory=OrderedDict, repr=False)
+    _made: Recent[tuple[str, float], LRPFx] = field(
+        default_factory=lambda: Recent(KEPT), repr=False
+    )
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def attribution(self, composite: str = "", share: float = 1.0) -> LRPFx:
@@ -77,16 +79,10 @@ class Classifier:
         """
         key = composite, share
         with self._lock:
-            if ("", 1.0) not in self._made:  # the model is read once, by this one
-                self._made["", 1.0] = LRPFx(self.model)
-            if key not in self._made:
-                rules = self._rules(composite)
-                self._made[key] = self._made["", 1.0].with_options(composite=rules, top_k=share)
-            self._made.move_to_end(key)
-            self._made.move_to_end(("", 1.0))
-            if len(self._made) > KEPT:
-                self._made.popitem(last=False)
-            return self._made[key]
+            plain = self._made.get(("", 1.0), lambda: LRPFx(self.model))  # reads the model once
+            return self._made.get(
+                key, lambda: plain.with_options(composite=self._rules(composite), top_k=share)
+            )
 
     def _rules(self, composite: str) -> Composite | str | None:
         if composite == BOX and self.bounds is not None:
@@ -100,7 +96,7 @@ class Classifier:
             picture: what the model sees.
 
         Raises:
-            InputError: if the model is no classifier of such pictures.
+            InputError: if the model is not a classifier of such pictures.
         """
         with blamed(f"preprocess {name_of_function(self.read)!r}"):
             x = self.read(picture)

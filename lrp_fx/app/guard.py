@@ -1,12 +1,12 @@
-"""What stands before the page: bounds on requests, and a browser that asks no other host."""
+"""The protection of the page: bounds on requests, and a browser that contacts no other host."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import monotonic
 from typing import Any
 
+from lrp_fx._recent import Recent
 from lrp_fx.app.uploads import LARGEST_UPLOAD
 
 Scope = MutableMapping[str, Any]
@@ -16,11 +16,11 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PER_SECOND, BURST = 40.0, 200.0
-"""A client may send so many POST requests per second in the long run, and so many at once."""
+"""How many POST requests a client may send: per second in the long run, and at once."""
 CLIENTS = 10_000
-"""So many clients are remembered; the oldest is forgotten."""
+"""The number of clients that are remembered; the oldest is forgotten."""
 OVERHEAD = 2**20
-"""A request with a file is larger than the file by at most so many bytes."""
+"""By how many bytes a request with a file may be larger than the file."""
 LARGEST_REQUEST = 2 * LARGEST_UPLOAD + OVERHEAD
 """In bytes. A camera's frame is sent as text, which is a third longer, and several files at once."""
 POLICY = "; ".join(
@@ -62,7 +62,7 @@ class Guard:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.inner, self.hosts, self.clock = inner, hosts, clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._left: Recent[str, tuple[float, float]] = Recent(CLIENTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -115,12 +115,10 @@ class Guard:
     def _allowed(self, client: str) -> bool:
         """Whether the client has a request left; each second gives it some more."""
         now = self.clock()
-        left, before = self._left.pop(client, (BURST, now))
+        left, before = self._left.get(client, lambda: (BURST, now))
         left = min(BURST, left + (now - before) * PER_SECOND)
         allowed = left >= 1
-        self._left[client] = (left - allowed, now)
-        if len(self._left) > CLIENTS:
-            self._left.popitem(last=False)
+        self._left.put(client, (left - allowed, now))
         return allowed
 
 

@@ -14,7 +14,7 @@ from lrp_fx.app.drawing import COLORS, Style, data_url, draw, encoded
 from lrp_fx.app.uploads import read_upload
 
 SPAN = 2.0
-"""The frame rate is that of the last so many seconds."""
+"""The frame rate is an average over this many seconds."""
 
 
 @dataclass(frozen=True)

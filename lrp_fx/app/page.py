@@ -7,9 +7,9 @@ import gradio as gr
 from lrp_fx.app.tabs import Site, live_tab, patches_tab, picture_tab, text_tab, why_tab
 
 WAITING = 32
-"""So many questions may wait for their turn; more are refused with a sentence."""
+"""The number of questions that may wait for their turn; more are refused with a sentence."""
 UNUSED, CHECKED = 3600, 600
-"""Files that visitors sent or got are deleted after so many seconds; this is checked that often."""
+"""After how many seconds files of visitors are deleted, and how often this is checked."""
 
 
 def page(site: Site) -> gr.Blocks:

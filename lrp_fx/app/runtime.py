@@ -12,8 +12,8 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
+from lrp_fx._storage import write_whole
 from lrp_fx.errors import InputError
-from lrp_fx.visualize import write_file
 
 VERSION = "1.30.0"
 INTEGRITY = (
@@ -86,7 +86,7 @@ def _download() -> bytes:
     registry = os.environ.get(VARIABLE, REGISTRY).rstrip("/")
     url = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
     if not url.startswith(("https://", "http://")):
-        raise InputError(f"npm_config_registry must be an address of the web, got {registry!r}")
+        raise InputError(f"npm_config_registry must be a web address, got {registry!r}")
     try:
         with urlopen(url, timeout=SECONDS) as answer:
             content: bytes = answer.read(LARGEST + 1)
@@ -110,4 +110,4 @@ def _unpack(package: bytes, folder: Path) -> None:
         for name in FILES:
             member = archive.extractfile(f"package/dist/{name}")
             assert member is not None, "the hash of the package was right"
-            write_file(folder / name, member.read())
+            write_whole(folder / name, member.read(), InputError)

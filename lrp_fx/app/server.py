@@ -98,7 +98,7 @@ def serve(
 
     Raises:
         OptionError: if Gradio is missing.
-        InputError: if the address is in use, or the model is no classifier of pictures.
+        InputError: if the address is in use, or the model is not a classifier of pictures.
     """
     with needed("the page needs"):
         import uvicorn

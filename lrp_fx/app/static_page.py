@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from lrp_fx._storage import write_whole
 from lrp_fx._version import __version__
 from lrp_fx.app.classifier import Classifier
 from lrp_fx.app.drawing import COLORS
 from lrp_fx.app.runtime import FILES, fetch_runtime
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.visualize import colorize, write_file
+from lrp_fx.visualize import colorize
 
 STATIC = Path(__file__).with_name("static")
 PAGE = ("index.html", "page.css", "page.mjs", "explainer.mjs", "pictures.mjs", "worker.mjs")
@@ -23,7 +24,7 @@ MODEL, SETTINGS = "explainer.onnx", "settings.json"
 STEPS = 257
 """The number of colours; it is odd, so that zero has one of its own."""
 INTERPOLATIONS = ("bilinear", "bicubic")
-"""What the page can do, and what it calls it."""
+"""The interpolations of the page, and their names there."""
 
 
 def write_page(
@@ -36,7 +37,7 @@ def write_page(
 
     Args:
         classifier: the model; its preprocessing must be known.
-        folder: it is made if it is not there. Files of these names in it are replaced.
+        folder: it is made if it does not exist. Files of these names in it are replaced.
         composite: the name of a preset; empty for the default of the model.
         ort: the folder ``dist`` of onnxruntime-web; None to fetch it once into the user's cache.
 
@@ -90,5 +91,5 @@ def write_page(
             shutil.copyfile(STATIC / name, folder / name)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    write_file(folder / SETTINGS, json.dumps(settings).encode())
+    write_whole(folder / SETTINGS, json.dumps(settings).encode(), InputError)
     return folder

@@ -1,4 +1,4 @@
-"""What visitors upload: bounded in bytes and pixels, and a sentence where it cannot be read."""
+"""Uploads of visitors: bounded in bytes and pixels; one that cannot be read is a short error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_upload(upload: str | os.PathLike[str] | None) -> Image.Image:
             read.
     """
     if upload is None:
-        raise InputError("there is no photograph yet: upload one, or take an example")
+        raise InputError("there is no photograph yet: upload one, or choose an example")
     if isinstance(upload, str) and upload.startswith(DATA_URL):
         return _decoded(io.BytesIO(_of_data_url(upload)))
     return _decoded(io.BytesIO(_of_file(Path(upload))))

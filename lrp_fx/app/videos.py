@@ -14,17 +14,17 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from lrp_fx._packages import needed
+from lrp_fx._storage import write_whole
 from lrp_fx.app.drawing import encoded
 from lrp_fx.app.uploads import read_upload
 from lrp_fx.errors import InputError
-from lrp_fx.visualize import write_file
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 ANIMATIONS = (".gif", ".webp")
 FOLDER_RATE = 10.0
 """The frames per second of a folder of pictures."""
 MOST_FRAMES = 1800
-"""A recording ends after so many frames, two minutes of 15 per second."""
+"""The largest number of frames of a recording: two minutes of 15 per second."""
 RECORDED = (".mp4", ".webp", ".gif")
 Read = Callable[[], Image.Image]
 
@@ -32,7 +32,7 @@ Read = Callable[[], Image.Image]
 def frames_of(path: Path) -> Iterator[tuple[float, Read]]:
     """The frames of a video file, an animation, or a folder, in order: the second, and what reads it.
 
-    A frame that nobody reads is not converted, so dropping it is cheap.
+    A frame is converted only when it is read, so dropping one is cheap.
 
     Args:
         path: a folder with pictures, taken in the order of their names; a GIF or WebP animation; or
@@ -165,7 +165,7 @@ class Recording:
         speed = min(60.0, max(0.5, self.rate if rate is None else rate))
         pictures = [Image.open(io.BytesIO(content)).convert("RGB") for _, content in self.frames]
         if path.suffix == ".mp4":
-            return write_file(path, _movie(pictures, speed))
+            return write_whole(path, _movie(pictures, speed), InputError)
         stream = io.BytesIO()
         pictures[0].save(
             stream,
@@ -175,7 +175,7 @@ class Recording:
             duration=round(1000 / speed),
             loop=0,
         )
-        return write_file(path, stream.getvalue())
+        return write_whole(path, stream.getvalue(), InputError)
 
 
 def _movie(pictures: list[Image.Image], rate: float) -> bytes:

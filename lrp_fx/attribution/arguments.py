@@ -16,7 +16,7 @@ from lrp_fx.errors import InputError
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The floating-point dtypes of inputs: those that torch computes in."""
 MAX_SHOWN = 8
-"""A message names at most so many samples."""
+"""The largest number of samples that a message names."""
 
 
 def check_inputs(inputs: tuple[Any, ...]) -> None:
@@ -30,7 +30,7 @@ def check_inputs(inputs: tuple[Any, ...]) -> None:
 
 
 def check_forms(inputs: tuple[Any, ...]) -> None:
-    """Refuse inputs that cannot be explained, whatever their values.
+    """Refuse inputs that cannot be explained with any values.
 
     Raises:
         InputError: unless all inputs are dense tensors of floating-point numbers, int32 or int64,
@@ -68,7 +68,7 @@ def check_forms(inputs: tuple[Any, ...]) -> None:
             raise InputError(f"{name} has an empty batch: shape {tuple(value.shape)}")
         if value.shape[0] != inputs[0].shape[0]:
             raise InputError(
-                f"the inputs differ in their batch size: {inputs[0].shape[0]} and {value.shape[0]}; what "
+                f"the inputs have different batch sizes: {inputs[0].shape[0]} and {value.shape[0]}; what "
                 "is not explained, such as offsets, goes into additional_forward_args"
             )
 

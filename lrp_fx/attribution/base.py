@@ -59,7 +59,7 @@ class Explaining:
         many = attributions if isinstance(attributions, tuple) else (attributions,)
         sizes = {len(v) if isinstance(v, Tensor) and v.dim() else 0 for v in (*many, output)}
         if len(sizes) != 1 or 0 in sizes:
-            raise InputError("relevance and output must be tensors (N, …) of one N")
+            raise InputError("relevance and output must be tensors (N, …) of the same N")
         return per_sample(output) - sum(per_sample(each) for each in many)
 
     def refresh(self) -> None:
@@ -152,7 +152,7 @@ class Explaining:
         Args:
             inputs: as in :meth:`attribute`; all that follow too.
             additional: the further arguments.
-            view: what is explained.
+            view: the explained output or layer.
             verbose: print the plan.
             create_graph: keep the graph of autograd.
             late: whether the values on other devices than the CPU are checked at the end of the run.

@@ -1,4 +1,4 @@
-"""The boundary of the library: turns whatever fails inside into a documented error."""
+"""The boundary of the library: turns every failure inside into a documented error."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from lrp_fx._recent import Recent
+from lrp_fx.attribution.asked import asked
 from lrp_fx.attribution.options import Changes, Options
 from lrp_fx.canonize import canonize, has_given_factors
 from lrp_fx.capture import (
@@ -33,7 +34,7 @@ from lrp_fx.capture import (
 )
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.meaning import has_attention
-from lrp_fx.plan import Hook, View, asked, candidates, plan_of_view
+from lrp_fx.plan import Hook, View, candidates, plan_of_view
 from lrp_fx.rewrite import rewrite
 from lrp_fx.run import Program, check_compiler, compiled
 
@@ -78,7 +79,7 @@ class _Reading:
 
 @dataclass
 class _Own:
-    """What a run of the model computed, and the follower of that run."""
+    """The outputs of a run of the model, and the follower of that run."""
 
     follower: Follower
     outputs: list[object] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Explainer:
             check_compiler()
         self.model, self.options = model, options
         self._state = ModelState(model)
-        self._readings: dict[Any, list[_Reading]] = {}
+        self._readings: Recent[Any, list[_Reading]] = Recent(KEPT)
         self._branching: Recent[Any, bool] = Recent(KEPT)
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
@@ -120,13 +121,12 @@ class Explainer:
             if other.options.capture != self.options.capture:
                 return other
             other._state, other._branching = self._state, self._branching.copy()
-            other._readings = {
-                structure: [
+            other._readings = self._readings.copy(
+                lambda readings: [
                     replace(reading, programs=_recent_views(), together=_recent_views())
                     for reading in readings
                 ]
-                for structure, readings in self._readings.items()
-            }
+            )
         return other
 
     def compile(self) -> None:
@@ -161,7 +161,7 @@ class Explainer:
         Args:
             arguments: the model's arguments; the capture is verified on them.
             attributed: how many of the tensors, from the first, are explained.
-            view: what is explained, and for what.
+            view: the explained output or layer, and the explained inputs.
             report: gets a line about each step that takes time.
         """
         with self._lock:
@@ -190,7 +190,7 @@ class Explainer:
             except CaptureError as error:
                 raise CaptureError(f"{error}\nPass example inputs: plan(x).") from error
             reading = _Reading(captured, canonize(captured), state)
-            self._readings.setdefault(arguments.structure, []).append(reading)
+            self._readings.get(arguments.structure, list).append(reading)
             return self._program(reading, len(captured.placeholders()), View())
 
     def _expected_arguments(self) -> Arguments:
@@ -211,10 +211,8 @@ class Explainer:
     ) -> _Reading:
         structure, shapes = arguments.structure, arguments.shapes
         state = self._state.signature()
-        known = [r for r in self._readings.pop(structure, []) if r.state == state][-KEPT:]
-        self._readings[structure] = known  # last in order: the first is the least recently used
-        while len(self._readings) > KEPT:
-            del self._readings[next(iter(self._readings))]
+        known = self._readings.get(structure, list)
+        known[:] = [reading for reading in known if reading.state == state][-KEPT:]
         is_certain = state.is_complete and structure.is_complete and not has_global_hooks()
         for reading in known:
             trusts = is_certain and not reading.is_assumed
@@ -249,7 +247,7 @@ class Explainer:
             if captured.way == "record":
                 break
         raise CaptureError(
-            "the canonical graph does not compute what the model computes: this is a bug in lrp_fx, "
+            "the canonical graph does not compute what the model computes: this is a bug in lrp_fx: "
             "please report it with the model"
         )
 

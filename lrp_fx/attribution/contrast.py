@@ -55,12 +55,12 @@ def against_rest(target: Target, dim: int = 1) -> Callable[[Tensor], Tensor]:
         A function from the output (N, …) to the relevance of the output, of the same shape.
 
     Raises:
-        OptionError: if ``dim`` is no int, or the dimension of the batch.
+        OptionError: if ``dim`` is not an int, or the dimension of the batch.
         InputError: in the run, if the output has no such dimension, or no other class.
         TargetError: in the run, if the target does not fit the output.
     """
     if not is_int(dim) or dim == 0:
-        raise OptionError(f"dim must be a dimension behind that of the batch, got {dim!r}")
+        raise OptionError(f"dim must be a dimension after that of the batch, got {dim!r}")
 
     def start(output: Tensor) -> Tensor:
         if not -output.dim() < dim < output.dim():

@@ -1,4 +1,4 @@
-"""What users pass as inputs: tensors, NumPy arrays or an encoding. Their relevance gets the same form.
+"""The inputs that users pass: tensors, NumPy arrays or an encoding. Their relevance gets the same form.
 
 This is the only place where arrays become tensors, and tensors become arrays again.
 """
@@ -59,7 +59,7 @@ class Given(Generic[Form]):
     """The inputs of a call as tensors, and the form in which their relevance goes back.
 
     Args:
-        tensors: what is explained; :class:`Named` if the model takes it by keyword.
+        tensors: the explained inputs; :class:`Named` if the model takes it by keyword.
         additional: the further arguments of the model.
         form: what the user passed; of a mapping, what is explained of it.
     """
@@ -180,7 +180,7 @@ def _explained_names(values: Mapping[str, Tensor], model: nn.Module) -> list[str
         names = integers
     if not names:
         raise InputError(
-            f"what shall be explained of the inputs {', '.join(values) or '(none)'}? Pass it as a "
+            f"which of the inputs {', '.join(values) or '(none)'} is to be explained? Pass it as a "
             "tensor, and the others as additional_forward_args={name: tensor}"
         )
     return names

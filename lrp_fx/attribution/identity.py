@@ -20,7 +20,7 @@ IRRELEVANT = ("composite", "top_k", "filters", "filter_by", "renormalize", "veri
 
 
 def identity_of(lrp: Explaining) -> dict[str, str]:
-    """What decides the relevance, by its name in a sentence: a digest of each part, or a version.
+    """The causes of the relevance, by their names in a sentence: a digest of each part, or a version.
 
     The weights count by their values, functions and the classes of modules by their code.
     Relevance hooks that may change relevance count by their pattern and code, and by the numbers and

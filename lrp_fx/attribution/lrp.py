@@ -133,8 +133,8 @@ class LRPFx(Explaining, Attribution):
         Args:
             inputs: a tensor (N, …) or a tuple of tensors with the same batch size N. NumPy arrays
                 are taken too: they go to the model's device, and floating-point ones to its dtype.
-                A mapping such as the encoding of a tokenizer goes to the model by keyword. Of it
-                floating-point entries and token ids are explained, and masks are not (see the
+                A mapping such as the encoding of a tokenizer goes to the model by keyword. Its
+                floating-point entries and token ids are explained, its masks are not (see the
                 guide).
             target: the output to explain: an int, or a tuple of ints for outputs with more
                 dimensions; for one target per sample, a 1-D tensor or array, or a list of N
@@ -323,7 +323,7 @@ class LRPFx(Explaining, Attribution):
         """The explainer as a program that runs without this library, for any inputs and targets.
 
         The program takes the input tensors, the additional tensors and a target: int64 of shape
-        (N,), or (N, K) if the output has K dimensions behind the batch. It takes no target where
+        (N,), or (N, K) if the output has K dimensions after the batch. It takes no target where
         :meth:`attribute` needs none. It returns the explained output and the relevance of each
         input. It contains the current weights. It does not contain the checks: NaN in the relevance
         raises no error, and a target out of range gives zero relevance.

@@ -40,8 +40,8 @@ class Options:
         composite: which operation gets which rule: a :class:`~lrp_fx.composites.Composite`, the
             name of a preset, or None for the default, ``attn_lrp`` for models with attention and
             ``epsilon_gamma`` for others.
-        top_k: the fraction of the relevance values that enter each convolution, linear layer and
-            pooling that goes on, the largest ones; 1 for all.
+        top_k: the fraction that is kept of the relevance values that enter each convolution, linear
+            layer and pooling, the largest ones; 1 for all.
         filters: (matcher, top_k) pairs for single layers; they override ``top_k`` there.
         filter_by: which values a filter keeps: the largest signed ones (``"value"``, as in the blog
             post of 2021) or the largest |R| (``"magnitude"``).
@@ -54,7 +54,7 @@ class Options:
             function from the output (N, …) to its relevance, of the same shape.
         bias: what happens to the bias' share of the relevance: ``"absorb"`` it (the default of the
             literature), ``"ignore"`` the bias, ``"distribute"`` its share evenly over the inputs of
-            the unit; None for what the composite says.
+            the unit; None lets the composite decide.
         capture: how the model is read: ``"symbolic"``, ``"export"``, ``"record"`` (one call only,
             for Python that branches on values), or ``"auto"`` for the first way that reads it
             correctly.

@@ -45,7 +45,7 @@ def bilrp(
     Raises:
         InputError: if the two batches differ in size, if the output is not (N, M), or if ``pool``
             returns another shape.
-        OptionError: if ``lrp`` is no ``LRPFx`` or ``pool`` is not callable.
+        OptionError: if ``lrp`` is not an ``LRPFx`` or ``pool`` is not callable.
     """
     if not isinstance(lrp, LRPFx):
         raise OptionError(f"bilrp needs an LRPFx of the embedding, got {type(lrp).__name__}")

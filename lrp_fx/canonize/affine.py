@@ -166,7 +166,7 @@ def _units(linear: fx.Node, weight: torch.Size) -> tuple[int, ...]:
 
 
 def _einsum_names(form: str) -> tuple[str, str]:
-    """The index names of the weight, and those of the output behind its ellipsis."""
+    """The index names of the weight, and those of the output after its ellipsis."""
     inputs, output = form.split("->")
     return inputs.split(",")[1], output.split(ELLIPSIS)[-1]
 
@@ -258,7 +258,7 @@ def fold_into_previous(
                 new_bias = call_like(
                     graph, linear, aten.new_full, bound["weight"], sizes, float(shift)
                 )
-    for each in (linear, *views):  # move them behind the new weight
+    for each in (linear, *views):  # move them after the new weight
         node.prepend(each)
     set_parameters(linear, bound, new_weight, new_bias)
     replace_by(node, views[-1] if views else linear)

@@ -378,4 +378,4 @@ ALGEBRA: dict[str, Rewriting] = {
     "msort": _msort,
     "aminmax": _aminmax,
 }
-"""What each operation is written with."""
+"""The function that writes each operation."""

@@ -40,7 +40,7 @@ def fold_batch_norm(
     """Fold every batch norm, and every constant scale and shift, where that is exact.
 
     It is folded into the operation before it if nothing else reads that operation's output.
-    Otherwise it is folded into the convolution or linear layer behind it (see
+    Otherwise it is folded into the convolution or linear layer after it (see
     :func:`fold_forward`). What cannot be folded exactly stays.
 
     Args:

@@ -6,11 +6,10 @@ gradients pass by the rounding.
 
 from __future__ import annotations
 
-import torch
 from torch import fx
 
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
-from lrp_fx.graph import equal_calls, replace_by, shapes_of
+from lrp_fx.graph import broadcast_shape, equal_calls, replace_by, shapes_of
 
 
 def cancel_terms(graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -39,5 +38,5 @@ def _have_form_of(terms: tuple[Term, ...], root: fx.Node, module: fx.GraphModule
     known = [value for value in values if value is not None]
     if total is None or not known or len(known) < len(values):
         return False
-    shape = torch.broadcast_shapes(*(each.shape for each in known))  # type: ignore[no-untyped-call]
+    shape = broadcast_shape(*(each.shape for each in known))
     return shape == total.shape and all(each.dtype == total.dtype for each in known)

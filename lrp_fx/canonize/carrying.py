@@ -1,4 +1,4 @@
-"""Carries a constant scale or shift past views: from behind a view to before it, and back.
+"""Carries a constant scale or shift past views: from after a view to before it, and back.
 
 A view here moves, adds, removes, splits or joins dimensions, or moves entries along some of them.
 """
@@ -225,4 +225,4 @@ _BEFORE = {
     "unsqueeze": _before_unsqueeze,
     **dict.fromkeys(_PERMUTING, _before_move),
 }
-"""View → the function that turns a constant behind the view into one before it."""
+"""View → the function that turns a constant after the view into one before it."""

@@ -2,7 +2,7 @@
 
 This recovers normalizations that were expanded, and residual gates and modulations. In ``y + y g``,
 ``y`` is multiplied by the one factor ``1 + g``, as if a layer had returned that factor. A gate
-``g`` is not factored in like this, because ``1 + g`` never closes and is no gate. A blend by a gate
+``g`` is not factored in like this, because ``1 + g`` never closes and is not a gate. A blend by a gate
 gets two factors: ``n + z (h - n)`` becomes ``(1 - z) n + z h``.
 """
 

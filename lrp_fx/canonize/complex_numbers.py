@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from lrp_fx.canonize.parts import ComplexWriter, Pair
 from lrp_fx.canonize.spectra import SPECTRA
 from lrp_fx.graph import (
+    CASTS,
     EXAMPLE,
     Packet,
     arguments,
@@ -205,7 +206,7 @@ def _bilinear(first: str, second: str, bias: str | None = None) -> Rewriting:
 
 
 def _places_behind(write: ComplexWriter) -> list[int]:
-    """A one for each dimension behind the channels of a convolution."""
+    """A one for each dimension after the channels of a convolution."""
     name = name_of(write.node)
     return [1] * next((n for n in (1, 2, 3) if f"{n}d" in name), 0)
 
@@ -309,6 +310,6 @@ COMPLEX_FORMS: dict[str, Rewriting] = {
     "sgn": _sign,
     "exp": _exponential,
     "log": _logarithm,
-    **dict.fromkeys(("to", "_to_copy"), _cast),
+    **dict.fromkeys(CASTS, _cast),
 }
 """How each operation on complex values is written by their parts."""

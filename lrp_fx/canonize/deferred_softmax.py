@@ -49,7 +49,7 @@ def divide_at_once(graph: fx.Graph) -> None:
 def _quotients(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
     """The numerators and denominators of a quotient or of a product with a reciprocal."""
     if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
-        return []  # products of sizes are no products of tensors
+        return []  # products of sizes are not products of tensors
     b = arguments(node)
     first, second = b["self"], b["other"]
     if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)):

@@ -28,7 +28,7 @@ class Indexed:
     names: tuple[str, ...]
 
     def dim(self, position: int) -> int:
-        """The dimension at a position of ``names``, counted from the end behind an ellipsis."""
+        """The dimension at a position of ``names``, counted from the end after an ellipsis."""
         return _dim(self.names, position)
 
 

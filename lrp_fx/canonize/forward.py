@@ -1,4 +1,4 @@
-"""Folds a constant scale and shift per unit into the linear operation behind it.
+"""Folds a constant scale and shift per unit into the linear operation after it.
 
 ``W (s x + t) + b`` becomes ``(s W) x + (W t + b)``. Examples are batch norms, also frozen or
 written out. Two kinds of scales and shifts stay. Those of the model's input are preprocessing: they
@@ -31,7 +31,7 @@ from lrp_fx.meaning import Dependence, analyse
 from lrp_fx.relevance import ROUTING
 
 TAKING = CONVOLUTIONS | {"linear"}
-"""Operations to fold into. Behind a transposed convolution a shift would vary from entry to entry."""
+"""Operations to fold into. After a transposed convolution a shift would vary from entry to entry."""
 Parts = tuple[Factor, Factor]
 """The scale ``s`` and the shift ``t``."""
 OfNorm = Callable[[fx.Graph, fx.Node], tuple[fx.Node, fx.Node]]
@@ -135,7 +135,7 @@ def _views(linear: fx.Node, dense: bool, kept: frozenset[fx.Node]) -> list[fx.No
 def _behind(
     graph: fx.Graph, constants: Constants, step: fx.Node, parts: Parts | None, views: list[fx.Node]
 ) -> Parts | None:
-    """The scale and shift of a step, carried behind the views of its value."""
+    """The scale and shift of a step, carried past the views of its value."""
     values = shapes_of(constants.module).shape_of(step)
     found: list[Factor] = []
     for part in parts or ():

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from lrp_fx.canonize.function_forms import Known, recognized
 from lrp_fx.graph import (
+    CASTS,
     Shapes,
     affine,
     aten,
@@ -38,7 +39,6 @@ _MOST_CALLS = 24
 """The most calls that are read as one function. The longest known ones have about ten."""
 _MOST_CURVED = 8
 """Of them, those that do more than add or multiply numbers. The longest known ones have six."""
-_CASTS = ("to", "_to_copy")
 _ENDS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0)
 """Where torch's own functions bend, if they are called without numbers."""
 _WITHOUT_BENDS = frozenset(
@@ -50,7 +50,7 @@ _OF_PROBABILITIES = frozenset({"sigmoid", "log_sigmoid", "softplus", "exp", "log
 """Functions that belong to a final probability, whose logit is explained."""
 _POINTWISE_TOO = frozenset(
     {
-        *(*_CASTS, "rsub", "log_sigmoid", "hardswish", "hardsigmoid", "softsign"),
+        *(*CASTS, "rsub", "log_sigmoid", "hardswish", "hardsigmoid", "softsign"),
         *("special_erf", "special_erfc", "special_expm1", "special_ndtr", "special_expit"),
     }
 )
@@ -112,7 +112,7 @@ def _is_pointwise(node: fx.Node) -> bool:
 def _functions(node: fx.Node, order: dict[fx.Node, int]) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
     """The values that a node is a function of, nearest first, with the calls in between in order.
 
-    Numbers added and multiplied alone are no function that has a name.
+    Numbers added and multiplied alone are not a function with a name.
     """
     calls, leaves, curved = [node], set(_operands(node)), int(affine(node) is None)
     while leaves and len(calls) < _MOST_CALLS and curved <= _MOST_CURVED:
@@ -193,7 +193,7 @@ def _values(calls: list[fx.Node], source: fx.Node, points: Tensor) -> dict[fx.No
         args: Any
         kwargs: Any
         args, kwargs = fx.map_arg((call.args, call.kwargs), of)
-        if not is_call(call, *_CASTS):
+        if not is_call(call, *CASTS):
             found[call] = called(call)(*args, **kwargs)
         elif _is_cast_to_floats(call):
             found[call] = args[0].to(points.dtype)

@@ -1,4 +1,4 @@
-"""Masks: values that are true or false at each position, whatever their dtype."""
+"""Masks: values that are true or false at each position, of any dtype."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import fx
 
 from lrp_fx.canonize.constants import TRUTHS
 from lrp_fx.canonize.numbers import unwound
-from lrp_fx.graph import arguments, is_call, literal, name_of, operand, row_of, shapes_of
-
-_CASTS = ("to", "_to_copy")
+from lrp_fx.graph import CASTS, arguments, is_call, literal, name_of, operand, row_of, shapes_of
 
 
 def is_mask(value: Any, *, given: bool = False) -> bool:
@@ -38,7 +36,7 @@ def is_mask(value: Any, *, given: bool = False) -> bool:
             continue
         if given and value.op == "placeholder" and known is not None:
             return not (known.is_floating_point() or known.is_complex())
-        if not (name_of(value) in _CASTS or row_of(value).arranges):
+        if not (name_of(value) in CASTS or row_of(value).arranges):
             return False
         value = operand(value)
     return False

@@ -1,4 +1,4 @@
-"""Merges separate zero padding into the convolution behind it.
+"""Merges separate zero padding into the convolution after it.
 
 Rules that look only at the weights would otherwise count the padded zeros as inputs.
 """
@@ -45,7 +45,7 @@ class Surplus:
     stride: int = 1
 
     def end(self, convolution: fx.Node) -> int | fx.Node:
-        """The place behind the last output that is kept."""
+        """The place after the last output that is kept."""
         if self.last is not None:
             return -self.last if self.last else sys.maxsize
         graph = convolution.graph

@@ -11,6 +11,7 @@ from torch import fx
 
 from lrp_fx.canonize.numbers import MAX_STEPS, scaled_by
 from lrp_fx.graph import (
+    CASTS,
     MATRIX_PRODUCTS,
     Shapes,
     affine,
@@ -147,7 +148,7 @@ _ONE_BY_ONE = names_where(lambda row: row.entrywise and not (row.says or row.fil
 
 
 def entry_kept(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """A reduction whose dimension is added again behind it: the reduction with ``keepdim``."""
+    """A reduction whose dimension is added again after it: the reduction with ``keepdim``."""
     value: Any = node.args[0]
     functions: list[fx.Node] = []
     while is_call(value, *_ONE_BY_ONE) and len(value.all_input_nodes) == 1:
@@ -267,7 +268,7 @@ def _leads_to_join(value: Any, steps: int) -> bool:
     """Whether a value is joined by ``cat`` or ``stack``, and then only turned, scaled or cast."""
     if is_call(value, "cat", "stack"):
         return not _is_layer(value)
-    passes = is_call(value, *_TURNS, "to", "_to_copy") or affine(value) is not None
+    passes = is_call(value, *_TURNS, *CASTS) or affine(value) is not None
     sources = value.all_input_nodes if steps and passes and value.args else []
     return len(sources) == 1 and _leads_to_join(sources[0], steps - 1)
 

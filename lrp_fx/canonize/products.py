@@ -24,6 +24,7 @@ from lrp_fx.canonize.masks import is_mask
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.graph import (
     ARITHMETIC,
+    CASTS,
     MATRIX_PRODUCTS,
     ON_THE_LEFT,
     ON_THE_RIGHT,
@@ -232,7 +233,7 @@ def _rows(write: CallWriter, value: Any, table: fx.Node) -> fx.Node | None:
     if name == "one_hot":
         return write(aten.embedding, table, b["self"])
     form = affine(value)
-    if name in ("to", "_to_copy"):
+    if name in CASTS:
         return _rows(write, value.args[0], table)
     if form is not None and form.shift == 0:
         rows = _rows(write, form.operand, table)

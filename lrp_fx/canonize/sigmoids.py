@@ -204,7 +204,7 @@ def _with_number(
 
 
 def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
-    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None if the gate is no sigmoid."""
+    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None if the gate is not a sigmoid."""
     if not is_call(gate, "sigmoid", "hardsigmoid"):
         return None
     return call_with_operand(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
@@ -229,7 +229,7 @@ def _ends(inner: Any) -> list[float] | None:
 def _clamp(
     node: fx.Node, graph: fx.Graph, scale: float, shift: float, inner: Any
 ) -> fx.Node | None:
-    """A clamp with a shift that is undone behind it: ``relu6(z + 3) - 3`` as ``clamp(z, -3, 3)``."""
+    """A clamp with a shift that is undone after it: ``relu6(z + 3) - 3`` as ``clamp(z, -3, 3)``."""
     ends = _ends(inner)
     if ends is None:
         return None

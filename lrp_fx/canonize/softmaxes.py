@@ -12,6 +12,7 @@ from torch import fx
 
 from lrp_fx.canonize.masks import is_mask
 from lrp_fx.graph import (
+    CASTS,
     Packet,
     affine,
     ancestors,
@@ -34,7 +35,6 @@ from lrp_fx.meaning import is_nonnegative
 _SAFETY = 1e-9
 """A sum of exponentials is smaller than this only if all arguments are below about -20."""
 _SOFTMAXES = ("softmax", "_softmax")
-_CASTS = ("to", "_to_copy")
 _DEPTH = 3
 """The most masks and priors around exponentials that are looked through."""
 
@@ -112,7 +112,7 @@ def logits_of(graph: fx.Graph, node: fx.Node, value: fx.Node, dim: int | None) -
 
 @dataclass(frozen=True)
 class _Masked:
-    """Exponentials behind a mask or a prior.
+    """Exponentials with a mask or a prior.
 
     Args:
         value: the exponentials.
@@ -214,7 +214,7 @@ def _without_zeros(divisor: Any) -> fx.Node | None:
         return None
     b = arguments(divisor)
     condition: Any = b.get("condition", b.get("mask", b.get("other")))
-    while is_call(condition, *_CASTS):
+    while is_call(condition, *CASTS):
         condition = condition.args[0]
     if not is_call(condition, "eq") or literal(arguments(condition)["other"]) != 0:
         return None

@@ -1,4 +1,4 @@
-"""Nested sums read as one flat sum, whatever their bracketing and order."""
+"""Nested sums read as one flat sum, with any bracketing and order."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Captured:
             code.
         outputs: how the flat outputs are nested in the model's output.
         way: which capture produced the graph.
-        constants: the ``get_attr`` targets that are no tensors of the model, with their values.
+        constants: the ``get_attr`` targets that are not tensors of the model, with their values.
         is_assumed: whether the graph may be wrong on other inputs. That is so if forward hooks were
             left out, which did nothing during the capture, if the model's code caught an error
             that only the capture caused, or if it asks for a value, but did not ask this capture.

@@ -92,7 +92,7 @@ def _attributes(model: nn.Module) -> list[tuple[Any, Any]]:
     """The attribute dicts of a model's modules and all containers in them, each with a copy of it.
 
     The copies serve to remove tensors that a forward pass stores there. ``torch.export`` would warn
-    about them, although nobody reads them, since the model is a copy.
+    about them, although they are not read, since the model is a copy.
     """
     found: list[tuple[Any, Any]] = []
     known: set[int] = set()
@@ -243,7 +243,7 @@ def as_captured(
                 value = tensor_at(exported, str(node.target))
                 if not isinstance(value, Tensor):
                     raise NotExportable(
-                        f"the graph holds a {type(value).__name__}, which is no tensor"
+                        f"the graph holds a {type(value).__name__}, which is not a tensor"
                     )
                 value = originals.get(_memory(value), value)
                 path = paths.get(id(value), f"_constant_{len(constants)}")

@@ -47,7 +47,7 @@ def lower(emit: Emitter, target: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 @functools.cache
 def body_of(target: Any) -> Callable[..., Any] | None:
-    """A Python function of torch that runs its own code; None for what is no such function.
+    """A Python function of torch that runs its own code; None for other functions.
 
     Torch's functions first ask whether an argument overrides them. This copy of the function does
     not ask, so it calls other functions with the arguments.

@@ -86,7 +86,7 @@ def _made(packet: Packet) -> Lowering:
 
     def lowering(emit: Emitter, *sizes: Any, requires_grad: bool = False, **kwargs: Any) -> Any:
         if kwargs.get("out") is not None or kwargs.get("generator") is not None:
-            raise NotLowered("a new tensor in memory that is there already")
+            raise NotLowered("a new tensor in the memory of another")
         sizes = sizes or (kwargs.pop("size"),)
         shape = sizes[0] if isinstance(sizes[0], (list, tuple)) else sizes
         return emit.call(packet, (list(shape),), kwargs)

@@ -18,10 +18,10 @@ from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
 from lrp_fx.capture.record import NotRecordable, record, record_assignments
+from lrp_fx.capture.recorder import NotTraceable
 from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
 from lrp_fx.capture.structural_copy import holds_random_generators
 from lrp_fx.capture.symbolic import trace
-from lrp_fx.capture.tracer import NotTraceable
 from lrp_fx.capture.trail import Follower, OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
@@ -99,7 +99,7 @@ def read(
         f"the model ({type(model).__name__}) could not be read as a graph.\n  "
         + "\n  ".join(dict.fromkeys(reasons))
         + "\nKeep Python branches on tensor values and in-place edits of views out of forward(), or "
-        "explain the submodule behind them."
+        "explain the submodule after them."
     )
 
 

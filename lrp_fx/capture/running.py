@@ -183,7 +183,7 @@ def all_close(
 def close(own: object, mine: object, tolerances: dict[torch.dtype, float]) -> bool:
     """Whether two outputs are equal up to a tolerance relative to the largest entry of ``own``.
 
-    Two outputs that are no tensors count as equal.
+    Two outputs that are not tensors count as equal.
     """
     if not isinstance(own, Tensor) or not isinstance(mine, Tensor):
         return not isinstance(own, Tensor) and not isinstance(mine, Tensor)

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from lrp_fx.capture.captured import Arguments, Captured, flattened
 from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.proxies import TensorProxy
+from lrp_fx.capture.recorder import NotTraceable
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.structural_copy import copied_call
-from lrp_fx.capture.tracer import SKIPPED, NotTraceable, SymbolicTracer
+from lrp_fx.capture.tracer import SKIPPED, SymbolicTracer
 from lrp_fx.capture.witnesses import Witnesses
 from lrp_fx.errors import LRPError
 from lrp_fx.graph import BatchNorm, NormBase, aten, call_at_once, graph_module_of

@@ -29,7 +29,7 @@ class Witnesses:
 
     Args:
         tensors: the user's tensors.
-        varied: how many sizes may differ from those of the tensors; None for as many as there are.
+        varied: how many sizes may differ from those of the tensors; None for all.
             The batch size is the first.
     """
 

@@ -29,7 +29,7 @@ LITTLE = 0.5
 NOTE = (
     "How to read the shares: the output is a sum. Part of it comes from the {input}, and part from "
     "constants that the network adds in any case, its biases. LRP gives each its share, so the shares "
-    "make up 100 %: nothing is lost, and a small share of the {input} is no failure. Evidence for and "
+    "make up 100 %: nothing is lost, and a small share of the {input} is not a failure. Evidence for and "
     "against also cancel in it. The map shows where the evidence is. To pass the share of the biases "
     "on to the {input}: --composite epsilon_plus --bias distribute."
 )
@@ -40,7 +40,7 @@ class Account:
     """The relevance of one sample, as a sum.
 
     Args:
-        start: what was explained; the whole.
+        start: the explained output; the whole.
         positive: the sum of the positive relevance of the input.
         negative: the sum of the negative one.
         taken: what others took, by cause.
@@ -71,7 +71,7 @@ class Account:
         return f"{percent(self.share)} at the {self.input}"
 
     def rows(self) -> list[tuple[str, float, float | None]]:
-        """What each part is called, its amount, and its share of the whole."""
+        """The name of each part, its amount, and its share of the whole."""
         parts: list[tuple[str, float]] = [
             (f"{self.input} in favour", self.positive),
             (f"{self.input} against", self.negative),

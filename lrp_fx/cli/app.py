@@ -30,7 +30,7 @@ def app(
     host: Annotated[
         str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any free one.")] = 7860,
+    port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 7860,
     seconds: Annotated[
         int, typer.Option(min=1, help="How long one live stream may last, in seconds.")
     ] = 600,

@@ -62,17 +62,18 @@ def batch(
         ),
     ] = None,
     retry: Annotated[
-        bool, typer.Option(help="Explain again what failed, or changed since.")
+        bool, typer.Option(help="Explain parts again that failed, or whose files changed.")
     ] = False,
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for Ray Data.")] = "local",
     explainers: Annotated[int, typer.Option(help="With --engine ray: how many actors.")] = 1,
     address: Annotated[
-        str | None, typer.Option(help="With --engine ray: of the cluster.", show_default="local")
+        str | None,
+        typer.Option(help="With --engine ray: the address of the cluster.", show_default="local"),
     ] = None,
 ) -> None:
     """Explain a whole data set: relevance in Zarr, a table in Parquet, nothing lost.
 
-    A run that ended early goes on if the same command is run again.
+    The same command continues a run that ended early.
 
     Exit code: 0 all well, 1 some samples failed, 2 wrong usage, 130 interrupted.
 
@@ -108,7 +109,7 @@ def batch(
                 address=address,
             )
         except KeyboardInterrupt as error:
-            voice.failure(str(error) or "interrupted: run the same again to go on")
+            voice.failure(str(error) or "interrupted: run the same command again to continue")
             raise typer.Exit(INTERRUPTED) from None
     if run is None:
         voice.result(f"shard {shard} is done; when all are: lrp-fx merge {shown(out)}")

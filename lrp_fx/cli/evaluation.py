@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx
 from lrp_fx._checks import check_choice
+from lrp_fx._storage import appearing
 from lrp_fx.cli.explained import input_of
-from lrp_fx.cli.files import appearing, make_folder
+from lrp_fx.cli.files import make_folder
 from lrp_fx.cli.inputs import MADE, Sample, find_images
 from lrp_fx.cli.methods import composite_for
 from lrp_fx.cli.models import open_model
@@ -97,7 +98,7 @@ def evaluate(
     ] = None,
     grid: Annotated[int, typer.Option(help="Patches along each side of an image.")] = 14,
     steps: Annotated[int, typer.Option(help="In how many steps all patches are replaced.")] = 28,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of everything that is drawn at random.")] = 0,
     out: Out = Path("evaluation"),
 ) -> None:
     """Judge maps of photographs: do they show what the model uses? The prediction is explained.
@@ -229,7 +230,7 @@ def predicted(loaded: LoadedModel, inputs: Tensor) -> Tensor:
     """The most probable class of each input, (N,).
 
     Raises:
-        InputError: if the model is no classifier.
+        InputError: if the model is not a classifier.
     """
     with torch.no_grad():
         scores = torch.cat([loaded.model(x[None]) for x in inputs])
@@ -243,18 +244,18 @@ def predicted(loaded: LoadedModel, inputs: Tensor) -> Tensor:
 def _write(report: Report, out: Path, voice: Talk) -> list[Path]:
     """Write the scores and the figure, and say where they are."""
     written = [out / "scores.csv"]
-    with appearing(written[0]) as part:
+    with appearing(written[0], InputError) as part:
         report.to_csv(part)
     voice.result(f"scores: {shown(written[0])}")
     try:
-        with appearing(out / "scores.parquet") as part:
+        with appearing(out / "scores.parquet", InputError) as part:
             report.to_parquet(part)
     except OptionError as error:  # pyarrow is optional
         voice.say(f"no scores.parquet: {error}")
     else:
         written.append(out / "scores.parquet")
         voice.result(f"scores: {shown(written[1])}")
-    # the figure is no photograph of a later call, also in their folder
+    # the figure is not a photograph of a later call, also in their folder
     written.append(save(report.figure(), out / f"scores{MADE}.png"))
     voice.result(f"figure: {shown(written[-1])}")
     return written

@@ -36,7 +36,7 @@ def explain(
     The first map explains the logit of the class.
     The second one explains what speaks for it and against other classes (start 'against_rest').
     A table says what was predicted, and where the relevance went.
-    The folder gets a figure for each input, and at last summary.json and summary.csv.
+    The folder gets a figure for each input, and finally summary.json and summary.csv.
 
     Exit code: 0 all well, 1 some inputs failed, 2 wrong usage, 130 interrupted.
 

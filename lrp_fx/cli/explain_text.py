@@ -13,6 +13,7 @@ import typer
 from torch import Tensor
 
 from lrp_fx import LRPFx, explain
+from lrp_fx._storage import write_whole
 from lrp_fx.cli.files import document, make_folder
 from lrp_fx.cli.models import check_categories, device_of, read_categories
 from lrp_fx.cli.options import MODEL, PREDICTED, RULES, Composite, TalkOptions, Target
@@ -20,7 +21,7 @@ from lrp_fx.cli.photographs import check_readable
 from lrp_fx.cli.talk import SOME_FAILED, Talk, in_one_sentence, shown
 from lrp_fx.cli.targets import resolve_target
 from lrp_fx.errors import InputError, LRPError, OptionError, lacks_memory
-from lrp_fx.visualize import Tokens, tokens, write_file
+from lrp_fx.visualize import Tokens, tokens
 from lrp_fx.zoo import SENTENCES, Logits, TextModel, text_model
 
 Text = tuple[str, ...]
@@ -34,7 +35,7 @@ class TextExplained:
     Args:
         text: the sentence, or the pair.
         parts: the tokens with their relevance; two for a model that reads two sentences apart.
-        output: what was explained.
+        output: the explained output.
         target: the class; None where there is only one output.
         name: of the class.
         delta: the output less the sum of the relevance.
@@ -49,7 +50,7 @@ class TextExplained:
 
     @property
     def title(self) -> str:
-        """What was explained, in a line."""
+        """The explained output, in a line."""
         return f"{self.name} {self.output:.3g}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def explain_text(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Where to compute: cpu, cuda, mps, ...", rich_help_panel=MODEL)
+        str, typer.Option(help="The device: cpu, cuda, mps, ...", rich_help_panel=MODEL)
     ] = "cpu",
     composite: Composite = None,
     top_k: Annotated[
@@ -153,7 +154,7 @@ def explain_text(
                 voice.show(part)
     if page is not None and found:
         with voice.usage():
-            write_file(page, page_of(found).encode(errors="replace"))
+            write_whole(page, page_of(found).encode(errors="replace"), InputError)
         voice.result(f"written: {shown(page)}")
     voice.document(document("explain-text", results))
     failed = len(results) - len(found)
@@ -182,7 +183,7 @@ def _texts(arguments: Sequence[str], lines: Path | None) -> list[Text]:
         try:
             read = lines.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise InputError(f"cannot read {shown(lines)}: it is no text in UTF-8") from error
+            raise InputError(f"cannot read {shown(lines)}: it is not UTF-8 text") from error
         except OSError as error:
             raise InputError(f"cannot read {shown(lines)}: {error.strerror or error}") from error
         texts = [tuple(line.split("\t", 1)) for line in read if line.strip()]

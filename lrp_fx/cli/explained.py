@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BEST = 3
-"""So many predicted classes are listed."""
+"""The number of predicted classes that are listed."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Explained:
 
     @property
     def target_name(self) -> str:
-        """What was explained."""
+        """The explained target."""
         if self.target is None and self.probabilities is not None:
             return "all classes"
         name = self.explanation.target_name
@@ -64,7 +64,7 @@ class Explained:
 
     @property
     def title(self) -> str:
-        """What was explained, with its probability."""
+        """The explained target, with its probability."""
         index = self.target
         if self.probabilities is None or index is None:
             return self.target_name
@@ -94,7 +94,7 @@ class Explained:
         return float("nan") if self.probabilities is None else float(self.probabilities[index])
 
     def table(self) -> Table:
-        """What was predicted, what was explained, and where the relevance went."""
+        """The prediction, the explained target, and where the relevance went."""
         table = Table("", "", "", "", box=None, show_header=False, pad_edge=False)
         for column in table.columns[2:]:
             column.justify = "right"
@@ -114,7 +114,7 @@ class Explained:
         return escape(self.name_of(index)), str(index), f"{self.probability_of(index):.2%}"
 
     def to_dict(self) -> dict[str, Any]:
-        """What the summary and ``--json`` say of it."""
+        """Its entry in the summary and in ``--json``."""
         explanation, index = self.explanation, self.target
         return {
             "input": str(self.sample.file),

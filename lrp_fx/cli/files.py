@@ -7,23 +7,22 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from lrp_fx._storage import write_whole
 from lrp_fx._version import __version__
 from lrp_fx.cli.explained import Explained
 from lrp_fx.cli.names import OWN, Names
 from lrp_fx.cli.talk import as_json, shown
 from lrp_fx.errors import InputError
-from lrp_fx.visualize import explanation_figure, save, write_file
+from lrp_fx.visualize import explanation_figure, save
 
 SUMMARY, TABLE = "summary.json", "summary.csv"
 COLUMNS = ("input", "row", "target", "target_name", "output", "probability", "start", "error")
@@ -36,7 +35,7 @@ class Files:
     Args:
         out: the folder.
         names: the names of results in it.
-        forms: what is written of each.
+        forms: the files that are written for each.
     """
 
     out: Path
@@ -85,7 +84,7 @@ class Files:
         for title, part in _parts(name, explained.maps):
             file = io.BytesIO()
             np.save(file, explained.maps[title].float().numpy(), allow_pickle=False)
-            written.append(write_file(self.out / f"{part}.npy", file.getvalue()))
+            written.append(write_whole(self.out / f"{part}.npy", file.getvalue(), InputError))
         return written
 
 
@@ -112,31 +111,12 @@ def make_folder(out: Path, what: str) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         is_file = isinstance(error, FileExistsError)
-        why = "it is no folder" if is_file else getattr(error, "strerror", None) or error
+        why = "it is not a folder" if is_file else getattr(error, "strerror", None) or error
         raise InputError(f"cannot write {what} to {shown(out)}: {why}") from error
 
 
-@contextmanager
-def appearing(file: Path) -> Iterator[Path]:
-    """Another name of the same kind to write under; at the end the file gets its own name.
-
-    Raises:
-        InputError: if it cannot be written. Then an older file stays as it was.
-    """
-    part = file.with_name(f".{uuid4().hex}{file.suffix}")
-    try:
-        part.touch(exist_ok=False)  # what cannot be written is said in our words, and at once
-        part.unlink()
-        yield part
-        part.replace(file)
-    except OSError as error:
-        raise InputError(f"cannot write {shown(file)}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def read_summary(out: Path) -> list[dict[str, Any]]:
-    """What the summary of a folder says of earlier runs; nothing if there is none.
+    """The results of earlier runs in the summary of a folder; none without a summary.
 
     Raises:
         InputError: if a file of its name is something else, which is not to be replaced.
@@ -151,7 +131,7 @@ def read_summary(out: Path) -> list[dict[str, Any]]:
     results = found.get("results") if isinstance(found, dict) else None
     if not isinstance(results, list) or not all(isinstance(each, dict) for each in results):
         raise InputError(
-            f"{shown(file)} is no summary of lrp-fx, so it is not replaced: move it away, or choose "
+            f"{shown(file)} is not a summary of lrp-fx, so it is not replaced: move it away, or choose "
             "another folder with --out"
         )
     return results
@@ -182,8 +162,8 @@ def write_summary(out: Path, command: str, results: Sequence[Mapping[str, Any]])
     with FileLock(out / OWN / "summary.lock"):  # another command may write it at the same time
         merged = {_key(each): each for each in (*read_summary(out), *results)}
         listed = list(merged.values())
-        write_file(out / SUMMARY, as_json(document(command, listed)).encode())
-        write_file(out / TABLE, _table(listed).encode(errors="replace"))
+        write_whole(out / SUMMARY, as_json(document(command, listed)).encode(), InputError)
+        write_whole(out / TABLE, _table(listed).encode(errors="replace"), InputError)
     return out / SUMMARY
 
 

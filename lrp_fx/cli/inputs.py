@@ -1,4 +1,4 @@
-"""What is explained: photographs, arrays and tables, found in folders and read one by one."""
+"""The inputs of commands: photographs, arrays and tables, found in folders and read one by one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 ARRAYS = frozenset({".csv", ".npy"})
 IN_FOLDERS = IMAGES | {".npy"}
-"""What is taken from folders: a table among photographs mostly lists them, so it must be named."""
+"""The files that are taken from folders. Tables mostly list photographs, so they must be named."""
 MADE = ".lrp"
 """The names of all results end in this and a suffix, so that no result replaces a photograph."""
 DELIMITERS = ",;\t"
@@ -39,7 +39,7 @@ class Sample:
         inputs: a photograph, or an array ``(1, …)``.
         row: which sample of the file it is; None for the only one.
         words: the names of a table's columns.
-        remarks: what was changed when it was read.
+        remarks: the changes when it was read.
     """
 
     file: Path
@@ -147,10 +147,10 @@ def _array(file: Path) -> NDArray[np.generic]:
         raise
     except Exception as error:  # damaged headers make the parser raise anything
         raise InputError(
-            f"cannot read {shown(file)}: it is no plain .npy array of numbers"
+            f"cannot read {shown(file)}: it is not a plain .npy array of numbers"
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.ndim == 0:
-        raise InputError(f"cannot read {shown(file)}: it is no plain .npy array of numbers")
+        raise InputError(f"cannot read {shown(file)}: it is not a plain .npy array of numbers")
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise InputError(
             f"cannot read {shown(file)}: it holds integers that need more than 63 bits"
@@ -164,13 +164,13 @@ def _table(file: Path) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"cannot read {shown(file)}: it is no text in UTF-8") from error
+        raise InputError(f"cannot read {shown(file)}: it is not UTF-8 text") from error
     first = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first.count)
     try:
         rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
     except csv.Error as error:
-        raise InputError(f"cannot read {shown(file)}: it is no table ({error})") from error
+        raise InputError(f"cannot read {shown(file)}: it is not a table ({error})") from error
     words: tuple[str, ...] = ()
     if rows and any(_number(cell) is None for cell in rows[0]):
         words = tuple(cell.strip() for cell in rows.pop(0))
@@ -189,7 +189,7 @@ def _table(file: Path) -> tuple[NDArray[np.generic], tuple[str, ...]]:
                 name = words[column] if words else column
                 raise InputError(
                     f"cannot read {shown(file)}: {row[column][:40]!r} in row {number}, column {name}, is "
-                    "no number"
+                    "not a number"
                 )
         values.append(found)
     return np.array(values, dtype=np.float32), words

@@ -37,7 +37,7 @@ class Maps:
     Args:
         composites: by name.
         target: as the user wrote it.
-        forms: what is written of each input.
+        forms: the files that are written for each input.
         out: the folder of the results.
         single: whether an array is one sample.
     """

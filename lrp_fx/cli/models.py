@@ -19,7 +19,7 @@ from lrp_fx.errors import InputError, OptionError
 from lrp_fx.zoo import LoadedModel, Preprocessing, load, own_function
 
 MISSING_DEVICES = (AssertionError, NotImplementedError, RuntimeError)
-"""What torch raises where a device is not there."""
+"""The errors of torch for a device that does not exist."""
 
 
 def open_model(options: ModelOptions, talk: Talk) -> LoadedModel:
@@ -179,7 +179,7 @@ def read_categories(file: Path) -> tuple[str, ...]:
         raise InputError(f"cannot read {shown(file)}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         kind = "JSON" if file.suffix.lower() == ".json" else "text in UTF-8"
-        raise InputError(f"cannot read {shown(file)}: it is no {kind}") from error
+        raise InputError(f"cannot read {shown(file)}: it is not a {kind}") from error
     if not names:
         raise InputError(
             f"{shown(file)} holds no names of classes: it needs one on each line, or in JSON a list, or "

@@ -14,9 +14,9 @@ from lrp_fx.cli.inputs import MADE
 from lrp_fx.errors import InputError
 
 LONGEST = 100
-"""So many letters of a file's name are kept; file systems allow about 255 bytes."""
+"""The letters of a file's name that are kept; file systems allow about 255 bytes."""
 OWN = ".lrp_fx"
-"""The hidden folder beside the results, which says whose each name is."""
+"""The hidden folder beside the results, which records the owner of each name."""
 DIGITS = 8
 
 

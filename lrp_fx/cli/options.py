@@ -17,7 +17,7 @@ from lrp_fx.zoo import EFFICIENTNET, names
 PREDICTED = "predicted"
 BLOG = "blog"
 FORMS = ("png", "pdf", "svg", "npy", "folder")
-"""What is written of an explanation: a figure, its maps, or all of it."""
+"""The forms in which an explanation is written: a figure, its maps, or all of it."""
 StartName = Literal["logit", "one_hot", "against_rest", "softmax"]
 
 MODEL = "Model"
@@ -125,7 +125,7 @@ class ModelOptions:
         ),
     ] = None
     device: Annotated[
-        str, typer.Option(help="Where to compute: cpu, cuda, mps, ...", rich_help_panel=MODEL)
+        str, typer.Option(help="The device: cpu, cuda, mps, ...", rich_help_panel=MODEL)
     ] = "cpu"
     mean: Annotated[
         str | None,
@@ -138,7 +138,7 @@ class ModelOptions:
     std: Annotated[
         str | None,
         typer.Option(
-            help="What they are then divided by.",
+            help="Pixels are then divided by this, in the same form.",
             show_default="the model's",
             rich_help_panel=PICTURES,
         ),
@@ -189,7 +189,7 @@ class RuleOptions:
     start: Annotated[
         StartName | None,
         typer.Option(
-            help="What relevance starts with; softmax explains all classes at once.",
+            help="The relevance of the output; softmax explains all classes at once.",
             show_default="logit, and one more map against_rest",
             rich_help_panel=RULES,
         ),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""What is read; pillow would start other programs for some others, such as EPS."""
-NO_IMAGE = "it is no image of a known kind, or damaged"
+"""The formats that are read; pillow would start other programs for some others, such as EPS."""
+NO_IMAGE = "it is not an image of a known kind, or it is damaged"
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
     (stat.S_ISFIFO, "it is a pipe, not a file"),
@@ -127,7 +127,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _remarks(image: Image.Image) -> Iterator[str]:
-    """What is changed when the image becomes 8-bit RGB."""
+    """The changes when the image becomes 8-bit RGB."""
     if image.mode.startswith("I;16"):
         yield "its 16-bit grey values are scaled to 8 bits"
     elif image.mode in ("I", "F"):

@@ -6,15 +6,17 @@ from typing import Annotated
 import typer
 
 from lrp_fx._checks import check_choice
+from lrp_fx._storage import appearing, write_whole
 from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, predicted, read_all
-from lrp_fx.cli.files import appearing, make_folder
+from lrp_fx.cli.files import make_folder
 from lrp_fx.cli.inputs import MADE, find_images
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Images, ModelOptions, TalkOptions
 from lrp_fx.cli.talk import Talk, shown
+from lrp_fx.errors import InputError
 from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space
 from lrp_fx.evaluate import search as find
-from lrp_fx.visualize import save, write_file
+from lrp_fx.visualize import save
 
 
 def search(
@@ -28,12 +30,14 @@ def search(
         str, typer.Option(help=f"What replaces patches: {', '.join(IMPUTERS)}.")
     ] = "blur",
     trials: Annotated[int, typer.Option(help="Candidates to try besides the presets.")] = 30,
-    held_out: Annotated[float, typer.Option(help="Share of the images that only judge.")] = 0.5,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the images that are held out to judge.")
+    ] = 0.5,
     grid: Annotated[int, typer.Option(help="Patches along each side of an image.")] = 14,
     steps: Annotated[int, typer.Option(help="In how many steps all patches are replaced.")] = 28,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of everything that is drawn at random.")] = 0,
     out: Annotated[
-        Path, typer.Option(help="Folder for the result. The same call goes on where it stopped.")
+        Path, typer.Option(help="Folder for the result. The same call continues where it stopped.")
     ] = Path("search"),
 ) -> None:
     """Search the rules, the filter and the start with the best maps of photographs.
@@ -78,15 +82,15 @@ def search(
 
 def _write(result: SearchResult, out: Path, voice: Talk) -> list[Path]:
     """Write the scores, the code and the figure, and say where they are."""
-    # the figure is no photograph of a later call, also in their folder
+    # the figure is not a photograph of a later call, also in their folder
     places = {
         "scores": out / "scores.csv",
         "code": out / "best.py",
         "figure": out / f"search{MADE}.png",
     }
-    with appearing(places["scores"]) as part:
+    with appearing(places["scores"], InputError) as part:
         result.held_out.to_csv(part)
-    write_file(places["code"], (result.best.code + "\n").encode())
+    write_whole(places["code"], (result.best.code + "\n").encode(), InputError)
     save(result.figure(), places["figure"])
     for what, path in places.items():
         voice.result(f"{what}: {shown(path)}")

@@ -19,12 +19,12 @@ from lrp_fx.errors import LRPError, lacks_memory
 
 @dataclass
 class Run:
-    """What became of the inputs of a command.
+    """The results of the inputs of a command.
 
     Args:
         command: its name.
         talk: its voice.
-        results: what is known of each sample, or its error.
+        results: the result of each sample, or its error.
         interrupted: whether the user stopped the run before its end.
     """
 

@@ -1,4 +1,4 @@
-"""What the commands say, and where: results to the output, notes and errors to the error output."""
+"""The output of the commands: results to the output, notes and errors to the error output."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Talk:
             self.output.print(table)
 
     def note(self, text: str) -> None:
-        """What the user should know of how the input was changed."""
+        """A note for the user, on a change of the input."""
         if not self.options.quiet:
             _print(self.errors, f"note: {text}")
 
@@ -58,7 +58,7 @@ class Talk:
         self.failure(in_one_sentence(error))
 
     def failure(self, sentence: str, mark: str = "error: ") -> None:
-        """What went wrong, in one line."""
+        """An error, in one line."""
         _print(self.errors, mark + " ".join(sentence.split()))
 
     def document(self, document: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ def _finite(value: Any) -> Any:
 
 
 def shown(path: object) -> str:
-    """A path as it can be printed: names may hold line breaks, and bytes that are no text."""
+    """A path as it can be printed: names may hold line breaks, and bytes that are not text."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
 
 

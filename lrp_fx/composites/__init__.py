@@ -1,4 +1,4 @@
-"""Composites: presets, composites of one's own, and composites that reproduce other tools."""
+"""Composites: presets, composites of the user, and composites that reproduce other tools."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def zennit(
 
     zennit reproduces these maps if its canonizers merge batch norm and its residual additions are
     explicit. It merges batch norm only into the layer before it, and passes relevance unchanged
-    through the others. Where this library merges batch norm into the layer behind it, the maps
+    through the others. Where this library merges batch norm into the layer after it, the maps
     differ.
 
     Args:

@@ -53,13 +53,13 @@ class Composite:
         filters: (matcher, top_k) pairs. Of the relevance that enters a matched node, only the
             fraction ``top_k`` with the largest values goes on. A :class:`TopK` in place of the
             number says which values count as the largest.
-        bias: what happens to the share of the bias, see :class:`lrp_fx.LRPFx`.
+        bias: how the share of the bias is treated, see :class:`lrp_fx.LRPFx`.
         name: the name that the plan shows.
         strict: raise an error for a matcher that matches nothing. Presets are made for any model
             and are not strict.
 
     Raises:
-        CompositeError: for assignments or filters that are no pairs, or a matcher that is none.
+        CompositeError: for assignments or filters that are not pairs, or for an invalid matcher.
         OptionError: for an unknown bias policy, or unless ``0 < top_k <= 1``.
     """
 

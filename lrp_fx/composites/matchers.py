@@ -14,7 +14,7 @@ from lrp_fx.errors import CompositeError
 
 @dataclass(frozen=True)
 class Place:
-    """What a matcher knows about an operation.
+    """An operation as matchers see it.
 
     Args:
         paths: the paths of the modules that contain the call, outermost first; "" is the model.
@@ -46,7 +46,7 @@ class Matcher:
     Matchers can be combined with ``&``, ``|`` and ``~``.
 
     Args:
-        text: what it selects, for messages and the plan.
+        text: its selection in words, for messages and the plan.
         test: the predicate.
         glob: the module path that it looks for, if any; used to suggest near misses.
         required: raise an error if it matches nothing, even in a composite that is not strict.
@@ -80,7 +80,7 @@ def path(glob: str) -> Matcher:
     """Match everything inside modules whose path matches the glob: ``features.*``, ``layer4``.
 
     Raises:
-        CompositeError: if the glob is no string.
+        CompositeError: if the glob is not a string.
     """
     _check_strings("path", (glob,))
     return Matcher(f"path({glob!r})", lambda p: any(fnmatchcase(x, glob) for x in p.paths), glob)
@@ -105,7 +105,7 @@ def operation(*names: str) -> Matcher:
     """Match operations by ATen's name (``conv2d``) or by family (``convolution``, ``addition`` …).
 
     Raises:
-        CompositeError: if a name is no string.
+        CompositeError: if a name is not a string.
     """
     _check_strings("operation", names)
     text = f"operation({', '.join(map(repr, names))})"

@@ -217,7 +217,7 @@ def CPLRP(conv: Rule | None = None, dense: Rule | None = None) -> Composite:
 
 
 def default_composite(attention: bool) -> Composite:
-    """What a model gets for which no composite is given; ``docs/evaluation.md`` has the reasons.
+    """The composite of models for which the user chooses none; ``docs/evaluation.md`` has the reasons.
 
     Args:
         attention: whether the model has attention of queries, keys and values.

@@ -46,7 +46,7 @@ class ConceptLRPFx(LRPFx):
         options: the keyword options of :class:`LRPFx`.
 
     Raises:
-        OptionError: if ``channel_dim`` is no int or 0, for an unknown option, or for a value that
+        OptionError: if ``channel_dim`` is not an int or 0, for an unknown option, or for a value that
             an option cannot have.
         CompositeError: for an unknown composite.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lrp_fx._html import html_table
+from lrp_fx._tables import html_table
 from lrp_fx.concepts.channels import Concept, Edge
 
 if TYPE_CHECKING:
@@ -51,4 +51,4 @@ class AttributionGraph:
 
 
 _NAMED = 3
-"""A notebook shows so many of the edges of each channel, the strongest ones."""
+"""The number of edges of each channel that a notebook shows, the strongest ones."""

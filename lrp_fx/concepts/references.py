@@ -45,7 +45,7 @@ class References:
 
     Args:
         concepts: explains the model.
-        layers: the layers whose channels are meant.
+        layers: the layers with the channels.
         path: the file of the state; it is created if it does not exist.
         count: how many samples to keep for each channel.
         normalize: measure relevance as a share of Σ |R| over the sample's channels.
@@ -134,7 +134,7 @@ class References:
             The indices in the data set, by decreasing relevance, and the relevance for each.
 
         Raises:
-            InputError: for a layer or channel that is not there, or before anything was seen.
+            InputError: for an unknown layer or channel, or before the first update.
         """
         names, name = self.settings.layers, self.concepts.name_of(layer)
         if name not in names or not self._values:

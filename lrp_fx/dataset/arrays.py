@@ -33,12 +33,12 @@ CODECS = frozenset(
 )
 """The codecs of Zarr that are decoded: none of them runs code of the file."""
 PROBED = 64
-"""So many samples stand for an array when it is compared with another one."""
+"""The number of samples by which an array is compared with another one."""
 DATA, LABEL = ("data", "inputs", "images", "x", "relevance"), ("label", "labels", "y")
 
 
 class ArraySource:
-    """An array (N, …). A file is opened anew in each process.
+    """An array (N, …). Each process opens the file itself.
 
     Args:
         open: returns the array and the labels (N,), or None for them.
@@ -108,7 +108,7 @@ class ArraySource:
 
 
 def in_memory(array: Any) -> ArraySource:
-    """An array that is there already."""
+    """An existing array."""
     return ArraySource(_Given(array))
 
 
@@ -168,7 +168,7 @@ class _Hdf5:
             plain = {name: opened[name] for name in _own(h5py, opened)}
             arrays = {k: v for k, v in plain.items() if isinstance(v, h5py.Dataset)}
         except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise InputError(f"'{self.file}' is no HDF5 file, or damaged") from error
+            raise InputError(f"'{self.file}' is not an HDF5 file, or is damaged") from error
         array = _chosen(self.file, arrays, self.key)
         return array, _labels(arrays, array)
 
@@ -200,7 +200,7 @@ class _Zarr:
         except InputError:
             raise
         except Exception as error:  # whatever the parsers of damaged metadata raise
-            raise InputError(f"'{self.folder}' is no Zarr store, or damaged") from error
+            raise InputError(f"'{self.folder}' is not a Zarr store, or is damaged") from error
         array = _chosen(self.folder, arrays, self.key)
         return _Rows(array), _labels(arrays, array)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,39 +13,22 @@ import torch
 from lrp_fx._checks import check_choice, check_count, check_flag, is_int
 from lrp_fx._digest import digest
 from lrp_fx.attribution import LRPFx, identity_of
-from lrp_fx.dataset.explaining import KEEP, STORED, BatchExplainer, Keep, Record, Stored, Task
+from lrp_fx.dataset.explaining import KEEP, STORED, BatchExplainer, Keep, Stored, Task
 from lrp_fx.dataset.images import Preprocess
-from lrp_fx.dataset.job import Job, Shard, shard_of
-from lrp_fx.dataset.loading import Batch, Form, batches, probe, stream_batches
+from lrp_fx.dataset.job import Job, shard_of
+from lrp_fx.dataset.loading import Batch, Form, probe
 from lrp_fx.dataset.opening import open_data
-from lrp_fx.dataset.progress import Progress, Report, shown
+from lrp_fx.dataset.progress import Progress, shown
+from lrp_fx.dataset.ray_engine import run_on_ray
 from lrp_fx.dataset.run import Run, open_run
 from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.dataset.store import Store, opened
+from lrp_fx.dataset.work import Work, run_parts, run_stream, stamp_of
 from lrp_fx.errors import InputError, OptionError, RunError
 from lrp_fx.relevance import Target
 
 BATCH, PART = 16, 64
 """Samples that are explained and committed at once, if the user does not say."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """All that a worker needs; it can be pickled.
-
-    Args:
-        lrp: the attribution.
-        task: what is computed.
-        source: the samples.
-        form: what samples must be like.
-        workers: the processes that read and decode for it.
-    """
-
-    lrp: LRPFx
-    task: Task
-    source: Source | Stream
-    form: Form
-    workers: int = 0
 
 
 def attribute_dataset(
@@ -73,10 +55,10 @@ def attribute_dataset(
 ) -> Run | None:
     """Explain every sample of a data set, and keep the results on disk. Nothing is lost.
 
-    Samples are committed in parts. If the run ends, however it ends, the same call goes on behind the
-    last commit, and every sample is there exactly once. A broken sample goes to the table with its
-    reason. One writer at a time is let in, and a run goes on only with the same model, composite,
-    filter, target, data and version. See ``docs/data_sets.md``.
+    Samples are committed in parts. If the run is interrupted in any way, the same call continues
+    after the last commit, and every sample is in the results exactly once. A broken sample is
+    listed in the table with its reason. There is one writer at a time, and a run continues only
+    with the same model, composite, filter, target, data and version. See ``docs/data_sets.md``.
 
     Args:
         lrp: the attribution; its model decides the device.
@@ -114,7 +96,7 @@ def attribute_dataset(
         InputError: if the data cannot be read, or if none of the first samples can be explained.
         OptionError: for an option that does not fit.
         RunError: if the folder is locked, full, or holds another run.
-        KeyboardInterrupt: if the user interrupts; its text says how to go on.
+        KeyboardInterrupt: if the user interrupts; its text says how to continue.
         LRPError: other errors of :meth:`lrp_fx.LRPFx.attribute` that concern the model or options.
     """
     check_choice("keep", keep, KEEP)
@@ -156,7 +138,7 @@ def attribute_dataset(
 
     with opened(folder, make, chosen) as store:
         mine = [part for part in sorted(store.done()) if part % chosen.of == chosen.index]
-        changed = [part for part in mine if store.stamp(part) != _stamp(source, store.job, part)]
+        changed = [part for part in mine if store.stamp(part) != stamp_of(source, store.job, part)]
         if retry:
             store.forget({*changed, *store.failed_parts()}.intersection(mine))
         elif changed:
@@ -169,85 +151,15 @@ def attribute_dataset(
         with _threads(store.job.threads), _interruptible(store), ExitStack() as stack:
             stack.callback(report.stop)
             if engine == "ray":
-                from lrp_fx.dataset.ray_engine import run_on_ray
-
                 run_on_ray(store, work, explainers, address, report)
             elif isinstance(source, Stream):
-                store = _run_stream(store, work, chosen, report)
+                store = run_stream(store, work, chosen, report)
             else:
                 for _ in run_parts(store, work, list(store.missing(chosen)), report):
                     pass
         if chosen.of == 1 and not store.is_finished():
             store.finish()
     return open_run(folder) if chosen.of == 1 else None
-
-
-def run_parts(
-    store: Store, work: Work, parts: Sequence[int], report: Report
-) -> Iterator[tuple[int, int]]:
-    """Compute and commit parts.
-
-    Args:
-        store: where they go.
-        work: what is computed.
-        parts: their numbers.
-        report: of the progress.
-
-    Yields:
-        The number of each committed part, and how many of its samples failed.
-    """
-    assert not isinstance(work.source, Stream)
-    explainer = BatchExplainer(work.lrp, work.task, report.say)
-    ranges = [each for part in parts for each in store.job.batches(part)]
-    report.start(sum(len(each) for each in ranges))
-    stamps = [_stamp(work.source, store.job, part) for part in parts]  # before files are read
-    loaded = batches(work.source, ranges, work.form, workers=work.workers, pin=explainer.on_gpu)
-    for part, stamp in zip(parts, stamps, strict=True):
-        records: list[Record] = []
-        for _ in store.job.batches(part):
-            found = explainer.explain(next(loaded))
-            report.advance(len(found), _failures(found))
-            records += found
-        store.commit(part, records, stamp)
-        yield part, _failures(records)
-
-
-def _run_stream(store: Store, work: Work, shard: Shard, report: Report) -> Store:
-    """Compute and commit the parts of a stream, which may end anywhere."""
-    assert isinstance(work.source, Stream)
-    job, done = store.job, store.done()
-    if job.count is not None and not list(store.missing(shard)):
-        return store
-    explainer = BatchExplainer(work.lrp, work.task, report.say)
-    report.start(None)
-    records: list[Record] = []
-    count, part = 0, 0
-    for batch in stream_batches(work.source, work.form, job.batch_size):
-        part = batch.start // job.part_size
-        count = batch.start + len(batch.ids)
-        if part in done or part % shard.of != shard.index:
-            continue
-        found = explainer.explain(batch)
-        report.advance(len(found), _failures(found))
-        records += found
-        if count == (part + 1) * job.part_size:
-            store.commit(part, records)
-            records = []
-    if records:
-        store.commit(part, records)
-    if not count:
-        raise InputError("the stream has no samples")
-    return store.end_stream(count)
-
-
-def _stamp(source: Source | Stream, job: Job, part: int) -> str:
-    """A digest of sizes and times of the files of a part; empty without files."""
-    found = None if isinstance(source, Stream) else source.stamp(job.samples(part))
-    return "" if found is None else digest(found)
-
-
-def _failures(records: Sequence[Record]) -> int:
-    return sum(record.row["status"] != "ok" for record in records)
 
 
 def _layers(layers: Any) -> tuple[str, ...]:
@@ -259,7 +171,7 @@ def _layers(layers: Any) -> tuple[str, ...]:
 
 
 def _identity(lrp: LRPFx, task: Task, source: Source | Stream, form: Form) -> dict[str, str]:
-    """What decides the results of a run, by its name in a sentence."""
+    """The causes of the results of a run, by their names in a sentence."""
     return {
         **identity_of(lrp),
         "target": repr(task.target),
@@ -277,7 +189,7 @@ def _job(
     sizes: tuple[int | None, int | None],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Job:
-    """The job that a call asks for; what it leaves open is as in the job that is there."""
+    """The job that a call asks for; options that it leaves open are those of the existing job."""
     batch_size, part_size = sizes
     batch = int(batch_size or (found.batch_size if found else BATCH))
     if part_size is None and found is not None:
@@ -334,12 +246,12 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(store: Store) -> Iterator[None]:
-    """Say in an interrupt what is safe, and how to go on."""
+    """Say in an interrupt what is safe, and how to continue."""
     try:
         yield
     except KeyboardInterrupt:
         parts = "" if store.job.parts is None else f" of {store.job.parts}"
         raise KeyboardInterrupt(
             f"interrupted: {len(store.done())}{parts} parts are committed in '{store.folder}'; run the "
-            "same again to go on"
+            "same again to continue"
         ) from None

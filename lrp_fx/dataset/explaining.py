@@ -59,7 +59,7 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a sample.
+    """The results of a sample that are kept.
 
     Args:
         row: of the table.
@@ -72,7 +72,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Task:
-    """What is computed for each sample.
+    """The computation for each sample.
 
     Args:
         target: ``"predicted"``, ``"label"``, or a target for all samples; without a meaning, and then
@@ -117,11 +117,11 @@ class Task:
 
 
 class BatchExplainer:
-    """Explains batches. One that does not fit into memory is halved, and so are all behind it.
+    """Explains batches. One that does not fit into memory is halved, and so are all after it.
 
     Args:
         lrp: the attribution.
-        task: what is computed.
+        task: the computation.
         tell: gets a sentence when the batch size was halved.
     """
 

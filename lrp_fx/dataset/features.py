@@ -39,7 +39,7 @@ def features(run: Run, samples: Sequence[int], grid: int = 16) -> Points:
         grid: cells along each dimension.
 
     Raises:
-        OptionError: if the run kept no relevance, or ``grid`` is no int of at least one.
+        OptionError: if the run kept no relevance, or ``grid`` is not an int of at least one.
         InputError: for a sample without an explanation.
         RunError: if the relevance cannot be read.
     """
@@ -103,7 +103,7 @@ def plane(points: Points, method: Method, seed: int) -> Points:
 
 
 def thinned(samples: Sequence[int], limit: int) -> list[int]:
-    """At most so many of the samples, evenly spread."""
+    """At most ``limit`` of the samples, evenly spread."""
     if len(samples) <= limit:
         return list(samples)
     return [samples[n * len(samples) // limit] for n in range(limit)]

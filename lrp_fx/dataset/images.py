@@ -33,7 +33,7 @@ class ImageFiles:
     """Image files in one folder.
 
     Args:
-        root: the folder. No file outside it is read, whatever the paths or links say.
+        root: the folder. No file outside it is read, also not by paths or links.
         paths: relative to it.
         preprocess: makes the model's input of an image.
         labels: the classes, in the order of the paths; None if nothing is known of them.
@@ -82,7 +82,7 @@ def inside(root: Path, path: str) -> Path:
     """A regular file in a folder.
 
     Raises:
-        InputError: if the path leads out of the folder, also by a link, or is no regular file.
+        InputError: if the path leads out of the folder, also by a link, or is not a regular file.
     """
     try:
         found = (root / path).resolve(strict=True)
@@ -92,7 +92,7 @@ def inside(root: Path, path: str) -> Path:
     if not found.is_relative_to(root.resolve()):
         raise InputError("the path leads out of the folder of the data set")
     if not stat.S_ISREG(kind):
-        raise InputError("it is no regular file")
+        raise InputError("it is not a regular file")
     return found
 
 
@@ -121,7 +121,7 @@ def decoded(file: BinaryIO) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # whatever the decoders of damaged files raise
-        raise InputError("it is no image, or damaged") from error
+        raise InputError("it is not an image, or it is damaged") from error
 
 
 def of_image(image: Image.Image, preprocess: Preprocess | None) -> Tensor:

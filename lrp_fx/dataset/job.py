@@ -23,7 +23,7 @@ LARGEST = 2**28
 
 @dataclass(frozen=True)
 class Job:
-    """What a run computes.
+    """The computation of a run.
 
     Args:
         identity: digests of all that decides the results, see :func:`lrp_fx.attribution.identity_of`.
@@ -31,7 +31,7 @@ class Job:
         batch_size: samples that are explained at once.
         part_size: samples that are committed at once, a multiple of the batch size.
         threads: of each worker.
-        keep: what is stored.
+        keep: the results that are stored.
         dtype: of the stored arrays.
         shapes: of each array, by name, without the dimension of the samples.
         names: of the classes.
@@ -109,7 +109,7 @@ def load_job(folder: Path) -> Job:
         if not fits:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RunError(f"'{path}' is no job of this version, or is damaged") from error
+        raise RunError(f"'{path}' is not a job of this version, or is damaged") from error
     return job
 
 

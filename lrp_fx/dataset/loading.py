@@ -18,12 +18,12 @@ from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.errors import InputError, RunError, lacks_memory
 
 PROBED = 16
-"""So many of the first samples decide what shape the samples have."""
+"""The number of first samples that decide the shape of all samples."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What all samples must be like, so that they fit into one array.
+    """The common form of all samples, so that they fit into one array.
 
     Args:
         shape: of the inputs, without the batch dimension.
@@ -147,7 +147,7 @@ def batches(
         if "DataLoader worker" not in str(error) or lacks_memory(error):
             raise
         raise RunError(
-            "a process that reads the data set was killed, perhaps for want of memory: run the same "
+            "a process that reads the data set was killed, perhaps for lack of memory: run the same "
             "again, with fewer workers"
         ) from error
 

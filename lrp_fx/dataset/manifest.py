@@ -84,7 +84,7 @@ def _column(table: Any, names: tuple[str, ...]) -> str | None:
 def _labels(file: Path, values: list[Any]) -> tuple[list[int | None], tuple[str, ...]]:
     """The class indices, and the names if the classes are given by name.
 
-    Indices may be written as ``2.0``, as they are in a column with gaps. A number that is no class is
+    Indices may be written as ``2.0``, as they are in a column with gaps. A number that is not a class is
     the fault of its row alone.
 
     Raises:

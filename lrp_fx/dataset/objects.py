@@ -28,13 +28,13 @@ INPUTS = (
 )
 LABELS = ("label", "labels", "fine_label", "target", "y")
 PROBED = 16
-"""So many samples stand for a data set when it is compared with another one."""
+"""The number of samples by which a data set is compared with another one."""
 IDS = ("id", "image_id", "path", "__key__")
 
 
 @dataclass(frozen=True)
 class Items:
-    """What an item of a data set means.
+    """The meaning of an item of a data set.
 
     Args:
         preprocess: makes the model's input of an image.
@@ -151,7 +151,7 @@ class IterableStream:
         first, again = ([digest(each) for each in islice(self.samples(), PROBED)] for _ in range(2))
         if first != again:
             raise InputError(
-                "the data set gives other samples when it is read again: it must begin anew with each "
+                "the data set gives other samples when it is read again: it must start again with each "
                 "iter(), always in the same order, and without random changes"
             )
         return _kind(self._data), first, self._items

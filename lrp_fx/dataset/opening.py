@@ -118,9 +118,9 @@ def _of_path(text: str, preprocess: Preprocess | None, key: str | None) -> Sourc
         path = Path(text)
         is_folder, is_file = path.is_dir(), path.is_file()
     except ValueError as error:  # a zero byte
-        raise InputError(f"{text!r} is no path") from error
+        raise InputError(f"{text!r} is not a path") from error
     if not text or "\0" in text:
-        raise InputError(f"{text!r} is no path")
+        raise InputError(f"{text!r} is not a path")
     ending = path.suffix.lower()
     if is_folder:
         if any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
@@ -139,7 +139,7 @@ def _of_path(text: str, preprocess: Preprocess | None, key: str | None) -> Sourc
         return arrays.npy(path)
     if ending in (".h5", ".hdf5"):
         return arrays.hdf5(path, key)
-    raise InputError(f"'{text}' is not data that is known: data must be {KINDS}")
+    raise InputError(f"'{text}' is not a known kind of data: data must be {KINDS}")
 
 
 def _is_tar(value: object) -> bool:

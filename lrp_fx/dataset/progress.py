@@ -14,13 +14,13 @@ Progress = Callable[[int, int | None, int], None]
 
 
 class Report(Protocol):
-    """What a run tells of its progress."""
+    """The progress of a run, for a display."""
 
     def start(self, total: int | None) -> None:
-        """So many samples are to be explained; None if this is not known."""
+        """Take the number of samples that are to be explained; None if it is not known."""
 
     def advance(self, count: int, failed: int) -> None:
-        """So many more are done, and so many of them failed."""
+        """Add to the number of samples that are done, and to the number of those that failed."""
 
     def say(self, sentence: str) -> None:
         """Something that the user should know."""

@@ -13,7 +13,7 @@ from lrp_fx.dataset.features import check_relevance, check_samples, features, th
 from lrp_fx.dataset.run import Run
 
 DIMENSIONS = 8
-"""So many principal components of the explanations are modelled."""
+"""The number of principal components of the explanations that are modelled."""
 FLOOR = 1e-3
 """Is added to the variances, as a share of their mean, so that no component is a single point."""
 
@@ -59,7 +59,7 @@ def prototypes(
         count: how many prototypes: the components of the mixture.
         outliers: how many to name.
         grid: cells of a map along each dimension.
-        limit: of more samples, so many are taken, evenly spread.
+        limit: the largest number of samples; of more, this many are taken, evenly spread.
         seed: of the fit.
 
     Raises:

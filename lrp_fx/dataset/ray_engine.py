@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from lrp_fx._packages import needed
-from lrp_fx.dataset.attribute import Work, run_parts
 from lrp_fx.dataset.job import Shard
 from lrp_fx.dataset.progress import Quiet, Report
 from lrp_fx.dataset.sample import Stream
 from lrp_fx.dataset.store import Store
+from lrp_fx.dataset.work import Work, run_parts
 from lrp_fx.errors import LRPError, OptionError, RunError
 
 
@@ -23,7 +23,7 @@ class Actor:
 
     Args:
         store: of the run; its folder is the same for all actors.
-        work: what is computed, or a reference to it in Ray's object store.
+        work: the work of the run, or a reference to it in Ray's object store.
     """
 
     def __init__(self, store: Store, work: Any) -> None:
@@ -66,14 +66,14 @@ def run_on_ray(
 
     Args:
         store: of the run.
-        work: what is computed.
+        work: the work of the run.
         explainers: how many actors there are.
         address: of the cluster; None for this machine.
         report: of the progress.
 
     Raises:
         OptionError: if Ray is missing, or if the data set can only be read from its beginning.
-        RunError: if the run cannot go on.
+        RunError: if the run cannot continue.
     """
     if isinstance(work.source, Stream):
         raise OptionError(
@@ -108,8 +108,8 @@ def run_on_ray(
         except RayError as error:
             first = str(error).strip().partition("\n")[0][:200]
             raise RunError(
-                f"Ray could not go on ({type(error).__name__}: {first}); what was committed is safe, run "
-                "the same again"
+                f"Ray could not continue ({type(error).__name__}: {first}); what was committed is safe: "
+                "run the same again"
             ) from error
 
 

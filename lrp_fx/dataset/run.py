@@ -29,7 +29,7 @@ class Run:
 
     Args:
         folder: of the run.
-        job: what was computed.
+        job: the job of the run.
     """
 
     folder: Path

@@ -52,10 +52,10 @@ class Source(Protocol):
         """The id of a sample; works for broken ones too."""
 
     def content(self) -> object:
-        """What tells this data set from another one, to be hashed."""
+        """The content by which this data set differs from another one, to be hashed."""
 
     def stamp(self, samples: range) -> object:
-        """What tells whether the files with these samples changed, to be hashed; None without files."""
+        """Sizes and times of the files with these samples, to be hashed; None without files."""
 
 
 @runtime_checkable
@@ -70,11 +70,11 @@ class Stream(Protocol):
         """All samples in order; broken ones carry a reason."""
 
     def content(self) -> object:
-        """What tells this data set from another one, to be hashed."""
+        """The content by which this data set differs from another one, to be hashed."""
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many places, evenly spread from the first to the last."""
+    """At most ``limit`` places, evenly spread from the first to the last."""
     return sorted({n * (count - 1) // max(most - 1, 1) for n in range(min(most, count))})
 
 

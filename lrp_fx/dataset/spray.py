@@ -14,7 +14,7 @@ from lrp_fx.dataset.run import Run
 from lrp_fx.errors import OptionError
 
 DENSE = 1500
-"""Up to so many samples the Laplacian is decomposed as a whole."""
+"""The largest number of samples for which the Laplacian is decomposed as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def spray(
         most: how many there may be at most, if their number is not given.
         neighbours: of each sample in the graph.
         grid: cells of a map along each dimension.
-        limit: of more samples, so many are taken, evenly spread.
+        limit: the largest number of samples; of more, this many are taken, evenly spread.
         seed: of k-means.
 
     Raises:
@@ -125,7 +125,7 @@ def spectrum(points: Points, neighbours: int, count: int) -> tuple[NDArray[np.fl
 
 
 def eigengap(eigenvalues: NDArray[np.float64]) -> int:
-    """The number of clusters with the largest gap behind it."""
+    """The number of clusters with the largest gap after it."""
     return int(np.diff(eigenvalues).argmax()) + 1 if len(eigenvalues) > 1 else 1
 
 

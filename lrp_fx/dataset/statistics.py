@@ -1,4 +1,4 @@
-"""The mean relevance of a class and its spread, in memory for two maps whatever the size."""
+"""The mean relevance of a class and its spread, in memory for two maps for any number of samples."""
 
 from __future__ import annotations
 

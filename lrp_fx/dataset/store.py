@@ -1,4 +1,4 @@
-"""The folder of a run: parts that are committed whole or not at all, in Zarr v3 and Parquet."""
+"""The folder of a run: parts that are committed as a whole, in Zarr v3 and Parquet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_fx._packages import needed
-from lrp_fx._storage import PART, locked, move_whole, sweep, write_whole, writing
+from lrp_fx._storage import appearing, locked, sweep, write_whole, writing
 from lrp_fx.dataset.explaining import Record, Row
 from lrp_fx.dataset.job import FILE, Job, Shard, load_job
 from lrp_fx.errors import RunError
@@ -25,7 +25,7 @@ PARTS, ARRAYS, TABLE, END = "parts", "relevance.zarr", "samples.parquet", "end.j
 STAMP = "lrp_fx.files"
 """Where the rows of a part have the digest of the sizes and times of their files."""
 SMALLEST_CHUNK = 2**16
-"""A chunk, which is what a reader decodes at once, has so many bytes or one sample."""
+"""The bytes of a chunk, which a reader decodes at once, unless one sample has more."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Store:
 
     Args:
         folder: of the run.
-        job: what is computed.
+        job: the job of the run.
     """
 
     folder: Path
@@ -143,17 +143,17 @@ class Store:
             )
         with needed("tables need"):
             from pyarrow import parquet
-        place = self.folder / f".{TABLE}{PART}"
-        with writing(self.folder / TABLE):
-            with parquet.ParquetWriter(place, schema(), compression="zstd") as writer:
-                for part in range(parts):
-                    table = read_table(self._rows(part))
-                    if table.num_rows != len(self.job.samples(part)):
-                        raise RunError(
-                            f"'{self._rows(part)}' is damaged: remove it and run the same again"
-                        )
-                    writer.write_table(table)
-            move_whole(place, self.folder / TABLE)
+        with (
+            appearing(self.folder / TABLE) as place,
+            parquet.ParquetWriter(place, schema(), compression="zstd") as writer,
+        ):
+            for part in range(parts):
+                table = read_table(self._rows(part))
+                if table.num_rows != len(self.job.samples(part)):
+                    raise RunError(
+                        f"'{self._rows(part)}' is damaged: remove it and run the same again"
+                    )
+                writer.write_table(table)
         self._describe()
 
     def is_finished(self) -> bool:
@@ -304,8 +304,8 @@ def opened(folder: Path, make: Any, shard: Shard) -> Iterator[Store]:
 
     Args:
         folder: of the run; it is made if it is not there.
-        make: makes the job, if there is none, and checks it against the one that is there.
-        shard: what is to be computed.
+        make: makes the job, if there is none, and checks it against the existing one.
+        shard: the parts to compute.
 
     Raises:
         RunError: if another process writes, or if the folder holds something else or another run.
@@ -318,7 +318,7 @@ def opened(folder: Path, make: Any, shard: Shard) -> Iterator[Store]:
             found = load_job(folder) if (folder / FILE).is_file() else None
             others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
             if found is None and set(others) - {PARTS, ARRAYS}:
-                raise RunError(f"{what} holds something else than a run: choose another folder")
+                raise RunError(f"{what} holds something other than a run: choose another folder")
             job = make(found)
             stack.enter_context(locked(folder / ".lock", what, shared=shard.of > 1))
             if shard.of > 1:

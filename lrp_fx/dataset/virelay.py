@@ -52,7 +52,7 @@ def write_virelay(
     """Write explanations of images as a project that ``virelay folder/project.yaml`` opens.
 
     The files are ``input.h5`` (the images), ``attribution.h5``, ``analysis.h5`` (for each class,
-    clusters as by :func:`spray` and embeddings), ``label-map.json``, and at last ``project.yaml``.
+    clusters as by :func:`spray` and embeddings), ``label-map.json``, and finally ``project.yaml``.
 
     Args:
         run: the explanations, of whole maps.
@@ -61,12 +61,12 @@ def write_virelay(
         preprocess: as in :func:`attribute_dataset`.
         key: as in :func:`attribute_dataset`.
         mean: what ``preprocess`` subtracts from pixels in [0, 1].
-        std: what it then divides by.
+        std: the numbers by which it then divides.
         by: the column that says the class of a sample.
         name: of the project and the data set.
         model: its name.
         grid: cells of a map along each dimension.
-        limit: so many explanations of a class are analysed.
+        limit: how many explanations of a class are analysed.
         seed: of k-means and t-SNE.
 
     Returns:

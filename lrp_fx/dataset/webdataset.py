@@ -86,7 +86,7 @@ class Shards:
             try:
                 found = json.loads(self._bytes(members["json"]))
             except (ValueError, RecursionError) as error:
-                raise InputError("its .json is none") from error
+                raise InputError("its .json is not JSON") from error
             label = as_label(found.get("label")) if isinstance(found, dict) else None
         return Sample(self._keys[index], inputs, label)
 
@@ -134,7 +134,8 @@ def _samples(number: int, file: Path) -> Iterator[tuple[str, dict[str, Member]]]
                 members[ending.lower()] = (number, each.offset_data, each.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise InputError(
-            f"cannot read the shard '{file}': {getattr(error, 'strerror', None) or 'it is no plain tar'}"
+            f"cannot read the shard '{file}': "
+            f"{getattr(error, 'strerror', None) or 'it is not a plain tar file'}"
         ) from error
     if members:
         yield current, members

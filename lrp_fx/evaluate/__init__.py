@@ -1,7 +1,8 @@
 """Evaluation: are the maps good? Metrics, statistics and reports for any method and runtime."""
 
+from lrp_fx.evaluate.candidates import Candidate
 from lrp_fx.evaluate.explain import Explainer, explain_with
-from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial
+from lrp_fx.evaluate.found import SearchResult
 from lrp_fx.evaluate.imputers import Blur, Constant, Imputer, Inpainting, Mean, Noise
 from lrp_fx.evaluate.localisation import MosaicFocus, PointingGame, RelevanceShare
 from lrp_fx.evaluate.metric import Explain, Forward, Metric
@@ -17,13 +18,15 @@ from lrp_fx.evaluate.perturbation import (
 from lrp_fx.evaluate.quantus import explain_func, quantus_metric
 from lrp_fx.evaluate.randomisation import CascadingRandomisation, IndependentRandomisation
 from lrp_fx.evaluate.regions import Patches, Positions, Regions
-from lrp_fx.evaluate.report import Report, Summary
+from lrp_fx.evaluate.report import Report
 from lrp_fx.evaluate.run import evaluate
 from lrp_fx.evaluate.search import search
 from lrp_fx.evaluate.sensitivity import ClassCorrelation, MaxSensitivity
-from lrp_fx.evaluate.space import Candidate, Space
+from lrp_fx.evaluate.space import Space
 from lrp_fx.evaluate.sparseness import Sparseness
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
+from lrp_fx.evaluate.summary import Summary
+from lrp_fx.evaluate.trials import FailedTrial, Trial
 
 __all__ = [
     "ABPC",

@@ -1,4 +1,4 @@
-"""What a map costs: its time in units of the input gradient."""
+"""The cost of a map: its time in units of the input gradient."""
 
 from __future__ import annotations
 

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import textwrap
 
 from matplotlib.figure import Figure
 
 from lrp_fx._drawing import own_style
-from lrp_fx._figure import ShownFigure
+from lrp_fx._drawing.figure import ShownFigure
+from lrp_fx.evaluate.summary import Summary
 
-if TYPE_CHECKING:
-    from lrp_fx.evaluate.report import Report
-
-WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, what stands around the bars
+WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, the space around the bars
 LINE = 0.16  # inches for a line of notes
 
 
 @own_style()
-def report_figure(report: Report) -> Figure:
+def report_figure(table: Summary) -> Figure:
     """Bars of the means with their bootstrap intervals, a panel for each metric.
 
     The arrow in a title says which direction is better. The notes below state all settings.
     """
-    table = report.table()
-    methods = report.methods
+    methods = list(table.seconds)
     notes = [line for note in table.notes for line in _wrapped(note)]
-    bars = len(report.metrics) * (PANEL + BAR * len(methods))
+    bars = len(table.metrics) * (PANEL + BAR * len(methods))
     height = bars + LINE * (len(notes) + 1)
     figure = ShownFigure(figsize=(WIDTH, height), layout="constrained")
-    panels = figure.subplots(len(report.metrics), squeeze=False)[:, 0]
-    for axes, metric in zip(panels, report.metrics, strict=True):
+    panels = figure.subplots(len(table.metrics), squeeze=False)[:, 0]
+    for axes, metric in zip(panels, table.metrics, strict=True):
         estimates = [table[method, metric.name] for method in methods]
         means = [each.mean for each in estimates]
         ends = [
@@ -47,6 +44,4 @@ def report_figure(report: Report) -> Figure:
 
 
 def _wrapped(text: str, width: int = 130) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(text, width) or [""]

@@ -1,8 +1,8 @@
-"""What a rule search found: all trials, the front, and their scores on held-out samples."""
+"""The results of a rule search: all trials, the front, and their scores on held-out samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,50 +11,24 @@ from lrp_fx._packages import needed
 from lrp_fx._tables import columns
 from lrp_fx.composites import Composite
 from lrp_fx.errors import OptionError
-from lrp_fx.evaluate.report import MetricInfo, Report, Summary
-from lrp_fx.evaluate.space import Candidate
+from lrp_fx.evaluate.candidates import Candidate
+from lrp_fx.evaluate.report import Report
+from lrp_fx.evaluate.summary import MetricInfo, Summary
+from lrp_fx.evaluate.trials import FailedTrial, Trial, best_of, front_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A candidate that was tried.
-
-    Args:
-        candidate: what was tried.
-        score: the mean score on the samples of the search.
-        cost: the time of a map in input gradients.
-    """
-
-    candidate: Candidate
-    score: float
-    cost: float
-
-
-@dataclass(frozen=True)
-class FailedTrial:
-    """A candidate without a score.
-
-    Args:
-        candidate: what was tried.
-        reason: why it has no score.
-    """
-
-    candidate: Candidate
-    reason: str
-
-
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a rule search found. ``print(result)`` shows a table.
+    """The results of a rule search. ``print(result)`` shows a table.
 
     Args:
         trials: all that have a score, presets first.
         failed: those that have none.
         held_out: the scores of the front and of all presets on samples that the search did not see.
-        settings: what was searched, in words.
+        settings: the search, in words.
     """
 
     trials: tuple[Trial, ...]
@@ -189,7 +163,7 @@ class SearchResult:
         """
         with needed("a figure needs"):
             from lrp_fx.evaluate.search_figure import search_figure
-        return search_figure(self)
+        return search_figure(self.trials, self.front, self.held_out.table())
 
     def _ranked(self) -> list[str]:
         means = {
@@ -197,19 +171,3 @@ class SearchResult:
             for name in self.held_out.methods
         }
         return sorted(means, key=means.__getitem__, reverse=self.metric.higher_is_better)
-
-
-def front_of(trials: Iterable[Trial], higher_is_better: bool) -> tuple[Trial, ...]:
-    """The trials that no other one beats in both score and cost, the cheapest first."""
-    sign = -1 if higher_is_better else 1
-    front: list[Trial] = []
-    for trial in sorted(trials, key=lambda each: (each.cost, sign * each.score)):
-        if not front or sign * trial.score < sign * front[-1].score:
-            front.append(trial)
-    return tuple(front)
-
-
-def best_of(trials: Iterable[Trial], higher_is_better: bool) -> Trial:
-    """The trial with the best score, the first of several."""
-    sign = -1 if higher_is_better else 1
-    return min(trials, key=lambda each: sign * each.score)

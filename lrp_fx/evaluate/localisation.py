@@ -70,7 +70,7 @@ class MosaicFocus:
         """The scores, ``(N,)``.
 
         Raises:
-            InputError: if the inputs are no images, or not of four classes.
+            InputError: if the inputs are not images, or not of four classes.
         """
         if inputs.ndim != 4:
             raise InputError(f"focus needs images (N, C, H, W), not {tuple(inputs.shape)}")
@@ -224,7 +224,7 @@ class PointingGame:
 
     Args:
         masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
-        tolerance: a hit may miss the place by so many pixels or positions, in every direction.
+        tolerance: by how many pixels or positions a hit may miss the place, in every direction.
         label: a word for the name, to tell several places apart.
     """
 

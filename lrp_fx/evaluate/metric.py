@@ -1,4 +1,4 @@
-"""What a metric is, and the two functions that it judges by: the forward pass and the explanation."""
+"""The interface of metrics, and the two functions that they judge by: forward pass and explanation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Targets: TypeAlias = "Tensor | Sequence[int] | ndarray"
 """The classes to explain, ``(N,)``, integers."""
 
 Output = Literal["probability", "logit"]
-"""What of the model's output is followed: the softmax at the target, or the logit itself."""
+"""The output that is followed: the softmax at the target, or the logit itself."""
 
 
 class Metric(Protocol):
@@ -217,7 +217,7 @@ def check_samples(forward: Forward, inputs: Tensor, targets: Targets) -> Tensor:
         The targets, ``(N,)``, int64, on the device of the inputs.
 
     Raises:
-        InputError: if the inputs are no batch, or the model cannot read them or returns no logits.
+        InputError: if the inputs are not a batch, or the model cannot read them or returns no logits.
         TargetError: if the targets are not one class for each sample.
     """
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):

@@ -58,9 +58,9 @@ class _Perturbing:
     """The settings of all metrics that replace regions.
 
     Args:
-        regions: what is replaced together.
+        regions: the entries that are replaced together.
         imputer: what takes its place. Rankings of methods depend on it; use at least two.
-        output: what is followed.
+        output: the output that is followed.
         seed: decides the order of regions with equal relevance, such as those that a filter sets to
             zero.
         batch_size: perturbed inputs in one forward pass.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ExplainFunc(Protocol):
-    """What Quantus calls ``explain_func``."""
+    """An ``explain_func`` of Quantus."""
 
     def __call__(
         self, *, model: nn.Module, inputs: ndarray, targets: ndarray, **options: object
@@ -31,7 +31,7 @@ class ExplainFunc(Protocol):
 
 
 class QuantusLike(Protocol):
-    """What is used of a metric of Quantus."""
+    """The interface of a metric of Quantus."""
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ def explain_func(factory: Callable[[nn.Module], Attribution]) -> ExplainFunc:
     """The ``explain_func`` of Quantus from a factory of attributions.
 
     ``quantus.MPRT(...)(model=model, ..., explain_func=explain_func(LRPFx))``. Quantus hands the model
-    to each call. The attribution of a model is made once. ``LRPFx`` reads the weights anew in each
+    to each call. The attribution of a model is made once. ``LRPFx`` reads the weights again in each
     call, so a model that Quantus randomises in place is read again without another capture.
 
     Args:
@@ -118,7 +118,7 @@ class QuantusMetric:
 
     @property
     def higher_is_better(self) -> bool:
-        """What Quantus says of the metric."""
+        """The metric's description by Quantus."""
         direction = getattr(self.metric, "score_direction", None)
         return getattr(direction, "value", "higher") == "higher"
 
@@ -205,7 +205,7 @@ def quantus_metric(
         reduce: from what it returns to ``N`` numbers, for metrics that return curves or one list
             for each layer.
         masks: known places, bool ``(N, H, W)``, for its metrics of localisation.
-        softmax: whether Quantus puts a softmax behind the model.
+        softmax: whether Quantus puts a softmax after the model.
         batch_size: of Quantus.
         label: a word for the name, so that one metric can be used with several settings.
     """

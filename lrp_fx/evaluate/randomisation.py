@@ -36,7 +36,7 @@ class _Randomising:
         draw: ``"permute"`` puts the entries of each parameter into a random order, which keeps the
             size of activations. ``"reset"`` calls the ``reset_parameters`` of each layer; layers
             without it are permuted. In deep networks activations may then vanish or explode.
-        stages: the layers are randomised in so many groups; None for one after the other.
+        stages: the number of groups in which the layers are randomised; None for one by one.
         seed: of the random weights.
     """
 

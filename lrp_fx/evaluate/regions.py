@@ -34,7 +34,7 @@ class Regions(Protocol):
 class Patches:
     """A grid of patches on images ``(C, H, W)``; all channels of a pixel go together.
 
-    Where H or W is no multiple of the grid, some patches are one pixel larger.
+    Where H or W is not a multiple of the grid, some patches are one pixel larger.
 
     Args:
         rows: how many patches from top to bottom.

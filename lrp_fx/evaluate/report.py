@@ -1,4 +1,4 @@
-"""The result of an evaluation: every score, and the tables, files and figures made from them."""
+"""The result of an evaluation: every score, with its tables, files and figure."""
 
 from __future__ import annotations
 
@@ -12,33 +12,17 @@ from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_file
 from lrp_fx._packages import needed
-from lrp_fx._tables import columns
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
+from lrp_fx.evaluate.summary import MetricInfo, Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.table import Table
 
 COLUMNS = (
     *("method", "metric", "sample", "score", "higher_is_better", "seconds_per_explanation"),
     "settings",
 )
 """Of the files of scores."""
-
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """What a report says of a metric.
-
-    Args:
-        name: the metric's name.
-        higher_is_better: whether a larger score means a better map.
-        settings: all settings, as the ``repr`` of the metric.
-    """
-
-    name: str
-    higher_is_better: bool
-    settings: str
 
 
 @dataclass(frozen=True)
@@ -56,84 +40,6 @@ class Score:
     metric: str
     sample: str
     value: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A table of estimates: prints as text, with rich as a table.
-
-    Args:
-        cells: (method, metric) → the estimate, in the order of the rows.
-        metrics: what the metrics are.
-        seconds: method → seconds per explanation.
-        notes: settings and cautions, printed below.
-        reference: the method that the others are compared with; None for plain means.
-    """
-
-    cells: Mapping[tuple[str, str], Estimate]
-    metrics: tuple[MetricInfo, ...]
-    seconds: Mapping[str, float]
-    notes: tuple[str, ...]
-    reference: str | None = None
-
-    def __getitem__(self, key: tuple[str, str]) -> Estimate:
-        """The estimate for (method, metric)."""
-        return self.cells[key]
-
-    def head(self) -> tuple[str, ...]:
-        """The titles of the columns."""
-        mean = "mean" if self.reference is None else "difference"
-        return ("metric", "method", mean, "interval", "s/map")
-
-    @property
-    def title(self) -> str:
-        """What the numbers are."""
-        return "" if self.reference is None else f"differences from {self.reference}, paired"
-
-    def rows(self) -> Iterator[tuple[str, ...]]:
-        """The cells of each row as text. Arrows say which direction is better."""
-        sign = "" if self.reference is None else "+"
-        arrows = {each.name: "↑" if each.higher_is_better else "↓" for each in self.metrics}
-        for (method, metric), estimate in self.cells.items():
-            yield (
-                f"{metric} {arrows[metric]}",
-                method,
-                estimate.text(sign),
-                estimate.interval(sign),
-                f"{self.seconds[method]:.3g}",
-            )
-
-    def to_markdown(self) -> str:
-        """The table for a page, with the notes below."""
-        title = [self.title, ""] if self.title else []
-        lines = [self.head(), ("---", "---", "---:", "---", "---:"), *self.rows()]
-        cells = [f"| {' | '.join(line)} |" for line in lines]
-        return "\n".join([*title, *cells, "", *(f"* {note}" for note in self.notes)])
-
-    def __str__(self) -> str:
-        title = [self.title] if self.title else []
-        return "\n".join([*title, columns(self.head(), list(self.rows())), "", *self.notes])
-
-    def __rich__(self) -> Table:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(
-            *self.head(),
-            title=escape(self.title) or None,
-            caption=escape("\n".join(self.notes)),
-            caption_justify="left",
-        )
-        for place in (2, 4):
-            table.columns[place].justify = "right"
-        before = ""
-        for row in self.rows():
-            if before and row[0] != before:
-                table.add_section()
-            metric = "" if row[0] == before else row[0]
-            table.add_row(*map(escape, (metric, *row[1:])))
-            before = row[0]
-        return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,4 +176,4 @@ class Report:
         """
         with needed("a figure needs"):
             from lrp_fx.evaluate.figure import report_figure
-        return report_figure(self)
+        return report_figure(self.table())

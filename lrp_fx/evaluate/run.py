@@ -25,8 +25,9 @@ from lrp_fx.evaluate.metric import (
     check_metric,
     check_samples,
 )
-from lrp_fx.evaluate.report import MetricInfo, Report
+from lrp_fx.evaluate.report import Report
 from lrp_fx.evaluate.statistics import Bootstrap
+from lrp_fx.evaluate.summary import MetricInfo
 
 Progress = Callable[[int, int, str], None]
 """Called with how many steps are done, how many there are, and what comes next."""
@@ -234,7 +235,7 @@ def _counted(progress: bool | Progress, total: int) -> Iterator[Callable[[str], 
 
 @contextmanager
 def shown(progress: bool | Progress) -> Iterator[Progress]:
-    """What shows the progress: a function of the user, a bar, or nothing."""
+    """A display of the progress: a function of the user, a bar, or nothing."""
     if callable(progress):
         yield progress
         return

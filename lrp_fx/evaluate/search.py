@@ -17,9 +17,10 @@ from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name
 from lrp_fx.errors import InputError, OptionError
+from lrp_fx.evaluate.candidates import Candidate, Chooser, Given, Layout, point_of, presets, propose
 from lrp_fx.evaluate.cost import relative_cost
 from lrp_fx.evaluate.explain import Explainer
-from lrp_fx.evaluate.found import FailedTrial, SearchResult, Trial, front_of
+from lrp_fx.evaluate.found import SearchResult
 from lrp_fx.evaluate.metric import (
     Metric,
     Targets,
@@ -30,17 +31,9 @@ from lrp_fx.evaluate.metric import (
 )
 from lrp_fx.evaluate.report import Report
 from lrp_fx.evaluate.run import Progress, evaluate, shown
-from lrp_fx.evaluate.space import (
-    Candidate,
-    Chooser,
-    Given,
-    Layout,
-    Space,
-    point_of,
-    presets,
-    propose,
-)
+from lrp_fx.evaluate.space import Space
 from lrp_fx.evaluate.statistics import Bootstrap
+from lrp_fx.evaluate.trials import FailedTrial, Trial, front_of
 
 REPEATS = 7
 """Measurements of the time of each candidate."""
@@ -69,15 +62,15 @@ def search(
     samples is seen by the search; the front of score against cost and all presets are then judged
     once on the rest. Needs optuna.
 
-    A metric is not the truth: what maximizes one may lose by another, so judge the result also by
-    metrics and imputers that were not searched with :func:`evaluate`. The proposals depend on the
-    measured times, so only the scores of a given candidate can be repeated exactly.
+    A metric is not the truth: the best candidate by one may be bad by another. So judge the result
+    also by metrics and imputers that were not searched with :func:`evaluate`. The proposals depend
+    on the measured times, so only the scores of a given candidate can be repeated exactly.
 
     Args:
         model: in eval mode, from inputs ``(N, …)`` to logits ``(N, classes)``.
         inputs: ``(N, …)``, floating point.
         targets: the classes to explain, ``(N,)``, integers.
-        metric: what is improved. A metric with masks, one for each sample, cannot be used: the
+        metric: it is to be improved. A metric with masks, one for each sample, cannot be used: the
             samples are divided here. With ``storage`` it must be a dataclass or a function, or have a
             ``repr`` with all settings.
         trials: how many candidates are tried besides the presets.
@@ -86,7 +79,7 @@ def search(
         baselines: name → composite, tried and judged as the presets are.
         held_out: the share of the samples that only judges, drawn at random; or other samples
             ``(inputs, targets)``, for example of other persons or places.
-        storage: a file in which a search is kept, so that the same call goes on where it stopped,
+        storage: a file in which a search is kept, so that the same call continues where it stopped,
             also with more trials; or the address of a database, as Optuna takes it. None keeps
             nothing.
         batch_size: inputs that are explained at once.
@@ -300,9 +293,9 @@ def _searched(
     fixed: Mapping[str, Candidate],
     settings: tuple[int, int],
 ) -> dict[str, str | list[float]]:
-    """What is searched: a search goes on only if all of it is the same.
+    """What is searched: a search is continued only if all of it is the same.
 
-    The model's outputs are there as numbers, since rounding depends on the machine's load.
+    The model's outputs are included as numbers, since rounding depends on the machine's load.
     """
     seed, batch_size = settings
     choices = [getattr(space, each.name) for each in fields(space)]

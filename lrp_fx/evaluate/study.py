@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from lrp_fx._checks import check_file
 from lrp_fx.errors import LRPError, OptionError, in_words
-from lrp_fx.evaluate.space import Chooser
+from lrp_fx.evaluate.candidates import Chooser
 
 NAME = "lrp_fx.search"
 SEARCHED, FIXED, REASON = "searched", "candidate", "reason"
@@ -20,7 +20,7 @@ SEARCHED, FIXED, REASON = "searched", "candidate", "reason"
 ROUNDING = 1e-3
 """Outputs of a model may differ by this share of the largest one, by rounding."""
 RANDOM = 5
-"""So many proposals are random, before the sampler uses what it has seen."""
+"""The number of random proposals, before the sampler uses earlier scores."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Outcome:
     Args:
         number: of the trial.
         fixed: the name of the candidate that was asked for; None for a proposal.
-        params: what was chosen, by name.
+        params: the choices, by name.
         values: score and cost; None if it has none.
         reason: why it has none.
     """
@@ -80,7 +80,7 @@ class Study:
 
     Args:
         storage: a file, the address of a database, or None for memory.
-        searched: what is searched, by name. A study of anything else is refused; numbers may differ
+        searched: the search, by name. A study of anything else is refused; numbers may differ
             by rounding.
         higher_is_better: whether a larger score is better. A smaller cost always is.
         fixed: candidates to try first, each with the choices that it nearly stands for.
@@ -118,10 +118,10 @@ class Study:
             other = ", ".join(differing)
             raise OptionError(
                 f"storage '{storage}' holds another search, which differs in: {other}. Name another "
-                "file, or delete this one to begin anew"
+                "file, or delete this one to start again"
             )
         trials = self._study.get_trials(deepcopy=False)
-        # other random numbers than before, so that a search that goes on proposes something new
+        # other random numbers than before, so that a continued search proposes something new
         self._study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(trials), n_startup_trials=len(fixed) + RANDOM
         )
@@ -160,7 +160,7 @@ def _same(before: object, now: str | list[float]) -> bool:
 
 
 def _address(storage: str | os.PathLike[str] | None) -> str | None:
-    """What Optuna calls a storage."""
+    """A storage of Optuna."""
     if storage is None:
         return None
     if not isinstance(storage, (str, os.PathLike)):

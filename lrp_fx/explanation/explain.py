@@ -47,8 +47,8 @@ def explain(
         preprocess: from a photograph to the model's input (C, H, W) or (1, C, H, W).
         display: from a photograph to what the model sees of it, of H × W pixels. Without it, the
             input itself is shown, by ``mean`` and ``std``.
-        mean: what ``preprocess`` subtracts from pixels in [0, 1], one value or one per channel.
-        std: what it then divides by.
+        mean: the number that ``preprocess`` subtracts from pixels in [0, 1], or one per channel.
+        std: the numbers by which it then divides.
         names: of the classes, in order, or a mapping from their indices, such as ``id2label``.
         words: one for each of the tokens, of the features of a table, or of the channels of a signal.
         additional_forward_args: further arguments of the model.

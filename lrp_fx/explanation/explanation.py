@@ -1,4 +1,4 @@
-"""The explanation itself: what it holds, the figures that fit it, and how it is saved."""
+"""The explanation itself: its contents, the figures that fit it, and its saving."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one sample's relevance is, and how it came about. A notebook shows it as a picture.
+    """The relevance of one sample, with all that is needed to read it. A notebook shows it as a picture.
 
     Args:
         relevance: ``(1, …)``, of the shape of the input; on the CPU.
@@ -84,7 +84,7 @@ class Explanation:
 
     @property
     def summary(self) -> str:
-        """What was explained, in a line."""
+        """The explained target, in a line."""
         name = self.target_name or "the output"
         if isinstance(self.target, int) and not self.names:
             name = f"class {self.target}"
@@ -152,22 +152,22 @@ class Explanation:
         return self.words or [str(index) for index in self.inputs[0].tolist()]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write a folder: arrays (.npy), pictures (.png), and at last ``manifest.json``.
+        """Write a folder: arrays (.npy), pictures (.png), and finally ``manifest.json``.
 
         All files are made in memory first and take their places together at the end. So a save that
         fails leaves an older explanation as it was, and of several writers the last one wins. The
         manifest has the SHA-256 of all files: a folder without one, or with one that does not fit,
-        is no explanation.
+        is not an explanation.
 
         Args:
-            folder: it is made if it is not there. Files of these names in it are replaced.
+            folder: it is made if it does not exist. Files of these names in it are replaced.
 
         Returns:
             The folder.
 
         Raises:
             InputError: if it cannot be written.
-            OptionError: if the folder is no path, or if matplotlib is missing.
+            OptionError: if the folder is not a path, or if matplotlib is missing.
         """
         place = path_of(folder)
         contents = {RELEVANCE: npy(self.relevance), INPUTS: npy(self.inputs)}

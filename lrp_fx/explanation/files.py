@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lrp_fx._storage import appearing, writing
 from lrp_fx.errors import InputError, OptionError
 
 FORMAT = 1
@@ -39,7 +39,7 @@ def path_of(folder: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def locked(place: Path, *, write: bool) -> Iterator[None]:
-    """Be the only writer of a folder, or one of its readers while nobody writes.
+    """Be the only writer of a folder, or one of its readers while there is no writer.
 
     The lock is the operating system's on the folder itself: it leaves no file, and ends with the
     process. Where there is none, only the threads of this process wait for each other.
@@ -60,23 +60,15 @@ def locked(place: Path, *, write: bool) -> Iterator[None]:
 
 
 def put(place: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files under other names, then give all of them their places, the manifest last."""
-    parts = {name: place / f".{uuid4().hex}.part" for name in contents}
-    try:
+    """Write the files, which appear together when all are whole, the manifest last."""
+    with writing(place, InputError):
         place.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, content in contents.items():
-                parts[name].write_bytes(content)
-            with locked(place, write=True):
-                for name, part in parts.items():
-                    part.replace(place / name)
-                for name in {PICTURE, OVERLAY} - contents.keys():  # of an earlier explanation
-                    (place / name).unlink(missing_ok=True)
-        finally:
-            for part in parts.values():
-                part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to '{place}': {error.strerror or error}") from error
+        with locked(place, write=True):
+            with appearing(place / MANIFEST, InputError) as manifest:
+                for name, content in contents.items():
+                    manifest.with_name(name).write_bytes(content)
+            for name in {PICTURE, OVERLAY} - contents.keys():  # of an earlier explanation
+                (place / name).unlink(missing_ok=True)
 
 
 def npy(values: Tensor | NDArray[np.uint8]) -> bytes:

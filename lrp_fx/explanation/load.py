@@ -38,7 +38,7 @@ DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "bool"),
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
 )
-"""What relevance and inputs may be of."""
+"""The dtypes that relevance and inputs may have."""
 
 
 def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
@@ -48,8 +48,8 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
         folder: the folder.
 
     Raises:
-        InputError: if the folder is incomplete, changed, or none of ours; the message says what is
-            wrong.
+        InputError: if the folder is incomplete, was changed, or was not written by this library;
+            the message says which.
     """
     place = path_of(folder)
     if not place.is_dir():
@@ -76,7 +76,7 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
     if picture is not None and (
         picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3
     ):
-        raise _malformed(place, f"{PICTURE} is no picture of 8-bit RGB")
+        raise _malformed(place, f"{PICTURE} is not a picture of 8-bit RGB")
     dtypes = _field(place, manifest, "dtypes", (list,))
     tensors = [torch.from_numpy(arrays[name]) for name in (RELEVANCE, INPUTS)]
     if len(dtypes) != 2 or any(name not in DTYPES for name in dtypes):
@@ -91,18 +91,18 @@ def load_explanation(folder: str | os.PathLike[str]) -> Explanation:
     fields = {name: _field(place, manifest, name, kinds) for name, kinds in KINDS.items()}
     for name in ("names", "words"):
         if not all(isinstance(each, str) for each in fields[name]):
-            raise _malformed(place, f"{name!r} of its manifest holds something else than texts")
+            raise _malformed(place, f"{name!r} of its manifest holds something other than texts")
         fields[name] = tuple(fields[name])
     versions = _field(place, manifest, "versions", (dict,))
     if not all(isinstance(each, str) for each in versions.values()):
-        raise _malformed(place, "the versions of its manifest are no texts")
+        raise _malformed(place, "the versions of its manifest are not texts")
     return Explanation(
         relevance=relevance, inputs=inputs, picture=picture, versions=versions, **fields
     )
 
 
 def _malformed(place: Path, why: str) -> InputError:
-    return InputError(f"'{place}' is no saved explanation, or is damaged: {why}")
+    return InputError(f"'{place}' is not a saved explanation, or is damaged: {why}")
 
 
 def _manifest(place: Path) -> dict[str, Any]:

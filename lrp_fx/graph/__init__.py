@@ -42,6 +42,7 @@ from lrp_fx.graph.literals import Affine, affine, as_whole_number, equal_calls, 
 from lrp_fx.graph.operations import (
     ADDITIONS,
     ARITHMETIC,
+    CASTS,
     CONVOLUTIONS,
     LAYERS,
     MATRIX_PRODUCTS,
@@ -89,7 +90,7 @@ from lrp_fx.graph.private_torch import (
     without_data,
 )
 from lrp_fx.graph.recurrent import WholeLayers, of_torch
-from lrp_fx.graph.shape_rules import on_meta
+from lrp_fx.graph.shape_rules import broadcast_shape, on_meta
 from lrp_fx.graph.shapes import EXAMPLE, Constants, Shapes, forget_shapes, shape_of, shapes_of
 from lrp_fx.graph.source import graph_module_of, with_source
 from lrp_fx.graph.walks import (
@@ -104,6 +105,7 @@ from lrp_fx.graph.walks import (
 __all__ = [
     "ADDITIONS",
     "ARITHMETIC",
+    "CASTS",
     "CONVOLUTIONS",
     "ELLIPSIS",
     "EXAMPLE",
@@ -141,6 +143,7 @@ __all__ = [
     "aten",
     "before_expansion",
     "bind",
+    "broadcast_shape",
     "call_at_once",
     "call_like",
     "call_like_getitem",

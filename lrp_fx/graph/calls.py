@@ -34,7 +34,7 @@ else:
 
 
 Argument: TypeAlias = Any
-"""What a call reads: a node, a constant, or lists of these; torch.fx gives it no narrower type."""
+"""An argument of a call: a node, a constant, or lists of these; torch.fx gives it no narrower type."""
 
 
 def packet_of(target: Any) -> Packet | None:
@@ -52,7 +52,7 @@ def overloads_of(packet: Packet) -> list[str]:
 def name_of(node: fx.Node) -> str:
     """The short name of a node's operation: ``conv2d`` for a call of ``torch.ops.aten.conv2d``.
 
-    The name is empty for a node that is no call, since a parameter may be named ``conv2d`` too.
+    The name is empty for a node that is not a call, since a parameter may be named ``conv2d`` too.
     Python functions that are named like an ATen operation get a prefix: arithmetic of sizes is
     ``python.mul``.
     """
@@ -154,7 +154,7 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     """The arguments of an ATen call by name, with defaults filled in.
 
     Raises:
-        ValueError: if the node is no ATen call.
+        ValueError: if the node is not an ATen call.
     """
     bound = bind(called(node), node.args, node.kwargs)
     if bound is None:

@@ -64,7 +64,7 @@ def as_whole_number(number: float) -> float:
 
 
 def affine(node: Any) -> Affine | None:
-    """The affine map that a node applies to its operand; None if the node is no such map."""
+    """The affine map that a node applies to its operand; None if there is no such map."""
     if not isinstance(node, fx.Node):
         return None
     name = name_of(node)

@@ -57,7 +57,7 @@ class Row:
             one entry, or all entries up to a place to the entry at that place (``"running"``).
         results: set if the operation has several results: pieces of the operand, values and their
             places (indices), or several values.
-        says: set if the result is no value in itself but describes values: a mask (``"masks"``),
+        says: set if the result is not a value in itself but describes values: a mask (``"masks"``),
             places or counts (``"places"``), a tensor that depends on shapes only (``"shapes"``), or
             a size (``"sizes"``).
         choice: what chooses between entries: a mask, or the values themselves.
@@ -383,6 +383,10 @@ def is_size(node: fx.Node) -> bool:
 def names_where(holds: Callable[[Row], object]) -> frozenset[str]:
     """The names of all operations whose row satisfies ``holds``."""
     return frozenset(row.name for row in ROWS if holds(row))
+
+
+CASTS = ("to", "_to_copy")
+"""Operations that may change the dtype or the device, and nothing else."""
 
 
 def ends_of_clip(node: fx.Node) -> tuple[Any, Any]:

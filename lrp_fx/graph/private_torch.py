@@ -39,7 +39,7 @@ OpOverloadPacket = torch._ops.OpOverloadPacket
 StorageReference: Callable[[Any], Hashable] = StorageWeakRef
 """A weak reference to the memory of a tensor, which is equal for all tensors that share it."""
 ModuleTracer = proxy_tensor._ModuleStackTracer
-"""What ``torch.export`` follows modules with."""
+"""The tracer by which ``torch.export`` follows modules."""
 HigherOrderOperator = torch._ops.HigherOrderOperator
 """Operations of exported graphs that take subgraphs as arguments. The subgraphs have to be inlined."""
 torch_assert = torch._assert
@@ -67,7 +67,7 @@ def members_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[
 
 
 def hold_as_buffer(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Make a buffer that is no part of the state dict, also where the class has such a name."""
+    """Make a buffer that is not a part of the state dict, also where the class has such a name."""
     module._buffers[name] = tensor
     module._non_persistent_buffers_set.add(name)
 
@@ -147,7 +147,7 @@ def load_package(path: str) -> Callable[..., Sequence[Tensor]]:
 
 
 def functionalized(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors without writes to any: each becomes a new tensor, also behind views.
+    """A function of tensors without writes to any: each becomes a new tensor, also through views.
 
     Unlike ``torch.func.functionalize`` it runs functions with a derivative of their own too.
     """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lrp_fx.graph.calls import Packet, as_tuple, bind
-from lrp_fx.graph.operations import row_named
+from lrp_fx.graph.operations import CASTS, row_named
 
 Rule = Callable[[dict[str, Any]], "Tensor | tuple[Tensor, ...] | None"]
 """From the arguments by name to the results without data; None where the rule does not hold."""
@@ -46,7 +46,8 @@ def _by_rule(name: str, b: dict[str, Any]) -> Any:
     return None
 
 
-def _broadcast(*shapes: Sequence[int]) -> torch.Size:
+def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
+    """The shape to which these shapes broadcast."""
     found: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     return found
 
@@ -73,7 +74,7 @@ def _entrywise(b: dict[str, Any], *, is_mask: bool, whole: bool) -> Tensor | Non
     )
     if not is_mask and (not keeps or any(t.dtype != dtype for t in tensors)):
         return None
-    shape = tensors[0].shape if len(tensors) == 1 else _broadcast(*(t.shape for t in tensors))
+    shape = tensors[0].shape if len(tensors) == 1 else broadcast_shape(*(t.shape for t in tensors))
     return _made(shape, tensors[0], torch.bool if is_mask else None)
 
 
@@ -94,7 +95,7 @@ def _choice(b: dict[str, Any]) -> Tensor | None:
         return None
     if not tensors[0].dtype.is_floating_point or mask is None:
         return None
-    return _made(_broadcast(mask.shape, *(t.shape for t in tensors)), tensors[0])
+    return _made(broadcast_shape(mask.shape, *(t.shape for t in tensors)), tensors[0])
 
 
 def _linear(b: dict[str, Any]) -> Tensor | None:
@@ -115,7 +116,7 @@ def _matmul(b: dict[str, Any]) -> Tensor | None:
         or one.shape[-1] != other.shape[-2]
     ):
         return None
-    batch = _broadcast(one.shape[:-2], other.shape[:-2])
+    batch = broadcast_shape(one.shape[:-2], other.shape[:-2])
     return _made((*batch, one.shape[-2], other.shape[-1]), one)
 
 
@@ -124,7 +125,7 @@ def _addmm(b: dict[str, Any]) -> Tensor | None:
     if one.shape[1] != other.shape[0] or not one.dtype == other.dtype == shift.dtype:
         return None
     shape = (one.shape[0], other.shape[1])
-    return _made(shape, one) if _broadcast(shift.shape, shape) == shape else None
+    return _made(shape, one) if broadcast_shape(shift.shape, shape) == shape else None
 
 
 def _windows(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -179,7 +180,7 @@ def _attention(b: dict[str, Any]) -> Tensor | None:
         return None
     if mask is not None:
         weights = (*heads, query.shape[-2], key.shape[-2])
-        if _broadcast(mask.shape, weights) != weights:
+        if broadcast_shape(mask.shape, weights) != weights:
             return None
     return _made((*query.shape[:-1], value.shape[-1]), query)
 
@@ -270,8 +271,8 @@ def _recurrent(states: int) -> Rule:
     return rule
 
 
-_NOT_BROADCAST = frozenset({"to", "_to_copy", "prelu", "_prelu_kernel", "isin"})
-"""Operations on single entries whose other operands are no entries, or that choose a dtype."""
+_NOT_BROADCAST = frozenset({*CASTS, "prelu", "_prelu_kernel", "isin"})
+"""Operations on single entries whose other operands are not entries, or that choose a dtype."""
 _WHOLE = frozenset({"add", "sub", "rsub", "mul", "neg", "minimum", "maximum", "tril", "triu"})
 """Operations that keep whole numbers as they are."""
 _DIMS = {1: "1d", 2: "2d", 3: "3d"}

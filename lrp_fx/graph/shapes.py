@@ -31,15 +31,15 @@ class Constants:
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module
         self._known: dict[fx.Node, Any] = {}
-        """The constant of each node seen so far; None for a node that is no constant."""
+        """The constant of each node seen so far; None for a node that is not a constant."""
 
     def shape_of(self, value: Any) -> torch.Size | None:
-        """The shape of a constant; None for a value that is no constant."""
+        """The shape of a constant; None for a value that is not a constant."""
         constant = self(value)
         return None if constant is None else constant.shape
 
     def __call__(self, value: Any) -> Tensor | None:
-        """The constant as a tensor on the meta device; None for a value that is no constant."""
+        """The constant as a tensor on the meta device; None for a value that is not a constant."""
         if not isinstance(value, fx.Node):
             return None
         waiting = [value]

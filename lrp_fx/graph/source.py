@@ -56,7 +56,7 @@ def _as_torch_writes(path: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    """An expression that reads the attribute, whatever its name."""
+    """An expression that reads the attribute, with any name."""
     text = "self"
     for name in path.split("."):
         if name.isidentifier() and name.isascii() and not iskeyword(name):

@@ -78,7 +78,7 @@ def is_contraction(node: fx.Node, dynamic: Dynamic) -> bool:
 
 def _is_product(node: fx.Node, dynamic: Dynamic) -> bool:
     if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
-        return False  # products of sizes are no products of tensors
+        return False  # products of sizes are not products of tensors
     bound = arguments(node)
     return dynamic(bound["self"]) and dynamic(bound["other"])
 

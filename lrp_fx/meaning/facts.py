@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx.graph import ADDITIONS, ARITHMETIC, arguments, is_size, name_of, row_of, tensor_at
+from lrp_fx.graph import (
+    ADDITIONS,
+    ARITHMETIC,
+    CASTS,
+    arguments,
+    is_size,
+    name_of,
+    row_of,
+    tensor_at,
+)
 from lrp_fx.meaning.attention import SOFTMAXES
 from lrp_fx.meaning.factors import count_factors
 from lrp_fx.meaning.signs import is_nonnegative
@@ -27,7 +36,7 @@ class Analysis:
 
     Args:
         dynamic: tensor values that depend on the explained inputs.
-        nonnegative: tensor values without negative entries, whatever the input.
+        nonnegative: tensor values without negative entries, for any input.
         preprocessing: dynamic values that are reached from the inputs only by routing and constant
             affine operations. Rows of tables and sums with them do not belong to them: they are
             learned.
@@ -201,7 +210,7 @@ def _is_mask(node: fx.Node) -> bool:
     """Whether a node yields a mask: it compares values or casts them to booleans."""
     if row_of(node).says == "masks":
         return True
-    is_cast = name_of(node) in ("to", "_to_copy")
+    is_cast = name_of(node) in CASTS
     return is_cast and torch.bool in (*node.args, *node.kwargs.values())
 
 
@@ -227,7 +236,7 @@ def _moving(node: fx.Node) -> list[fx.Node]:
 def _is_table(node: fx.Node) -> bool:
     """Whether a parameter has two dimensions or more, such as one row for each position.
 
-    What is added of it is no preprocessing: embeddings plus positions are a sum of two learned
+    What is added of it is not preprocessing: embeddings plus positions are a sum of two learned
     values, and each gets its share. A parameter for each channel is a shift.
     """
     module = node.graph.owning_module

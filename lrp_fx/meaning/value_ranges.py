@@ -173,13 +173,13 @@ _ADDING = {"scatter_add": "src", "index_add": "source"}
 
 
 def _saturates(row: Row) -> bool:
-    """Whether an operation approaches an end asymptotically, whatever its operand."""
+    """Whether an operation approaches an end asymptotically, for any operand."""
     has_end = math.isfinite(row.low) or math.isfinite(row.high)
     return has_end and (row.normalizes or row.trend == "rises")
 
 
 def _clamped(argument: Range, low: Any, high: Any) -> Range:
-    """The range behind a clamp. A clamp of a gate for numerical safety does not change it."""
+    """The range after a clamp. A clamp of a gate for numerical safety does not change it."""
     least = -math.inf if low is None else literal(low)
     most = math.inf if high is None else literal(high)
     if least is None or most is None:

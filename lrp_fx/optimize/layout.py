@@ -16,7 +16,7 @@ _DTYPES = (torch.float32, torch.bfloat16)
 def preferred_layout(value: Tensor) -> Tensor:
     """An image (N, C, H, W) or a kernel, in channels-last layout if the backend prefers it.
 
-    The layout of the input determines that of all activations and all relevance behind it. On CPU,
+    The layout of the input determines that of all activations and all relevance after it. On CPU,
     oneDNN rearranges plain layouts in every call. On other devices the caller's layout stays.
     """
     prefers = (

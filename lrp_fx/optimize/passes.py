@@ -2,7 +2,7 @@
 
 An optimization consists of a function on a :class:`~lrp_fx.optimize.draft.Draft` in a file of its
 own, a field of :class:`Optimizations` that switches it on, and a line of :data:`PASSES`. Two
-optimizations are no passes: ``stand_ins`` is decided before the graph is written, and ``stacked``
+optimizations are not passes: ``stand_ins`` is decided before the graph is written, and ``stacked``
 when it is run.
 """
 
@@ -40,7 +40,7 @@ class Optimizations:
         channels_last: run convolutions in the memory layout that is fastest on their backend.
         kernels: run dense layers and 1×1 convolutions in oneDNN where torch would use a slower
             BLAS.
-        sparse: behind a filter, skip multiplications by zero in each layer where this is faster.
+        sparse: after a filter, skip multiplications by zero in each layer where this is faster.
         blocks: compute attention between many tokens in blocks of queries, once more in the
             relevance pass, so that no matrix over all pairs of tokens is held.
         stacked: run the targets of :meth:`~lrp_fx.LRPFx.attribute_many` for a single sample as a
@@ -97,7 +97,7 @@ class Pass:
     Args:
         name: the field of :class:`Optimizations` that switches it on.
         run: changes the draft in place.
-        text: what it does.
+        text: its effect, in words.
     """
 
     name: str

@@ -1,10 +1,10 @@
-"""Relevance through linear operations where most of it is zero, as behind a top-k filter.
+"""Relevance through linear operations where most of it is zero, as after a top-k filter.
 
 A pass replaces the three relevance nodes of an operation by one, which skips zeros if there are
 enough of them.
 
 In ``R_in = Σ_g c_g Σ_k s_k x_k ⊙ W_kᵀ [R / S(Σ_k s_k z_k)]``, where ``R`` is zero, neither the
-denominator nor the products behind it are needed. The exact result is computed as follows:
+denominator nor the products with it are needed. The exact result is computed as follows:
 
 - Convolutions: the windows of the P positions that have relevance are gathered as rows
   (P, K · C_in), where ``K`` is the number of elements of the kernel. Of ``W``, only the rows of
@@ -59,7 +59,7 @@ class SparseRelevance(Step):
 
 
 def restrict_filtered(draft: Draft) -> None:
-    """Replace the steps of each linear operation behind a filter by one sparse node."""
+    """Replace the steps of each linear operation after a filter by one sparse node."""
     graph, modules = draft.graph, draft.modules
     for share in [node for node in graph.nodes if node.op == "call_module"]:
         module = modules[str(share.target)]

@@ -7,7 +7,7 @@ from lrp_fx.plan.layers import Layer, as_layers, find_layer, layer_name
 from lrp_fx.plan.outputs import OutputKey, candidates, explained_result
 from lrp_fx.plan.plan import Hook, HookFunction, Plan, Step
 from lrp_fx.plan.unknown import UNKNOWN_POLICIES, Unknown
-from lrp_fx.plan.view import View, asked, plan_of_view
+from lrp_fx.plan.view import View, plan_of_view
 
 __all__ = [
     "UNKNOWN_POLICIES",
@@ -20,7 +20,6 @@ __all__ = [
     "Unknown",
     "View",
     "as_layers",
-    "asked",
     "candidates",
     "explained_output",
     "explained_result",

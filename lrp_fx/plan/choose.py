@@ -34,7 +34,7 @@ def places_in(
     Args:
         model: the user's model, for the classes and the other names of its modules.
         from_input: of each linear operation, how many lie before it.
-        from_output: likewise, how many lie behind it.
+        from_output: likewise, how many come after it.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     names: dict[int, list[str]] = {}

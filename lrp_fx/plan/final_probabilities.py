@@ -61,7 +61,7 @@ class ExplainedOutput:
 
     Args:
         node: the node whose value is explained.
-        note: what it is, for the reader of the plan.
+        note: a description of it, for the reader of the plan.
         squashing: the function that makes probabilities of it. A result that is explained itself
             counts as the logits of a softmax.
     """
@@ -88,7 +88,7 @@ def explained_output(result: fx.Node) -> ExplainedOutput:
         note = f"the input of the model's last operation ({names})"
     else:
         sign = ", negated," if _falls(result, found) else ""
-        note = f"the logits{sign} behind the model's last operations ({names})"
+        note = f"the logits{sign} before the model's last operations ({names})"
     of_softmax = any(name_of(node) in _SOFTMAXES for node in found if _is_final(node))
     return ExplainedOutput(
         explained,

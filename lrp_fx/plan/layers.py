@@ -43,7 +43,7 @@ def find_layer(
     if before is not None and ancestors(before).isdisjoint(nodes):
         raise InputError(
             f"the explained '{before.name}' does not depend on '{nodes[0].name}', which stands for the "
-            "layer: the layer lies behind the explained output or on another path"
+            "layer: the layer comes after the explained output, or lies on another path"
         )
     return nodes
 

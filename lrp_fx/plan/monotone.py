@@ -1,4 +1,4 @@
-"""Monotone functions of final probabilities: what is known of a value between them and the result."""
+"""Monotone functions of final probabilities: the known facts of a value between them and the result."""
 
 from __future__ import annotations
 

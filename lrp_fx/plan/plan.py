@@ -9,8 +9,7 @@ from typing import Literal
 
 from torch import Tensor, fx
 
-from lrp_fx._html import html_table
-from lrp_fx._tables import columns
+from lrp_fx._tables import columns, html_table
 from lrp_fx.capture import Way
 from lrp_fx.composites import Matcher, Place
 from lrp_fx.graph import name_of
@@ -40,7 +39,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class Step:
-    """What happens to the relevance at one node.
+    """One step of the relevance, at one node.
 
     Args:
         node: the node of the canonical graph.
@@ -75,7 +74,7 @@ class Plan:
         explained: the node whose value is explained.
         groups: the nodes whose relevance is wanted, one group per layer.
         notes: remarks for the reader, shown above the table.
-        facts: the static analysis behind the choices.
+        facts: the static analysis on which the choices are based.
         way: how the model was captured.
         masks: node → mask of its relevance, whose channels are given for each run.
         through: if a run masks a node, only relevance through that node goes on.

@@ -1,4 +1,4 @@
-"""What to do at operations that nobody described."""
+"""The treatment of operations without a description."""
 
 from __future__ import annotations
 

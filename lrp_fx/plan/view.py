@@ -1,4 +1,4 @@
-"""What of the model is explained, and for what: the output or a layer, for inputs or for layers."""
+"""Views: which output or layer is explained, for inputs or for layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
-from lrp_fx.canonize import may_vanish
 from lrp_fx.capture import Captured, Way
 from lrp_fx.composites import Composite
 from lrp_fx.errors import InputError
@@ -22,7 +21,7 @@ from lrp_fx.relevance import MaskRelevance
 
 @dataclass(frozen=True)
 class View:
-    """What of the model is explained, and for what.
+    """Which output or layer is explained, and for which inputs or layers.
 
     Args:
         explained: the layer whose value is explained; None for the model's output.
@@ -45,37 +44,6 @@ class View:
     channel_dim: int = 1
 
 
-def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
-    """The nodes whose values have to stay in the graph when norms are folded.
-
-    If a neuron is explained, the value of its layer has to be there, whether a norm or scale
-    computes it or reads it. If the relevance of a layer is wanted, its value has to be there only
-    if a norm, scale, shift or pad computes it. If a norm only reads it, the layer and the norm are
-    one linear operation, and the relevance is that of both.
-
-    Args:
-        captured: a graph before any norm was folded.
-        model: the user's model.
-        view: what is explained, and for what.
-    """
-    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
-
-    def found(layer: Layer, of_input: bool) -> tuple[fx.Node, ...]:
-        if isinstance(layer, str) and layer.partition("#")[0] not in paths:
-            return ()  # a node name from the plan, where norms are folded
-        try:
-            return find_layer(captured, model, layer, of_input=of_input)
-        except InputError:  # raised again when the layer is looked up for the plan
-            return ()
-
-    values = set() if view.explained is None else set(found(view.explained, view.explained_input))
-    for layer in view.layers or ():
-        values |= set(filter(may_vanish, found(layer, view.layers_input)))
-    for layer in view.masked:
-        values |= set(filter(may_vanish, found(layer, False)))
-    return values
-
-
 def plan_of_view(
     captured: Captured,
     model: nn.Module,
@@ -95,7 +63,7 @@ def plan_of_view(
         captured: the canonical graph, with the values that the view asks for.
         model: the user's model.
         composite: the rules.
-        view: what is explained, and for what.
+        view: the explained output or layer, and for which inputs or layers.
         inputs: the placeholders that are explained.
         candidates: which outputs could be explained if none is named; None if that is not known.
         output: the output that the user named.

@@ -17,7 +17,7 @@ class RelevanceNode(nn.Module):
     """A node of the relevance pass: from the relevance of an output to that of the inputs.
 
     Subclasses implement :meth:`propagate`, with the formula in their docstring, and also
-    :meth:`taken` if some relevance does not go on. The relevance pass runs outside autocast. Under
+    :meth:`taken` if some relevance is not passed on. The relevance pass runs outside autocast. Under
     autocast, the operands have mixed dtypes; they are cast to the dtype of the relevance, but at
     least to float32.
     """

@@ -25,7 +25,7 @@ class ScaleRelevance(RelevanceNode):
     result = "moved"
 
     def propagate(self, relevance: Tensor, constant: Any, shape: torch.Size) -> Tensor:
-        """The relevance of the factor that is no constant, of ``shape``."""
+        """The relevance of the factor that is not a constant, of ``shape``."""
         if not isinstance(constant, Tensor) and constant != 0:
             return sum_to(relevance, shape)
         return sum_to(relevance * (constant != 0), shape)

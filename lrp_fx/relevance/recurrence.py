@@ -1,7 +1,7 @@
 """A layer of recurrent cells over all its steps: its states, and the relevance that a step passes on.
 
 The relevance of the input, of biases and of gates needs no loop over the steps. What does is the
-relevance ``R_t`` that arrives at the sum in the state behind step ``t``. It is a linear map of that of
+relevance ``R_t`` that arrives at the sum in the state after step ``t``. It is a linear map of that of
 the next step, whose factors all follow from the forward pass at once:
 
     R_{t−1} = P_{t−1}(outer_{t−1} + Σ_k x_k,t ⊙ W_kᵀ (f_k,t ⊙ R_t)) + K_t ⊙ R_t
@@ -28,7 +28,7 @@ from lrp_fx.stabilizer import may_write
 
 @dataclass(frozen=True)
 class Direction:
-    """What one direction of a layer computes, in the order of its steps.
+    """The values of one direction of a layer, in the order of its steps.
 
     Args:
         cell: the kind of cell.
@@ -90,7 +90,7 @@ def run_layer(
 def arriving(
     directions: Sequence[Direction], outer: Tensor, last: Sequence[Tensor], back: CellFormulas
 ) -> Sequence[Tensor]:
-    """The relevance of the sum in the state behind each step, (T, N, H) for each direction.
+    """The relevance of the sum in the state after each step, (T, N, H) for each direction.
 
     Args:
         directions: what each direction of the layer computed.

@@ -184,7 +184,7 @@ class RecurrentRelevance(RelevanceNode):
     def _forward(
         self, sequence: Bounded, hidden: list[Tensor], weights: list[Weights]
     ) -> list[list[Direction]]:
-        """What each layer computes in each direction."""
+        """The computation of each layer in each direction."""
         found, x = [], sequence
         for first in range(0, len(weights), self.directions):
             states = [each[first : first + self.directions] for each in hidden]

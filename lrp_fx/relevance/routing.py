@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import Packet, arguments, aten, name_of, packet_of
+from lrp_fx.graph import CASTS, Packet, arguments, aten, name_of, packet_of
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
 from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import Engine, pull, sum_to
@@ -328,7 +328,7 @@ _DESCRIBED_ELSEWHERE = (
 
 OPERATIONS = [
     *(_routing(name, first, _write) for name in ROUTING if name not in _DESCRIBED_ELSEWHERE),
-    *(_routing(name, first, _write_cast) for name in ("to", "_to_copy")),
+    *(_routing(name, first, _write_cast) for name in CASTS),
     *(_routing(name, argument("tensors"), _write_join) for name in ("cat", "stack")),
     *(
         _routing(name, first, _write_split)

@@ -144,8 +144,8 @@ class SampledRelevance(RelevanceNode):
 class WinnerInBoxRelevance(RelevanceNode):
     """``R_i = Σ_j R_j`` over the cells ``j`` of boxes whose maximum is the entry ``x_i``.
 
-    Boxes get no relevance. A cell that covers no entry has the value zero, and its relevance nobody
-    to go to.
+    Boxes get no relevance. A cell that covers no entry has the value zero, and its relevance
+    is lost.
     """
 
     result = "new"

@@ -225,7 +225,7 @@ class TensorStart(StartRelevance):
             index = indices[:, dim : dim + 1]
             index = torch.where(index < 0, index + size, index)
             here = torch.arange(size, device=output.device) == index
-            around = output.dim() - 2 - dim  # the dimensions behind this one
+            around = output.dim() - 2 - dim  # the dimensions after this one
             chosen = chosen & here.reshape(-1, *[1] * dim, size, *[1] * around)
         if self.start == "against_rest":
             return _against_rest(output, chosen)

@@ -193,7 +193,9 @@ def _chosen(index: Index, size: int) -> Sequence[int]:
         try:
             chosen = range(size)[index]
         except (TypeError, ValueError) as error:
-            raise TargetError(f"target {index} is no slice of {size} outputs: {error}") from error
+            raise TargetError(
+                f"target {index} is not a slice of {size} outputs: {error}"
+            ) from error
         if not chosen:
             raise TargetError(f"target {index} selects none of {size} outputs")
         return chosen

@@ -204,7 +204,7 @@ class _Writer:
                 )
 
     def _hooked(self, step: Step, relevance: fx.Node, name: str) -> fx.Node:
-        """The relevance behind the filter, the hooks and the mask of a step."""
+        """The relevance after the filter, the hooks and the mask of a step."""
         if step.top_k is not None:
             filtered = f"{name}_filter"
             module = TopKFilter(step.top_k)

@@ -252,7 +252,7 @@ class ZBox(LinearRule):
 
 @dataclass(frozen=True)
 class WSquare(LinearRule):
-    """``R_in = (W²)ᵀ[R / S(W²·1 + b²)]``: shares by squared weights, whatever the input values.
+    """``R_in = (W²)ᵀ[R / S(W²·1 + b²)]``: shares by squared weights, for any input values.
 
     The w² rule of Montavon et al. 2017. ``W²`` and ``b²`` are squares of the entries.
     """
@@ -274,7 +274,7 @@ class Flat(LinearRule):
 
 @dataclass(frozen=True)
 class WPlus(LinearRule):
-    """``R_in = W⁺ᵀ[R / S(W⁺·1)]``: shares by positive weights, whatever the input values.
+    """``R_in = W⁺ᵀ[R / S(W⁺·1)]``: shares by positive weights, for any input values.
 
     The rule for the first layer in the blog post of 2021.
     """

@@ -64,7 +64,7 @@ class Proportional(Rule):
 
 @dataclass(frozen=True)
 class Uniform(Rule):
-    """``R_in = Jᵀ[R / J1]``: shares whatever the values, and equal ones within a pooling window."""
+    """``R_in = Jᵀ[R / J1]``: shares that do not depend on the values, equal within a pooling window."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Half(Rule):
     gates and statistics count as factors too.
 
     At a matrix product ``O = A B``, ``R_A = ½ A ⊙ [R / S(O)] Bᵀ`` and ``R_B = ½ B ⊙ Aᵀ[R / S(O)]``
-    (Achtibat et al. 2024, Prop. 3.3). If one operand is a gate that is no attention weight, the
+    (Achtibat et al. 2024, Prop. 3.3). If one operand is a gate that is not an attention weight, the
     other operand gets everything.
     """
 

@@ -21,7 +21,7 @@ class Entry:
         rule: the rule.
         arrived: Σ R that came in.
         passed: Σ R that went on.
-        taken: what was taken, by cause; causes that took nothing from any sample are left out.
+        taken: the amounts taken, by cause; causes that took nothing from any sample are left out.
         magnitude_in: Σ |R| that came in.
         magnitude_out: Σ |R| that went on.
     """

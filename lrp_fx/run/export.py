@@ -46,7 +46,7 @@ def exported(
 
     Returns:
         An exported program. It takes the tensors and, if ``start`` and the output need one, a
-        target: int64 of shape (N,), or (N, K) for outputs with K dimensions behind the batch. With
+        target: int64 of shape (N,), or (N, K) for outputs with K dimensions after the batch. With
         ``open_filter``, the last input is the share, float32 of shape (N,), in (0, 1]. It
         returns the output (N, …) and the relevance of each explained input. It does not check the
         target: negative indices count from the end, and an index out of range gives zero relevance.

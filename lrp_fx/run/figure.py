@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 
 from lrp_fx._drawing import drawable, own_style
-from lrp_fx._figure import ShownFigure
+from lrp_fx._drawing.figure import ShownFigure
 from lrp_fx.relevance import CAUSES
 from lrp_fx.run.entries import Entry, PerSample
 
@@ -37,14 +37,14 @@ def ledger_figure(
 ) -> Figure:
     """A conservation ledger along the depth, from the output (left) to the inputs (right).
 
-    The upper panel shows what is left of the start behind each node, on all paths together, and Σ
+    The upper panel shows what is left of the start after each node, on all paths together, and Σ
     |R| that each node passed on, with explosions marked by name. The lower panel shows what each
     node took, by cause. All values are shares of the start, averaged over the samples.
 
     Args:
         entries: the nodes, in the order in which relevance passes them.
         start: Σ of the relevance that each sample started with.
-        left: what is left of it behind each node.
+        left: what is left of it after each node.
         exploded: the entries to mark by name.
     """
     figure = ShownFigure(figsize=(10, 7), layout="constrained")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lrp_fx._checks import check_number, is_int
-from lrp_fx._html import html_table
-from lrp_fx._tables import columns
+from lrp_fx._tables import columns, html_table
 from lrp_fx.errors import OptionError
 from lrp_fx.relevance import CAUSES, Cause
 from lrp_fx.run.entries import Entry, PerSample
@@ -29,7 +28,7 @@ and 1.7 times under the signed γ.
 """
 AMPLIFIED = 100.0
 """If Σ |R| grows more than this over all nodes together, the growth is reported."""
-MAX_SHOWN = 4  # the summary names the starts of at most so many samples
+MAX_SHOWN = 4  # the largest number of samples whose starts the summary names
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
 """The largest gap that counts as rounding, as a share of Σ |terms|.
 
@@ -58,7 +57,7 @@ class Ledger:
 
     @property
     def taken(self) -> dict[Cause, PerSample]:
-        """What was taken in total, by cause."""
+        """The relevance that was taken in total, by cause."""
         return {
             cause: tuple(map(sum, zip(*amounts, strict=True)))
             for cause in CAUSES
@@ -67,7 +66,7 @@ class Ledger:
 
     @property
     def left(self) -> tuple[PerSample, ...]:
-        """``start − Σ taken so far`` behind each node: the relevance still under way, on all paths."""
+        """``start − Σ taken so far`` after each node: the relevance still under way, on all paths."""
         rest, found = self.start, []
         for entry in self.entries:
             amounts = zip(rest, *entry.taken.values(), strict=True)
@@ -118,7 +117,7 @@ class Ledger:
 
     @property
     def amplification(self) -> tuple[float, str]:
-        """The largest Σ |R| behind any node, as a multiple of the start's, and the name of that node."""
+        """The largest Σ |R| after any node, as a multiple of the start's, and the name of that node."""
         if not self.entries:
             return 0.0, ""
         begun = self.entries[0].magnitude_in

@@ -33,7 +33,7 @@ class Stacked:
     Args:
         module: the graph's module.
         start: the node of the relevance that the propagation starts with.
-        nodes: the nodes behind it, in order.
+        nodes: the nodes after it, in order.
         known: the values that these read, except that of ``start``.
         of_sample: the nodes whose values depend on the model's inputs.
     """

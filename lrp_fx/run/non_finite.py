@@ -13,7 +13,7 @@ from lrp_fx.errors import InputError, LRPError, NonFiniteError
 from lrp_fx.graph import name_of
 from lrp_fx.run.interpreter import Runner, leading_to
 
-MAX_SHOWN = 8  # a message names at most so many samples
+MAX_SHOWN = 8  # the largest number of samples that a message names
 
 
 def first_non_finite(

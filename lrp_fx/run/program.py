@@ -321,7 +321,7 @@ class Program:
         for alone in apart(begun):
             values = run_nodes(Alone(module, live), after, (), {**known, start: alone})
             relevance, output, _ = values[after[-1]]
-            # whatever the layout, an entry has relevance of one sample only
+            # with any layout, an entry has relevance of one sample only
             total = tuple(map(torch.add, total, relevance)) if total else relevance
         return total, output, begun
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from lrp_fx._checks import check_file
-from lrp_fx._storage import move_whole, writing
+from lrp_fx._storage import appearing
 from lrp_fx.capture import exporting, first_line
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.graph import compile_and_package, has_compiler, load_package
@@ -38,7 +36,7 @@ _Run: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What an exported program is run on, and what it must return.
+    """The inputs on which an exported program is run, and the results that it must return.
 
     Args:
         inputs: the tensors that it takes, with the target and the share.
@@ -96,7 +94,7 @@ def save(
     check_destination(path, format)
     place = Path(path)
     write, load = _FORMATS[format]
-    with _appearing(place) as file, exporting():
+    with appearing(place) as file, exporting():
         write(program, file)
         run = load(file)
         if run is not None:
@@ -117,9 +115,9 @@ def _check(run: _Run, trial: Trial, format: Format) -> None:
     for mine, exact in zip(found, trial.expected, strict=True):
         if not _alike(mine.double(), exact.detach().cpu().double()):
             raise CaptureError(
-                f'the file of format="{format}" computes something else at batch size {batch} than the '
-                "explainer: it was not written. Another format, a newer PyTorch, or dynamic_batch=False "
-                "may help"
+                f'the file of format="{format}" does not compute at batch size {batch} what the '
+                "explainer computes: it was not written. Another format, a newer PyTorch, or "
+                "dynamic_batch=False may help"
             )
 
 
@@ -129,21 +127,6 @@ def _alike(mine: Tensor, exact: Tensor) -> bool:
     distance = torch.where(mine == exact, 0, mine - exact).norm()  # of equal infinities too
     finite = torch.where(exact.isfinite(), exact, 0)
     return bool(distance <= ROUGH * finite.norm() + 1e-6)
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A name under which to write a file, beside which others may lie; they appear at the end."""
-    with (
-        writing(path),
-        TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder,
-    ):
-        file = Path(folder, path.name)
-        yield file
-        for beside in Path(folder).iterdir():  # weights of large ONNX models
-            if beside != file:
-                move_whole(beside, path.with_name(beside.name))
-        move_whole(file, path)
 
 
 def _write_pt2(program: ExportedProgram, file: Path) -> None:

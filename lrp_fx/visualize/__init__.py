@@ -15,7 +15,7 @@ from lrp_fx.visualize.pairs import token_pairs
 from lrp_fx.visualize.photographs import as_pixels
 from lrp_fx.visualize.plans import plan_figure
 from lrp_fx.visualize.rows import bar, beeswarm
-from lrp_fx.visualize.saving import save, save_heatmap, save_overlay, to_bytes, to_pil, write_file
+from lrp_fx.visualize.saving import save, save_heatmap, save_overlay, to_bytes, to_pil
 from lrp_fx.visualize.scales import color_limit
 from lrp_fx.visualize.signals import channel_map, signal
 from lrp_fx.visualize.smoothing import StrideGrid, stride_grid
@@ -52,5 +52,4 @@ __all__ = [
     "tokens",
     "volume",
     "volume_slider",
-    "write_file",
 ]

@@ -26,14 +26,14 @@ Floats: TypeAlias = NDArray[np.float64]
 Relevance: TypeAlias = Tensor | NDArray[np.generic] | tuple[Tensor, ...]
 """A tensor of any device and dtype, a NumPy array, or a tuple that holds one, as Captum returns."""
 Data: TypeAlias = Tensor | NDArray[np.generic] | Sequence[object] | SupportsArray
-"""What a model was given: a tensor, an array, lists of numbers, or a row or table of pandas."""
+"""An input of a model: a tensor, an array, lists of numbers, or a row or table of pandas."""
 
 FORMS = {
     1: "(C, L) or (N, C, L)",
     2: "(C, H, W) or (N, C, H, W)",
     3: "(C, D, H, W) or (N, C, D, H, W)",
 }
-"""The shapes of relevance with one, two and three dimensions behind the channels."""
+"""The shapes of relevance with one, two and three dimensions after the channels."""
 
 COLORS = (1, 3, 4)
 """The numbers of channels of photographs: grey, RGB, RGB with transparency."""
@@ -50,7 +50,7 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
         relevance: a tensor, an array, or a tuple with one of them. With the batch dimension N or
             without: ``(N, C, L)`` for signals, ``(N, C, H, W)`` for images, ``(N, C, D, H, W)``
             for volumes.
-        dims: how many dimensions lie behind the channels: 1, 2 or 3. None means 2 for shapes of
+        dims: how many dimensions come after the channels: 1, 2 or 3. None means 2 for shapes of
             three and four entries, and 3 for five. So signals need ``dims=1``, and volumes without
             a batch ``dims=3``.
 
@@ -60,7 +60,7 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
 
     Raises:
         InputError: for any other shape, for images whose channels come last, or for something that
-            is no array of numbers.
+            is not an array of numbers.
         OptionError: for other ``dims``.
     """
     only = one_of(relevance)
@@ -78,7 +78,7 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
 
 
 def _dims(shape: Sequence[int], dims: int | None) -> int:
-    """The number of dimensions behind the channels."""
+    """The number of dimensions after the channels."""
     if dims is not None and (not is_int(dims) or dims not in FORMS):
         raise OptionError(
             f"dims must be 1 for signals, 2 for images or 3 for volumes, got {dims!r}"
@@ -170,7 +170,7 @@ def as_data(values: Data, what: str, *, missing: bool = False) -> Floats:
     """As :func:`as_floats`, for what a model was given: lists of numbers and rows of pandas too.
 
     Raises:
-        InputError: if they are no numbers, or as :func:`as_floats`.
+        InputError: if they are not numbers, or as :func:`as_floats`.
     """
     tensors = isinstance(values, (tuple, list)) and any(isinstance(v, Tensor) for v in values)
     if isinstance(values, Tensor) or tensors:

@@ -33,15 +33,15 @@ LETTER = 0.57  # the width of a letter in parts of its height, on the safe side
 TITLE, NORMAL, SMALL = 12, 10, 8.5  # points
 BAR = 12  # the height of the colour bar
 LONGEST_BAR = 470
-HEAD, FOOT = 2, 4  # the most lines of what stands above and below a panel
+HEAD, FOOT = 2, 4  # the most lines of text above and below a panel
 NARROWEST = 330  # a figure that can hold the words beside the colour bar
 INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many dots."""
+    """An empty figure of this size in dots."""
     with needed("pictures need"):
-        from lrp_fx._figure import ShownFigure
+        from lrp_fx._drawing.figure import ShownFigure
     return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
 
@@ -57,7 +57,7 @@ def write(
     va: str = "top",
     weight: str = "normal",
 ) -> None:
-    """Write a text at a place in dots, from the left and the top; dollars are no formulas."""
+    """Write a text at a place in dots, from the left and the top; dollars are not formulas."""
     wide, high = figure.get_size_inches() * DPI
     figure.text(
         x / wide,
@@ -78,7 +78,7 @@ def letters(dots: float, size: float = NORMAL) -> int:
 
 
 def fitted(text: str, dots: float, size: float = NORMAL, lines: int = 2) -> list[str]:
-    """The text in lines that fit the width; what is left behind the last line becomes ``…``."""
+    """The text in lines that fit the width; what is left after the last line becomes ``…``."""
     return (
         textwrap.wrap(
             text, letters(dots, size), max_lines=lines, placeholder=" …", break_long_words=True
@@ -99,14 +99,14 @@ def class_name(target: object) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """What a figure says.
+    """The texts of a figure.
 
     Args:
         target: the explained class, in words as :func:`class_name` says; if it is empty, the words
             are "the explained class".
         title: the line above everything; None for none.
         notes: lines under everything: scale, smoothing, grid.
-        ends: what stands at the ends of the colour bar, negative and positive.
+        ends: the texts at the ends of the colour bar, negative and positive.
     """
 
     target: Class = ""
@@ -116,12 +116,12 @@ class Words:
 
     @property
     def against(self) -> str:
-        """What negative relevance means."""
+        """The meaning of negative relevance."""
         return f"speaks against {class_name(self.target) or 'the explained class'}"
 
     @property
     def in_favour(self) -> str:
-        """What positive relevance means."""
+        """The meaning of positive relevance."""
         return f"speaks for {class_name(self.target) or 'the explained class'}"
 
 
@@ -161,8 +161,8 @@ def sheet(
         height: of a panel.
         words: see :class:`Words`.
         heads: the titles of the panels, row by row; an empty string for none.
-        feet: what stands below them.
-        sides: what stands left of each row.
+        feet: the texts below them.
+        sides: the texts left of each row.
         colors: the colour map of the colour bar; None for no colour bar.
         left: room left of each panel, for the names at an axis.
         under: room under each panel, for an axis.
@@ -289,7 +289,7 @@ def zoom_for(height: int, width: int, size: int) -> tuple[int, int]:
     """By how many dots a value of a map is drawn, down and across.
 
     A map is enlarged by a whole number so that its longer side has about ``size`` dots. Values are
-    squares, unless a map is so thin that nobody would see it.
+    squares, unless a map is too thin to be seen.
     """
     zoom = max(1, round(size / max(height, width)))
     thinnest = 16
@@ -297,7 +297,7 @@ def zoom_for(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def enlarged(pixels: Pixels, down: int, across: int) -> Pixels:
-    """Each pixel as a rectangle of so many dots."""
+    """Each pixel as a rectangle of this size in dots."""
     return pixels.repeat(down, axis=0).repeat(across, axis=1)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def ledger_figure(ledger: Ledger) -> Figure:
     """Where relevance went, from the output (left) to the inputs: the same as ``ledger.plot()``.
 
-    The upper panel shows what is left of the start behind each node, and Σ |R| that each node
+    The upper panel shows what is left of the start after each node, and Σ |R| that each node
     passed on, with explosions marked by name. The lower panel shows what each node took, by cause.
     All values are shares of the start, averaged over the samples.
 
@@ -24,7 +24,7 @@ def ledger_figure(ledger: Ledger) -> Figure:
         ledger: what ``lrp.audit(x, target)`` returns.
 
     Raises:
-        InputError: if it is no ledger.
+        InputError: if it is not a ledger.
         OptionError: if matplotlib is missing.
     """
     if not isinstance(ledger, Ledger):
@@ -42,7 +42,7 @@ def concept_figure(graph: AttributionGraph) -> Figure:
         graph: what ``ConceptLRPFx.attribution_graph`` returns.
 
     Raises:
-        InputError: if it is no attribution graph.
+        InputError: if it is not an attribution graph.
         OptionError: if matplotlib is missing.
     """
     if not isinstance(graph, AttributionGraph):

@@ -25,7 +25,7 @@ Edges: TypeAlias = Sequence[Sequence[int]]
 
 WIDTH, HIGHEST, LOWEST = 460, 460, 150
 SHARE, LARGEST, SMALLEST = 0.3, 19.0, 4.0
-"""The radius of a node in parts of the median length of the edges, at most and at least so many dots."""
+"""The radius of a node: as a fraction of the median length of the edges, and its limits in dots."""
 APART = 4.0
 """Dots between the lines of one edge."""
 
@@ -46,11 +46,11 @@ def graph(
 
     Args:
         relevance: of the nodes of one graph: ``(V,)``, or ``(V, F)`` and ``(1, V, F)``, whose sum
-            over the features F is shown. Rows behind the last place are padding; their relevance
+            over the features F is shown. Rows after the last place are padding; their relevance
             must be zero.
         edges: pairs of nodes, or triples with the number of lines, such as the order of a bond.
         places: where the nodes are, ``(V, 2)``: to the right and upwards, in any unit.
-        names: what stands on the nodes, such as the elements.
+        names: the labels of the nodes, such as the elements.
         target: the explained class, for the words at the colour bar.
         title: the title of the figure.
         colors: as in :func:`~lrp_fx.visualize.show`.
@@ -117,7 +117,7 @@ def _of_nodes(values: Floats, count: int) -> Floats:
         raise InputError(
             f"{count} places need relevance of shape ({count},), ({count}, F) or (1, {count}, F), not "
             f"{values.shape}"
-            + (", which is not zero behind them" if found.ndim == 1 and len(found) > count else "")
+            + (", which is not zero after them" if found.ndim == 1 and len(found) > count else "")
         )
     return found[:count]
 

@@ -1,4 +1,4 @@
-"""The layout of figures of images: rows of panels, what stands over and under them, the notes."""
+"""The layout of figures of images: rows of panels, the texts above and below them, the notes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PER_ROW = 4
 
 
 def in_rows(each: Sequence[T]) -> list[Sequence[T]]:
-    """What belongs to the samples of a batch, row by row."""
+    """The values of the samples of a batch, row by row."""
     return [each[start : start + PER_ROW] for start in range(0, len(each), PER_ROW)]
 
 
@@ -85,7 +85,7 @@ def _stated(limits: Limits, maps: Sequence[Floats]) -> list[float]:
 
 
 def feet_of(limits: Limits, maps: Sequence[Floats]) -> list[str]:
-    """What stands under each map: its scale, unless it is the same for all."""
+    """The text below each map: its scale, unless it is the same for all."""
     stated = _stated(limits, maps)
     same, none = len(set(stated)) == 1, not any(heat.any() for heat in maps)
     return [

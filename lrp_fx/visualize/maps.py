@@ -141,7 +141,7 @@ def overlay(
               Lines only darken. They have no hue, so that a hue always means relevance, and zero is
               white between them.
             * ``"fade"``: the photograph in grey, under colours that become opaque at
-              half of the full colour. Where relevance is zero stands the photograph, unchanged.
+              half of the full colour. Where relevance is zero, the photograph is unchanged.
             * ``"contours"``: the photograph in its own colours, and nothing but contour lines on it
               (half of the relevance, unless ``contours`` says something else).
         target: as in :func:`show`.

@@ -45,10 +45,10 @@ def token_pairs(
         second: the S words of the lower text.
         relevance: of each pair, ``(T, S)`` or ``(1, T, S)``, as :func:`lrp_fx.bilrp` returns it. The
             ground of a word is the sum over its pairs.
-        target: what is explained, for the words at the colour bar.
+        target: the explained target, for the words at the colour bar.
         title: the title of the figure.
         colors: as in :func:`~lrp_fx.visualize.show`.
-        most: so many lines are drawn, those with the largest |R|.
+        most: the number of lines that are drawn, those with the largest |R|.
 
     Returns:
         A figure of matplotlib. It is not registered in pyplot. Full colour of words and of lines is

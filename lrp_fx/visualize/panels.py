@@ -21,7 +21,7 @@ STYLES = ("outlines", "fade", "contours")
 
 
 class Panel:
-    """What one panel shows: pixels, and contour lines in the coordinates of these pixels."""
+    """The contents of one panel: pixels, and contour lines in the coordinates of these pixels."""
 
     def __init__(self, pixels: Pixels, lines: Floats | None = None) -> None:
         self.pixels = pixels

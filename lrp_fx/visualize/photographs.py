@@ -33,11 +33,11 @@ LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn of a photograph.
+    """A photograph as it is drawn.
 
     Args:
         pixels: (H, W, 3).
-        words: what it is, for the title of its panel.
+        words: its kind, for the title of its panel.
     """
 
     pixels: Pixels
@@ -219,7 +219,7 @@ def _of_sixteen_bits(values: Floats) -> tuple[Floats, str]:
 
 
 def _has_channels_first(shape: tuple[int, ...], first: bool) -> bool:
-    """Whether the channels of a 3-D shape come first; sizes that are no numbers of channels decide."""
+    """Whether the channels of a 3-D shape come first; sizes that are not numbers of channels decide."""
     begins, ends = shape[0] in CHANNELS, shape[-1] in CHANNELS
     return first if begins == ends else begins
 

@@ -34,7 +34,7 @@ def plan_figure(plan: Plan) -> Figure:
         A figure of matplotlib. It is not registered in pyplot.
 
     Raises:
-        InputError: if it is no plan.
+        InputError: if it is not a plan.
         OptionError: if matplotlib is missing.
     """
     if not isinstance(plan, Plan):

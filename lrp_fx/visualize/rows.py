@@ -45,8 +45,8 @@ def bar(
         relevance: ``(F,)`` or ``(1, F)``.
         names: of the F features.
         values: the row itself, of the same shape, also as a list or a row of pandas; the values
-            stand behind the names, NaN as "missing".
-        most: so many features are shown. The sum of all others is the last bar.
+            stand after the names, NaN as "missing".
+        most: the number of features that are shown. The sum of all others is the last bar.
         target: the explained class, for the words at the axis.
         title: the title of the figure.
         colors: as in :func:`~lrp_fx.visualize.show`.
@@ -125,7 +125,7 @@ def beeswarm(
         values: the table itself, ``(N, F)``. A dot is dark blue where the value is the feature's
             smallest, yellow where it is its largest, and grey where it is missing (NaN).
         names: of the F features.
-        most: so many features are shown, those with the largest mean |R|.
+        most: the number of features that are shown, those with the largest mean |R|.
         target: the explained class, for the words at the axis.
         title: the title of the figure.
 

@@ -1,4 +1,4 @@
-"""Figures as pictures of PIL and as files, which are complete or not there at all."""
+"""Figures as pictures of PIL and as files, which are complete or not there."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
-from uuid import uuid4
 
 from lrp_fx._drawing import own_style
 from lrp_fx._packages import needed
+from lrp_fx._storage import write_whole
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
 from lrp_fx.visualize.canvas import Class
@@ -31,7 +31,7 @@ def to_bytes(figure: Figure, format: str = "png") -> bytes:
     """The file of a figure, in memory.
 
     Raises:
-        InputError: if it is no figure.
+        InputError: if it is not a figure.
     """
     if not hasattr(figure, "savefig"):
         raise InputError(
@@ -56,9 +56,7 @@ def to_pil(figure: Figure) -> Image.Image:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure to a file: first under another name, then it takes its place.
-
-    So nobody ever reads half a picture, and an error leaves an older file as it was.
+    """Write a figure to a file. It appears when it is whole, and an error leaves an older file as it was.
 
     Args:
         figure: what the functions of this module return.
@@ -68,8 +66,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         The path.
 
     Raises:
-        OptionError: for another ending, or for something that is no path.
-        InputError: if the file cannot be written, or if it is no figure.
+        OptionError: for another ending, or for something that is not a path.
+        InputError: if the file cannot be written, or if it is not a figure.
     """
     try:
         place = Path(os.fsdecode(path))
@@ -80,28 +78,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         raise OptionError(
             f"the name of a picture must end in one of {', '.join(FORMATS)}, got '{place}'"
         )
-    return write_file(place, to_bytes(figure, format))
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file at once or not at all. A link stays a link, to the new content.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
-    try:
-        place = path.resolve()
-        temporary = place.with_name(f".{uuid4().hex}.part")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(place)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # some versions of Python raise the latter for loops
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot write '{path}': {why}") from error
-    return path
+    return write_whole(place, to_bytes(figure, format), InputError)
 
 
 class ShowOptions(TypedDict, total=False):

@@ -66,7 +66,7 @@ class Limits:
     clipped: bool
 
     def ends(self, limit: float | None) -> tuple[str, str]:
-        """What stands at the ends of a colour bar of one limit; None if the maps have several."""
+        """The texts at the ends of a colour bar of one limit; None if the maps have several."""
         low, high = ("−full", "+full") if limit is None else (f"−{limit:.3g}", f"+{limit:.3g}")
         return (f"≤ {low}", f"≥ {high}") if self.clipped else (low, high)
 

@@ -215,7 +215,7 @@ def _colored(axes: Axes, xs: NDArray[np.intp], ys: Floats, strength: Floats, col
     axes.plot(xs, ys, color="#b5b5b5", linewidth=0.8, marker="." if len(xs) == 1 else "", zorder=1)
     points = np.stack([xs, ys], axis=1)
     middles = (points[1:] + points[:-1]) / 2
-    # Around each sample a stroke from the middle before it to the middle behind it.
+    # Around each sample a stroke from the middle before it to the middle after it.
     strokes = np.stack(
         [
             np.concatenate([points[:1], middles]),

@@ -34,7 +34,7 @@ VISIBLE = {"\n": "⏎", "\t": "⇥", "Ċ": "⏎", "\r": "⏎"}
 WIDTH, HIGH = 720, 27
 NARROWEST_LINE = 60
 MOST = 4000
-"""So many tokens are written as HTML."""
+"""The largest number of tokens that are written as HTML."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tokens:
     """Tokens with their relevance. A notebook shows them, and so does ``rich.print``.
 
     Args:
-        texts: what is written for each token.
+        texts: the text of each token.
         joined: whether a token continues the word before it.
         relevance: one value for each token.
         limit: the |R| of full colour.
@@ -59,7 +59,7 @@ class Tokens:
 
     @property
     def grounds(self) -> Pixels:
-        """The colour behind each token, (T, 3)."""
+        """The background colour of each token, (T, 3)."""
         return colorize(np.array(self.relevance), self.limit, self.colors)
 
     def html(self) -> str:
@@ -135,7 +135,7 @@ class Tokens:
             width: of the lines, in dots.
 
         Raises:
-            OptionError: if the width is no positive int, or if matplotlib is missing.
+            OptionError: if the width is not a positive int, or if matplotlib is missing.
         """
         check_count("width", width)
         width = max(width, NARROWEST_LINE)
@@ -216,7 +216,7 @@ def tokens(
     if any(word.startswith(STARTS) for word in listed):
         texts = [word.lstrip("".join(STARTS)) for word in listed]
         special = [SPECIAL.fullmatch(word) is not None for word in listed]
-        behind = [True, *special[:-1]]  # what begins the text, or stands behind a special token
+        behind = [True, *special[:-1]]  # what begins the text, or comes after a special token
         joined = [
             not (word.startswith(STARTS) or alone or first)
             for word, alone, first in zip(listed, special, behind, strict=True)

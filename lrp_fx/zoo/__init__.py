@@ -1,4 +1,4 @@
-"""Models to try the library on, and one's own: each with its preprocessing and its class names."""
+"""Models to try the library on, and models of the user: each with its preprocessing and class names."""
 
 from lrp_fx.zoo.hugging_face import SENTENCES, Logits, TextModel, text_model
 from lrp_fx.zoo.loaded import LoadedModel, ZooError

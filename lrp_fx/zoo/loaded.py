@@ -23,7 +23,7 @@ class LoadedModel:
     Args:
         name: the name that :func:`load` knows.
         model: the model; a classifier maps ``(N, C, H, W)`` to logits ``(N, classes)``.
-        preprocess: turns a PIL image into an input ``(C, H, W)``; None for a model of one's own
+        preprocess: turns a PIL image into an input ``(C, H, W)``; None for a model of the user
             that brings none.
         display: turns a PIL image into the picture that the network then sees; None if it is not
             known.

@@ -1,4 +1,4 @@
-"""Models by name: packaged, of torchvision, timm and Hugging Face, and of one's own."""
+"""Models by name: packaged, of torchvision, timm and Hugging Face, and of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of one's own: ``package.module:factory`` and ``path/to/file.py:factory``."""
+"""Models of the user: ``package.module:factory`` and ``path/to/file.py:factory``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RETURNS = "return the model, or (model, preprocess), or (model, preprocess, cat
 
 
 def own_model(name: str, file: Path | None) -> LoadedModel:
-    """What a factory returns.
+    """The results of a factory.
 
     The factory is a function without arguments, or a class of a model. It returns
 
@@ -66,17 +66,17 @@ def own_function(name: str) -> Callable[[Image.Image], Tensor]:
     """
     if ":" not in name:
         raise ZooError(
-            f"a function of one's own is package.module:FUNCTION or FILE.py:FUNCTION, got {name!r}"
+            f"your own function is named package.module:FUNCTION or FILE.py:FUNCTION, got {name!r}"
         )
     found = _named(name)
     if not callable(found):
-        raise ZooError(f"{name} is no function")
+        raise ZooError(f"{name} is not a function")
     function: Callable[[Image.Image], Tensor] = found
     return function
 
 
 def _named(name: str) -> Any:
-    """What a module, or a file, calls by this name."""
+    """The object of this name in a module or a file."""
     place, _, attribute = name.rpartition(":")
     module = _module(place)
     found: Any = module

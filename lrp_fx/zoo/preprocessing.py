@@ -17,7 +17,7 @@ from lrp_fx.errors import InputError
 MOST_PIXELS = 2**24
 """A photograph is not resized to more pixels than this: a long strip would fill the memory."""
 USUAL_SIDE = 512
-"""To about so many pixels the transforms of other libraries resize the shorter side."""
+"""The number of pixels to which the transforms of other libraries resize the shorter side."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Normalised:
 
     Args:
         transform: from a photograph to the input ``(C, H, W)``.
-        mean: what it subtracts, one value per channel, for pixels in [0, 1].
-        std: what it then divides by.
+        mean: the numbers that it subtracts, one per channel, for pixels in [0, 1].
+        std: the numbers by which it then divides.
     """
 
     transform: Callable[[Image.Image], Tensor]
@@ -110,7 +110,7 @@ class Normalised:
         return self.transform(photograph.convert("L" if len(self.mean) == 1 else "RGB"))
 
     def display(self, photograph: Image.Image) -> Image.Image:
-        """What the network sees, before normalisation.
+        """The picture that the network sees, before normalisation.
 
         Raises:
             InputError: as :meth:`tensor`.

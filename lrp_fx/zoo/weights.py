@@ -19,7 +19,7 @@ from lrp_fx.zoo.loaded import ZooError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 """Under these names training scripts keep a state dict, beside the optimizer's and more."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before the names of parameters."""
+"""The prefixes of parameters by DataParallel, torch.compile and Lightning."""
 _PLAIN = "it is not a plain state dict as torch.save(model.state_dict(), FILE) writes it"
 _UNSAFE = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -34,7 +34,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
     """
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise ZooError(f"cannot read weights from {file}: it is no file")
+            raise ZooError(f"cannot read weights from {file}: it is not a file")
         found: Any = (
             _safetensors(file)
             if file.suffix.lower() == ".safetensors"
@@ -67,7 +67,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:
         raise ZooError(
-            f"cannot read weights from {file}: it is no .safetensors file, or damaged"
+            f"cannot read weights from {file}: it is not a .safetensors file, or it is damaged"
         ) from error
 
 

@@ -87,7 +87,7 @@ def test_offline_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         fetch_runtime()
     assert "\n" not in str(caught.value)
     monkeypatch.setenv("npm_config_registry", "file:///etc")
-    with pytest.raises(InputError, match="address of the web"):
+    with pytest.raises(InputError, match="a web address"):
         fetch_runtime()
 
 

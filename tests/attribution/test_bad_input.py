@@ -81,7 +81,7 @@ INPUTS: dict[str, tuple[Any, str]] = {
     "too many": ((IMAGE, IMAGE), r"fails on inputs of \(2, 3, 8, 8\) .*positional argument"),
     "not all": ((IMAGE, None), "input 1 must be a tensor, got NoneType"),
     "nan in one": ((IMAGE, spoiled(float("nan"))), "input 1 holds 3 NaN"),
-    "batch sizes": ((IMAGE, IMAGE[:1]), "differ in their batch size: 2 and 1"),
+    "batch sizes": ((IMAGE, IMAGE[:1]), "have different batch sizes: 2 and 1"),
 }
 
 

@@ -241,8 +241,8 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "no names": ({0: IDS}, None, "needs names"),
     "twice": ({"input_ids": IDS, "attention_mask": MASK}, {"attention_mask": MASK}, "passed twice"),
     "by place": ({"input_ids": IDS}, MASK, "additional arguments by name"),
-    "a mask alone": ({"attention_mask": MASK}, None, "what shall be explained"),
-    "nothing": ({}, None, "what shall be explained"),
+    "a mask alone": ({"attention_mask": MASK}, None, "is to be explained"),
+    "nothing": ({}, None, "is to be explained"),
     "complex": (IDS.numpy() + 1j, None, "real numbers"),
     "objects": (np.array([[None, 1]]), None, "real numbers"),
     "NaN": (

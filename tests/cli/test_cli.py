@@ -37,7 +37,7 @@ def test_the_demo_predicts_draws_and_accounts(tmp_path: Path) -> None:
     assert "tiger cat" in first[0]
     assert "espresso" in first[1]
     assert "biases: constants of the network" in result.output
-    assert "a small share of the pixels is no failure" in result.output
+    assert "a small share of the pixels is not a failure" in result.output
     pictures = sorted(tmp_path.glob("*.lrp.png"))
     assert [file.name for file in pictures] == ["chelsea.lrp.png", "coffee.lrp.png"]
     for file in pictures:
@@ -249,7 +249,7 @@ def test_a_summary_keeps_what_earlier_runs_said(tmp_path: Path, own: str) -> Non
     (out / "summary.json").write_text("my notes")
     one_sentence(
         run("explain", tmp_path / "a.png", "--model", f"{own}:make", "--out", out),
-        "no summary of lrp-fx",
+        "not a summary of lrp-fx",
     )
     assert (out / "summary.json").read_text() == "my notes"
 

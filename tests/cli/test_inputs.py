@@ -61,8 +61,8 @@ def test_arrays_hold_samples(tmp_path: Path, own: str) -> None:
         ("", "no rows"),
         ("a,b\n", "no rows"),
         ("1,2\n3\n", "row 1 has 1 cells instead of 2"),
-        ("a,b\n1,x\n", "'x' in row 0, column b, is no number"),
-        (b"\xff\xfe\x00", "no text in UTF-8"),
+        ("a,b\n1,x\n", "'x' in row 0, column b, is not a number"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
     ],
 )
 def test_wrong_tables_are_one_sentence(tmp_path: Path, content: str | bytes, reason: str) -> None:
@@ -80,7 +80,7 @@ def test_wrong_arrays_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "damaged.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'")
     (tmp_path / "empty.npy").touch()
     for file in sorted(tmp_path.glob("*.npy")):
-        with pytest.raises(InputError, match=r"no plain \.npy array"):
+        with pytest.raises(InputError, match=r"not a plain \.npy array"):
             list(read_samples(file))
     np.save(tmp_path / "none.npy", np.zeros((0, 3)))
     with pytest.raises(InputError, match="no samples"):
@@ -176,7 +176,7 @@ def test_wrong_weights_are_one_sentence(tmp_path: Path, own: str) -> None:
         ("integers.pt", "plain state dict"),
         ("list.pt", "plain state dict"),
         ("damaged.safetensors", "damaged"),
-        ("", "no file"),
+        ("", "not a file"),
     ):
         with pytest.raises(LRPError, match=part):
             _opened(f"{own}:net", weights=tmp_path / name)

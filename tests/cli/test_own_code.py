@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrp_fx.cli.files import appearing, read_summary, write_summary
+from lrp_fx.cli.files import read_summary, write_summary
 from lrp_fx.cli.names import OWN
-from lrp_fx.errors import InputError
 from tests.cli.helpers import MODELS, one_sentence, run
 
 TALKATIVE = """
@@ -135,10 +134,6 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(
         assert result.exit_code == 2
         assert "cannot write" in result.stderr
         assert "Errno" not in result.output
-    begun = False
-    with pytest.raises(InputError, match="cannot write"), appearing(tmp_path / "no" / "x.pt2"):
-        begun = True
-    assert not begun
 
 
 def test_numbers_that_cannot_be_kept_are_refused(talkative: Path, tmp_path: Path) -> None:

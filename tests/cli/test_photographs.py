@@ -108,7 +108,7 @@ def test_other_kinds_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     )
-    with pytest.raises(InputError, match="no image of a known kind"):
+    with pytest.raises(InputError, match="not an image of a known kind"):
         read_photograph(tmp_path / "x.png")
 
 

@@ -242,8 +242,8 @@ def test_broken_images_go_to_the_table(tmp_path: Path) -> None:
     assert broken == [3, 5, 7, 9, 11]
     reasons = run.column("reason")
     assert "out of the folder" in reasons[7]
-    assert reasons[9] == "it is no regular file"
-    assert all("no image, or damaged" in reasons[n] for n in (3, 5, 11))
+    assert reasons[9] == "it is not a regular file"
+    assert all("not an image, or it is damaged" in reasons[n] for n in (3, 5, 11))
     assert np.isfinite(run.relevance(run.explained())).all()
     files[3].write_bytes(content)
     again: dict[str, Any] = {"preprocess": preprocess}
@@ -326,7 +326,7 @@ def test_a_damaged_run_is_refused(name: str, content: bytes, tmp_path: Path) -> 
 def test_another_folder_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mine.txt").write_text("dear")
-    with pytest.raises(RunError, match="holds something else than a run"):
+    with pytest.raises(RunError, match="holds something other than a run"):
         attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "letters")
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to"):

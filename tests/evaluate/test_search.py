@@ -28,10 +28,10 @@ from lrp_fx.evaluate import (
     Space,
     Trial,
 )
+from lrp_fx.evaluate.candidates import Given, Layout, point_of, presets, propose
 from lrp_fx.evaluate.cost import relative_cost
-from lrp_fx.evaluate.found import best_of, front_of
 from lrp_fx.evaluate.quantus import QuantusMetric
-from lrp_fx.evaluate.space import Given, Layout, point_of, presets, propose
+from lrp_fx.evaluate.trials import best_of, front_of
 from lrp_fx.rules import (
     FULL,
     ZERO,
@@ -107,7 +107,7 @@ class Wild(LinearRule):
 def few_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each preset takes time, and what is tested holds for any number."""
     few = {name: PRESETS[name] for name in ("z_plus", "epsilon_plus")}
-    monkeypatch.setattr("lrp_fx.evaluate.space.PRESETS", few)
+    monkeypatch.setattr("lrp_fx.evaluate.candidates.PRESETS", few)
     module = sys.modules["lrp_fx.evaluate.search"]
     monkeypatch.setattr(module, "relative_cost", lambda *arguments: 1.0)
 

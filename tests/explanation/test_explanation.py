@@ -302,11 +302,11 @@ def test_malformed_manifests(folder: Path, change: dict[str, Any]) -> None:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | change))
-    with pytest.raises(InputError, match="is no saved explanation, or is damaged"):
+    with pytest.raises(InputError, match="is not a saved explanation, or is damaged"):
         load_explanation(folder)
     (name,) = change
     path.write_text(json.dumps({key: value for key, value in manifest.items() if key != name}))
-    with pytest.raises(InputError, match="is no saved explanation, or is damaged"):
+    with pytest.raises(InputError, match="is not a saved explanation, or is damaged"):
         load_explanation(folder)
 
 

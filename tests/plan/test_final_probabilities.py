@@ -155,7 +155,7 @@ def test_final_probabilities_are_explained_at_their_logits(name: str) -> None:
         bare_model.load_state_dict(model.state_dict())
         bare = LRPFx(bare_model, "zero")
         assert_close(lrp.attribute(x, target=target), bare.attribute(x, target=target), QUOTIENTS)
-    assert ("behind the model's" in str(lrp.plan(x))) == (
+    assert ("before the model's" in str(lrp.plan(x))) == (
         not name.startswith("left") and "last operation (" not in str(lrp.plan(x))
     )
 
@@ -190,6 +190,6 @@ def test_one_of_several_outputs_is_explained_at_its_logits() -> None:
     lrp = LRPFx(model, "zero", output="p")
     assert_close(lrp.explained_output(x), model.fc(x)[:, 0].detach(), QUOTIENTS)
     text = str(lrp.plan(x))
-    assert "the logits behind the model's last operations (squeeze, slice, sigmoid)" in text
+    assert "the logits before the model's last operations (squeeze, slice, sigmoid)" in text
     falling = LRPFx(Ending(lambda z: -torch.sigmoid(z)).double(), "zero").plan(x)
-    assert "the logits, negated, behind" in str(falling)
+    assert "the logits, negated, before" in str(falling)

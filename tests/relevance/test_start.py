@@ -137,7 +137,7 @@ def test_against_rest_of_words() -> None:
     expected[:, 3, 1] = y[:, 3, 1]
     assert_close(started(model, "layer", x, start=against_rest((3, 1), dim=2)), expected)
     for dim in (0, 1.0, "2"):
-        with pytest.raises(OptionError, match="dim must be a dimension behind"):
+        with pytest.raises(OptionError, match="dim must be a dimension after"):
             against_rest(1, dim=dim)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has no dimension 3 of classes"):
         started(model, "layer", x, start=against_rest((3, 1), dim=3))

@@ -149,7 +149,7 @@ FIGURES: dict[str, Callable[[float], Any]] = {
 """What is drawn of relevance, or of its opposite."""
 UNSIGNED = {"plan_figure", "ledger_figure", "concept_figure"}
 ELSEWHERE = {
-    *("save", "save_heatmap", "save_overlay", "to_bytes", "to_pil", "write_file"),
+    *("save", "save_heatmap", "save_overlay", "to_bytes", "to_pil"),
     *("heatmap", "color_limit", "color_maps", "stride_grid", "StrideGrid", "Tokens"),
 }
 """Of these the files are those of a figure above (below), or the result is a number or a name."""
@@ -212,7 +212,6 @@ def test_files_hold_the_picture_of_the_figure(tmp_path: Path) -> None:
         visualize.save(shown, tmp_path / "a.png"): shown,
         visualize.save_heatmap(image(), tmp_path / "b.png", photograph(), target="cat"): shown,
         visualize.save_overlay(image(), photograph(), tmp_path / "c.png", target="cat"): laid,
-        visualize.write_file(tmp_path / "d.png", visualize.to_bytes(laid)): laid,
     }
     for path, figure in paths.items():
         with Image.open(path) as picture:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +17,9 @@ from lrp_fx import LRPFx
 from lrp_fx._drawing import own_style
 from lrp_fx.concepts.channels import Concept, Edge
 from lrp_fx.concepts.graph import AttributionGraph
+from lrp_fx.evaluate import Estimate, Summary
 from lrp_fx.evaluate.figure import report_figure
+from lrp_fx.evaluate.summary import MetricInfo
 from lrp_fx.visualize import (
     bar,
     beeswarm,
@@ -59,19 +60,12 @@ PHOTOGRAPH = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(3, 4, 3) * 7)
 UPPER, LOWER = Concept(ODD, 1, 2.0), Concept("b", 3, -1.0)
 
 
-class Scores(dict[Any, Any]):
-    """A table of scores that are all alike."""
-
-    notes = ("a $note^",)
-
-    def __missing__(self, key: object) -> Any:
-        return SimpleNamespace(mean=1.0, low=0.5, high=1.5)
-
-
-REPORT: Any = SimpleNamespace(
-    table=Scores,
-    methods=["$x^ $", "b"],
-    metrics=[SimpleNamespace(name="srg", higher_is_better=True)],
+METHODS = ("$x^ $", "b")
+SCORES = Summary(
+    cells={(method, "srg"): Estimate(1.0, 0.1, 0.5, 1.5, count=4) for method in METHODS},
+    metrics=(MetricInfo("srg", higher_is_better=True, settings=""),),
+    seconds=dict.fromkeys(METHODS, 1.0),
+    notes=("a $note^",),
 )
 
 
@@ -95,7 +89,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "tokens": lambda: tokens([ODD, "b", "c", "d"], R[0, 0]).figure(ODD),
     "plan": lambda: plan_figure(lrp().plan()),
     "ledger": lambda: ledger_figure(lrp().audit(torch.ones(1, 4), target=1)),
-    "report": lambda: report_figure(REPORT),
+    "report": lambda: report_figure(SCORES),
     "concepts": lambda: concept_figure(
         AttributionGraph((UPPER, LOWER), (Edge(UPPER, LOWER, -1.0),), 2.0)
     ),

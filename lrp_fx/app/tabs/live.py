@@ -33,7 +33,7 @@ from lrp_fx.app.videos import (
 from lrp_fx.errors import InputError
 
 EVERY = 0.04
-"""The browser sends a frame every so many seconds, if the last one is explained."""
+"""The seconds between two frames that the browser sends, if the last one is explained."""
 STYLE = "img { width: 100%; image-rendering: pixelated; border-radius: 4px; }"
 
 
@@ -174,5 +174,7 @@ def _frames(files: list[str] | None, folder: Path | None) -> Iterator[tuple[floa
         return frames_of(paths[0])
     for path in paths:
         if path.suffix.lower() not in (*PICTURES, *ANIMATIONS):
-            raise InputError(f"several files must all be pictures, but {path.name} is none")
+            raise InputError(
+                f"several files must all be pictures, but {path.name} is not a picture"
+            )
     return frames_of_pictures(paths)

@@ -1,4 +1,4 @@
-"""What the tabs share: the components that look alike, and errors as sentences."""
+"""The parts that tabs share: the components that look alike, and errors as sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -27,14 +27,14 @@ PREDICTED = -1
 """The value of the first choice of classes."""
 DEFAULT_RULES = "default"
 MAX_CLASSES = 2000
-"""The list of classes holds at most so many names."""
+"""The largest number of names in the list of classes."""
 SIDE = 448
 """The side of drawn pictures in pixels."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What all tabs know.
+    """The settings of all tabs.
 
     Args:
         classifier: the model.
@@ -114,7 +114,7 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
             except LRPError as error:
                 raise _sentence(error) from error
 
-        return generate  # type: ignore[return-value]
+        return cast(Callable[P, T], generate)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -118,7 +118,7 @@ def patches_tab(site: Site) -> None:
         event: gr.EventData,
     ) -> tuple[object, ...]:
         if picture is None:
-            raise InputError("there is no photograph yet: upload one, or take an example")
+            raise InputError("there is no photograph yet: upload one, or choose an example")
         start, end = _points(event)
         dragged = max(abs(start[0] - end[0]), abs(start[1] - end[1])) > DRAGGED
         result = cover(picture, start, end if dragged else None, kind=cover_with, size=int(side))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lrp_fx._storage import write_whole
 from lrp_fx.app.drawing import encoded
 from lrp_fx.app.tabs.parts import (
     PREDICTED,
@@ -25,7 +26,7 @@ from lrp_fx.app.tabs.parts import (
     visitors_folder,
 )
 from lrp_fx.app.uploads import read_upload
-from lrp_fx.visualize import write_file
+from lrp_fx.errors import InputError
 
 NONE = "none"
 
@@ -132,6 +133,6 @@ def _files(folder: Path, drawn: Image.Image, relevance: NDArray[np.generic]) -> 
     """The files that one visitor downloads; the next map of the same visitor replaces them."""
     stream = io.BytesIO()
     np.save(stream, relevance)
-    png = write_file(folder / "relevance.png", encoded(drawn, "PNG"))
-    npy = write_file(folder / "relevance.npy", stream.getvalue())
+    png = write_whole(folder / "relevance.png", encoded(drawn, "PNG"), InputError)
+    npy = write_whole(folder / "relevance.npy", stream.getvalue(), InputError)
     return str(png), str(npy)

@@ -82,7 +82,7 @@ def check_dim(layer: str, relevance: Tensor, dim: int) -> int:
     """
     if not -relevance.dim() <= dim < relevance.dim() or dim % relevance.dim() == 0:
         raise InputError(
-            f"channel_dim={dim} is no channel dimension of the layer '{layer}', whose values have "
+            f"channel_dim={dim} is not a channel dimension of the layer '{layer}', whose values have "
             f"shape {tuple(relevance.shape)} with the batch in front"
         )
     return dim % relevance.dim()

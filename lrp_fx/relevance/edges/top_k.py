@@ -22,17 +22,17 @@ FILTER_BY: tuple[FilterBy, ...] = ("value", "magnitude")
 
 @dataclass(frozen=True)
 class TopK:
-    """What a relevance filter keeps: the ``k = max(1, int(share · n))`` largest of n values.
+    """The choice of a relevance filter: it keeps the ``k = max(1, int(share · n))`` largest of n values.
 
     Args:
         share: the fraction to keep, ``0 < share <= 1``.
         by: which values are the largest: ``"value"`` counts with the sign, as the blog post of 2021
             does, so that what speaks for the target is kept first; ``"magnitude"`` counts by |R|.
         renormalize: scale the kept values so that the sum of each sample stays the same, as in
-            PLRP-λ (Yanez Sarmiento et al. 2024). Positive and negative values are scaled apart, each
-            to their own sum, because one factor for both could turn all signs round. If only values
-            of one sign are left, they are scaled to the whole sum, or left alone if it has the other
-            sign.
+            PLRP-λ (Yanez Sarmiento et al. 2024). Positive and negative values are scaled
+            separately, each to their own sum, because one factor for both could reverse all signs. If
+            only values of one sign are left, they are scaled to the whole sum, or left alone if it
+            has the other sign.
 
     Raises:
         OptionError: for a value that a field cannot have.
@@ -78,7 +78,7 @@ def relevance_filter(
         A tensor of the same shape; ``relevance`` itself for ``top_k = 1``.
 
     Raises:
-        OptionError: if an option is out of range, or if ``relevance`` is no floating point tensor
+        OptionError: if an option is out of range, or if ``relevance`` is not a floating point tensor
             or has no batch dimension.
     """
     kept = TopK(top_k, by, renormalize)
@@ -192,7 +192,7 @@ def _kth_largest(values: np.ndarray, k: int) -> tuple[Any, int]:
 
     A sample of the values gives a bound that is very probably below the k-th largest value. Then
     only the values above the bound have to be partitioned; if they are too few, all are. If the
-    k-th largest value is zero, as is common behind a ReLU, nothing has to be partitioned.
+    k-th largest value is zero, as is common after a ReLU, nothing has to be partitioned.
     """
     looked_at = values[:: (len(values) // _LOOKED_AT) | 1]  # odd step: meets all channels
     share = k / len(values) * len(looked_at)

@@ -355,7 +355,7 @@ class Formula:
         return x * pulled
 
     def _distributed(self, q: Tensor, offset: Tensor, operands: Operands) -> Tensor:
-        """Give ``b_j q_j / n_j`` to each of the ``n_j`` inputs of unit ``j``; padding is no input.
+        """Give ``b_j q_j / n_j`` to each of the ``n_j`` inputs of unit ``j``; padding is not an input.
 
         This is eq. 4 of the blog post of 2021, except that the inputs are counted by a convolution
         of ones. Dividing by the fan-in would lose relevance at padded borders.

@@ -1,4 +1,4 @@
-"""A figure that notebooks show, also where pyplot was never imported; needs matplotlib."""
+"""A figure that notebooks show, also if pyplot was never imported; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from lrp_fx._drawing import own_style
+from lrp_fx._drawing.style import own_style
 
 if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class ShownFigure(Figure):
     """A figure of matplotlib that is not registered in pyplot, so that nothing has to close it.
 
-    Notebooks know how to show figures only once pyplot is there; this one brings its picture along.
-    It looks the same whatever ``rcParams`` say (:func:`~lrp_fx._drawing.own_style`).
+    Notebooks show figures only if pyplot is imported; this one brings its own picture.
+    It looks the same with any ``rcParams`` (:func:`~lrp_fx._drawing.own_style`).
     """
 
     def draw(self, renderer: RendererBase) -> None:

@@ -1,4 +1,4 @@
-"""What all figures share: a style of their own, and letters that their font has."""
+"""The style of all figures, and the letters that their font has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETTINGS = RLock()
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draw or save with the defaults of matplotlib, whatever ``rcParams`` say, but in their font.
+    """Draw or save with the defaults of matplotlib instead of ``rcParams``, but in their font.
 
     A map must look the same in every notebook: styles would turn it upside down
     (``image.origin``), darken its ground, or cut its margins. As a decorator, it holds for a whole
