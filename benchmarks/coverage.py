@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ import torch
 from harness.domains import DOMAINS
 from harness.suites import SUITES, Sample, parameters_of, sample_of, strongest
 from harness.tables import options, put, say, table
-from harness.timing import alone
+from harness.timing import alone, prepared
 from torch import Tensor
 
 from lrp_fx import LRPFx
@@ -188,12 +187,7 @@ def unexplained(ledger: Ledger) -> float:
 
 def run_all(jobs: Sequence[tuple[str, str]], timeout: float) -> Iterator[Result]:
     """Each model in its own process, which ends with it."""
-    context = None
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["torchvision", "captum.attr", "lrp_fx", "timm", "transformers"]
-        )
+    context = prepared()
     for suite, name in jobs:
         try:
             yield alone(measure, suite, name, timeout=timeout, context=context)

@@ -136,6 +136,19 @@ def alone(
         process.join()
 
 
+def prepared() -> Any:
+    """A context of :mod:`multiprocessing` whose processes start with other libraries loaded.
+
+    lrp_fx is not among them: the server that forks them looks into the working folder first, and
+    would load another checkout than the one that PYTHONPATH names.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return None
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torchvision", "captum.attr", "timm", "transformers"])
+    return context
+
+
 def _send(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     sender.send(function(*arguments))
 
