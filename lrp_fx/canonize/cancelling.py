@@ -11,7 +11,7 @@ from torch import fx
 
 from lrp_fx.canonize.numbers import are_equal
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
-from lrp_fx.graph import equal_calls, is_call, replace_by, shapes_of
+from lrp_fx.graph import aten, call_like, equal_calls, is_call, replace_by, shapes_of
 
 
 def cancel_terms(graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -33,15 +33,16 @@ def cancel_terms(graph: fx.Graph, module: fx.GraphModule) -> None:
         kept = tuple(t for t in whole.terms if scales[first.get(t.value, t.value)] != 0)
         left = [scale for scale in scales.values() if scale != 0]
         is_one = len(left) == 1 and whole.number == 0 and are_equal(abs(left[0]), 1)
-        if is_one and not _is_written(root, kept[0].value):
-            written = Sum((Term(round(left[0]), kept[0].value),), 0.0)
-        elif len(kept) < len(whole.terms):
-            written = Sum(kept, whole.number)
-        else:
-            continue
-        if _have_form_of(kept, root, module):
+        is_one = is_one and not _is_written(root, kept[0].value)
+        if (is_one or len(kept) < len(whole.terms)) and _have_form_of(kept, root, module):
             with graph.inserting_before(root):
-                replace_by(root, write_sum(graph, root, written))
+                if not is_one:
+                    written = write_sum(graph, root, Sum(kept, whole.number))
+                elif left[0] > 0:
+                    written = kept[0].value
+                else:
+                    written = call_like(graph, root, aten.neg, kept[0].value)
+                replace_by(root, written)
 
 
 def _is_written(root: fx.Node, value: fx.Node) -> bool:

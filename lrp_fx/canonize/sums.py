@@ -132,9 +132,7 @@ def write_sum(graph: fx.Graph, origin: fx.Node, whole: Sum) -> fx.Node:
 
 
 def scaled(graph: fx.Graph, origin: fx.Node, scale: float, value: fx.Node) -> fx.Node:
-    """The node of ``scale · value``; the value itself if the scale is one, its negative for -1."""
-    if scale == 1:
-        return value
-    if scale == -1:
-        return call_like(graph, origin, aten.neg, value)
-    return call_like(graph, origin, aten.mul, value, as_whole_number(scale))
+    """The node of ``scale · value``; the value itself if the scale is one."""
+    return (
+        value if scale == 1 else call_like(graph, origin, aten.mul, value, as_whole_number(scale))
+    )
