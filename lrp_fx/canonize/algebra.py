@@ -199,6 +199,20 @@ def _copysign(write: Any, b: dict[str, Any], known: Known) -> fx.Node:
     return signed
 
 
+def _sgn(write: Any, b: dict[str, Any], known: Known) -> fx.Node | None:
+    """The sign of real numbers; that of complex ones is written by their parts."""
+    value = known(b["self"])
+    if value is None or value.is_complex():
+        return None
+    sign: fx.Node = write(aten.sign, b["self"])
+    return sign
+
+
+def _signbit(write: Any, b: dict[str, Any], known: Known) -> fx.Node:
+    negative: fx.Node = write(aten.lt, b["self"], 0)
+    return negative
+
+
 def _pair(write: Any, values: tuple[Any, Any], known: Known) -> fx.Node | None:
     """Both operands stacked along a new last dimension; None if their shapes are not known."""
     shapes = [getattr(known(value), "shape", None) for value in values]
@@ -361,6 +375,8 @@ ALGEBRA: dict[str, Rewriting] = {
             "deg2rad": _scaled(math.pi / 180),
             "heaviside": _heaviside,
             "copysign": _copysign,
+            "sgn": _sgn,
+            "signbit": _signbit,
             "hypot": _of_pair(aten.linalg_vector_norm, 2),
             "logaddexp": _logaddexp,
             "pairwise_distance": _pairwise_distance,

@@ -86,7 +86,7 @@ class Known:
 _FIXED = (
     *(Known(getattr(aten, name)) for name in ("abs", "gelu", "silu", "tanh", "sigmoid", "mish")),
     *(Known(getattr(aten, name)) for name in ("hardswish", "softplus", "log_sigmoid", "erf")),
-    *(Known(getattr(aten, name)) for name in ("expm1", "cos", "special_ndtr")),
+    *(Known(getattr(aten, name)) for name in ("expm1", "cos", "special_ndtr", "sign")),
     Known(aten.gelu, options={"approximate": "tanh"}),
 )
 """The functions without parameters."""

@@ -18,6 +18,7 @@ from lrp_fx.canonize.differences import add_negatives
 from lrp_fx.canonize.known_functions import one_function
 from lrp_fx.canonize.naming import name_after_modules
 from lrp_fx.canonize.padding import cut_surplus
+from lrp_fx.canonize.product_signs import signs_before_products
 from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
@@ -70,6 +71,7 @@ def canonize(
     name_products(graph, result.module, explained)
     one_spelling(graph)
     remove_unused(graph)
+    signs_before_products(graph)
     collect_factors(graph)
     if fold_dense:
         divide_at_once(graph)

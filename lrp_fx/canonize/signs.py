@@ -22,7 +22,7 @@ from lrp_fx.graph import (
 from lrp_fx.meaning import is_softsign
 
 
-def _is_view_of_one(value: Any) -> bool:
+def is_view_of_one(value: Any) -> bool:
     """Whether a value moves the entries of one other value, and each has one reader."""
     row = row_of(value)
     if not row.arranges or row.results:
@@ -50,7 +50,7 @@ def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node 
     another sign or be folded into the weights of a layer.
     """
     views: list[fx.Node] = []
-    while scale < 0 and _is_view_of_one(inner):
+    while scale < 0 and is_view_of_one(inner):
         views.append(inner)
         inner = inner.args[0]
     if views:

@@ -73,12 +73,20 @@ def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _least(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``amin(-x)`` as ``-amax(x)``, and vice versa."""
-    scale, shift, inner = unwound(node.args[0])
-    if shift != 0 or scale >= 0:
+    """``amin(-x)`` as ``-amax(x)``, ``minimum(-x, -y)`` as ``-maximum(x, y)``, and vice versa."""
+    count = 2 if name_of(node) in ("minimum", "maximum") else 1
+    (scale, shift, _), *rest = parts = [unwound(value) for value in node.args[:count]]
+    if scale >= 0 or shift != 0 or any((own, more) != (scale, 0) for own, more, _ in rest):
         return None
-    packet = aten.amax if name_of(node) == "amin" else aten.amin
-    return scaled_by(graph, node, call_like(graph, node, packet, inner, *node.args[1:]), scale)
+    inner = [value for *_, value in parts]
+    opposite = call_like(graph, node, _OPPOSITE[name_of(node)], *inner, *node.args[count:])
+    return scaled_by(graph, node, opposite, scale)
+
+
+_OPPOSITE = {
+    **{"amin": aten.amax, "amax": aten.amin},
+    **{"minimum": aten.maximum, "maximum": aten.minimum},
+}
 
 
 _SPELLINGS: dict[str, Rewriting] = {
@@ -87,7 +95,7 @@ _SPELLINGS: dict[str, Rewriting] = {
     "cat": joined_again,
     "nan_to_num": _finite,
     **dict.fromkeys(["sqrt", "rsqrt"], norm_by_its_root),
-    **dict.fromkeys(["amin", "amax"], _least),
+    **dict.fromkeys(_OPPOSITE, _least),
     "slice": whole_slice,
     "select": only_entry_selected,
     **dict.fromkeys(["unsqueeze", "reshape"], entry_kept),

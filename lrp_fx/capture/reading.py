@@ -17,6 +17,7 @@ from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
 from lrp_fx.capture.observers import assumed_observers, observers
+from lrp_fx.capture.read_numbers import computes_with_numbers
 from lrp_fx.capture.record import NotRecordable, record, record_assignments
 from lrp_fx.capture.recorder import NotTraceable
 from lrp_fx.capture.running import SAME_KERNELS, all_close, run_model
@@ -75,6 +76,10 @@ def read(
         except (NotTraceable, NotExportable, NotRecordable) as error:
             reasons.append(f"{each}: {error}")
             asks_value |= isinstance(error, NotTraceable) and error.asks_value
+            continue
+        if way == "auto" and each == "export" and computes_with_numbers(captured.module.graph):
+            reasons.append("export: the model computes with numbers that it reads from values")
+            asks_value = True
             continue
         if any(packet_of(node.target) is _PACK for node in captured.module.graph.nodes):
             packs = True

@@ -39,9 +39,12 @@ class _Values(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.tolist:
             return _listed(args[0])
-        if func is Tensor.numpy:
+        if func in (Tensor.numpy, Tensor.__array__):
             like = torch.empty((), dtype=args[0].dtype).numpy()
-            return numpy.array(_listed(args[0]), dtype=like.dtype)
+            own = (kwargs or {}).get("dtype") if func is Tensor.__array__ else None
+            return numpy.array(_listed(args[0]), dtype=own or like.dtype)
+        if func in _MAKING and args and any(isinstance(leaf, Tensor) for leaf in _leaves(args[-1])):
+            return _made(func, args, kwargs or {})
         if func in _COMPRESSING:
             return args[0] if args[0].layout == torch.sparse_coo else args[0].to_sparse()
         packed = packed_form(func, args, _listed)
@@ -49,6 +52,31 @@ class _Values(TorchFunctionMode):
 
 
 _COMPRESSING = (Tensor.to_sparse_csr, Tensor.to_sparse_csc)
+
+
+_MAKING = (torch.tensor, torch.as_tensor, Tensor.new_tensor)
+
+
+def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A tensor made of lists with tensors in them, which is made of their numbers instead."""
+    if func is not Tensor.new_tensor and kwargs.get("dtype") is None:  # as torch finds it
+        kinds = [torch.result_type(leaf, leaf) for leaf in _leaves(args[-1])]
+        kwargs = {**kwargs, "dtype": functools.reduce(torch.promote_types, kinds)}
+    return func(*args[:-1], _numbers(args[-1]), **kwargs)
+
+
+def _leaves(values: Any) -> list[Any]:
+    """The entries of nested lists; none of anything else."""
+    if not isinstance(values, (list, tuple)):
+        return []
+    return [e for value in values for e in (_leaves(value) or [value])]
+
+
+def _numbers(values: Any) -> Any:
+    """Nested lists with numbers in place of tensors."""
+    if isinstance(values, (list, tuple)):
+        return [_numbers(value) for value in values]
+    return _listed(values) if isinstance(values, Tensor) else values
 
 
 def _listed(tensor: Tensor) -> Any:

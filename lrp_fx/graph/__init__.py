@@ -14,6 +14,7 @@ from lrp_fx.graph.calls import (
     operand,
     overloads_of,
     packet_of,
+    types_of,
 )
 from lrp_fx.graph.composed import composed, simpler
 from lrp_fx.graph.contractions import (
@@ -203,6 +204,7 @@ __all__ = [
     "torch_assert",
     "tree_flatten",
     "tree_unflatten",
+    "types_of",
     "version_of",
     "with_source",
     "without_data",

@@ -66,8 +66,10 @@ def name_of(node: fx.Node) -> str:
 
 
 @cache
-def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str], ...], ...]:
-    """The parameters of each overload, as (name, keyword-only, required, default, type).
+def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str, int], ...], ...]:
+    """The parameters of each overload: (name, keyword-only, required, default, type, length).
+
+    The length is that of a list in whose place one number may be given; 0 for all other parameters.
 
     Overloads with an ``out`` argument are left out.
     """
@@ -78,7 +80,10 @@ def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str],
             continue
         overloads.append(
             tuple(
-                (a.name, a.kwarg_only, not a.has_default_value(), a.default_value, str(a.type))
+                (
+                    *(a.name, a.kwarg_only, not a.has_default_value(), a.default_value),
+                    *(str(a.type), a.N or 0),
+                )
                 for a in schema.arguments
             )
         )
@@ -90,12 +95,33 @@ def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
 
     If several overloads accept these arguments by number and name, the types of the values decide:
     in ``max(x, 1)`` the second argument is a dimension, in ``max(x, y)`` another tensor. If the
-    types fit no overload, the first candidate is used.
+    types fit no overload, the first candidate is used. One number in place of a list is that number
+    in each place, as in ``adaptive_avg_pool2d(x, 1)``.
 
     Returns:
         The arguments, or None if no overload accepts them.
     """
-    fallback: dict[str, Any] | None = None
+    found = _bound(packet, args, kwargs)
+    return None if found is None else found[0]
+
+
+def types_of(node: fx.Node) -> dict[str, str]:
+    """The types of an ATen call's parameters by name, as torch writes them: ``"Tensor"``, ``"number"``.
+
+    Raises:
+        ValueError: if the node is no ATen call.
+    """
+    found = _bound(called(node), node.args, node.kwargs)
+    if found is None:
+        raise ValueError(f"not an ATen call: {node.format_node()}")
+    return found[1]
+
+
+def _bound(
+    packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The arguments of a call by name and the types of its parameters; see :func:`bind`."""
+    fallback = None
     for parameters in _parameters(packet):
         positional = [name for name, keyword_only, *_ in parameters if not keyword_only]
         names = {name for name, *_ in parameters}
@@ -107,11 +133,20 @@ def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
         given.update(kwargs)
         if any(required and name not in given for name, _, required, *_ in parameters):
             continue
-        bound = {name: given.get(name, default) for name, _, _, default, _ in parameters}
-        if all(_fits(given[name], kind) for name, *_, kind in parameters if name in given):
-            return bound
-        fallback = fallback or bound
+        bound = {
+            name: _listed(given.get(name, default), length)
+            for name, _, _, default, _, length in parameters
+        }
+        kinds = {name: kind for name, *_, kind, _ in parameters}
+        if all(_fits(value, kinds[name]) for name, value in given.items()):
+            return bound, kinds
+        fallback = fallback or (bound, kinds)
     return fallback
+
+
+def _listed(value: Any, length: int) -> Any:
+    """A number in place of a list of that length as a list; any other value as it is."""
+    return [value] * length if length and isinstance(value, int) else value
 
 
 def _fits(value: Any, kind: str) -> bool:

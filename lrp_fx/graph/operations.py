@@ -59,7 +59,7 @@ class Row:
             places (indices), or several values.
         says: set if the result is not a value in itself but describes values: a mask (``"masks"``),
             places or counts (``"places"``), a tensor that depends on shapes only (``"shapes"``), or
-            a size (``"sizes"``).
+            a number of Python, such as a size (``"sizes"``).
         choice: what chooses between entries: a mask, or the values themselves.
         writes: the argument whose entries are written into a copy of the first argument.
         fresh: the result never shares memory with an operand.
@@ -304,6 +304,7 @@ _SAYINGS = [
     *_rows("new_ones new_zeros new_full new_empty", says="shapes", fresh=True),
     *_rows("arange linspace full zeros ones empty eye scalar_tensor", says="shapes", fresh=True),
     *_rows("sym_size sym_numel sym_stride size numel dim", says="sizes"),
+    *_rows("item _local_scalar_dense", says="sizes"),  # numbers that Python reads
 ]
 ROWS: tuple[Row, ...] = (
     *(*FUNCTIONS, *_OF_TWO, *_CONDITIONAL, *_NORMALIZED, *_ARRANGEMENTS, *_WRITINGS),
@@ -369,7 +370,7 @@ def draws(node: fx.Node) -> bool:
 
 
 def is_size(node: fx.Node) -> bool:
-    """Whether a node yields a size or a number rather than a tensor."""
+    """Whether a node yields a size, or another number of Python, rather than a tensor."""
     if packet_of(node.target) is not None:
         return row_of(node).says == "sizes"
     if name_of(node) == "getattr":

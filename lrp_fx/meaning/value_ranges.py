@@ -6,13 +6,17 @@ finite range that has one end at zero and that rests strictly between the ends: 
 ``1 - sigmoid(z)``, ``relu6(z + 3) / 6``, ``(tanh(z) + 1) / 2``, ``1 / (1 + exp(-z))``. Not gates but
 activations are ``tanh(z)``, which has both signs, ``1 + sigmoid(z)``, which never closes, and
 ``relu6(z)``, which rests at an end.
+
+A *switch* is a gate too, wherever its ends lie: a value that only steps, such as ``sign(z)``, and what
+is computed from such values alone, as ``relu(sign(z))``. Like the mask ``z > 0``, it says on which side
+of a number ``z`` lies.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
@@ -23,6 +27,7 @@ from lrp_fx.graph import (
     affine,
     arguments,
     ends_of_clip,
+    is_call,
     is_same,
     literal,
     name_of,
@@ -42,11 +47,12 @@ _SAFETY = 0.05
 
 @dataclass(frozen=True)
 class Range:
-    """The ends between which a value stays, and its value at rest."""
+    """The ends between which a value stays, its value at rest, and whether it is a switch."""
 
     low: float
     high: float
     rest: float
+    is_switch: bool = False
 
     @property
     def is_saturating(self) -> bool:
@@ -55,6 +61,11 @@ class Range:
 
     @property
     def is_gate(self) -> bool:
+        """Whether the value only opens and closes what it is multiplied by."""
+        return self.is_switch or self.closes
+
+    @property
+    def closes(self) -> bool:
         """Whether the value saturates at zero and at one other number."""
         nearest = min(abs(self.low), abs(self.high))
         return self.is_saturating and nearest <= _TOUCHES * (self.high - self.low)
@@ -102,6 +113,8 @@ def ranges(nodes: Iterable[fx.Node], dynamic: Callable[[Any], bool]) -> dict[fx.
                 nonnegative.add(node)
         elif node.op == "call_function":
             of_node = _range(node, found, dynamic, nonnegative)
+            if _is_switch(node, of_node, found, dynamic):
+                of_node = replace(of_node, is_switch=True)
             if of_node != ANYTHING and not math.isnan(of_node.low + of_node.rest):
                 found[node] = of_node
     return found
@@ -136,7 +149,7 @@ def _range(
     if row.clips:
         return _clamped(argument, *ends_of_clip(node))
     if name in _STEPS:  # a gate that is rounded is open or closed
-        return argument if argument.is_gate else ANYTHING
+        return argument if argument.closes else _rounded(argument, _STEPS[name])
     if name in _MONOTONE:
         return argument.mapped(_MONOTONE[name])
     if name == "reciprocal":
@@ -167,7 +180,9 @@ def _range(
     return ANYTHING
 
 
-_STEPS = frozenset({"round", "floor", "ceil", "trunc"})
+_STEPS: dict[str, Callable[[float], int]] = {
+    **{"round": round, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc}
+}
 _ADDING = {"scatter_add": "src", "index_add": "source"}
 """Operations that add values to entries of another value, and the argument that they add."""
 
@@ -178,13 +193,65 @@ def _saturates(row: Row) -> bool:
     return has_end and (row.normalizes or row.trend == "rises")
 
 
+def _rounded(argument: Range, function: Callable[[float], int]) -> Range:
+    """The range of whole numbers, if they are two only."""
+    if not math.isfinite(argument.high - argument.low):
+        return ANYTHING
+    whole = argument.mapped(function)
+    return whole if whole.high - whole.low <= 1 else ANYTHING
+
+
+def _is_switch(
+    node: fx.Node, of_node: Range, known: dict[fx.Node, Range], dynamic: Callable[[Any], bool]
+) -> bool:
+    """Whether a value takes two numbers only, or is computed from switches and constants alone."""
+    name, row = name_of(node), row_of(node)
+    if name == "sign" or _is_ratio_of_sizes(node):
+        return True
+    if name in _STEPS and of_node.high - of_node.low <= 1 and not of_node.closes:
+        return True
+    if not (row.entrywise or row.moves or row.sums or name == "getitem"):
+        return False
+    return all(known.get(n, ANYTHING).is_switch for n in node.all_input_nodes if dynamic(n))
+
+
+def _is_ratio_of_sizes(node: fx.Node) -> bool:
+    """Whether a node is ``z / |z|``, ``|z| / z`` or ``relu(z) / z``, in one call or as a product."""
+    if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
+        return False
+    b = arguments(node)
+    over, under = b["self"], b["other"]
+    if name_of(node) == "mul":
+        over, under = (under, over) if is_call(over, "reciprocal") else (over, under)
+        if not is_call(under, "reciprocal"):
+            return False
+        under = under.args[0]
+    sizes = [_inside_size(value) for value in (over, under)]
+    (first, is_size), (second, is_other_size) = sizes
+    return (is_size or is_other_size) and is_same(first, second)
+
+
+def _inside_size(value: Any) -> tuple[Any, bool]:
+    """``z`` of ``c |z|``, ``c relu(z)`` or ``c z``, and whether it is one of the first two."""
+    is_size = False
+    while isinstance(value, fx.Node):
+        form = affine(value)
+        if form is not None and form.shift == 0 and form.scale:
+            value = form.operand
+        elif name_of(value) in ("abs", "relu"):
+            value, is_size = value.args[0], True
+        else:
+            break
+    return value, is_size
+
+
 def _clamped(argument: Range, low: Any, high: Any) -> Range:
     """The range after a clamp. A clamp of a gate for numerical safety does not change it."""
     least = -math.inf if low is None else literal(low)
     most = math.inf if high is None else literal(high)
     if least is None or most is None:
         return ANYTHING
-    if argument.is_gate:
+    if argument.closes:
         zero = min(argument.low, argument.high, key=abs)
         moved = abs(min(max(zero, least), most) - zero)
         if moved <= _SAFETY * (argument.high - argument.low):
@@ -275,7 +342,7 @@ def _of_two(
             moving = moving.mapped(lambda x: -x)
         return moving if moving.is_half_line else ANYTHING
     if name == "mul":
-        if not (first.is_gate and second.is_gate):
+        if not (first.closes and second.closes):
             return ANYTHING
         corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
         return Range(min(corners), max(corners), first.rest * second.rest)

@@ -233,6 +233,10 @@ EXAMPLES: dict[str, list[Any]] = {
     "sym_size": [(0,)],
     "size": [(0,)],
     "sym_stride": [(0,)],
+    **{
+        name: [lambda name: lambda x: getattr(aten, name)(x.sum())]
+        for name in ("item", "_local_scalar_dense")
+    },
 }
 
 

@@ -102,6 +102,17 @@ class Parts(nn.Module):
             self.add_module(name, part)
 
 
+class Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 def _nothing(d: int) -> None:
     """No module: the step has no parameters, and torch has no module for it."""
 
@@ -713,6 +724,18 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], dict[str, Callable[[Tensor], Tenso
             "-softsign(-x)": lambda x: -F.softsign(-x),
         },
     ),
+    "absolute value": (
+        lambda: Calls(torch.abs),
+        {
+            "x sign(x)": lambda x: x * torch.sign(x),
+            "x sgn(x)": lambda x: x.sgn() * x,
+            "x (x / |x|)": lambda x: x * (x / x.abs()),
+            "copysign": lambda x: torch.copysign(x, torch.ones_like(x)),
+            "root of the square": lambda x: (x * x).sqrt(),
+            "maximum of x and -x": lambda x: torch.maximum(x, -x),
+            "two rectifiers": lambda x: x.relu() + (-x).relu(),
+        },
+    ),
 }
 for _name, (_module, _forms) in ACTIVATIONS.items():
     for _space in ("features", "image"):
@@ -788,6 +811,47 @@ for _name, _make, _table in (
                 m.signal(x).mul(m.gate(m.z(x))).add(m.other(x).mul(1 - m.gate(m.z(x))))
             ),
         },
+    )
+
+
+SWITCHES: dict[str, Callable[[Tensor], Tensor]] = {
+    "(z > 0).double()": lambda z: (z > 0).double(),
+    "less the opposite": lambda z: 1 - (z <= 0).to(z),
+    "where of numbers": lambda z: torch.where(z >= 0, 1.0, 0.0),
+    "heaviside": lambda z: torch.heaviside(z, torch.zeros_like(z)),
+    "rectified sign": lambda z: z.sign().relu(),
+    "clamped sign": lambda z: torch.clamp(z.sign(), 0),
+    "(sign + 1) / 2": lambda z: (torch.sgn(z) + 1) / 2,
+    "rectified z / |z|": lambda z: (z / z.abs()).relu(),
+    "z (1 / |z|) in two calls": lambda z: (1 + z * (1 / z.abs())) / 2,
+    "copysign": lambda z: torch.copysign(torch.full_like(z, 0.5), z) + 0.5,
+    "signbit": lambda z: 1 - torch.signbit(z).to(z),
+    "rounded sigmoid": lambda z: torch.sigmoid(z).round(),
+    "floor": lambda z: torch.floor(z.sigmoid() + 0.5),
+}
+SIGNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sign": torch.sign,
+    "sgn": lambda z: z.sgn(),
+    "z / |z|": lambda z: z / z.abs(),
+    "z (1 / |z|)": lambda z: z * (1 / z.abs()),
+    "|z| / z": lambda z: z.abs() / z,
+    "copysign": lambda z: torch.copysign(torch.ones_like(z), z),
+    "where of numbers": lambda z: torch.where(z > 0, 1.0, -1.0),
+    "difference of masks": lambda z: (z > 0).double() - (z < 0).double(),
+    "2 step - 1": lambda z: 2 * z.sign().relu() - 1,
+}
+
+
+def _switch(d: int) -> nn.Module:
+    return Parts(z=nn.Linear(d, d), signal=nn.Linear(d, d))
+
+
+for _name, _first, _table in (
+    ("switched", lambda z, y: torch.where(z > 0, y, 0.0), SWITCHES),
+    ("switched in sign", lambda z, y: torch.where(z > 0, y, -y), SIGNS),
+):
+    meaning(_name, "features", _switch, lambda m, x, first=_first: first(m.z(x), m.signal(x))).also(
+        GATE, **{n: lambda m, x, f=f: m.signal(x) * f(m.z(x)) for n, f in _table.items()}
     )
 
 
@@ -1059,6 +1123,25 @@ THREE.also(
         "views between": _three(lambda a, b, c: (a * b).unsqueeze(1).squeeze(1).contiguous() * c),
         "constants between": _three(lambda a, b, c: (a * 2 * b) * (c / 2)),
         "signs between": _three(lambda a, b, c: -(a * b) * -c),
+    },
+)
+OPPOSITE = meaning(
+    "negative product",
+    "features",
+    lambda d: Parts(a=nn.Linear(d, d), b=nn.Linear(d, d), act=nn.Tanh()),
+    lambda m, x: -(m.act(m.a(x)) * m.b(x)),
+)
+OPPOSITE.also(
+    PRODUCT,
+    **{
+        name: lambda m, x, f=f: f(m.a(x), m.b(x))
+        for name, f in {
+            "(-a) b": lambda a, b: -a.tanh() * b,
+            "sign inside": lambda a, b: (-a).tanh() * b,
+            "a (-b)": lambda a, b: a.tanh() * (b * -1),
+            "sign behind a view": lambda a, b: a.tanh() * (-b.unsqueeze(1)).squeeze(1),
+            "all three": lambda a, b: -((-a).tanh() * -b),
+        }.items()
     },
 )
 GATED_PRODUCT = meaning(

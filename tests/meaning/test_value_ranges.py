@@ -227,6 +227,31 @@ def test_known_ranges(name: str) -> None:
     assert ends[0] == pytest.approx(ends[1])
 
 
+SWITCHES: dict[str, Callable[[Values], fx.Node]] = {
+    "sign": lambda v: v.sign(v.x),
+    "function of signs": lambda v: v.add(v.relu(v.sign(v.x)), v.sign(v.x)),
+    "mean of signs": lambda v: v.mean(v.sign(v.x), [1]),
+    "floor of two numbers": lambda v: v.floor(v.add(v.sigmoid(v.x), 0.5)),
+    "x / |x|": lambda v: v.div(v.x, v.abs(v.x)),
+    "x · 1 / |x|": lambda v: v.mul(v.reciprocal(v.abs(v.x)), v.x),
+    "3 |x| / x": lambda v: v.div(v.mul(v.abs(v.x), 3), v.x),
+}
+NO_SWITCHES: dict[str, Callable[[Values], fx.Node]] = {
+    "sign times x": lambda v: v.mul(v.sign(v.x), v.x),
+    "layer of signs": lambda v: v.linear(v.sign(v.x), v.w),
+    "x / x": lambda v: v.div(v.x, v.x),
+    "x / |x + 1|": lambda v: v.div(v.x, v.abs(v.add(v.x, 1))),
+    "stairs": lambda v: v.round(v.tanh(v.x)),
+    "floor": lambda v: v.floor(v.x),
+}
+
+
+@pytest.mark.parametrize("name", [*SWITCHES, *NO_SWITCHES])
+def test_switches(name: str) -> None:
+    of_value = found((SWITCHES | NO_SWITCHES)[name])
+    assert (of_value is not None and of_value.is_switch) == (name in SWITCHES)
+
+
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_ranges(name: str) -> None:
     assert found(UNKNOWN[name]) is None
