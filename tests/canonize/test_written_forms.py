@@ -639,7 +639,51 @@ def test_without_an_example(name: str) -> None:
     check(canonize(captured), name, WITHOUT.get(name, CASES[name][2]))
 
 
+attention = F.scaled_dot_product_attention
 LAYERS: dict[str, tuple[Function, str]] = {
+    "attention": (lambda m, x: attention(x, m.linear(x), x.exp()), "softmax"),
+    "attention with a scale": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), scale=0.3),
+        "softmax",
+    ),
+    "attention with weights added": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), m.W[:4, :4]),
+        "_safe_softmax",
+    ),
+    "attention behind a mask": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), m.mask[:4]),
+        "_safe_softmax",
+    ),
+    "causal attention": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), is_causal=True),
+        "masked_fill",
+    ),
+    "attention of grouped queries": (
+        lambda m, x: attention(
+            x[:, :, None], x[:, :2, None].exp(), x[:, 2:, None], enable_gqa=True
+        ),
+        "repeat_interleave",
+    ),
+    "LSTM cell": (
+        lambda m, x: sum(
+            torch.lstm_cell(x[0], (x[1], x[1].exp()), *[m.W.repeat(4, 1)] * 2, *[m.w.repeat(4)] * 2)
+        ),
+        "lstm",
+    ),
+    "GRU cell": (
+        lambda m, x: torch.gru_cell(
+            x[0], x[1], *[m.W.repeat(3, 1)] * 2, m.C[:3].flatten(), m.T.flatten()
+        ),
+        "gru",
+    ),
+    "RNN cell without bias": (
+        lambda m, x: torch.rnn_tanh_cell(x[0], x[1], m.W, m.W.mT),
+        "rnn_tanh",
+    ),
+    "convolution padded on one side": (
+        lambda m, x: F.conv1d(F.pad(x, (2, 0)), m.C[None, :, :3]),
+        "slice",
+    ),
     "convolution": (
         lambda m, x: torch.convolution(
             x, m.C[:2, :4, None].mT.reshape(2, 4, 1), m.w[:2], [2], [3], [2], False, [0], 1
