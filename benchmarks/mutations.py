@@ -732,7 +732,7 @@ def collected(tests: Sequence[str], work: Callable[[Session], object]) -> Any:
     torch.set_num_threads(1)
     plugin = Session(work)
     without = ("no:cacheprovider", "no:xdist", "no:hypothesispytest")
-    options = ["-q", "-s", "-m", "not slow", *(f"-p{each}" for each in without)]
+    options = ["-q", "-s", "--tb=native", "-m", "not slow", *(f"-p{each}" for each in without)]
     pytest.main([*options, *tests], plugins=[plugin])
     if plugin.result is None:
         raise RuntimeError(f"pytest cannot collect {tests}")
@@ -811,6 +811,7 @@ class Trial:
         """The mutants that change functions, and that no test catches."""
         missed = []
         functions = functions_in(mutant.file for mutant in many)
+        gc.freeze()  # else each fork copies all pages that the collector visits
         for mutant in many:
             showing = [test for test, (_, shown) in self.seen.items() if mutant.digest in shown]
             tests = self.within(showing)

@@ -182,11 +182,9 @@ class _Collector:
         return rest
 
     def _selects(self, value: fx.Node) -> bool:
-        """Whether a value is a gate, or a mask or sigmoid that does not depend on the inputs."""
-        is_constant = value not in self.dynamic
-        return self.is_gate(value) or (
-            is_constant and (is_mask(value) or is_call(value, "sigmoid", "hardsigmoid"))
-        )
+        """Whether a value is a gate, a mask, or a sigmoid of constants."""
+        is_sigmoid = is_call(value, "sigmoid", "hardsigmoid")
+        return self.is_gate(value) or is_mask(value) or is_sigmoid
 
     def _as_in(self, own: _Product, term: Term) -> Term | None:
         """A multiple of ``own`` as the number times its factors, also of its negative; else None."""
@@ -255,7 +253,7 @@ class _Collector:
 
     def _is_normed(self, value: Any, other: Any) -> bool:
         """Whether the second operand of a product is a statistic of the first."""
-        if not isinstance(value, fx.Node) or not isinstance(other, fx.Node):
+        if not isinstance(other, fx.Node):
             return False
         return self._is_statistic(_Factor(other), _Factor(value))
 

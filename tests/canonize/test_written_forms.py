@@ -492,7 +492,22 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "linear exp add mul exp cos add mul mul",
     ),
+    "minus a layer in a difference": (
+        lambda m, x: x - (m.linear(x) - x.exp()),
+        LINE,
+        "exp mul mul linear add add",
+    ),
+    "half a layer in a sum": (
+        lambda m, x: 0.5 * (m.linear(x) + x.exp()) + x,
+        LINE,
+        "linear exp add mul add",
+    ),
     # blends
+    "blend with a product with the negative": (
+        lambda m, x: x.tanh() * x.exp() + x.sigmoid() * (m.linear(x) + (-x).tanh()),
+        LINE,
+        "tanh exp mul sigmoid linear neg tanh add mul add",
+    ),
     "blend with a tensor of ones / value": (
         lambda m, x: x.sigmoid() * (m.linear(x) + (-x).tanh()) + torch.ones_like(x) / x.tanh(),
         LINE,
