@@ -241,9 +241,7 @@ class _Collector:
             left = [each.without(common) for each in sharing]
             if not all(map(self._may_be_inside, left)):
                 common, left = (factor,), [each.without([factor]) for each in sharing]
-            if len(sharing) < 2 or not any(map(self._is_signal, left)):
-                continue
-            if self._takes_norm_apart(common, left):
+            if not any(map(self._is_signal, left)) or self._takes_norm_apart(common, left):
                 continue
             bracket = self._bracket(root, left)
             place = rest.index(sharing[0])

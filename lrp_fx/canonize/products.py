@@ -66,7 +66,7 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
     dynamic = dynamic_values(graph, inputs[:explained])
     _write_each(graph, module, nodes, _FORMS, dynamic)
     forms = {**dict.fromkeys(_SPREADING, _spread), "linear": _look_up}
-    others = [node for node in graph.nodes if name_of(node) in forms and node.users]
+    others = [node for node in graph.nodes if name_of(node) in forms]
     _write_each(graph, module, others, forms, dynamic)
 
 
@@ -141,7 +141,7 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     varies = {-place for place, size in enumerate(reversed(own), 1) if size != 1}
     if not summed or not summed <= varies:
         return None
-    spread = {dim for dim in varies if -dim <= len(sizes) and sizes[dim] == 1 and own[dim] != 1}
+    spread = {dim for dim in varies if -dim <= len(sizes) and sizes[dim] == 1}
     if summed & spread or len(own) > len(sizes):
         return None
     names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))

@@ -13,7 +13,6 @@ from torch import fx
 from lrp_fx.canonize.numbers import MAX_STEPS, are_equal, scaled_by, unwound
 from lrp_fx.canonize.signs import signed
 from lrp_fx.canonize.softmaxes import (
-    is_sum_of_exponentials,
     log_softmax_of,
     softmax_ratio,
 )
@@ -301,7 +300,7 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     bounded = None if total is None else _bounded(node, graph, over, total)
     if bounded is not None:
         return bounded
-    if is_call(over, "mul") and (total is not None or is_sum_of_exponentials(under)):
+    if is_call(over, "mul"):
         for factor, rest in itertools.permutations((over.args[0], over.args[1])):
             ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
             if ratio is not None:

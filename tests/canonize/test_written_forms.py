@@ -155,6 +155,12 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "linear tanh unsqueeze mul",
     ),
+    "twice exp less one": (lambda m, x: 2 * m.linear(x).exp() - 1, LINE, "linear exp mul sub"),
+    "tensor of threes / (1 + exp)": (
+        lambda m, x: torch.full_like(x, 3.0) / (1 + m.linear(x).exp()),
+        LINE,
+        "mul mul linear sigmoid mul",
+    ),
     # softmaxes
     "masked share": (
         lambda m, x: share(torch.where(m.mask, x.exp(), 0.0)),
@@ -363,6 +369,12 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
     # factors
     "powers of numbers": (lambda m, x: 2**x + 3 * 2**x, LINE, "mul exp mul exp mul add"),
+    "powers of a half": (lambda m, x: 0.5**x, LINE, "mul exp"),
+    "number to a tensor of minus ones": (
+        lambda m, x: 2.0 ** torch.full_like(x, -1.0) * x,
+        LINE,
+        "full_like mul exp mul",
+    ),
     "powers of negative numbers": (lambda m, x: (-2.0) ** x.round(), LINE, "round pow"),
     "whole powers": (lambda m, x: 2 ** x.round().to(torch.int64), LINE, "round to pow"),
     "gate - rounded quotient": (
@@ -449,6 +461,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         lambda m, x: x * m.linear(x) * x.mean(-1, True) + x.exp() * x.mean(-1, True),
         LINE,
         "linear mul mean mul exp mean mul add",
+    ),
+    "value times its statistic": (
+        lambda m, x: x * x.mean(-1, True) + x.exp() * x.mean(-1, True),
+        LINE,
+        "mean exp add mul",
     ),
     "product and nothing": (
         lambda m, x: x * m.linear(x) * 0.0 + x * x.exp(),
@@ -560,6 +577,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
     # products
     "summed product": (lambda m, x: (x * m.w).sum(-1), LINE, "reshape product"),
+    "summed product of two": (
+        lambda m, x: (x[:, :2] * m.w[:2]).sum(-1),
+        LINE,
+        "slice slice reshape product",
+    ),
     "summed product, kept": (
         lambda m, x: (x * m.C).sum((1, 2), True),
         ROWS,
@@ -720,6 +742,26 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         ROWS,
         "t mul mul reshape expand linear",
     ),
+    "addmm, its product scaled": (
+        lambda m, x: torch.addmm(m.w, x, m.W, alpha=2),
+        LINE,
+        "t mul mul reshape expand linear",
+    ),
+    "addmm, its sum scaled": (
+        lambda m, x: torch.addmm(m.w, x, m.W, beta=3),
+        LINE,
+        "t mul reshape expand linear",
+    ),
+    "baddbmm without a sum": (
+        lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1), beta=0),
+        ROWS,
+        "t linear mul",
+    ),
+    "baddbmm, plain": (
+        lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1)),
+        ROWS,
+        "t mul reshape expand linear",
+    ),
     # others
     "sum with a size": (
         lambda m, x: torch.add(x.exp(), x, alpha=x.shape[0]) + x.tanh(),
@@ -768,6 +810,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         lambda m, x: torch.bmm(x, m.K[:1].expand(2, -1, -1)),
         (2, 3, 4),
         "slice expand product",
+    ),
+    "checked": (
+        lambda m, x: (torch._assert_async((x == x).all(), "not a number"), x.exp())[1],
+        LINE,
+        "exp",
     ),
     "filled": (lambda m, x: torch.fill(x, 2.0) + x, LINE, "add"),
     "filled with a value": (
@@ -872,6 +919,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "summed product of two": "slice slice mul sum",
     "expanded and spread": "unsqueeze expand mul",
     "scaled and spread": "mul unsqueeze mul",
     "layer, spread": "linear unsqueeze mul",
@@ -917,6 +965,9 @@ WITHOUT = {
 """What remains where no example input shows the shapes of values, if it is something else."""
 
 
+READ_WITH_VALUES = ("whole powers", "checked")
+
+
 def model(name: str) -> Held:
     torch.manual_seed(0)
     return Held(CASES[name][0])
@@ -933,7 +984,7 @@ def test_with_an_example(name: str) -> None:
     check(canonical(model(name), numbers(*CASES[name][1])), name, CASES[name][2])
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "whole powers"])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in READ_WITH_VALUES])
 def test_without_an_example(name: str) -> None:
     form = Arguments.of((torch.empty(0),))
     captured = read(model(name), Arguments((), form.constants, form.spec), "symbolic")
@@ -1045,6 +1096,14 @@ LAYERS: dict[str, tuple[Function, str]] = {
     "RNN cell without bias": (
         lambda m, x: torch.rnn_tanh_cell(x[0], x[1], m.W, m.W.mT),
         "rnn_tanh",
+    ),
+    "convolution of the same size": (
+        lambda m, x: F.conv1d(x, m.C[None, :, :4], padding="same"),
+        "slice",
+    ),
+    "convolution without padding": (
+        lambda m, x: F.conv1d(x, m.C[None, :, :4], padding="valid"),
+        "conv1d",
     ),
     "convolution padded on one side": (
         lambda m, x: F.conv1d(F.pad(x, (2, 0)), m.C[None, :, :3]),
