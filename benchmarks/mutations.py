@@ -219,6 +219,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
                 "'self._waiting' dropped": "it only saves time",
                 "'nn.Module not in mro_of(kind)' dropped": "more is looked at, which takes time",
                 "dropped: (id(tensor), form_of(tensor), content)": "it is verified in every call",
+                "'registered' dropped": "no other entry is a number alone",
                 "'again' dropped": "no other entry is a number alone",
                 "'refers' dropped": "no other entry is a number alone, at the end",
                 "'class' dropped": "the other word tells the two kinds of numbers apart",

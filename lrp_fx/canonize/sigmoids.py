@@ -134,10 +134,11 @@ def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         needed = [whole.number if place == one else 0.0 for place in range(len(needed))]
     terms, number = list(whole.terms), whole.number
     for place, (term, own) in enumerate(zip(whole.terms, needed, strict=True)):
-        found = signed(node, graph, term.scale, term.value)
-        if found is None and own != 0 and whole.number != 0:
+        found = None
+        if own != 0 and whole.number != 0:
             found = _with_number(node, graph, term.scale, own, term.value)
             number -= 0.0 if found is None else own
+        found = found or signed(node, graph, term.scale, term.value)
         if found is not None:
             terms[place] = Term(1.0, found)
     if terms == [*whole.terms]:

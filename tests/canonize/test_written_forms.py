@@ -161,7 +161,59 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "mul mul linear sigmoid mul",
     ),
+    "exp of a log_sigmoid": (
+        lambda m, x: (m.linear(x) - F.softplus(m.linear(x))).exp(),
+        LINE,
+        "linear sigmoid",
+    ),
+    "half less half a tanh, and a value": (
+        lambda m, x: x - 0.5 * m.linear(x).tanh() + 0.5,
+        LINE,
+        "mul mul linear mul sigmoid add",
+    ),
+    "difference of gates": (
+        lambda m, x: m.linear(x).sigmoid() - x.sigmoid(),
+        LINE,
+        "linear sigmoid sigmoid sub",
+    ),
+    "tanh and one": (lambda m, x: m.linear(x).tanh() + 1, LINE, "linear mul sigmoid mul"),
+    "tanh and two": (lambda m, x: m.linear(x).tanh() + 2, LINE, "linear mul sigmoid mul add"),
+    "twice a gate less two": (
+        lambda m, x: 2 * m.linear(x).sigmoid() - 2,
+        LINE,
+        "mul mul linear sigmoid mul",
+    ),
+    "half a gate and two": (
+        lambda m, x: 0.5 * m.linear(x).sigmoid() + 2,
+        LINE,
+        "linear sigmoid mul add",
+    ),
+    "a value less tanh, and three": (
+        lambda m, x: x - m.linear(x).tanh() + 3,
+        LINE,
+        "mul mul linear tanh add add",
+    ),
+    "views of a half": (
+        lambda m, x: 0.5 * m.linear(x).tanh().unsqueeze(1),
+        LINE,
+        "linear tanh unsqueeze mul",
+    ),
     # softmaxes
+    "share by signed weights": (
+        lambda m, x: share(x.exp() * m.w),
+        LINE,
+        "exp mul reshape product unsqueeze div",
+    ),
+    "share of constants behind a mask": (
+        lambda m, x: share((x > 0) * m.w.exp()),
+        LINE,
+        "gt eq masked_fill softmax",
+    ),
+    "share of shifted exponentials": (
+        lambda m, x: share((x - x.amax(-1, True)).exp()),
+        LINE,
+        "softmax",
+    ),
     "masked share": (
         lambda m, x: share(torch.where(m.mask, x.exp(), 0.0)),
         LINE,
@@ -919,6 +971,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "share by signed weights": "exp mul sum div",
     "summed product of two": "slice slice mul sum",
     "expanded and spread": "unsqueeze expand mul",
     "scaled and spread": "mul unsqueeze mul",
