@@ -78,7 +78,7 @@ def fold_affine(
         tensors = [part for part in parts if isinstance(part, fx.Node)]
         if not all(fits(each, linear, weight, constants, batched) for each in tensors):
             continue
-        if not tensors and _is_negative_factor(node, parts):
+        if _is_negative_factor(node, parts):
             node, parts = _sign_apart(graph, node, operand), (-1, 0)
         if tensors or not _stays(node, parts):
             fold_into_previous(
@@ -123,8 +123,6 @@ def scale_and_shift(
     a, b, alpha = bound["self"], bound["other"], bound.get("alpha", 1)
     is_first = a is linear
     other = b if is_first else a
-    if a is b or isinstance(alpha, fx.Node):
-        return None
     with graph.inserting_before(node):
         if name == "mul":
             return other, 0

@@ -85,7 +85,11 @@ class _Collector:
         def found() -> dict[fx.Node, Range]:
             return ranges(graph.nodes, self.dynamic.__contains__)
 
-        self.is_gate: Callable[[fx.Node], bool] = lambda v: found().get(v, ANYTHING).is_gate
+        self.closings = set[fx.Node]()
+        """The gates ``1 - z`` that were written."""
+        self.is_gate: Callable[[fx.Node], bool] = lambda v: (
+            v in self.closings or found().get(v, ANYTHING).is_gate
+        )
 
     def collect(self, root: fx.Node) -> None:
         """Rewrite the sum that ends in ``root``, if its terms share factors."""
@@ -168,8 +172,7 @@ class _Collector:
                 kept = write_sum(self.graph, root, Sum(left, 0.0))
                 if any(each.value in self.dynamic for each in gates):
                     self.dynamic.add(closing)
-                if any(term.value in self.dynamic for term in left):
-                    self.dynamic.add(kept)
+                    self.closings.add(closing)
                 rest[rest.index(own)] = _Product(1.0, (*own.factors, _Factor(closing)))
                 scale = sign * product.scale
                 other = signed(root, self.graph, scale, kept)
@@ -179,18 +182,17 @@ class _Collector:
         return rest
 
     def _selects(self, value: fx.Node) -> bool:
-        """Whether a value is a gate, or a mask or sigmoid that does not depend on the inputs."""
-        is_constant = value not in self.dynamic
-        return self.is_gate(value) or (
-            is_constant and (is_mask(value) or is_call(value, "sigmoid", "hardsigmoid"))
-        )
+        """Whether a value is a gate, a mask, or a sigmoid of constants."""
+        is_sigmoid = is_call(value, "sigmoid", "hardsigmoid")
+        return self.is_gate(value) or is_mask(value) or is_sigmoid
 
     def _as_in(self, own: _Product, term: Term) -> Term | None:
-        """The term, if it is a multiple of the single factor of ``own`` or of its negative; else None."""
+        """A multiple of ``own`` as the number times its factors, also of its negative; else None."""
+        inner = self._product(term)
+        if Counter(inner.factors) == Counter(own.factors):
+            return replace(term, scale=inner.scale)
         if len(own.factors) != 1 or own.factors[0].is_divisor:
             return None
-        if self._factor(term.value) == own.factors[0]:
-            return term
         is_negative = is_opposite(term.value, own.factors[0].value)
         return replace(term, scale=-term.scale) if is_negative else None
 
@@ -213,6 +215,7 @@ class _Collector:
                 if closing is None:
                     closing = write_sum(self.graph, root, Sum((Term(-1.0, gate),), 1.0))
                 self.dynamic.add(closing)
+                self.closings.add(closing)
                 closed = _Product(own.scale, (*own.factors, _Factor(closing)))
                 rest[rest.index(product)] = closed
                 rest.remove(own)
@@ -238,9 +241,7 @@ class _Collector:
             left = [each.without(common) for each in sharing]
             if not all(map(self._may_be_inside, left)):
                 common, left = (factor,), [each.without([factor]) for each in sharing]
-            if len(sharing) < 2 or not any(map(self._is_signal, left)):
-                continue
-            if self._takes_norm_apart(common, left):
+            if not any(map(self._is_signal, left)) or self._takes_norm_apart(common, left):
                 continue
             bracket = self._bracket(root, left)
             place = rest.index(sharing[0])
@@ -250,7 +251,7 @@ class _Collector:
 
     def _is_normed(self, value: Any, other: Any) -> bool:
         """Whether the second operand of a product is a statistic of the first."""
-        if not isinstance(value, fx.Node) or not isinstance(other, fx.Node):
+        if not isinstance(other, fx.Node):
             return False
         return self._is_statistic(_Factor(other), _Factor(value))
 
@@ -331,7 +332,7 @@ def _merged(products: list[_Product]) -> list[_Product]:
         scales[key] = scales.get(key, 0.0) + each.scale
         first.setdefault(key, each)
     found = [replace(first[key], scale=scale) for key, scale in scales.items() if scale != 0]
-    return found if found and len(found) < len(products) else products
+    return found or products
 
 
 def _shared(products: list[_Product]) -> tuple[_Factor, ...]:

@@ -87,17 +87,17 @@ def _added(part: fx.Node, shapes: Shapes) -> float | None:
 def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """The unpadded value, if a slice cuts off what a pad added along the slice's dimension."""
     b, pad = arguments(node), arguments(operand(node))
-    shapes = shapes_of(graph.owning_module)
-    before, after = shapes(pad["self"]), shapes(b["self"])
-    if before is None or after is None:
+    before = shapes_of(graph.owning_module)(pad["self"])
+    if before is None:
         return None
     dim = b["dim"] % before.dim()
     place = 2 * (before.dim() - 1 - dim)  # a pad lists the last dimension first
-    added = list(pad["pad"])
+    added, size = list(pad["pad"]), before.shape[dim]
     if any(isinstance(value, fx.Node) for value in (b["start"], b["end"], *added)):
         return None
-    start, end, _ = slice(b["start"], b["end"]).indices(after.shape[dim])
-    if place >= len(added) or (start, end - start) != (added[place], before.shape[dim]):
+    first, last = added[place : place + 2] or (0, 0)
+    start, end, _ = slice(b["start"], b["end"]).indices(first + size + last)
+    if place >= len(added) or (start, end - start) != (first, size):
         return None
     added[place : place + 2] = [0, 0]
     if not any(added):

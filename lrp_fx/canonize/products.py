@@ -66,7 +66,7 @@ def name_products(graph: fx.Graph, module: fx.GraphModule, explained: int | None
     dynamic = dynamic_values(graph, inputs[:explained])
     _write_each(graph, module, nodes, _FORMS, dynamic)
     forms = {**dict.fromkeys(_SPREADING, _spread), "linear": _look_up}
-    others = [node for node in graph.nodes if name_of(node) in forms and node.users]
+    others = [node for node in graph.nodes if name_of(node) in forms]
     _write_each(graph, module, others, forms, dynamic)
 
 
@@ -112,8 +112,7 @@ def _may_be_product(node: fx.Node) -> bool:
     """Whether a node is a product by its name, or sums one up."""
     if name_of(node) not in ("sum", "mean"):
         return True
-    source = node.all_input_nodes[:1]
-    return bool(source) and packet_of(node.target) is not None and name_of(source[0]) == "mul"
+    return name_of(node.all_input_nodes[0]) == "mul"
 
 
 def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
@@ -142,7 +141,7 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     varies = {-place for place, size in enumerate(reversed(own), 1) if size != 1}
     if not summed or not summed <= varies:
         return None
-    spread = {dim for dim in varies if -dim <= len(sizes) and sizes[dim] == 1 and own[dim] != 1}
+    spread = {dim for dim in varies if -dim <= len(sizes) and sizes[dim] == 1}
     if summed & spread or len(own) > len(sizes):
         return None
     names = dict(zip(range(-rank, 0), string.ascii_letters, strict=False))
@@ -177,7 +176,7 @@ def _spread(write: CallWriter, node: fx.Node) -> fx.Node | None:
         first, second = second, first
     data, shapes = before_expansion(first), shapes_of(write.module)
     constant = shapes(second)
-    if constant is None or not write.is_dynamic(data) or not _is_entry(write, data):
+    if constant is None or not _is_entry(write, data):
         return None
     values = shapes(data)
     if values is None or values.dtype != constant.dtype or not values.is_floating_point():
@@ -260,7 +259,7 @@ def _matrix_product(write: CallWriter, node: fx.Node) -> fx.Node | None:
     if write.is_dynamic(second):
         return write(PRODUCT, second, first, None, ON_THE_LEFT)
     number = literal(second)
-    if number is not None and name_of(node) != "bmm":
+    if number is not None:
         made = shapes_of(write.module).shape_of(second)
         if made is not None and len(made) == 2 and made[1] == 1:  # a sum, written as a product
             return write(aten.mul, write(aten.sum, first, [-1], True), number)

@@ -13,7 +13,6 @@ from torch import fx
 from lrp_fx.canonize.numbers import MAX_STEPS, are_equal, scaled_by, unwound
 from lrp_fx.canonize.signs import signed
 from lrp_fx.canonize.softmaxes import (
-    is_sum_of_exponentials,
     log_softmax_of,
     softmax_ratio,
 )
@@ -135,10 +134,11 @@ def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         needed = [whole.number if place == one else 0.0 for place in range(len(needed))]
     terms, number = list(whole.terms), whole.number
     for place, (term, own) in enumerate(zip(whole.terms, needed, strict=True)):
-        found = signed(node, graph, term.scale, term.value)
-        if found is None and own != 0 and whole.number != 0:
+        found = None
+        if own != 0 and whole.number != 0:
             found = _with_number(node, graph, term.scale, own, term.value)
             number -= 0.0 if found is None else own
+        found = found or signed(node, graph, term.scale, term.value)
         if found is not None:
             terms[place] = Term(1.0, found)
     if terms == [*whole.terms]:
@@ -301,7 +301,7 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
     bounded = None if total is None else _bounded(node, graph, over, total)
     if bounded is not None:
         return bounded
-    if is_call(over, "mul") and (total is not None or is_sum_of_exponentials(under)):
+    if is_call(over, "mul"):
         for factor, rest in itertools.permutations((over.args[0], over.args[1])):
             ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
             if ratio is not None:

@@ -16,9 +16,7 @@ from lrp_fx.graph import (
     aten,
     call_like,
     is_call,
-    literal,
     name_of,
-    packet_of,
 )
 
 _STACKED = 12
@@ -63,12 +61,10 @@ def is_whole(node: fx.Node) -> bool:
 
 def _continues(node: fx.Node) -> bool:
     """Whether a node adds values, or scales or shifts one by a number."""
-    return _is_sum(node) or (node.op == "call_function" and affine(node) is not None)
+    return _is_sum(node) or affine(node) is not None
 
 
 def _is_sum(node: fx.Node) -> bool:
-    if packet_of(node.target) is None:
-        return False
     return name_of(node) in ADDITIONS or _stacked(node) is not None
 
 
@@ -96,7 +92,7 @@ def sum_of(root: fx.Node) -> Sum:
         term, steps = waiting.pop()
         node = term.value
         inside = node is root or len(node.users) == 1
-        form = affine(node) if inside and node.op == "call_function" else None
+        form = affine(node) if inside else None
         pair = _terms(node) if inside and _is_sum(node) else None
         if form is not None and form.scale != 0 and steps < _STEPS:
             number += term.scale * form.shift
@@ -115,8 +111,8 @@ def _terms(node: fx.Node) -> tuple[Term, ...] | None:
         scale = 1 / len(stacked) if name_of(node) == "mean" else 1.0
         return tuple(Term(scale, value) for value in stacked)
     b = arguments(node)
-    alpha, first, second = literal(b.get("alpha", 1)), b["self"], b["other"]
-    if alpha is None or not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
+    alpha, first, second = b.get("alpha", 1), b["self"], b["other"]
+    if not isinstance(second, fx.Node):
         return None
     scales = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[name_of(node)]
     return Term(scales[0], first), Term(scales[1], second)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import torch
 from torch import fx
 
@@ -21,7 +19,6 @@ from lrp_fx.graph import (
     index_of,
     name_of,
     operand,
-    packet_of,
     replace_by,
     row_named,
 )
@@ -83,8 +80,6 @@ _SYNONYMS = {
 def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
     """Rewrite every call that has a canonical form, in place."""
     for node in list(graph.nodes):
-        if packet_of(node.target) is None or node.op != "call_function":
-            continue
         name = name_of(node)
         with graph.inserting_before(node):
             if name in _IDENTITIES:
@@ -118,8 +113,8 @@ def _dropout(node: fx.Node) -> None:
     bound = arguments(node)
     if bound["train"] and bound["p"] != 0:  # whatever depends on it cannot be explained
         return
-    for user in list(node.users):  # native_dropout returns (output, mask)
-        if user.target is operator.getitem and name_of(node) == "native_dropout":
+    if name_of(node) == "native_dropout":  # it returns (output, mask)
+        for user in list(node.users):
             kept = call_like(node.graph, node, aten.ones_like, bound["input"], dtype=torch.bool)
             replace_by(user, (bound["input"], kept)[index_of(user)])
     replace_by(node, bound["input"])

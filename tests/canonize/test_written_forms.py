@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from lrp_fx.canonize.pipeline import canonize
+from lrp_fx.canonize.products import has_given_factors
 from lrp_fx.capture.captured import Arguments, Captured
 from lrp_fx.capture.reading import read
 from lrp_fx.capture.running import run_model
@@ -154,7 +155,65 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "linear tanh unsqueeze mul",
     ),
+    "twice exp less one": (lambda m, x: 2 * m.linear(x).exp() - 1, LINE, "linear exp mul sub"),
+    "tensor of threes / (1 + exp)": (
+        lambda m, x: torch.full_like(x, 3.0) / (1 + m.linear(x).exp()),
+        LINE,
+        "mul mul linear sigmoid mul",
+    ),
+    "exp of a log_sigmoid": (
+        lambda m, x: (m.linear(x) - F.softplus(m.linear(x))).exp(),
+        LINE,
+        "linear sigmoid",
+    ),
+    "half less half a tanh, and a value": (
+        lambda m, x: x - 0.5 * m.linear(x).tanh() + 0.5,
+        LINE,
+        "mul mul linear mul sigmoid add",
+    ),
+    "difference of gates": (
+        lambda m, x: m.linear(x).sigmoid() - x.sigmoid(),
+        LINE,
+        "linear sigmoid sigmoid sub",
+    ),
+    "tanh and one": (lambda m, x: m.linear(x).tanh() + 1, LINE, "linear mul sigmoid mul"),
+    "tanh and two": (lambda m, x: m.linear(x).tanh() + 2, LINE, "linear mul sigmoid mul add"),
+    "twice a gate less two": (
+        lambda m, x: 2 * m.linear(x).sigmoid() - 2,
+        LINE,
+        "mul mul linear sigmoid mul",
+    ),
+    "half a gate and two": (
+        lambda m, x: 0.5 * m.linear(x).sigmoid() + 2,
+        LINE,
+        "linear sigmoid mul add",
+    ),
+    "a value less tanh, and three": (
+        lambda m, x: x - m.linear(x).tanh() + 3,
+        LINE,
+        "mul mul linear tanh add add",
+    ),
+    "views of a half": (
+        lambda m, x: 0.5 * m.linear(x).tanh().unsqueeze(1),
+        LINE,
+        "linear tanh unsqueeze mul",
+    ),
     # softmaxes
+    "share by signed weights": (
+        lambda m, x: share(x.exp() * m.w),
+        LINE,
+        "exp mul reshape product unsqueeze div",
+    ),
+    "share of constants behind a mask": (
+        lambda m, x: share((x > 0) * m.w.exp()),
+        LINE,
+        "gt eq masked_fill softmax",
+    ),
+    "share of shifted exponentials": (
+        lambda m, x: share((x - x.amax(-1, True)).exp()),
+        LINE,
+        "softmax",
+    ),
     "masked share": (
         lambda m, x: share(torch.where(m.mask, x.exp(), 0.0)),
         LINE,
@@ -277,8 +336,97 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "quotient by zero": (lambda m, x: m.linear(x) / 0, LINE, "linear div"),
     "number / layer": (lambda m, x: 2.0 / m.linear(x), LINE, "linear reciprocal mul"),
     "layer twice": (lambda m, x: (lambda y: y * y)(m.linear(x)), LINE, "linear mul"),
+    # sums of products
+    "product stack": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()]).sum(0),
+        LINE,
+        "linear exp add mul",
+    ),
+    "product stack along the last": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()], -1).sum(-1),
+        LINE,
+        "linear exp add mul",
+    ),
+    "mean of a product stack": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()], 1).mean(1),
+        LINE,
+        "exp mul mul linear mul add mul",
+    ),
+    "product stack summed in float32": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()]).sum(0, dtype=torch.float32),
+        LINE,
+        "linear mul exp mul stack sum",
+    ),
+    "product stack, kept": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()]).sum(0, True),
+        LINE,
+        "linear mul exp mul stack sum",
+    ),
+    "product stack along another": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()]).sum(1),
+        LINE,
+        "linear mul exp mul stack sum",
+    ),
+    "product stack along two": (
+        lambda m, x: torch.stack([x * m.linear(x), x * x.exp()]).sum((0, 1)),
+        LINE,
+        "linear mul exp mul stack sum",
+    ),
+    "product stack, read twice": (
+        lambda m, x: (lambda s: s.sum(0) * s[0])(torch.stack([x * m.linear(x), x * x.exp()])),
+        LINE,
+        "linear mul exp add mul mul",
+    ),
+    "twelve products": (lambda m, x: torch.stack([x * x.exp()] * 12).sum(0), LINE, "exp mul mul"),
+    "thirteen products": (
+        lambda m, x: torch.stack([x * x.exp()] * 13).sum(0),
+        LINE,
+        "exp mul stack sum",
+    ),
+    "a sum in a sum": (
+        lambda m, x: 2 * (x * m.linear(x) + x * x.exp()) + x * x.tanh(),
+        LINE,
+        "exp tanh mul mul linear mul add add mul",
+    ),
+    "sums many steps inside": (
+        lambda m, x: 1 + 2 * (1 + 2 * (1 + 2 * (x * m.linear(x) + x * x.exp()))),
+        LINE,
+        "linear mul exp mul add mul add mul add mul add",
+    ),
+    # scales behind layers
+    "layer scaled behind a new dimension": (
+        lambda m, x: m.linear(x).unsqueeze(-2) * m.w,
+        LINE,
+        "reshape mul reshape mul linear unsqueeze",
+    ),
+    "layer read twice": (
+        lambda m, x: (lambda y: y * m.w + y.exp())(m.linear(x)),
+        LINE,
+        "linear mul exp add",
+    ),
+    "transposed convolution, scaled": (
+        lambda m, x: F.conv_transpose1d(x, m.K.transpose(0, 1)) * m.T[:, :1],
+        ROWS,
+        "transpose slice reshape reshape expand reshape mul reshape conv_transpose1d",
+    ),
+    "einsum, scaled": (
+        lambda m, x: torch.einsum("bij,kij->bk", x, m.K) * m.T[:, 0],
+        ROWS,
+        "select reshape squeeze einsum product",
+    ),
+    "einsum per head, scaled": (
+        lambda m, x: torch.einsum("bhij,hkj->bhki", x, m.K) * m.C[:3, :4, None],
+        CUBE,
+        "slice slice unsqueeze reshape squeeze squeeze einsum product",
+    ),
     # factors
     "powers of numbers": (lambda m, x: 2**x + 3 * 2**x, LINE, "mul exp mul exp mul add"),
+    "powers of a half": (lambda m, x: 0.5**x, LINE, "mul exp"),
+    "number to a tensor of minus ones": (
+        lambda m, x: 2.0 ** torch.full_like(x, -1.0) * x,
+        LINE,
+        "full_like mul exp mul",
+    ),
     "powers of negative numbers": (lambda m, x: (-2.0) ** x.round(), LINE, "round pow"),
     "whole powers": (lambda m, x: 2 ** x.round().to(torch.int64), LINE, "round to pow"),
     "gate - rounded quotient": (
@@ -343,8 +491,149 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "sigmoid mul sigmoid mul sigmoid add",
     ),
+    # shared factors
+    "square and product": (lambda m, x: x.square() + x * m.linear(x), LINE, "linear add mul"),
+    "cube and product": (lambda m, x: x**3 + x * m.linear(x), LINE, "linear mul add mul"),
+    "fourth power and product": (
+        lambda m, x: x**4 + x * m.linear(x),
+        LINE,
+        "linear mul mul add mul",
+    ),
+    "fifth power and product": (
+        lambda m, x: x**5 + x * m.linear(x),
+        LINE,
+        "pow linear mul add",
+    ),
+    "product by its own sum": (
+        lambda m, x: (lambda y: y / y.square().sum(-1, True))(x * m.linear(x)) + x * x.exp(),
+        LINE,
+        "linear mul square sum div exp mul add",
+    ),
+    "statistic of a factor": (
+        lambda m, x: x * m.linear(x) * x.mean(-1, True) + x.exp() * x.mean(-1, True),
+        LINE,
+        "linear mul mean mul exp mean mul add",
+    ),
+    "value times its statistic": (
+        lambda m, x: x * x.mean(-1, True) + x.exp() * x.mean(-1, True),
+        LINE,
+        "mean exp add mul",
+    ),
+    "product and nothing": (
+        lambda m, x: x * m.linear(x) * 0.0 + x * x.exp(),
+        LINE,
+        "linear mul mul exp mul add",
+    ),
+    "divided by nothing": (
+        lambda m, x: x / (x * m.linear(x) * 0.0) + x * x.exp(),
+        LINE,
+        "linear mul mul div exp mul add",
+    ),
+    "the same twice": (lambda m, x: x * m.linear(x) + x * m.linear(x), LINE, "linear mul mul"),
+    "tensor of twos / value": (
+        lambda m, x: torch.full_like(x, 2.0) / x.cosh() * x * m.linear(x) + x * x.exp(),
+        LINE,
+        "cosh linear exp div mul add mul",
+    ),
+    "value / (tensor of twos / value)": (
+        lambda m, x: x / (torch.full_like(x, 2.0) / x.cosh()) + x * m.linear(x),
+        LINE,
+        "cosh linear mul add mul",
+    ),
+    "constant shared": (lambda m, x: x * m.w + x.exp() * m.w, LINE, "mul exp mul add"),
+    "gate shared": (
+        lambda m, x: (lambda g: g * x.exp() + g * m.linear(x))(x.sigmoid()),
+        LINE,
+        "sigmoid exp mul linear mul add",
+    ),
+    "gate beside": (
+        lambda m, x: x * m.linear(x) + x * x.exp() + x * x.sigmoid(),
+        LINE,
+        "linear exp sigmoid add mul mul add",
+    ),
+    "product and gated": (
+        lambda m, x: x * x.sigmoid() - 2 * x * m.linear(x),
+        LINE,
+        "sigmoid mul mul linear mul sub",
+    ),
+    "two products chained": (
+        lambda m, x: (lambda y: y * y.exp() + y * y.cos())(x * m.linear(x) + x * x.exp()),
+        LINE,
+        "linear exp add mul exp cos add mul mul",
+    ),
+    "minus a layer in a difference": (
+        lambda m, x: x - (m.linear(x) - x.exp()),
+        LINE,
+        "exp mul mul linear add add",
+    ),
+    "half a layer in a sum": (
+        lambda m, x: 0.5 * (m.linear(x) + x.exp()) + x,
+        LINE,
+        "linear exp add mul add",
+    ),
+    # blends
+    "blend with a product with the negative": (
+        lambda m, x: x.tanh() * x.exp() + x.sigmoid() * (m.linear(x) + (-x).tanh()),
+        LINE,
+        "tanh exp mul sigmoid linear neg tanh add mul add",
+    ),
+    "blend with a tensor of ones / value": (
+        lambda m, x: x.sigmoid() * (m.linear(x) + (-x).tanh()) + torch.ones_like(x) / x.tanh(),
+        LINE,
+        "sigmoid linear neg tanh add mul ones_like tanh div add",
+    ),
+    "blend with another product": (
+        lambda m, x: x * m.linear(x) + x.sigmoid() * (x.exp() - x),
+        LINE,
+        "linear mul sigmoid exp sub mul add",
+    ),
+    "blend with a product": (
+        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n))(x.cos() * x.exp()),
+        LINE,
+        "cos exp sigmoid linear neg sigmoid mul mul mul add",
+    ),
+    "blend with half a product": (
+        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n / 2) * 2)(x.cos() * x.exp()),
+        LINE,
+        "cos exp sigmoid linear neg sigmoid mul mul mul mul add",
+    ),
+    "blend and more": (
+        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n) + n * x.exp())(x.cos()),
+        LINE,
+        "cos sigmoid linear exp neg sigmoid mul mul mul add add",
+    ),
+    "blend by a constant and more": (
+        lambda m, x: (lambda n: n + m.w.sigmoid() * (m.linear(x) - n) + n * x.exp())(x.cos()),
+        LINE,
+        "cos sigmoid exp neg sigmoid add mul reshape mul reshape mul linear add",
+    ),
+    "closed and more": (
+        lambda m, x: m.w * x.exp() * x.cos() - m.w * x.sigmoid() + m.w + x.cos(),
+        LINE,
+        "exp cos neg sigmoid mul add mul mul add",
+    ),
+    "gate over a difference": (
+        lambda m, x: x + x.sigmoid() / (m.linear(x) - x),
+        LINE,
+        "sigmoid linear sub div add",
+    ),
+    "difference that is read elsewhere": (
+        lambda m, x: (lambda d: (x + d + x * x.exp()) * d)(m.linear(x) - x),
+        LINE,
+        "linear sub exp add mul add mul",
+    ),
+    "blend by its own mask": (
+        lambda m, x: x + (x > 0).double() * (m.linear(x) - x),
+        LINE,
+        "gt to linear mul add mul mul add",
+    ),
     # products
     "summed product": (lambda m, x: (x * m.w).sum(-1), LINE, "reshape product"),
+    "summed product of two": (
+        lambda m, x: (x[:, :2] * m.w[:2]).sum(-1),
+        LINE,
+        "slice slice reshape product",
+    ),
     "summed product, kept": (
         lambda m, x: (x * m.C).sum((1, 2), True),
         ROWS,
@@ -396,7 +685,62 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         (4, 3),
         "to unsqueeze reshape unsqueeze linear",
     ),
+    "whole products summed": (
+        lambda m, x: (x.round().to(torch.int64) * (10 * m.w).to(torch.int64)).sum(-1).double(),
+        LINE,
+        "round to mul to mul sum to",
+    ),
+    "product summed over none named": (lambda m, x: (x * m.w).sum([]), LINE, "mul sum"),
+    "product summed over a size": (
+        lambda m, x: (x * m.w).sum(x.shape[0] - 3),
+        LINE,
+        "mul getattr getitem python.sub sum",
+    ),
+    "constant / spread": (lambda m, x: m.w / x[:, :, None], (4, 3), "unsqueeze div"),
+    "spread by another value": (
+        lambda m, x: x[:, :, None] * x[:, None],
+        (4, 3),
+        "unsqueeze unsqueeze mul",
+    ),
+    "spread to more dimensions at once": (lambda m, x: x[:, :1] * m.K, LINE, "slice mul"),
+    "expanded and spread": (
+        lambda m, x: x[:, None].expand(-1, 3, -1) * m.T,
+        LINE,
+        "unsqueeze reshape squeeze product",
+    ),
+    "expanded, and spread elsewhere": (
+        lambda m, x: x[:, None, None].expand(-1, 6, -1, -1) * m.T,
+        LINE,
+        "unsqueeze unsqueeze expand mul",
+    ),
+    "spread of float64 by float32": (
+        lambda m, x: x[:, :, None] * m.single,
+        (4, 3),
+        "unsqueeze mul",
+    ),
+    "scaled and spread": (
+        lambda m, x: (x * 3)[:, :, None] * m.w,
+        (4, 3),
+        "mul unsqueeze reshape unsqueeze linear",
+    ),
+    "layer, spread": (
+        lambda m, x: m.linear(x)[:, :, None] * m.w,
+        LINE,
+        "linear unsqueeze reshape unsqueeze linear",
+    ),
     # matrices
+    "x @ a column": (lambda m, x: x @ m.w[:, None], LINE, "unsqueeze t linear"),
+    "x @ a new column": (lambda m, x: x @ x.new_full((5, 1), 0.5), LINE, "sum mul"),
+    "bmm by what is expanded": (
+        lambda m, x: torch.bmm(x, x.new_ones(5, 5).expand(2, -1, -1)),
+        ROWS,
+        "full product",
+    ),
+    "tensordot with what is new": (
+        lambda m, x: tensordot(x, x.new_ones(3, 5), [1], [1]),
+        LINE,
+        "full linear",
+    ),
     "x @ W": (lambda m, x: x @ m.W, LINE, "t linear"),
     "W @ x": (lambda m, x: m.C @ x.mT, ROWS, "mT product"),
     "x @ ones": (lambda m, x: x @ ones(5, 1), LINE, "sum mul"),
@@ -450,6 +794,26 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         ROWS,
         "t mul mul reshape expand linear",
     ),
+    "addmm, its product scaled": (
+        lambda m, x: torch.addmm(m.w, x, m.W, alpha=2),
+        LINE,
+        "t mul mul reshape expand linear",
+    ),
+    "addmm, its sum scaled": (
+        lambda m, x: torch.addmm(m.w, x, m.W, beta=3),
+        LINE,
+        "t mul reshape expand linear",
+    ),
+    "baddbmm without a sum": (
+        lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1), beta=0),
+        ROWS,
+        "t linear mul",
+    ),
+    "baddbmm, plain": (
+        lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1)),
+        ROWS,
+        "t mul reshape expand linear",
+    ),
     # others
     "sum with a size": (
         lambda m, x: torch.add(x.exp(), x, alpha=x.shape[0]) + x.tanh(),
@@ -498,6 +862,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         lambda m, x: torch.bmm(x, m.K[:1].expand(2, -1, -1)),
         (2, 3, 4),
         "slice expand product",
+    ),
+    "checked": (
+        lambda m, x: (torch._assert_async((x == x).all(), "not a number"), x.exp())[1],
+        LINE,
+        "exp",
     ),
     "filled": (lambda m, x: torch.fill(x, 2.0) + x, LINE, "add"),
     "filled with a value": (
@@ -564,6 +933,29 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "abs to embedding sum",
     ),
+    "one_hot, shifted": (
+        lambda m, x: (F.one_hot(x.abs().to(torch.int64), 5) + 1).double() @ m.W,
+        LINE,
+        "abs to one_hot add to t linear",
+    ),
+    "one_hot, averaged": (
+        lambda m, x: F.one_hot(x.abs().to(torch.int64), 5).double().mean(1, True) @ m.W,
+        LINE,
+        "abs to embedding mean",
+    ),
+    "one_hot, copied": (
+        lambda m, x: (
+            torch.ops.aten._to_copy(F.one_hot(x.abs().to(torch.int64), 5), dtype=torch.float64)
+            @ m.W
+        ),
+        LINE,
+        "abs to embedding",
+    ),
+    "one_hot, summed over a size": (
+        lambda m, x: F.one_hot(x.abs().to(torch.int64), 5).double().sum(x.shape[0] - 3) @ m.W,
+        LINE,
+        "abs to one_hot to getattr getitem python.sub sum t linear",
+    ),
     # dropout
     "unsqueezed elsewhere": (
         lambda m, x: torch.bmm(x, m.W[:1].unsqueeze(2).expand(2, -1, 3)[:, :1].expand(2, 5, 3)),
@@ -579,6 +971,16 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "share by signed weights": "exp mul sum div",
+    "summed product of two": "slice slice mul sum",
+    "expanded and spread": "unsqueeze expand mul",
+    "scaled and spread": "mul unsqueeze mul",
+    "layer, spread": "linear unsqueeze mul",
+    "x @ a new column": "new_full product",
+    "bmm by what is expanded": "new_ones expand product",
+    "tensordot with what is new": "new_ones tensordot",
+    "one_hot, averaged": "abs to one_hot to mean t linear",
+    "product stack, read twice": "linear mul exp mul stack sum select mul",
     "clamp, a value and its number": "linear hardtanh add",
     "number first": "full_like exp add add",
     "filled": "full_like add",
@@ -616,6 +1018,9 @@ WITHOUT = {
 """What remains where no example input shows the shapes of values, if it is something else."""
 
 
+READ_WITH_VALUES = ("whole powers", "checked")
+
+
 def model(name: str) -> Held:
     torch.manual_seed(0)
     return Held(CASES[name][0])
@@ -632,14 +1037,131 @@ def test_with_an_example(name: str) -> None:
     check(canonical(model(name), numbers(*CASES[name][1])), name, CASES[name][2])
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "whole powers"])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in READ_WITH_VALUES])
 def test_without_an_example(name: str) -> None:
     form = Arguments.of((torch.empty(0),))
     captured = read(model(name), Arguments((), form.constants, form.spec), "symbolic")
     check(canonize(captured), name, WITHOUT.get(name, CASES[name][2]))
 
 
+class Two(nn.Module):
+    """A function of an input that is explained, and of one that is given."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, given: Tensor) -> Tensor:
+        return self.function(x, given)
+
+
+GIVEN: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
+    "product": (lambda x, given: x @ given, True),
+    "product of values": (lambda x, given: x.exp() @ given.tanh(), True),
+    "product of sums": (lambda x, given: (x + given) @ x, False),
+    "sum": (lambda x, given: x + given, False),
+    "sum with a product": (lambda x, given: torch.addmm(given, x, x), True),
+    "products of each": (lambda x, given: given @ given + x @ x, False),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_whether_a_factor_is_given(name: str) -> None:
+    function, expected = GIVEN[name]
+    arguments = Arguments.of((numbers(4, 4), numbers(4, 4)))
+    graph = read(Two(function), arguments, "symbolic").module.graph
+    assert has_given_factors(graph, 1) is expected
+    assert not has_given_factors(graph, 2)
+
+
+def test_whole_numbers_are_no_entries_of_a_layer() -> None:
+    """Indices have no weights."""
+    held = Held(lambda m, x: x[:, :, None] * (10 * m.w).to(torch.int64))
+    assert operations(canonical(held, torch.ones(4, 3, dtype=torch.int64)))[-1] == "mul"
+
+
+DENSE: dict[str, tuple[Function, str, str]] = {
+    "unit": (
+        lambda m, x: m.linear(x) * m.w,
+        "reshape mul reshape mul linear",
+        "reshape mul reshape mul linear",
+    ),
+    "more dimensions": (
+        lambda m, x: m.linear(x) * m.C[:1],
+        "slice reshape reshape mul reshape mul linear",
+        "linear slice mul",
+    ),
+    "view": (
+        lambda m, x: m.linear(x).unsqueeze(-2) * m.w,
+        "reshape mul reshape mul linear unsqueeze",
+        "linear unsqueeze mul",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_constants_of_more_dimensions_than_a_unit(name: str) -> None:
+    """They are folded as long as the values may be expected to have a batch dimension."""
+    function, batched, other = DENSE[name]
+    held, arguments = Held(function), Arguments.of((numbers(*LINE),))
+    captured = read(held, arguments, "symbolic", run_model(held, arguments))
+    assert " ".join(operations(canonize(captured))) == batched
+    assert " ".join(operations(canonize(captured, fold_dense=False))) == other
+
+
+attention = F.scaled_dot_product_attention
 LAYERS: dict[str, tuple[Function, str]] = {
+    "attention": (lambda m, x: attention(x, m.linear(x), x.exp()), "softmax"),
+    "attention with a scale": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), scale=0.3),
+        "softmax",
+    ),
+    "attention with weights added": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), m.W[:4, :4]),
+        "_safe_softmax",
+    ),
+    "attention behind a mask": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), m.mask[:4]),
+        "_safe_softmax",
+    ),
+    "causal attention": (
+        lambda m, x: attention(x, m.linear(x), x.exp(), is_causal=True),
+        "masked_fill",
+    ),
+    "attention of grouped queries": (
+        lambda m, x: attention(
+            x[:, :, None], x[:, :2, None].exp(), x[:, 2:, None], enable_gqa=True
+        ),
+        "repeat_interleave",
+    ),
+    "LSTM cell": (
+        lambda m, x: sum(
+            torch.lstm_cell(x[0], (x[1], x[1].exp()), *[m.W.repeat(4, 1)] * 2, *[m.w.repeat(4)] * 2)
+        ),
+        "lstm",
+    ),
+    "GRU cell": (
+        lambda m, x: torch.gru_cell(
+            x[0], x[1], *[m.W.repeat(3, 1)] * 2, m.C[:3].flatten(), m.T.flatten()
+        ),
+        "gru",
+    ),
+    "RNN cell without bias": (
+        lambda m, x: torch.rnn_tanh_cell(x[0], x[1], m.W, m.W.mT),
+        "rnn_tanh",
+    ),
+    "convolution of the same size": (
+        lambda m, x: F.conv1d(x, m.C[None, :, :4], padding="same"),
+        "slice",
+    ),
+    "convolution without padding": (
+        lambda m, x: F.conv1d(x, m.C[None, :, :4], padding="valid"),
+        "conv1d",
+    ),
+    "convolution padded on one side": (
+        lambda m, x: F.conv1d(F.pad(x, (2, 0)), m.C[None, :, :3]),
+        "slice",
+    ),
     "convolution": (
         lambda m, x: torch.convolution(
             x, m.C[:2, :4, None].mT.reshape(2, 4, 1), m.w[:2], [2], [3], [2], False, [0], 1

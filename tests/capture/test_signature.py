@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import builtins
 import contextlib
 import dataclasses
 import enum
@@ -10,6 +11,7 @@ import functools
 import gc
 import logging
 import re
+import sys
 import sysconfig
 import threading
 import types
@@ -741,3 +743,93 @@ def test_what_the_compiler_writes_down_is_no_change() -> None:
     assert signature_of(model) == before
     model.weight.of_the_user = "new"
     assert signature_of(model) != before
+
+
+class Saving:
+    """Methods that read outside the model, and that no code names."""
+
+    def save(self) -> Any:
+        return open("file")
+
+    @property
+    def saved(self) -> Any:
+        return open("file")
+
+    def __repr__(self) -> str:
+        return str(open("file"))
+
+
+class SavingInForward(Saving):
+    def forward(self) -> Any:
+        return open("file")
+
+
+class SavingInCalls(Saving):
+    def __call__(self) -> Any:
+        return open("file")
+
+
+class SavingByName(Saving):
+    def forward(self) -> Any:
+        return self.save()
+
+
+def test_code_that_reads_outside_counts_if_it_may_run() -> None:
+    assert signature_of(Saving()).is_complete
+    for each in (SavingInForward(), SavingInCalls(), SavingByName(), reading("open")):
+        assert signature_of(each).is_complete == (each.__class__ is types.FunctionType)
+    assert not signature_of(types.FunctionType(compile("open", "own.py", "eval"), {})).is_complete
+
+
+def test_what_cannot_be_signed_is_not_made_good() -> None:
+    assert not signature_of([iter([1]), torch.ones(1)]).is_complete
+
+
+def test_a_class_registered_with_an_abstract_one_is_seen() -> None:
+    class Abstract(abc.ABC):  # noqa: B024
+        pass
+
+    state = ModelState(Holding(Abstract()))
+    before = state.signature()
+    assert is_still_watched(state)
+    Abstract.register(One)
+    assert not is_still_watched(state)
+    assert state.signature() != before
+
+
+def test_a_function_of_python_that_is_patched_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = ModelState(Holding(types.FunctionType(compile("ascii", "own.py", "eval"), {})))
+    before = state.signature()
+    assert is_still_watched(state)
+    monkeypatch.setattr(builtins, "ascii", no_hook)
+    assert not is_still_watched(state)
+    assert state.signature() != before
+
+
+def test_what_a_function_imports_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = imported()
+    monkeypatch.setitem(sys.modules, "settings", module)
+    body = "def function():\n    import settings\n    return settings.SCALE"
+    code = next(c for c in compile(body, "own.py", "exec").co_consts if type(c) is types.CodeType)
+    state = ModelState(Holding(types.FunctionType(code, {})))
+    before = state.signature()
+    module.SCALE = 2.0  # type: ignore[attr-defined]
+    assert state.signature() != before
+
+
+INSTALLED = f"{sysconfig.get_path('purelib')}/one.py"
+
+
+@pytest.mark.parametrize("file", ["own.py", INSTALLED])
+@pytest.mark.parametrize("code", ["getattr(m, n)", "m.table"])
+@pytest.mark.parametrize("edit", ["replaced", "added"])
+def test_members_by_computed_names(code: str, file: str, edit: str) -> None:
+    """In a module of the user's, any may be meant; in an installed one, only what is named."""
+    module = imported(file)
+    reader = types.FunctionType(compile(code, "own.py", "eval"), {"n": object()})
+    state = ModelState(Holding([module, reader]))
+    before = state.signature()
+    setattr(module, "SCALE" if edit == "replaced" else "more", 2.0)
+    counts = "getattr" in code and file == "own.py"
+    assert is_still_watched(state) != counts
+    assert (state.signature() != before) == counts

@@ -125,3 +125,10 @@ def test_a_write_that_nobody_counts_is_seen(dtype: torch.dtype) -> None:
     assert PLACES <= len(before[0]) // large.element_size() <= 2 * PLACES
     large.data.mul_(2)
     assert memory.look() != before
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_sparse_tensors_leave_no_traces(size: int) -> None:
+    """They have several places in memory."""
+    assert leaves_traces(torch.ones(size))
+    assert not leaves_traces(torch.ones(size).to_sparse())
