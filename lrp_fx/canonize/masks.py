@@ -19,24 +19,34 @@ def is_mask(value: Any, *, given: bool = False) -> bool:
         value: a node, or anything else that an operation reads.
         given: count integers that the model gets as an input, such as ``attention_mask``.
     """
-    while isinstance(value, fx.Node):
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, fx.Node):
+            return False
         known = shapes_of(value.graph.owning_module)(value)
         if row_of(value).says == "masks" or (known is not None and known.dtype == torch.bool):
-            return True
-        if is_call(value, "tril", "triu"):
-            return literal(value.args[0]) == 1
+            continue
         if value.meta.get(TRUTHS):
-            return True
+            continue
+        if is_call(value, "tril", "triu"):
+            if literal(value.args[0]) != 1:
+                return False
+            continue
         if is_call(value, "where"):  # of numbers
             b = arguments(value)
-            return all(literal(b[n]) in (0, 1) or is_mask(b[n]) for n in ("self", "other"))
+            waiting += [b[n] for n in ("self", "other") if literal(b[n]) not in (0, 1)]
+            continue
         scale, shift, inner = unwound(value)
         if (scale, shift) == (-1, 1):
-            value = inner
-            continue
-        if given and value.op == "placeholder" and known is not None:
-            return not (known.is_floating_point() or known.is_complex())
-        if not (name_of(value) in CASTS or row_of(value).arranges):
+            waiting.append(inner)
+        elif given and value.op == "placeholder" and known is not None:
+            if known.is_floating_point() or known.is_complex():
+                return False
+        elif is_call(value, "cat", "stack"):
+            waiting += arguments(value)["tensors"]
+        elif name_of(value) in CASTS or row_of(value).arranges:
+            waiting.append(operand(value))
+        else:
             return False
-        value = operand(value)
-    return False
+    return True

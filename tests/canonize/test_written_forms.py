@@ -807,7 +807,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "baddbmm without a sum": (
         lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1), beta=0),
         ROWS,
-        "t linear mul",
+        "t linear",
     ),
     "baddbmm, plain": (
         lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1)),
