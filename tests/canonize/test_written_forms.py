@@ -1014,6 +1014,7 @@ WITHOUT = {
     "one_hot, summed": "abs to one_hot to sum t linear",
     "one_hot, all summed": "abs to one_hot to sum t linear",
     "both of native dropout": "ones_like relu mul",
+    "baddbmm without a sum": "t linear mul",
 }
 """What remains where no example input shows the shapes of values, if it is something else."""
 
