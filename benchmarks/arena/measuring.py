@@ -18,7 +18,13 @@ SAMPLES, RUNS = 16, 3  # of the measure of the cost
 
 
 def measure_suite(
-    name: str, suite: Suite, results: Results, only: Sequence[str] | None = None, *, quick: bool
+    name: str,
+    suite: Suite,
+    results: Results,
+    only: Sequence[str] | None = None,
+    measures: Sequence[str] | None = None,
+    *,
+    quick: bool,
 ) -> None:
     """Measure what the results lack. Tasks whose data are not installed are left out.
 
@@ -27,6 +33,7 @@ def measure_suite(
         suite: the suite.
         results: what was measured before; cells are added.
         only: the names of the methods to measure; None for all.
+        measures: which to measure; None for all.
         quick: tiny, to see that all runs.
     """
     for label, make in suite.tasks.items():
@@ -43,16 +50,18 @@ def measure_suite(
         say(f"{name}, {label}: {task.title}, {task.facts} ({time.perf_counter() - began:.0f} s)")
         facts = facts_of(task)
         results.describe(place, facts)
-        for method, measures in list(missing(place, facts, suite, results)):
+        for method, lacking in list(missing(place, facts, suite, results)):
             if only is not None and method.name not in only:
                 continue
-            for key, cell in measure(place, task, method, measures):
+            wanted = [each for each in lacking if measures is None or each in measures]
+            for key, cell in measure(place, task, method, wanted):
                 results.add(key, cell)
 
 
 def facts_of(task: Task) -> Facts:
     columns = {
-        name: Column(each.title, each.higher, each.digits) for name, each in task.measures.items()
+        name: Column(each.title, each.higher, each.digits, each.paired)
+        for name, each in task.measures.items()
     }
     return Facts(task.title, task.kind, task.facts, columns)
 
