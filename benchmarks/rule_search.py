@@ -137,7 +137,7 @@ def on_photographs(trials: int) -> dict[str, list[str]]:
         trials=trials,
         held_out=held_out,
         space=Space(bounds=loaded().bounds),
-        batch_size=4,
+        batch_size=1,
     )
     say(found.chosen.code)
     seconds = time.perf_counter() - began

@@ -35,6 +35,7 @@ PAGE = Path("docs/evaluation.md")
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), metavar="SUITE")
+    parser.add_argument("--tasks", nargs="+", help="only these of the suites, such as lite1")
     parser.add_argument("--methods", nargs="+", help="only these; several hours become minutes")
     parser.add_argument("--measures", nargs="+", help="only these, by their names in the tables")
     parser.add_argument("--quick", action="store_true", help="tiny: to see that all runs")
@@ -59,7 +60,13 @@ def main() -> None:
     if not settings.only_tables:
         for name, suite in chosen.items():
             measure_suite(
-                name, suite, results, settings.methods, settings.measures, quick=settings.quick
+                name,
+                suite,
+                results,
+                settings.tasks,
+                settings.methods,
+                settings.measures,
+                quick=settings.quick,
             )
     page = Path(settings.out) if settings.out else None
     put(page, "arena/__main__", tables(chosen, SUITES, results))

@@ -107,7 +107,7 @@ def task(quick: bool) -> Task:
 
     network = load_model(device="cpu").eval().requires_grad_(False)
     letters, fonts = load_vocab(), Path(package.submodule_search_locations[0], "assets/fonts/khmer")
-    count, draw, drawn = 4 if quick else 20, random.Random(0), 0
+    count, draw, drawn = 4 if quick else 16, random.Random(0), 0
     pictures, targets, places = [], [], []
     while len(pictures) < count:
         drawn += 1

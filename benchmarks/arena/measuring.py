@@ -21,7 +21,8 @@ def measure_suite(
     name: str,
     suite: Suite,
     results: Results,
-    only: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
     measures: Sequence[str] | None = None,
     *,
     quick: bool,
@@ -32,11 +33,14 @@ def measure_suite(
         name: of the suite.
         suite: the suite.
         results: what was measured before; cells are added.
-        only: the names of the methods to measure; None for all.
-        measures: which to measure; None for all.
+        tasks: the names of those to measure; None for all.
+        methods: the same.
+        measures: the same.
         quick: tiny, to see that all runs.
     """
     for label, make in suite.tasks.items():
+        if tasks is not None and label not in tasks:
+            continue
         place = Place(name, label)
         facts = results.facts.get(place)
         if facts and not list(missing(place, facts, suite, results)):
@@ -51,7 +55,7 @@ def measure_suite(
         facts = facts_of(task)
         results.describe(place, facts)
         for method, lacking in list(missing(place, facts, suite, results)):
-            if only is not None and method.name not in only:
+            if methods is not None and method.name not in methods:
                 continue
             wanted = [each for each in lacking if measures is None or each in measures]
             for key, cell in measure(place, task, method, wanted):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from harness.tables import table
@@ -35,8 +35,8 @@ DEFAULTS: dict[Kind, str] = {
     "attention": "attn_lrp",
 }
 """What ``LRPFx(model)`` chooses, by the kind of network; without convolutions its γ is ε."""
-VERDICTS = "defaults"
-"""The table that compares the default with the best method, over all suites."""
+DEFAULT = "default"
+"""The name of the tables that compare the default with other methods, over all suites."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ def lines_of(name: str, suite: Suite, results: Results) -> list[str]:
     lines = [f"* {each.title}: {each.facts}." for each in described if each.facts]
     for title, fields in _grouped(places, results):
         lines += ["", *([f"**{title}**", ""] if title else []), *_table(fields, suite, results)]
-        lines += _differences([field for field in fields if field.column.paired], results)
     return [*lines, *_failures(places, results)]
 
 
@@ -203,15 +202,10 @@ def _unfiltered(field: Field, results: Results) -> dict[Method, tuple[float, ...
 
 def _differences(fields: Sequence[Field], results: Results) -> list[str]:
     """Each map of the logit minus the default's, sample by sample, with bootstrap intervals."""
+    default = _default(fields[0], results)
     values = {field: _unfiltered(field, results) for field in fields}
-    references = {
-        field: found[default]
-        for field, found in values.items()
-        if len(found.get(default := _default(field, results), ())) > 1
-    }
-    compared = list(references)
-    methods = {method for field in compared for method in values[field]}
-    methods -= {_default(field, results) for field in compared}
+    references = {field: found.pop(default) for field, found in values.items()}
+    methods = {method for found in values.values() for method in found}
     if not methods:
         return []
     rows = [
@@ -224,15 +218,11 @@ def _differences(fields: Sequence[Field], results: Results) -> list[str]:
                 for field, reference in references.items()
             ),
         ]
-        for method in sorted(methods, key=lambda method: -_merit(compared, results, method))
+        for method in sorted(methods, key=lambda method: -_merit(fields, results, method))
     ]
-    head = ["", *(_headed(field) for field in compared)]
-    return [
-        "",
-        f"Minus {_name(_default(compared[0], results))}, paired, intervals of 95 %; bold: better.",
-        "",
-        *table(head, rows, " " + "r" * len(compared)),
-    ]
+    head = ["", *(_headed(field) for field in fields)]
+    title = f"**{fields[0].column.title}, minus {_name(default)}**"
+    return ["", title, "", *table(head, rows, " " + "r" * len(fields))]
 
 
 def _difference(field: Field, values: Sequence[float], reference: Sequence[float]) -> str:
@@ -243,36 +233,44 @@ def _difference(field: Field, values: Sequence[float], reference: Sequence[float
     return f"**{text}**".replace("-", "−") if better else text.replace("-", "−")
 
 
-def verdicts(suites: Mapping[str, Suite], results: Results) -> list[str]:
-    """Of each paired measure: the default, the best map of the logit, and their difference."""
+def beside_the_default(suites: Mapping[str, Suite], results: Results) -> list[str]:
+    """Of each paired measure: the default beside the best map of the logit, and minus all others."""
+    fields = [
+        Field(place, measure, column, facts.title)
+        for name, suite in suites.items()
+        for place in (Place(name, task) for task in suite.tasks)
+        if (facts := results.facts.get(place))
+        for measure, column in facts.measures.items()
+        if column.paired
+    ]
+    fields = [field for field in fields if _default(field, results) in _unfiltered(field, results)]
+    if not fields:
+        return ["Not measured yet."]
     head = ("network", "", "the default", "the best map of the logit", "best − default", "")
-    rows = []
-    for name, suite in suites.items():
-        for place in (Place(name, task) for task in suite.tasks):
-            facts = results.facts.get(place)
-            columns = facts.measures.items() if facts else ()
-            for measure, column in columns:
-                if column.paired:
-                    field = Field(place, measure, column, column.title)
-                    rows += _verdict(field, results)
-    return table(head, rows, "  r r ") if rows else ["Not measured yet."]
+    lines = table(head, [_verdict(field, results) for field in fields], "  r r ")
+    together: dict[tuple[str, Kind], list[Field]] = {}
+    for field in fields:
+        kind = results.facts[field.place].kind
+        together.setdefault((field.measure, kind), []).append(field)
+    for each in together.values():
+        lines += _differences(each, results)
+    return lines
 
 
-def _verdict(field: Field, results: Results) -> list[tuple[str, ...]]:
+def _verdict(field: Field, results: Results) -> tuple[str, ...]:
     values, default = _unfiltered(field, results), _default(field, results)
-    mine = values.get(default)
-    if not mine or len(values) < 2:
-        return []
+    mine = values[default]
     signed = {method: _signed(field, each) for method, each in values.items()}
     best = max(signed, key=lambda method: statistics.fmean(signed[method]))
     cell = _shown(field, Cell(mine), False)
-    named = (results.facts[field.place].title, _headed(field), f"{default.name}: {cell}")
+    measure = _headed(replace(field, title=field.column.title))
+    named = (field.title, measure, f"{default.name}: {cell}")
     if best is default:
-        return [(*named, "", "", "first")]
+        return (*named, "", "", "first")
     level = tied(signed[best], signed[default], 0.5 * 10**-field.column.digits)
     shown = f"{_name(best)}: {_shown(field, Cell(values[best]), False)}"
     gap = _difference(field, values[best], mine).strip("*")
-    return [(*named, shown, gap, "tied" if level else "behind")]
+    return (*named, shown, gap, "tied" if level else "behind")
 
 
 def _failures(places: Sequence[Place], results: Results) -> list[str]:
@@ -298,4 +296,4 @@ def tables(
 ) -> dict[str, list[str]]:
     """The tables of the chosen suites, and that of the defaults over all suites."""
     found = {name: lines_of(name, suite, results) for name, suite in chosen.items()}
-    return {VERDICTS: verdicts(suites, results), **found}
+    return {DEFAULT: beside_the_default(suites, results), **found}

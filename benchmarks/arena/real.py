@@ -62,7 +62,7 @@ def measures(
         regions: whose relevance is compared between maps.
         perturbed: region perturbation, with titles.
         known: the numbers of the pictures whose class the network finds, for mosaics; None for a
-            network that takes pictures of one size only.
+            network that does not find it in mosaics, or takes pictures of one size only.
         mosaics: of each of these.
     """
     random = CascadingRandomisation(model=model, regions=regions)
@@ -142,14 +142,13 @@ def on_pictures(
         ("SRG, blur", SRG(regions=regions, imputer=Blur(side / 8))),
     ]
     convolutional = build is CNN
-    everyone = torch.arange(len(chosen)) if convolutional else None
     return Task(
         title,
         "convolutional" if convolutional else "attention",
         model,
         chosen,
         targets,
-        measures(model, chosen, targets, regions, perturbed, everyone),
+        measures(model, chosen, targets, regions, perturbed, None),
         f"accuracy {accuracy(model, x[:held], labels[:held]):.1%}, {len(chosen)} pictures",
         0.0,
         1.0,

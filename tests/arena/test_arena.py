@@ -13,7 +13,7 @@ from arena import letters, voices
 from arena.cells import Cell, Column, Facts, Key, Place, Results
 from arena.measuring import measure_suite
 from arena.methods import METHODS, Explaining
-from arena.page import lines_of, tied, verdicts
+from arena.page import beside_the_default, lines_of, tied
 from arena.suites import SUITES
 from arena.task import Measure, Suite, Task
 from arena.truth import logic
@@ -143,11 +143,9 @@ def compared(path: Path, **values: tuple[float, ...]) -> Results:
 def test_differences_from_the_default_are_paired(tmp_path: Path) -> None:
     """Each sample is better by a tenth, which the spread of the samples would hide."""
     results = compared(tmp_path / "r", epsilon=(0.0, 0.5, 0.8), z_plus=(0.1, 0.6, 0.9))
-    lines = lines_of("logic", suite(never), results)
-    (minus,) = (place for place, each in enumerate(lines) if each.startswith("Minus"))
-    assert "Minus lrp_fx epsilon" in lines[minus]
-    rows = [each for each in lines[minus:] if each.startswith("| lrp_fx")]
-    assert rows == ["| lrp_fx z_plus | **+0.100 [+0.100, +0.100]** |"]
+    lines = beside_the_default({"logic": suite(never)}, results)
+    assert "**Pearson, minus lrp_fx epsilon**" in lines
+    assert lines[-1] == "| lrp_fx z_plus | **+0.100 [+0.100, +0.100]** |"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +154,7 @@ def test_differences_from_the_default_are_paired(tmp_path: Path) -> None:
 )
 def test_the_verdict_on_the_default(tmp_path: Path, other: tuple[float, ...], verdict: str) -> None:
     results = compared(tmp_path / "r", epsilon=(0.5, 0.6, 0.7), z_plus=other)
-    *_, row = verdicts({"logic": suite(never)}, results)
+    _, _, row, *_ = beside_the_default({"logic": suite(never)}, results)
     assert row.endswith(f"| {verdict} |")
 
 
@@ -207,7 +205,7 @@ def test_the_explained_speaker_talks_in_one_half() -> None:
         for number, speaker in enumerate(voices.SPEAKERS)
     }
     found = list(voices.recordings(talking))
-    assert len(found) == 2 * 2 * 12
+    assert len(found) == 2 * 12
     assert sum(bool(there[0]) for _, _, there in found) == len(found) / 2
     for x, speaker, there in found:
         assert torch.equal(x[:, 0] == speaker, there)
