@@ -35,6 +35,7 @@ from lrp_fx.evaluate import (
 )
 
 PATCHES, STEPS = Patches(8), 16
+STEPS_ON_PHOTOGRAPHS = 4
 HEAD = ("seed", "best preset", "chosen", "cost", "gain, searched", "gain, unseen", "seconds")
 NETWORKS = ("digits", "photographs")
 
@@ -124,16 +125,16 @@ def on_digits(trials: int, samples: int, seeds: int) -> dict[str, list[str]]:
     return {"gain": table(HEAD, rows, "   rrrr"), "candidates": candidates}
 
 
-def on_photographs(trials: int) -> dict[str, list[str]]:
+def on_photographs(trials: int, count: int) -> dict[str, list[str]]:
     """The tables of EfficientNet-Lite0."""
     model, began = loaded().model, time.perf_counter()
     searched, held_out = (
-        (x, classes_of(model, x)) for x in (photographs()[0], other_photographs())
+        (x, classes_of(model, x)) for x in (photographs()[0][:count], other_photographs())
     )
     found = lrp_fx.search(
         model,
         *searched,
-        SRG(steps=5),
+        SRG(steps=STEPS_ON_PHOTOGRAPHS),
         trials=trials,
         held_out=held_out,
         space=Space(bounds=loaded().bounds),
@@ -141,7 +142,7 @@ def on_photographs(trials: int) -> dict[str, list[str]]:
     )
     say(found.chosen.code)
     seconds = time.perf_counter() - began
-    gain = row(0, model, held_out, found, SRG(imputer=Mean(), steps=5), seconds)
+    gain = row(0, model, held_out, found, SRG(imputer=Mean(), steps=STEPS_ON_PHOTOGRAPHS), seconds)
     return {
         "gain on photographs": table(HEAD, [gain], "   rrrr"),
         "candidates on photographs": [*found.to_markdown().splitlines(), "", *_code(found)],
@@ -164,13 +165,14 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--samples", type=int, default=120, help="digits")
+    parser.add_argument("--photographs", type=int, default=20, help="that the search sees")
     parser.add_argument("--seeds", type=int, default=3, help="searches on digits")
     given = parser.parse_args()
     tables: dict[str, list[str]] = {}
     if "digits" in given.networks:
         tables |= on_digits(given.trials, given.samples, given.seeds)
     if "photographs" in given.networks:
-        tables |= on_photographs(given.trials)
+        tables |= on_photographs(given.trials, given.photographs)
     put(given.out, "rule_search", tables)
 
 

@@ -160,7 +160,7 @@ def _task(
         f"{masks.double().mean():.3f} at the letter",
         -1.0,
         1.0,
-        "network.cnn.21",
+        "network.cnn.28",
         batch=4,
     )
 
