@@ -2,6 +2,7 @@
 
     python benchmarks/arena                              # measures what is missing, writes the page
     python benchmarks/arena --only geoscience logic      # some suites
+    python benchmarks/arena --measures "SRG, blur" cost  # some measures first
     python benchmarks/arena --quick --out ""             # a trial with tiny networks, printed
     python benchmarks/arena --only-tables                # writes the page, measures nothing
 
@@ -34,7 +35,9 @@ PAGE = Path("docs/evaluation.md")
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), metavar="SUITE")
+    parser.add_argument("--tasks", nargs="+", help="only these of the suites, such as lite1")
     parser.add_argument("--methods", nargs="+", help="only these; several hours become minutes")
+    parser.add_argument("--measures", nargs="+", help="only these, by their names in the tables")
     parser.add_argument("--quick", action="store_true", help="tiny: to see that all runs")
     parser.add_argument("--results", type=Path, help="the file of results")
     parser.add_argument("--again", action="store_true", help="measure the suites anew")
@@ -56,9 +59,17 @@ def main() -> None:
     chosen = {name: SUITES[name] for name in settings.only}
     if not settings.only_tables:
         for name, suite in chosen.items():
-            measure_suite(name, suite, results, settings.methods, quick=settings.quick)
+            measure_suite(
+                name,
+                suite,
+                results,
+                settings.tasks,
+                settings.methods,
+                settings.measures,
+                quick=settings.quick,
+            )
     page = Path(settings.out) if settings.out else None
-    put(page, "arena/__main__", tables(chosen, results))
+    put(page, "arena/__main__", tables(chosen, SUITES, results))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Column:
     title: str
     higher: bool | None = True
     digits: int = 3
+    paired: bool = False
 
 
 @dataclass(frozen=True)

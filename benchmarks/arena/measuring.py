@@ -18,7 +18,14 @@ SAMPLES, RUNS = 16, 3  # of the measure of the cost
 
 
 def measure_suite(
-    name: str, suite: Suite, results: Results, only: Sequence[str] | None = None, *, quick: bool
+    name: str,
+    suite: Suite,
+    results: Results,
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    measures: Sequence[str] | None = None,
+    *,
+    quick: bool,
 ) -> None:
     """Measure what the results lack. Tasks whose data are not installed are left out.
 
@@ -26,10 +33,14 @@ def measure_suite(
         name: of the suite.
         suite: the suite.
         results: what was measured before; cells are added.
-        only: the names of the methods to measure; None for all.
+        tasks: the names of those to measure; None for all.
+        methods: the same.
+        measures: the same.
         quick: tiny, to see that all runs.
     """
     for label, make in suite.tasks.items():
+        if tasks is not None and label not in tasks:
+            continue
         place = Place(name, label)
         facts = results.facts.get(place)
         if facts and not list(missing(place, facts, suite, results)):
@@ -43,16 +54,18 @@ def measure_suite(
         say(f"{name}, {label}: {task.title}, {task.facts} ({time.perf_counter() - began:.0f} s)")
         facts = facts_of(task)
         results.describe(place, facts)
-        for method, measures in list(missing(place, facts, suite, results)):
-            if only is not None and method.name not in only:
+        for method, lacking in list(missing(place, facts, suite, results)):
+            if methods is not None and method.name not in methods:
                 continue
-            for key, cell in measure(place, task, method, measures):
+            wanted = [each for each in lacking if measures is None or each in measures]
+            for key, cell in measure(place, task, method, wanted):
                 results.add(key, cell)
 
 
 def facts_of(task: Task) -> Facts:
     columns = {
-        name: Column(each.title, each.higher, each.digits) for name, each in task.measures.items()
+        name: Column(each.title, each.higher, each.digits, each.paired)
+        for name, each in task.measures.items()
     }
     return Facts(task.title, task.kind, task.facts, columns)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from harness.tables import table
@@ -14,6 +14,7 @@ from arena.cells import Cell, Column, Key, Place, Results
 from arena.measuring import COST
 from arena.methods import METHODS, Method
 from arena.task import Group, Kind, Suite
+from lrp_fx.evaluate import Bootstrap
 
 HEADINGS: dict[Group, str] = {
     "maps": "maps of the logit",
@@ -28,6 +29,14 @@ KINDS: dict[Kind, str] = {
 }
 MOST = 2  # measures, of which each gets a table with the tasks as columns
 UNIT = ("Captum", "Saliency")  # whose cost is the unit: one gradient
+DEFAULTS: dict[Kind, str] = {
+    "dense": "epsilon",
+    "convolutional": "epsilon_gamma 0.1",
+    "attention": "attn_lrp",
+}
+"""What ``LRPFx(model)`` chooses, by the kind of network; without convolutions its γ is ε."""
+DEFAULT = "default"
+"""The name of the tables that compare the default with other methods, over all suites."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,91 @@ def _cost(fields: Sequence[Field], results: Results, method: Method) -> str:
     return f"{statistics.geometric_mean(ratios):.1f}" if ratios else "–"
 
 
+def _default(field: Field, results: Results) -> Method:
+    name = DEFAULTS[results.facts[field.place].kind]
+    return next(each for each in METHODS if (each.tool, each.name) == ("lrp_fx", name))
+
+
+def _unfiltered(field: Field, results: Results) -> dict[Method, tuple[float, ...]]:
+    """The values of the maps of the logit, by their methods."""
+    maps = [method for method in METHODS if method.group == "maps"]
+    cells = {method: field.cell(results, method) for method in maps}
+    return {method: cell.values for method, cell in cells.items() if cell and cell.values}
+
+
+def _differences(fields: Sequence[Field], results: Results) -> list[str]:
+    """Each map of the logit minus the default's, sample by sample, with bootstrap intervals."""
+    default = _default(fields[0], results)
+    values = {field: _unfiltered(field, results) for field in fields}
+    references = {field: found.pop(default) for field, found in values.items()}
+    methods = {method for found in values.values() for method in found}
+    if not methods:
+        return []
+    rows = [
+        [
+            _name(method),
+            *(
+                _difference(field, values[field][method], reference)
+                if method in values[field]
+                else "–"
+                for field, reference in references.items()
+            ),
+        ]
+        for method in sorted(methods, key=lambda method: -_merit(fields, results, method))
+    ]
+    head = ["", *(_headed(field) for field in fields)]
+    title = f"**{fields[0].column.title}, minus {_name(default)}**"
+    return ["", title, "", *table(head, rows, " " + "r" * len(fields))]
+
+
+def _difference(field: Field, values: Sequence[float], reference: Sequence[float]) -> str:
+    found = Bootstrap().difference(values, reference)
+    digits = field.column.digits
+    text = f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    better = found.high < 0 if field.column.higher is False else found.low > 0
+    return f"**{text}**".replace("-", "−") if better else text.replace("-", "−")
+
+
+def beside_the_default(suites: Mapping[str, Suite], results: Results) -> list[str]:
+    """Of each paired measure: the default beside the best map of the logit, and minus all others."""
+    fields = [
+        Field(place, measure, column, facts.title)
+        for name, suite in suites.items()
+        for place in (Place(name, task) for task in suite.tasks)
+        if (facts := results.facts.get(place))
+        for measure, column in facts.measures.items()
+        if column.paired
+    ]
+    fields = [field for field in fields if _default(field, results) in _unfiltered(field, results)]
+    if not fields:
+        return ["Not measured yet."]
+    head = ("network", "", "the default", "the best map of the logit", "best − default", "")
+    lines = table(head, [_verdict(field, results) for field in fields], "  r r ")
+    together: dict[tuple[str, Kind], list[Field]] = {}
+    for field in fields:
+        kind = results.facts[field.place].kind
+        together.setdefault((field.measure, kind), []).append(field)
+    for each in together.values():
+        lines += _differences(each, results)
+    return lines
+
+
+def _verdict(field: Field, results: Results) -> tuple[str, ...]:
+    values, default = _unfiltered(field, results), _default(field, results)
+    mine = values[default]
+    signed = {method: _signed(field, each) for method, each in values.items()}
+    best = max(signed, key=lambda method: statistics.fmean(signed[method]))
+    cell = _shown(field, Cell(mine), False)
+    measure = _headed(replace(field, title=field.column.title))
+    named = (field.title, measure, f"{default.name}: {cell}")
+    if best is default:
+        return (*named, "", "", "first")
+    level = tied(signed[best], signed[default], 0.5 * 10**-field.column.digits)
+    shown = f"{_name(best)}: {_shown(field, Cell(values[best]), False)}"
+    gap = _difference(field, values[best], mine).strip("*")
+    return (*named, shown, gap, "tied" if level else "behind")
+
+
 def _failures(places: Sequence[Place], results: Results) -> list[str]:
     """What is not in the tables, and why, each reason once."""
     reasons: dict[tuple[str, str], set[Place]] = {}
@@ -197,5 +291,9 @@ def _plain(error: str) -> str:
     return "`" + error[:200].replace("`", "'").replace("|", "/") + "`"
 
 
-def tables(suites: Mapping[str, Suite], results: Results) -> dict[str, list[str]]:
-    return {name: lines_of(name, suite, results) for name, suite in suites.items()}
+def tables(
+    chosen: Mapping[str, Suite], suites: Mapping[str, Suite], results: Results
+) -> dict[str, list[str]]:
+    """The tables of the chosen suites, and that of the defaults over all suites."""
+    found = {name: lines_of(name, suite, results) for name, suite in chosen.items()}
+    return {DEFAULT: beside_the_default(suites, results), **found}

@@ -83,7 +83,8 @@ def task(quick: bool) -> Task:
             return metric(model, explain, x, targets)
 
         higher = None if title == "sparseness" else metric.higher_is_better
-        return Measure(score, title, higher)
+        paired = title in ("ABPC", "comprehensiveness", "sufficiency")
+        return Measure(score, title, higher, paired=paired)
 
     return Task(
         "all-MiniLM-L6-v2",

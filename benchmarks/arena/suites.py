@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arena import real
+from arena import letters, real, voices
 from arena.task import Suite
 from arena.truth import deletion, eeg, geoscience, logic, patching, tetrominoes
 
@@ -16,5 +16,7 @@ SUITES: dict[str, Suite] = {
     "photographs": real.PHOTOGRAPHS,
     "larger": real.MORE,
     "small": real.SMALL,
+    "letters": letters.SUITE,
+    "voices": voices.SUITE,
     "sentences": real.TOKENS,
 }

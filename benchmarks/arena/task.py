@@ -27,12 +27,14 @@ class Measure:
         title: as the page shows it.
         higher: whether more is better; None: neither is, the figure only describes.
         digits: how many are shown.
+        paired: whether the page shows, sample by sample, the differences from the default.
     """
 
     score: Score = field(repr=False)
     title: str
     higher: bool | None = True
     digits: int = 3
+    paired: bool = False
 
 
 @dataclass(frozen=True)

@@ -169,15 +169,28 @@ def settle_batch_norm(model: nn.Module, x: Tensor) -> None:
         model(x)
 
 
+def _folder(package: str) -> Path:
+    """Of a package, which is found and not imported: only its data are wanted."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(f"photographs are missing: pip install {package}")
+    return Path(spec.submodule_search_locations[0])
+
+
 def photographs() -> tuple[Tensor, Tensor]:
     """The 20 labelled photographs of the package foolbox as inputs, and their labels."""
-    package = importlib.util.find_spec("foolbox")  # found, not imported: only its data are wanted
-    if package is None:
-        raise SystemExit('the photographs are missing: pip install "lrp_fx[bench]"')
-    (folder,) = package.submodule_search_locations or ()
-    files = sorted(Path(folder, "data").glob("imagenet_*.jpg"))
+    files = sorted((_folder("foolbox") / "data").glob("imagenet_*.jpg"))
     labels = torch.tensor([int(file.stem.rpartition("_")[2]) for file in files])
     return _read(files), labels
+
+
+def other_photographs() -> Tensor:
+    """Twelve photographs of the packages gradio and scikit-image, without labels, as inputs."""
+    gradio, skimage = _folder("gradio") / "media_assets" / "images", _folder("skimage") / "data"
+    files = [gradio / name for name in ("bus.png", "cheetah.jpg", "cheetah1.jpg", "lion.jpg")]
+    files += [gradio / "tower.jpg", skimage / "rocket.jpg"]
+    names = ("astronaut", "camera", "chelsea", "coffee", "coins", "motorcycle_left")
+    return _read([*files, *(skimage / f"{name}.png" for name in names)])
 
 
 def examples() -> Tensor:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from arena.cells import Cell, Key, Place, Results
+from arena import letters, voices
+from arena.cells import Cell, Column, Facts, Key, Place, Results
 from arena.measuring import measure_suite
 from arena.methods import METHODS, Explaining
-from arena.page import lines_of, tied
+from arena.page import beside_the_default, lines_of, tied
 from arena.suites import SUITES
 from arena.task import Measure, Suite, Task
 from arena.truth import logic
@@ -127,3 +128,84 @@ def test_methods_that_draw_at_random_draw_the_same_each_time() -> None:
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
+
+
+def compared(path: Path, **values: tuple[float, ...]) -> Results:
+    """Results of methods on one dense network, by the names of our composites."""
+    results = Results(path)
+    columns = {"pearson": Column("Pearson", paired=True)}
+    results.describe(PLACE, Facts("linear", "dense", "", columns))
+    for method, each in values.items():
+        results.add(Key(PLACE, "lrp_fx", method, "pearson"), Cell(each))
+    return results
+
+
+def test_differences_from_the_default_are_paired(tmp_path: Path) -> None:
+    """Each sample is better by a tenth, which the spread of the samples would hide."""
+    results = compared(tmp_path / "r", epsilon=(0.0, 0.5, 0.8), z_plus=(0.1, 0.6, 0.9))
+    lines = beside_the_default({"logic": suite(never)}, results)
+    assert "**Pearson, minus lrp_fx epsilon**" in lines
+    assert lines[-1] == "| lrp_fx z_plus | **+0.100 [+0.100, +0.100]** |"
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [((0.2, 0.4, 0.6), "first"), ((0.6, 0.8, 1.0), "behind"), ((0.9, 0.5, 0.7), "tied")],
+)
+def test_the_verdict_on_the_default(tmp_path: Path, other: tuple[float, ...], verdict: str) -> None:
+    results = compared(tmp_path / "r", epsilon=(0.5, 0.6, 0.7), z_plus=other)
+    _, _, row, *_ = beside_the_default({"logic": suite(never)}, results)
+    assert row.endswith(f"| {verdict} |")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_maps_of_the_samples_are_made_once() -> None:
+    task = logic.linear(5, 1)
+    (epsilon,) = (each for each in METHODS if (each.tool, each.name) == ("lrp_fx", "epsilon"))
+    calls: list[int] = []
+
+    def make(task: Task) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        def explain(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            calls.append(len(x))
+            return x
+
+        return explain
+
+    explain = Explaining(replace(epsilon, make=make), task)
+    for _ in range(2):
+        explain(task.inputs.clone(), task.targets.clone())
+    once = len(calls)
+    explain(task.inputs + 1, task.targets)
+    assert (once, len(calls)) == (1, 2)
+
+
+def test_letters_are_read_as_ctc_says() -> None:
+    """A letter that goes on is one letter, said where its logit is largest; a gap parts two."""
+    path = [0, 3, 3, 0, 3, 1, 1, 0]
+    size = [1.0, 2.0, 5.0, 1.0, 2.0, 4.0, 3.0, 1.0]
+    logits = torch.zeros(len(path), 4)
+    logits[torch.arange(len(path)), path] = torch.tensor(size)
+    assert letters.said(logits) == [(3, 2), (3, 4), (1, 5)]
+
+
+def test_the_bands_of_the_mel_scale() -> None:
+    """1 kHz has mel 15 of Slaney's scale; the triangles have area one, as far as samples tell."""
+    bands, step = voices.mel_bands(), voices.RATE / voices.WINDOW
+    assert bands.shape == (voices.CHANNELS, voices.WINDOW // 2 + 1)
+    middle = (bands * torch.arange(bands.shape[1])).sum(1) * step / bands.sum(1)
+    assert bool((middle[1:] > middle[:-1]).all())
+    wide = bands[voices.CHANNELS // 2 :]  # of more than three frequencies
+    torch.testing.assert_close(wide.sum(1) * step, torch.ones(len(wide)), rtol=0.05, atol=0)
+
+
+def test_the_explained_speaker_talks_in_one_half() -> None:
+    frames = voices.START + voices.FRAMES
+    talking = {
+        speaker: [torch.full((frames, 2), float(number))] * len(voices.SENTENCES)
+        for number, speaker in enumerate(voices.SPEAKERS)
+    }
+    found = list(voices.recordings(talking))
+    assert len(found) == 2 * 12
+    assert sum(bool(there[0]) for _, _, there in found) == len(found) / 2
+    for x, speaker, there in found:
+        assert torch.equal(x[:, 0] == speaker, there)
