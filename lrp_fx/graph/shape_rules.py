@@ -46,10 +46,12 @@ def _by_rule(name: str, b: dict[str, Any]) -> Any:
     return None
 
 
+_broadcast: Callable[..., torch.Size] = torch.broadcast_shapes
+
+
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
     """The shape to which these shapes broadcast."""
-    found: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
-    return found
+    return _broadcast(*shapes)
 
 
 def _made(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
