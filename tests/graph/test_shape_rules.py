@@ -53,10 +53,8 @@ CALLS: list[tuple[Packet, tuple[Any, ...], dict[str, Any]]] = [
     (aten.avg_pool1d, (X, [2]), {}),
     (aten.adaptive_avg_pool2d, (IMAGE, [1, 3]), {}),
     (aten.adaptive_avg_pool1d, (X, 1), {}),  # one number for a list
-    (aten.adaptive_avg_pool2d, (IMAGE, 3), {}),
     (aten.max_pool2d, (IMAGE, 3, 2, 1), {}),
     (aten.mean, (X, 1), {}),
-    (aten.roll, (X, 1, 2), {}),
     (aten.linear, (X, WEIGHT, BIAS), {}),
     (aten.linear, (X, WEIGHT), {}),
     (aten.linear, (X, empty(4)), {}),
