@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from lrp_fx.errors import OptionError
+
+
+_PLAIN: tuple[type, ...] = (bool, int, float)
 
 
 def is_int(value: object) -> TypeGuard[int]:
@@ -30,6 +34,20 @@ def check_number(name: str, value: object) -> None:
         raise OptionError(f"{name} is too large for a floating-point number: {value!r}") from None
 
 
+def make_plain(owner: object) -> None:
+    """Replace other kinds of real numbers in the fields of a frozen dataclass by Python's own.
+
+    NumPy's numbers and fractions are no literals of generated code, and tensors refuse fractions.
+
+    Args:
+        owner: the instance, which is being made.
+    """
+    for name, value in vars(owner).items():
+        if isinstance(value, Real) and type(value) not in _PLAIN:
+            with suppress(OverflowError):  # the check of the field names it
+                object.__setattr__(owner, name, int(value) if is_int(value) else float(value))
+
+
 def check_nonnegative(name: str, value: Any) -> None:
     """Raise an ``OptionError`` unless the value is a finite number of at least zero."""
     check_number(name, value)
@@ -41,6 +59,12 @@ def check_count(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is an int of at least one."""
     if not is_int(value) or int(value) < 1:
         raise OptionError(f"{name} must be an int of at least 1, got {value!r}")
+
+
+def check_seed(seed: object) -> None:
+    """Raise an ``OptionError`` unless the value is an int that a random generator takes."""
+    if not is_int(seed) or not -(2**63) <= seed < 2**63:
+        raise OptionError(f"seed must be an int of at most 63 bits, got {seed!r}")
 
 
 def all_finite(*tensors: Tensor) -> bool:
@@ -72,6 +96,13 @@ def check_callable(name: str, value: object) -> None:
     """Raise an ``OptionError`` unless the value is callable."""
     if not callable(value):
         raise OptionError(f"{name} must be callable, got {value!r}")
+
+
+def check_made(name: str, value: object) -> None:
+    """Raise an ``OptionError`` unless the value is a callable object, not a class still to be made."""
+    check_callable(name, value)
+    if isinstance(value, type):
+        raise OptionError(f"{name} must be an object, got the class {value.__name__}: call it")
 
 
 def check_file(name: str, path: str | os.PathLike[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_number
+from lrp_fx._checks import check_number, make_plain
 from lrp_fx.errors import OptionError
 
 
@@ -36,6 +36,7 @@ class Stabilizer:
     signed: bool = True
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_number("eps", self.eps)
         if not self.eps >= 0:
             raise OptionError(f"a stabilizer needs eps >= 0, got {self.eps}")

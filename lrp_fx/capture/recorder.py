@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, fx
 
@@ -87,6 +88,8 @@ class Recorder(fx.proxy.TracerBase, Tracer):
             return self.node_of(self.constant(a))
         if type(a) is torch.Size:
             a = tuple(a)
+        if isinstance(a, numpy.generic):  # no literal of generated code
+            a = a.item()
         return super().create_arg(a)
 
     def create_node(

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lrp_fx._checks import make_plain
 from lrp_fx.errors import OptionError
 from lrp_fx.stabilizer import Stabilizer
 
@@ -27,6 +28,7 @@ class Rule:
     """Whether the rule is meant only for inputs without negative entries."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for each in fields(self):
             value = getattr(self, each.name)
             missing = value is None and each.default is None

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import is_int
+from lrp_fx._checks import is_int, make_plain
 from lrp_fx.errors import OptionError
 
 __all__ = [
@@ -64,6 +64,7 @@ class Part:
     power: int = 1
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not is_int(self.power) or self.power not in (0, 1, 2):
             raise OptionError(f"the power of a part must be 0, 1 or 2, got {self.power!r}")
 
@@ -117,6 +118,9 @@ class Branch:
     sign: float = 1.0
     source: Literal["input", "low", "high"] = "input"
 
+    def __post_init__(self) -> None:
+        make_plain(self)
+
     @property
     def is_forward(self) -> bool:
         """True if the term equals the operation's own output."""
@@ -141,6 +145,9 @@ class Group:
     branches: tuple[Branch, ...]
     coefficient: float = 1.0
     mask: Literal["all", "positive", "negative"] = "all"
+
+    def __post_init__(self) -> None:
+        make_plain(self)
 
 
 Table = tuple[Group, ...]

@@ -100,3 +100,19 @@ def test_a_call_that_fails_is_not_computed_again(name: str) -> None:
     for seed in range(2):
         x = numbers(2, 4, seed=seed)
         assert_close(mine.attribute(x, target=1), plain.attribute(x, target=1), ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: m.a(x) * np.float64(2) / np.sqrt(x.shape[1]),
+        lambda m, x: torch.nn.functional.leaky_relu(m.a(x), np.float32(0.5)),
+        lambda m, x: m.a(x).softmax(np.int64(1)),
+    ],
+)
+def test_numbers_of_numpy_are_read_symbolically(function: Function) -> None:
+    """Generated code knows no NumPy, so they become numbers of Python."""
+    model, x = Model(function).double(), numbers(2, 4)
+    found = LRPFx(model, "epsilon", capture="symbolic").attribute(x, target=1)
+    expected = LRPFx(model, "epsilon", capture="record").attribute(x, target=1)
+    assert_close(found, expected, ROUNDING)

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from lrp_fx import rules
+from lrp_fx import Composite, LRPFx, rules
 from lrp_fx.composites import compat
 from lrp_fx.errors import OptionError
 from lrp_fx.relevance.engines import ENGINES
@@ -406,6 +407,32 @@ def test_without_eps_a_denominator_is_left_as_it_is() -> None:
 
 
 # Refusals and defaults
+
+
+@pytest.mark.parametrize("half", [np.float64(0.5), np.float32(0.5), Fraction(1, 2)])
+def test_numbers_of_other_kinds_become_those_of_python(half: Any) -> None:
+    """They would stand in generated code, which does not know NumPy."""
+    made: tuple[tuple[rules.LinearRule, rules.LinearRule], ...] = (
+        (rules.GeneralizedGamma(half), rules.GeneralizedGamma(0.5)),
+        (rules.Gamma(half), rules.Gamma(0.5)),
+        (rules.AlphaBeta(1 + half, half), rules.AlphaBeta(1.5, 0.5)),
+        (rules.ZBox(-half, half), rules.ZBox(-0.5, 0.5)),
+        (rules.Epsilon(half), rules.Epsilon(0.5)),
+        (rules.Zero(stabilizer=Stabilizer(half)), rules.Zero(stabilizer=Stabilizer(0.5))),
+    )
+    for rule, plain in made:
+        assert repr(rule) == repr(plain)
+    part = rules.Part(half, half)
+    assert repr(part) == "Part(positive=0.5, negative=0.5, power=1)"
+    assert type(rules.Group((), half).coefficient) is float
+    assert type(rules.Branch(part, part, part, sign=half).sign) is float
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    x = torch.linspace(-1, 1, 8).reshape(2, 4)
+    maps = [
+        LRPFx(model, Composite([("*", rule)])).attribute(x, target=1)
+        for rule in (rules.GeneralizedGamma(half), rules.GeneralizedGamma(0.5))
+    ]
+    assert torch.equal(*maps)
 
 
 @pytest.mark.parametrize("eps", [-1e-6, math.nan])
