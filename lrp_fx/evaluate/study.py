@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
 
 from lrp_fx._checks import check_file
+from lrp_fx._storage import locked
 from lrp_fx.errors import LRPError, OptionError, in_words
 from lrp_fx.evaluate.candidates import Chooser
 
@@ -19,6 +21,8 @@ SEARCHED, FIXED, REASON = "searched", "candidate", "reason"
 """Of a study what was searched; of a trial the candidate that was asked for, and why it failed."""
 ROUNDING = 1e-3
 """Outputs of a model may differ by this share of the largest one, by rounding."""
+SEEDS = 2**32
+"""The number of seeds that the sampler takes."""
 RANDOM = 5
 """The number of random proposals, before the sampler uses earlier scores."""
 
@@ -103,12 +107,24 @@ class Study:
         directions = [most if higher_is_better else least, least]
         address = _address(storage)
         try:
-            with _without_chatter():
+            with _without_chatter(), _alone(storage):
                 self._study = optuna.create_study(
                     storage=address, study_name=NAME, directions=directions, load_if_exists=True
                 )
-        except Exception as error:  # of SQLAlchemy, of a driver, of Optuna
+                self._join(storage, searched, fixed, seed)
+        except OptionError:
+            raise
+        except Exception as error:  # of SQLAlchemy, of a driver, of Optuna, of the lock
             raise OptionError(f"storage '{storage}' cannot be used: {in_words(error)}") from error
+
+    def _join(
+        self,
+        storage: object,
+        searched: Mapping[str, str | list[float]],
+        fixed: Mapping[str, Mapping[str, str | float]],
+        seed: int,
+    ) -> None:
+        """Note what is searched, or compare it; and put the candidates that are missing first."""
         before = self._study.user_attrs.get(SEARCHED)
         if before is None:
             self._study.set_user_attr(SEARCHED, dict(searched))
@@ -123,32 +139,37 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         # other random numbers than before, so that a continued search proposes something new
         self._study.sampler = optuna.samplers.TPESampler(
-            seed=seed + len(trials), n_startup_trials=len(fixed) + RANDOM
+            seed=(seed + len(trials)) % SEEDS, n_startup_trials=len(fixed) + RANDOM
         )
         over = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING)
         known = {trial.user_attrs.get(FIXED) for trial in trials if trial.state in over}
-        with _without_chatter():
-            for name, point in fixed.items():
-                if name not in known:
-                    self._study.enqueue_trial(dict(point), user_attrs={FIXED: name})
+        for name, point in fixed.items():
+            if name not in known:
+                self._study.enqueue_trial(dict(point), user_attrs={FIXED: name})
 
     def ask(self) -> Proposal:
         """The next trial."""
         return Proposal(self._study, self._study.ask())
 
     def outcomes(self) -> list[Outcome]:
-        """All trials that are over, in their order."""
+        """All trials that are over, in their order.
+
+        A candidate counts once: a search that joins a running one cannot know whether the trial that
+        runs there will end, and tries its candidate again.
+        """
         states = (TrialState.COMPLETE, TrialState.PRUNED)
-        return [
-            Outcome(
+        found: dict[str | int, Outcome] = {}
+        for trial in self._study.get_trials(deepcopy=False, states=states):
+            fixed = trial.user_attrs.get(FIXED)
+            outcome = Outcome(
                 trial.number,
-                trial.user_attrs.get(FIXED),
+                fixed,
                 trial.params,
                 (trial.values[0], trial.values[1]) if trial.values else None,
                 str(trial.user_attrs.get(REASON, "")),
             )
-            for trial in self._study.get_trials(deepcopy=False, states=states)
-        ]
+            found.setdefault(trial.number if fixed is None else fixed, outcome)
+        return list(found.values())
 
 
 def _same(before: object, now: str | list[float]) -> bool:
@@ -157,6 +178,17 @@ def _same(before: object, now: str | list[float]) -> bool:
         return before == now
     largest = max(map(abs, now), default=0.0)
     return all(abs(a - b) <= ROUNDING * largest for a, b in zip(before, now, strict=True))
+
+
+@contextmanager
+def _alone(storage: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Let no other search begin in the same file; databases have locks of their own."""
+    if storage is None or "://" in os.fsdecode(storage):
+        yield
+        return
+    path = Path(os.fsdecode(storage))
+    with locked(path.with_name(f".{path.name}.lock"), f"'{path}'", wait=True):
+        yield
 
 
 def _address(storage: str | os.PathLike[str] | None) -> str | None:

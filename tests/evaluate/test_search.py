@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -31,6 +33,7 @@ from lrp_fx.evaluate import (
 from lrp_fx.evaluate.candidates import Given, Layout, point_of, presets, propose
 from lrp_fx.evaluate.cost import relative_cost
 from lrp_fx.evaluate.quantus import QuantusMetric
+from lrp_fx.evaluate.study import Study
 from lrp_fx.evaluate.trials import best_of, front_of
 from lrp_fx.rules import (
     FULL,
@@ -301,6 +304,44 @@ def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
     complete = {trial.candidate.name for trial in searched(trials=1).trials if _is_preset(trial)}
     assert {name for name in names if not name.startswith("trial")} == complete
+
+
+def study(storage: Path, searched: str = "this") -> Study:
+    options = {"higher_is_better": True, "fixed": {"one": {}, "two": {}}, "seed": 2**32}
+    return Study(storage, {"model": searched}, **options)  # type: ignore[arg-type]
+
+
+def test_searches_begin_at_once_in_one_file(tmp_path: Path) -> None:
+    """One makes the tables, the others wait for it, and one that searches something else is refused."""
+    begin = Barrier(3)
+
+    def joined(searched: str) -> Study | OptionError:
+        begin.wait()
+        try:
+            return study(tmp_path / "search.db", searched)
+        except OptionError as error:
+            return error
+
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(joined, ["this", "that", "this"]))
+    refused = [each for each in made if isinstance(each, OptionError)]
+    assert refused
+    assert all("differs in: model" in str(error) for error in refused)
+    (first, *_) = (each for each in made if isinstance(each, Study))
+    assert [first.ask().fixed for _ in range(3)] == ["one", "two", None]
+
+
+def test_a_candidate_that_two_searches_tried_counts_once(tmp_path: Path) -> None:
+    file = tmp_path / "search.db"
+    one = study(file)
+    running = one.ask()
+    other = study(file)
+    again = [other.ask(), other.ask()]
+    assert sorted(str(each.fixed) for each in (running, *again)) == ["one", "one", "two"]
+    for each in (running, *again):
+        with each.running() as values:
+            values += [1.0, 1.0]
+    assert sorted(str(outcome.fixed) for outcome in other.outcomes()) == ["one", "two"]
 
 
 @dataclass(frozen=True)
