@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx._checks import check_nonnegative, check_number
+from lrp_fx._checks import check_nonnegative, check_number, check_seed
 from lrp_fx.errors import InputError, OptionError
-from lrp_fx.evaluate.metric import check_seed
 
 
 class Imputer(Protocol):

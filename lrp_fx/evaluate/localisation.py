@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx._checks import check_count, check_flag, is_int
+from lrp_fx._checks import check_count, check_flag, check_made, check_seed, is_int
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.metric import (
     Explain,
     Forward,
     check_label,
-    check_seed,
     name_of,
     relevance_of,
     settings_of,
@@ -58,6 +57,8 @@ class MosaicFocus:
         check_count("batch_size", self.batch_size)
         check_flag("shrink", self.shrink)
         check_seed(self.seed)
+        if self.regions is not None:
+            check_made("regions", self.regions)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import all_finite, check_callable, is_int
+from lrp_fx._checks import all_finite, check_callable
 from lrp_fx.errors import InputError, OptionError, TargetError, blamed
 
 if TYPE_CHECKING:
@@ -89,12 +89,6 @@ def shown(value: object) -> str:
     return repr(value)
 
 
-def check_seed(seed: object) -> None:
-    """Raise an ``OptionError`` unless the value is an int."""
-    if not is_int(seed):
-        raise OptionError(f"seed must be an int, got {seed!r}")
-
-
 def check_label(label: object) -> None:
     """Raise an ``OptionError`` unless the value is a text or None."""
     if label is not None and (not isinstance(label, str) or not label):
@@ -129,6 +123,9 @@ def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
     found, wanted = tuple(relevance.shape), tuple(inputs.shape)
     if relevance.is_complex():
         raise InputError(f"the method returned complex relevance ({relevance.dtype})")
+    if relevance.layout is not torch.strided or relevance.is_meta:
+        what = "without data" if relevance.is_meta else f"of the layout {relevance.layout}"
+        raise InputError(f"the method returned relevance {what} instead of a dense tensor")
     relevance = relevance.detach().double()
     summed = []
     if len(wanted) > 2:  # without channels; a table (N, D) has none
@@ -176,10 +173,18 @@ def follow(
 
     Returns:
         ``(N,)``, float64.
+
+    Raises:
+        InputError: for the probability of a model with one output, which is always 1.
     """
     found = []
     for x, target in batches(inputs, targets, batch_size):
         logits = logits_of(forward, x).double()
+        if output == "probability" and logits.shape[1] == 1:
+            raise InputError(
+                "the model has one output, whose softmax is 1 for every input: follow the output itself "
+                "with output='logit', or return a logit for each of two classes"
+            )
         values = logits.softmax(1) if output == "probability" else logits
         found.append(values.gather(1, target.to(values.device)[:, None])[:, 0])
     return torch.cat(found)
@@ -196,7 +201,8 @@ def logits_of(forward: Forward, inputs: Tensor) -> Tensor:
         raise InputError(
             "the model or a part of it is in train mode, where outputs are random: call model.eval()"
         )
-    logits = forward(inputs.clone())  # an in-place first layer would write to them
+    with blamed("the model"):
+        logits = forward(inputs.clone())  # an in-place first layer would write to them
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
         what = (
             f"a tensor of shape {tuple(logits.shape)}"
@@ -232,8 +238,7 @@ def check_samples(forward: Forward, inputs: Tensor, targets: Targets) -> Tensor:
             f"targets must be integers of shape ({len(inputs)},): one class for each sample"
         )
     found = found.to(inputs.device, torch.int64)
-    with blamed("the model"):
-        classes = logits_of(forward, inputs[:1]).shape[1]
+    classes = logits_of(forward, inputs[:1]).shape[1]
     if not bool(((found >= 0) & (found < classes)).all()):
         raise TargetError(f"targets must lie between 0 and {classes - 1}, the model's last class")
     return found

@@ -10,14 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_choice, check_count, check_number, entries
+from lrp_fx._checks import check_choice, check_count, check_made, check_number, check_seed, entries
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluate.imputers import Blur, Constant, Imputer
 from lrp_fx.evaluate.metric import (
     Explain,
     Forward,
     Output,
-    check_seed,
     follow,
     name_of,
     relevance_of,
@@ -73,6 +72,8 @@ class _Perturbing:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
+        for name, value in (("regions", self.regions), ("imputer", self.imputer)):
+            check_made(name, value)
         check_choice("output", self.output, ("probability", "logit"))
         check_count("batch_size", self.batch_size)
         check_seed(self.seed)

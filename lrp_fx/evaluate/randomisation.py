@@ -10,11 +10,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_choice, check_count
+from lrp_fx._checks import check_choice, check_count, check_made, check_seed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.correlation import rank_correlation
 from lrp_fx.evaluate.explain import Rebuildable
-from lrp_fx.evaluate.metric import Explain, Forward, check_seed, name_of, relevance_of
+from lrp_fx.evaluate.metric import Explain, Forward, name_of, relevance_of
 from lrp_fx.evaluate.regions import Patches, Regions, region_means
 
 Draw = Literal["permute", "reset"]
@@ -49,10 +49,13 @@ class _Randomising:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise OptionError(f"model must be a torch.nn.Module, got {self.model!r}")
         check_choice("draw", self.draw, ("permute", "reset"))
         if self.stages is not None:
             check_count("stages", self.stages)
         check_seed(self.seed)
+        check_made("regions", self.regions)
 
     def correlations(
         self, explain: Explain, inputs: Tensor, targets: Tensor, *, cascade: bool, last: bool

@@ -12,9 +12,9 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import all_finite, check_callable, check_count
+from lrp_fx._checks import all_finite, check_callable, check_count, check_flag, entries
 from lrp_fx._packages import needed
-from lrp_fx.errors import InputError, LRPError, OptionError
+from lrp_fx.errors import InputError, LRPError, OptionError, blamed, shortened
 from lrp_fx.evaluate.explain import Rebuildable
 from lrp_fx.evaluate.metric import (
     Explain,
@@ -82,7 +82,9 @@ def evaluate(
     names = [metric.name for metric in metrics]
     if not methods or not metrics:
         raise OptionError("evaluate needs at least one method and one metric")
-    for method in methods.values():
+    for name, method in methods.items():
+        if not isinstance(name, str):
+            raise OptionError(f"the name of a method must be a text, got {name!r}")
         check_callable("each method", method)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -91,8 +93,9 @@ def evaluate(
         )
     check_count("batch_size", batch_size)
     targets = check_samples(forward, inputs, targets)
-    if samples is not None and len(samples) != len(inputs):
-        raise OptionError(f"samples must name all {len(inputs)} samples, got {len(samples)} names")
+    labels = _labels(samples, len(inputs))
+    if bootstrap is not None and not isinstance(bootstrap, Bootstrap):
+        raise OptionError(f"bootstrap must be a Bootstrap or None, got {bootstrap!r}")
     scores: dict[tuple[str, str], Tensor] = {}
     seconds: dict[str, float] = {}
     with _counted(progress, len(methods) * (len(metrics) + 1)) as step:
@@ -106,9 +109,22 @@ def evaluate(
         scores={(m, each): scores[m, each] for each in names for m in methods},
         metrics=tuple(MetricInfo(m.name, m.higher_is_better, repr(m)) for m in metrics),
         seconds=seconds,
-        samples=tuple(samples or map(str, range(len(inputs)))),
+        samples=labels,
         bootstrap=bootstrap or Bootstrap(),
     )
+
+
+def _labels(samples: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """The names of the samples."""
+    if samples is None:
+        return tuple(map(str, range(count)))
+    names = () if isinstance(samples, str) else tuple(entries(samples) or ())
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        raise OptionError(
+            f"samples must be a list of texts, one for each of the {count} samples, got "
+            f"{shortened(repr(samples))}"
+        )
+    return names
 
 
 def _judge(
@@ -116,7 +132,8 @@ def _judge(
 ) -> Tensor:
     """The scores, on the CPU; errors name the metric and the method."""
     try:
-        found: object = metric(forward, explain, inputs.clone(), targets.clone())
+        with blamed("it"):
+            found: object = metric(forward, explain, inputs.clone(), targets.clone())
     except LRPError as error:
         raise type(error)(f"{metric.name}, method {name!r}: {error}") from error
     try:
@@ -142,7 +159,8 @@ class _Batched:
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         some = batches(inputs, targets, self.batch_size)
-        return torch.cat([self.method(x.clone(), target.clone()) for x, target in some])
+        with blamed("it"):
+            return torch.cat([self.method(x.clone(), target.clone()) for x, target in some])
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +208,8 @@ def _remembered(
     times: list[float] = []
     try:
         for x, target in batches(inputs, targets, batch_size):
-            relevance, seconds = _timed(method, x, target)
+            with blamed("it"):
+                relevance, seconds = _timed(method, x, target)
             maps.append(relevance)
             if len(x) == full:
                 times.append(seconds / full)
@@ -239,6 +258,7 @@ def shown(progress: bool | Progress) -> Iterator[Progress]:
     if callable(progress):
         yield progress
         return
+    check_flag("progress", progress)
     if not progress:
         yield lambda done, total, text: None
         return

@@ -9,14 +9,20 @@ import torch
 from captum.metrics import sensitivity_max
 from torch import Tensor
 
-from lrp_fx._checks import all_finite, check_choice, check_count, check_nonnegative
+from lrp_fx._checks import (
+    all_finite,
+    check_choice,
+    check_count,
+    check_made,
+    check_nonnegative,
+    check_seed,
+)
 from lrp_fx.errors import InputError
 from lrp_fx.evaluate.correlation import rank_correlation
 from lrp_fx.evaluate.metric import (
     Explain,
     Forward,
     batches,
-    check_seed,
     logits_of,
     name_of,
     relevance_of,
@@ -48,6 +54,7 @@ class ClassCorrelation:
     def __post_init__(self) -> None:
         check_choice("other", self.other, ("runner_up", "random"))
         check_seed(self.seed)
+        check_made("regions", self.regions)
         check_count("batch_size", self.batch_size)
 
     @property
@@ -136,18 +143,17 @@ class MaxSensitivity:
 
         def maps(x: Tensor | tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
             # always a tuple: Captum would take the samples of a tensor for several inputs
-            return (relevance_of(explain, x if isinstance(x, Tensor) else x[0], target),)
+            x = x if isinstance(x, Tensor) else x[0]
+            some = batches(x, target, self.batch_size)
+            return (torch.cat([relevance_of(explain, *batch) for batch in some]),)
 
-        found = [
-            sensitivity_max(
-                maps,
-                x,
-                perturb_func=moved,
-                perturb_radius=self.radius,
-                n_perturb_samples=self.samples,
-                max_examples_per_batch=len(x),
-                target=target,
-            )
-            for x, target in batches(inputs, targets, self.batch_size)
-        ]
-        return torch.cat(found).double()
+        found: Tensor = sensitivity_max(
+            maps,
+            inputs,
+            perturb_func=moved,
+            perturb_radius=self.radius,
+            n_perturb_samples=self.samples,
+            max_examples_per_batch=len(inputs),  # one draw at a time, of all inputs
+            target=targets,
+        )
+        return found.double()

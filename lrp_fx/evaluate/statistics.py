@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import all_finite, check_count, check_number, is_int
+from lrp_fx._checks import all_finite, check_count, check_number, check_seed
 from lrp_fx.errors import InputError, OptionError
 
 
@@ -70,8 +70,7 @@ class Bootstrap:
         check_number("confidence", self.confidence)
         if not 0 < self.confidence < 1:
             raise OptionError(f"confidence must lie between 0 and 1, got {self.confidence!r}")
-        if not is_int(self.seed):
-            raise OptionError(f"seed must be an int, got {self.seed!r}")
+        check_seed(self.seed)
 
     def estimate(self, scores: Tensor | Sequence[float]) -> Estimate:
         """The mean of scores ``(N,)`` with its standard error and interval.

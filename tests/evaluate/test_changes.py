@@ -143,6 +143,7 @@ def test_max_sensitivity_by_hand() -> None:
     found = MaxSensitivity(batch_size=2)(None, lambda x, t: x, x, TARGETS)
     assert bool(((found < limit) & (found > 0.4 * limit)).all())
     assert torch.equal(found, MaxSensitivity(batch_size=2)(None, lambda x, t: x, x, TARGETS))
+    assert torch.equal(found, MaxSensitivity()(None, lambda x, t: x, x, TARGETS))
     constant = MaxSensitivity()(None, lambda x, t: torch.ones_like(x), x, TARGETS)
     assert constant.tolist() == [0, 0, 0]
 

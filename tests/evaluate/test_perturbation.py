@@ -12,11 +12,16 @@ from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate import (
     ABPC,
     SRG,
+    Bootstrap,
+    CascadingRandomisation,
+    ClassCorrelation,
     Comprehensiveness,
     Constant,
     LeastRelevantFirst,
     Mean,
+    MosaicFocus,
     MostRelevantFirst,
+    Noise,
     Patches,
     Positions,
     Sufficiency,
@@ -157,6 +162,23 @@ def test_wrong_inputs() -> None:
         ABPC()(lambda x: x.sum(1), by_contribution, ONES, FIRST)
 
 
+@pytest.mark.parametrize("metric", [SRG, MostRelevantFirst, Comprehensiveness])
+def test_one_output_has_no_probability(metric) -> None:
+    """Its softmax is always 1, so every map would get the same score."""
+
+    def one(x: Tensor) -> Tensor:
+        return linear(x)[:, :1]
+
+    settings = {"regions": Positions(), "imputer": Constant()}
+    with pytest.raises(InputError, match=r"one output.*output='logit'"):
+        metric(**settings)(one, by_contribution, ONES, FIRST)
+    advised = metric(**settings, output="logit")(one, by_contribution, ONES, FIRST)
+    assert (
+        advised.tolist()
+        == metric(**settings, output="logit")(linear, by_contribution, ONES, FIRST).tolist()
+    )
+
+
 def test_shares_are_not_rounded_up_by_an_error() -> None:
     """0.07 · 100 is a little more than 7 in floating point."""
     assert [share_of(share, 100) for share in (0.07, 0.071, 0.29, 1)] == [7, 8, 29, 100]
@@ -181,6 +203,15 @@ def test_regions_along_channels_need_relevance_of_channels() -> None:
         lambda: Positions(1.5),
         lambda: Positions(None),
         lambda: SRG(seed=None),
+        lambda: SRG(seed=2**70),
+        lambda: Noise(2**70),
+        lambda: Bootstrap(seed=2**70),
+        lambda: SRG(imputer=3),
+        lambda: SRG(imputer=Mean),
+        lambda: SRG(regions=Patches),
+        lambda: MosaicFocus(regions=14),
+        lambda: ClassCorrelation(regions=None),
+        lambda: CascadingRandomisation(model=3),
     ],
 )
 def test_settings_are_checked_when_they_are_made(make) -> None:

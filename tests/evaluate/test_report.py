@@ -20,6 +20,7 @@ from lrp_fx.evaluate import (
     Blur,
     Bootstrap,
     Explainer,
+    MaxSensitivity,
     Mean,
     Patches,
     Report,
@@ -31,6 +32,7 @@ from lrp_fx.evaluate.metric import relevance_of
 from tests.evaluate.helpers import images, small_network
 
 TARGETS = torch.tensor([0, 3, 1])
+BY_RELEVANCE = {"metrics": [Sparseness()]}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,23 @@ def once(x: Tensor, targets: Tensor) -> Tensor:
 
 def twice(x: Tensor, targets: Tensor) -> Tensor:
     return 2 * torch.ones_like(x)
+
+
+def only_three(x: Tensor, targets: Tensor) -> Tensor:
+    """A method that fails for inputs that it has not seen."""
+    return x / (1 if torch.equal(x, images()) else 1 // 0)
+
+
+def only_one(x: Tensor) -> Tensor:
+    """A model that fails for larger batches."""
+    return small_network()(x) / (1 if len(x) == 1 else 1 // 0)
+
+
+class Broken:
+    """An imputer that fails."""
+
+    def __call__(self, x: Tensor, masks: Tensor) -> Tensor:
+        raise KeyError("broken")
 
 
 def report(**settings) -> Report:
@@ -187,6 +206,18 @@ def test_captum_methods_and_progress_bar(capsys: pytest.CaptureFixture[str]) -> 
         ({"forward": small_network().train()}, InputError, r"model.eval\(\)"),
         ({"inputs": images().long()}, InputError, "the model failed with RuntimeError"),
         ({"samples": ["a"]}, OptionError, "3 samples"),
+        ({"samples": "abc"}, OptionError, "3 samples"),
+        ({"samples": 3}, OptionError, "3 samples"),
+        ({"samples": [1, 2, 3]}, OptionError, "3 samples"),
+        ({"bootstrap": 500}, OptionError, "bootstrap must be a Bootstrap"),
+        ({"progress": "bar"}, OptionError, "progress must be"),
+        ({"methods": {1: once}}, OptionError, "name of a method"),
+        ({"methods": {"x": lambda x: x}}, InputError, "method 'x': it failed with TypeError"),
+        ({**BY_RELEVANCE, "methods": {"x": lambda x, t: x.to("meta")}}, InputError, "without data"),
+        ({**BY_RELEVANCE, "methods": {"x": lambda x, t: x.to_sparse()}}, InputError, "sparse_coo"),
+        ({"methods": {"x": only_three}, "metrics": [MaxSensitivity()]}, InputError, "'x'.*Zero"),
+        ({"forward": only_one, "metrics": [SRG(regions=Patches(4))]}, InputError, "SRG.*Zero"),
+        ({"metrics": [SRG(imputer=Broken(), regions=Patches(4))]}, InputError, "SRG.*broken"),
         ({"metrics": [Given((1.0, float("nan"), 2.0))]}, OptionError, "method 'once'"),
         ({"metrics": [SRG(regions=Patches(20))]}, InputError, "SRG.*'once'.*20 × 20"),
     ],
