@@ -108,8 +108,8 @@ def not_tokens(name: str, value: Tensor) -> InputError:
     return InputError(
         f"{name} has dtype {value.dtype}: relevance is for floating point inputs, and for integers that "
         "choose rows of a table (nn.Embedding, table[i], one_hot) or are used as numbers, not for masks "
-        "and positions; pass it as an additional argument, or convert it as the model expects (for "
-        "images: float, normalized)"
+        "and positions; pass it as an additional argument, or convert it as the model expects (images "
+        "to float, normalized; words and categories to int64)"
     )
 
 

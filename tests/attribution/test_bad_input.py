@@ -67,6 +67,7 @@ INPUTS: dict[str, tuple[Any, str]] = {
         IMAGE.long(),
         r"inputs of .* torch.int64: .* are torch.float32: are the inputs meant",
     ),
+    "uint8 words": ((IMAGE * 100).byte(), r"convert it .*words and categories to int64"),
     "bool": (IMAGE > 0, "dtype torch.bool"),
     "complex": (IMAGE.to(torch.complex64), "dtype torch.complex64"),
     "empty batch": (IMAGE[:0], r"empty batch: shape \(0, 3, 8, 8\)"),
