@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lrp_fx.errors import OptionError
 
-
 _PLAIN: tuple[type, ...] = (bool, int, float)
 
 
