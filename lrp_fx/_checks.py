@@ -106,6 +106,8 @@ def check_made(name: str, value: object) -> None:
 
 def check_file(name: str, path: str | os.PathLike[str]) -> None:
     """Raise an ``OptionError`` unless a file of this name can be in its folder."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise OptionError(f"{name} must be a file, got {path!r}")
     place = Path(os.fsdecode(path))
     if not place.parent.is_dir():
         raise OptionError(f"{name} must lie in a folder that exists, got '{place}'")

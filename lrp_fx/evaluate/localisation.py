@@ -189,7 +189,8 @@ class RelevanceShare:
     without positive relevance gets this value.
 
     Args:
-        masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
+        masks: True at the known place: ``(N, H, W)`` for images, ``(N, T)`` for tokens and time series,
+            ``(N, D, H, W)`` for volumes, or of the relevance's shape.
         label: a word for the name, to tell several places apart.
     """
 
@@ -224,7 +225,8 @@ class PointingGame:
     1 for a hit, 0 for a miss. If several entries are equally large, it is the share of them that hits.
 
     Args:
-        masks: True at the known place, ``(N, H, W)`` for images, ``(N, T)`` for tokens.
+        masks: True at the known place: ``(N, H, W)`` for images, ``(N, T)`` for tokens and time series,
+            ``(N, D, H, W)`` for volumes, or of the relevance's shape.
         tolerance: by how many pixels or positions a hit may miss the place, in every direction.
         label: a word for the name, to tell several places apart.
     """
@@ -265,25 +267,31 @@ def _at_places(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
         kind = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
         raise InputError(f"masks must be a bool tensor, not {kind}")
-    if masks.ndim == 4 and masks.shape[1] == 1:  # a channel that says nothing
-        masks = masks[:, 0]
-    heat = relevance
-    if relevance.ndim == masks.ndim + 1:
-        heat = relevance.sum(1 if relevance.ndim == 4 else -1)
-    if heat.shape != masks.shape:
+    own = (1, 2) if relevance.ndim == 3 else (1,)  # dimensions of channels or features
+    sizes = [relevance.shape[:dim] + relevance.shape[dim + 1 :] for dim in own]
+    fitting = [dim for dim, size in zip(own, sizes, strict=True) if size == masks.shape]
+    if len(fitting) == 2:
+        raise InputError(
+            f"masks of shape {tuple(masks.shape)} may belong to either dimension of relevance of shape "
+            f"{tuple(relevance.shape)}: make them (N, T, 1) for tokens, (N, 1, T) for time series"
+        )
+    if fitting:
+        masks = masks.unsqueeze(fitting[0])
+    for dim in own:
+        if masks.ndim == relevance.ndim and masks.shape[dim] == 1:
+            relevance = relevance.sum(dim, keepdim=True)
+    if relevance.shape != masks.shape:
         raise InputError(
             f"masks of shape {tuple(masks.shape)} do not fit relevance of shape "
-            f"{tuple(relevance.shape)}: they must be (N, H, W) for images, (N, T) for tokens"
+            f"{tuple(relevance.shape)}: they must be (N, H, W) for images, (N, T) for tokens and time "
+            "series, (N, D, H, W) for volumes"
         )
-    return heat, masks.to(heat.device)
+    return relevance, masks.to(relevance.device)
 
 
 def _grown(masks: Tensor, by: int) -> Tensor:
-    """Masks ``(N, H, W)``, ``(N, T)`` or ``(N, C, H, W)``, larger by some entries in every direction.
-
-    Channels stay apart.
-    """
-    pool = F.max_pool1d if masks.ndim == 2 else F.max_pool2d
-    separate = masks.double() if masks.ndim == 4 else masks.double()[:, None]
+    """Masks, larger by some entries in every direction; channels of images and volumes stay apart."""
+    pool = {2: F.max_pool1d, 5: F.max_pool3d}.get(masks.ndim, F.max_pool2d)
+    separate = masks.double() if masks.ndim > 3 else masks.double()[:, None]
     grown: Tensor = pool(separate, 2 * by + 1, stride=1, padding=by)
     return grown.reshape(masks.shape) > 0

@@ -120,12 +120,12 @@ def relevance_of(explain: Explain, inputs: Tensor, targets: Tensor) -> Tensor:
     relevance = explain(inputs.clone(), targets.clone())
     if not isinstance(relevance, Tensor):
         raise InputError(f"the method returned {type(relevance).__name__} instead of a tensor")
+    if relevance.layout is not torch.strided or relevance.is_nested or relevance.is_meta:
+        what = "without data" if relevance.is_meta else f"of layout {relevance.layout}, or nested,"
+        raise InputError(f"the method returned relevance {what} instead of a dense tensor")
     found, wanted = tuple(relevance.shape), tuple(inputs.shape)
     if relevance.is_complex():
         raise InputError(f"the method returned complex relevance ({relevance.dtype})")
-    if relevance.layout is not torch.strided or relevance.is_meta:
-        what = "without data" if relevance.is_meta else f"of the layout {relevance.layout}"
-        raise InputError(f"the method returned relevance {what} instead of a dense tensor")
     relevance = relevance.detach().double()
     summed = []
     if len(wanted) > 2:  # without channels; a table (N, D) has none

@@ -110,6 +110,43 @@ def test_wrong_inputs() -> None:
         RelevanceShare(masks=HEAT)(None, lambda x, t: x, HEAT[:, None], ANY)
 
 
+@pytest.mark.parametrize(
+    ("shape", "place"),
+    [
+        ((1, 2, 4), (0, slice(None), 3)),  # time series
+        ((1, 4, 2), (0, 3)),  # tokens
+        ((1, 1, 3), (0, 0, 1)),  # the method has summed the channels
+        ((1, 2, 3, 4, 5), (0, slice(None), 1, 2, 3)),  # a volume
+        ((1, 2, 4, 4), (0, slice(None), 1, 2)),
+    ],
+)
+def test_channels_are_summed_in_inputs_of_every_kind(shape, place) -> None:
+    """Relevance 3 and −1 in the channels of the place are 2 there, and a hit; 2 lie elsewhere."""
+    relevance = torch.zeros(shape)
+    relevance[place] = 2.0 if relevance[place].numel() == 1 else torch.tensor([3.0, -1.0])
+    relevance.view(-1)[0] = 2.0
+    dim = 2 if shape == (1, 4, 2) else 1
+    masks = torch.zeros(shape, dtype=torch.bool)
+    masks[place] = True
+    for mask in (masks.amax(dim), masks.amax(dim, keepdim=True)):
+        share = RelevanceShare(masks=mask)(None, lambda x, t: relevance, relevance, ANY)
+        assert share.tolist() == [0.5]
+        game = PointingGame(masks=mask)(None, lambda x, t: relevance, relevance, ANY)
+        assert game.tolist() == [0.5]
+        near = PointingGame(masks=mask, tolerance=4)(None, lambda x, t: relevance, relevance, ANY)
+        assert near.tolist() == [1]
+
+
+def test_a_mask_that_fits_two_dimensions_is_an_error_whose_advice_works() -> None:
+    heat = torch.tensor([[[1.0, 1.0], [-1.0, 5.0]]])  # sums (2, 4) over features, (0, 6) in time
+    last = torch.tensor([[False, True]])
+    with pytest.raises(InputError, match=r"either dimension.*\(N, T, 1\).*\(N, 1, T\)"):
+        RelevanceShare(masks=last)(None, lambda x, t: heat, heat, ANY)
+    for dim, expected in ((2, 4 / 6), (1, 1.0)):
+        metric = RelevanceShare(masks=last.unsqueeze(dim))
+        assert metric(None, lambda x, t: heat, heat, ANY).tolist() == [expected]
+
+
 def test_masks_with_a_channel_of_size_one() -> None:
     x = HEAT[:, None]
     for tolerance, expected in ((0, 0), (1, 1)):

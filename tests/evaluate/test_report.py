@@ -117,6 +117,9 @@ def test_every_output_states_the_settings(tmp_path: Path) -> None:
             assert part in text
     assert "↑" in str(made.table())
     made.to_csv(tmp_path / "scores.csv")
+    for write in (made.to_csv, made.to_parquet):
+        with pytest.raises(OptionError, match="path must be a file, got 3"):
+            write(3)  # type: ignore[arg-type]
     with open(tmp_path / "scores.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["sample"] for row in rows] == ["a", "b", "c"] * 2

@@ -130,6 +130,9 @@ def test_wrong_fractions(top_k: Any) -> None:
 
 
 def test_filter_needs_a_batch() -> None:
+    for other in (torch.rand(2, 3).to_sparse(), torch.rand(2, 3, device="meta")):
+        with pytest.raises(OptionError, match="a dense tensor with values"):
+            relevance_filter(other, 0.5)
     with pytest.raises(OptionError, match="batch dimension"):
         relevance_filter(torch.tensor(1.0), 0.5)
 

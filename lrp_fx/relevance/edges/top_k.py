@@ -78,12 +78,14 @@ def relevance_filter(
         A tensor of the same shape; ``relevance`` itself for ``top_k = 1``.
 
     Raises:
-        OptionError: if an option is out of range, or if ``relevance`` is not a floating point tensor
-            or has no batch dimension.
+        OptionError: if an option is out of range, or if ``relevance`` is not a dense floating
+            point tensor or has no batch dimension.
     """
     kept = TopK(top_k, by, renormalize)
     if not isinstance(relevance, Tensor) or not relevance.is_floating_point():
         raise OptionError("relevance_filter needs a floating point tensor")
+    if relevance.layout is not torch.strided or relevance.is_nested or relevance.is_meta:
+        raise OptionError("relevance_filter needs a dense tensor with values")
     if relevance.dim() == 0:
         raise OptionError("relevance_filter needs a batch dimension: (N, ...)")
     if not all_finite(relevance):  # thresholds of such values are not exact
