@@ -23,14 +23,10 @@ from lrp_fx.graph import (
     shapes_of,
     tensor_at,
 )
-from lrp_fx.meaning import NONNEGATIVE, dynamic_values
+from lrp_fx.meaning import NONNEGATIVE, TRUTHS, dynamic_values
 
 _MOST = 1 << 16
 """The most entries that are compared. A larger constant is a table or a mask."""
-
-
-TRUTHS = "truths"
-"""Metadata key: whether a constant made by the model's code holds only zeros and ones (a mask)."""
 
 
 def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str, Tensor]) -> None:

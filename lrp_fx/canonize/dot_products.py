@@ -17,6 +17,7 @@ from lrp_fx.graph import (
     is_call,
     name_of,
     packet_of,
+    shapes_of,
 )
 
 
@@ -40,7 +41,10 @@ def _vecdot(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 
 def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """The matrix product of a single row and a single column, or with a diagonal matrix."""
+    """The matrix product of a single row and a single column, or with a diagonal matrix.
+
+    That of a single column and a single row, which sums over one term only, is a product of entries.
+    """
     first, second = list(arguments(node).values())[:2]
     if is_call(first, "diag_embed") and _is_plain_diagonal(first):
         column = call_like(graph, node, aten.unsqueeze, first.args[0], -1)
@@ -48,10 +52,15 @@ def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if is_call(second, "diag_embed") and _is_plain_diagonal(second):
         row = call_like(graph, node, aten.unsqueeze, second.args[0], -2)
         return call_like(graph, node, aten.mul, first, row)
-    ranked = name_of(node) == "bmm" or all(
-        is_call(_untransposed(each), "unsqueeze") for each in (first, second)
-    )
-    if not (_has_single(first, -2, ranked) and _has_single(second, -1, ranked)):
+    ranks = [3, 3] if name_of(node) == "bmm" else [_rank(first), _rank(second)]
+    is_moving = depends_on_inputs(first) and depends_on_inputs(second)
+    if (
+        is_moving
+        and min(ranks) > 1
+        and (_has_single(first, -1, ranks[0]) or _has_single(second, -2, ranks[1]))
+    ):
+        return call_like(graph, node, aten.mul, first, second)
+    if not (_has_single(first, -2, ranks[0]) and _has_single(second, -1, ranks[1])):
         return None
     if name_of(node) == "bmm":
         vector = call_like(graph, node, aten.squeeze, first, 1)
@@ -64,40 +73,41 @@ def _row_by_column(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return _sum_of_product(node, graph, first, row, -1, keepdim=True)
 
 
+def _rank(value: Any) -> int:
+    """The number of dimensions; 0 if it is unknown."""
+    shape = shapes_of(value.graph.owning_module).shape_of(value)
+    return 0 if shape is None else len(shape)
+
+
 def _is_plain_diagonal(matrix: fx.Node) -> bool:
     """Whether the entries lie on the main diagonal of the last two dimensions."""
     b = arguments(matrix)
     return (b["offset"], b["dim1"], b["dim2"]) == (0, -2, -1)
 
 
-def _untransposed(value: Any) -> Any:
-    while is_call(value, "mT", "transpose"):
-        value = value.args[0]
-    return value
+def _has_single(value: Any, dim: int, rank: int) -> bool:
+    """Whether the code gives a value size one in its last (−1) or second-to-last (−2) dimension.
 
-
-def _has_single(value: Any, dim: int, ranked: bool) -> bool:
-    """Whether a value has size one in its last (−1) or second-to-last (−2) dimension.
+    A size that is one in this call only, such as that of a text of one word, does not count.
 
     Args:
         value: a matrix or a batch of matrices.
         dim: −1 or −2.
-        ranked: whether the value is known to have three dimensions.
+        rank: the number of dimensions; 0 if it is unknown.
     """
     if not isinstance(value, fx.Node) or packet_of(value.target) is None:
         return False
-    places = {dim, dim + 3} if ranked else {dim}
     bound = arguments(value)
     if name_of(value) == "unsqueeze":
-        return bound["dim"] in places
+        return bound["dim"] in (dim, dim + rank if rank else dim)
     if name_of(value) == "reshape":
         sizes = bound["shape"]
         return isinstance(sizes, (list, tuple)) and len(sizes) >= 2 and sizes[dim] == 1
+    places = (-1, -2, rank - 1, rank - 2) if rank else (-1, -2)
     swaps = name_of(value) == "mT" or (
-        name_of(value) == "transpose"
-        and {bound["dim0"], bound["dim1"]} in ({-1, -2}, *([{1, 2}, {1, -1}, {-2, 2}] * ranked))
+        name_of(value) == "transpose" and {bound["dim0"], bound["dim1"]} <= set(places)
     )
-    return swaps and _has_single(value.args[0], -3 - dim, ranked)
+    return swaps and _has_single(value.args[0], -3 - dim, rank)
 
 
 def _einsum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:

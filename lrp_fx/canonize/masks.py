@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from lrp_fx.canonize.constants import TRUTHS
 from lrp_fx.canonize.numbers import unwound
 from lrp_fx.graph import CASTS, arguments, is_call, literal, name_of, operand, row_of, shapes_of
+from lrp_fx.meaning import TRUTHS
 
 
 def is_mask(value: Any, *, given: bool = False) -> bool:

@@ -13,7 +13,7 @@ from lrp_fx.meaning.facts import (
     linear_ranks,
 )
 from lrp_fx.meaning.shares import behind_views, is_sum_of
-from lrp_fx.meaning.signs import NONNEGATIVE, is_nonnegative, is_rectifier
+from lrp_fx.meaning.signs import NONNEGATIVE, TRUTHS, is_nonnegative, is_rectifier
 from lrp_fx.meaning.value_ranges import ANYTHING, Range, is_softsign, ranges
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ANYTHING",
     "NONNEGATIVE",
     "REDUCTIONS",
+    "TRUTHS",
     "Analysis",
     "Dependence",
     "Range",

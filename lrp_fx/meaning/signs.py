@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
-from lrp_fx.graph import arguments, ends_of_clip, is_size, literal, name_of, packet_of, row_of
+from lrp_fx.graph import (
+    CASTS,
+    affine,
+    arguments,
+    ends_of_clip,
+    is_size,
+    literal,
+    name_of,
+    operand,
+    packet_of,
+    row_of,
+    shapes_of,
+)
 from lrp_fx.relevance import operation_of
 
 NONNEGATIVE = "nonnegative"
 """Metadata key: whether a constant made by the model's code has no negative entries."""
+TRUTHS = "truths"
+"""Metadata key: whether a constant made by the model's code holds only zeros and ones (a mask)."""
 _COUNTS = ("one_hot", "eye")
 _BETWEEN = ("arange", "linspace", "logspace")
 
@@ -53,6 +68,30 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     return False
 
 
+def is_share(constant: Any) -> bool:
+    """Whether all entries of a constant lie between zero and one, as those of masks and sigmoids."""
+    while isinstance(constant, fx.Node) and literal(constant) is None:
+        row, form = row_of(constant), affine(constant)
+        if row.says == "masks" or constant.meta.get(TRUTHS) or (row.low >= 0 and row.high <= 1):
+            return True
+        if _is_boolean(constant):
+            return True
+        if form is not None and (form.scale, form.shift) == (-1, 1):
+            constant = form.operand
+        elif name_of(constant) in (*CASTS, "tril", "triu") or row.arranges:
+            constant = operand(constant)
+        else:
+            return False
+    number = literal(constant)
+    return number is not None and 0 <= number <= 1
+
+
+def _is_boolean(value: fx.Node) -> bool:
+    module = value.graph.owning_module
+    known = None if module is None else shapes_of(module)(value)
+    return known is not None and known.dtype == torch.bool
+
+
 def is_rectifier(node: fx.Node) -> bool:
     """Whether a function is zero for all numbers up to zero, and positive for none of them."""
     row = row_of(node)
@@ -81,4 +120,4 @@ def _number_at_least_zero(value: Any) -> bool:
     return isinstance(value, (int, float)) and value >= 0
 
 
-__all__ = ["NONNEGATIVE", "is_nonnegative", "is_rectifier"]
+__all__ = ["NONNEGATIVE", "TRUTHS", "is_nonnegative", "is_rectifier", "is_share"]

@@ -10,6 +10,10 @@ activations are ``tanh(z)``, which has both signs, ``1 + sigmoid(z)``, which nev
 A *switch* is a gate too, wherever its ends lie: a value that only steps, such as ``sign(z)``, and what
 is computed from such values alone, as ``relu(sign(z))``. Like the mask ``z > 0``, it says on which side
 of a number ``z`` lies.
+
+A gate times a constant of unknown size or sign, such as a parameter, is a gate. But its ends are known
+only up to this factor, so what is computed from it other than products and sums has no known range:
+``1 - w sigmoid(z)`` closes for one ``w`` only.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from lrp_fx.graph import (
     row_of,
 )
 from lrp_fx.meaning.shares import is_sum_of, is_sum_of_groups
-from lrp_fx.meaning.signs import is_nonnegative
+from lrp_fx.meaning.signs import is_nonnegative, is_share
 from lrp_fx.relevance import ROUTING, is_linear
 
 _TOUCHES = 1e-6
@@ -47,12 +51,21 @@ _SAFETY = 0.05
 
 @dataclass(frozen=True)
 class Range:
-    """The ends between which a value stays, its value at rest, and whether it is a switch."""
+    """The ends between which a value stays, and its value at rest.
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+        rest: the value at rest.
+        is_switch: whether the value only steps.
+        is_scaled: whether all three are known only up to a constant factor.
+    """
 
     low: float
     high: float
     rest: float
     is_switch: bool = False
+    is_scaled: bool = False
 
     @property
     def is_saturating(self) -> bool:
@@ -75,10 +88,17 @@ class Range:
         """Whether one end is zero and the value does not rest there. Positive factors keep this."""
         return 0 in (self.low, self.high) and self.rest != 0
 
-    def mapped(self, function: Callable[[float], float]) -> Range:
-        """The range of a monotone function of the value."""
+    def mapped(self, function: Callable[[float], float], *, keeps_factors: bool = False) -> Range:
+        """The range of a monotone function of the value.
+
+        Args:
+            function: the function.
+            keeps_factors: whether a constant factor of the value is one of the function too.
+        """
+        if self.is_scaled and not keeps_factors:
+            return ANYTHING
         ends = function(self.low), function(self.high)
-        return Range(min(ends), max(ends), function(self.rest))
+        return Range(min(ends), max(ends), function(self.rest), is_scaled=self.is_scaled)
 
     def reciprocal(self) -> Range:
         """The range of ``1 / x``; ``ANYTHING`` if x may have either sign."""
@@ -247,6 +267,8 @@ def _inside_size(value: Any) -> tuple[Any, bool]:
 
 def _clamped(argument: Range, low: Any, high: Any) -> Range:
     """The range after a clamp. A clamp of a gate for numerical safety does not change it."""
+    if argument.is_scaled:
+        return ANYTHING
     least = -math.inf if low is None else literal(low)
     most = math.inf if high is None else literal(high)
     if least is None or most is None:
@@ -267,7 +289,7 @@ def _power(base: Range, exponent: Any) -> Range:
         return ANYTHING
     if base.low < 0 < base.high:
         return Range(0.0, math.inf, 0.0) if power % 2 == 0 else ANYTHING
-    return base.mapped(lambda x: abs(x) ** power)
+    return base.mapped(lambda x: abs(x) ** power, keeps_factors=True)
 
 
 def _keeps(base: Range) -> bool:
@@ -291,7 +313,12 @@ def _weighted(
 
 def _hull(many: list[Range]) -> Range:
     """The range of values side by side, with the value at rest of the first."""
-    whole = Range(min(each.low for each in many), max(each.high for each in many), many[0].rest)
+    whole = Range(
+        min(each.low for each in many),
+        max(each.high for each in many),
+        many[0].rest,
+        is_scaled=any(each.is_scaled for each in many),
+    )
     is_one_sided = whole.is_half_line and all(each.is_half_line for each in many)
     return whole if is_one_sided or math.isfinite(whole.high - whole.low) else ANYTHING
 
@@ -303,8 +330,9 @@ def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> 
     """
     if not (first in known and second in known) or not times:
         return ANYTHING
-    both = known[first], known[second].mapped(lambda x: times * x)
-    whole = Range(*(sum(getattr(each, end) for each in both) for end in ("low", "high", "rest")))
+    both = known[first], known[second].mapped(lambda x: times * x, keeps_factors=True)
+    low, high, rest = (sum(getattr(each, end) for each in both) for end in ("low", "high", "rest"))
+    whole = Range(low, high, rest, is_scaled=any(each.is_scaled for each in both))
     is_known = whole.is_saturating or (whole.is_half_line and all(r.is_half_line for r in both))
     return whole if is_known else ANYTHING
 
@@ -321,7 +349,7 @@ def _affine(form: Affine, known: dict[fx.Node, Range]) -> Range:
     argument = known.get(form.operand, ANYTHING)
     if form.scale == 0:
         return ANYTHING
-    return argument.mapped(lambda x: form.scale * x + form.shift)
+    return argument.mapped(lambda x: form.scale * x + form.shift, keeps_factors=form.shift == 0)
 
 
 def _of_two(
@@ -338,14 +366,19 @@ def _of_two(
         moving = first if dynamic(a) else second
         if name == "div" and dynamic(b):
             moving = second.reciprocal()
-        if _sign(b if dynamic(a) else a, nonnegative) < 0:
-            moving = moving.mapped(lambda x: -x)
-        return moving if moving.is_half_line else ANYTHING
+        constant = b if dynamic(a) else a
+        sign = _sign(constant, nonnegative)
+        if sign < 0:
+            moving = moving.mapped(lambda x: -x, keeps_factors=True)
+        is_exact = is_share(constant) or (sign and math.isinf(moving.high - moving.low))
+        is_scaled = moving.is_scaled or not is_exact
+        return replace(moving, is_scaled=is_scaled) if moving.is_half_line else ANYTHING
     if name == "mul":
         if not (first.closes and second.closes):
             return ANYTHING
         corners = [x * y for x in (first.low, first.high) for y in (second.low, second.high)]
-        return Range(min(corners), max(corners), first.rest * second.rest)
+        is_scaled = first.is_scaled or second.is_scaled
+        return Range(min(corners), max(corners), first.rest * second.rest, is_scaled=is_scaled)
     if first.is_half_line and (is_sum_of(b, a) or is_sum_of_groups(b, a)):
         return _UNIT
     return _BOTH if is_softsign(a, b) else ANYTHING

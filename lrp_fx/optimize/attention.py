@@ -31,7 +31,7 @@ from lrp_fx.graph import (
 )
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.onednn import dense, matmul
-from lrp_fx.relevance import BilinearRelevance, RelevanceNode, SoftmaxRelevance
+from lrp_fx.relevance import BilinearRelevance, EdgeRelevance, RelevanceNode, SoftmaxRelevance
 from lrp_fx.stabilizer import Stabilizer, may_write
 
 WHOLE = 2**19
@@ -460,6 +460,8 @@ def _with_relevance(
         (reader,) = node.users
         if reader.op != "call_module" or node is not reader.args[0]:
             return None
+        if isinstance(draft.modules[str(reader.target)], EdgeRelevance):
+            return None  # a hook or a filter needs the relevance of all rows at once
         passing.append(reader)
         node = reader
         if _product_relevance(logits, (first, second), draft) is reader:

@@ -956,6 +956,26 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "abs to one_hot to getattr getitem python.sub sum t linear",
     ),
+    "column by row": (
+        lambda m, x: torch.bmm(x[:, 0, :, None], x[:, 1, None]),
+        ROWS,
+        "select unsqueeze select unsqueeze mul",
+    ),
+    "column by row, of any batch": (
+        lambda m, x: x.unsqueeze(-1) @ x.relu().unsqueeze(-2),
+        ROWS,
+        "unsqueeze relu unsqueeze mul",
+    ),
+    "rows by a matrix each": (
+        lambda m, x: x.unsqueeze(2) @ x.relu().mT.unsqueeze(1),
+        ROWS,
+        "unsqueeze relu mT unsqueeze matmul",
+    ),
+    "one row this time": (
+        lambda m, x: x[:, :1].mT @ x[:, 1:2],
+        ROWS,
+        "slice mT slice matmul",
+    ),
     # dropout
     "unsqueezed elsewhere": (
         lambda m, x: torch.bmm(x, m.W[:1].unsqueeze(2).expand(2, -1, 3)[:, :1].expand(2, 5, 3)),
@@ -1015,6 +1035,7 @@ WITHOUT = {
     "one_hot, all summed": "abs to one_hot to sum t linear",
     "both of native dropout": "ones_like relu mul",
     "baddbmm without a sum": "t linear mul",
+    "column by row, of any batch": "unsqueeze relu unsqueeze matmul",
 }
 """What remains where no example input shows the shapes of values, if it is something else."""
 

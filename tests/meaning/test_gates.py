@@ -41,6 +41,7 @@ def chosen_experts(z: Tensor) -> Tensor:
 
 MASK = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
 PRIOR = torch.arange(1.0, 6.0, dtype=torch.float64)
+RATES = PRIOR - 3.5
 
 
 def normalized(positive: Tensor) -> Tensor:
@@ -224,6 +225,8 @@ NO_GATES: dict[str, Function] = {
     "share of a positive part": lambda z: F.relu(z) / (F.relu(z).sum(1, keepdim=True) + 1),
     "1 / (1 + z²)": lambda z: 1 / (1 + z**2),
     "product with a tanh": lambda z: torch.sigmoid(z) * torch.tanh(z),
+    "decay at rates of both signs": lambda z: torch.exp(-F.softplus(z) * RATES),
+    "complement of a gate times constants": lambda z: 1 - torch.sigmoid(z) * RATES,
     "sigmoid by unknown constants": lambda z: torch.sigmoid(z) + torch.arange(5.0).to(z),
 }
 

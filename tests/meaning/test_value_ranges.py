@@ -152,6 +152,20 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "gate / constant": (lambda v: v.div(v.sigmoid(v.x), v.w), UNIT),
     "constant / exp": (lambda v: v.div(v.w, v.exp(v.x)), LINE),
     "-positive / exp": (lambda v: v.div(v.neg(v.p), v.exp(v.x)), Range(-inf, 0, -1)),
+    "1 - gate · mask": (lambda v: v.rsub(v.mul(v.sigmoid(v.x), v.gt(v.w, 0)), 1), UNIT),
+    "1 - gate · lower triangle": (
+        lambda v: v.rsub(v.mul(v.sigmoid(v.x), v.tril(v.full([3, 3], 1.0))), 1),
+        UNIT,
+    ),
+    "1 - gate · constant gate": (
+        lambda v: v.rsub(v.mul(v.sigmoid(v.x), v.rsub(v.sigmoid(v.w), 1)), 1),
+        UNIT,
+    ),
+    "(gate · constant)²": (lambda v: v.square(v.mul(v.sigmoid(v.x), v.w)), Range(0, 1, 0.25)),
+    "exp(-positive · softplus)": (
+        lambda v: v.exp(v.mul(v.softplus(v.x), v.neg(v.p))),
+        Range(0, 1, exp(-REST)),
+    ),
     "share": (lambda v: v.div(v.exp(v.x), v.sum(v.exp(v.x), 1, True)), UNIT),
     "softsign": (lambda v: v.div(v.x, v.add(v.abs(v.x), 1)), BOTH),
 }
@@ -210,6 +224,21 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "tanh · gate": lambda v: v.mul(v.tanh(v.x), v.sigmoid(v.x)),
     "tanh · constant": lambda v: v.mul(v.tanh(v.x), v.w),
     "constant / tanh": lambda v: v.div(v.w, v.tanh(v.x)),
+    "1 - gate · constant": lambda v: v.rsub(v.mul(v.sigmoid(v.x), v.w), 1),
+    "1 - gate · positive constant": lambda v: v.rsub(v.mul(v.sigmoid(v.x), v.p), 1),
+    "1 - (gate · constant)²": lambda v: v.rsub(v.square(v.mul(v.sigmoid(v.x), v.w)), 1),
+    "1 - gates · constants": lambda v: v.rsub(
+        v.cat([v.sigmoid(v.x), v.mul(v.sigmoid(v.x), v.w)], 1), 1
+    ),
+    "1 - gate · constant · gate": lambda v: v.rsub(
+        v.mul(v.mul(v.sigmoid(v.x), v.w), v.sigmoid(v.x)), 1
+    ),
+    "1 - (gate + gate · constant)": lambda v: v.rsub(
+        v.add(v.sigmoid(v.x), v.mul(v.sigmoid(v.x), v.w)), 1
+    ),
+    "gate · constant, clamped": lambda v: v.clamp(v.mul(v.sigmoid(v.x), v.w), 0, 1),
+    "exp(log_sigmoid · constant)": lambda v: v.exp(v.mul(v.log_sigmoid(v.x), v.w)),
+    "1 / (1 + constant · exp)": lambda v: v.reciprocal(v.add(v.mul(v.exp(v.x), v.w), 1)),
     "gate / anything": lambda v: v.div(v.sigmoid(v.x), v.x),
     "share of other values": lambda v: v.div(v.exp(v.x), v.sum(v.exp(v.neg(v.x)), 1, True)),
     "x / (2 + |x|)": lambda v: v.div(v.x, v.add(v.abs(v.x), 2)),

@@ -195,17 +195,19 @@ def test_no_matrix_over_all_pairs(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert in_blocks <= (block if name == "fused" else pairs)
 
 
+class Weights(nn.Module):
+    """Attention whose weights are the output of a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.softmax = nn.Softmax(-1)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.matmul(self.softmax(q @ k.mT), v)
+
+
 def test_what_others_read_is_kept(small_blocks: int) -> None:
     """A layer in between, whose relevance is wanted, and a filter inside leave the nodes as they are."""
-
-    class Weights(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.softmax = nn.Softmax(-1)
-
-        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return torch.matmul(self.softmax(q @ k.mT), v)
-
     model, x = reader(Weights()), tokens()
     layers = [
         LayerLRPFx(model, model.attend.softmax, optimize=optimize).attribute(x, target=1)
@@ -214,6 +216,23 @@ def test_what_others_read_is_kept(small_blocks: int) -> None:
     assert_close(*layers, ROUNDING)
     filtered = [LRPFx(model, top_k=0.5), LRPFx(model, top_k=0.5, optimize=False)]
     assert_close(*(each.attribute(x, target=1) for each in filtered), ROUNDING)
+
+
+def test_hooks_get_all_rows(small_blocks: int) -> None:
+    """A hook inside gets the relevance of all queries at once, and not that of a block."""
+    model, x, shapes = reader(Weights()), tokens(), []
+
+    def largest(relevance: Tensor, step: object) -> Tensor:
+        shapes.append(relevance.shape)
+        return relevance * (relevance.abs() > relevance.abs().max() / 3)
+
+    maps = []
+    for optimize in (Optimizations(), Optimizations(blocks=False)):
+        lrp = LRPFx(model, optimize=optimize)
+        lrp.register_relevance_hook(nn.Softmax, largest)
+        maps.append(lrp.attribute(x, target=1))
+    assert shapes == [(2, HEADS, TOKENS, TOKENS)] * 2
+    assert_close(*maps, ROUNDING)
 
 
 def test_recomputed(small_blocks: int) -> None:
