@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.numbers import unwound
-from lrp_fx.graph import CASTS, arguments, is_call, literal, name_of, operand, row_of, shapes_of
+from lrp_fx.graph import CASTS, arguments, is_call, literal, name_of, row_of, shapes_of
 from lrp_fx.meaning import TRUTHS
 
 
@@ -43,10 +43,9 @@ def is_mask(value: Any, *, given: bool = False) -> bool:
         elif given and value.op == "placeholder" and known is not None:
             if known.is_floating_point() or known.is_complex():
                 return False
-        elif is_call(value, "cat", "stack"):
-            waiting += arguments(value)["tensors"]
         elif name_of(value) in CASTS or row_of(value).arranges:
-            waiting.append(operand(value))
+            read = value.args[0]
+            waiting += read if isinstance(read, (list, tuple)) else [read]
         else:
             return False
     return True

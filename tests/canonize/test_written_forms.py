@@ -627,6 +627,16 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "gt to linear mul add mul mul add",
     ),
+    "blend by its own mask, in blocks": (
+        lambda m, x: x + torch.block_diag((x > 0).double()) * (m.linear(x) - x),
+        LINE,
+        "gt to block_diag linear mul add mul mul add",
+    ),
+    "blend by gates, in blocks": (
+        lambda m, x: x + torch.block_diag(x.sigmoid()) * (m.linear(x) - x),
+        LINE,
+        "sigmoid block_diag linear sub mul add",
+    ),
     # products
     "summed product": (lambda m, x: (x * m.w).sum(-1), LINE, "reshape product"),
     "summed product of two": (
