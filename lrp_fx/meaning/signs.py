@@ -15,7 +15,6 @@ from lrp_fx.graph import (
     is_size,
     literal,
     name_of,
-    operand,
     packet_of,
     row_of,
     shapes_of,
@@ -70,20 +69,29 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
 
 def is_share(constant: Any) -> bool:
     """Whether all entries of a constant lie between zero and one, as those of masks and sigmoids."""
-    while isinstance(constant, fx.Node) and literal(constant) is None:
+    waiting = [constant]
+    while waiting:
+        constant = waiting.pop()
+        number = literal(constant)
+        if number is not None:
+            if not 0 <= number <= 1:
+                return False
+            continue
+        if not isinstance(constant, fx.Node):
+            return False
         row, form = row_of(constant), affine(constant)
         if row.says == "masks" or constant.meta.get(TRUTHS) or (row.low >= 0 and row.high <= 1):
-            return True
+            continue
         if _is_boolean(constant):
-            return True
+            continue
         if form is not None and (form.scale, form.shift) == (-1, 1):
-            constant = form.operand
+            waiting.append(form.operand)
         elif name_of(constant) in (*CASTS, "tril", "triu") or row.arranges:
-            constant = operand(constant)
+            read = constant.args[0]
+            waiting += read if isinstance(read, (list, tuple)) else [read]
         else:
             return False
-    number = literal(constant)
-    return number is not None and 0 <= number <= 1
+    return True
 
 
 def _is_boolean(value: fx.Node) -> bool:
