@@ -299,8 +299,9 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
         return _inverted(node, graph, under, number)
     total = _with_exponential(before_expansion(under))
     bounded = None if total is None else _bounded(node, graph, over, total)
-    if bounded is not None:
-        return bounded
+    shares = _scaled_shares(node, graph, over, under) if total is None else bounded
+    if shares is not None:
+        return shares
     if is_call(over, "mul"):
         for factor, rest in itertools.permutations((over.args[0], over.args[1])):
             ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
@@ -310,7 +311,16 @@ def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | N
         factor = (1.0 if number is None else number) / total.number
         gate = total.write(graph, node, -1.0, factor)
         return gate if number is not None else call_like(graph, node, aten.mul, gate, over)
-    return softmax_ratio(node, graph, over, under)
+    return None
+
+
+def _scaled_shares(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
+    """A softmax that is written by a multiple of its sum; None for other quotients."""
+    scale, shift, summed = unwound(before_expansion(under))
+    if shift != 0 or scale in (0, 1):
+        return softmax_ratio(node, graph, over, under)
+    shares = softmax_ratio(node, graph, over, summed)
+    return None if shares is None else scaled_by(graph, node, shares, 1 / scale)
 
 
 def _bounded(node: fx.Node, graph: fx.Graph, over: Any, total: _WithExponential) -> fx.Node | None:

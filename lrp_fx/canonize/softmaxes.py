@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from lrp_fx.canonize.masks import is_mask
+from lrp_fx.canonize.numbers import scaled_by, unwound
 from lrp_fx.graph import (
     CASTS,
     Packet,
@@ -28,6 +29,7 @@ from lrp_fx.graph import (
     is_same,
     literal,
     name_of,
+    operand,
     shapes_of,
 )
 from lrp_fx.meaning import is_nonnegative
@@ -40,24 +42,31 @@ _DEPTH = 3
 
 
 def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """``exp(z) / sum(exp(z))`` as ``softmax(z)``, also of masked exponentials; None otherwise."""
+    """``a exp(z) / sum(b exp(z))`` as ``a/b softmax(z)``, also masked; None for other quotients."""
     total = without_safety(under)
     more = affine(before_expansion(under))
     number = 0.0
     if dim_of_sum(total) is None and more is not None and more.scale == 1 and more.shift > 0:
         total, number = more.operand, more.shift
     dim = dim_of_sum(total)
-    if dim is None or not is_exponential(over, dim):
+    if dim is None:
         return None
     summed = arguments(total)["self"]
-    if is_call(summed, "abs"):
-        summed = summed.args[0]
-    if not is_same(summed, over):
+    is_size = is_call(summed, "abs")
+    scale, shift, over = unwound(over)
+    factor, other_shift, summed = unwound(operand(summed) if is_size else summed)
+    factor = abs(factor) if is_size else factor
+    if (shift, other_shift) != (0, 0) or factor == 0 or not is_same(summed, over):
+        return None
+    if not is_exponential(over, dim):
         return None
     if number:
-        return _with_one_more(node, graph, over, dim, number)
+        shares = _with_one_more(node, graph, over, dim, number / factor)
+        return None if shares is None else scaled_by(graph, node, shares, scale / factor)
     logits = logits_of(graph, node, over, dim)
-    return call_like(graph, node, softmax_of(over, is_safe=total is not under), logits, dim)
+    softmax = softmax_of(over, is_safe=total is not under)
+    shares = call_like(graph, node, softmax, logits, dim)
+    return scaled_by(graph, node, shares, scale / factor)
 
 
 def _with_one_more(
@@ -65,7 +74,8 @@ def _with_one_more(
 ) -> fx.Node | None:
     """``exp(z) / (n + sum(exp(z)))`` as a softmax over ``z`` and ``log n``, without the last entry."""
     shape = shapes_of(graph.owning_module).shape_of(value)
-    if shape is None or dim % len(shape) != len(shape) - 1 or not is_call(value, "exp"):
+    is_last = shape is not None and dim % len(shape) == len(shape) - 1
+    if not is_last or number < 0 or not is_call(value, "exp"):
         return None
     more = call_like(graph, node, aten.pad, value.args[0], [0, 1], "constant", math.log(number))
     weights = call_like(graph, node, aten.softmax, more, -1)
@@ -115,16 +125,19 @@ class _Masked:
     """Exponentials with a mask or a prior.
 
     Args:
-        value: the exponentials.
+        value: the exponentials, possibly with another one.
         write: applies the mask or prior to the arguments of the exponentials.
     """
 
     value: fx.Node
-    write: Callable[[fx.Graph, fx.Node, Any], fx.Node]
+    write: Callable[[fx.Graph, fx.Node, Any], Any]
 
 
 def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
-    if not depth or not is_call(value, "masked_fill", "where", "tril", "triu", "mul"):
+    form = affine(value) if depth else None
+    if form is not None and form.shift == 0 and form.scale > 0:
+        return _Masked(form.operand, lambda graph, node, z: z)  # a softmax cancels the number
+    if not depth or not is_call(value, "masked_fill", "where", "tril", "triu", "mul", "div"):
         return None
     b = arguments(value)
     if is_call(value, "masked_fill"):
@@ -136,12 +149,15 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
         if literal(second) == 0 and isinstance(first, fx.Node):
             return _Masked(first, _Hidden(b["condition"], negated=True))
         return _Masked(second, _Hidden(b["condition"])) if literal(first) == 0 else None
-    for kept, weight in ((first, second), (second, first)):
+    divides = is_call(value, "div")
+    if b.get("rounding_mode") is not None:
+        return None
+    for kept, weight in ((first, second),) if divides else ((first, second), (second, first)):
         if isinstance(weight, fx.Node) and is_exponential(kept, None, depth - 1):
-            if is_mask(weight):
+            if is_mask(weight) and not divides:
                 return _Masked(kept, _Hidden(weight, negated=True))
             if not depends_on_inputs(weight) and _is_nonnegative(weight):
-                return _Masked(kept, _Prior(weight))
+                return _Masked(kept, _Prior(weight, divides))
     return None
 
 
@@ -181,14 +197,15 @@ class _OutsideOf:
 
 @dataclass(frozen=True)
 class _Prior:
-    """Writes ``z + log(w)``: a constant factor ``w ≥ 0`` of the exponentials."""
+    """Writes ``z + log(w)`` for a constant factor ``w ≥ 0`` of the exponentials, or ``z - log(w)``."""
 
     weight: fx.Node
+    divides: bool
 
     def __call__(self, graph: fx.Graph, node: fx.Node, z: Any) -> fx.Node:
         is_exp = is_call(self.weight, "exp")
         exponent = self.weight.args[0] if is_exp else call_like(graph, node, aten.log, self.weight)
-        return call_like(graph, node, aten.add, z, exponent)
+        return call_like(graph, node, aten.sub if self.divides else aten.add, z, exponent)
 
 
 def without_safety(divisor: Any) -> Any:

@@ -240,6 +240,65 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         "exp mul exp mul sum div",
     ),
     "share with a prior": (lambda m, x: share(x.exp() * m.w.exp()), LINE, "add softmax"),
+    "share divided by a prior": (lambda m, x: share(x.exp() / m.w.exp()), LINE, "sub softmax"),
+    "share of rounded quotients": (
+        lambda m, x: share(torch.div(x.exp(), m.w.exp(), rounding_mode="floor")),
+        LINE,
+        "exp exp div sum div",
+    ),
+    "share divided by a mask": (lambda m, x: share(x.exp() / m.mask), LINE, "exp to div sum div"),
+    "share of a multiple": (lambda m, x: share(2 * x.exp()), LINE, "softmax"),
+    "share of a negative multiple": (lambda m, x: share(-2 * x.exp()), LINE, "softmax"),
+    "share of a shifted exponential": (
+        lambda m, x: share(2 * x.exp() + 1),
+        LINE,
+        "exp mul add sum div",
+    ),
+    "share of a multiple behind a mask": (
+        lambda m, x: share((2 * x.exp()) * m.mask),
+        LINE,
+        "to eq masked_fill softmax",
+    ),
+    "share of a negative multiple behind a mask": (
+        lambda m, x: share((-2 * x.exp()) * m.mask),
+        LINE,
+        "exp mul to mul sum div",
+    ),
+    "exp by another multiple": (
+        lambda m, x: -2 * x.exp() / (-3 * x.exp()).abs().sum(-1, True),
+        LINE,
+        "softmax mul",
+    ),
+    "exp by a multiple of its sum": (
+        lambda m, x: x.exp() / (2 * x.exp().sum(-1, True)),
+        LINE,
+        "softmax mul",
+    ),
+    "exp by its sum and another": (
+        lambda m, x: x.exp() / (2 * x.exp().sum(-1, True) - 1),
+        LINE,
+        "exp exp sum mul sub div",
+    ),
+    "exp by the sum of nothing": (
+        lambda m, x: x.exp() / (0 * x.exp()).sum(-1, True),
+        LINE,
+        "exp exp mul sum div",
+    ),
+    "share of a multiple and one": (
+        lambda m, x: 2 * x.exp() / (1 + (2 * x.exp()).sum(-1, True)),
+        LINE,
+        "pad softmax slice",
+    ),
+    "share of a negative multiple and one": (
+        lambda m, x: -2 * x.exp() / (1 + (-2 * x.exp()).sum(-1, True)),
+        LINE,
+        "exp exp mul sum add mul div neg",
+    ),
+    "share of a masked one and one": (
+        lambda m, x: x.exp() * m.mask / (1 + (x.exp() * m.mask).sum(-1, True)),
+        LINE,
+        "exp to mul exp to mul sum add div",
+    ),
     "shifted by another maximum": (
         lambda m, x: (x - (x * m.w).amax(-1, True)).softmax(-1),
         LINE,
@@ -1001,6 +1060,12 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "baddbmm without a sum": "t linear mul",
+    "share divided by a mask": "exp div sum div",
+    "share of a multiple behind a mask": "eq masked_fill softmax",
+    "share of a negative multiple behind a mask": "exp mul mul sum div",
+    "share of a multiple and one": "exp mul exp mul sum add div",
+    "share of a masked one and one": "exp mul exp mul sum add div",
     "share by signed weights": "exp mul sum div",
     "summed product of two": "slice slice mul sum",
     "expanded and spread": "unsqueeze expand mul",
