@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import abc
 import builtins
-import functools
 import sys
 import types
 import weakref
@@ -386,7 +385,7 @@ class Walk:
 
 
 def _codes_of(member: Any) -> list[types.CodeType]:
-    """The code objects of a method, property, static method, class method or cached property."""
+    """The code objects of a method, property, static method or class method."""
     parts = (
         [member, *(getattr(member, name, None) for name in _WRAPPED)]
         if (type(member) in _MEMBERS)
@@ -417,8 +416,8 @@ _REGISTRY = "_abc_impl"
 """The class attribute that holds the classes registered with an abstract class."""
 _BY_NAME = frozenset({"getattr", "vars", "attrgetter", "__dict__", "hasattr", "__getattribute__"})
 """What finds members of a module by names that the code need not contain."""
-_MEMBERS = (property, staticmethod, classmethod, functools.cached_property)
-_WRAPPED = ("fget", "__func__", "func")
+_MEMBERS = (property, staticmethod, classmethod)
+_WRAPPED = ("fget", "__func__")
 _NOT_IN_FORWARD = frozenset(
     {
         *("__init__", "__new__", "__post_init__", "__init_subclass__", "__del__", "__repr__"),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph import arguments, name_of
+from lrp_fx.graph import arguments
 from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument, by_operand
@@ -108,9 +108,6 @@ def _write(site: Site) -> Received:
     a, b = _factors(node)
     if not (site.facts.is_dynamic(a) and site.facts.is_dynamic(b)):
         signal, constant = (a, b) if site.facts.is_dynamic(a) else (b, a)
-        if name_of(node) == "div" and signal is a:
-            # x / c passes everything for a number c; a tensor c passes nothing where it is zero
-            constant = 1 if not isinstance(constant, fx.Node) else constant
         inputs = (site.value(constant), site.shape(signal))
         return {signal: [site.call(ScaleRelevance(), site.relevance, *inputs)]}
     wanted = [pair for pair in _shares(node, site.rule, site.facts) if site.receives(pair[0])]

@@ -755,6 +755,14 @@ class Saving:
     def saved(self) -> Any:
         return open("file")
 
+    @staticmethod
+    def kept() -> Any:
+        return open("file")
+
+    @classmethod
+    def written(cls) -> Any:
+        return open("file")
+
     def __repr__(self) -> str:
         return str(open("file"))
 

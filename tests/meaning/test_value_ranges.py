@@ -167,6 +167,13 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
         Range(0, 1, exp(-REST)),
     ),
     "share": (lambda v: v.div(v.exp(v.x), v.sum(v.exp(v.x), 1, True)), UNIT),
+    "share of a group": (
+        lambda v: v.div(
+            v.exp(v.x),
+            v.index_select(v.index_add(v.zeros([3]), 0, v.index, v.exp(v.x)), 0, v.index),
+        ),
+        UNIT,
+    ),
     "softsign": (lambda v: v.div(v.x, v.add(v.abs(v.x), 1)), BOTH),
 }
 UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp_fx import rules
 from lrp_fx.composites import Composite, operation
+from lrp_fx.relevance.product import ScaleRelevance
 from lrp_fx.stabilizer import Stabilizer
 from tests.helpers import twins
 from tests.helpers.closeness import STABILIZED, assert_close
@@ -288,3 +289,36 @@ def test_a_value_over_its_norm_gets_everything() -> None:
 def test_a_square_gets_both_halves() -> None:
     upper = numbers(*A.shape, seed=1)
     assert torch.equal(explain(lambda x: x * x, A, upper), upper)
+
+
+def test_pairs_of_three_factors() -> None:
+    """Half for each operand, whatever it is a product of."""
+    upper, c = numbers(*A.shape, seed=1), numbers(*A.shape, seed=9)
+    composite = Composite([(operation("product"), rules.PairwiseHalf())])
+    mine = explain(lambda a, b, c: (a * b) * c, (A, B, c), upper, composite)
+    for relevance, share in zip(mine, (0.25, 0.25, 0.5), strict=True):
+        assert_close(relevance, share * upper)
+    for relevance in explain(lambda a, b, c: (a * b) * c, (A, B, c), upper):
+        assert_close(relevance, upper / 3)
+
+
+def attended(a: Tensor, b: Tensor) -> Tensor:
+    weights = torch.softmax(a @ a.mT * 0.3, -1)
+    return (weights[..., None] * b[:, None]).sum(2)
+
+
+def test_values_that_are_attended_to() -> None:
+    """Attention weights are signals, unless the rule names the path of the values."""
+    upper = numbers(*A.shape, seed=1)
+    of_weights, of_values = explain(attended, (A, B), upper)
+    assert float(of_weights.abs().sum()) > 0
+    rule = Composite([(operation("product"), rules.ValuePath())])
+    nothing, everything = explain(attended, (A, B), upper, rule)
+    assert not nothing.any()
+    assert_close(everything, 2 * of_values)
+
+
+def test_what_a_product_with_zeros_takes() -> None:
+    relevance = numbers(3, 1, seed=1)
+    taken = ScaleRelevance().taken(relevance, ZEROS, relevance.shape)
+    assert_close(taken["constant"], relevance[1].sum())
