@@ -97,7 +97,7 @@ def _unpadded(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         return None
     first, last = added[place : place + 2] or (0, 0)
     start, end, _ = slice(b["start"], b["end"]).indices(first + size + last)
-    if place >= len(added) or (start, end - start) != (first, size):
+    if (start, end - start) != (first, size):
         return None
     added[place : place + 2] = [0, 0]
     if not any(added):

@@ -264,6 +264,17 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "exp mul to mul sum div",
     ),
+    "share of half behind a mask": (
+        lambda m, x: share((0.5 * x.exp()) * m.mask),
+        LINE,
+        "to eq masked_fill softmax",
+    ),
+    "share of a shifted exponential behind a mask": (
+        lambda m, x: share((x.exp() + 1) * m.mask),
+        LINE,
+        "exp add to mul sum div",
+    ),
+    "slice of nothing of a pad": (lambda m, x: F.pad(x, (1, 1))[:, 0:].exp(), ROWS, "pad exp"),
     "exp by another multiple": (
         lambda m, x: -2 * x.exp() / (-3 * x.exp()).abs().sum(-1, True),
         LINE,
@@ -1064,6 +1075,8 @@ WITHOUT = {
     "share divided by a mask": "exp div sum div",
     "share of a multiple behind a mask": "eq masked_fill softmax",
     "share of a negative multiple behind a mask": "exp mul mul sum div",
+    "share of half behind a mask": "eq masked_fill softmax",
+    "share of a shifted exponential behind a mask": "exp add mul sum div",
     "share of a multiple and one": "exp mul exp mul sum add div",
     "share of a masked one and one": "exp mul exp mul sum add div",
     "share by signed weights": "exp mul sum div",

@@ -110,6 +110,10 @@ PROBABILITIES: dict[str, tuple[Function, Function]] = {
         lambda z: z.sigmoid().clamp(0, 0.5),
         lambda z: z.sigmoid().clamp(0, 0.5),
     ),
+    "left: a wide clamp from below": (
+        lambda z: z.sigmoid().clamp(0.5, 1),
+        lambda z: z.sigmoid().clamp(0.5, 1),
+    ),
     **{
         f"left: {name}": (end, end)
         for name, end in {
