@@ -540,6 +540,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "sigmoid neg sigmoid mul reshape mul reshape mul linear add",
     ),
+    "blend by a softmax": (
+        lambda m, x: x + x.softmax(-1) * (m.linear(x) - x),
+        LINE,
+        "softmax linear mul add mul mul add",
+    ),
     "blend by a constant": (lambda m, x: x + m.w * (m.linear(x) - x), LINE, "linear sub mul add"),
     "blend with negative": (
         lambda m, x: x.sigmoid() * (-m.linear(x) - x) + x,
