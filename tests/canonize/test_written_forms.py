@@ -948,6 +948,10 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         (2, 3, 4),
         "slice expand product",
     ),
+    "matrix by a vector": (lambda m, x: torch.mv(x, m.w), LINE, "product"),
+    "constant matrix by a vector": (lambda m, x: torch.mv(m.C, x[0]), LINE, "select product"),
+    "vector by a vector": (lambda m, x: torch.dot(x[0], m.w), LINE, "select product"),
+    "constant by a vector": (lambda m, x: torch.vdot(m.w, x[0]), LINE, "select product"),
     "checked": (
         lambda m, x: (torch._assert_async((x == x).all(), "not a number"), x.exp())[1],
         LINE,
@@ -1176,6 +1180,10 @@ GIVEN: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
     "product of sums": (lambda x, given: (x + given) @ x, False),
     "sum": (lambda x, given: x + given, False),
     "sum with a product": (lambda x, given: torch.addmm(given, x, x), True),
+    "sum with products of batches": (
+        lambda x, given: torch.baddbmm(given[None], x[None], x[None]),
+        True,
+    ),
     "products of each": (lambda x, given: given @ given + x @ x, False),
 }
 
@@ -1268,6 +1276,10 @@ LAYERS: dict[str, tuple[Function, str]] = {
     "convolution of the same size": (
         lambda m, x: F.conv1d(x, m.C[None, :, :4], padding="same"),
         "slice",
+    ),
+    "convolution with padding": (
+        lambda m, x: F.conv1d(x, m.C[None, :, :4], padding=1),
+        "conv1d",
     ),
     "convolution without padding": (
         lambda m, x: F.conv1d(x, m.C[None, :, :4], padding="valid"),
