@@ -86,9 +86,6 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
                 replace_by(node, operand(node))
             elif name in _DROPOUT:
                 _dropout(node)
-            elif name.startswith(_CHECKS):
-                if not node.users:
-                    graph.erase_node(node)
             elif name in _SYNONYMS and not _reads_bits(node):
                 _rename(node, _SYNONYMS[name])
             elif name in _CANONICAL:
