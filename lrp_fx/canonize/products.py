@@ -283,15 +283,10 @@ def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
     return matrix if kept else batch
 
 
-def _with_vector(first: str) -> Callable[[CallWriter, fx.Node], fx.Node]:
-    """Rewrites the product of an operand with the indices ``first`` and a vector ``i``."""
-
-    def rewrite(write: CallWriter, node: fx.Node) -> fx.Node:
-        a, b = arguments(node).values()
-        output = first.replace("i", "")
-        return contract(write, Indexed(a, tuple(first)), Indexed(b, ("i",)), tuple(output)).value
-
-    return rewrite
+def _vdot(write: CallWriter, node: fx.Node) -> fx.Node:
+    """Write ``Σ_i a_i b_i``, of real numbers, as a product."""
+    a, b = arguments(node).values()
+    return contract(write, Indexed(a, ("i",)), Indexed(b, ("i",)), ()).value
 
 
 def _inner(write: CallWriter, node: fx.Node) -> fx.Node | None:
@@ -344,9 +339,7 @@ _WITH_SUMS = ("addmm", "baddbmm")
 """Operations that contain such a product once they are written in the one vocabulary."""
 _FORMS: dict[str, Form] = {
     **dict.fromkeys(MATRIX_PRODUCTS, _matrix_product),
-    "mv": _with_vector("oi"),
-    "dot": _with_vector("i"),
-    "vdot": _with_vector("i"),
+    "vdot": _vdot,
     "inner": _inner,
     "tensordot": _tensordot,
     "einsum": take_apart,
