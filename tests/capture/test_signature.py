@@ -805,11 +805,24 @@ def test_a_class_registered_with_an_abstract_one_is_seen() -> None:
     assert state.signature() != before
 
 
-def test_a_function_of_python_that_is_patched_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = ModelState(Holding(types.FunctionType(compile("ascii", "own.py", "eval"), {})))
+def test_registered_classes_do_not_count_where_none_is_abstract() -> None:
+    class Abstract(abc.ABC):  # noqa: B024
+        pass
+
+    state = ModelState(Holding(1.0))
+    before = state.signature()
+    Abstract.register(One)
+    assert state.signature() is before
+
+
+@pytest.mark.parametrize("name", ["ascii", "memoryview"])  # a function and a class
+def test_a_name_of_python_that_is_patched_is_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = ModelState(Holding(types.FunctionType(compile(name, "own.py", "eval"), {})))
     before = state.signature()
     assert is_still_watched(state)
-    monkeypatch.setattr(builtins, "ascii", no_hook)
+    monkeypatch.setattr(builtins, name, no_hook)
     assert not is_still_watched(state)
     assert state.signature() != before
 
