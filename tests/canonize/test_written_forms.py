@@ -1080,7 +1080,6 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
-    "baddbmm without a sum": "t linear mul",
     "share divided by a mask": "exp div sum div",
     "share of a multiple behind a mask": "eq masked_fill softmax",
     "share of a negative multiple behind a mask": "exp mul mul sum div",

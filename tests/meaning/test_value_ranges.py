@@ -149,6 +149,8 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "gate · constant": (lambda v: v.mul(v.sigmoid(v.x), v.w), UNIT),
     "constant · gate": (lambda v: v.mul(v.w, v.sigmoid(v.x)), UNIT),
     "gate · -exp(constant)": (lambda v: v.mul(v.sigmoid(v.x), v.neg(v.p)), Range(-1, 0, -0.5)),
+    "2 (gate · constant)": (lambda v: v.mul(v.mul(v.sigmoid(v.x), v.w), 2), Range(0, 2, 1)),
+    "1 + positive · exp": (lambda v: v.add(v.mul(v.exp(v.x), v.p), 1), Range(1, inf, 2)),
     "gate / constant": (lambda v: v.div(v.sigmoid(v.x), v.w), UNIT),
     "constant / exp": (lambda v: v.div(v.w, v.exp(v.x)), LINE),
     "-positive / exp": (lambda v: v.div(v.neg(v.p), v.exp(v.x)), Range(-inf, 0, -1)),
@@ -229,6 +231,13 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "weighted sum of tanh": lambda v: v.linear(v.tanh(v.x), v.p, None),
     "gate · tanh": lambda v: v.mul(v.sigmoid(v.x), v.tanh(v.x)),
     "tanh · gate": lambda v: v.mul(v.tanh(v.x), v.sigmoid(v.x)),
+    "1 - gate · constant · mask": lambda v: v.rsub(
+        v.mul(v.mul(v.sigmoid(v.x), v.w), v.gt(v.w, 0)), 1
+    ),
+    "1 + constant · exp": lambda v: v.add(v.mul(v.exp(v.x), v.w), 1),
+    "1 - gate · (gate · constant)": lambda v: v.rsub(
+        v.mul(v.sigmoid(v.x), v.mul(v.sigmoid(v.x), v.w)), 1
+    ),
     "tanh · constant": lambda v: v.mul(v.tanh(v.x), v.w),
     "constant / tanh": lambda v: v.div(v.w, v.tanh(v.x)),
     "1 - gate · constant": lambda v: v.rsub(v.mul(v.sigmoid(v.x), v.w), 1),
