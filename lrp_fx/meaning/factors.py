@@ -225,7 +225,12 @@ class _Counter:
         ]
 
     def _attends(self, gate: fx.Node) -> bool:
-        """Whether a gate's argument is computed from a product of two activations."""
+        """Whether a gate's argument is computed from a product of two activations.
+
+        A switch only steps, as a mask, and so it passes nothing in any place.
+        """
+        if self.ranges.get(gate, ANYTHING).is_switch:
+            return False
         if gate not in self.attends:
             self.attends[gate] = scores_two(
                 gate, self.dynamic, self.counts, self.of_two, lambda node: self._is_gate(node, 1)
