@@ -73,6 +73,7 @@ def canonize(
     remove_unused(graph)
     signs_before_products(graph)
     collect_factors(graph)
+    one_spelling(graph)  # collected factors may add up to a gate: y + y tanh(z) = 2 y sigmoid(2 z)
     if fold_dense:
         divide_at_once(graph)
     divide_before(graph, result.module)
