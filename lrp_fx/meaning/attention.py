@@ -22,9 +22,10 @@ SOFTMAXES = names_where(lambda row: row.normalizes and row.is_nonnegative)
 _WRITTEN = names_where(lambda row: row.writes)
 """Operations that write into a value, such as a mask into scores."""
 _MOVES = names_where(lambda row: row.arranges) | SPLITS | {"getitem", "sort", "neg"}
+_CHOICES = names_where(lambda row: row.choice == "mask")
 _SUMS = names_where(lambda row: row.sums and not row.resizes)
-_WAYS = _MOVES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
-_SCALED = _MOVES | {"mul", "div"}
+_WAYS = _MOVES | _CHOICES | _WRITTEN | _SUMS | SCALAR_FUNCTIONS | REDUCTIONS | WINDOWS | SOFTMAXES
+_SCALED = _MOVES | _CHOICES | {"mul", "div"}
 _LAYERS = frozenset(["dense", "convolution"])
 
 Dynamic = Callable[[Any], bool]
