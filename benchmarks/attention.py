@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from harness.memory import allocated
 from harness.tables import options, put, table
-from harness.timing import interleaved, quartiles, ratios, timed
+from harness.timing import input_gradient, interleaved, quartiles, ratios, timed
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx, Optimizations
@@ -45,12 +45,6 @@ class Layer(nn.Module):
         return scores
 
 
-def gradient(model: nn.Module, x: Tensor) -> None:
-    """The input gradient of one score."""
-    x = x.clone().requires_grad_()
-    torch.autograd.grad(model(x)[:, 1].sum(), x)
-
-
 def measured(rounds: int) -> Iterator[list[str]]:
     torch.manual_seed(0)
     model = Layer().eval().requires_grad_(False)
@@ -58,7 +52,7 @@ def measured(rounds: int) -> Iterator[list[str]]:
         x = torch.randn(1, count, CHANNELS)
         calls = {
             "map": partial(LRPFx(model).attribute, x, target=1),
-            "gradient": partial(gradient, model, x),
+            "gradient": partial(input_gradient, model, x),
         }
         if count <= KEPT:
             kept = LRPFx(model, optimize=Optimizations(blocks=False))

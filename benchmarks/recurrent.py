@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from harness.deep import INPUT, Block, Reader
 from harness.tables import options, put, table
-from harness.timing import interleaved, quartiles, timed
+from harness.timing import input_gradient, interleaved, quartiles, timed
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
@@ -23,12 +23,6 @@ STEPS = 400
 BLOCKS = (100, 1000)
 """Of four nodes each."""
 cpu = partial(timed, clock=time.process_time)
-
-
-def gradient(model: nn.Module, x: Tensor) -> None:
-    """The input gradient of one score."""
-    x = x.clone().requires_grad_()
-    torch.autograd.grad(model(x)[:, 1].sum(), x)
 
 
 def forward(model: nn.Module, x: Tensor) -> None:
@@ -53,7 +47,7 @@ def layers(rounds: int) -> Iterator[list[str]]:
             lrp, first = first_map(model, x)
             calls: dict[str, Callable[[], object]] = {
                 "map": partial(lrp.attribute, x, target=1),
-                "gradient": partial(gradient, model, x),
+                "gradient": partial(input_gradient, model, x),
             }
             found = interleaved(calls, rounds)
             ratio = quartiles([a / b for a, b in zip(found["map"], found["gradient"], strict=True)])

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from arena.task import Explain, Measure, Suite, Task
+from arena.task import Suite, Task, measure_by
 from lrp_fx.evaluate import (
     SRG,
     Blur,
@@ -141,21 +141,18 @@ def _task(
         "sparseness": Sparseness(),
     }
 
-    def measure(metric: Metric, title: str) -> Measure:
-        def score(explain: Explain) -> Tensor:
-            return metric(model, explain, x, targets)
-
-        higher = None if title == "sparseness" else metric.higher_is_better
-        paired = title not in ("random weights", "sparseness")
-        return Measure(score, title, higher, paired=paired)
-
+    described = ("random weights", "sparseness")
+    measures = {
+        title: measure_by(metric, title, model, x, targets, paired=title not in described)
+        for title, metric in metrics.items()
+    }
     return Task(
         "letter reader",
         "convolutional",
         model,
         x,
         targets,
-        {title: measure(metric, title) for title, metric in metrics.items()},
+        measures,
         f"{len(x)} of {drawn} lines of {LENGTH} digits read without a mistake; a uniform map has "
         f"{masks.double().mean():.3f} at the letter",
         -1.0,

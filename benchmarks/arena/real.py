@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from arena import sentences
 from arena.data import digits, fashion
 from arena.networks import CNN, ViT, efficientnet_lite
-from arena.task import Explain, Group, Measure, Suite, Task
+from arena.task import Group, Measure, Suite, Task, measure_by
 from arena.training import accuracy, fit, right_ones
 from lrp_fx.evaluate import (
     SRG,
@@ -36,12 +36,8 @@ from lrp_fx.evaluate import (
 
 def judged(metric: Metric, title: str, model: nn.Module, x: Tensor, targets: Tensor) -> Measure:
     """A metric of the library as a measure of a task; what the default is judged by is paired."""
-
-    def score(explain: Explain) -> Tensor:
-        return metric(model, explain, x, targets)
-
-    higher = None if isinstance(metric, Sparseness) else metric.higher_is_better
-    return Measure(score, title, higher, paired=isinstance(metric, SRG | MosaicFocus))
+    paired = isinstance(metric, SRG | MosaicFocus)
+    return measure_by(metric, title, model, x, targets, paired=paired)
 
 
 def measures(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from arena.task import Explain, Measure, Task
+from arena.task import Task, measure_by
 from lrp_fx.evaluate import (
     ABPC,
     CascadingRandomisation,
@@ -78,21 +78,25 @@ def task(quick: bool) -> Task:
         "sparseness": Sparseness(),
     }
 
-    def measure(metric: Metric, title: str) -> Measure:
-        def score(explain: Explain) -> Tensor:
-            return metric(model, explain, x, targets)
-
-        higher = None if title == "sparseness" else metric.higher_is_better
-        paired = title in ("ABPC", "comprehensiveness", "sufficiency")
-        return Measure(score, title, higher, paired=paired)
-
+    judging = ("ABPC", "comprehensiveness", "sufficiency")
+    measures = {
+        title: measure_by(
+            metric,
+            title,
+            model,
+            x,
+            targets,
+            paired=title in judging,
+        )
+        for title, metric in metrics.items()
+    }
     return Task(
         "all-MiniLM-L6-v2",
         "attention",
         model,
         x,
         targets,
-        {title: measure(metric, title) for title, metric in metrics.items()},
+        measures,
         f"{right} of {len(pairs)} sentences find their partner",
         x.amin(),
         x.amax(),

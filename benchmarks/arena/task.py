@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lrp_fx.evaluate import Metric, Sparseness
+
 Explain = Callable[[Tensor, Tensor], Tensor]
 """From inputs (N, …) and targets (N,) to relevance of the inputs' shape."""
 Kind = Literal["dense", "convolutional", "attention"]
@@ -35,6 +37,24 @@ class Measure:
     higher: bool | None = True
     digits: int = 3
     paired: bool = False
+
+
+def measure_by(
+    metric: Metric,
+    title: str,
+    model: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    *,
+    paired: bool,
+) -> Measure:
+    """A metric of the library on the inputs of a task."""
+
+    def score(explain: Explain) -> Tensor:
+        return metric(model, explain, x, targets)
+
+    higher = None if isinstance(metric, Sparseness) else metric.higher_is_better
+    return Measure(score, title, higher, paired=paired)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arena.task import Explain, Measure, Suite, Task
+from arena.task import Suite, Task, measure_by
 from arena.training import accuracy
 from lrp_fx.evaluate import (
     SRG,
@@ -188,21 +188,18 @@ def task(quick: bool) -> Task:
         "sparseness": Sparseness(),
     }
 
-    def measure(metric: Metric, title: str) -> Measure:
-        def score(explain: Explain) -> Tensor:
-            return metric(model, explain, x, targets)
-
-        higher = None if title == "sparseness" else metric.higher_is_better
-        paired = title.startswith(("share", "pointing", "SRG"))
-        return Measure(score, title, higher, paired=paired)
-
+    judging = ("share", "pointing", "SRG")
+    measures = {
+        title: measure_by(metric, title, model, x, targets, paired=title.startswith(judging))
+        for title, metric in metrics.items()
+    }
     return Task(
         "voices, three LSTMs",
         "dense",
         model,
         x,
         targets,
-        {title: measure(metric, title) for title, metric in metrics.items()},
+        measures,
         f"accuracy {accuracy(model, alone, speakers):.0%} on {len(alone)} recordings of one voice, "
         f"{len(x)} of two",
         0.0,

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 BLOCK = 0.05  # seconds that a call runs at least, in each round
 TOOLS = ("torchvision", "transformers", "captum", "zennit", "autolrp")
@@ -200,3 +201,9 @@ def _cpu_flags() -> list[str]:
     except OSError:
         pass
     return []
+
+
+def input_gradient(model: nn.Module, x: Tensor) -> None:
+    """The input gradient of one score of a model, with which calls are compared."""
+    x = x.clone().requires_grad_()
+    torch.autograd.grad(model(x)[:, 1].sum(), x)

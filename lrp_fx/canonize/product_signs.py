@@ -72,7 +72,7 @@ def _without_sign(graph: fx.Graph, value: fx.Node) -> fx.Node | None:
         return None
     form = affine(value)
     if form is not None:
-        if form.shift != 0 or form.scale >= 0:
+        if not _has_sign(value):
             return None
         if form.scale == -1:
             return form.operand

@@ -18,6 +18,7 @@ from lrp_fx.cli.inputs import Sample
 from lrp_fx.cli.methods import Method
 from lrp_fx.cli.models import check_categories, device_of_model
 from lrp_fx.errors import InputError, blamed
+from lrp_fx.plan import squashed
 from lrp_fx.zoo import LoadedModel
 
 if TYPE_CHECKING:
@@ -166,8 +167,7 @@ def explain_sample(
     x = explanation.inputs.to(device_of_model(loaded.model))
     with torch.no_grad():
         scores = first.lrp.explained_output(x)
-        classes = scores.ndim == 2 and scores.shape[1] > 1
-        probabilities = first.lrp.probabilities(x)[0].cpu() if classes else None
+    classes = scores.ndim == 2 and scores.shape[1] > 1
     check_categories(loaded.categories, scores)
     chosen = explanation.target if isinstance(explanation.target, int) else None
     maps = {first.title: explanation.relevance}
@@ -179,7 +179,7 @@ def explain_sample(
         sample,
         explanation,
         {title: relevance.detach().cpu() for title, relevance in maps.items()},
-        probabilities,
+        squashed(scores, first.lrp.plan(x).squashing)[0].cpu() if classes else None,
         account_of(ledger, explanation.relevance, "pixels" if x.ndim == 4 else "values"),
         first.start,
     )

@@ -29,6 +29,12 @@ Squashing = Literal["softmax", "sigmoid"]
 """The function of the explained value, over dimension 1 or entry by entry, that gives probabilities."""
 
 
+def squashed(output: Tensor, squashing: Squashing) -> Tensor:
+    """The probabilities (N, classes, …) of an output, in single precision at least."""
+    values = output.float() if output.itemsize < 4 else output
+    return values.sigmoid() if squashing == "sigmoid" else values.softmax(1)
+
+
 @dataclass(frozen=True)
 class Hook:
     """A relevance hook: a function, and a matcher of the nodes that it applies to."""

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, rules
 from lrp_fx.errors import InputError
-from lrp_fx.optimize import attention
+from lrp_fx.optimize import query_blocks
 from lrp_fx.stabilizer import Stabilizer
 from tests.helpers.closeness import ROUNDING, assert_close
 
@@ -91,9 +91,9 @@ def tokens(batch: int = 2, count: int = TOKENS) -> Tensor:
 @pytest.fixture(params=[7 * TOKENS, TOKENS, 10**6], ids=["rows", "single rows", "matrices"])
 def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Small matrices run in blocks, too: of a few rows, of one, or of several heads."""
-    monkeypatch.setattr(attention, "WHOLE", 0)
-    monkeypatch.setattr(attention, "SINGLE", 10**6)
-    monkeypatch.setattr(attention, "BLOCK", request.param)
+    monkeypatch.setattr(query_blocks, "WHOLE", 0)
+    monkeypatch.setattr(query_blocks, "SINGLE", 10**6)
+    monkeypatch.setattr(query_blocks, "BLOCK", request.param)
     limit: int = request.param
     return limit
 
@@ -180,8 +180,8 @@ def test_encoder_layers_and_their_derivatives(small_blocks: int) -> None:
 def test_no_matrix_over_all_pairs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 400 tokens the largest value of a call is a block; kept whole, it is all pairs of tokens."""
     count, block = 400, 2**13
-    monkeypatch.setattr(attention, "WHOLE", 0)
-    monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(query_blocks, "WHOLE", 0)
+    monkeypatch.setattr(query_blocks, "BLOCK", block)
     x = tokens(1, count)
     pairs = count * count  # masks over all pairs are the model's own
     found = []
