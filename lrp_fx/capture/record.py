@@ -7,6 +7,7 @@ for this one call only, because the next input may take another branch.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.sparse_values import hold_sparse_values
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import copied_call, held_tensors
+from lrp_fx.capture.trail import refuse_question
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph import TreeSpec, WholeLayers, functionalized, with_source
 
@@ -37,6 +39,7 @@ class _Values(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        refuse_question(func, sys._getframe(1))
         if func is Tensor.tolist:
             return _listed(args[0])
         if func in (Tensor.numpy, Tensor.__array__):
