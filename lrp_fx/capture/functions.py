@@ -21,6 +21,21 @@ def names_in(code: types.CodeType) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=1024)
+def globals_in(code: types.CodeType) -> frozenset[str]:
+    """The names that a code object and its nested functions look up among globals or built-ins.
+
+    Names of attributes are none of them: ``self.data`` does not read a global ``data``.
+    """
+    steps = dis.get_instructions(code)
+    own = {s.argval for s in steps if s.opname.endswith(_OF_GLOBALS)}
+    inner = (globals_in(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(own).union(*inner)
+
+
+_OF_GLOBALS = ("_GLOBAL", "_GLOBALS", "LOAD_NAME", "STORE_NAME", "DELETE_NAME")
+
+
+@functools.lru_cache(maxsize=1024)
 def strings_in(code: types.CodeType) -> frozenset[str]:
     """All string constants in a code object and its nested functions; ``getattr`` may use them."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
@@ -78,7 +93,7 @@ def closed_over(function: types.FunctionType) -> Iterator[Any]:
 def named_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """The names and values of the globals that the code of a function refers to."""
     known = function.__globals__
-    for name in sorted(names_in(function.__code__)):
+    for name in sorted(globals_in(function.__code__)):
         if name in known:
             yield name, known[name]
 

@@ -6,10 +6,16 @@ A model whose code calls one of them is verified in every call.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
-from lrp_fx.capture.functions import imports_in, names_in
+from lrp_fx.capture.functions import (
+    closed_over,
+    globals_in,
+    imports_in,
+    named_globals,
+    names_in,
+)
 from lrp_fx.capture.written import IDENTITIES
 
 _MODULES = frozenset(
@@ -46,24 +52,14 @@ def reads_outside(function: types.FunctionType) -> bool:
     if not names.isdisjoint(_ATTRIBUTES):
         return True
     space = function.__globals__
-    if any(name not in space for name in names & _BUILT_IN):
+    if any(name not in space for name in globals_in(function.__code__) & _BUILT_IN):
         return True
     if "grad" in names and names.isdisjoint({"autograd", "func"}):
         return True
     if any(_is_outside(module) for module in imports_in(function.__code__)):
         return True
-    return any(_leads_outside(value, names) for value in _values(function, names))
-
-
-def _values(function: types.FunctionType, names: frozenset[str]) -> Iterator[Any]:
-    """The globals and closure variables that a function names."""
-    space = function.__globals__
-    yield from (space[name] for name in names if name in space)
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
+    values = (value for _, value in named_globals(function))
+    return any(_leads_outside(value, names) for value in chain(values, closed_over(function)))
 
 
 def _leads_outside(value: Any, names: frozenset[str]) -> bool:

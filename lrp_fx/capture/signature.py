@@ -38,7 +38,7 @@ from lrp_fx.capture.contents import (
     slots_of,
     target_of,
 )
-from lrp_fx.capture.functions import imports_in, names_in, strings_in
+from lrp_fx.capture.functions import globals_in, imports_in, names_in, strings_in
 from lrp_fx.capture.members import INTERNAL
 from lrp_fx.capture.origin import is_installed, is_module_of_user, is_standard, origin_of
 from lrp_fx.capture.outside import reads_outside
@@ -297,12 +297,12 @@ class Walk:
         parts = self._parts(function.__closure__ or ())
         parts += self._parts([function.__defaults__, function.__kwdefaults__, function.__dict__])
         origin = origin_of(code.co_filename)
-        names = () if origin == "standard" else tuple(sorted(names_in(code)))
-        if names:
+        if origin != "standard":
             is_installed = origin == "installed"
-            parts.append((self._visit_globals, (space, names, is_installed)))
+            if names := tuple(sorted(globals_in(code))):
+                parts.append((self._visit_globals, (space, names, is_installed)))
             if not is_installed:
-                self._names.update(names, strings_in(code))
+                self._names.update(names_in(code), strings_in(code))
                 parts += [(self._visit, m) for m in map(sys.modules.get, sorted(imports_in(code)))]
                 if reads_outside(function):
                     self._outside.add(code)

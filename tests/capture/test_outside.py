@@ -218,3 +218,26 @@ def test_copies_have_the_identity_of_their_originals(name: str) -> None:
 def test_versions_and_addresses_are_refused(scale: Callable[[Any, Tensor], float]) -> None:
     with pytest.raises(CaptureError, match=r"_version|data_ptr|data pointer"):
         LRPFx(Scaled(scale), "zero").attribute(torch.randn(2, 4).double(), 1)
+
+
+open_ = list(range(3))
+"""A global that has the name of an attribute in the code below."""
+
+
+class Attributes(nn.Module):
+    """Has attributes with the names of a function that reads files and of a global."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input, self.open_ = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.open_(F.relu(self.input(x)))  # type: ignore[no-any-return]
+
+
+def test_names_of_attributes_are_no_names_of_globals(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = ModelState(Attributes())
+    before = state.signature()
+    assert before.is_complete
+    monkeypatch.setitem(globals(), "open_", [4])
+    assert state.signature() == before
