@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
@@ -174,6 +175,8 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
                 if lacks_memory(error):
                     raise
                 reason = error
+                if isinstance(error.__cause__, GuardOnDataDependentSymNode):
+                    break  # a branch on a value: it is there for every batch size
         if program is None:
             if isinstance(reason, NotExportable):
                 raise reason
