@@ -26,9 +26,9 @@ from lrp_fx.relevance import (
     by_operand,
     described_as_passing,
     first,
+    register as _register,
     registry,
 )
-from lrp_fx.relevance import register as _register
 
 __all__ = [
     "Facts",

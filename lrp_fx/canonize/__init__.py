@@ -7,12 +7,6 @@ on a copy; the user's model is never changed.
 
 from __future__ import annotations
 
-from lrp_fx.canonize.forward import may_vanish
-from lrp_fx.canonize.pipeline import canonize
-from lrp_fx.canonize.products import has_given_factors
-
-__all__ = [
-    "canonize",
-    "has_given_factors",
-    "may_vanish",
-]
+from lrp_fx.canonize.forward import may_vanish as may_vanish
+from lrp_fx.canonize.pipeline import canonize as canonize
+from lrp_fx.canonize.products import has_given_factors as has_given_factors

@@ -340,6 +340,3 @@ def _shared(products: list[_Product]) -> tuple[_Factor, ...]:
     counts = [Counter(each.factors) for each in products]
     common = reduce(lambda a, b: a & b, counts) if counts else Counter[_Factor]()
     return tuple(common.elements())
-
-
-__all__ = ["collect_factors"]

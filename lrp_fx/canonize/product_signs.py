@@ -82,6 +82,3 @@ def _without_sign(graph: fx.Graph, value: fx.Node) -> fx.Node | None:
     inside = value.args[0]
     positive = _without_sign(graph, inside) if isinstance(inside, fx.Node) else None
     return None if positive is None else call_with_operand(graph, value, inside, positive)
-
-
-__all__ = ["signs_before_products"]

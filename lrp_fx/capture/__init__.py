@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 from lrp_fx.capture.captured import (
-    Arguments,
-    Call,
-    Captured,
-    Way,
-    copied,
-    module_path,
-    where,
+    Arguments as Arguments,
+    Call as Call,
+    Captured as Captured,
+    Way as Way,
+    copied as copied,
+    module_path as module_path,
+    where as where,
 )
-from lrp_fx.capture.exclusive import alone, exporting
-from lrp_fx.capture.export import first_line, samples
-from lrp_fx.capture.model_state import ModelState
-from lrp_fx.capture.observers import has_global_hooks
-from lrp_fx.capture.reading import WAYS, read
-from lrp_fx.capture.running import SAME_KERNELS, run_model
-from lrp_fx.capture.signature import Signature
-from lrp_fx.capture.traces import Memory, leaves_traces, traces_of
-from lrp_fx.capture.trail import Follower, leaves_same_trail, run_followed
-from lrp_fx.capture.verify import REORDERED, reproduces, same_in_double
-
-__all__ = [
-    "REORDERED",
-    "SAME_KERNELS",
-    "WAYS",
-    "Arguments",
-    "Call",
-    "Captured",
-    "Follower",
-    "Memory",
-    "ModelState",
-    "Signature",
-    "Way",
-    "alone",
-    "copied",
-    "exporting",
-    "first_line",
-    "has_global_hooks",
-    "leaves_same_trail",
-    "leaves_traces",
-    "module_path",
-    "read",
-    "reproduces",
-    "run_followed",
-    "run_model",
-    "same_in_double",
-    "samples",
-    "traces_of",
-    "where",
-]
+from lrp_fx.capture.exclusive import alone as alone, exporting as exporting
+from lrp_fx.capture.export import first_line as first_line, samples as samples
+from lrp_fx.capture.model_state import ModelState as ModelState
+from lrp_fx.capture.observers import has_global_hooks as has_global_hooks
+from lrp_fx.capture.reading import WAYS as WAYS, read as read
+from lrp_fx.capture.running import SAME_KERNELS as SAME_KERNELS, run_model as run_model
+from lrp_fx.capture.signature import Signature as Signature
+from lrp_fx.capture.traces import (
+    Memory as Memory,
+    leaves_traces as leaves_traces,
+    traces_of as traces_of,
+)
+from lrp_fx.capture.trail import (
+    Follower as Follower,
+    leaves_same_trail as leaves_same_trail,
+    run_followed as run_followed,
+)
+from lrp_fx.capture.verify import (
+    REORDERED as REORDERED,
+    reproduces as reproduces,
+    same_in_double as same_in_double,
+)

@@ -13,8 +13,7 @@ from lrp_fx.cli.methods import composite_for, keywords_of
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Composite, ModelOptions, RuleOptions, TalkOptions
 from lrp_fx.cli.talk import INTERRUPTED, SOME_FAILED, Talk, shown
-from lrp_fx.dataset import Run, attribute_dataset
-from lrp_fx.dataset import merge as join
+from lrp_fx.dataset import Run, attribute_dataset, merge as join
 from lrp_fx.errors import TargetError
 
 

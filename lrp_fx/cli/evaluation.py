@@ -44,8 +44,8 @@ from lrp_fx.evaluate import (
     Patches,
     Report,
     Sparseness,
+    evaluate as judge,
 )
-from lrp_fx.evaluate import evaluate as judge
 from lrp_fx.visualize import save
 from lrp_fx.zoo import LoadedModel
 

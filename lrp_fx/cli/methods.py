@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrp_fx import LRPFx
-from lrp_fx import composites as presets
+from lrp_fx import LRPFx, composites as presets
 from lrp_fx.attribution import Keywords
 from lrp_fx.cli.options import BLOG, RuleOptions
 from lrp_fx.composites import Composite, EpsilonGammaBox

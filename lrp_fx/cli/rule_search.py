@@ -14,8 +14,7 @@ from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Images, ModelOptions, TalkOptions
 from lrp_fx.cli.talk import Talk, shown
 from lrp_fx.errors import InputError
-from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space
-from lrp_fx.evaluate import search as find
+from lrp_fx.evaluate import Bootstrap, Patches, SearchResult, Space, search as find
 from lrp_fx.visualize import save
 
 

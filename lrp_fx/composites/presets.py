@@ -17,12 +17,12 @@ from lrp_fx.composites.composite import Composite, MatcherLike
 from lrp_fx.composites.matchers import (
     anything,
     convolution,
+    dense as dense_layers,
     first,
     last,
     operation,
     patch_embedding,
 )
-from lrp_fx.composites.matchers import dense as dense_layers
 from lrp_fx.errors import CompositeError
 from lrp_fx.rules import Rule
 from lrp_fx.stabilizer import Stabilizer

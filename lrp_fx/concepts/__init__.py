@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from lrp_fx.concepts.concept import ConceptLRPFx
-from lrp_fx.concepts.graph import AttributionGraph
-from lrp_fx.concepts.references import References
-
-__all__ = [
-    "AttributionGraph",
-    "ConceptLRPFx",
-    "References",
-]
+from lrp_fx.concepts.concept import ConceptLRPFx as ConceptLRPFx
+from lrp_fx.concepts.graph import AttributionGraph as AttributionGraph
+from lrp_fx.concepts.references import References as References

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from lrp_fx.explanation.explain import explain
-from lrp_fx.explanation.explanation import Explanation
-from lrp_fx.explanation.load import load_explanation
-
-__all__ = ["Explanation", "explain", "load_explanation"]
+from lrp_fx.explanation.explain import explain as explain
+from lrp_fx.explanation.explanation import Explanation as Explanation
+from lrp_fx.explanation.load import load_explanation as load_explanation

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental import proxy_tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
-from torch.nn.modules.batchnorm import _NormBase as NormBase
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import (
+    TreeSpec as TreeSpec,
+    tree_flatten as tree_flatten,
+    tree_unflatten as tree_unflatten,
+)
 
 if TYPE_CHECKING:
 
@@ -42,6 +44,10 @@ ModuleTracer = proxy_tensor._ModuleStackTracer
 """The tracer by which ``torch.export`` follows modules."""
 HigherOrderOperator = torch._ops.HigherOrderOperator
 """Operations of exported graphs that take subgraphs as arguments. The subgraphs have to be inlined."""
+BatchNorm = nn.modules.batchnorm._BatchNorm
+"""The base class of torch's batch norms."""
+NormBase = nn.modules.batchnorm._NormBase
+"""The base class of torch's batch norms and instance norms."""
 torch_assert = torch._assert
 """An assertion that appears as a call in traced graphs, from which it is removed."""
 
@@ -167,37 +173,3 @@ def decompositions() -> Mapping[Any, Callable[..., Any]]:
 def not_compiled() -> type[Exception]:
     """The error class that ``torch.compile`` raises for code that it cannot trace."""
     return torch._dynamo.exc.Unsupported
-
-
-__all__ = [
-    "SEEN",
-    "BatchNorm",
-    "HigherOrderOperator",
-    "ModuleTracer",
-    "NormBase",
-    "OpOverload",
-    "OpOverloadPacket",
-    "StorageReference",
-    "TorchDispatchMode",
-    "TreeSpec",
-    "call_at_once",
-    "compile_and_package",
-    "decompositions",
-    "exports_traced_by",
-    "functionalized",
-    "global_hooks",
-    "has_compiler",
-    "hold_as_buffer",
-    "is_of_functorch",
-    "load_package",
-    "make_parameter",
-    "members_of",
-    "not_compiled",
-    "property_getter",
-    "schema_of",
-    "torch_assert",
-    "tree_flatten",
-    "tree_unflatten",
-    "version_of",
-    "without_data",
-]

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from lrp_fx.meaning.dependence import REDUCTIONS, Dependence
+from lrp_fx.meaning.dependence import REDUCTIONS as REDUCTIONS, Dependence as Dependence
 from lrp_fx.meaning.facts import (
-    AFFINE,
-    Analysis,
-    analyse,
-    dynamic_values,
-    has_attention,
-    is_place,
-    linear_ranks,
+    AFFINE as AFFINE,
+    Analysis as Analysis,
+    analyse as analyse,
+    dynamic_values as dynamic_values,
+    has_attention as has_attention,
+    is_place as is_place,
+    linear_ranks as linear_ranks,
 )
-from lrp_fx.meaning.shares import behind_views, is_sum_of
-from lrp_fx.meaning.signs import NONNEGATIVE, TRUTHS, is_nonnegative, is_rectifier
-from lrp_fx.meaning.value_ranges import ANYTHING, Range, is_softsign, ranges
-
-__all__ = [
-    "AFFINE",
-    "ANYTHING",
-    "NONNEGATIVE",
-    "REDUCTIONS",
-    "TRUTHS",
-    "Analysis",
-    "Dependence",
-    "Range",
-    "analyse",
-    "behind_views",
-    "dynamic_values",
-    "has_attention",
-    "is_nonnegative",
-    "is_place",
-    "is_rectifier",
-    "is_softsign",
-    "is_sum_of",
-    "linear_ranks",
-    "ranges",
-]
+from lrp_fx.meaning.shares import behind_views as behind_views, is_sum_of as is_sum_of
+from lrp_fx.meaning.signs import (
+    NONNEGATIVE as NONNEGATIVE,
+    TRUTHS as TRUTHS,
+    is_nonnegative as is_nonnegative,
+    is_rectifier as is_rectifier,
+)
+from lrp_fx.meaning.value_ranges import (
+    ANYTHING as ANYTHING,
+    Range as Range,
+    is_softsign as is_softsign,
+    ranges as ranges,
+)

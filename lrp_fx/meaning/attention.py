@@ -133,6 +133,3 @@ def whole_of(weights: fx.Node) -> fx.Node | None:
         is_part = is_part or name_of(weights) in PARTS
         weights = weights.all_input_nodes[0]
     return weights if is_part else None
-
-
-__all__ = ["SOFTMAXES", "is_summed", "scores_two", "whole_of"]

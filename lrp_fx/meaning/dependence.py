@@ -192,6 +192,3 @@ def _reduces(node: fx.Node) -> bool:
         return False
     dims = as_tuple(arguments(node).get("dim"), 1)
     return dims not in ((), (None,)) and all(literal(dim) not in (None, 0) for dim in dims)
-
-
-__all__ = ["Dependence"]

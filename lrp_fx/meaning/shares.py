@@ -130,12 +130,3 @@ def behind_views(node: Any) -> Any:
     while isinstance(node, fx.Node) and name_of(node) in ROUTING:
         node = node.args[0]
     return node
-
-
-__all__ = [
-    "behind_views",
-    "is_sum_of",
-    "is_sum_of_groups",
-    "is_weighted_sum",
-    "is_weighted_sum_of",
-]

@@ -126,6 +126,3 @@ def _numbers_at_least_zero(node: fx.Node) -> bool:
 
 def _number_at_least_zero(value: Any) -> bool:
     return isinstance(value, (int, float)) and value >= 0
-
-
-__all__ = ["NONNEGATIVE", "TRUTHS", "is_nonnegative", "is_rectifier", "is_share"]

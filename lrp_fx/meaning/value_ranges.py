@@ -404,6 +404,3 @@ def is_softsign(value: Any, divisor: Any) -> bool:
     if form is None or (form.scale, form.shift) != (1, 1) or name_of(form.operand) != "abs":
         return False
     return is_same(form.operand.args[0], value)
-
-
-__all__ = ["ANYTHING", "Range", "is_softsign", "ranges"]

@@ -5,17 +5,10 @@ Each optimization is a pass over the graph, in a file of its own, and can be swi
 
 from __future__ import annotations
 
-from lrp_fx.optimize.draft import Draft
-from lrp_fx.optimize.passes import NOTHING, PASSES, Optimizations, Pass, optimize
-from lrp_fx.optimize.standing_in import Rectified, find_rectified
-
-__all__ = [
-    "NOTHING",
-    "PASSES",
-    "Draft",
-    "Optimizations",
-    "Pass",
-    "Rectified",
-    "find_rectified",
-    "optimize",
-]
+from lrp_fx.optimize.draft import Draft as Draft
+from lrp_fx.optimize.passes import (
+    NOTHING as NOTHING,
+    Optimizations as Optimizations,
+    optimize as optimize,
+)
+from lrp_fx.optimize.standing_in import Rectified as Rectified, find_rectified as find_rectified

@@ -391,6 +391,3 @@ def _chosen(node: fx.Node) -> tuple[str, str]:
         return "self", "value"
     is_second = literal(arguments(node)["self"]) is not None
     return ("other", "self") if is_second else ("self", "other")
-
-
-__all__ = ["ExplainedOutput", "explained_output"]

@@ -109,6 +109,3 @@ def _known(structured: Any) -> str:
     if isinstance(next(iter(entries)), int):
         return f"indices 0 to {len(entries) - 1}"
     return f"keys {', '.join(map(repr, entries))}"
-
-
-__all__ = ["OutputKey", "candidates", "explained_result"]

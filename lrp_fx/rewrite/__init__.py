@@ -2,7 +2,5 @@
 
 from __future__ import annotations
 
-from lrp_fx.rewrite.lrp_graph import LRPGraph
-from lrp_fx.rewrite.writer import rewrite
-
-__all__ = ["LRPGraph", "rewrite"]
+from lrp_fx.rewrite.lrp_graph import LRPGraph as LRPGraph
+from lrp_fx.rewrite.writer import rewrite as rewrite

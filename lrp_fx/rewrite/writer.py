@@ -11,8 +11,14 @@ from torch import fx
 
 from lrp_fx.capture import Captured
 from lrp_fx.graph import PRODUCT, aten, needed_by, product, remove_unused
-from lrp_fx.optimize import NOTHING, Draft, Optimizations, Rectified, find_rectified
-from lrp_fx.optimize import optimize as run_passes
+from lrp_fx.optimize import (
+    NOTHING,
+    Draft,
+    Optimizations,
+    Rectified,
+    find_rectified,
+    optimize as run_passes,
+)
 from lrp_fx.plan import Plan, Step
 from lrp_fx.relevance import (
     BiasPolicy,

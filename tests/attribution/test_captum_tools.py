@@ -9,8 +9,8 @@ import pytest
 import torch
 from captum.attr import (
     NoiseTunnel,
+    visualization as captum_visualization,
 )
-from captum.attr import visualization as captum_visualization
 from captum.concept import TCAV, Classifier, Concept
 from captum.metrics import infidelity, sensitivity_max
 from matplotlib.figure import Figure

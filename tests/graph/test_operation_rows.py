@@ -22,8 +22,7 @@ from lrp_fx.graph.operations import (
     rows_by_name,
     shares_memory,
 )
-from lrp_fx.relevance.activation import ACTIVATIONS
-from lrp_fx.relevance.activation import FUNCTIONS as NUMBER_FUNCTIONS
+from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS as NUMBER_FUNCTIONS
 
 Call = Callable[[Tensor], Any]
 NEAR = 5e-3

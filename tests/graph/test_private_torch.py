@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import lrp_fx
-from lrp_fx.graph import private_torch
 
 ROOT = Path(lrp_fx.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.name != "private_torch.py"]
@@ -40,7 +39,3 @@ def test_no_other_file_names_one(path: Path) -> None:
 
 def test_the_file_names_some() -> None:
     assert list(_private_names(ROOT / "graph" / "private_torch.py"))
-
-
-def test_what_it_offers_is_there() -> None:
-    assert all(hasattr(private_torch, name) for name in private_torch.__all__)

@@ -7,8 +7,7 @@ from contextlib import redirect_stdout
 
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from torch import Tensor, nn
 
 from lrp_fx import LayerLRPFx, LRPFx

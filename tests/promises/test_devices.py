@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrp_fx import LRPFx
 from lrp_fx.attribution import base
 from lrp_fx.errors import InputError, TargetError
-from lrp_fx.relevance import StartRelevance
-from lrp_fx.relevance import start as start_module
+from lrp_fx.relevance import StartRelevance, start as start_module
 from lrp_fx.relevance.target import _unread
 from tests.helpers.devices import run_on
 from tests.helpers.models import NETWORKS
