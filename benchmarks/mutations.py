@@ -161,7 +161,7 @@ SUITES: dict[str, tuple[Target, ...]] = {
         Target(
             "lrp_fx/canonize/arithmetic_forms.py",
             MEANINGS,
-            ("_pow", "_copy", "_fill", "_addmm", "_baddbmm"),
+            ("_pow", "_copy", "_fill", "_addmm"),
         ),
         Target(
             "lrp_fx/canonize/layer_forms.py",

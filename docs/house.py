@@ -22,7 +22,6 @@ ORDER = (
         "_drawing",
         "_tables",
         "_version",
-        "stabilizer",
         "rules",
     ),
     *("graph", "capture", "relevance", "operations", "meaning", "canonize", "composites", "plan"),

@@ -19,7 +19,7 @@ from lrp_fx.evaluate import search
 from lrp_fx.explanation import Explanation, explain, load_explanation
 from lrp_fx.optimize import Optimizations
 from lrp_fx.relevance import relevance_filter
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 
 __all__ = [
     "Composite",

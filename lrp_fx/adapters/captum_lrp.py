@@ -14,8 +14,7 @@ from lrp_fx.attribution import Given, LayerLRPFx, LRPFx
 from lrp_fx.composites import Composite, Matcher, compat, operation, path
 from lrp_fx.errors import CompositeError
 from lrp_fx.plan import Layer
-from lrp_fx.rules import LinearRule, Rule
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import LinearRule, Rule, Stabilizer
 
 WITHOUT_RULE = (nn.ReLU, nn.Dropout, nn.Tanh)
 """Captum passes relevance through these with any ``rule``."""

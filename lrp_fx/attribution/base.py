@@ -262,7 +262,7 @@ class Explaining:
 
 
 def _read_late(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The inputs whose values are only read at the end of a run: to read them is to wait for a device."""
+    """The inputs whose values are read only at the end of a run: to read them, one waits for a device."""
     return tuple(each for each in inputs if each.device.type != "cpu")
 
 

@@ -33,9 +33,9 @@ Inputs = TypeVar(
     tuple[Array, ...],
     Mapping[str, Array],
 )
-"""All forms of inputs: as they came, so goes their relevance."""
+"""All forms of inputs. Their relevance has the same form."""
 BESIDE = ("mask", "labels")
-"""Entries of encodings with names that end so get no relevance: models read no evidence from them."""
+"""Entries of encodings whose names end like this get no relevance: they are no evidence."""
 AnyTensors: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 AnyArrays: TypeAlias = Array | tuple[Array, ...] | Mapping[str, Array]
 AnyInputs: TypeAlias = AnyTensors | AnyArrays

@@ -1,4 +1,4 @@
-"""The identity of an attribution: digests by which results of another one are not mixed in."""
+"""The identity of an attribution: digests that keep the results of different attributions apart."""
 
 from __future__ import annotations
 

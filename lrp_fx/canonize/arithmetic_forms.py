@@ -4,249 +4,187 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from torch import fx
 
+from lrp_fx.canonize.algebra import cast_of, scaled_sum
+from lrp_fx.canonize.call_writer import Form, Writer
 from lrp_fx.graph import (
     ADDITIONS,
     Packet,
-    arguments,
     as_tuple,
     aten,
-    call_like,
-    index_of,
+    called,
     is_call,
     literal,
     name_of,
-    replace_by,
     shape_of,
-    shapes_of,
 )
 
-Rewrite = Callable[[fx.Node, fx.Graph, fx.GraphModule], None]
-"""Replaces a call by its canonical form, in place."""
+Bound = dict[str, Any]
+"""The arguments of a call by name."""
 
 
-def _reshape_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    source, other = arguments(node).values()
-    shape = graph.call_function(getattr, (other, "shape"))
-    replace_by(node, call_like(graph, node, aten.reshape, source, shape))
+def _reshape_as(write: Writer, b: Bound) -> fx.Node:
+    source, other = b.values()
+    shape = write.node.graph.call_function(getattr, (other, "shape"))
+    return write(aten.reshape, source, shape)
 
 
-def _hstack(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    replace_by(node, call_like(graph, node, aten.cat, arguments(node)["tensors"], 1))
+def _type_as(write: Writer, b: Bound) -> fx.Node:
+    dtype = write.node.graph.call_function(getattr, (b["other"], "dtype"))
+    return write(aten.to, b["self"], dtype)
 
 
-def _extremum(packet: Packet) -> Rewrite:
+def _hstack(write: Writer, b: Bound) -> fx.Node:
+    return write(aten.cat, b["tensors"], 1)
+
+
+def _extremum(packet: Packet) -> Form:
     """``torch.max(a, b)`` shares its name with the maximum over a dimension, and is renamed."""
 
-    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-        if len(node.args) == 2 and isinstance(node.args[1], fx.Node):
-            node.target = packet
+    def form(write: Writer, b: Bound) -> fx.Node | None:
+        args = write.node.args
+        return write(packet, *args) if len(args) == 2 and isinstance(args[1], fx.Node) else None
 
-    return rewrite
+    return form
 
 
-def _where(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _where(write: Writer, b: Bound) -> fx.Node | None:
     """``where(condition)``, without values, returns the places: ``nonzero(as_tuple=True)``."""
-    if len(node.all_input_nodes) == 1 and len(node.args) + len(node.kwargs) == 1:
-        replace_by(node, call_like(graph, node, aten.nonzero_numpy, *node.all_input_nodes))
+    return write(aten.nonzero_numpy, b["condition"]) if len(b) == 1 else None
 
 
-def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _pow(write: Writer, b: Bound) -> fx.Node | None:
     """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
     Integer powers stay: the exponential would round them. ``x ** -1`` is the reciprocal.
     """
-    base, exponent = arguments(node).values()
+    base, exponent = b.values()
     if isinstance(base, fx.Node) and literal(exponent) == -1:
-        replace_by(node, call_like(graph, node, aten.reciprocal, base))
-    elif isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
-        scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
-        replace_by(node, call_like(graph, node, aten.exp, scaled))
-    elif is_call(base, "exp"):
-        scaled = call_like(graph, node, aten.mul, base.args[0], exponent)
-        replace_by(node, call_like(graph, node, aten.exp, scaled))
+        return write(aten.reciprocal, base)
+    if isinstance(base, (int, float)) and base > 0 and not _is_whole(write, exponent):
+        return write(aten.exp, write(aten.mul, exponent, math.log(base)))
+    if is_call(base, "exp"):
+        return write(aten.exp, write(aten.mul, base.args[0], exponent))
+    return None
 
 
-def _exp2(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    scaled = call_like(graph, node, aten.mul, node.args[0], math.log(2))
-    replace_by(node, call_like(graph, node, aten.exp, scaled))
+def _exp2(write: Writer, b: Bound) -> fx.Node:
+    return write(aten.exp, write(aten.mul, b["self"], math.log(2)))
 
 
-def _is_whole(value: fx.Node, module: fx.GraphModule) -> bool:
+def _is_whole(write: Writer, value: fx.Node) -> bool:
     """Whether a value is known to hold integers."""
-    known = shapes_of(module)(value)
+    known = write.known(value)
     return known is not None and not (known.is_floating_point() or known.is_complex())
 
 
-def _diff(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _diff(write: Writer, b: Bound) -> fx.Node:
     """Differences of neighbouring entries, as differences of slices."""
-    b = arguments(node)
     parts = [each for each in (b["prepend"], b["self"], b["append"]) if each is not None]
-    value, dim = b["self"], b["dim"]
-    if len(parts) > 1:
-        value = call_like(graph, node, aten.cat, parts, dim)
+    dim = b["dim"]
+    value = write(aten.cat, parts, dim) if len(parts) > 1 else b["self"]
     for _ in range(b["n"]):
-        later = call_like(graph, node, aten.slice, value, dim, 1, sys.maxsize, 1)
-        earlier = call_like(graph, node, aten.slice, value, dim, 0, -1, 1)
-        value = call_like(graph, node, aten.sub, later, earlier)
-    replace_by(node, value)
+        later = write(aten.slice, value, dim, 1, sys.maxsize, 1)
+        value = write(aten.sub, later, write(aten.slice, value, dim, 0, -1, 1))
+    return value
 
 
-def _copy(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _copy(write: Writer, b: Bound) -> fx.Node:
     """``y[:] = x``, in the functional form of export: ``x`` in the shape of ``y``."""
-    b = arguments(node)
-    replace_by(node, call_like(graph, node, aten.expand_as, b["src"], b["self"]))
+    return write(aten.expand_as, b["src"], b["self"])
 
 
-def _fill(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _fill(write: Writer, b: Bound) -> fx.Node:
     """``y[:] = 0``, in functional form: a constant in the shape of ``y``."""
-    b = arguments(node)
-    packet = aten.expand_as if isinstance(b["value"], fx.Node) else aten.full_like
-    operands = (b["self"], b["value"])
-    if packet is aten.expand_as:
-        operands = (b["value"], b["self"])
-    replace_by(node, call_like(graph, node, packet, *operands))
+    if isinstance(b["value"], fx.Node):
+        return write(aten.expand_as, b["value"], b["self"])
+    return write(aten.full_like, b["self"], b["value"])
 
 
-def _lerp(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _lerp(write: Writer, b: Bound) -> fx.Node:
     """Linear interpolation as ``a + w (b - a)``."""
-    b = arguments(node)
-    difference = call_like(graph, node, aten.sub, b["end"], b["self"])
-    step = call_like(graph, node, aten.mul, difference, b["weight"])
-    replace_by(node, call_like(graph, node, aten.add, b["self"], step))
+    step = write(aten.mul, write(aten.sub, b["end"], b["self"]), b["weight"])
+    return write(aten.add, b["self"], step)
 
 
-def _alpha(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _alpha(write: Writer, b: Bound) -> fx.Node | None:
     """``a + alpha · b`` where ``alpha`` is a node, such as a size: written with a product."""
-    b = arguments(node)
-    if isinstance(b.get("alpha"), fx.Node):
-        place = "self" if name_of(node) == "rsub" else "other"
-        b |= {place: call_like(graph, node, aten.mul, b[place], b["alpha"]), "alpha": 1}
-        node.args, node.kwargs = (b["self"], b["other"]), {}
+    if not isinstance(b.get("alpha"), fx.Node):
+        return None
+    place = "self" if name_of(write.node) == "rsub" else "other"
+    b[place] = write(aten.mul, b[place], b["alpha"])
+    return write(called(write.node), b["self"], b["other"])
 
 
-def _var_mean(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _spread_and_mean(packet: Packet) -> Form:
     """``var_mean`` and ``std_mean`` as two calls."""
-    b = arguments(node)
-    packet = getattr(aten, name_of(node).removesuffix("_mean"))
-    spread = call_like(graph, node, packet, *node.args, **node.kwargs)
-    dims = b.get("dim")
-    mean = (b["self"],) if dims is None else (b["self"], dims, b.get("keepdim", False))
-    results = (spread, call_like(graph, node, aten.mean, *mean))
-    for user in list(node.users):
-        replace_by(user, results[index_of(user)])
-    graph.erase_node(node)
+
+    def form(write: Writer, b: Bound) -> list[fx.Node]:
+        dims = () if b.get("dim") is None else (b["dim"], b.get("keepdim", False))
+        spread = write(packet, *write.node.args, **write.node.kwargs)
+        return [spread, write(aten.mean, b["self"], *dims)]
+
+    return form
 
 
-def _addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
+def _addmm(write: Writer, b: Bound) -> fx.Node:
     is_plain = b["alpha"] == 1 and b["beta"] == 1
-    if is_plain and _rank(b["mat2"], module) == 2 and _rank(b["self"], module) == 1:
-        weight = call_like(graph, node, aten.t, b["mat2"])
-        replace_by(node, call_like(graph, node, aten.linear, b["mat1"], weight, b["self"]))
-        return
-    _add_scaled(node, graph, call_like(graph, node, aten.mm, b["mat1"], b["mat2"]))
+    if is_plain and _rank(write, b["mat2"]) == 2 and _rank(write, b["self"]) == 1:
+        return write(aten.linear, b["mat1"], write(aten.t, b["mat2"]), b["self"])
+    return scaled_sum(write, b, write(aten.mm, b["mat1"], b["mat2"]))
 
 
-def _sparse_addmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    """The kernel for products with a sparse matrix in recorded graphs."""
-    b = arguments(node)
-    product = call_like(graph, node, aten.mm, b["mat1"], b["mat2"])
-    if b["beta"] != 0:
-        _add_scaled(node, graph, product)
-    elif b["alpha"] != 1:
-        replace_by(node, call_like(graph, node, aten.mul, product, b["alpha"]))
-    else:
-        replace_by(node, product)
-
-
-def _add_scaled(node: fx.Node, graph: fx.Graph, product: fx.Node) -> None:
-    """``beta · self + alpha · product``."""
-    b = arguments(node)
-    scaled = call_like(graph, node, aten.mul, product, b["alpha"])
-    other = call_like(graph, node, aten.mul, b["self"], b["beta"])
-    replace_by(node, call_like(graph, node, aten.add, other, scaled))
-
-
-def _rank(value: Any, module: fx.GraphModule) -> int | None:
+def _rank(write: Writer, value: Any) -> int | None:
     """The number of dimensions of a tensor that depends only on parameters; None for others."""
-    shape = shape_of(value, module)
+    shape = shape_of(value, write.module)
     return None if shape is None else len(shape)
 
 
-def _type_as(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    value, other = node.args[:2]
-    dtype = graph.call_function(getattr, (other, "dtype"))
-    replace_by(node, call_like(graph, node, aten.to, value, dtype))
+def _sum_of_product(packet: Packet, *factors: str) -> Form:
+    """``beta · self + alpha · product``."""
+    return lambda write, b: scaled_sum(write, b, write(packet, *(b[name] for name in factors)))
 
 
-def _view_as_complex(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _view_as_complex(write: Writer, b: Bound) -> fx.Node:
     """``view_as_complex`` written by its parts, because the view needs a certain memory layout."""
-    parts = [call_like(graph, node, aten.select, node.args[0], -1, place) for place in (0, 1)]
-    replace_by(node, call_like(graph, node, aten.complex, *parts))
+    return write(aten.complex, *(write(aten.select, b["self"], -1, place) for place in (0, 1)))
 
 
-def _narrow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _narrow(write: Writer, b: Bound) -> fx.Node | None:
     """``narrow`` with known start and length, as a slice."""
-    b = arguments(node)
     start, length = b["start"], b["length"]
-    if isinstance(start, int) and isinstance(length, int) and start >= 0:
-        part = (b["self"], b["dim"], start, start + length, 1)
-        replace_by(node, call_like(graph, node, aten.slice, *part))
+    if not (isinstance(start, int) and isinstance(length, int) and start >= 0):
+        return None
+    return write(aten.slice, b["self"], b["dim"], start, start + length, 1)
 
 
-def _linalg_norm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _linalg_norm(write: Writer, b: Bound) -> fx.Node | None:
     """``linalg.norm`` of vectors as ``linalg_vector_norm``; norms of matrices stay."""
-    b = arguments(node)
     order = 2 if b["ord"] is None else b["ord"]
-    dims = b["dim"] if b["dim"] is None else as_tuple(b["dim"], 1)
+    dims = b["dim"] if b["dim"] is None else list(as_tuple(b["dim"], 1))
     if isinstance(order, str) or (b["ord"] is not None and (dims is None or len(dims) != 1)):
-        return
-    listed = None if dims is None else list(dims)
-    dtype = {"dtype": b["dtype"]} if b["dtype"] is not None else {}
-    values = (b["self"], order, listed, b["keepdim"])
-    norm = call_like(graph, node, aten.linalg_vector_norm, *values, **dtype)
-    replace_by(node, norm)
+        return None
+    return write(aten.linalg_vector_norm, b["self"], order, dims, b["keepdim"], **cast_of(b))
 
 
-def _special_softmax(packet: Packet) -> Rewrite:
-    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-        replace_by(node, call_like(graph, node, packet, *arguments(node).values()))
-
-    return rewrite
+def _special_softmax(packet: Packet) -> Form:
+    return lambda write, b: write(packet, *b.values())
 
 
-def _addmv(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    _add_scaled(node, graph, call_like(graph, node, aten.mv, b["mat"], b["vec"]))
-
-
-def _added(packet: Packet) -> Rewrite:
+def _added(packet: Packet) -> Form:
     """``addcmul`` and ``addcdiv``: a value plus a number times a product or quotient of two others."""
 
-    def rewrite(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-        b = arguments(node)
-        term = call_like(graph, node, packet, b["tensor1"], b["tensor2"])
-        new = call_like(graph, node, aten.add, b["self"], term, alpha=b["value"])
-        replace_by(node, new)
+    def form(write: Writer, b: Bound) -> fx.Node:
+        term = write(packet, b["tensor1"], b["tensor2"])
+        return write(aten.add, b["self"], term, alpha=b["value"])
 
-    return rewrite
+    return form
 
 
-def _baddbmm(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
-    b = arguments(node)
-    product = call_like(graph, node, aten.bmm, b["batch1"], b["batch2"])
-    if b["beta"] == 0:
-        replace_by(node, call_like(graph, node, aten.mul, product, b["alpha"]))
-    else:
-        _add_scaled(node, graph, product)
-
-
-ARITHMETIC_FORMS: dict[str, Rewrite] = {
+ARITHMETIC_FORMS: dict[str, Form] = {
     "max": _extremum(aten.maximum),
     "min": _extremum(aten.minimum),
     "pow": _pow,
@@ -262,15 +200,17 @@ ARITHMETIC_FORMS: dict[str, Rewrite] = {
     "copy": _copy,
     "fill": _fill,
     **dict.fromkeys(ADDITIONS, _alpha),
-    **dict.fromkeys(("var_mean", "std_mean"), _var_mean),
+    "var_mean": _spread_and_mean(aten.var),
+    "std_mean": _spread_and_mean(aten.std),
     "hstack": _hstack,
     "view_as": _reshape_as,
     "reshape_as": _reshape_as,
     "addmm": _addmm,
-    "_sparse_addmm": _sparse_addmm,
+    "_sparse_addmm": _sum_of_product(aten.mm, "mat1", "mat2"),
     "addcmul": _added(aten.mul),
     "addcdiv": _added(aten.div),
-    "addmv": _addmv,
-    "baddbmm": _baddbmm,
+    "addmv": _sum_of_product(aten.mv, "mat", "vec"),
+    "baddbmm": _sum_of_product(aten.bmm, "batch1", "batch2"),
     "type_as": _type_as,
 }
+"""The form of each operation."""

@@ -15,7 +15,6 @@ from lrp_fx.canonize.affine import LINEAR, fits, fold_affine, fold_into_previous
 from lrp_fx.canonize.carrying import Factor, before_views, carried_before
 from lrp_fx.canonize.forward import TAKING, fold_forward, what_stays
 from lrp_fx.canonize.padding import fold_padding
-from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError
 from lrp_fx.graph import (
     Constants,
@@ -27,6 +26,7 @@ from lrp_fx.graph import (
     name_of,
     replace_by,
     shapes_of,
+    where,
 )
 
 

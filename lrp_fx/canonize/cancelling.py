@@ -1,7 +1,7 @@
 """Terms and numbers that cancel each other leave a sum: ``a + (q - a)`` is ``q``, ``3 x / 3`` is ``x``.
 
-Values that are rounded or quantized are written like the first one, with a detached difference, so
-that gradients pass by the rounding.
+Code that rounds or quantizes values is often written like the first one, with a detached difference,
+so that gradients bypass the rounding.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def divide_before(graph: fx.Graph, module: fx.GraphModule) -> None:
             if statistic not in dynamic or not dependence.reduces(statistic, behind_views(data)):
                 continue
             with graph.inserting_before(node):
-                write = CallWriter(graph, module, node, dynamic)
+                write = CallWriter(node, dynamic)
                 fitting = _fitting(write, linear, data, statistic, shapes)
                 if fitting is None:
                     continue

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from lrp_fx.canonize.parts import ComplexWriter, Pair
 from lrp_fx.canonize.spectra import SPECTRA
 from lrp_fx.graph import (
+    ADDITIONS,
     CASTS,
     EXAMPLE,
     Packet,
@@ -282,7 +283,7 @@ def _cast(write: ComplexWriter, b: dict[str, Any]) -> Any:
 
 COMPLEX_FORMS: dict[str, Rewriting] = {
     **SPECTRA,
-    **dict.fromkeys(("add", "sub", "rsub"), _sum),
+    **dict.fromkeys(ADDITIONS, _sum),
     "mul": _product,
     "div": _quotient,
     "reciprocal": _reciprocal,

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from lrp_fx.canonize.call_writer import replace_results
 from lrp_fx.capture import alone
-from lrp_fx.graph import call_like, composed, index_of, packet_of, replace_by, shapes_of, simpler
+from lrp_fx.graph import call_like, composed, packet_of, replace_by, shapes_of, simpler
 
 Knows = Callable[[str], bool]
 """Whether the library describes an operation, by its ATen name."""
@@ -77,7 +78,7 @@ def _parts_of(
 
 def _inline(node: fx.Node, parts: fx.Graph) -> None:
     """Write the calls of ``parts`` before a node, which they replace."""
-    graph, made = node.graph, {}
+    graph, made = node.graph, dict[Any, Any]()
     first, *_ = node.all_input_nodes
     operands = iter(node.all_input_nodes)
     for part in parts.nodes:
@@ -92,8 +93,7 @@ def _inline(node: fx.Node, parts: fx.Graph) -> None:
         elif part.op == "output":
             result = part.args[0]
     if isinstance(result, (list, tuple)):
-        for user in list(node.users):
-            replace_by(user, made[result[index_of(user)]])
-        graph.erase_node(node)
+        results: list[Any] = list(map(made.get, result))
+        replace_results(node, results)
     else:
         replace_by(node, made[result])

@@ -15,9 +15,8 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.call_writer import CallWriter
-from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import ELLIPSIS, PRODUCT, aten
+from lrp_fx.graph import ELLIPSIS, PRODUCT, aten, where
 
 
 @dataclass(frozen=True)

@@ -2,110 +2,91 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import Packet, arguments, aten, call_like, replace_by, shapes_of
+from lrp_fx.canonize.call_writer import Form, Writer
+from lrp_fx.graph import aten
 
-_NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": float("-inf"), "amin": float("inf")}
+Bound = dict[str, Any]
+"""The arguments of a call by name."""
+_NEUTRAL: dict[Any, float] = {"sum": 0, "mean": 0, "prod": 1, "amax": -math.inf, "amin": math.inf}
 
 
-def scatter_reduce(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _scatter_reduce(write: Writer, b: Bound) -> fx.Node | None:
     """Sums and means of groups, as ``scatter_add`` and a division by a count."""
-    b = arguments(node)
-    if b["reduce"] not in ("sum", "mean"):
-        return
+    return _of_groups(write, b) if b["reduce"] in ("sum", "mean") else None
 
-    def write(packet: Packet, *args: Any) -> fx.Node:
-        return call_like(graph, node, packet, *args)
 
+def _of_groups(write: Writer, b: Bound) -> fx.Node:
+    """What ``scatter_reduce`` with these arguments computes."""
     place, target = (b["dim"], b["index"]), b["self"]
+    if b["reduce"] not in ("sum", "mean"):
+        options = {"include_self": b["include_self"]}
+        return write(aten.scatter_reduce, target, *place, b["src"], b["reduce"], **options)
     if not b["include_self"]:
         target = write(aten.scatter, target, *place, 0)
     total = write(aten.scatter_add, target, *place, b["src"])
-    if b["reduce"] == "mean":
-        first = write(aten.ones_like, b["self"])
-        if not b["include_self"]:
-            first = write(aten.scatter, first, *place, 0)
-        count = write(aten.scatter_add, first, *place, write(aten.ones_like, b["src"]))
-        total = write(aten.div, total, write(aten.clamp_min, count, 1))
-    replace_by(node, total)
+    if b["reduce"] == "sum":
+        return total
+    first = write(aten.ones_like, b["self"])
+    if not b["include_self"]:
+        first = write(aten.scatter, first, *place, 0)
+    count = write(aten.scatter_add, first, *place, write(aten.ones_like, b["src"]))
+    return write(aten.div, total, write(aten.clamp_min, count, 1))
 
 
-def scatter(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _scatter(write: Writer, b: Bound) -> fx.Node | None:
     """``scatter`` with ``reduce``, as the reduction that it is."""
-    b = arguments(node)
     reduce = {"add": "sum", "multiply": "prod"}.get(b.get("reduce") or "")
     if reduce is None or not isinstance(b.get("src"), fx.Node):
-        return
-    values = (b["self"], b["dim"], b["index"], b["src"])
-    if reduce == "sum":
-        replace_by(node, call_like(graph, node, aten.scatter_add, *values))
-    else:
-        replace_by(node, call_like(graph, node, aten.scatter_reduce, *values, reduce))
+        return None
+    return _of_groups(write, {**b, "reduce": reduce, "include_self": True})
 
 
-def index_reduce(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _index_reduce(write: Writer, b: Bound) -> fx.Node | None:
     """``index_reduce``, whose index is the same for all entries beside its dimension."""
-    b = arguments(node)
-    source = shapes_of(module)(b["source"])
+    source = write.known(b["source"])
     if source is None:
-        return
-    index = _spread(
-        node, graph, b["index"], b["source"], b["dim"] % max(source.dim(), 1), source.dim()
-    )
-    values = (b["self"], b["dim"], index, b["source"], b["reduce"])
-    new = call_like(graph, node, aten.scatter_reduce, *values)
-    new.kwargs = {"include_self": b["include_self"]}
-    replace_by(node, new)
-    with graph.inserting_before(new):
-        scatter_reduce(new, graph, module)
+        return None
+    rank = source.dim()
+    index = _spread(write, b["index"], b["source"], b["dim"] % max(rank, 1), rank)
+    return _of_groups(write, {**b, "index": index, "src": b["source"]})
 
 
-def segment_reduce(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def _segment_reduce(write: Writer, b: Bound) -> fx.Node | None:
     """``segment_reduce`` along the first dimension: the segments are the groups."""
-    b = arguments(node)
-    shapes = shapes_of(module)
-    data, lengths = shapes(b["data"]), b["lengths"]
-
-    def write(packet: Packet, *args: Any) -> fx.Node:
-        return call_like(graph, node, packet, *args)
-
+    data, lengths = write.known(b["data"]), b["lengths"]
     if lengths is None and b["offsets"] is not None:
         ahead = write(aten.slice, b["offsets"], 0, 1, 2**63 - 1, 1)
         lengths = write(aten.sub, ahead, write(aten.slice, b["offsets"], 0, 0, -1, 1))
-    if data is None or lengths is None or b["axis"] != 0:
-        return
-    sizes = shapes(lengths)
-    if sizes is None or sizes.dim() != 1:
-        return
+    sizes = None if lengths is None else write.known(lengths)
+    if data is None or sizes is None or sizes.dim() != 1 or b["axis"] != 0:
+        return None
     reduce = {"max": "amax", "min": "amin"}.get(b["reduce"], b["reduce"])
     rest = [write(aten.sym_size, b["data"], dim) for dim in range(1, data.dim())]
     shape = [write(aten.sym_size, lengths, 0), *rest]
-    first = _NEUTRAL[reduce] if b["initial"] is None else b["initial"]
-    start = write(aten.new_full, b["data"], shape, first)
-    groups = write(aten.repeat_interleave, lengths)
-    index = _spread(node, graph, groups, b["data"], 0, data.dim())
-    new = write(aten.scatter_reduce, start, 0, index, b["data"], reduce)
-    new.kwargs = {"include_self": b["initial"] is not None}
-    replace_by(node, new)
-    with graph.inserting_before(new):
-        scatter_reduce(new, graph, module)
+    has_first = b["initial"] is not None
+    start = write(aten.new_full, b["data"], shape, b["initial"] if has_first else _NEUTRAL[reduce])
+    index = _spread(write, write(aten.repeat_interleave, lengths), b["data"], 0, data.dim())
+    groups = {"self": start, "dim": 0, "index": index, "src": b["data"], "reduce": reduce}
+    return _of_groups(write, {**groups, "include_self": has_first})
 
 
-def _spread(node: fx.Node, graph: fx.Graph, index: Any, like: Any, dim: int, rank: int) -> fx.Node:
+def _spread(write: Writer, index: Any, like: Any, dim: int, rank: int) -> fx.Node:
     """An index of one dimension in the shape of ``like``."""
     for place in range(rank):
         if place != dim:
-            index = call_like(graph, node, aten.unsqueeze, index, place)
-    return call_like(graph, node, aten.expand_as, index, like)
+            index = write(aten.unsqueeze, index, place)
+    return write(aten.expand_as, index, like)
 
 
-GROUPS = {
-    "scatter": scatter,
-    "scatter_reduce": scatter_reduce,
-    "index_reduce": index_reduce,
-    "segment_reduce": segment_reduce,
+GROUPS: dict[str, Form] = {
+    "scatter": _scatter,
+    "scatter_reduce": _scatter_reduce,
+    "index_reduce": _index_reduce,
+    "segment_reduce": _segment_reduce,
 }
-"""The rewriting of each reduction."""
+"""The form of each reduction."""

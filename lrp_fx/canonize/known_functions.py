@@ -48,13 +48,6 @@ _OF_NON_FINITE = frozenset({"isnan", "isinf", "isfinite", "isposinf", "isneginf"
 """Operations that replace NaN or infinity. No point shows what they do."""
 _OF_PROBABILITIES = frozenset({"sigmoid", "log_sigmoid", "softplus", "exp", "log", "tanh", "logit"})
 """Functions that belong to a final probability, whose logit is explained."""
-_POINTWISE_TOO = frozenset(
-    {
-        *(*CASTS, "rsub", "log_sigmoid", "hardswish", "hardsigmoid", "softsign"),
-        *("special_erf", "special_erfc", "special_expm1", "special_ndtr", "special_expit"),
-    }
-)
-"""Operations that work entry by entry although torch does not tag them as such."""
 
 
 def one_function(graph: fx.Graph, module: fx.GraphModule) -> None:
@@ -101,7 +94,7 @@ def _is_pointwise(node: fx.Node) -> bool:
     row = row_of(node)
     if row.reduction is not None or row.results is not None:  # max(dim) is tagged for max(a, b)
         return False
-    if name_of(node) in _POINTWISE_TOO:
+    if row.entrywise and row.fills != "zeros":
         return True
     overloads = (getattr(packet, name) for name in overloads_of(packet))
     return any(  # frexp is tagged too, and returns two values

@@ -8,8 +8,7 @@ from keyword import iskeyword
 
 from torch import fx, nn
 
-from lrp_fx.capture import module_path
-from lrp_fx.graph import name_of
+from lrp_fx.graph import module_path, name_of
 
 _IN_CODE = frozenset({"self", "torch", "getattr", "inf", "nan", "device", "fx_pytree", "pytree"})
 """Names that generated code reads."""

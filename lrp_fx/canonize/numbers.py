@@ -6,32 +6,9 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import (
-    affine,
-    aten,
-    call_like,
-)
+from lrp_fx.graph import MAX_STEPS as MAX_STEPS, aten, call_like, unwound as unwound
 
 _ROUNDING = 1e-12
-
-
-MAX_STEPS = 4
-"""The most steps that are looked through. Nobody scales and shifts a function more often."""
-
-
-def unwound(value: Any) -> tuple[float, float, Any]:
-    """``value`` as ``scale · inner + shift`` with numbers.
-
-    Returns:
-        ``scale``, ``shift`` and ``inner``.
-    """
-    scale, shift = 1.0, 0.0
-    for _ in range(MAX_STEPS):
-        form = affine(value)
-        if form is None:
-            break
-        scale, shift, value = scale * form.scale, scale * form.shift + shift, form.operand
-    return scale, shift, value
 
 
 def are_equal(first: float, second: float) -> bool:

@@ -20,7 +20,6 @@ from lrp_fx.canonize.naming import name_after_modules
 from lrp_fx.canonize.padding import cut_surplus
 from lrp_fx.canonize.product_signs import signs_before_products
 from lrp_fx.canonize.products import name_products
-from lrp_fx.canonize.similarity import write_out
 from lrp_fx.canonize.spellings import one_spelling
 from lrp_fx.canonize.vocabulary import is_known, one_vocabulary
 from lrp_fx.capture import Captured, copied
@@ -59,10 +58,9 @@ def canonize(
     result = copied(captured)
     graph = result.module.graph
     dense_constants(graph, result.module)
-    write_out(graph)
-    one_vocabulary(graph, result.module)
+    one_vocabulary(graph)
     if decompose(graph, result.module, is_known):
-        one_vocabulary(graph, result.module)
+        one_vocabulary(graph)
     separate_parts(graph, result.module)
     name_numbers(graph, result.module, captured.constants)
     plain_operands(graph, result.module)

@@ -81,7 +81,7 @@ def _write_each(
     for node in nodes:
         if node in dynamic:
             with graph.inserting_before(node):
-                written = forms[name_of(node)](CallWriter(graph, module, node, dynamic), node)
+                written = forms[name_of(node)](CallWriter(node, dynamic), node)
                 if written is not None:
                     replace_by(node, written)
 

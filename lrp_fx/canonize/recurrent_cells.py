@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import fx
 
-from lrp_fx.graph import arguments, aten, call_like, call_like_getitem, name_of, replace_by
+from lrp_fx.canonize.call_writer import Writer
+from lrp_fx.graph import aten, name_of
+
+STEP = (1, 0.0, False, False, False)
+"""The options of a layer that runs one step: one layer, no dropout, eval mode, one way, time first."""
 
 
-def one_step(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
+def one_step(write: Writer, b: dict[str, Any]) -> fx.Node | list[fx.Node]:
     """Write ``lstm_cell(x, (h, c))`` as ``lstm`` on a sequence of one step; GRU and RNN cells too."""
-    b = arguments(node)
     states = b["hx"] if isinstance(b["hx"], (list, tuple)) else [b["hx"]]
     parameters = [p for p in (b["w_ih"], b["w_hh"], b["b_ih"], b["b_hh"]) if p is not None]
-    sequence, *before = (
-        call_like(graph, node, aten.unsqueeze, t, 0) for t in (b["input"], *states)
-    )
-    layer = call_like(
-        graph,
-        node,
-        getattr(aten, name_of(node).removesuffix("_cell")),
-        sequence,
-        before if len(before) > 1 else before[0],
-        parameters,
-        len(parameters) == 4,
-        1,
-        0.0,
-        False,
-        False,
-        False,
-    )
+    sequence, *before = (write(aten.unsqueeze, t, 0) for t in (b["input"], *states))
+    packet = getattr(aten, name_of(write.node).removesuffix("_cell"))
+    first = before if len(before) > 1 else before[0]
+    layer = write(packet, sequence, first, parameters, len(parameters) == 4, *STEP)
     after = [  # the first result is the output sequence
-        call_like(graph, node, aten.squeeze, call_like_getitem(graph, layer, index), 0)
-        for index in range(1, 1 + len(states))
+        write(aten.squeeze, write.result(layer, index), 0) for index in range(1, 1 + len(states))
     ]
-    if len(after) == 1:
-        replace_by(node, after[0])
-        return
-    for user in list(node.users):
-        index = user.args[1]
-        assert isinstance(index, int)
-        replace_by(user, after[index])
-    graph.erase_node(node)
+    return after if len(after) > 1 else after[0]

@@ -34,11 +34,6 @@ from lrp_fx.graph import (
 )
 
 
-def sigmoid(node: fx.Node, graph: fx.Graph) -> fx.Node:
-    """``special.expit`` as ``sigmoid``."""
-    return call_like(graph, node, aten.sigmoid, node.args[0])
-
-
 @dataclass(frozen=True)
 class _WithExponential:
     """``number + scale · exp(z)`` for positive numbers: ``number (1 + exp(z + log(scale / number)))``."""

@@ -23,7 +23,7 @@ from lrp_fx.canonize.pieces import (
     whole_slice,
 )
 from lrp_fx.canonize.roots import norm_by_its_root
-from lrp_fx.canonize.sigmoids import divided, logarithm, multiplied, reciprocal, shifted, sigmoid
+from lrp_fx.canonize.sigmoids import divided, logarithm, multiplied, reciprocal, shifted
 from lrp_fx.canonize.softmaxes import (
     exponential_of,
     plain_softmax,
@@ -99,7 +99,6 @@ _SPELLINGS: dict[str, Rewriting] = {
     "slice": whole_slice,
     "select": only_entry_selected,
     **dict.fromkeys(["unsqueeze", "reshape"], entry_kept),
-    "special_expit": sigmoid,
     "reciprocal": reciprocal,
     **dict.fromkeys([*ADDITIONS, "neg"], shifted),
     "mul": multiplied,

@@ -7,6 +7,7 @@ from torch import fx
 
 from lrp_fx.canonize.algebra import ALGEBRA
 from lrp_fx.canonize.arithmetic_forms import ARITHMETIC_FORMS
+from lrp_fx.canonize.call_writer import replace_results, write_as
 from lrp_fx.canonize.complex_numbers import COMPLEX_FORMS
 from lrp_fx.canonize.groups import GROUPS
 from lrp_fx.canonize.layer_forms import LAYER_FORMS
@@ -16,7 +17,6 @@ from lrp_fx.graph import (
     aten,
     bind,
     call_like,
-    index_of,
     name_of,
     operand,
     replace_by,
@@ -67,6 +67,10 @@ _SYNONYMS = {
     "true_divide": aten.div,
     "subtract": aten.sub,
     "negative": aten.neg,
+    "special_expit": aten.sigmoid,
+    "special_erf": aten.erf,
+    "special_erfc": aten.erfc,
+    "special_expm1": aten.expm1,
     "absolute": aten.abs,
     "clip": aten.clamp,
     "__and__": aten.bitwise_and,
@@ -77,7 +81,7 @@ _SYNONYMS = {
 }
 
 
-def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
+def one_vocabulary(graph: fx.Graph) -> None:
     """Rewrite every call that has a canonical form, in place."""
     for node in list(graph.nodes):
         name = name_of(node)
@@ -89,7 +93,7 @@ def one_vocabulary(graph: fx.Graph, module: fx.GraphModule) -> None:
             elif name in _SYNONYMS and not _reads_bits(node):
                 _rename(node, _SYNONYMS[name])
             elif name in _CANONICAL:
-                _CANONICAL[name](node, graph, module)
+                write_as(node, _CANONICAL[name])
 
 
 def _reads_bits(node: fx.Node) -> bool:
@@ -110,11 +114,11 @@ def _dropout(node: fx.Node) -> None:
     bound = arguments(node)
     if bound["train"] and bound["p"] != 0:  # whatever depends on it cannot be explained
         return
-    if name_of(node) == "native_dropout":  # it returns (output, mask)
-        for user in list(node.users):
-            kept = call_like(node.graph, node, aten.ones_like, bound["input"], dtype=torch.bool)
-            replace_by(user, (bound["input"], kept)[index_of(user)])
-    replace_by(node, bound["input"])
+    if name_of(node) != "native_dropout":
+        replace_by(node, bound["input"])
+    else:  # it returns (output, mask)
+        kept = call_like(node.graph, node, aten.ones_like, bound["input"], dtype=torch.bool)
+        replace_results(node, (bound["input"], kept))
 
 
 _CANONICAL = ALGEBRA | GROUPS | ARITHMETIC_FORMS | LAYER_FORMS

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from lrp_fx.capture.captured import (
     Arguments as Arguments,
-    Call as Call,
     Captured as Captured,
     Way as Way,
     copied as copied,
-    module_path as module_path,
-    where as where,
 )
 from lrp_fx.capture.exclusive import alone as alone, exporting as exporting
 from lrp_fx.capture.export import first_line as first_line, samples as samples

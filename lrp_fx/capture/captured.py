@@ -20,8 +20,6 @@ from lrp_fx.graph import (
 )
 
 Way = Literal["symbolic", "export", "record"]
-Call = tuple[str, int]
-"""One call of a module: the module's path, and the number of the call, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,8 @@ class Captured:
             placeholders are the tensors of the arguments in order. Its ``get_attr`` targets are the
             paths of the model's parameters and buffers, or the names of constants. Its output is a
             flat tuple. The ``meta`` of each call has the keys ``module_calls``, a tuple of
-            :data:`Call` with the outermost first, and ``source``, the file and line in the user's
-            code.
+            :data:`lrp_fx.graph.Call` with the outermost first, and ``source``, the file and line in the
+            user's code.
         outputs: how the flat outputs are nested in the model's output.
         way: which capture produced the graph.
         constants: the ``get_attr`` targets that are not tensors of the model, with their values.
@@ -144,19 +142,6 @@ class Captured:
         """The flat outputs: nodes or plain values."""
         (output,) = (node for node in self.module.graph.nodes if node.op == "output")
         return list(output.args[0])
-
-
-def module_path(node: fx.Node) -> str:
-    """The path of the innermost module whose forward made the call; "" for the model itself."""
-    calls: tuple[Call, ...] = node.meta.get("module_calls", ())
-    return calls[-1][0] if calls else ""
-
-
-def where(node: fx.Node) -> str:
-    """Words for error messages: the module and the source line that a node comes from."""
-    path, source = module_path(node), node.meta.get("source")
-    place = f"in module '{path}'" if path else "in the model's own forward"
-    return f"{place} ({source})" if source else place
 
 
 def copied(captured: Captured) -> Captured:

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.overrides import TorchFunctionMode
 
-from lrp_fx.capture.captured import Arguments, Call, Captured, Way, flattened
+from lrp_fx.capture.captured import Arguments, Captured, Way, flattened
 from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import graph_path, named_tensors
@@ -22,6 +22,7 @@ from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.capture.structural_copy import copied_arguments, copied_call
 from lrp_fx.errors import lacks_memory
 from lrp_fx.graph import (
+    Call,
     HigherOrderOperator,
     OpOverload,
     Packet,

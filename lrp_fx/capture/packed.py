@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp_fx.graph import RECURRENT
+
 Listed = Callable[[Tensor], Any]
 """The values of a tensor as nested lists."""
-_LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 def packed_form(function: Any, args: tuple[Any, ...], listed: Listed) -> Any:
@@ -30,9 +31,7 @@ def packed_form(function: Any, args: tuple[Any, ...], listed: Listed) -> Any:
         return _pack(*args, listed=listed)
     if name == "_pad_packed_sequence":
         return _pad(*args, listed=listed)
-    if name in _LAYERS and not isinstance(
-        args[3], bool
-    ):  # without packing, whether there are biases
+    if name in RECURRENT and not isinstance(args[3], bool):  # without packing: has it biases?
         return _layer(function, *args, listed=listed)
     return None
 

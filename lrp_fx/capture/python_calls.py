@@ -55,18 +55,8 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    return emit(
-        aten.batch_norm,
-        input,
-        weight,
-        bias,
-        running_mean,
-        running_var,
-        training,
-        momentum,
-        eps,
-        False,
-    )
+    parameters = (weight, bias, running_mean, running_var)
+    return emit(aten.batch_norm, input, *parameters, training, momentum, eps, False)
 
 
 def _variadic(packet: Packet) -> Lowering:
@@ -347,11 +337,8 @@ def _to(emit: Emitter, x: Any, *args: Any, **kwargs: Any) -> Any:
     if other is not None:
         wanted = [wanted[0].dtype, wanted[0].device]
     dtypes = [each for each in wanted if _is_dtype(each)]
-    devices = [
-        each
-        for each in wanted
-        if isinstance(each, (str, int, torch.device)) and type(each) is not bool
-    ]
+    numbers = (each for each in wanted if type(each) is not bool)
+    devices = [each for each in numbers if isinstance(each, (str, int, torch.device))]
     rest = [each for each in wanted if not _is_dtype(each) and each not in devices]
     if any(type(each) is not bool and each is not None for each in rest):
         raise NotLowered("a move between devices")
@@ -365,6 +352,7 @@ def _chunk(emit: Emitter, x: Any, chunks: int, dim: int = 0) -> Any:
     return emit(aten.chunk, x, chunks, dim)
 
 
+_DIMS = (1, 2, 3)
 PYTHON_CALLS: dict[Any, Lowering] = {
     operator.getitem: _getitem,
     operator.add: _swap(aten.add),
@@ -392,17 +380,14 @@ PYTHON_CALLS: dict[Any, Lowering] = {
     operator.itruediv: _inplace(aten.div),
     F.batch_norm: _batch_norm,
     F.dropout: _dropout(aten.dropout),
-    F.dropout1d: _dropout(aten.feature_dropout),
-    F.dropout2d: _dropout(aten.feature_dropout),
-    F.dropout3d: _dropout(aten.feature_dropout),
+    **{getattr(F, f"dropout{n}d"): _dropout(aten.feature_dropout) for n in _DIMS},
     F.alpha_dropout: _dropout(aten.alpha_dropout),
     F.feature_alpha_dropout: _dropout(aten.feature_alpha_dropout),
-    F.conv1d: _convolution(aten.conv1d, 1),
-    F.conv2d: _convolution(aten.conv2d, 2),
-    F.conv3d: _convolution(aten.conv3d, 3),
-    F.conv_transpose1d: _convolution(aten.conv_transpose1d, 1),
-    F.conv_transpose2d: _convolution(aten.conv_transpose2d, 2),
-    F.conv_transpose3d: _convolution(aten.conv_transpose3d, 3),
+    **{
+        getattr(F, f"{kind}{n}d"): _convolution(getattr(aten, f"{kind}{n}d"), n)
+        for kind in ("conv", "conv_transpose")
+        for n in _DIMS
+    },
     F.pad: _pad,
     F.interpolate: _interpolate,
     F.upsample: _interpolate,
@@ -413,15 +398,17 @@ PYTHON_CALLS: dict[Any, Lowering] = {
     torch_assert: _nothing,
     F.adaptive_avg_pool2d: _adaptive(aten.adaptive_avg_pool2d, 2),
     F.adaptive_avg_pool3d: _adaptive(aten.adaptive_avg_pool3d, 3),
-    F.adaptive_max_pool1d: _adaptive_max(aten.adaptive_max_pool1d, 1),
-    F.adaptive_max_pool2d: _adaptive_max(aten.adaptive_max_pool2d, 2),
-    F.adaptive_max_pool3d: _adaptive_max(aten.adaptive_max_pool3d, 3),
-    torch.max_pool1d: _max_pool(aten.max_pool1d),
-    torch.max_pool2d: _max_pool(aten.max_pool2d),
-    torch.max_pool3d: _max_pool(aten.max_pool3d),
-    F.max_pool1d: _max_pool(aten.max_pool1d),
-    F.max_pool2d: _max_pool(aten.max_pool2d),
-    F.max_pool3d: _max_pool(aten.max_pool3d),
+    **{
+        getattr(F, f"adaptive_max_pool{n}d"): _adaptive_max(
+            getattr(aten, f"adaptive_max_pool{n}d"), n
+        )
+        for n in _DIMS
+    },
+    **{
+        getattr(module, f"max_pool{n}d"): _max_pool(getattr(aten, f"max_pool{n}d"))
+        for module in (torch, F)
+        for n in _DIMS
+    },
     torch.max: _extremum(aten.max, aten.maximum),
     torch.min: _extremum(aten.min, aten.minimum),
     "max": _extremum(aten.max, aten.maximum),

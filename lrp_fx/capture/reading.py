@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrp_fx.capture.captured import Arguments, Captured, where
+from lrp_fx.capture.captured import Arguments, Captured
 from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import NotExportable, export
 from lrp_fx.capture.members import walk
@@ -26,7 +26,7 @@ from lrp_fx.capture.symbolic import trace
 from lrp_fx.capture.trail import Follower, OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
-from lrp_fx.graph import EXAMPLE, TorchDispatchMode, draws, name_of, packet_of
+from lrp_fx.graph import EXAMPLE, TorchDispatchMode, draws, name_of, packet_of, where
 
 WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence

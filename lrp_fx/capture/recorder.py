@@ -11,7 +11,6 @@ import numpy
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.capture.captured import Call
 from lrp_fx.capture.proxies import (
     TRACED,
     TensorProxy,
@@ -24,7 +23,7 @@ from lrp_fx.capture.proxies import (
 )
 from lrp_fx.capture.results import is_of_shapes, only_writes, results_of, returns_tensors
 from lrp_fx.capture.witnesses import Witnesses
-from lrp_fx.graph import Packet, aten, packet_of, shares_memory, version_of
+from lrp_fx.graph import Call, Packet, aten, packet_of, shares_memory, version_of
 
 _OF_MEMORY = (aten.stride, aten.sym_stride, aten.is_contiguous, aten.storage_offset)
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx, nn
 
-from lrp_fx.capture.captured import Arguments, Call, Captured
+from lrp_fx.capture.captured import Arguments, Captured
 from lrp_fx.capture.running import SAME_KERNELS, cloned, close, run_isolated
 from lrp_fx.capture.trail import Follower
-from lrp_fx.graph import draws
+from lrp_fx.graph import Call, draws
 
 REORDERED = {torch.float64: 1e-4, torch.float32: 2e-2}
 """Relative tolerances for a graph with folded batch norms. Folding changes the rounding, and deep

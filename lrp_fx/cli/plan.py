@@ -10,7 +10,6 @@ from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Composite, ModelOptions, RuleOptions, TalkOptions
 from lrp_fx.cli.talk import Talk
 from lrp_fx.errors import CaptureError
-from lrp_fx.graph import name_of
 from lrp_fx.plan import Plan
 
 
@@ -61,11 +60,11 @@ def rows_of(plan: Plan) -> list[dict[str, Any]]:
         {
             "node": step.node.name,
             "module": step.path,
-            "operation": name_of(step.node),
+            "operation": step.place.operation,
             "rule": str(step.rule),
             "chosen_by": step.chosen_by,
             "top_k": None if step.top_k is None else step.top_k.share,
         }
         for step in plan.steps
-        if step.operation is not None
+        if step.place is not None
     ]

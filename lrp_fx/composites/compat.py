@@ -12,8 +12,7 @@ from lrp_fx.composites.composite import Composite, MatcherLike, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError
 from lrp_fx.relevance import TopK
-from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Rule, Table
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import FULL, PLUS, ZERO, Branch, Group, LinearRule, Part, Rule, Stabilizer, Table
 
 
 @dataclass(frozen=True)

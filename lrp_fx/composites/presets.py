@@ -24,8 +24,7 @@ from lrp_fx.composites.matchers import (
     patch_embedding,
 )
 from lrp_fx.errors import CompositeError
-from lrp_fx.rules import Rule
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Rule, Stabilizer
 
 
 def _preset(name: str, *lines: tuple[MatcherLike, Rule]) -> Composite:

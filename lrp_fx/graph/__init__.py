@@ -44,14 +44,17 @@ from lrp_fx.graph.fourier import (
     fourier_adjoint as fourier_adjoint,
 )
 from lrp_fx.graph.literals import (
+    MAX_STEPS as MAX_STEPS,
     Affine as Affine,
     affine as affine,
     as_whole_number as as_whole_number,
     equal_calls as equal_calls,
     is_same as is_same,
     literal as literal,
+    unwound as unwound,
 )
 from lrp_fx.graph.operations import (
+    ACTIVATIONS as ACTIVATIONS,
     ADDITIONS as ADDITIONS,
     ARITHMETIC as ARITHMETIC,
     CASTS as CASTS,
@@ -59,6 +62,8 @@ from lrp_fx.graph.operations import (
     LAYERS as LAYERS,
     MATRIX_PRODUCTS as MATRIX_PRODUCTS,
     NORMS as NORMS,
+    NUMERIC as NUMERIC,
+    STEPS as STEPS,
     TRANSPOSED_CONVOLUTIONS as TRANSPOSED_CONVOLUTIONS,
     Row as Row,
     draws as draws,
@@ -101,7 +106,11 @@ from lrp_fx.graph.private_torch import (
     version_of as version_of,
     without_data as without_data,
 )
-from lrp_fx.graph.recurrent import WholeLayers as WholeLayers, of_torch as of_torch
+from lrp_fx.graph.recurrent import (
+    RECURRENT as RECURRENT,
+    WholeLayers as WholeLayers,
+    of_torch as of_torch,
+)
 from lrp_fx.graph.shape_rules import broadcast_shape as broadcast_shape, on_meta as on_meta
 from lrp_fx.graph.shapes import (
     EXAMPLE as EXAMPLE,
@@ -120,3 +129,4 @@ from lrp_fx.graph.walks import (
     needed_by as needed_by,
     split_by_dependence as split_by_dependence,
 )
+from lrp_fx.graph.whereabouts import Call as Call, module_path as module_path, where as where

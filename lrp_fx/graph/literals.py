@@ -9,20 +9,18 @@ import torch
 from torch import fx
 
 from lrp_fx.graph.calls import arguments, name_of, packet_of
-from lrp_fx.graph.operations import ARITHMETIC, names_where
+from lrp_fx.graph.operations import ARITHMETIC, names_where, row_named
 
-_FILL = {"ones_like": 1.0, "new_ones": 1.0, "ones": 1.0} | {
-    "zeros_like": 0.0,
-    "new_zeros": 0.0,
-    "zeros": 0.0,
-}
-_FILL_ARGUMENT = {"full_like": "fill_value", "new_full": "fill_value", "full": "fill_value"} | {
-    "scalar_tensor": "s"
+_FILL_ARGUMENT = {
+    **dict.fromkeys(("full_like", "new_full", "full"), "fill_value"),
+    "scalar_tensor": "s",
 }
 _MADE = {torch.ones: 1.0, torch.zeros: 0.0}
 """Python functions that are called where the size is a value of the graph."""
 _SPREADS = names_where(lambda row: row.keeps_order) | {"expand", "expand_as"}
 
+MAX_STEPS = 4
+"""The most steps that are looked through. Nobody scales and shifts a function more often."""
 _DEPTH = 6
 """How many steps back two computations are compared; users rarely write longer ones twice."""
 
@@ -46,8 +44,9 @@ def literal(value: Any) -> float | None:
         name = name_of(value)
         if value.target in _MADE:
             return _MADE[value.target]
-        if name in _FILL:
-            return _FILL[name]
+        row = row_named(name)
+        if row.low == row.high:  # every entry is this number
+            return float(row.low)
         if name in _FILL_ARGUMENT:
             value = arguments(value)[_FILL_ARGUMENT[name]]
         elif name in _SPREADS:
@@ -92,6 +91,21 @@ def affine(node: Any) -> Affine | None:
             return Affine(second, number, 0.0)
         return Affine(second, alpha * (1.0 if name == "add" else -1.0), number)
     return None
+
+
+def unwound(value: Any) -> tuple[float, float, Any]:
+    """``value`` as ``scale · inner + shift`` with numbers.
+
+    Returns:
+        ``scale``, ``shift`` and ``inner``.
+    """
+    scale, shift = 1.0, 0.0
+    for _ in range(MAX_STEPS):
+        form = affine(value)
+        if form is None:
+            break
+        scale, shift, value = scale * form.scale, scale * form.shift + shift, form.operand
+    return scale, shift, value
 
 
 def is_same(first: Any, second: Any, depth: int = _DEPTH) -> bool:

@@ -131,7 +131,7 @@ def _dims(names: str) -> str:
 
 
 _INF = math.inf
-FUNCTIONS = (
+_ACTIVATIONS = (
     _function("relu", low=0, rest=0, trend="rises", clips=True, kept=True),
     _function("relu6", low=0, high=6, rest=0, trend="rises", clips=True),
     _function("hardtanh", trend="rises", clips=True),
@@ -157,6 +157,8 @@ FUNCTIONS = (
     _function("softplus", low=0, trend="rises"),
     _function("hardshrink", rest=0, trend="rises", odd=True),
     _function("softshrink", rest=0, trend="rises", odd=True),
+)
+_NUMERIC = (
     _function("neg", rest=0, trend="falls", odd=True),
     _function("abs", low=0, rest=0),
     _function("square", low=0, rest=0),
@@ -188,6 +190,8 @@ FUNCTIONS = (
     _function("atanh", rest=0, trend="rises", odd=True),
     _function("erfc", low=0, high=2, rest=1, trend="falls"),
     _function("i0", low=1, rest=1),
+)
+_STEPS = (
     _function("sign", low=-1, high=1, rest=0, trend="rises", odd=True),
     _function("floor", rest=0, trend="rises"),
     _function("ceil", rest=0, trend="rises"),
@@ -198,6 +202,7 @@ FUNCTIONS = (
     _function("nan_to_num"),
     _function("bitwise_not", rest=-1),
 )
+FUNCTIONS = (*_ACTIVATIONS, *_NUMERIC, *_STEPS)
 """Element-wise functions of one number."""
 _CHOSEN: dict[str, Any] = {"moves": True, "choice": "value"}
 _OF_TWO = [
@@ -300,9 +305,10 @@ _SAYINGS = [
     *_rows("logical_xor isin isclose", says="masks", entrywise=True, fresh=True),
     *_rows("any all equal", says="masks", fresh=True),
     *_rows("argmax argmin argsort nonzero bincount histc", says="places", fresh=True),
-    *_rows("ones_like zeros_like full_like empty_like", says="shapes", fresh=True),
-    *_rows("new_ones new_zeros new_full new_empty", says="shapes", fresh=True),
-    *_rows("arange linspace full zeros ones empty eye scalar_tensor", says="shapes", fresh=True),
+    *_rows("ones_like new_ones ones", says="shapes", low=1, high=1, fresh=True),
+    *_rows("zeros_like new_zeros zeros", says="shapes", low=0, high=0, fresh=True),
+    *_rows("full_like new_full full empty_like new_empty empty", says="shapes", fresh=True),
+    *_rows("arange linspace eye scalar_tensor", says="shapes", fresh=True),
     *_rows("sym_size sym_numel sym_stride size numel dim", says="sizes"),
     *_rows("item _local_scalar_dense", says="sizes"),  # numbers that Python reads
 ]
@@ -311,6 +317,10 @@ ROWS: tuple[Row, ...] = (
     *(*_SUMS, *_CHOICES, *_STATISTICS, *_LAYERS, *_SAYINGS),
 )
 """All rows."""
+ACTIVATIONS, NUMERIC, STEPS = (
+    tuple(row.name for row in rows) for rows in (_ACTIVATIONS, _NUMERIC, _STEPS)
+)
+"""The names of the activations, of the other functions of one number, and of those that only step."""
 LAYERS = frozenset(row.name for row in _LAYERS)
 """The names of the operations with weights, and of the norms."""
 CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS = (

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lrp_fx.graph.calls import Packet, as_tuple, bind
-from lrp_fx.graph.operations import CASTS, row_named
+from lrp_fx.graph.operations import CASTS, MATRIX_PRODUCTS, NORMS, names_where, row_named
+from lrp_fx.graph.recurrent import RECURRENT
 
 Rule = Callable[[dict[str, Any]], "Tensor | tuple[Tensor, ...] | None"]
 """From the arguments by name to the results without data; None where the rule does not hold."""
@@ -83,9 +84,8 @@ def _entrywise(b: dict[str, Any], *, is_mask: bool, whole: bool) -> Tensor | Non
 def _like_first(b: dict[str, Any]) -> Tensor | None:
     """An operation that keeps the shape and the floating dtype of its first operand."""
     first: Tensor = next(iter(b.values()))
-    if b.get("dtype") is not None or not first.dtype.is_floating_point:
-        return None
-    return _made(first.shape, first)
+    casts = b.get("dtype") is not None or b.get("half_to_float")
+    return None if casts or not first.dtype.is_floating_point else _made(first.shape, first)
 
 
 def _choice(b: dict[str, Any]) -> Tensor | None:
@@ -279,16 +279,11 @@ _WHOLE = frozenset({"add", "sub", "rsub", "mul", "neg", "minimum", "maximum", "t
 """Operations that keep whole numbers as they are."""
 _DIMS = {1: "1d", 2: "2d", 3: "3d"}
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        (
-            *("softmax", "log_softmax", "_softmax", "layer_norm", "batch_norm", "group_norm"),
-            *("instance_norm", "rms_norm", "cumsum", "rsqrt"),
-        ),
-        _like_first,
-    ),
+    **dict.fromkeys(NORMS | names_where(lambda row: row.normalizes), _like_first),
+    **dict.fromkeys(("batch_norm", "cumsum", "rsqrt"), _like_first),
     **dict.fromkeys(("where", "masked_fill"), _choice),
-    **dict.fromkeys(("matmul", "mm", "bmm"), _matmul),
-    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduced),
+    **dict.fromkeys(MATRIX_PRODUCTS, _matmul),
+    **dict.fromkeys(names_where(lambda row: row.reduction == "dims" and not row.results), _reduced),
     **{f"conv{dims}": _convolution for dims in _DIMS.values()},
     **{f"max_pool{name}": _pooling(dims) for dims, name in _DIMS.items()},
     **{f"avg_pool{name}": _pooling(dims) for dims, name in _DIMS.items()},
@@ -308,8 +303,5 @@ _RULES: dict[str, Rule] = {
     "roll": _roll,
     "repeat": _repeat,
     "gather": _gather,
-    "lstm": _recurrent(2),
-    "gru": _recurrent(1),
-    "rnn_tanh": _recurrent(1),
-    "rnn_relu": _recurrent(1),
+    **{name: _recurrent(2 if name == "lstm" else 1) for name in RECURRENT},
 }

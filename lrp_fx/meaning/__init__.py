@@ -16,6 +16,8 @@ from lrp_fx.meaning.shares import behind_views as behind_views, is_sum_of as is_
 from lrp_fx.meaning.signs import (
     NONNEGATIVE as NONNEGATIVE,
     TRUTHS as TRUTHS,
+    are_all as are_all,
+    holds_truths as holds_truths,
     is_nonnegative as is_nonnegative,
     is_rectifier as is_rectifier,
 )

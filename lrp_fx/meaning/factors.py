@@ -18,12 +18,12 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import arguments, literal, name_of, packet_of
+from lrp_fx.graph import ACTIVATIONS, NUMERIC, arguments, literal, name_of, packet_of
 from lrp_fx.meaning.attention import is_summed, scores_two, whole_of
 from lrp_fx.meaning.dependence import SPLITS, Dependence
 from lrp_fx.meaning.shares import is_weighted_sum, is_weighted_sum_of
 from lrp_fx.meaning.value_ranges import ANYTHING, ranges
-from lrp_fx.relevance import ACTIVATIONS, FUNCTIONS, ROUTING, Counts, operation_of
+from lrp_fx.relevance import ROUTING, Counts, operation_of
 
 Dynamic = Callable[[Any], bool]
 
@@ -355,4 +355,4 @@ class _Counter:
         return (found if exponent > 0 else found.reciprocal()).is_gate or found.is_gate
 
 
-_PASSING = frozenset([*ACTIVATIONS, *FUNCTIONS, "mul", "div"])
+_PASSING = frozenset([*ACTIVATIONS, *NUMERIC, "pow", "mul", "div"])

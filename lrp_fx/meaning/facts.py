@@ -24,8 +24,6 @@ from lrp_fx.meaning.factors import count_factors
 from lrp_fx.meaning.signs import is_nonnegative
 from lrp_fx.relevance import Counts, has_weights, indices_of, looked_up, operation_of
 
-_SHAPED = ("expand_as", "view_as", "reshape_as", "type_as")
-"""Operations that read only the shape or the dtype of a second tensor."""
 AFFINE = ARITHMETIC | {"neg", "batch_norm"}
 """Operations that are affine in their first operand if their other operands are constants."""
 
@@ -199,7 +197,7 @@ def _ends(node: fx.Node, names: set[fx.Node], dynamic: set[fx.Node]) -> bool:
 
     It compares indices or values of the input, or writes at positions that they give.
     """
-    if node.op != "call_function" or node in dynamic or name_of(node) in _SHAPED:
+    if node.op != "call_function" or node in dynamic or name_of(node) == "expand_as":
         return False
     if row_of(node).says == "shapes":
         return False

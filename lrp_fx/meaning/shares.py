@@ -6,7 +6,16 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import PRODUCT, affine, arguments, is_same, literal, name_of, packet_of
+from lrp_fx.graph import (
+    PRODUCT,
+    affine,
+    arguments,
+    is_same,
+    literal,
+    name_of,
+    names_where,
+    packet_of,
+)
 from lrp_fx.relevance import ROUTING
 
 
@@ -102,7 +111,7 @@ def _behind(node: Any, names: frozenset[str]) -> Any:
     return node
 
 
-_VIEWS = frozenset({"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"})
+_VIEWS = names_where(lambda row: row.keeps_order) | {"expand"}
 _KEEPING = _VIEWS | {"clamp", "clamp_min"}
 _READS = frozenset({"index", "index_select", "gather"})
 """Operations that read entries at an index, which is their last argument."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch import fx
 
 from lrp_fx.graph import (
     CASTS,
-    affine,
     arguments,
     ends_of_clip,
     is_size,
@@ -18,6 +18,7 @@ from lrp_fx.graph import (
     packet_of,
     row_of,
     shapes_of,
+    unwound,
 )
 from lrp_fx.relevance import operation_of
 
@@ -67,37 +68,52 @@ def is_nonnegative(node: fx.Node, known: set[fx.Node]) -> bool:
     return False
 
 
-def is_share(constant: Any) -> bool:
-    """Whether all entries of a constant lie between zero and one, as those of masks and sigmoids."""
-    waiting = [constant]
+def are_all(value: Any, holds: Callable[[Any], bool]) -> bool:
+    """Whether all entries of a value come from values of a kind: moved, cast, or chosen between.
+
+    Args:
+        value: a node, or anything else that an operation reads.
+        holds: whether a value is known to be of the kind. Zero is, and with ``x`` also ``1 - x``.
+    """
+    waiting = [value]
     while waiting:
-        constant = waiting.pop()
-        number = literal(constant)
-        if number is not None:
-            if not 0 <= number <= 1:
-                return False
+        value = waiting.pop()
+        if holds(value):
             continue
-        if not isinstance(constant, fx.Node):
+        if not isinstance(value, fx.Node):
             return False
-        row, form = row_of(constant), affine(constant)
-        if row.says == "masks" or constant.meta.get(TRUTHS) or (row.low >= 0 and row.high <= 1):
-            continue
-        if _is_boolean(constant):
-            continue
-        if form is not None and (form.scale, form.shift) == (-1, 1):
-            waiting.append(form.operand)
-        elif name_of(constant) in (*CASTS, "tril", "triu") or row.arranges:
-            read = constant.args[0]
+        scale, shift, inner = unwound(value)
+        if (scale, shift) == (-1, 1):
+            waiting.append(inner)
+        elif name_of(value) == "where":
+            waiting += [arguments(value)[name] for name in ("self", "other")]
+        elif name_of(value) in (*CASTS, "tril", "triu") or row_of(value).arranges:
+            read = value.args[0]
             waiting += read if isinstance(read, (list, tuple)) else [read]
         else:
             return False
     return True
 
 
-def _is_boolean(value: fx.Node) -> bool:
+def holds_truths(value: fx.Node) -> bool:
+    """Whether a value is a mask by its operation, its dtype, or its entries if they are known."""
     module = value.graph.owning_module
     known = None if module is None else shapes_of(module)(value)
-    return known is not None and known.dtype == torch.bool
+    is_boolean = known is not None and known.dtype == torch.bool
+    return is_boolean or row_of(value).says == "masks" or bool(value.meta.get(TRUTHS))
+
+
+def is_share(constant: Any) -> bool:
+    """Whether all entries of a constant lie between zero and one, as those of masks and sigmoids."""
+    return are_all(constant, _holds_shares)
+
+
+def _holds_shares(value: Any) -> bool:
+    number = literal(value)
+    if number is not None or not isinstance(value, fx.Node):
+        return number is not None and 0 <= number <= 1
+    row = row_of(value)
+    return holds_truths(value) or (row.low >= 0 and row.high <= 1)
 
 
 def is_rectifier(node: fx.Node) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 from torch import fx, nn
 
 from lrp_fx.graph import (
-    CASTS,
     MATRIX_PRODUCTS,
     arguments,
     graph_module_of,
@@ -28,7 +27,7 @@ from lrp_fx.optimize.onednn import matmul
 from lrp_fx.optimize.query_blocks import AttentionForward, AttentionRelevance, ClosedForm
 from lrp_fx.relevance import BilinearRelevance, EdgeRelevance, SoftmaxRelevance
 
-_ENTRYWISE = names_where(lambda row: row.entrywise) | {*CASTS, "masked_fill", "where", "clone"}
+_ENTRYWISE = names_where(lambda row: row.entrywise) | {"clone"}
 _LONGEST = 8
 """The largest number of entrywise functions before and behind the softmax."""
 _SOFTMAXES = names_where(lambda row: row.normalizes and row.is_nonnegative)

@@ -9,9 +9,9 @@ import operator
 
 from torch import fx
 
-from lrp_fx.graph import in_place_form, name_of, names_where, packet_of
+from lrp_fx.graph import ACTIVATIONS, in_place_form, name_of, names_where, packet_of
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.relevance import ACTIVATIONS, RelevanceNode
+from lrp_fx.relevance import RelevanceNode
 
 FRESH = names_where(lambda row: row.fresh and not row.kept and not row.says)
 """Operations whose result shares no memory with other values and is not saved by autograd."""

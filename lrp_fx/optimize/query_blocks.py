@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from lrp_fx.optimize.onednn import dense, matmul
 from lrp_fx.relevance import RelevanceNode
-from lrp_fx.stabilizer import Stabilizer, may_write
+from lrp_fx.rules import Stabilizer, may_write
 
 WHOLE = 2**19
 """Matrices with at most so many entries are computed as a whole, and kept for the relevance pass."""

@@ -16,8 +16,7 @@ from lrp_fx.graph import LAYERS, arguments, descendants, name_of
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.in_place import FRESH, readers
 from lrp_fx.relevance import AdditionRelevance
-from lrp_fx.rules import Proportional
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import Proportional, may_write
 
 _LAYERS = LAYERS | {"embedding"}
 """Layers. Values that no layer made may be masks with infinite entries, and cannot be recovered."""

@@ -28,7 +28,7 @@ from lrp_fx.graph import as_tuple
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.onednn import linear, linear_adjoint
 from lrp_fx.relevance import EdgeRelevance, Formula, Operands, Share, Step, TopKFilter
-from lrp_fx.stabilizer import Stabilizer, may_write
+from lrp_fx.rules import Stabilizer, may_write
 
 # Up to these shares the restricted form was faster in benchmarks/sparsity.py. Gathered windows
 # overlap and hold each input up to K times, so their limit is lower.

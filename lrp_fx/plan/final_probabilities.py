@@ -51,7 +51,7 @@ _MOVES = (frozenset(ROUTING) - {"pad", "im2col", "unfold"}) | _SPLITS | {"getite
 _SELECTIONS = frozenset(["select", "slice", "narrow", "index_select"])
 _JOINS = frozenset(["cat", "stack"])
 _MASKS = names_where(lambda row: row.choice == "mask")
-_CLAMPS = frozenset(["clamp", "clamp_min", "clamp_max"])
+_CLAMPS = names_where(lambda row: row.clips and row.rest is None)
 _KEY = "logits_of"
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from torch import fx, nn
 
 from lrp_fx._checks import entries
-from lrp_fx.capture import Call, Captured
+from lrp_fx.capture import Captured
 from lrp_fx.errors import InputError
-from lrp_fx.graph import ancestors, is_size
+from lrp_fx.graph import Call, ancestors, is_size
 from lrp_fx.meaning import is_place
 
 Layer = nn.Module | str

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import fx
 
-from lrp_fx.capture import where
-from lrp_fx.graph import ancestors, name_of
+from lrp_fx.graph import ancestors, name_of, where
 from lrp_fx.meaning import Analysis
 from lrp_fx.plan.plan import Step
 from lrp_fx.relevance import JOINS, looked_up

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from lrp_fx.capture import where
 from lrp_fx.errors import CaptureError, InputError, UnsupportedOperationError
-from lrp_fx.graph import ancestors, arguments, draws, is_size, name_of, packet_of
+from lrp_fx.graph import ancestors, arguments, draws, is_size, name_of, packet_of, where
 from lrp_fx.meaning import Analysis
 from lrp_fx.plan.plan import Step
 from lrp_fx.plan.unknown import ASKED, Unknown

@@ -7,9 +7,8 @@ from typing import Literal
 
 from torch import fx
 
-from lrp_fx.capture import where
 from lrp_fx.errors import OptionError, blamed, name_of_function
-from lrp_fx.graph import name_of
+from lrp_fx.graph import name_of, where
 from lrp_fx.relevance import UNKNOWN
 from lrp_fx.rules import Rule
 

@@ -21,8 +21,6 @@ from lrp_fx.relevance import (
     softmax,
 )
 from lrp_fx.relevance.activation import (
-    ACTIVATIONS as ACTIVATIONS,
-    FUNCTIONS as FUNCTIONS,
     described_as_passing as described_as_passing,
 )
 from lrp_fx.relevance.addition import AdditionRelevance as AdditionRelevance

@@ -6,47 +6,11 @@ import torch
 from torch import Tensor
 
 from lrp_fx.errors import InputError
+from lrp_fx.graph import ACTIVATIONS, NUMERIC
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.handling import Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Pass
-
-ACTIVATIONS = (
-    *("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "threshold", "leaky_relu"),
-    *(
-        "prelu",
-        "_prelu_kernel",
-        "rrelu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-    ),
-    *("tanh", "sigmoid", "hardsigmoid", "log_sigmoid", "softplus"),
-    *("hardshrink", "softshrink"),
-)
-FUNCTIONS = (
-    *("neg", "abs", "square", "pow", "sqrt", "rsqrt", "reciprocal"),
-    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logit"),
-    *(
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "sinc",
-        "sinh",
-        "cosh",
-        "asinh",
-        "acosh",
-        "atanh",
-    ),
-    *("erf", "erfc", "erfinv", "i0", "special_ndtr"),
-)
 
 
 class PassRelevance(RelevanceNode):
@@ -103,7 +67,6 @@ def described_as_passing(name: str, kind: str) -> Operation:
 
 
 OPERATIONS = [
-    described_as_passing(name, "activation" if name in ACTIVATIONS else "function")
-    for name in (*ACTIVATIONS, *FUNCTIONS)
-    if name != "pow"  # has two operands, see ``integers.py``
+    *(described_as_passing(name, "activation") for name in ACTIVATIONS),
+    *(described_as_passing(name, "function") for name in NUMERIC),
 ]

@@ -13,8 +13,7 @@ from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, argument, by_operand
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import ByMagnitude, Half, Pass, Proportional, Rule, may_write
 
 
 class AdditionRelevance(RelevanceNode):

@@ -19,11 +19,13 @@ relevance ``R_in`` of the inputs plus what the node keeps. The causes:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 
 Cause = Literal[
     "bias",
@@ -54,6 +56,12 @@ def by_denominator(stabilizer: Stabilizer, relevance: Tensor, denominator: Tenso
         "stabilizer": (quotient * stabilizer.added_to(denominator)).sum(),
         "dead": relevance.masked_fill(denominator != 0, 0).sum(),
     }
+
+
+def of_constants(shares: Iterable[Tensor]) -> Taken:
+    """The sum of what operands get that are constants; nothing if there are none."""
+    sums = [share.sum() for share in shares]
+    return {"constant": torch.stack(sums).sum()} if sums else {}
 
 
 def together(*parts: Taken) -> Taken:

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import arguments, aten, name_of, packet_of
+from lrp_fx.graph import arguments, aten, name_of, packet_of, where
 from lrp_fx.relevance.activation import write_pass
 from lrp_fx.relevance.adjoints import ROUTING
 from lrp_fx.relevance.causes import Taken, by_stabilizer
@@ -126,10 +125,6 @@ class WrittenRelevance(RelevanceNode):
     def __init__(self, name: str, wanted: Sequence[bool]) -> None:
         super().__init__()
         self.name, self.wanted = name, tuple(wanted)
-
-    def extra_repr(self) -> str:
-        """The operation."""
-        return self.name
 
     def propagate(
         self, relevance: Tensor, places: dict[str, Any], *shapes: torch.Size

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from lrp_fx.graph import Packet, arguments, packet_of
+from lrp_fx.graph import Packet, arguments, called
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import Engine, linearize
-from lrp_fx.relevance.handling import Operation, Received, Site, always
+from lrp_fx.relevance.handling import Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Epsilon
 
@@ -31,10 +29,6 @@ class GroupedProductRelevance(RelevanceNode):
         self.packet, self.rule = packet, rule
         self.engine: Engine = engine
 
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.packet.__name__}, {self.rule}"
-
     def propagate(
         self, relevance: Tensor, output: Tensor, input: Tensor, weight: Tensor, ends: Tensor
     ) -> Tensor:
@@ -54,33 +48,22 @@ class GroupedProductRelevance(RelevanceNode):
             groups = torch.searchsorted(ends, rows, right=True)
             return (x.unsqueeze(1) @ weight[groups]).squeeze(1)
 
-        _, pullback = linearize(
-            self.engine,
-            forward,
-            lambda q: self.packet(q, weight.mT, ends),
-            input,
-            output,
-        )
+        def adjoint(q: Tensor) -> Tensor:
+            return self.packet(q, weight.mT, ends)
+
+        _, pullback = linearize(self.engine, forward, adjoint, input, output)
         return input * pullback(self.rule.stabilizer.quotient(relevance, output))
 
-    def taken(
-        self, relevance: Tensor, output: Tensor, input: Tensor, weight: Tensor, ends: Tensor
-    ) -> Taken:
+    def taken(self, relevance: Tensor, output: Tensor, *operands: Tensor) -> Taken:
         """The share of the stabilizer."""
         return by_stabilizer(self.rule.stabilizer, relevance, output)
 
 
-def _operands(node: fx.Node) -> list[Any]:
-    return [node.args[0]]
-
-
 def _write(site: Site) -> Received:
-    node = site.node
-    packet = packet_of(node.target)
-    assert packet is not None and isinstance(site.rule, Epsilon)
-    input, weight, ends, *_ = arguments(node).values()
-    module = GroupedProductRelevance(packet, site.rule, site.engine)
-    values = site.value((node, input, weight, ends))
+    assert isinstance(site.rule, Epsilon)
+    input, weight, ends, *_ = arguments(site.node).values()
+    module = GroupedProductRelevance(called(site.node), site.rule, site.engine)
+    values = site.value((site.node, input, weight, ends))
     return {input: [site.call(module, site.relevance, *values)]}
 
 
@@ -88,7 +71,7 @@ OPERATIONS = [
     Operation(
         name=name,
         kind="dense",
-        operands=_operands,
+        operands=first,
         default=always(Epsilon()),
         alternatives=(Epsilon,),
         write=_write,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import arguments, aten, name_of
+from lrp_fx.graph import STEPS, arguments, aten, name_of
 from lrp_fx.relevance.adjoints import AVERAGING
 from lrp_fx.relevance.handling import (
     Facts,
@@ -22,19 +22,7 @@ from lrp_fx.relevance.pooling import AverageRelevance
 from lrp_fx.relevance.product import FactorRelevance
 from lrp_fx.rules import Half, Pass, Rule, Uniform
 
-_OF_ONE = (
-    "floor",
-    "ceil",
-    "round",
-    "trunc",
-    "fix",
-    "sign",
-    "bitwise_not",
-    "frac",
-    "nan_to_num",
-    "bucketize",
-    "searchsorted",
-)
+_OF_ONE = (*STEPS, "bucketize", "searchsorted")
 _OF_TWO = (
     *("remainder", "fmod", "floor_divide", "bitwise_and", "bitwise_or", "bitwise_xor"),
     *("bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm", "atan2"),

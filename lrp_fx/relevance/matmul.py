@@ -13,8 +13,7 @@ from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, by_operand
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.rules import Epsilon, Half, PairwiseHalf, Rule, ValuePath
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import Epsilon, Half, PairwiseHalf, Rule, ValuePath, may_write
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 

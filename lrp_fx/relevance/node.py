@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from lrp_fx.relevance.causes import Taken
-from lrp_fx.stabilizer import may_write
+from lrp_fx.relevance.causes import Taken, of_constants
+from lrp_fx.rules import may_write
 
 
 class RelevanceNode(nn.Module):
@@ -64,8 +64,10 @@ class RelevanceNode(nn.Module):
         return taken
 
     def extra_repr(self) -> str:
-        """The rule, where the node has one."""
-        return str(getattr(self, "rule", ""))
+        """The operation and the rule, as far as the node has them."""
+        packet, name = getattr(self, "packet", None), getattr(self, "name", "")
+        known = (name if packet is None else packet.__name__, str(getattr(self, "rule", "")))
+        return ", ".join(filter(None, known))
 
     def propagate(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the relevance of the inputs from that of the output and from the operands."""
@@ -78,6 +80,34 @@ class RelevanceNode(nn.Module):
         :meth:`propagate`, so that the two check each other.
         """
         return {}
+
+
+class SharingRelevance(RelevanceNode):
+    """A node that shares relevance out to several operands. What a constant would get, it keeps.
+
+    Subclasses implement :meth:`shares`.
+
+    Args:
+        wanted: for each operand, whether its relevance is wanted.
+    """
+
+    def __init__(self, wanted: Sequence[bool]) -> None:
+        super().__init__()
+        self.wanted = tuple(wanted)
+
+    def shares(self, *args: Any, **kwargs: Any) -> Sequence[Tensor]:
+        """The relevance of every operand, given that of the output and the operands."""
+        raise NotImplementedError
+
+    def propagate(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """The relevance of each operand whose relevance is wanted, of its shape."""
+        shares = zip(self.shares(*args, **kwargs), self.wanted, strict=True)
+        return [share for share, wanted in shares if wanted]
+
+    def taken(self, *args: Any, **kwargs: Any) -> Taken:
+        """The relevance of the operands whose relevance is not wanted."""
+        shares = zip(self.shares(*args, **kwargs), self.wanted, strict=True)
+        return of_constants(share for share, wanted in shares if not wanted)
 
 
 class EdgeRelevance(RelevanceNode):

@@ -54,17 +54,9 @@ class AffineRelevance(RelevanceNode):
         scale = _batch_scale(input, weight, running_var, eps)
         return input * scale * self.rule.stabilizer.quotient(relevance, output)
 
-    def taken(
-        self,
-        relevance: Tensor,
-        input: Tensor,
-        output: Tensor,
-        weight: Tensor | None,
-        running_var: Tensor,
-        eps: float,
-    ) -> Taken:
+    def taken(self, relevance: Tensor, input: Tensor, output: Tensor, *parameters: Any) -> Taken:
         """The shares of the shift ``t = y − s x`` and of the stabilizer."""
-        shift = output - input * _batch_scale(input, weight, running_var, eps)
+        shift = output - input * _batch_scale(input, *parameters)
         quotient = self.rule.stabilizer.quotient(relevance, output)
         taken = by_stabilizer(self.rule.stabilizer, relevance, output)
         return together(taken, {"bias": (quotient * shift).sum()})
@@ -95,10 +87,6 @@ class StandardizeRelevance(RelevanceNode):
         super().__init__()
         self.rule, self.name = rule, name
         self.engine: Engine = engine
-
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.name}, {self.rule}"
 
     def propagate(
         self,
@@ -147,8 +135,7 @@ class StandardizeRelevance(RelevanceNode):
         output: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        eps: float | None,
-        extent: Any = None,
+        *options: Any,
     ) -> Taken:
         """The shares of β and of the stabilizer."""
         taken = by_stabilizer(self.rule.stabilizer, relevance, output)

@@ -12,16 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import Packet, arguments, aten, name_of, packet_of, tree_flatten, tree_unflatten
+from lrp_fx.graph import (
+    Packet,
+    arguments,
+    aten,
+    called,
+    name_of,
+    tree_flatten,
+    tree_unflatten,
+    where,
+)
 from lrp_fx.relevance.activation import PassRelevance
-from lrp_fx.relevance.causes import Taken, by_stabilizer, together
+from lrp_fx.relevance.causes import Taken, by_stabilizer, of_constants, together
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, by_operand
-from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.rules import Pass, Proportional, Route, Rule, Uniform
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.relevance.node import RelevanceNode, SharingRelevance
+from lrp_fx.rules import Pass, Proportional, Route, Rule, Stabilizer, Uniform
 
 _OPERANDS: dict[str, tuple[str, ...]] = {
     "index_put": ("self", "values"),
@@ -73,10 +80,6 @@ class PlacingRelevance(RelevanceNode):
         super().__init__()
         self.packet, self.wanted = packet, tuple(wanted)
 
-    def extra_repr(self) -> str:
-        """The operation."""
-        return str(self.packet.__name__)
-
     def propagate(
         self,
         relevances: Sequence[Tensor],
@@ -99,16 +102,9 @@ class PlacingRelevance(RelevanceNode):
         pieces = torch.split(total[1:], [shape.numel() for shape in kept])
         return [piece.reshape(shape) for piece, shape in zip(pieces, kept, strict=True)]
 
-    def taken(
-        self,
-        relevances: Sequence[Tensor],
-        indices: Sequence[int | None],
-        shapes: Sequence[torch.Size],
-        operands: dict[str, Any],
-        options: dict[str, Any],
-    ) -> Taken:
+    def taken(self, *operands: Any) -> Taken:
         """The relevance of entries that came from no wanted operand."""
-        return {"constant": self._total(relevances, indices, shapes, operands, options)[0]}
+        return {"constant": self._total(*operands)[0]}
 
     def _total(
         self,
@@ -139,7 +135,7 @@ class PlacingRelevance(RelevanceNode):
         return total
 
 
-class ChoiceRelevance(RelevanceNode):
+class ChoiceRelevance(SharingRelevance):
     """``R_a = m ⊙ R`` and ``R_b = (1 − m) ⊙ R`` for the minimum or maximum of ``a`` and ``b``.
 
     ``m`` is one where ``a`` was chosen, which is also the case if both are equal.
@@ -152,31 +148,14 @@ class ChoiceRelevance(RelevanceNode):
     result = "new"
 
     def __init__(self, name: str, wanted: Sequence[bool]) -> None:
-        super().__init__()
-        self.name, self.wanted = name, tuple(wanted)
+        super().__init__(wanted)
+        self.name = name
 
-    def extra_repr(self) -> str:
-        """The operation."""
-        return self.name
-
-    def propagate(self, relevance: Tensor, one: Tensor, other: Tensor) -> list[Tensor]:
-        """The relevance of each operand whose relevance is wanted, of its shape."""
-        masks = self._masks(one, other)
-        return [
-            sum_to(relevance.masked_fill(~mask, 0), operand.shape)
-            for mask, operand, wanted in zip(masks, (one, other), self.wanted, strict=True)
-            if wanted
-        ]
-
-    def taken(self, relevance: Tensor, one: Tensor, other: Tensor) -> Taken:
-        """The relevance of an operand whose relevance is not wanted."""
-        masks = zip(self._masks(one, other), self.wanted, strict=True)
-        lost = [relevance.masked_fill(~mask, 0).sum() for mask, wanted in masks if not wanted]
-        return {"constant": torch.stack(lost).sum()} if lost else {}
-
-    def _masks(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        first = _CHOICES[self.name](one, other)
-        return first, ~first
+    def shares(self, relevance: Tensor, one: Tensor, other: Tensor) -> list[Tensor]:
+        """The relevance of ``a`` and of ``b``, each of its shape."""
+        is_first = _CHOICES[self.name](one, other)
+        pairs = ((~is_first, one), (is_first, other))
+        return [sum_to(relevance.masked_fill(mask, 0), each.shape) for mask, each in pairs]
 
 
 class ReceivingRelevance(RelevanceNode):
@@ -199,10 +178,6 @@ class ReceivingRelevance(RelevanceNode):
     ) -> None:
         super().__init__()
         self.packet, self.rule, self.wanted = packet, rule, wanted
-
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.packet.__name__}, {self.rule}"
 
     def propagate(
         self, relevance: Tensor, frame: Tensor, source: Tensor, options: dict[str, Any]
@@ -227,12 +202,8 @@ class ReceivingRelevance(RelevanceNode):
         frame, source, z = self._terms(relevance, frame, source, options)
         quotient = self._stabilizer.quotient(relevance, z)
         added = self._added(torch.zeros_like(frame), source, options)
-        lost = [
-            (term * quotient).sum()
-            for term, wanted in zip((frame, added), self.wanted, strict=True)
-            if not wanted
-        ]
-        constant: Taken = {"constant": torch.stack(lost).sum()} if lost else {}
+        terms = zip((frame, added), self.wanted, strict=True)
+        constant = of_constants(term * quotient for term, wanted in terms if not wanted)
         return together(by_stabilizer(self._stabilizer, relevance, z), constant)
 
     @property
@@ -285,8 +256,6 @@ def write_placing(site: Site) -> Received:
     if _adds(site.node):
         return _write_sum(site)
     node, bound = site.node, arguments(site.node)
-    packet = packet_of(node.target)
-    assert packet is not None
     if bound.get("reduce"):
         raise UnsupportedOperationError(
             f"there is no rule for 'scatter' {where(node)} with reduce={bound['reduce']!r}: use "
@@ -297,7 +266,7 @@ def write_placing(site: Site) -> Received:
     moved = [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
     # None stands for a tensor, 0 for a number, which is an entry of no tensor
     marked = tree_unflatten([None if isinstance(leaf, fx.Node) else 0 for leaf in leaves], spec)
-    module = PlacingRelevance(packet, [site.receives(each) for each in moved])
+    module = PlacingRelevance(called(node), [site.receives(each) for each in moved])
     parts: dict[Any, fx.Node] = dict(site.parts) or {None: site.relevance}
     shapes = [site.shape(each) for each in moved]
     inputs = (list(parts.values()), list(parts), shapes, marked, site.value(bound))
@@ -305,12 +274,11 @@ def write_placing(site: Site) -> Received:
 
 
 def _write_sum(site: Site) -> Received:
-    bound, packet = arguments(site.node), packet_of(site.node.target)
-    assert packet is not None and isinstance(site.rule, (Proportional, Uniform))
+    bound = arguments(site.node)
+    assert isinstance(site.rule, (Proportional, Uniform))
     operands = (bound.pop("self"), bound.pop(_SUMS[name_of(site.node)]))
-    module = ReceivingRelevance(
-        packet, site.rule, (site.receives(operands[0]), site.receives(operands[1]))
-    )
+    wanted = (site.receives(operands[0]), site.receives(operands[1]))
+    module = ReceivingRelevance(called(site.node), site.rule, wanted)
     call = site.call(module, site.relevance, *site.value(operands), site.value(bound))
     return by_operand(site, call, operands)
 

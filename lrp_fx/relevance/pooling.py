@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, fx
 
 from lrp_fx.errors import CompositeError
-from lrp_fx.graph import Packet, as_tuple, aten, name_of, packet_of
+from lrp_fx.graph import Packet, as_tuple, aten, called, name_of, row_named
 from lrp_fx.relevance.adjoints import AVERAGING, UPSAMPLES, Adjoint
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.engines import Engine, linearize
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always, first, others
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.rules import Proportional, Rule, Uniform, Winner
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Proportional, Rule, Stabilizer, Uniform, Winner
 
 
 class AverageRelevance(RelevanceNode):
@@ -47,10 +46,6 @@ class AverageRelevance(RelevanceNode):
         self.packet, self.adjoint, self.rule = packet, adjoint, rule
         self.engine: Engine = engine
         self.nonnegative = nonnegative
-
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.packet.__name__}, {self.rule}"
 
     def propagate(
         self, relevance: Tensor, input: Tensor, output: Tensor | None, **options: Any
@@ -144,16 +139,9 @@ class WinnerRelevance(RelevanceNode):
             -1, indices.reshape(*lead, -1), relevance.reshape(*lead, -1)
         ).reshape(shape)
 
-    def taken(
-        self,
-        relevance: Tensor,
-        shape: torch.Size,
-        indices: Tensor,
-        output: Tensor | None,
-        **window: Any,
-    ) -> Taken:
+    def taken(self, relevance: Tensor, *operands: Any, **window: Any) -> Taken:
         """The stabilizer's share, in Captum's form of the rule."""
-        return _taken_by_value(self.rule, relevance, output)
+        return _taken_by_value(self.rule, relevance, operands[2])
 
 
 class WinnerOfDimRelevance(RelevanceNode):
@@ -201,14 +189,7 @@ class WinnerOfDimRelevance(RelevanceNode):
         inverse = [order.index(d) for d in range(input.dim())]
         return spread.reshape([input.shape[d] for d in order]).permute(inverse)
 
-    def taken(
-        self,
-        relevance: Tensor,
-        input: Tensor,
-        output: Tensor | None,
-        dim: Any = (),
-        keepdim: bool = False,
-    ) -> Taken:
+    def taken(self, relevance: Tensor, input: Tensor, output: Tensor | None, **dims: Any) -> Taken:
         """The stabilizer's share, in Captum's form of the rule."""
         return _taken_by_value(self.rule, relevance, output)
 
@@ -247,34 +228,16 @@ class WindowShareRelevance(RelevanceNode):
         packet = getattr(aten, f"avg_pool{dims}d")
         self.average = AverageRelevance(packet, AVERAGING[f"avg_pool{dims}d"], rule, engine)
 
-    def propagate(
-        self,
-        relevance: Tensor,
-        input: Tensor,
-        kernel_size: Any,
-        stride: Any = (),
-        padding: Any = 0,
-        ceil_mode: bool = False,
-    ) -> Tensor:
-        """The relevance of the input, (N, …); the other arguments are those of the max pooling."""
-        options = self._options(kernel_size, stride, padding, ceil_mode)
-        return self.average.propagate(relevance, input, None, **options)
+    def propagate(self, relevance: Tensor, input: Tensor, **window: Any) -> Tensor:
+        """The relevance of the input, (N, …); ``window`` are the arguments of the max pooling."""
+        return self.average.propagate(relevance, input, None, **self._averaged(**window))
 
-    def taken(
-        self,
-        relevance: Tensor,
-        input: Tensor,
-        kernel_size: Any,
-        stride: Any = (),
-        padding: Any = 0,
-        ceil_mode: bool = False,
-    ) -> Taken:
+    def taken(self, relevance: Tensor, input: Tensor, **window: Any) -> Taken:
         """The share of the stabilizer, and the relevance of windows without entries."""
-        options = self._options(kernel_size, stride, padding, ceil_mode)
-        return self.average.taken(relevance, input, None, **options)
+        return self.average.taken(relevance, input, None, **self._averaged(**window))
 
-    def _options(
-        self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool
+    def _averaged(
+        self, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False
     ) -> dict[str, Any]:
         """The arguments of the average pooling over the same windows."""
         return {
@@ -288,13 +251,12 @@ class WindowShareRelevance(RelevanceNode):
 def _write_average(site: Site) -> Received:
     node, rule = site.node, site.rule
     (operand,) = first(node)
-    packet = packet_of(node.target)
-    assert packet is not None and isinstance(rule, (Proportional, Uniform))
+    assert isinstance(rule, (Proportional, Uniform))
     output, nonnegative = None, False
     if isinstance(rule, Proportional):
         output, nonnegative = site.output(), site.output_is_nonnegative()
     adjoint = AVERAGING[name_of(node)]
-    module = AverageRelevance(packet, adjoint, rule, site.engine, nonnegative=nonnegative)
+    module = AverageRelevance(called(node), adjoint, rule, site.engine, nonnegative=nonnegative)
     options = site.value(others(node))
     return {operand: [site.call(module, site.relevance, site.value(operand), output, **options)]}
 
@@ -334,13 +296,10 @@ def _default(node: fx.Node, facts: Facts) -> Rule:
     return Uniform() if facts.is_categorical(node) else Proportional()
 
 
-_SUMS = ("sum", "cumsum", "col2im", "unfold_backward", "fourier")
-
-
 def _kind_of_average(name: str) -> str:
     if name in UPSAMPLES:
         return "interpolation"
-    return "sum" if name in _SUMS else "average pooling"
+    return "average pooling" if row_named(name).inside else "sum"
 
 
 _WINNER = "winner takes all (Bach et al. 2015; Montavon et al. 2019)"

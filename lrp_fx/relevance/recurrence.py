@@ -23,7 +23,7 @@ from torch import Tensor
 from lrp_fx.relevance.cells import Bounded, Cell, CellFormulas, Sums, Weights
 from lrp_fx.relevance.engines import Engine, pull
 from lrp_fx.relevance.linear.formula import Term
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import may_write
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 The layers are run once more, one at a time. All maps and sums of a layer are computed for all steps at
 once; only what a step passes on to the one before goes step by step. Relevance goes on to the initial
-states if they depend on the inputs, as in a decoder. Every part of a cell
-has the same rule as in a cell that is written out: the maps ``W_ih x + b_ih`` and ``W_hh h + b_hh``
-have the rule of a linear layer, and the sums have that of an addition. If a gate multiplies a
-constant, such as a constant initial state, the gate is the only activation in the product. Then it
-gets the relevance of the product.
+states if they depend on the inputs, as in a decoder.
+
+Every part of a cell has the same rule as in a cell that is written out: the maps ``W_ih x + b_ih`` and
+``W_hh h + b_hh`` have the rule of a linear layer, and the sums have that of an addition. If a gate
+multiplies a constant, such as a constant initial state, the gate is the only activation in the product.
+Then it gets the relevance of the product.
 
     LSTM: c' = f c + i g, h' = W_hr o tanh(c')      R → c' → (f c, i g); i g → g → (x, h)
     GRU:  h' = (1 − z) n + z h, n = tanh(p + r u)   R → ((1 − z) n, z h); n → (p, r u) → (x, h)
@@ -78,10 +79,6 @@ class RecurrentRelevance(RelevanceNode):
         )
         self.of_sums = AdditionRelevance(rule.addition)
 
-    def extra_repr(self) -> str:
-        """The kind of cell and the rule."""
-        return f"{self.name}, {self.rule}"
-
     def propagate(
         self,
         relevances: list[Tensor | None],
@@ -106,22 +103,14 @@ class RecurrentRelevance(RelevanceNode):
             high: the upper bound of the input, for the zᴮ rule.
         """
         back = CellFormulas(self.of_input, self.of_hidden, self.of_sums)
-        found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
+        operands = (relevances, input, hidden, parameters, has_biases, low, high)
+        found = self._through(back, *operands)
         return [each for each, wanted in zip(found, self.wanted, strict=True) if wanted]
 
-    def taken(
-        self,
-        relevances: list[Tensor | None],
-        input: Tensor,
-        hidden: list[Tensor],
-        parameters: list[Tensor],
-        has_biases: bool,
-        low: Tensor | None = None,
-        high: Tensor | None = None,
-    ) -> Taken:
+    def taken(self, *operands: Any, **bounds: Any) -> Taken:
         """The shares of biases, of the stabilizer, and of operands whose relevance is not wanted."""
         back = CellFormulas(self.of_input, self.of_hidden, self.of_sums, taken={})
-        found = self._through(back, relevances, (input, low, high), hidden, parameters, has_biases)
+        found = self._through(back, *operands, **bounds)
         for each, wanted in zip(found, self.wanted, strict=True):
             if not wanted:
                 back.note({"constant": each.sum()})
@@ -132,18 +121,17 @@ class RecurrentRelevance(RelevanceNode):
         self,
         back: CellFormulas,
         relevances: list[Tensor | None],
-        inputs_and_bounds: tuple[Tensor, Tensor | None, Tensor | None],
+        input: Tensor,
         hidden: list[Tensor],
         parameters: list[Tensor],
         has_biases: bool,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
     ) -> list[Tensor]:
         """The relevance of the input and of each initial state, of its shape."""
-        unbatched = inputs_and_bounds[0].dim() == 2
-        sequence, *bounds = (
-            each if each is None else self._time_first(each, unbatched)
-            for each in inputs_and_bounds
-        )
-        assert sequence is not None
+        unbatched = input.dim() == 2
+        sequence = self._time_first(input, unbatched)
+        bounds = (b if b is None else self._time_first(b, unbatched) for b in (low, high))
         hidden = [state.unsqueeze(1) if unbatched else state for state in hidden]
         weights = _split(parameters, has_biases, self.projects)
         layers = self._forward(Bounded(sequence, *bounds), hidden, weights)

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from lrp_fx.graph import arguments
-from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.handling import Operation, Received, Site, always, argument, by_operand
-from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.node import SharingRelevance
 from lrp_fx.rules import Route
 
 
-class GroupRelevance(RelevanceNode):
+class GroupRelevance(SharingRelevance):
     """``R_i = m_i R_k / Σ_j m_j`` for the entries ``i`` of the group of the result ``k``.
 
     ``m`` is one for the entries that equal the maximum or minimum of their group, and for all factors
@@ -39,14 +38,14 @@ class GroupRelevance(RelevanceNode):
     result = "new"
 
     def __init__(self, reduce: str, include_self: bool, wanted: tuple[bool, bool]) -> None:
-        super().__init__()
-        self.reduce, self.include_self, self.wanted = reduce, include_self, wanted
+        super().__init__(wanted)
+        self.reduce, self.include_self = reduce, include_self
 
     def extra_repr(self) -> str:
         """The reduction."""
         return self.reduce
 
-    def propagate(
+    def shares(
         self,
         relevance: Tensor,
         output: Tensor,
@@ -54,8 +53,8 @@ class GroupRelevance(RelevanceNode):
         source: Tensor,
         dim: int,
         index: Tensor,
-    ) -> list[Tensor]:
-        """The relevance of the target and of the source, as far as it is wanted.
+    ) -> tuple[Tensor, Tensor]:
+        """The relevance of the target and of the source, each of its shape.
 
         Args:
             relevance: the relevance of the result.
@@ -65,32 +64,6 @@ class GroupRelevance(RelevanceNode):
             dim: the dimension along which the index counts.
             index: for each source entry the place of its group along ``dim``.
         """
-        shares = self._shares(relevance, output, target, source, dim, index)
-        return [share for share, wanted in zip(shares, self.wanted, strict=True) if wanted]
-
-    def taken(
-        self,
-        relevance: Tensor,
-        output: Tensor,
-        target: Tensor,
-        source: Tensor,
-        dim: int,
-        index: Tensor,
-    ) -> Taken:
-        """The relevance of an operand that is a constant."""
-        shares = self._shares(relevance, output, target, source, dim, index)
-        lost = [share.sum() for share, w in zip(shares, self.wanted, strict=True) if not w]
-        return {"constant": torch.stack(lost).sum()} if lost else {}
-
-    def _shares(
-        self,
-        relevance: Tensor,
-        output: Tensor,
-        target: Tensor,
-        source: Tensor,
-        dim: int,
-        index: Tensor,
-    ) -> tuple[Tensor, Tensor]:
         ahead = tuple(slice(size) for size in index.shape)
         named = relevance.new_zeros(target.shape).scatter(dim, index, 1.0)
         of_target = named if self.include_self else torch.zeros_like(named)
@@ -109,11 +82,8 @@ class GroupRelevance(RelevanceNode):
 def _write(site: Site) -> Received:
     bound = arguments(site.node)
     operands = (bound["self"], bound["src"])
-    module = GroupRelevance(
-        bound["reduce"],
-        bound["include_self"],
-        (site.receives(operands[0]), site.receives(operands[1])),
-    )
+    wanted = (site.receives(operands[0]), site.receives(operands[1]))
+    module = GroupRelevance(bound["reduce"], bound["include_self"], wanted)
     values: Any = site.value((site.node, *operands, bound["dim"], bound["index"]))
     return by_operand(site, site.call(module, site.relevance, *values), operands)
 

@@ -9,11 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import CASTS, Packet, arguments, aten, name_of, packet_of
+from lrp_fx.graph import (
+    CASTS,
+    Packet,
+    arguments,
+    aten,
+    called,
+    name_of,
+    names_where,
+    row_named,
+    where,
+)
 from lrp_fx.relevance.adjoints import ROUTING, Adjoint
-from lrp_fx.relevance.causes import Taken
+from lrp_fx.relevance.causes import Taken, of_constants
 from lrp_fx.relevance.engines import Engine, pull, sum_to
 from lrp_fx.relevance.handling import (
     Operation,
@@ -25,7 +34,7 @@ from lrp_fx.relevance.handling import (
     first,
     others,
 )
-from lrp_fx.relevance.node import RelevanceNode
+from lrp_fx.relevance.node import RelevanceNode, SharingRelevance
 from lrp_fx.relevance.spreading import JOINS, default_rule, spread
 from lrp_fx.rules import Route, Uniform
 
@@ -44,12 +53,7 @@ class RoutingRelevance(RelevanceNode):
     def __init__(self, packet: Packet, adjoint: Adjoint, engine: Engine) -> None:
         super().__init__()
         self.packet, self.adjoint = packet, adjoint
-        self.name = str(packet.__name__)
         self.engine: Engine = engine
-
-    def extra_repr(self) -> str:
-        """The operation."""
-        return self.name
 
     def propagate(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Tensor:
         """The relevance of the operand, of ``shape``; ``options`` are the other arguments."""
@@ -63,13 +67,13 @@ class RoutingRelevance(RelevanceNode):
 
     def taken(self, relevance: Tensor, shape: torch.Size, /, **options: Any) -> Taken:
         """The relevance of entries that constant padding added."""
-        if self.name != "pad" or options.get("mode", "constant") != "constant":
+        if self.packet is not aten.pad or options.get("mode", "constant") != "constant":
             return {}
         inside = self.packet(relevance.new_ones(shape), options["pad"])
         return {"padding": (relevance * (1 - inside)).sum()}
 
 
-class JoinRelevance(RelevanceNode):
+class JoinRelevance(SharingRelevance):
     """``R_k = R[piece k]`` through cat or stack: each operand ``k`` gets the relevance of its piece.
 
     Args:
@@ -80,21 +84,11 @@ class JoinRelevance(RelevanceNode):
     result = "moved"
 
     def __init__(self, stacked: bool, wanted: Sequence[bool]) -> None:
-        super().__init__()
-        self.stacked, self.wanted = stacked, tuple(wanted)
+        super().__init__(wanted)
+        self.stacked = stacked
 
-    def propagate(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> list[Tensor]:
-        """The relevance of each operand whose relevance is wanted, of its shape."""
-        pieces = self._pieces(relevance, shapes, dim)
-        return [piece for piece, wanted in zip(pieces, self.wanted, strict=True) if wanted]
-
-    def taken(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> Taken:
-        """The relevance of the pieces whose relevance is not wanted."""
-        pieces = self._pieces(relevance, shapes, dim)
-        lost = [piece.sum() for piece, w in zip(pieces, self.wanted, strict=True) if not w]
-        return {"constant": torch.stack(lost).sum()} if lost else {}
-
-    def _pieces(self, relevance: Tensor, shapes: list[torch.Size], dim: int) -> list[Tensor]:
+    def shares(self, relevance: Tensor, shapes: list[torch.Size], dim: int = 0) -> list[Tensor]:
+        """The relevance of each operand, of its shape."""
         if self.stacked:
             return list(relevance.unbind(dim))
         rank = relevance.dim()
@@ -117,11 +111,6 @@ class SplitRelevance(RelevanceNode):
     def __init__(self, packet: Packet, indices: Sequence[int]) -> None:
         super().__init__()
         self.packet, self.indices = packet, tuple(indices)
-        self.name = str(packet.__name__)
-
-    def extra_repr(self) -> str:
-        """The operation."""
-        return self.name
 
     def propagate(
         self, relevances: list[Tensor], shape: torch.Size, dim: int = 0, **options: Any
@@ -133,7 +122,7 @@ class SplitRelevance(RelevanceNode):
         for index, relevance in zip(self.indices, relevances, strict=True):
             place = index % len(pieces)
             read[place] = read[place] + relevance if place in read else relevance
-        joined = torch.stack if self.name == "unbind" else torch.cat
+        joined = torch.stack if self.packet is aten.unbind else torch.cat
         return joined([read.get(i, piece) for i, piece in enumerate(pieces)], dim)
 
 
@@ -155,51 +144,38 @@ class WhereRelevance(RelevanceNode):
         self, relevance: Tensor, condition: Tensor, *shapes: torch.Size | None
     ) -> list[Tensor]:
         """The relevance of ``a`` and ``b``, of these shapes; None stands for a constant."""
-        masks = (~condition, condition)
+        masks = zip((~condition, condition), shapes, strict=True)
         return [
             sum_to(relevance.masked_fill(mask, 0), shape)
-            for mask, shape in zip(masks, shapes, strict=True)
+            for mask, shape in masks
             if shape is not None
         ]
 
     def taken(self, relevance: Tensor, condition: Tensor, *shapes: torch.Size | None) -> Taken:
         """The relevance of entries that came from a constant."""
-        masks = (~condition, condition)
-        lost = [
-            relevance.masked_fill(mask, 0).sum()
-            for mask, shape in zip(masks, shapes, strict=True)
-            if shape is None
-        ]
-        return {"constant": torch.stack(lost).sum()} if lost else {}
+        masks = zip((~condition, condition), shapes, strict=True)
+        return of_constants(
+            relevance.masked_fill(mask, 0) for mask, shape in masks if shape is None
+        )
 
 
-class ScatterRelevance(RelevanceNode):
+class ScatterRelevance(SharingRelevance):
     """``R_src = R[piece]``, and ``R_self = R`` with zeros in the piece that ``src`` overwrites.
 
     Args:
         scatter: the operation, ``slice_scatter`` or ``select_scatter``.
+        wanted: whether the relevance of ``self`` and of ``src`` is wanted.
     """
 
-    def __init__(self, scatter: Packet) -> None:
-        super().__init__()
-        self.scatter = scatter
+    def __init__(self, scatter: Packet, wanted: Sequence[bool]) -> None:
+        super().__init__(wanted)
+        self.packet = scatter
         self.take: Packet = getattr(aten, str(scatter.__name__).removesuffix("_scatter"))
 
-    def propagate(self, relevance: Tensor, wanted: Sequence[str], **options: Any) -> list[Tensor]:
-        """The relevance of the operands with these names."""
-        parts = self._parts(relevance, options)
-        return [parts[name] for name in wanted]
-
-    def taken(self, relevance: Tensor, wanted: Sequence[str], **options: Any) -> Taken:
-        """The relevance of an operand that is not wanted."""
-        parts = self._parts(relevance, options)
-        lost = [part.sum() for name, part in parts.items() if name not in wanted]
-        return {"constant": torch.stack(lost).sum()} if lost else {}
-
-    def _parts(self, relevance: Tensor, options: dict[str, Any]) -> dict[str, Tensor]:
+    def shares(self, relevance: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        """The relevance of ``self`` and of ``src``; ``options`` are the other arguments."""
         piece: Tensor = self.take(relevance, **options)
-        frame = self.scatter(relevance, torch.zeros_like(piece), **options)
-        return {"self": frame, "src": piece}
+        return self.packet(relevance, torch.zeros_like(piece), **options), piece
 
 
 class OrderRelevance(RelevanceNode):
@@ -226,9 +202,7 @@ class OrderRelevance(RelevanceNode):
 
 def _write(site: Site) -> Received:
     (operand,) = first(site.node)
-    packet = packet_of(site.node.target)
-    assert packet is not None
-    module = RoutingRelevance(packet, ROUTING[name_of(site.node)], site.engine)
+    module = RoutingRelevance(called(site.node), ROUTING[name_of(site.node)], site.engine)
     options = site.value(others(site.node))
     relevance = spread(site) if name_of(site.node) in JOINS else site.relevance
     return {operand: [site.call(module, relevance, site.shape(operand), **options)]}
@@ -251,10 +225,8 @@ def _write_join(site: Site) -> Received:
 
 def _write_split(site: Site) -> Received:
     (operand,) = first(site.node)
-    packet = packet_of(site.node.target)
-    assert packet is not None
     options = site.value(others(site.node))
-    module = SplitRelevance(packet, list(site.parts))
+    module = SplitRelevance(called(site.node), list(site.parts))
     call = site.call(module, list(site.parts.values()), site.shape(operand), **options)
     return {operand: [call]}
 
@@ -276,12 +248,11 @@ def _write_choice(site: Site, condition: Any, operands: list[Any]) -> Received:
 
 
 def _write_scatter(site: Site) -> Received:
-    bound, packet = arguments(site.node), packet_of(site.node.target)
-    assert packet is not None
-    options = site.value({k: v for k, v in bound.items() if k not in ("self", "src")})
-    wanted = [name for name in ("self", "src") if site.receives(bound[name])]
-    call = site.call(ScatterRelevance(packet), spread(site), wanted, **options)
-    return by_operand(site, call, [bound["self"], bound["src"]])
+    bound = arguments(site.node)
+    operands = [bound.pop("self"), bound.pop("src")]
+    module = ScatterRelevance(called(site.node), list(map(site.receives, operands)))
+    call = site.call(module, spread(site), **site.value(bound))
+    return by_operand(site, call, operands)
 
 
 def _write_order(site: Site) -> Received:
@@ -315,31 +286,32 @@ def _routing(name: str, operands: Any, write: Any) -> Operation:
     )
 
 
-_DESCRIBED_ELSEWHERE = (
-    "to",
-    "_to_copy",
-    "index",
-    "index_select",
-    "gather",
-    "take",
-    "take_along_dim",
-)
-"""Casts are described below, look-ups in ``embedding.py``."""
+def _is_look_up(name: str) -> bool:
+    """Whether an operation copies the entries at given places; ``embedding.py`` describes these."""
+    row = row_named(name)
+    return row.takes_part and row.fresh
+
+
+_ORDERS = names_where(
+    lambda row: row.results == "values and places" and row.reduction != "windows"
+) - {"max", "min"}
+"""Choices of values by their order. The winner takes all under a maximum, see ``pooling.py``."""
 
 OPERATIONS = [
-    *(_routing(name, first, _write) for name in ROUTING if name not in _DESCRIBED_ELSEWHERE),
+    *(
+        _routing(name, first, _write)
+        for name in ROUTING
+        if name not in CASTS and not _is_look_up(name)
+    ),
     *(_routing(name, first, _write_cast) for name in CASTS),
     *(_routing(name, argument("tensors"), _write_join) for name in ("cat", "stack")),
     *(
         _routing(name, first, _write_split)
-        for name in ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
+        for name in sorted(names_where(lambda row: row.results == "pieces"))
     ),
     _routing("where", argument("self", "other"), _write_where),
     _routing("masked_fill", argument("self"), _write_masked_fill),
-    *(
-        _routing(name, first, _write_order)
-        for name in ("topk", "sort", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin")
-    ),
+    *(_routing(name, first, _write_order) for name in sorted(_ORDERS)),
     *(
         _routing(name, argument("self", "src"), _write_scatter)
         for name in ("slice_scatter", "select_scatter")

@@ -1,7 +1,7 @@
 """Relevance through operations that are linear in one operand, with weights that others choose.
 
-Sampling at positions, pooling in boxes, deformable convolutions. Positions, boxes and masks say
-where values are taken from; they get no relevance. Nor does a weight.
+Examples are sampling at positions, pooling in boxes, and deformable convolutions. Positions, boxes
+and masks say where values are taken from; they get no relevance. Nor does a weight.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_fx.graph import Packet, name_of, packet_of
+from lrp_fx.graph import Packet, called, name_of
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.handling import Operation, Received, Site, always, first, others
 from lrp_fx.relevance.node import RelevanceNode
@@ -96,10 +96,6 @@ class SampledRelevance(RelevanceNode):
     def __init__(self, packet: Packet, rule: Proportional | Winner, several: bool) -> None:
         super().__init__()
         self.packet, self.rule, self.several = packet, rule, several
-
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.packet.__name__}, {self.rule}"
 
     def propagate(
         self, relevance: Tensor, input: Tensor, output: Tensor, options: dict[str, Any]
@@ -186,12 +182,12 @@ _OF_WINNERS = ("max_unpool2d", "max_unpool3d")
 
 
 def _write(site: Site) -> Received:
-    node, packet = site.node, packet_of(site.node.target)
+    node = site.node
     (operand,) = first(node)
     several = name_of(node) in _WITH_MAPPING
-    assert packet is not None and isinstance(site.rule, (Proportional, Winner))
+    assert isinstance(site.rule, (Proportional, Winner))
     output = site.item(node, 0) if several else site.value(node)
-    module = SampledRelevance(packet, site.rule, several)
+    module = SampledRelevance(called(node), site.rule, several)
     values = (site.value(operand), output, site.value(others(node)))
     return {operand: [site.call(module, site.relevance, *values)]}
 

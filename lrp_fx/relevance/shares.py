@@ -20,9 +20,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import arguments, as_tuple, literal, name_of
+from lrp_fx.graph import arguments, as_tuple, literal, name_of, where
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.handling import Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
@@ -86,10 +85,6 @@ class SharesRelevance(RelevanceNode):
         super().__init__()
         self.name, self.rule = name, rule
         self.dims, self.keepdim, self.order = dims, keepdim, order
-
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.name}, {self.rule}"
 
     def propagate(self, relevance: Tensor, input: Tensor) -> Tensor:
         """The relevance of the operand, (N, …).

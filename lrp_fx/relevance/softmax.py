@@ -11,8 +11,7 @@ from lrp_fx.graph import arguments, names_where
 from lrp_fx.relevance.causes import Taken, by_stabilizer
 from lrp_fx.relevance.handling import Facts, Operation, Received, Site, always, first
 from lrp_fx.relevance.node import RelevanceNode
-from lrp_fx.rules import Nothing, Proportional, Rule, SoftmaxTaylor
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import Nothing, Proportional, Rule, SoftmaxTaylor, may_write
 
 NAMES = sorted(names_where(lambda row: row.normalizes and row.is_nonnegative))
 

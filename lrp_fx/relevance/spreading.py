@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph import Packet, arguments, name_of, packet_of
+from lrp_fx.graph import Packet, arguments, called, name_of
 from lrp_fx.relevance.handling import Facts, Site
 from lrp_fx.relevance.node import RelevanceNode
 from lrp_fx.rules import Route, Rule, Uniform
@@ -79,16 +79,15 @@ def default_rule(node: fx.Node, facts: Facts) -> Rule:
 def spread(site: Site) -> fx.Node:
     """The relevance of the output of a join; with ``Uniform`` that of constants is shared out."""
     dim = _dimension(site.node)
-    packet, bound = packet_of(site.node.target), arguments(site.node)
+    bound = arguments(site.node)
     if site.rule != Uniform() or dim is None:
         return site.relevance
-    assert packet is not None
     names = _OPERANDS[name_of(site.node)]
     operands = _operands(site.node)
     options = site.value({name: value for name, value in bound.items() if name not in names})
     listed = names == ("tensors",)
     wanted = [site.facts.is_dynamic(operand) for operand in operands]
-    module = SpreadRelevance(packet, listed, dim, wanted)
+    module = SpreadRelevance(called(site.node), listed, dim, wanted)
     if name_of(site.node) == "pad":
         options = {**options, "value": 0.0}
     shapes = list(map(site.shape, operands))

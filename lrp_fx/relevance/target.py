@@ -21,9 +21,9 @@ Target = Place | Tensor | NDArray[np.integer] | list[int] | list[tuple[Index, ..
 
 
 class Places(NamedTuple):
-    """A target as positions: of each sample's targets in its flattened output, (N, K).
+    """The positions of each sample's targets in its flattened output, (N, K).
 
-    A sample without ``known``, (N,), has no such output. None: all have.
+    ``known``, (N,), is False for a sample that has no such output. It is None if all samples have one.
     """
 
     flat: Tensor

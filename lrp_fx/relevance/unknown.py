@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.capture import where
 from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.graph import (
     Packet,
@@ -30,6 +29,7 @@ from lrp_fx.graph import (
     schema_of,
     tree_flatten,
     tree_unflatten,
+    where,
 )
 from lrp_fx.relevance.activation import SameShapeRelevance
 from lrp_fx.relevance.causes import Taken, by_stabilizer, together
@@ -58,10 +58,6 @@ class VjpRelevance(RelevanceNode):
         schemas = (schema_of(getattr(packet, name)) for name in overloads_of(packet))
         self.writes = any(s.is_mutable and not any(a.is_out for a in s.arguments) for s in schemas)
 
-    def extra_repr(self) -> str:
-        """The operation and the rule."""
-        return f"{self.packet.__name__}, {self.rule}"
-
     def propagate(
         self,
         relevances: Sequence[Tensor],
@@ -83,15 +79,9 @@ class VjpRelevance(RelevanceNode):
         """
         return self._shared(relevances, indices, places, bound)[0]
 
-    def taken(
-        self,
-        relevances: Sequence[Tensor],
-        indices: Sequence[int | None],
-        places: Sequence[int],
-        bound: dict[str, Any],
-    ) -> Taken:
+    def taken(self, relevances: Sequence[Tensor], *operands: Any) -> Taken:
         """The share of the stabilizer."""
-        _, sums = self._shared(relevances, indices, places, bound)
+        _, sums = self._shared(relevances, *operands)
         pairs = zip(relevances, sums, strict=True)
         return together(*(by_stabilizer(self.rule.stabilizer, *pair) for pair in pairs))
 

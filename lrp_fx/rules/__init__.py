@@ -1,4 +1,4 @@
-"""The LRP rules: immutable descriptions that contain no computation.
+"""The LRP rules, immutable descriptions, and the stabilizer of their denominators.
 
 All rules for linear operations are instances of one formula. Let ``R`` be the relevance of the
 output and ``S`` the stabilizer, and let ``z_k = W_k x_k + b_k``. Then the relevance of the input is
@@ -27,10 +27,10 @@ from __future__ import annotations
 from lrp_fx.rules import base, linear, tables, without_weights
 from lrp_fx.rules.base import *
 from lrp_fx.rules.linear import *
+from lrp_fx.rules.stabilizer import Stabilizer as Stabilizer, may_write as may_write
 from lrp_fx.rules.tables import *
 from lrp_fx.rules.tables import part_of as part_of
 from lrp_fx.rules.without_weights import *
-from lrp_fx.stabilizer import Stabilizer as Stabilizer
 
 __all__: list[str] = []
 __all__ += base.__all__

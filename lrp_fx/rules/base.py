@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lrp_fx._checks import make_plain
 from lrp_fx.errors import OptionError
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules.stabilizer import Stabilizer
 
 __all__ = ["Rule"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from lrp_fx._checks import check_nonnegative, check_number
 from lrp_fx.errors import OptionError
 from lrp_fx.rules.base import Rule
+from lrp_fx.rules.stabilizer import DEFAULT_STABILIZER, Stabilizer
 from lrp_fx.rules.tables import FULL, MINUS, ONES, PLUS, SQUARE, ZERO, Branch, Group, Part, Table
-from lrp_fx.stabilizer import DEFAULT_STABILIZER, Stabilizer
 
 __all__ = [
     "AlphaBeta",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lrp_fx.rules.base import Rule
 from lrp_fx.rules.linear import Epsilon, LinearRule
-from lrp_fx.stabilizer import DEFAULT_STABILIZER, Stabilizer
+from lrp_fx.rules.stabilizer import DEFAULT_STABILIZER, Stabilizer
 
 __all__ = [
     "ByMagnitude",

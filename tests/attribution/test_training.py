@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrp_fx import Composite, ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx, composites, rules
 from lrp_fx.composites import operation
 from lrp_fx.errors import InputError, NonFiniteError, OptionError, TargetError
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers.closeness import SAME_SUMS, assert_close, distance
 from tests.helpers.models import NETWORKS
 from tests.helpers.modes import engines

@@ -871,9 +871,9 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "t mul mul reshape expand linear",
     ),
-    "addmm, matrix added": (lambda m, x: torch.addmm(m.C, x, m.W), LINE, "t linear mul add"),
-    "addmm of two": (lambda m, x: torch.addmm(m.w, x, x.mT @ x), LINE, "mT matmul mm mul mul add"),
-    "addmm, the value added": (lambda m, x: torch.addmm(x, m.C, m.W), LINE, "mm mul mul add"),
+    "addmm, matrix added": (lambda m, x: torch.addmm(m.C, x, m.W), LINE, "t linear add"),
+    "addmm of two": (lambda m, x: torch.addmm(m.w, x, x.mT @ x), LINE, "mT matmul mm add"),
+    "addmm, the value added": (lambda m, x: torch.addmm(x, m.C, m.W), LINE, "mm add"),
     "baddbmm": (
         lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1), alpha=2, beta=3),
         ROWS,
@@ -882,7 +882,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "addmm, its product scaled": (
         lambda m, x: torch.addmm(m.w, x, m.W, alpha=2),
         LINE,
-        "t mul mul reshape expand linear",
+        "t mul reshape expand linear",
     ),
     "addmm, its sum scaled": (
         lambda m, x: torch.addmm(m.w, x, m.W, beta=3),
@@ -897,7 +897,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "baddbmm, plain": (
         lambda m, x: torch.baddbmm(m.w, x, m.W.expand(2, -1, -1)),
         ROWS,
-        "t mul reshape expand linear",
+        "t reshape expand linear",
     ),
     # others
     "sum with a size": (
@@ -1130,7 +1130,6 @@ WITHOUT = {
     "one_hot, summed": "abs to one_hot to sum t linear",
     "one_hot, all summed": "abs to one_hot to sum t linear",
     "both of native dropout": "ones_like relu mul",
-    "baddbmm without a sum": "t linear mul",
     "column by row, of any batch": "unsqueeze relu unsqueeze matmul",
 }
 """What remains where no example input shows the shapes of values, if it is something else."""

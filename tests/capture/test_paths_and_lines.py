@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.capture.captured import module_path
 from lrp_fx.capture.members import named_tensors, walk
+from lrp_fx.graph import module_path
 from lrp_fx.graph.calls import name_of
 from tests.helpers.captures import after, both_ways, captured, line_of, signal
 from tests.helpers.models import Reused, everything

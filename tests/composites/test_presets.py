@@ -17,7 +17,7 @@ from lrp_fx.composites import (
     PRESETS,
 )
 from lrp_fx.errors import CompositeError, LRPError, OptionError
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers.composites import BOUNDS, X, rules_of
 from tests.helpers.models import cnn
 from tests.helpers.numbers import numbers

@@ -22,7 +22,6 @@ from lrp_fx.graph.operations import (
     rows_by_name,
     shares_memory,
 )
-from lrp_fx.relevance.activation import ACTIVATIONS, FUNCTIONS as NUMBER_FUNCTIONS
 
 Call = Callable[[Tensor], Any]
 NEAR = 5e-3
@@ -502,7 +501,9 @@ def test_each_cell_is_as_torch_says(row: Row) -> None:
     assert {cell: getattr(row, cell) for cell in found} == found
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row not in FUNCTIONS and not row.says])
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row not in FUNCTIONS and (not row.says or row.low == row.high)]
+)
 def test_ends_of_other_operations(row: Row) -> None:
     for call in _calls(row.name):
         y = _flat(call(_numbers()))
@@ -588,9 +589,3 @@ def _leaves_out(call: Call) -> bool:
 def _schemas(name: str) -> list[Any]:
     packet = getattr(aten, name)
     return [getattr(packet, overload)._schema for overload in overloads_of(packet)]
-
-
-@pytest.mark.parametrize("name", [*ACTIVATIONS, *NUMBER_FUNCTIONS])
-def test_functions_that_pass_relevance_have_a_row(name: str) -> None:
-    """Without one nothing knows their range, and no product tells a gate from a value."""
-    assert name == "pow" or name in {row.name for row in FUNCTIONS}  # pow has a second number

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx
 from lrp_fx.canonize.pipeline import canonize
-from lrp_fx.capture.captured import Arguments, Captured, module_path
+from lrp_fx.capture.captured import Arguments, Captured
 from lrp_fx.capture.reading import read
 from lrp_fx.capture.running import run_model
+from lrp_fx.graph import module_path
 from lrp_fx.graph.calls import name_of
 from lrp_fx.meaning.facts import analyse
 from tests.helpers.models import everything

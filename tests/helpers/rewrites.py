@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lrp_fx import LRPFx, composites, rules
 from lrp_fx.composites import Composite, operation
 from lrp_fx.errors import LRPError
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers.spellings import CLASSES, IDENTITIES, MEANINGS, SIDE, TOKENS, Meaning, Size
 
 TINY = Stabilizer(1e-10)

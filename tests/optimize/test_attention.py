@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrp_fx import LayerLRPFx, LRPFx, Optimizations, composites, rules
 from lrp_fx.errors import InputError
 from lrp_fx.optimize import query_blocks
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers.closeness import ROUNDING, assert_close
 
 TOKENS, WIDTH, HEADS = 23, 12, 3

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx.graph import in_place_form
+from lrp_fx.graph import ACTIVATIONS, in_place_form
 from lrp_fx.optimize.in_place import PROMOTING
-from lrp_fx.relevance import ACTIVATIONS
 
 COUNTS: dict[str, Callable[[Tensor], Tensor]] = {
     "a clamp": lambda count: count.clamp(min=1e-9),

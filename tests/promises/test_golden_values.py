@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrp_fx import LayerLRPFx, LRPFx, rules
 from lrp_fx.composites import Composite, Uniform, compat
 from lrp_fx.relevance.engines import ENGINES
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 
 FOUR_DIGITS = 0.5001e-4
 """The table gives four decimals: half a unit of the last one, and a little for ε = 1e-6 and 1e-5."""

@@ -16,7 +16,7 @@ from lrp_fx.composites import Composite, Uniform, compat, operation
 from lrp_fx.errors import UnsupportedOperationError
 from lrp_fx.relevance.engines import ENGINES
 from lrp_fx.relevance.handling import BIAS_POLICIES
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers import twins
 from tests.helpers.closeness import assert_close
 from tests.helpers.models import seeded

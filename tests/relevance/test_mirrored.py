@@ -18,8 +18,7 @@ from lrp_fx.composites import PRESETS, Uniform
 from lrp_fx.graph import aten
 from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.linear.mirrored import MirroredFormula, cheapest_formula, mirror_of
-from lrp_fx.rules import FULL, MINUS, PLUS, ZERO, Branch, Group, LinearRule, Part, Table
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import FULL, MINUS, PLUS, ZERO, Branch, Group, LinearRule, Part, Stabilizer, Table
 from tests.helpers.closeness import QUOTIENTS, SAME_SUMS, assert_close
 from tests.helpers.models import cnn
 from tests.helpers.numbers import numbers

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrp_fx import rules
 from lrp_fx.composites import Composite, operation
 from lrp_fx.errors import CompositeError
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers import twins
 from tests.helpers.closeness import assert_close
 from tests.helpers.numbers import numbers

@@ -27,7 +27,7 @@ from lrp_fx.errors import OptionError
 from lrp_fx.relevance.engines import ENGINES
 from lrp_fx.relevance.linear.branches import simplified
 from lrp_fx.relevance.linear.formula import Formula
-from lrp_fx.stabilizer import Stabilizer
+from lrp_fx.rules import Stabilizer
 from tests.helpers.twins import minus, plus
 
 EXACT = 1e-12

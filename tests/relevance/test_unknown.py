@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_fx import Composite, LRPFx, composites, rules
-from lrp_fx.canonize.similarity import _SPLITS
 from lrp_fx.canonize.vocabulary import _CANONICAL, _DROPOUT, _IDENTITIES, _SYNONYMS
 from lrp_fx.errors import LRPError, UnsupportedOperationError
 from lrp_fx.relevance.handling import registry
@@ -187,7 +186,7 @@ def test_a_function_of_ones_own() -> None:
 
 _SAMPLES = {"int": 1, "float": 0.5, "bool": False, "number": 0.5, "Scalar": 0.5, "List[int]": [1]}
 _RANDOM = {"rand_like", "randn_like", "randint_like", "bernoulli", "normal", "rrelu_with_noise"}
-_KNOWN = {*registry(), *_CANONICAL, *_DROPOUT, *_IDENTITIES, *_RANDOM, *_SYNONYMS, *_SPLITS}
+_KNOWN = {*registry(), *_CANONICAL, *_DROPOUT, *_IDENTITIES, *_RANDOM, *_SYNONYMS}
 _NOT_OF_VALUES = (
     "_",
     "sym_",

@@ -16,9 +16,19 @@ from lrp_fx import LRPFx
 from lrp_fx.composites import Composite, anything, operation
 from lrp_fx.errors import LRPError, NonFiniteError, OptionError, TargetError
 from lrp_fx.relevance.linear.steps import Share
-from lrp_fx.rules import AlphaBeta, Epsilon, Flat, Half, Proportional, Uniform, Winner, Zero, ZPlus
+from lrp_fx.rules import (
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Half,
+    Proportional,
+    Stabilizer,
+    Uniform,
+    Winner,
+    Zero,
+    ZPlus,
+)
 from lrp_fx.run.ledger import ROUNDING, Ledger
-from lrp_fx.stabilizer import Stabilizer
 from tests.helpers.models import NETWORKS, Function, everything
 from tests.helpers.networks import COMPOSITES, PAIRS, reading
 from tests.helpers.numbers import numbers

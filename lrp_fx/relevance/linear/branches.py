@@ -9,8 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lrp_fx.rules import Branch, Group, Part, Table
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import Branch, Group, Part, Table, may_write
 
 
 @dataclass(frozen=True)

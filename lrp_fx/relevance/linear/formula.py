@@ -28,8 +28,7 @@ from lrp_fx.relevance.engines import Engine, pull
 from lrp_fx.relevance.handling import BiasPolicy
 from lrp_fx.relevance.linear.adjoints import ADJOINTS
 from lrp_fx.relevance.linear.branches import Operands, added, masked_by, simplified
-from lrp_fx.rules import ONES, Branch, Group, LinearRule, Part, Table
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import ONES, Branch, Group, LinearRule, Part, Table, may_write
 
 
 @dataclass(frozen=True)

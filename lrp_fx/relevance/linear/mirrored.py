@@ -30,8 +30,7 @@ from lrp_fx.relevance.engines import Engine
 from lrp_fx.relevance.handling import BiasPolicy
 from lrp_fx.relevance.linear.branches import Operands
 from lrp_fx.relevance.linear.formula import Formula
-from lrp_fx.rules import FULL, Group, LinearRule, Part
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import FULL, Group, LinearRule, Part, may_write
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx.graph import Packet, arguments, name_of, packet_of, product
+from lrp_fx.graph import Packet, arguments, called, name_of, product
 from lrp_fx.relevance.activation import SameShapeRelevance
 from lrp_fx.relevance.causes import Taken
 from lrp_fx.relevance.engines import Engine, linearize
@@ -82,8 +82,7 @@ def _write(site: Site) -> Received:
     input, weight, bias = (bound.pop(name) for name in ("input", "weight", "bias"))
     if isinstance(rule, Pass):
         return {input: [site.call(SameShapeRelevance(), site.relevance, site.shape(input))]}
-    packet = packet_of(node.target)
-    assert packet is not None
+    packet = called(node)
     if isinstance(rule, Uniform):
         names = CategoricalSumRelevance(packet, site.engine)
         inputs = (site.shape(input), site.value(weight))
