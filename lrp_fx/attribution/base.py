@@ -268,10 +268,7 @@ def _read_late(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 @documented
 def explained(
-    lrp: Explaining,
-    inputs: Tensor,
-    target: Target | LargestTarget,
-    layers: Sequence[Layer] = (),
+    lrp: Explaining, inputs: Tensor, target: Target | LargestTarget, layers: Sequence[Layer] = ()
 ) -> tuple[Explanation, list[Tensor]]:
     """The relevance, the output and the start of a batch, from one pass.
 

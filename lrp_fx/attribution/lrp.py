@@ -222,10 +222,7 @@ class LRPFx(Explaining, Attribution):
 
     @documented
     def audit(
-        self,
-        inputs: AnyInputs,
-        target: Target = None,
-        additional_forward_args: object = None,
+        self, inputs: AnyInputs, target: Target = None, additional_forward_args: object = None
     ) -> Ledger:
         """The conservation ledger: where the relevance of each sample goes.
 

@@ -179,11 +179,7 @@ def fits(
 
 
 def fits_units(
-    constant: fx.Node,
-    units: tuple[int, ...],
-    weight: Tensor,
-    constants: Constants,
-    batched: bool,
+    constant: fx.Node, units: tuple[int, ...], weight: Tensor, constants: Constants, batched: bool
 ) -> bool:
     """Whether a constant has one value per unit, and the dtype of the weight.
 

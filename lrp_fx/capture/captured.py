@@ -11,13 +11,7 @@ from torch import Tensor, fx
 
 from lrp_fx.capture.signature import Signature, signature_of
 from lrp_fx.capture.traces import form_of
-from lrp_fx.graph import (
-    TreeSpec,
-    graph_module_of,
-    tensor_at,
-    tree_flatten,
-    tree_unflatten,
-)
+from lrp_fx.graph import TreeSpec, graph_module_of, tensor_at, tree_flatten, tree_unflatten
 
 Way = Literal["symbolic", "export", "record"]
 

@@ -9,13 +9,7 @@ import types
 from itertools import chain
 from typing import Any
 
-from lrp_fx.capture.functions import (
-    closed_over,
-    globals_in,
-    imports_in,
-    named_globals,
-    names_in,
-)
+from lrp_fx.capture.functions import closed_over, globals_in, imports_in, named_globals, names_in
 from lrp_fx.capture.written import IDENTITIES
 
 _MODULES = frozenset(

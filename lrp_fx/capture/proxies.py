@@ -129,12 +129,7 @@ class TensorProxy(Tensor):
     def share(self, other: TensorProxy) -> None:
         """Give up the own memory and share that of another proxy."""
         del self.aliases[id(self)], self.whole[id(self)]
-        self.node, self.value, self.seen, self.at = (
-            other.node,
-            other.value,
-            other.seen,
-            other.at,
-        )
+        self.node, self.value, self.seen, self.at = (other.node, other.value, other.seen, other.at)
         self.aliases, self.whole = other.aliases, other.whole
         self.aliases[id(self)] = self.whole[id(self)] = self
 

@@ -205,10 +205,7 @@ _CONTENTS: dict[type, tuple[_Read, _Write]] = {
     dict: _DICT,
     defaultdict: _DICT,
     OrderedDict: (lambda v: [*OrderedDict.keys(v), *OrderedDict.values(v)], _write_dict),
-    list: (
-        lambda v: [*list.__iter__(v)],
-        lambda v, parts: list.__setitem__(v, slice(None), parts),
-    ),
+    list: (lambda v: [*list.__iter__(v)], lambda v, parts: list.__setitem__(v, slice(None), parts)),
     deque: (lambda v: [*deque.__iter__(v)], _write_deque),
     set: (lambda v: [*set.__iter__(v)], _write_set),
     types.FunctionType: (lambda v: [v.__defaults__, v.__kwdefaults__], _write_function),

@@ -22,10 +22,7 @@ Replace = Callable[[str | None, Tensor], Any]
 
 
 def structural_copy(
-    model: nn.Module,
-    *,
-    replace_tensor: Replace | None = None,
-    left_out: Hooks = frozenset(),
+    model: nn.Module, *, replace_tensor: Replace | None = None, left_out: Hooks = frozenset()
 ) -> nn.Module:
     """A copy of ``model`` in eval mode: new objects around the same tensors.
 

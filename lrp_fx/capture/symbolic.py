@@ -146,11 +146,7 @@ def _traced(
         count = sum(1 for leaf in arguments.constants if repr(leaf) == "<tensor>")
         inputs = tuple(tracer.input(place, arguments.tensors) for place in range(count))
         copy, own = copied_call(
-            model,
-            arguments,
-            inputs,
-            replace_tensor=tracer.parameter,
-            left_out=left_out,
+            model, arguments, inputs, replace_tensor=tracer.parameter, left_out=left_out
         )
         paths = {id(module): path for path, module in copy.named_modules()}
         try:

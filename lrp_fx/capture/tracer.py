@@ -14,14 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from lrp_fx.capture.emitter import Emitter, NotLowered
 from lrp_fx.capture.lowering import body_of, lower
-from lrp_fx.capture.proxies import (
-    TRACED,
-    TensorProxy,
-    Traced,
-    UnknownProxy,
-    leaves,
-    replaced,
-)
+from lrp_fx.capture.proxies import TRACED, TensorProxy, Traced, UnknownProxy, leaves, replaced
 from lrp_fx.capture.recorder import Recorder
 from lrp_fx.capture.results import results_of
 from lrp_fx.capture.trail import refuse_question

@@ -75,10 +75,7 @@ def refuse_question(func: Any, frame: FrameType) -> None:
         )
 
 
-_QUESTIONS: dict[Any, str] = {
-    property_getter("_version"): "_version",
-    Tensor.data_ptr: "data_ptr",
-}
+_QUESTIONS: dict[Any, str] = {property_getter("_version"): "_version", Tensor.data_ptr: "data_ptr"}
 
 
 @dataclass(frozen=True)

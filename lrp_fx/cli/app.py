@@ -24,8 +24,7 @@ def app(
         typer.Option(help="A folder with photographs to try.", show_default="those of a checkout"),
     ] = None,
     frames: Annotated[
-        Path | None,
-        typer.Option(help="A video or a folder of pictures that the Live tab plays."),
+        Path | None, typer.Option(help="A video or a folder of pictures that the Live tab plays.")
     ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")

@@ -25,8 +25,7 @@ Example = Annotated[
     ),
 ]
 Shape = Annotated[
-    str | None,
-    typer.Option(help="The shape of the input instead, with the batch: 1,3,224,224."),
+    str | None, typer.Option(help="The shape of the input instead, with the batch: 1,3,224,224.")
 ]
 
 

@@ -75,8 +75,7 @@ def explain_text(
         typer.Argument(help="A sentence, or two sentences for a pair.", show_default=False),
     ] = None,
     lines: Annotated[
-        Path | None,
-        typer.Option(help="A file with a text in each line; a tab separates a pair."),
+        Path | None, typer.Option(help="A file with a text in each line; a tab separates a pair.")
     ] = None,
     model: Annotated[
         str,

@@ -43,8 +43,7 @@ Inputs = Annotated[
     ),
 ]
 Images = Annotated[
-    list[Path],
-    typer.Argument(help="Image files, or folders with image files.", show_default=False),
+    list[Path], typer.Argument(help="Image files, or folders with image files.", show_default=False)
 ]
 Composites = Annotated[
     list[str] | None,
@@ -72,8 +71,7 @@ Target = Annotated[
     ),
 ]
 Single = Annotated[
-    bool,
-    typer.Option("--single", help="An array is one sample, without a dimension of samples."),
+    bool, typer.Option("--single", help="An array is one sample, without a dimension of samples.")
 ]
 
 Save = Annotated[
@@ -161,8 +159,7 @@ class ModelOptions:
         ),
     ] = None
     grey: Annotated[
-        bool,
-        typer.Option("--grey", help="The model takes one channel.", rich_help_panel=PICTURES),
+        bool, typer.Option("--grey", help="The model takes one channel.", rich_help_panel=PICTURES)
     ] = False
 
 

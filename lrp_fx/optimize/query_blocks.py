@@ -131,9 +131,7 @@ class AttentionRelevance(RelevanceNode):
 
         def parts(block: Block) -> Sequence[Tensor]:
             found: Sequence[Tensor] = self.again(
-                rows(relevance, block),
-                rows(output, block),
-                *_parts(block, shape, operands, others),
+                rows(relevance, block), rows(output, block), *_parts(block, shape, operands, others)
             )
             return found
 

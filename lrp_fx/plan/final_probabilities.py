@@ -91,9 +91,7 @@ def explained_output(result: fx.Node) -> ExplainedOutput:
         note = f"the logits{sign} before the model's last operations ({names})"
     of_softmax = any(name_of(node) in _SOFTMAXES for node in found if _is_final(node))
     return ExplainedOutput(
-        explained,
-        f"explained: {explained.name}, {note}",
-        "softmax" if of_softmax else "sigmoid",
+        explained, f"explained: {explained.name}, {note}", "softmax" if of_softmax else "sigmoid"
     )
 
 

@@ -134,12 +134,7 @@ def make_plan(
             raise without_match(hook.matcher, "relevance hooks", list(places.values()))
     notes = [*notes, *notes_on(steps, explained, facts)]
     return Plan(
-        tuple(steps),
-        explained,
-        tuple(map(tuple, groups)),
-        tuple(notes),
-        facts,
-        way=captured.way,
+        tuple(steps), explained, tuple(map(tuple, groups)), tuple(notes), facts, way=captured.way
     )
 
 

@@ -132,11 +132,7 @@ def _write(site: Site) -> Received:
     assert isinstance(rule, (Proportional, ByMagnitude, Half))
     half = isinstance(rule, Half)
     values = [
-        (
-            site.shape(value) if half and isinstance(value, fx.Node) else site.value(value),
-            factor,
-            w,
-        )
+        (site.shape(value) if half and isinstance(value, fx.Node) else site.value(value), factor, w)
         for (value, factor), w in zip(summands, wanted, strict=True)
     ]
     output, nonnegative = None, False

@@ -28,14 +28,7 @@ from torch import Tensor
 from lrp_fx.rules import Stabilizer
 
 Cause = Literal[
-    "bias",
-    "constant",
-    "stabilizer",
-    "filter",
-    "linearization",
-    "empty_branch",
-    "dead",
-    "padding",
+    "bias", "constant", "stabilizer", "filter", "linearization", "empty_branch", "dead", "padding"
 ]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 

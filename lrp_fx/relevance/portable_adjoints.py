@@ -43,13 +43,7 @@ def _convolution_backward(
     missing = [  # how many rows at the end a strided convolution never reads
         size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
         for size, out, s, p, d, k in zip(
-            input.shape[2:],
-            q.shape[2:],
-            stride,
-            padding,
-            dilation,
-            weight.shape[2:],
-            strict=True,
+            input.shape[2:], q.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True
         )
     ]
     found = aten.convolution(q, weight, None, stride, padding, dilation, True, missing, groups)

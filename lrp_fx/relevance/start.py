@@ -145,9 +145,7 @@ class StartRelevance(RelevanceNode):
         return self.start in ("logit", "one_hot", "against_rest")
 
     def propagate(
-        self,
-        output: Tensor,
-        target: Target | JointTarget | SelectorTarget | LargestTarget | Places,
+        self, output: Tensor, target: Target | JointTarget | SelectorTarget | LargestTarget | Places
     ) -> Tensor:
         """The relevance of ``output``, (N, …), of its shape.
 

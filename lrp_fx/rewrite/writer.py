@@ -143,10 +143,7 @@ class _Writer:
         return [self._result(source, arrived, found) for source in self.plan.sources]
 
     def _result(
-        self,
-        source: fx.Node,
-        arrived: dict[fx.Node, list[fx.Node]],
-        found: dict[fx.Node, fx.Node],
+        self, source: fx.Node, arrived: dict[fx.Node, list[fx.Node]], found: dict[fx.Node, fx.Node]
     ) -> fx.Node:
         """The relevance of a source; zeros if none arrived."""
         relevance = self._sum(source, arrived, found)
@@ -155,10 +152,7 @@ class _Writer:
         return self.graph.call_function(aten.zeros_like, (self.nodes.forward(source),))
 
     def _sum(
-        self,
-        node: fx.Node,
-        arrived: dict[fx.Node, list[fx.Node]],
-        found: dict[fx.Node, fx.Node],
+        self, node: fx.Node, arrived: dict[fx.Node, list[fx.Node]], found: dict[fx.Node, fx.Node]
     ) -> fx.Node | None:
         """The sum of all relevance that arrived at a node; None if none arrived."""
         if node not in found and node in arrived:

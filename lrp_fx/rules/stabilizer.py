@@ -75,12 +75,7 @@ class Stabilizer:
         return denominator == self.added_to(denominator)
 
     def quotient(
-        self,
-        relevance: Tensor,
-        z: Tensor,
-        *,
-        nonnegative: bool = False,
-        overwrite: bool = False,
+        self, relevance: Tensor, z: Tensor, *, nonnegative: bool = False, overwrite: bool = False
     ) -> Tensor:
         """Return ``relevance / S(z)``, and zero where ``S(z)`` is exactly zero.
 

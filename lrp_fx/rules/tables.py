@@ -11,18 +11,7 @@ from torch import Tensor
 from lrp_fx._checks import is_int, make_plain
 from lrp_fx.errors import OptionError
 
-__all__ = [
-    "FULL",
-    "MINUS",
-    "ONES",
-    "PLUS",
-    "SQUARE",
-    "ZERO",
-    "Branch",
-    "Group",
-    "Part",
-    "Table",
-]
+__all__ = ["FULL", "MINUS", "ONES", "PLUS", "SQUARE", "ZERO", "Branch", "Group", "Part", "Table"]
 
 
 def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> Tensor:

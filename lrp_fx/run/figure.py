@@ -30,10 +30,7 @@ CAUSE_COLORS = (
 
 @own_style()
 def ledger_figure(
-    entries: Sequence[Entry],
-    start: PerSample,
-    left: Sequence[PerSample],
-    exploded: Sequence[Entry],
+    entries: Sequence[Entry], start: PerSample, left: Sequence[PerSample], exploded: Sequence[Entry]
 ) -> Figure:
     """A conservation ledger along the depth, from the output (left) to the inputs (right).
 

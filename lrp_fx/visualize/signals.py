@@ -217,11 +217,7 @@ def _colored(axes: Axes, xs: NDArray[np.intp], ys: Floats, strength: Floats, col
     middles = (points[1:] + points[:-1]) / 2
     # Around each sample a stroke from the middle before it to the middle after it.
     strokes = np.stack(
-        [
-            np.concatenate([points[:1], middles]),
-            points,
-            np.concatenate([middles, points[-1:]]),
-        ],
+        [np.concatenate([points[:1], middles]), points, np.concatenate([middles, points[-1:]])],
         axis=1,
     )
     shown = np.abs(strength) >= SHOWN_FROM

@@ -50,10 +50,7 @@ def efficientnet(file: Path | None) -> LoadedModel:
     # (pixel - 127) / 128, written for pixels in [0, 1].
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     return loaded_model(
-        EFFICIENTNET,
-        network,
-        Preprocessing(256, 224, mean, std, "bicubic"),
-        imagenet(),
+        EFFICIENTNET, network, Preprocessing(256, 224, mean, std, "bicubic"), imagenet()
     )
 
 
