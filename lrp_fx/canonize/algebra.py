@@ -11,11 +11,8 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.call_writer import Form, Writer
+from lrp_fx.canonize.call_writer import Bound, Form, Writer
 from lrp_fx.graph import Packet, as_tuple, aten, literal
-
-Bound = dict[str, Any]
-"""The arguments of a call by name."""
 
 
 def _contracted(

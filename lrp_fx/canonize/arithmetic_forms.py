@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.algebra import cast_of, scaled_sum
-from lrp_fx.canonize.call_writer import Form, Writer
+from lrp_fx.canonize.call_writer import Bound, Form, Writer
 from lrp_fx.graph import (
     ADDITIONS,
     Packet,
@@ -21,9 +21,6 @@ from lrp_fx.graph import (
     name_of,
     shape_of,
 )
-
-Bound = dict[str, Any]
-"""The arguments of a call by name."""
 
 
 def _reshape_as(write: Writer, b: Bound) -> fx.Node:

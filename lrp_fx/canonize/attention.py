@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 from torch import fx
 
-from lrp_fx.canonize.call_writer import Writer
+from lrp_fx.canonize.call_writer import Bound, Writer
 from lrp_fx.errors import CaptureError
 from lrp_fx.graph import aten, where
 
 
-def take_apart(write: Writer, b: dict[str, Any]) -> fx.Node:
+def take_apart(write: Writer, b: Bound) -> fx.Node:
     """Write ``softmax(scale · q kᵀ + mask) v`` as single operations.
 
     Grouped queries, masks and causal attention are supported.

@@ -73,8 +73,10 @@ class CallWriter(Writer):
         return value in self.dynamic
 
 
-Form: TypeAlias = Callable[[Writer, dict[str, Any]], "fx.Node | Sequence[fx.Node] | None"]
-"""From a writer and the arguments of a call by name to what replaces the call.
+Bound: TypeAlias = dict[str, Any]
+"""The arguments of a call by name."""
+Form: TypeAlias = Callable[[Writer, Bound], "fx.Node | Sequence[fx.Node] | None"]
+"""From a writer and the arguments of a call to what replaces the call.
 
 That is a list for a call of which parts are read, with the first of its results or all of them; None if
 the call stays.

@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.call_writer import Form, Writer
+from lrp_fx.canonize.call_writer import Bound, Form, Writer
 from lrp_fx.graph import aten
 
-Bound = dict[str, Any]
-"""The arguments of a call by name."""
 _NEUTRAL: dict[Any, float] = {"sum": 0, "mean": 0, "prod": 1, "amax": -math.inf, "amin": math.inf}
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import fx
 
 from lrp_fx.canonize.attention import take_apart
-from lrp_fx.canonize.call_writer import Form, Writer
+from lrp_fx.canonize.call_writer import Bound, Form, Writer
 from lrp_fx.canonize.padding import SURPLUS, Surplus
 from lrp_fx.canonize.recurrent_cells import STEP, one_step
 from lrp_fx.errors import CaptureError
 from lrp_fx.graph import Packet, as_tuple, aten, called, name_of, shape_of, where
-
-Bound = dict[str, Any]
-"""The arguments of a call by name."""
 
 
 def _batch_norm(write: Writer, b: Bound) -> list[fx.Node]:

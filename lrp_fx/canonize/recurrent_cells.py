@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import fx
 
-from lrp_fx.canonize.call_writer import Writer
+from lrp_fx.canonize.call_writer import Bound, Writer
 from lrp_fx.graph import aten, name_of
 
 STEP = (1, 0.0, False, False, False)
 """The options of a layer that runs one step: one layer, no dropout, eval mode, one way, time first."""
 
 
-def one_step(write: Writer, b: dict[str, Any]) -> fx.Node | list[fx.Node]:
+def one_step(write: Writer, b: Bound) -> fx.Node | list[fx.Node]:
     """Write ``lstm_cell(x, (h, c))`` as ``lstm`` on a sequence of one step; GRU and RNN cells too."""
     states = b["hx"] if isinstance(b["hx"], (list, tuple)) else [b["hx"]]
     parameters = [p for p in (b["w_ih"], b["w_hh"], b["b_ih"], b["b_hh"]) if p is not None]
