@@ -118,7 +118,8 @@ def _may_be_product(node: fx.Node) -> bool:
 def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     """Write ``(x * w).sum(dim)`` as a linear layer, if the constant ``w`` varies along ``dim``.
 
-    If ``w`` is a mask, it stays: the sum of the entries that the mask selects.
+    If ``w`` selects entries, it stays: a sum or a mean of the entries that a mask selects is one of
+    fewer entries, and not a layer.
     """
     b = arguments(node)
     first, second = list(arguments(b["self"]).values())[:2]
@@ -127,8 +128,6 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     if is_exponential(b["self"], None):  # the denominator of a softmax
         return None
     data, weight = (first, second) if write.is_dynamic(first) else (second, first)
-    if is_mask(weight, given=True):
-        return None
     values, constant = shapes_of(write.module)(data), shapes_of(write.module)(weight)
     dims = as_tuple(b.get("dim"), 1)
     if values is None or constant is None or not all(isinstance(dim, int) for dim in dims):
@@ -138,6 +137,8 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     sizes, own = values.shape, constant.shape
     rank = max(len(sizes), len(own))
     summed = {dim % rank - rank for dim in dims}
+    if _selects(weight, summed, shapes_of(write.module)):
+        return None
     varies = {-place for place, size in enumerate(reversed(own), 1) if size != 1}
     if not summed or not summed <= varies:
         return None
@@ -160,6 +161,41 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     for dim in sorted(summed) if b.get("keepdim") else ():
         value = write(aten.unsqueeze, value, dim % rank)
     return value
+
+
+def _selects(weight: Any, summed: set[int], shapes: Constants) -> bool:
+    """Whether weights are a mask, also times or divided by numbers that do not vary along a sum.
+
+    Args:
+        weight: the weights.
+        summed: the dimensions of the sum, counted from the end: the last one is -1.
+        shapes: what is known of values.
+    """
+    if is_mask(weight, given=True):
+        return True
+    name = name_of(weight)
+    if name in CASTS or name == "expand":
+        return _selects(weight.args[0], summed, shapes)
+    if name == "unsqueeze":
+        place, made = arguments(weight)["dim"], shapes(weight)
+        if place >= 0 and made is None:
+            return False
+        place -= made.dim() if made is not None and place >= 0 else 0
+        moved = {dim + 1 if dim < place else dim for dim in summed if dim != place}
+        return _selects(weight.args[0], moved, shapes)
+    if name not in ("mul", "div") or weight.kwargs:
+        return False
+    first, second = weight.args
+
+    def varies(value: Any) -> bool:
+        made = shapes(value)
+        if made is None:
+            return literal(value) is None
+        return any(made.shape[dim] != 1 for dim in summed if -dim <= made.dim())
+
+    if not varies(second):
+        return _selects(first, summed, shapes)
+    return name == "mul" and not varies(first) and _selects(second, summed, shapes)
 
 
 def _spread(write: CallWriter, node: fx.Node) -> fx.Node | None:

@@ -326,6 +326,11 @@ def _masked(m: Parts, words: Tensor, total: Callable[[Tensor, Tensor], Tensor]) 
     return total(m.a(m.table(words)).tanh(), is_word) / is_word.sum(1, keepdim=True)
 
 
+def _weighted(m: Parts, words: Tensor, mean: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The same by weights, which are zero or one by the number of words."""
+    return mean(m.a(m.table(words)).tanh(), words != 0)
+
+
 MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by a product": lambda h, w: (h * w[..., None]).sum(1),
     "by a product with numbers": lambda h, w: (w.unsqueeze(2).double() * h).sum(dim=-2),
@@ -333,6 +338,16 @@ MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by a product with integers": lambda h, w: (w.long()[..., None] * h).sum(1),
     "by a choice": lambda h, w: torch.where(w[..., None], h, 0.0).sum(1),
 }
+MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "by weights": lambda h, w: (h * (w.to(h) / w.sum(1, keepdim=True))[..., None]).sum(1),
+    "by weights with numbers": lambda h, w: (
+        (w.double().unsqueeze(2) / w.sum(1)[:, None, None].clamp(min=1)) * h
+    ).sum(-2),
+    "by multiplied weights": lambda h, w: (
+        (w.to(h).sum(1).reciprocal()[:, None] * w)[:, :, None].expand(h.shape) * h
+    ).sum(1),
+}
+"""Means of values ``(N, T, D)`` over the places of a mask ``(N, T)``."""
 
 
 Pairs = dict[str, tuple[tuple[int, ...], Written, Written]]
@@ -713,6 +728,14 @@ PAIRS: Pairs = {
             lambda m, x, total=total: _masked(m, x, total),
         )
         for name, total in MASKED.items()
+    },
+    **{
+        f"a mean of words {name}": (
+            WORDS,
+            lambda m, x: _masked(m, x, lambda h, w: h.masked_fill(~w[..., None], 0).sum(1)),
+            lambda m, x, mean=mean: _weighted(m, x, mean),
+        )
+        for name, mean in MEANS.items()
     },
     "positions added to words": (
         WORDS,
