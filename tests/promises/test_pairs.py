@@ -860,3 +860,26 @@ def test_final_odds_of_a_head_that_is_called_twice(preset: str) -> None:
     composite = PRESETS[preset]()
     maps = [LRPFx(Odds(calls).double(), composite).attribute(x, target=1) for calls in (1, 2)]
     assert (maps[0] - maps[1]).abs().max() <= STABILIZED * maps[0].abs().max()
+
+
+POSITIONS: dict[str, Written] = {
+    "rows": lambda m, e: e + m.h.weight[:5],
+    "copies": lambda m, e: e + m.h.weight[:5].expand_as(e),
+}
+
+
+@pytest.mark.parametrize("preset", ["attn_lrp", "cp_lrp", "z_plus"])
+@pytest.mark.parametrize("name", POSITIONS)
+def test_words_and_their_embeddings_get_the_same_relevance(name: str, preset: str) -> None:
+    """Positions are learned, so they keep their share, also where embeddings are explained."""
+
+    def embedded(m: Parts, e: Tensor) -> Tensor:
+        h = POSITIONS[name](m, e)
+        return m.v(h + (m.q(h) @ m.k(h).mT).softmax(-1) @ m.h(h)).relu()
+
+    words = _operand(WORDS)
+    of_words, of_embeddings = Parts(lambda m, x: embedded(m, m.table(x))), Parts(embedded)
+    found = LRPFx(of_words, PRESETS[preset]()).attribute(words, target=1)
+    values = of_embeddings.table(words).detach()
+    expected = LRPFx(of_embeddings, PRESETS[preset]()).attribute(values, target=1).sum(-1)
+    assert (found - expected).abs().max() <= ROUNDING * expected.abs().max()
