@@ -5,8 +5,9 @@
     python benchmarks/attributions.py --only-tables --out docs/performance.md
 
 A cell is a network, a batch size and a number of threads. It runs in a process of its own, and all its
-contestants in turn. The seconds of every round go into the file of results, from which tables and
-figure are made. What failed, and the cosines between maps of the same method, are printed.
+contestants in turn. The seconds of every round (of the process, where it has one thread) go into the
+file of results, from which tables and figure are made. What failed, and the cosines between maps of
+the same method, are printed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from harness.figures import COLORS, bars
 from harness.networks import NETWORKS, similarity
 from harness.results import Results, Run, add_effort, measure, with_results
 from harness.tables import put, say, shown, table
-from harness.timing import environment, interleaved, quartiles, ratios
+from harness.timing import environment, interleaved, quartiles, ratios, timed
 from torch import Tensor
 
 MAIN_BATCH = 8  # of the figure
@@ -85,7 +87,8 @@ def run(cell: Cell, seconds: float, rounds: tuple[int, int], only: list[str] | N
             cosine = similarity(first, found)
             alike[name] = None if math.isnan(cosine) else cosine
     maps.clear()
-    times = interleaved(calls, rounds, seconds)
+    clock = time.process_time if cell.threads == 1 else time.perf_counter
+    times = interleaved(calls, rounds, seconds, measure=partial(timed, clock=clock))
     return {
         "environment": environment(),
         "seconds": {name: [float(f"{t:.5g}") for t in each] for name, each in times.items()},
