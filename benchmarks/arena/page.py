@@ -102,7 +102,7 @@ def _table(fields: Sequence[Field], suite: Suite, results: Results) -> list[str]
             if HEADINGS[method.group] == heading
             if any((cell := field.cell(results, method)) and cell.values for field in fields)
         ]
-        taking_part.sort(key=lambda method: -_merit(fields, results, method))
+        taking_part.sort(key=lambda method: _place(fields, results, method))
         if taking_part and heading != HEADINGS["maps"]:
             rows.append([f"*{heading}*", *[""] * (len(head) - 1)])
         bold = [_winners(field, taking_part, results) for field in fields]
@@ -144,8 +144,16 @@ def _signed(field: Field, values: Sequence[float]) -> list[float]:
     return [-value if field.column.higher is False else value for value in values]
 
 
+def _place(fields: Sequence[Field], results: Results, method: Method) -> tuple[int, float]:
+    """The order of the rows: those of most tasks first, then those of the largest mean."""
+    tasks = {
+        field.place for field in fields if (cell := field.cell(results, method)) and cell.values
+    }
+    return -len(tasks), -_merit(fields, results, method)
+
+
 def _merit(fields: Sequence[Field], results: Results, method: Method) -> float:
-    """The mean over the columns in which a method has a figure, for the order of the rows."""
+    """The mean over the columns in which a method has a figure."""
     cells = ((field, field.cell(results, method)) for field in fields)
     means = [
         statistics.fmean(_signed(field, cell.values))
