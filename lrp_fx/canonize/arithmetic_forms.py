@@ -58,17 +58,22 @@ def _where(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
 def _pow(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
     """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
-    Integer powers stay: the exponential would round them. ``x ** -1`` is the reciprocal.
+    Integer powers stay: the exponential would round them. Some powers have a name of their own, such
+    as ``x ** -1``.
     """
     base, exponent = arguments(node).values()
-    if isinstance(base, fx.Node) and literal(exponent) == -1:
-        replace_by(node, call_like(graph, node, aten.reciprocal, base))
+    named = _POWERS.get(literal(exponent)) if isinstance(base, fx.Node) else None
+    if named is not None:
+        replace_by(node, call_like(graph, node, named, base))
     elif isinstance(base, (int, float)) and base > 0 and not _is_whole(exponent, module):
         scaled = call_like(graph, node, aten.mul, exponent, math.log(base))
         replace_by(node, call_like(graph, node, aten.exp, scaled))
     elif is_call(base, "exp"):
         scaled = call_like(graph, node, aten.mul, base.args[0], exponent)
         replace_by(node, call_like(graph, node, aten.exp, scaled))
+
+
+_POWERS: dict[float | None, Packet] = {-1: aten.reciprocal, 0.5: aten.sqrt, -0.5: aten.rsqrt}
 
 
 def _exp2(node: fx.Node, graph: fx.Graph, module: fx.GraphModule) -> None:
