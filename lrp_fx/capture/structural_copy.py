@@ -33,8 +33,9 @@ def structural_copy(
     functions with their closures. Globals that the model's code names are copied too, if all code
     that names them can be given the copy. So are attributes of classes that the code may write to.
     If two parts of the model refer to one object, their copies refer to one copy. What cannot be
-    copied is shared: classes, library code, locks, files, generators (those with ``yield``). Copies of
-    random generators have another state than the originals, as these will in the next call.
+    copied is shared: classes, library code, locks, files. A generator (with ``yield``) is replaced by an
+    object that refuses to be asked. Copies of random generators have another state than the originals,
+    as these will in the next call.
 
     Args:
         model: the module to copy; it is only read.
