@@ -32,7 +32,7 @@ from lrp_fx.capture import (
     run_followed,
     same_in_double,
 )
-from lrp_fx.errors import CaptureError, OptionError
+from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.meaning import has_attention
 from lrp_fx.plan import Hook, View, candidates, plan_of_view
 from lrp_fx.rewrite import rewrite
@@ -163,7 +163,14 @@ class Explainer:
             attributed: how many of the tensors, from the first, are explained.
             view: the explained output or layer, and the explained inputs.
             report: gets a line about each step that takes time.
+
+        Raises:
+            InputError: if an argument is a meta or a nested tensor.
         """
+        for tensor in arguments.tensors:
+            if tensor.is_meta or tensor.is_nested:
+                kind = "meta" if tensor.is_meta else "nested"
+                raise InputError(f"an argument is a {kind} tensor: pass a dense one with values")
         with self._lock:
             reading = self._reading(arguments, attributed, report)
             return self._program(reading, attributed, view)

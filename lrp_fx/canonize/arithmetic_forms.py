@@ -56,16 +56,21 @@ def _where(write: Writer, b: Bound) -> fx.Node | None:
 def _pow(write: Writer, b: Bound) -> fx.Node | None:
     """``c ** x`` as ``exp(x · log c)``, also if ``c = exp(z)``; else the base would get relevance.
 
-    Integer powers stay: the exponential would round them. ``x ** -1`` is the reciprocal.
+    Integer powers stay: the exponential would round them. Some powers have a name of their own, such
+    as ``x ** -1``.
     """
     base, exponent = b.values()
-    if isinstance(base, fx.Node) and literal(exponent) == -1:
-        return write(aten.reciprocal, base)
+    named = _POWERS.get(literal(exponent)) if isinstance(base, fx.Node) else None
+    if named is not None:
+        return write(named, base)
     if isinstance(base, (int, float)) and base > 0 and not _is_whole(write, exponent):
         return write(aten.exp, write(aten.mul, exponent, math.log(base)))
     if is_call(base, "exp"):
         return write(aten.exp, write(aten.mul, base.args[0], exponent))
     return None
+
+
+_POWERS: dict[float | None, Packet] = {-1: aten.reciprocal, 0.5: aten.sqrt, -0.5: aten.rsqrt}
 
 
 def _exp2(write: Writer, b: Bound) -> fx.Node:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.numbers import MAX_STEPS, are_equal, scaled_by, unwound
+from lrp_fx.canonize.exponentials import quotient, times_sigmoid
+from lrp_fx.canonize.numbers import are_equal, scaled_by, unwound
 from lrp_fx.canonize.signs import signed
 from lrp_fx.canonize.softmaxes import (
     log_softmax_of,
-    softmax_ratio,
 )
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph import (
     affine,
     arguments,
     aten,
-    before_expansion,
     call_like,
     call_with_operand,
     ends_of_clip,
@@ -29,56 +26,13 @@ from lrp_fx.graph import (
     is_same,
     literal,
     name_of,
-    operand,
     row_of,
 )
 
 
-@dataclass(frozen=True)
-class _WithExponential:
-    """``number + scale · exp(z)`` for positive numbers: ``number (1 + exp(z + log(scale / number)))``."""
-
-    number: float
-    scale: float
-    z: fx.Node
-
-    def write(self, graph: fx.Graph, node: fx.Node, sign: float, factor: float) -> fx.Node:
-        """Write ``factor · sigmoid(± (z + log(scale / number)))``; ``-z`` may be in the graph already."""
-        z, shift = self.z, math.log(self.scale / self.number)
-        if shift:
-            scale, own, inner = unwound(z)
-            z = scaled_by(graph, node, inner, sign * scale)
-            z = call_like(graph, node, aten.add, z, sign * (own + shift))
-        else:
-            z = scaled_by(graph, node, z, sign)
-        return scaled_by(graph, node, call_like(graph, node, aten.sigmoid, z), factor)
-
-
-def _with_exponential(value: Any) -> _WithExponential | None:
-    """``number + scale · exp(z)`` for positive numbers; None for any other value."""
-    scale, number, inner = unwound(value)
-    if not (scale > 0 and number > 0 and is_call(inner, "exp")):
-        return None
-    return _WithExponential(number, scale, operand(inner))
-
-
 def reciprocal(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``, and ``1 / exp(z)`` as ``exp(-z)``.
-
-    Other positive numbers than one become a shift and a factor.
-    """
-    total = _with_exponential(node.args[0])
-    if total is not None:
-        return total.write(graph, node, -1.0, 1 / total.number)
-    return _inverted(node, graph, node.args[0], 1.0)
-
-
-def _inverted(node: fx.Node, graph: fx.Graph, power: Any, number: float) -> fx.Node | None:
-    """``number / exp(z)`` as ``number exp(-z)``; None for any other quotient."""
-    if not is_call(power, "exp"):
-        return None
-    negated = scaled_by(graph, node, operand(power), -1.0)
-    return scaled_by(graph, node, call_like(graph, node, aten.exp, negated), number)
+    """``1 / (1 + exp(z))`` as ``sigmoid(-z)``, and ``1 / exp(z)`` as ``exp(-z)``."""
+    return quotient(node, graph, 1.0, node.args[0])
 
 
 def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -95,6 +49,8 @@ def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         logarithm = logarithm or _log_sigmoid(node, graph, first, second)
         if logarithm is not None:
             return logarithm
+    if not is_whole(node):  # the numbers of the whole sum belong together
+        return None
     scale, shift, inner = unwound(node)
     if shift == 0:
         found = signed(node, graph, scale, inner)
@@ -120,7 +76,7 @@ def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.
 
 def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """The same as :func:`shifted`, if other terms stand between functions and their numbers."""
-    whole = sum_of(node) if is_whole(node) else Sum((), 0.0)
+    whole = sum_of(node)
     if len(whole.terms) < 2:
         return None
     needed = [_needed(term.scale, term.value) for term in whole.terms]
@@ -237,132 +193,16 @@ def _clamp(
     )
 
 
-def _quotient(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """Quotients that are sigmoids, softmaxes or ``tanh``.
-
-    These are ``exp(z) / (1 + exp(z))``, ``exp(z) / sum(exp(z))``, any value divided by
-    ``1 + exp(z)``, ``(exp(2 z) - 1) / (exp(2 z) + 1)``, which is ``tanh(z)``, and
-    ``(exp(z) - exp(-z)) / (exp(z) + exp(-z))``, which is also ``tanh(z)``.
-    """
-    b = arguments(node)
-    if b.get("rounding_mode") is not None:
-        return None
-    ratio = _ratio(node, graph, b["self"], b["other"])
-    return ratio or _hyperbolic(node, graph, b["self"], b["other"])
-
-
-def _hyperbolic(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """``(exp(z) - exp(-z)) / (exp(z) + exp(-z))`` as ``tanh(z)``, also with numbers."""
-    if is_call(over, "mul"):
-        for factor, rest in itertools.permutations(over.args[:2]):
-            ratio = _hyperbolic(node, graph, factor, under)
-            if ratio is not None:
-                return call_like(graph, node, aten.mul, ratio, rest)
-    sine, cosine = _opposite_exponentials(over), _opposite_exponentials(under)
-    if sine is None or cosine is None or not is_same(sine[2], cosine[2]):
-        return None
-    (rising, falling, z), (one, other, _) = sine, cosine
-    if not (are_equal(rising, -falling) and are_equal(one, other)):
-        return None
-    return scaled_by(graph, node, call_like(graph, node, aten.tanh, z), rising / one)
-
-
-def _opposite_exponentials(value: Any) -> tuple[float, float, fx.Node] | None:
-    """``a``, ``b`` and ``z`` of ``a exp(z) + b exp(-z)``; None for any other value."""
-    whole = sum_of(value) if isinstance(value, fx.Node) else Sum((), 0.0)
-    if (
-        len(whole.terms) != 2
-        or whole.number
-        or not all(is_call(t.value, "exp") for t in whole.terms)
-    ):
-        return None
-    (first, z), (second, w) = ((term.scale, operand(term.value)) for term in whole.terms)
-    if is_same(w, z):
-        return None
-    (own, number, inner), (other, more, same) = unwound(z), unwound(w)
-    if not (is_same(inner, same) and are_equal(own, -other) and are_equal(number, -more)):
-        return None
-    return (first, second, z) if own > 0 else (second, first, w)
-
-
-def _ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """A quotient as a bounded function; one by ``1 + exp(z)`` as a product with ``sigmoid(-z)``."""
-    if not isinstance(under, fx.Node):
-        return None
-    number = literal(over)
-    if number is not None and is_call(under, "exp"):
-        return _inverted(node, graph, under, number)
-    total = _with_exponential(before_expansion(under))
-    bounded = None if total is None else _bounded(node, graph, over, total)
-    shares = _scaled_shares(node, graph, over, under) if total is None else bounded
-    if shares is not None:
-        return shares
-    if is_call(over, "mul"):
-        for factor, rest in itertools.permutations((over.args[0], over.args[1])):
-            ratio = _ratio(node, graph, factor, under) if _is_exponential_product(factor) else None
-            if ratio is not None:
-                return call_like(graph, node, aten.mul, ratio, rest)
-    if total is not None:
-        factor = (1.0 if number is None else number) / total.number
-        gate = total.write(graph, node, -1.0, factor)
-        return gate if number is not None else call_like(graph, node, aten.mul, gate, over)
-    return None
-
-
-def _scaled_shares(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """A softmax that is written by a multiple of its sum; None for other quotients."""
-    scale, shift, summed = unwound(before_expansion(under))
-    if shift != 0 or scale in (0, 1):
-        return softmax_ratio(node, graph, over, under)
-    shares = softmax_ratio(node, graph, over, summed)
-    return None if shares is None else scaled_by(graph, node, shares, 1 / scale)
-
-
-def _bounded(node: fx.Node, graph: fx.Graph, over: Any, total: _WithExponential) -> fx.Node | None:
-    """``exp(z) / (1 + exp(z))`` and ``(exp(z) - 1) / (1 + exp(z))``; None for other quotients."""
-    scale, shift, inner = unwound(over)
-    if shift != 0 or not is_call(inner, "exp", "expm1") or not is_same(inner.args[0], total.z):
-        return None
-    if is_call(inner, "exp"):
-        return total.write(graph, node, 1.0, scale / total.scale)
-    if total.scale != total.number:
-        return None
-    half = scaled_by(graph, node, total.z, math.copysign(0.5, scale))
-    tanh = call_like(graph, node, aten.tanh, half)
-    return scaled_by(graph, node, tanh, abs(scale) / total.number)
-
-
-def _is_exponential_product(value: Any, depth: int = MAX_STEPS) -> bool:
-    """Whether a value is an exponential, or a short product with one that has no other reader."""
-    if depth and is_call(value, "mul") and len(value.users) == 1:
-        return any(_is_exponential_product(each, depth - 1) for each in value.args[:2])
-    return is_call(value, "exp")
-
-
-def _opposite(node: fx.Node, graph: fx.Graph, over: Any, gate: Any) -> fx.Node | None:
-    """``exp(z) · sigmoid(-z)`` as ``sigmoid(z)``, also with numbers; None for other products."""
-    scale, shift, power = unwound(over)
-    factor, offset, gate = unwound(gate)
-    if (shift, offset) != (0, 0) or not (is_call(power, "exp") and is_call(gate, "sigmoid")):
-        return None
-    (own, number, z), (other, more, w) = unwound(power.args[0]), unwound(gate.args[0])
-    if not (are_equal(own, -other) and is_same(z, w)):
-        return None
-    opposite = complement_of(graph, node, gate)
-    assert opposite is not None
-    return scaled_by(graph, node, opposite, scale * factor * math.exp(number + more))
-
-
 def multiplied(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``x · (1 / y)`` as a quotient; otherwise as :func:`shifted`."""
     first, second = arguments(node).values()
     for over, under in ((first, second), (second, first)):
-        opposite = _opposite(node, graph, over, under)
-        if opposite is not None:
-            return opposite
+        share = times_sigmoid(node, graph, over, under)
+        if share is not None:
+            return share
         scale, shift, inner = unwound(under)
         if shift == 0 and is_call(inner, "reciprocal"):
-            ratio = _ratio(node, graph, over, inner.args[0])
+            ratio = quotient(node, graph, over, inner.args[0])
             if ratio is not None:
                 return scaled_by(graph, node, ratio, scale)
     return shifted(node, graph)
@@ -383,4 +223,9 @@ def logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
 
 def divided(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """A quotient of exponentials as a sigmoid, softmax or tanh; otherwise as :func:`shifted`."""
-    return _quotient(node, graph) or shifted(node, graph)
+    b = arguments(node)
+    if b.get("rounding_mode") is None:
+        ratio = quotient(node, graph, b["self"], b["other"])
+        if ratio is not None:
+            return ratio
+    return shifted(node, graph)

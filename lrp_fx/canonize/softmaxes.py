@@ -34,7 +34,7 @@ from lrp_fx.graph import (
 )
 from lrp_fx.meaning import is_nonnegative
 
-_SAFETY = 1e-9
+SAFETY = 1e-9
 """A sum of exponentials is smaller than this only if all arguments are below about -20."""
 _SOFTMAXES = ("softmax", "_softmax")
 _DEPTH = 3
@@ -80,12 +80,6 @@ def _with_one_more(
     more = call_like(graph, node, aten.pad, value.args[0], [0, 1], "constant", math.log(number))
     weights = call_like(graph, node, aten.softmax, more, -1)
     return call_like(graph, node, aten.slice, weights, -1, 0, -1, 1)
-
-
-def is_sum_of_exponentials(divisor: Any) -> bool:
-    """Whether a divisor is the sum that a softmax divides by."""
-    total = without_safety(divisor)
-    return dim_of_sum(total) is not None and is_exponential(arguments(total)["self"], None)
 
 
 def softmax_of(value: fx.Node, *, is_safe: bool) -> Packet:
@@ -156,7 +150,8 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
         if isinstance(weight, fx.Node) and is_exponential(kept, None, depth - 1):
             if is_mask(weight) and not divides:
                 return _Masked(kept, _Hidden(weight, negated=True))
-            if not depends_on_inputs(weight) and _is_nonnegative(weight):
+            is_constant = not depends_on_inputs(weight) and _is_nonnegative(weight)
+            if is_constant or is_call(weight, "exp"):
                 return _Masked(kept, _Prior(weight, divides))
     return None
 
@@ -197,7 +192,10 @@ class _OutsideOf:
 
 @dataclass(frozen=True)
 class _Prior:
-    """Writes ``z + log(w)`` for a constant factor ``w ≥ 0`` of the exponentials, or ``z - log(w)``."""
+    """Writes ``z + log(w)`` for another factor ``w ≥ 0`` of the exponentials, or ``z - log(w)``.
+
+    The factor is a constant, or an exponential too.
+    """
 
     weight: fx.Node
     divides: bool
@@ -214,13 +212,13 @@ def without_safety(divisor: Any) -> Any:
     if is_call(divisor, "clamp", "clamp_min", "maximum"):
         bound = arguments(divisor)
         least = literal(bound["other" if is_call(divisor, "maximum") else "min"])
-        is_safety = least is not None and least <= _SAFETY and bound.get("max") is None
+        is_safety = least is not None and least <= SAFETY and bound.get("max") is None
         return before_expansion(bound["self"]) if is_safety else divisor
     replaced = _without_zeros(divisor)
     if replaced is not None:
         return replaced
     form = affine(divisor)
-    if form is not None and form.scale == 1 and 0 <= form.shift <= _SAFETY:
+    if form is not None and form.scale == 1 and 0 <= form.shift <= SAFETY:
         return before_expansion(form.operand)
     return divisor
 

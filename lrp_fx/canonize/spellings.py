@@ -22,7 +22,7 @@ from lrp_fx.canonize.pieces import (
     pieces_of_joined,
     whole_slice,
 )
-from lrp_fx.canonize.roots import norm_by_its_root
+from lrp_fx.canonize.roots import root
 from lrp_fx.canonize.sigmoids import divided, logarithm, multiplied, reciprocal, shifted
 from lrp_fx.canonize.softmaxes import (
     exponential_of,
@@ -94,7 +94,7 @@ _SPELLINGS: dict[str, Rewriting] = {
     **dict.fromkeys(["split", "split_with_sizes", "chunk", "tensor_split"], pieces_of_joined),
     "cat": joined_again,
     "nan_to_num": _finite,
-    **dict.fromkeys(["sqrt", "rsqrt"], norm_by_its_root),
+    **dict.fromkeys(["sqrt", "rsqrt"], root),
     **dict.fromkeys(_OPPOSITE, _least),
     "slice": whole_slice,
     "select": only_entry_selected,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import types
 import weakref
@@ -63,6 +64,35 @@ def _has_state(kind: type) -> bool:
         (getattr(kind, name), getattr(object, name)) for name in ("__reduce_ex__", "__reduce__")
     )
     return all(own is plain for own, plain in methods)
+
+
+_IN_MEMORY = (io.StringIO, io.BytesIO)
+"""Files that lie in memory, so that a copy opens and closes nothing."""
+
+
+class _NoGenerator:
+    """Takes the place of a generator, which cannot be copied and would move on if code asked it.
+
+    Raises:
+        InputError: when it is asked for a value.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __iter__(self) -> _NoGenerator:
+        return self
+
+    def __next__(self) -> Any:
+        raise InputError(
+            f"forward() takes the next value of a generator ({self._name}) that the model or an argument "
+            "holds. It cannot be copied, and an explanation would move it on. Hold a list or an iterator "
+            "of itertools, or make the generator in forward()."
+        )
+
+    def send(self, value: Any) -> Any:
+        """As ``next``."""
+        return next(self)
 
 
 class _HeldRef(weakref.ref[Any]):
@@ -213,6 +243,10 @@ class Copier:
 
     def _object(self, value: Any) -> Any:
         kind = type(value)
+        if kind is types.GeneratorType:
+            return _NoGenerator(value.__qualname__)
+        if kind in _IN_MEMORY:
+            return self._of_c(value)
         if hasattr(kind, "__del__") or any(value is part for part in vars(kind).values()):
             return value  # a copy's __del__ may close a file; enum members are compared by identity
         if self.written.is_sentinel(value):

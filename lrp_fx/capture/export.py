@@ -154,6 +154,8 @@ def export(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
             # torch.export replaces registered tensors only; writes to others are executed, on a
             # copy
             copy = own_buffer(path, tensor) if path in registered else own_values(path, tensor)
+            if copy.is_leaf and copy.grad is not None:
+                copy.grad = copy.grad.clone()
             originals[_memory(copy)] = tensor
             return copy
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from lrp_fx.capture.captured import Arguments, Captured
 from lrp_fx.capture.copier import Hooks
@@ -26,7 +26,15 @@ from lrp_fx.capture.symbolic import trace
 from lrp_fx.capture.trail import Follower, OwnCode
 from lrp_fx.capture.verify import REORDERED, first_difference, reproduces
 from lrp_fx.errors import CaptureError, InputError
-from lrp_fx.graph import EXAMPLE, TorchDispatchMode, draws, name_of, packet_of, where
+from lrp_fx.graph import (
+    EXAMPLE,
+    TorchDispatchMode,
+    arguments as arguments_of,
+    draws,
+    name_of,
+    packet_of,
+    where,
+)
 
 WAYS = ("auto", "symbolic", "export", "record")
 _PACK = torch.ops.aten._pack_padded_sequence
@@ -109,7 +117,25 @@ def read(
 
 
 def _captured(reader: Reader, model: nn.Module, arguments: Arguments, left_out: Hooks) -> Captured:
-    return reader(model, arguments, left_out)
+    captured = reader(model, arguments, left_out)
+    _move_no_statistics(captured.module)
+    return captured
+
+
+_MOVES = {"batch_norm": "training", "instance_norm": "use_input_stats"}
+"""Operations that write to running statistics, as no schema says, and the argument that makes them."""
+
+
+def _move_no_statistics(module: fx.GraphModule) -> None:
+    """Let norms by the statistics of the values themselves leave the user's running ones alone."""
+    for node in module.graph.nodes:
+        if packet_of(node.target) is None or name_of(node) not in _MOVES:
+            continue
+        bound = arguments_of(node)
+        if bound[_MOVES[name_of(node)]] is not False and bound["running_mean"] is not None:
+            bound |= {"running_mean": None, "running_var": None}
+            node.args, node.kwargs = tuple(bound.values()), {}
+    module.recompile()
 
 
 def _refuse_quantized(model: nn.Module) -> None:

@@ -4,7 +4,7 @@ A structural copy shares classes, Python modules and most functions with the mod
 appends to a list of a class, fills a mutable default, sets an attribute of a function or logs to a
 module of the user writes to the originals. Their entries are noted before the run, and put back
 after it. Entries are compared by identity, and no code of the user runs but ``__hash__`` and
-``__eq__`` of keys.
+``__eq__`` of keys. The values of shared tensors, such as those of classes, are copied before.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lrp_fx.capture.captured import Arguments
@@ -30,7 +31,7 @@ from lrp_fx.capture.contents import (
     slot_of,
     slots_of,
 )
-from lrp_fx.capture.copier import Hooks
+from lrp_fx.capture.copier import MAX_BYTES, Hooks
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.origin import is_standard
 from lrp_fx.capture.signature import OF_CLASSES, Walk
@@ -54,12 +55,20 @@ def restoring(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Iterat
         left_out: forward hooks that do not run.
     """
     with alone():
-        copies = copied_call(model, arguments, arguments.tensors, left_out=left_out)
-        shared = _Shared()
+        own = set(map(id, arguments.tensors))
+
+        def note(path: str | None, tensor: Tensor) -> Tensor:
+            own.add(id(tensor))
+            return tensor
+
+        copies = copied_call(
+            model, arguments, arguments.tensors, replace_tensor=note, left_out=left_out
+        )
+        shared = _Shared(own)
         shared.signature(
             (*copies, *chain.from_iterable(map(dict.values, map(dict, global_hooks()))))
         )
-        noted = shared.noted
+        noted, tensors = shared.noted, shared.tensors
         del copies, shared
         try:
             yield
@@ -69,17 +78,26 @@ def restoring(model: nn.Module, arguments: Arguments, left_out: Hooks) -> Iterat
                     now = read(owner)
                     if len(now) != len(before) or not all(map(operator.is_, now, before)):
                         write(owner, before)
+            for tensor, values in tensors:
+                with suppress(Exception):  # such as a meta tensor
+                    if not torch.equal(tensor, values):
+                        tensor.data.copy_(values)
 
 
 class _Shared(Walk):
     """Visits everything that a copy refers to, and notes the entries of what can change.
 
     The objects of the copy itself are noted too, which does no harm: nothing else refers to them.
+
+    Args:
+        own: the ids of the tensors that a copy has for itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: set[int]) -> None:
         super().__init__({})
+        self.own, self.bytes = own, MAX_BYTES
         self.noted: list[tuple[Any, _Read, _Write, list[Any]]] = []
+        self.tensors: list[tuple[Tensor, Tensor]] = []
 
     def _note(self, owner: Any, read: _Read, write: _Write) -> None:
         self.noted.append((owner, read, write, read(owner)))
@@ -99,6 +117,9 @@ class _Shared(Walk):
 
     def _visit_tensor(self, tensor: Tensor) -> None:
         self._waiting += self._parts(dict_of(tensor).values())
+        if id(tensor) not in self.own and tensor.nbytes <= self.bytes:
+            self.bytes -= tensor.nbytes
+            self.tensors.append((tensor, tensor.detach().clone()))
 
     def _visit_definitions(self, kind: type) -> None:
         if not is_standard(kind) and ("definitions", id(kind)) not in self._numbers:

@@ -31,7 +31,7 @@ class _Written(BaseException):
 
 
 class _Guard(TorchDispatchMode):
-    """Stops a run before an operation writes to the values of a parameter."""
+    """Stops a run before an operation writes to the values of a parameter, or to its gradient."""
 
     supports_higher_order_operators = True
     """Higher-order operators have no schema; the calls inside them are checked."""
@@ -79,8 +79,8 @@ def run_isolated(
     """Call ``run`` on copies of ``model`` and of its arguments, without gradients.
 
     What the code writes to objects that the copies share with the model is put back. The copy shares
-    the values of the parameters with the model. If the code is about to write to
-    them, or fails while it is watched for that, the run is repeated on copies with values of their
+    the values of the parameters, and their gradients, with the model. If the code is about to write
+    to them, or fails while it is watched for that, the run is repeated on copies with values of their
     own.
 
     Returns:
@@ -91,7 +91,7 @@ def run_isolated(
     def share(path: str | None, tensor: Tensor) -> Tensor:
         own = own_buffer(path, tensor)
         if isinstance(tensor, nn.Parameter):
-            shared.append(own)
+            shared.extend(each for each in (own, own.grad) if each is not None)
         return own
 
     def copies(stand_in: Callable[[str | None, Tensor], Tensor]) -> tuple[nn.Module, Arguments]:

@@ -30,8 +30,9 @@ def structural_copy(
     functions with their closures. Globals that the model's code names are copied too, if all code
     that names them can be given the copy. So are attributes of classes that the code may write to.
     If two parts of the model refer to one object, their copies refer to one copy. What cannot be
-    copied is shared: classes, library code, locks, files, generators (those with ``yield``). Copies of
-    random generators have another state than the originals, as these will in the next call.
+    copied is shared: classes, library code, locks, files. A generator (with ``yield``) is replaced by an
+    object that refuses to be asked. Copies of random generators have another state than the originals,
+    as these will in the next call.
 
     Args:
         model: the module to copy; it is only read.
@@ -41,7 +42,8 @@ def structural_copy(
 
     Raises:
         InputError: if a parameter of a lazy module has no values yet, because even a run of the
-            copy would fill it; if a scripted module is in train mode, because it cannot be copied.
+            copy would fill it; if a tensor of the model is on the meta device; if a scripted module
+            is in train mode, because it cannot be copied.
     """
     copy: nn.Module = _copier(model, replace_tensor, left_out).run(model)
     return copy
@@ -92,6 +94,12 @@ def _copier(model: nn.Module, replace_tensor: Replace | None, left_out: Hooks) -
             raise InputError(
                 f"the model's parameter '{path}' has no values yet (it is lazy): run the model once on "
                 "an example"
+            )
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise InputError(
+                f"the model's tensor '{path}' has no values (it is on the meta device): load them with "
+                "load_state_dict(..., assign=True)"
             )
     paths = {id(tensor): path for path, tensor in named_tensors(model).items()}
     tensors: dict[int, Any] = {}

@@ -142,6 +142,8 @@ class SymbolicTracer(Recorder):
         """What the model's code gets for an attribute of a tensor."""
         value, values = proxy.value, proxy.seen
         if value is not None:
+            if name == "grad" and value.is_leaf and value.grad is not None:
+                return value.grad.detach().clone()  # the code may write to it
             if name in ("requires_grad", "grad", "grad_fn", "is_leaf", "_is_param"):
                 return getattr(value, name, isinstance(value, nn.Parameter))
             if name in _OF_PARAMETERS:

@@ -159,8 +159,8 @@ def _range(
         return _beside(arguments(node)["tensors"], known)
     if row.inside or name in ("pad", "getitem"):
         return argument
-    if name in ("sum", "cumsum"):  # the mean times an unknown positive number
-        return argument if argument.is_half_line else ANYTHING
+    if name in ("sum", "cumsum"):
+        return _summed(argument)
     if packet_of(node.target) is None:
         return ANYTHING
     bound = arguments(node)
@@ -308,7 +308,14 @@ def _weighted(
     argument = known.get(bound["input"], ANYTHING)
     has_bias = bound["bias"] is not None and literal(bound["bias"]) != 0
     is_sum = _sign(bound["weight"], nonnegative) > 0 and not has_bias
-    return argument if is_sum and argument.is_half_line else ANYTHING
+    return _summed(argument) if is_sum else ANYTHING
+
+
+def _summed(argument: Range) -> Range:
+    """The range of a sum of values on one side of zero: the mean times an unknown positive number."""
+    is_exact = math.isinf(argument.high - argument.low)
+    is_scaled = argument.is_scaled or not is_exact
+    return replace(argument, is_scaled=is_scaled) if argument.is_half_line else ANYTHING
 
 
 def _hull(many: list[Range]) -> Range:

@@ -158,16 +158,20 @@ class VjpRelevance(RelevanceNode):
     def _check_linearization(
         self, relevances: Sequence[Tensor], results: Sequence[Tensor], sums: Sequence[Tensor]
     ) -> None:
-        """Refuse if ``Σ|y − Jx|`` exceeds ``Σ|Jx|`` over the entries of a result with relevance."""
+        """Refuse if ``Σ|y − Jx|`` exceeds ``Σ|Jx|`` over the entries of a sample with relevance.
+
+        The first dimension of the results counts as that of the samples.
+        """
         for relevance, y, z in zip(relevances, results, sums, strict=True):
             here = relevance != 0
-            missed = ((y - z).detach().abs() * here).nansum()
-            passed = (z.detach().abs() * here).nansum()
-            if missed > MAX_GROWTH * passed:
+            missed = _of_samples((y - z).detach().abs() * here)
+            passed = _of_samples(z.detach().abs() * here)
+            worst = (missed - MAX_GROWTH * passed).argmax()
+            if missed[worst] > MAX_GROWTH * passed[worst]:
                 raise self._refused(
                     "its linearization leaves out more of its value than it passes "
-                    f"(Σ|y - Jx| = {float(missed):.3g}, Σ|Jx| = {float(passed):.3g}), so its relevance "
-                    "cannot be shared out by contributions"
+                    f"(Σ|y - Jx| = {float(missed[worst]):.3g}, Σ|Jx| = {float(passed[worst]):.3g} in "
+                    f"sample {int(worst)}), so its relevance cannot be shared out by contributions"
                 )
 
     def _check_sum(
@@ -223,6 +227,16 @@ def _known(value: Tensor) -> Tensor:
 
 def _is_real(tensor: Tensor) -> bool:
     return tensor.is_floating_point()
+
+
+def _of_samples(values: Tensor) -> Tensor:
+    """The sums over all dimensions but the first, (N,); NaN counts as zero."""
+    rows = (
+        values.reshape(values.shape[0], -1)
+        if values.dim() and values.numel()
+        else values.reshape(1, -1)
+    )
+    return rows.nansum(1)
 
 
 def _usable(leaf: Any) -> Any:

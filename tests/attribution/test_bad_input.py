@@ -497,3 +497,21 @@ def test_training_goes_on_between_explanations() -> None:
 def test_nested_tensors_are_refused() -> None:
     with pytest.raises(InputError, match="is a nested tensor: pass a dense one"):
         LRPFx(nn.Linear(4, 2)).attribute(torch.nested.nested_tensor([torch.rand(4)]), 0)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_arguments_without_plain_values_are_refused() -> None:
+    """In a plan and beside the inputs too, where no value is explained."""
+    model, x = nn.Linear(4, 2), torch.rand(2, 4)
+    with pytest.raises(InputError, match="is a meta tensor: pass a dense one"):
+        LRPFx(model).plan(x.to("meta"))
+    nested = torch.nested.nested_tensor([torch.rand(4)])
+    with pytest.raises(InputError, match="is a nested tensor: pass a dense one"):
+        LRPFx(model).attribute(x, 0, additional_forward_args=(nested,))
+
+
+def test_models_without_values_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)).eval()
+    model[1].running_mean = model[1].running_mean.to("meta")  # type: ignore[union-attr, operator, assignment]
+    with pytest.raises(InputError, match=r"'1\.running_mean' has no values"):
+        LRPFx(model).attribute(torch.rand(2, 4), 0)

@@ -83,7 +83,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "exp times a value / another": (
         lambda m, x: x.exp() * m.linear(x) / (1 + m.linear(x).exp()),
         LINE,
-        "exp linear mul mul linear sigmoid mul mul",
+        "exp linear mul mul mul linear sigmoid mul",
     ),
     "-softsign": (lambda m, x: -(x / (1 + x.abs())), LINE, "neg abs add div"),
     "-quotient": (lambda m, x: -(x / (2 + x.abs())), LINE, "abs add div neg"),
@@ -237,7 +237,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "share of two exponentials": (
         lambda m, x: share(x.exp() * (x * m.w).exp()),
         LINE,
-        "exp mul exp mul sum div",
+        "mul add softmax",
     ),
     "share with a prior": (lambda m, x: share(x.exp() * m.w.exp()), LINE, "add softmax"),
     "share divided by a prior": (lambda m, x: share(x.exp() / m.w.exp()), LINE, "sub softmax"),
@@ -320,6 +320,83 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         lambda m, x: (x - x.amax(1, True)).softmax(-1),
         ROWS,
         "amax sub softmax",
+    ),
+    # exponentials that are added one by one
+    "share of one of two": (
+        lambda m, x: (lambda e, f: e / (e + f))(x.exp(), m.linear(x).exp()),
+        LINE,
+        "mul mul linear add sigmoid",
+    ),
+    "share of two thirds": (
+        lambda m, x: (lambda e, f: 2 * e / (2 * e + f / 3))(x.exp(), m.linear(x).exp()),
+        LINE,
+        "mul mul linear add add sigmoid",
+    ),
+    "share of opposite exponentials": (
+        lambda m, x: x.exp() / ((-x).exp() + x.exp()),
+        LINE,
+        "mul sigmoid",
+    ),
+    "share of one of three": (
+        lambda m, x: (lambda e: x.exp() / (e + x.exp() + x.cos().exp()))(m.linear(x).exp()),
+        LINE,
+        "linear cos stack softmax select",
+    ),
+    "share of two and one": (
+        lambda m, x: 2 / (2 + x.exp() + m.linear(x).exp()),
+        LINE,
+        "linear zeros_like add stack softmax select mul mul",
+    ),
+    "share of parts": (
+        lambda m, x: (lambda p: p[0] / (p[0] + p[1]))(m.linear(x).exp().chunk(2, 1)),
+        ROWS,
+        "linear chunk getitem chunk getitem sub sigmoid",
+    ),
+    "share of an entry of one shape and another": (
+        lambda m, x: x.exp() / (x.exp() + x.cos().exp() + x[:, :1].sin().exp()),
+        LINE,
+        "exp exp cos exp add slice sin exp add div",
+    ),
+    "equal shares": (lambda m, x: x.exp() / (x.exp() + x.exp()), LINE, "exp exp exp add div"),
+    "product by two exponentials": (
+        lambda m, x: m.linear(x) / (x.exp() + x.cos().exp()),
+        LINE,
+        "linear exp cos exp add div",
+    ),
+    "difference of two exponentials": (
+        lambda m, x: x.exp() / (x.exp() - x.cos().exp()),
+        LINE,
+        "exp exp cos exp sub div",
+    ),
+    "blend by exponentials": (
+        lambda m, x: (lambda e, f: (e * x + m.w * f) / (e + f))(x.cos().exp(), m.linear(x).exp()),
+        LINE,
+        "cos linear sub sigmoid mul sub sigmoid mul add",
+    ),
+    "blend by one exponential and a number": (
+        lambda m, x: (x.exp() * m.linear(x) + x.cos() + 3) / (1 + x.exp()),
+        LINE,
+        "linear cos sigmoid mul neg sigmoid mul neg sigmoid mul add add",
+    ),
+    "zero by a number and an exponential": (
+        lambda m, x: torch.zeros_like(x) / (2 + m.linear(x).exp()) + x,
+        LINE,
+        "mul mul add linear sigmoid mul add",
+    ),
+    "sum with another exponential": (
+        lambda m, x: (m.linear(x).exp() + x.cos()) / (1 + x.exp()),
+        LINE,
+        "linear exp cos add neg sigmoid mul",
+    ),
+    "one less two sigmoids": (
+        lambda m, x: 1 - x.sigmoid() - m.linear(x).sigmoid(),
+        LINE,
+        "mul tanh mul mul mul linear mul tanh mul add",
+    ),
+    "one less a sum of two sigmoids": (
+        lambda m, x: 1 - (x.sigmoid() + m.linear(x).sigmoid()),
+        LINE,
+        "mul tanh mul mul mul linear mul tanh mul add",
     ),
     # pieces
     "slice of another dimension than the pad's": (
@@ -663,14 +740,14 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         "linear mul sigmoid exp sub mul add",
     ),
     "blend with a product": (
-        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n))(x.cos() * x.exp()),
+        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n))(x.cos() * x.erf()),
         LINE,
-        "cos exp sigmoid linear neg sigmoid mul mul mul add",
+        "cos erf sigmoid linear neg sigmoid mul mul mul add",
     ),
     "blend with half a product": (
-        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n / 2) * 2)(x.cos() * x.exp()),
+        lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n / 2) * 2)(x.cos() * x.erf()),
         LINE,
-        "cos exp sigmoid linear neg sigmoid mul mul mul mul add",
+        "cos erf sigmoid linear neg sigmoid mul mul mul mul add",
     ),
     "blend and more": (
         lambda m, x: (lambda n: n + x.sigmoid() * (m.linear(x) - n) + n * x.exp())(x.cos()),
@@ -1080,6 +1157,8 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "share of one of three": "linear exp exp exp add cos exp add div",
+    "share of two and one": "exp add linear exp add reciprocal mul",
     "share divided by a mask": "exp div sum div",
     "share of a multiple behind a mask": "eq masked_fill softmax",
     "share of a negative multiple behind a mask": "exp mul mul sum div",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import functools
+import io
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils import prune
 from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -21,7 +23,7 @@ from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.observers import observers
 from lrp_fx.capture.stand_ins import own_buffer
 from lrp_fx.capture.structural_copy import structural_copy
-from lrp_fx.errors import CaptureError, LRPError
+from lrp_fx.errors import CaptureError, InputError, LRPError
 from tests.helpers import shelf
 from tests.helpers.captures import Log, recorded_too
 from tests.helpers.closeness import QUOTIENTS
@@ -424,3 +426,87 @@ def test_what_copies_share_with_the_model_stays_as_it_was(
     assert left() == before
     Registry.keep(1)
     assert Registry.items.pop() == 1  # it is still the list of the user
+
+
+class Table:
+    rows = torch.zeros(3, dtype=torch.double)
+
+
+def to_tensor_of_class(model: nn.Module, h: Tensor) -> Tensor:
+    Table.rows += 1
+    return h
+
+
+def to_gradients(model: nn.Module, h: Tensor) -> Tensor:
+    model.dense.weight.grad.zero_()  # type: ignore[union-attr, operator]
+    return h
+
+
+def to_text(model: nn.Module, h: Tensor) -> Tensor:
+    model.text.write("called")  # type: ignore[union-attr, operator]
+    return h
+
+
+def to_statistics(model: nn.Module, h: Tensor) -> Tensor:
+    norm: Any = model.norm
+    F.batch_norm(h, norm.running_mean, norm.running_var, training=True)
+    return h
+
+
+def to_statistics_of_samples(model: nn.Module, h: Tensor) -> Tensor:
+    norm: Any = model.norm
+    pairs = torch.stack([h, 2 * h], -1)
+    F.instance_norm(pairs, norm.running_mean, norm.running_var, use_input_stats=True)
+    return h
+
+
+WRITES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "a tensor of a class": to_tensor_of_class,
+    "gradients": to_gradients,
+    "a text in memory": to_text,
+    "running statistics": to_statistics,
+    "running statistics of samples": to_statistics_of_samples,
+}
+
+
+class Writing(nn.Module):
+    """Writes to something by a function, and holds a gradient, statistics and a text."""
+
+    def __init__(self, write: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.write = write
+        self.dense, self.norm, self.text = nn.Linear(4, 3), nn.BatchNorm1d(3), io.StringIO()
+        self.double().eval()
+        self.dense.weight.grad = torch.ones_like(self.dense.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.dense(x)
+        return self.write(self, h).relu()
+
+
+@recorded_too
+@pytest.mark.parametrize("name", WRITES)
+def test_tensors_and_texts_stay_as_they_were(name: str, way: str) -> None:
+    """Whether the model is explained, or refused because the graph has no such write."""
+    torch.manual_seed(0)
+    model, x = Writing(WRITES[name]), torch.randn(2, 4, dtype=torch.double)
+    Table.rows.zero_()
+    before = copy.deepcopy(model.state_dict())
+    with suppress(CaptureError):
+        LRPFx(model, "zero", capture=way, verify="always").attribute(x, 1)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert bool((model.dense.weight.grad == 1).all())
+    assert not Table.rows.any()
+    assert model.text.getvalue() == ""
+
+
+@recorded_too
+def test_a_generator_is_not_moved_on(way: str) -> None:
+    """It cannot be copied, so a model that asks one for a value is refused."""
+    numbers = (float(n) for n in range(9))
+    model = Writing(lambda model, h: h * next(numbers))
+    with pytest.raises(InputError, match="generator"):
+        LRPFx(model, capture=way).attribute(torch.randn(2, 4, dtype=torch.double), 1)
+    assert next(numbers) == 0
+    model.write = lambda model, h: h if numbers is None else 2 * h
+    LRPFx(model, capture=way).attribute(torch.randn(2, 4, dtype=torch.double), 1)

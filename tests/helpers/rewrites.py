@@ -27,16 +27,19 @@ TINY = Stabilizer(1e-10)
 are larger than the map by a factor of up to a thousand, and ε moves it by as much."""
 
 
-def sharp(composite: Composite) -> Composite:
+def sharp(composite: Composite, stabilizer: Stabilizer = TINY) -> Composite:
     """The composite with that ε wherever it has one, in the operations without weights too."""
     lines: list[tuple[composites.Matcher, rules.Rule]] = []
     for matcher, rule in composite.assignments:
-        stabilizer = getattr(rule, "stabilizer", None)
-        tiny = stabilizer is not None and stabilizer.eps > 0
-        lines.append((matcher, replace(rule, stabilizer=TINY) if tiny else rule))
+        known = getattr(rule, "stabilizer", None)
+        tiny = known is not None and known.eps > 0
+        lines.append((matcher, replace(rule, stabilizer=stabilizer) if tiny else rule))
     sums = operation("addition", "sum", "average pooling", "interpolation")
-    lines += [(sums, rules.Proportional(TINY)), (operation("bilinear"), rules.Half(TINY))]
-    lines += [(operation("normalization", "recurrent"), rules.Epsilon(stabilizer=TINY))]
+    lines += [
+        (sums, rules.Proportional(stabilizer)),
+        (operation("bilinear"), rules.Half(stabilizer)),
+    ]
+    lines += [(operation("normalization", "recurrent"), rules.Epsilon(stabilizer=stabilizer))]
     return Composite(lines, name=composite.name, strict=False)
 
 
@@ -353,10 +356,10 @@ def every_case() -> Iterator[tuple[str, Case]]:
 Explain = Callable[[nn.Module, Tensor], Tensor]
 
 
-def composite_of(preset: str) -> Composite | None:
+def composite_of(preset: str, stabilizer: Stabilizer = TINY) -> Composite | None:
     """A preset made sharp; None for the default, which LRPFx chooses."""
     composite = PRESETS[preset]()
-    return composite and sharp(composite)
+    return composite and sharp(composite, stabilizer)
 
 
 def explained(preset: str) -> Explain:
@@ -385,15 +388,20 @@ def attribution_of(program: Program) -> LRPFx:
 
 
 @cache
-def map_of(program: Program, preset: str) -> Tensor:
+def map_of(program: Program, preset: str, stabilizer: Stabilizer = TINY) -> Tensor:
     """The library's map of a program, made once."""
-    lrp = attribution_of(program).with_composite(composite_of(preset))
+    lrp = attribution_of(program).with_composite(composite_of(preset, stabilizer))
     return lrp.attribute(program.input(), TARGET)
 
 
-def deviation(case: Case, preset: str) -> float:
-    """How far the rewritten program's map is off, of max |R|."""
-    expected, mine = (map_of(each, preset) for each in (case.program, case.rewritten(preset)))
+def limit_of(program: Program, preset: str) -> Tensor:
+    """The map for ε → 0: ``2 R(ε) − R(2ε)``, which is off by the second order of ε only."""
+    return 2 * map_of(program, preset) - map_of(program, preset, Stabilizer(2 * TINY.eps))
+
+
+def deviation(case: Case, preset: str, of: Callable[[Program, str], Tensor] = map_of) -> float:
+    """How far the rewritten map is off, of max |R|; with ``limit_of`` what ε does not explain."""
+    expected, mine = (of(each, preset) for each in (case.program, case.rewritten(preset)))
     off, largest = (mine - expected).abs().max(), expected.abs().max()
     return float(off / largest if largest else off)  # z⁺ may have nothing to give the relevance to
 

@@ -797,6 +797,18 @@ def _fused_by_difference(m: Any, x: Tensor) -> Tensor:
     return b + m.gate(m.z(x)) * (a - b)
 
 
+def _by_exponential(write: Callable[..., Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    return lambda m, x: write(m.z(x).exp(), m.signal(x), m.other(x))
+
+
+ONE_QUOTIENT = {
+    "(e a + b) / (1 + e)": _by_exponential(lambda e, a, b: (e * a + b) / (1 + e)),
+    "(b + 2 a e) / (e + 1)": _by_exponential(lambda e, a, b: (b + 2 * a * e / 2) / (e + 1)),
+    "by a reciprocal": _by_exponential(lambda e, a, b: (a * e + b) * (1 / (1 + e))),
+    "(a + e b) / (1 + e)": lambda m, x: (lambda e: (m.signal(x) + e * m.other(x)) / (1 + e))(
+        torch.exp(-m.z(x))
+    ),
+}
 for _name, _make, _table in (
     ("gated sum", nn.Sigmoid, SIGMOIDS),
     ("hard-gated sum", nn.Hardsigmoid, HARD_SIGMOIDS),
@@ -811,6 +823,7 @@ for _name, _make, _table in (
                 m.signal(x).mul(m.gate(m.z(x))).add(m.other(x).mul(1 - m.gate(m.z(x))))
             ),
         },
+        **(ONE_QUOTIENT if _make is nn.Sigmoid else {}),
     )
 
 
@@ -839,6 +852,8 @@ SIGNS: dict[str, Callable[[Tensor], Tensor]] = {
     "where of numbers": lambda z: torch.where(z > 0, 1.0, -1.0),
     "difference of masks": lambda z: (z > 0).double() - (z < 0).double(),
     "2 step - 1": lambda z: 2 * z.sign().relu() - 1,
+    "z / √z²": lambda z: z * (z * z).rsqrt(),
+    "z (z²) ** -½": lambda z: z * z.pow(2) ** -0.5,
 }
 
 
@@ -1020,6 +1035,12 @@ EXPERTS.also(
         ).sum(-2),
         "sigmoid of the difference": lambda m, x: (lambda g: g * m.one(x) + (1 - g) * m.two(x))(
             torch.sigmoid(m.router(x)[..., :1] - m.router(x)[..., 1:])
+        ),
+        "shares of two exponentials": lambda m, x: (
+            lambda e, f: e / (e + f) * m.one(x) + f / (e + f) * m.two(x)
+        )(*m.router(x).exp().split(1, -1)),
+        "divided at once": lambda m, x: (lambda e, f: (e * m.one(x) + f * m.two(x)) / (e + f))(
+            *(each.exp() for each in m.router(x).split(1, -1))
         ),
     },
 )

@@ -115,6 +115,10 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "sum of a half line": (lambda v: v.sum(v.exp(v.x), 1), LINE),
     "running sum": (lambda v: v.cumsum(v.exp(v.x), 1), LINE),
     "sum of gates": (lambda v: v.sum(v.sigmoid(v.x), 1), UNIT),
+    "1 / (1 + sum of a half line)": (
+        lambda v: v.reciprocal(v.add(v.sum(v.exp(v.x), 1), 1)),
+        UNIT,
+    ),
     # side by side
     "cat": (lambda v: v.cat([v.sigmoid(v.x), v.tanh(v.x)], 1), Range(-1, 1, 0.5)),
     "stack of half lines": (lambda v: v.stack([v.exp(v.x), v.mul(v.exp(v.x), 2)]), LINE),
@@ -255,6 +259,8 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "gate · constant, clamped": lambda v: v.clamp(v.mul(v.sigmoid(v.x), v.w), 0, 1),
     "exp(log_sigmoid · constant)": lambda v: v.exp(v.mul(v.log_sigmoid(v.x), v.w)),
     "1 / (1 + constant · exp)": lambda v: v.reciprocal(v.add(v.mul(v.exp(v.x), v.w), 1)),
+    "1 - sum of gates": lambda v: v.rsub(v.sum(v.sigmoid(v.x), 1), 1),
+    "1 - weighted sum of gates": lambda v: v.rsub(v.linear(v.sigmoid(v.x), v.p, None), 1),
     "gate / anything": lambda v: v.div(v.sigmoid(v.x), v.x),
     "share of other values": lambda v: v.div(v.exp(v.x), v.sum(v.exp(v.neg(v.x)), 1, True)),
     "x / (2 + |x|)": lambda v: v.div(v.x, v.add(v.abs(v.x), 2)),

@@ -257,3 +257,15 @@ def test_every_operation_conserves_or_is_refused(part: int) -> None:
         if not conserves(relevance, output):
             wrong.append(name)
     assert not wrong
+
+
+def test_each_sample_is_checked_by_itself() -> None:
+    """Whether a sample is refused does not depend on the others: a large one hides nothing."""
+    model = Net(torch.lgamma).double()
+    nn.init.constant_(model.dense.weight, 1 / 6)  # the mean
+    lrp = LRPFx(model, "zero", unknown="vjp")
+    large, small = torch.full((1, 6), 1e6, dtype=D), torch.full((1, 6), 1.5, dtype=D)
+    lrp.attribute(large, 0)
+    for batch in (small, torch.cat([large, small])):
+        with pytest.raises(UnsupportedOperationError, match="leaves out more"):
+            lrp.attribute(batch, 0)
