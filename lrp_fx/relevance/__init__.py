@@ -28,7 +28,16 @@ from lrp_fx.relevance.edges.auxiliary import BoundRelevance, KeepRelevance
 from lrp_fx.relevance.edges.hooks import HookRelevance
 from lrp_fx.relevance.edges.masks import BypassRelevance, MaskRelevance, check_dim
 from lrp_fx.relevance.edges.open_top_k import OpenTopKFilter
-from lrp_fx.relevance.edges.top_k import FILTER_BY, FilterBy, TopK, TopKFilter, relevance_filter
+from lrp_fx.relevance.edges.top_k import (
+    FILTER_BY,
+    FilterBy,
+    Kept,
+    KeptPlaces,
+    TopK,
+    TopKFilter,
+    nonzero_places,
+    relevance_filter,
+)
 from lrp_fx.relevance.embedding import indices_of, looked_up
 from lrp_fx.relevance.engines import ENGINES, Engine
 from lrp_fx.relevance.handling import (
@@ -112,6 +121,8 @@ __all__ = [
     "HookRelevance",
     "JointTarget",
     "KeepRelevance",
+    "Kept",
+    "KeptPlaces",
     "LargestTarget",
     "MaskRelevance",
     "OpenTopKFilter",
@@ -146,6 +157,7 @@ __all__ = [
     "indices_of",
     "is_linear",
     "looked_up",
+    "nonzero_places",
     "operation_of",
     "places_on",
     "register",
