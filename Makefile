@@ -11,10 +11,11 @@ BIN := $(VENV)/bin
 OUT := demo_output
 BENCH := $(BIN)/python benchmarks
 PAGE := docs/performance.md
+MACHINE := build/machine.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow gpu gallery notebooks docs dist matrix bench bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow gpu gallery notebooks docs dist matrix bench bench-machine bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +78,14 @@ bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', p
 	$(BENCH)/fixed_cost.py --out $(PAGE)
 	$(BENCH)/first_map.py --out $(PAGE)
 	$(BENCH)/aims.py --out $(PAGE)
+	$(BENCH)/by_machine.py
+
+bench-machine: $(VENV)/.installed-bench ## measure your machine, one file in benchmarks/results/; half an hour
+	$(BENCH)/attributions.py --batches 8 --threads 2 --results $(MACHINE)
+	$(BENCH)/memory.py --results $(MACHINE)
+	$(BENCH)/fixed_cost.py --results $(MACHINE)
+	$(BENCH)/first_map.py --results $(MACHINE)
+	$(BENCH)/by_machine.py --results $(MACHINE)
 
 arena: $(VENV)/.installed-bench ## compare maps with other methods', docs/evaluation.md; hours, goes on where it ended
 	$(BENCH)/arena

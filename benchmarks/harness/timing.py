@@ -178,6 +178,7 @@ def environment() -> dict[str, Any]:
             continue
     return {
         "processor": platform.machine(),
+        "model": _cpu_line("model name") or platform.processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "flags": sorted(set(_cpu_flags()) & INTERESTING),
@@ -192,15 +193,20 @@ INTERESTING = {
 
 
 def _cpu_flags() -> list[str]:
+    return _cpu_line("flags", "Features").split()
+
+
+def _cpu_line(*names: str) -> str:
+    """What the system says about the first processor; "" if it does not say."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:
                 name, _, value = line.partition(":")
-                if name.strip() in ("flags", "Features"):
-                    return value.split()
+                if name.strip() in names:
+                    return value.strip()
     except OSError:
         pass
-    return []
+    return ""
 
 
 def input_gradient(model: nn.Module, x: Tensor) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
@@ -27,7 +28,17 @@ from torch import Tensor, fx
 from lrp_fx.graph import as_tuple
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.onednn import linear, linear_adjoint
-from lrp_fx.relevance import EdgeRelevance, Formula, Operands, Share, Step, TopKFilter
+from lrp_fx.relevance import (
+    EdgeRelevance,
+    Formula,
+    Kept,
+    KeptPlaces,
+    Operands,
+    Share,
+    Step,
+    TopKFilter,
+    nonzero_places,
+)
 from lrp_fx.rules import Stabilizer, may_write
 
 # Up to these shares the restricted form was faster in benchmarks/sparsity.py. Gathered windows
@@ -35,6 +46,9 @@ from lrp_fx.rules import Stabilizer, may_write
 POINTWISE = 0.7  # of positions × channels
 WINDOWS = 0.25  # of positions × channels
 ENTRIES = 0.25
+
+LITTLE_WORK = 10_000_000
+"""Gathering costs about as much as this many multiplications of dense kernels."""
 
 LOOK = 1.25
 """How far beyond the threshold a quick look at some positions must be to decide against this form."""
@@ -46,15 +60,16 @@ ROWS_WORTH = 16
 class SparseRelevance(Step):
     """All steps of a formula, only on the nonzero part of the relevance where that is faster."""
 
-    def propagate(self, relevance: Tensor, **operands: Any) -> Tensor:
+    def propagate(self, relevance: Tensor | Kept, **operands: Any) -> Tensor:
         """The relevance of the input, in its shape.
 
         Args:
-            relevance: relevance of the output, (N, …), mostly zero.
+            relevance: relevance of the output, (N, …), mostly zero; also as the filter tells it.
             operands: as in :meth:`Formula.operands`.
         """
         given = self.formula.operands(**operands)
-        restricted = restricted_relevance(self.formula, relevance, given)
+        relevance, kept = relevance if isinstance(relevance, tuple) else (relevance, [])
+        restricted = restricted_relevance(self.formula, relevance, given, kept)
         return self.formula.relevance(relevance, given) if restricted is None else restricted
 
 
@@ -79,6 +94,10 @@ def restrict_filtered(draft: Draft) -> None:
         share.args, share.kwargs = (relevance,), operands
         for node in (quotient, denominators):
             graph.erase_node(node)
+        assert isinstance(relevance, fx.Node)
+        filter = modules[str(relevance.target)]
+        if isinstance(filter, TopKFilter) and list(relevance.users) == [share]:
+            modules[str(relevance.target)] = filter.telling()
 
 
 def _is_filtered(relevance: Any, draft: Draft) -> bool:
@@ -112,7 +131,12 @@ def can_be_restricted(formula: Formula, share: fx.Node) -> bool:
     return is_plain and not has_ones
 
 
-def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands) -> Tensor | None:
+def restricted_relevance(
+    formula: Formula,
+    relevance: Tensor,
+    operands: Operands,
+    kept: Sequence[KeptPlaces | None] = (),
+) -> Tensor | None:
     """The relevance of the input from the nonzero entries; None if the dense form is faster.
 
     The form depends on values. Autograd and compilers cannot follow such a choice, and a GPU would
@@ -128,7 +152,7 @@ def restricted_relevance(formula: Formula, relevance: Tensor, operands: Operands
         (weight,) = weights.values()
         input, stabilizer = operands.source("input"), formula.rule.stabilizer
         return dense(relevance, input, operands.output, weight, stabilizer)
-    return convolution(formula, relevance, operands)
+    return convolution(formula, relevance, operands, kept)
 
 
 @dataclass(frozen=True)
@@ -146,6 +170,33 @@ class Reached:
     counts: list[int]
     channels: tuple[Tensor, ...]
     share: float
+
+
+def reached_at(kept: Sequence[KeptPlaces | None], relevance: Tensor) -> Reached:
+    """:func:`reached`, from the places that a filter found.
+
+    Args:
+        kept: the places of each sample.
+        relevance: (N, C, *L) in channels-last layout.
+    """
+    samples, width = relevance.shape[:2]
+    rows = _rows(relevance)
+    known = [
+        nonzero_places(rows[i].numpy().ravel()) if found is None else found()
+        for i, found in enumerate(kept)
+    ]
+    sample = np.repeat(np.arange(samples), [len(found) for found in known])
+    position, channel = np.divmod(np.concatenate(known), width)
+    positions = np.zeros((samples, rows.shape[1]), bool)
+    channels = np.zeros((samples, width), bool)
+    positions[sample, position] = channels[sample, channel] = True
+    counts, used = positions.sum(1), channels.sum(1)
+    return Reached(
+        torch.from_numpy(np.flatnonzero(positions)),
+        counts.tolist(),
+        torch.split(torch.from_numpy(np.nonzero(channels)[1]), used.tolist()),
+        float(counts @ used) / relevance.numel(),
+    )
 
 
 def reached(relevance: Tensor) -> Reached:
@@ -176,7 +227,10 @@ def _reaches_more(samples: Tensor, threshold: float) -> bool:
 
 
 def convolution(
-    formula: Formula, relevance: Tensor, operands: Operands, *, threshold: float | None = None
+    formula: Formula,
+    relevance: Tensor,
+    operands: Operands,
+    kept: Sequence[KeptPlaces | None] = (),
 ) -> Tensor | None:
     """The relevance of a convolution's input, or None if the dense form is faster.
 
@@ -184,18 +238,22 @@ def convolution(
         formula: the formula of a convolution with one group.
         relevance: (N, C_out, *L) with one to three dimensions L.
         operands: what the formula reads.
-        threshold: the largest share of positions × channels for which this form is used; None for
-            the measured limit.
+        kept: where each sample has relevance, if the filter told.
     """
     weight, input = next(iter(operands.weights.values())), operands.source("input")
     given = {"stride": 1, "padding": 0, "dilation": 1, **operands.options}
     window = Window.of(weight, input, given["stride"], given["padding"], given["dilation"])
-    if threshold is None:
-        threshold = POINTWISE if window.size == 1 else WINDOWS
-    if _reaches_more(relevance[:1], threshold):
+    threshold = POINTWISE if window.size == 1 else WINDOWS
+    work = 2 * len(formula.parts) * relevance[:, 0].numel() * weight.numel()
+    if work < LITTLE_WORK:
         return None
-    found = reached(relevance)
-    if found.share > threshold:
+    if kept and _rows(relevance).is_contiguous():
+        found = reached_at(kept, relevance)
+    elif _reaches_more(relevance[:1], threshold):
+        return None
+    else:
+        found = reached(relevance)
+    if found.share > threshold or (1 - found.share) * work < LITTLE_WORK:
         return None
     on_rows = replace(formula, name="linear", kernel=linear, adjoint=linear_adjoint)
     total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last

@@ -40,8 +40,11 @@ from lrp_fx.relevance.edges.open_top_k import OpenTopKFilter as OpenTopKFilter
 from lrp_fx.relevance.edges.top_k import (
     FILTER_BY as FILTER_BY,
     FilterBy as FilterBy,
+    Kept as Kept,
+    KeptPlaces as KeptPlaces,
     TopK as TopK,
     TopKFilter as TopKFilter,
+    nonzero_places as nonzero_places,
     relevance_filter as relevance_filter,
 )
 from lrp_fx.relevance.embedding import indices_of as indices_of, looked_up as looked_up

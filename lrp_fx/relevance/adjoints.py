@@ -17,6 +17,7 @@ from torch import Tensor
 from lrp_fx.graph import Packet, as_tuple, aten, fourier_adjoint
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.portable_adjoints import PORTABLE
+from lrp_fx.stabilizer import may_write
 
 Adjoint = Callable[..., Tensor]
 Shape = torch.Size
@@ -108,7 +109,12 @@ def slice(  # ATen's own name
 ) -> Tensor:
     start = 0 if start is None else start
     end = shape[dim] if end is None else end
-    return aten.slice_backward(q, shape, dim, start, end, step)
+    if step != 1 or not may_write():
+        return aten.slice_backward(q, shape, dim, start, end, step)
+    size, dim = shape[dim], dim % len(shape)
+    before = min(max(start + size if start < 0 else start, 0), size)
+    margins = [0, 0] * (len(shape) - 1 - dim) + [before, size - before - q.shape[dim]]
+    return aten.constant_pad_nd(q, margins)  # unlike slice_backward it keeps the layout
 
 
 def narrow(q: Tensor, shape: Shape, dim: int, start: int, length: int) -> Tensor:

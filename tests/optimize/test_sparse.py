@@ -12,6 +12,7 @@ from lrp_fx import LRPFx, Optimizations, rules
 from lrp_fx.composites import EpsilonGammaBox
 from lrp_fx.errors import NonFiniteError
 from lrp_fx.optimize import sparse
+from lrp_fx.relevance import FilterBy, TopK, TopKFilter
 from lrp_fx.relevance.linear.formula import Formula
 from lrp_fx.relevance.linear.mirrored import cheapest_formula
 from lrp_fx.rules import LinearRule
@@ -32,6 +33,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """The restricted form is taken however dense the relevance is."""
     for name in ("POINTWISE", "WINDOWS", "ENTRIES"):
         monkeypatch.setattr(sparse, name, float("inf"))
+    monkeypatch.setattr(sparse, "LITTLE_WORK", 0)
 
 
 @pytest.fixture
@@ -162,8 +164,8 @@ def test_samples_without_relevance_get_none(packet: Any) -> None:
     assert not nothing.any()
 
 
-def test_dense_relevance_is_left_to_the_dense_form() -> None:
-    """Gathering everything would be slower: above the threshold the functions decline."""
+def test_dense_relevance_is_left_to_the_dense_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gathering everything, or for little work, would be slower: then the functions decline."""
     x, w = numbers(2, 4, 5, 5), numbers(6, 4, 3, 3, seed=2)
     module = node(aten.conv2d, rules.Epsilon())
     z = aten.conv2d(x, w, None, padding=[1])
@@ -172,7 +174,10 @@ def test_dense_relevance_is_left_to_the_dense_form() -> None:
     assert sparse.convolution(formula, numbers(2, 6, 5, 5), operands) is None
     few = torch.zeros_like(z)
     few[:, 0, 2, 2] = 1
+    assert sparse.convolution(formula, few, operands) is None
+    monkeypatch.setattr(sparse, "LITTLE_WORK", 0)
     assert sparse.convolution(formula, few, operands) is not None
+    assert sparse.convolution(formula, numbers(2, 6, 5, 5), operands) is None
     y, v = numbers(3, 4), numbers(6, 4, seed=2)
     assert sparse.dense(numbers(3, 6), y, y @ v.T, v, stabilizer) is None
     assert sparse.dense(torch.eye(3, 6).double(), y, y @ v.T, v, stabilizer) is not None
@@ -230,6 +235,27 @@ def test_whole_models_are_explained_the_same(options: dict[str, Any]) -> None:
         for optimize in (True, WITHOUT)
     )
     assert distance(on, off) <= ROUNDING
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("by", ["value", "magnitude"])
+def test_places_that_the_filter_tells_are_those_of_the_search(by: FilterBy) -> None:
+    """Equal values, samples with few or no positive ones, and a length that eight does not divide."""
+    relevance = numbers(4, 9, 33, 29).float().relu_()
+    relevance[0, :, ::2] = 0.25
+    relevance[1] *= numbers(33, 29, seed=1) > 2
+    relevance[2] *= -1
+    relevance = relevance.contiguous(memory_format=torch.channels_last)
+    for share in (0.05, 0.2, 0.7):
+        filter = TopKFilter(TopK(share, by))
+        with torch.no_grad():
+            expected = filter(relevance, relevance.shape)
+            found, kept = filter.telling()(relevance, relevance.shape)
+            mine, searched = sparse.reached_at(kept, found), sparse.reached(expected)
+        assert torch.equal(found, expected)
+        assert torch.equal(mine.positions, searched.positions)
+        assert (mine.counts, mine.share) == (searched.counts, pytest.approx(searched.share))
+        assert all(map(torch.equal, mine.channels, searched.channels))
 
 
 @pytest.mark.usefixtures("always")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lrp_fx.relevance import ROUTING
 from tests.helpers import twins
 from tests.helpers.closeness import assert_close
 from tests.helpers.models import Apply, seeded
@@ -156,3 +157,13 @@ def test_relevance_follows_a_change_of_dtype() -> None:
     x, upper = numbers(2, 4), numbers(2, 2, seed=1)
     expected = explain(both, x, upper, "epsilon")
     assert_close(explain(model, x, upper, "epsilon"), expected, MIXED)
+
+
+def test_the_adjoint_of_a_slice_keeps_the_layout() -> None:
+    """In another layout the kernels of the layers below would rearrange it in every call."""
+    q = numbers(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        whole = ROUTING["slice"](q, torch.Size([2, 3, 6, 5]), -2, -5, -1, 1)
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(whole[:, :, 1:5], q)
+    assert whole.abs().sum() == q.abs().sum()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -61,6 +63,12 @@ class TopK:
         return f"{self.share:g}{by}{', renormalized' if self.renormalize else ''}"
 
 
+Kept = tuple[Tensor, list["KeptPlaces | None"]]
+"""Filtered relevance (N, …), and for each sample where it is not zero, as far as that is known."""
+KeptPlaces = Callable[[], np.ndarray]
+"""Gives the indices into the memory of a sample, in order."""
+
+
 def relevance_filter(
     relevance: Tensor, top_k: float, *, by: FilterBy = "value", renormalize: bool = False
 ) -> Tensor:
@@ -106,25 +114,34 @@ def _filtered(
     """
     if top_k.share == 1 or relevance.numel() == 0:
         return relevance
-    largest = _largest(relevance, top_k, overwrite and not top_k.renormalize, partition)
+    if partition and _takes_partition(relevance):
+        largest, _ = _partitioned(relevance, top_k, overwrite and not top_k.renormalize)
+    else:
+        largest = _ranked(relevance, top_k)
     return renormalized(largest, relevance) if top_k.renormalize else largest
 
 
-def _largest(relevance: Tensor, top_k: TopK, overwrite: bool, partition: bool) -> Tensor:
+def _ranked(relevance: Tensor, top_k: TopK) -> Tensor:
     """The largest values of each sample, and zeros elsewhere."""
-    k = top_k.count(relevance[0].numel())
-    if partition and _takes_partition(relevance):
-        keep = _keep_largest if top_k.by == "value" else _keep_strongest
-        result = relevance if overwrite else torch.empty_like(relevance)
-        for sample, kept in zip(relevance, result, strict=True):
-            keep(sample, k, into=kept)
-        return result
     flat = relevance.reshape(relevance.shape[0], -1)
     ranked = flat if top_k.by == "value" else flat.abs()
-    places = ranked.topk(k, dim=1, sorted=False).indices
+    places = ranked.topk(top_k.count(flat.shape[1]), dim=1, sorted=False).indices
     return (
         torch.zeros_like(flat).scatter(1, places, flat.gather(1, places)).reshape(relevance.shape)
     )
+
+
+def _partitioned(relevance: Tensor, top_k: TopK, overwrite: bool) -> Kept:
+    """:func:`_ranked` by NumPy's partition, and for each sample the places of what is kept.
+
+    KeptPlaces are indices into the memory of a sample, in order; None where they were not found on the
+    way.
+    """
+    keep = _keep_largest if top_k.by == "value" else _keep_strongest
+    k = top_k.count(relevance[0].numel())
+    result = relevance if overwrite else torch.empty_like(relevance)
+    pairs = zip(relevance, result, strict=True)
+    return result, [keep(sample, k, into=kept) for sample, kept in pairs]
 
 
 def renormalized(kept: Tensor, relevance: Tensor) -> Tensor:
@@ -168,62 +185,126 @@ def _takes_partition(relevance: Tensor) -> bool:
     )
 
 
-def _keep_largest(sample: Tensor, k: int, *, into: Tensor) -> None:
-    """Write the ``k`` largest values of a sample into ``into``, and zeros elsewhere."""
-    threshold, surplus = _kth_largest(sample.detach().numpy().ravel(order="K"), k)
-    below = np.nextafter(threshold, -np.inf, dtype=threshold.dtype)
-    aten.threshold.out(sample, float(below), 0.0, out=into)  # zero unless above
-    if surplus > 0 and threshold != 0:
-        ties = (into == float(threshold)).nonzero()
-        into[tuple(ties[-surplus:].T)] = 0
+def _keep_largest(sample: Tensor, k: int, *, into: Tensor) -> KeptPlaces | None:
+    """Write the ``k`` largest values of a sample into ``into``, and zeros elsewhere.
+
+    Returns:
+        The places of what is kept, as in :func:`_partitioned`.
+    """
+    found = _kth_largest(sample.detach().numpy().ravel(order="K"), k)
+    aten.threshold.out(sample, found.below, 0.0, out=into)  # zero unless above
+    return _without_surplus(found, into, into)
 
 
-def _keep_strongest(sample: Tensor, k: int, *, into: Tensor) -> None:
+def _keep_strongest(sample: Tensor, k: int, *, into: Tensor) -> KeptPlaces | None:
     """Write the ``k`` values of a sample with the largest |R| into ``into``, and zeros elsewhere."""
     magnitudes = sample.detach().abs()
-    threshold, surplus = _kth_largest(magnitudes.numpy().ravel(order="K"), k)
-    below = np.nextafter(threshold, -np.inf, dtype=threshold.dtype)
-    aten.hardshrink.out(sample, float(below), out=into)  # zero unless |R| is above
-    if surplus > 0 and threshold != 0:
-        ties = (magnitudes == float(threshold)).nonzero()
-        into[tuple(ties[-surplus:].T)] = 0
+    found = _kth_largest(magnitudes.numpy().ravel(order="K"), k)
+    aten.hardshrink.out(sample, found.below, out=into)  # zero unless |R| is above
+    return _without_surplus(found, magnitudes, into)
 
 
-def _kth_largest(values: np.ndarray, k: int) -> tuple[Any, int]:
-    """The exact k-th largest value, and how many more than ``k`` values are at least as large.
+def _without_surplus(found: _Kth, ranked: Tensor, into: Tensor) -> KeptPlaces | None:
+    """Of values that are equal to the k-th largest, drop as many as are too many.
+
+    Args:
+        found: the k-th largest of the ranked values.
+        ranked: the values that were compared.
+        into: what is kept.
+    """
+    if found.surplus == 0 or found.value == 0:
+        return found.places
+    ties = (ranked == float(found.value)).nonzero()
+    into[tuple(ties[-found.surplus :].T)] = 0
+    return None
+
+
+@dataclass(frozen=True)
+class _Kth:
+    """The exact k-th largest of some values; NaN counts as the largest.
+
+    Args:
+        value: the k-th largest value.
+        surplus: how many more than ``k`` values are at least as large.
+        places: gives the indices of these values, in order; None if they were not found.
+    """
+
+    value: Any
+    surplus: int
+    places: KeptPlaces | None = None
+
+    @property
+    def below(self) -> float:
+        """The next smaller number."""
+        return float(np.nextafter(self.value, -np.inf, dtype=self.value.dtype))
+
+
+def _kth_largest(values: np.ndarray, k: int) -> _Kth:
+    """The k-th largest value.
 
     A sample of the values gives a bound that is very probably below the k-th largest value. Then
-    only the values above the bound have to be partitioned; if they are too few, all are. If the
-    k-th largest value is zero, as is common after a ReLU, nothing has to be partitioned.
+    only the values above the bound have to be partitioned. Zeros, of which there are many after a
+    ReLU or another filter, are counted and never partitioned: NumPy's partition is a hundred times
+    slower on values that are mostly equal.
     """
     looked_at = values[:: (len(values) // _LOOKED_AT) | 1]  # odd step: meets all channels
+    seen = looked_at[looked_at > 0]
     share = k / len(values) * len(looked_at)
-    place = min(len(looked_at) - 1, int(share + 4 * share**0.5) + 1)
-    bound = np.partition(looked_at, len(looked_at) - 1 - place)[len(looked_at) - 1 - place]
-    above = values >= bound
-    if bound <= 0:
-        positive = values > 0
-        positives = np.count_nonzero(positive)
-        reaching = np.count_nonzero(values >= 0)
-        if positives <= k <= reaching:
-            return values.dtype.type(0), int(reaching) - k
-        above = positive if positives > k else above
-    candidates = _taken(values, above)
-    if len(candidates) < k:
-        candidates = values
+    place = int(share + 4 * share**0.5) + 1
+    if place < len(seen):
+        bound = np.partition(seen, len(seen) - 1 - place)[len(seen) - 1 - place]
+        candidates, places = _taken(values, values < bound)
+        if len(candidates) >= k:
+            return _kth_of(candidates, k, places)
+    below = values <= 0
+    positives = len(values) - np.count_nonzero(below)
+    if positives >= k:
+        candidates, places = _taken(values, below)
+        return _kth_of(candidates, k, places)
+    reaching = len(values) - int(np.count_nonzero(values < 0))
+    if k <= reaching:
+        return _Kth(values.dtype.type(0), reaching - k)
+    return _kth_of(values[values < 0], k - reaching, None)
+
+
+def _kth_of(candidates: np.ndarray, k: int, places: KeptPlaces | None) -> _Kth:
+    """The k-th largest by partition of all values.
+
+    Args:
+        candidates: the values.
+        k: their rank.
+        places: gives the indices of the candidates, if these are all that can be kept.
+    """
     ordered = np.partition(candidates, len(candidates) - k)
-    threshold = ordered[len(candidates) - k]
-    return threshold, int(np.count_nonzero(ordered[: len(candidates) - k] == threshold))
+    value = ordered[len(candidates) - k]
+    surplus = int(np.count_nonzero(ordered[: len(candidates) - k] == value))
+    if places is None:
+        return _Kth(value, surplus)
+    return _Kth(value, surplus, lambda: places()[~(candidates < value)])
 
 
-def _taken(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """``values[mask]``, several times as fast if the mask is False in most blocks of eight."""
+def nonzero_places(values: np.ndarray) -> np.ndarray:
+    """The indices of the values that are not zero, if most are."""
+    _, places = _taken(values, values == 0)
+    return places()
+
+
+def _taken(values: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, KeptPlaces]:
+    """``values[~left]`` and their indices, several times as fast if most blocks of eight are left."""
     whole = len(values) // 8 * 8
-    blocks = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
-    some = values[:whole].reshape(-1, 8).take(blocks, axis=0).ravel()
-    chosen = mask[:whole].reshape(-1, 8).take(blocks, axis=0).ravel()
-    taken = some.take(np.flatnonzero(chosen))
-    return np.concatenate([taken, values[whole:][mask[whole:]]])
+    blocks = np.flatnonzero(left[:whole].view(np.uint64) != _ALL_LEFT)
+    some, rest = (a[:whole].reshape(-1, 8).take(blocks, axis=0).ravel() for a in (values, left))
+    within = np.flatnonzero(~rest)
+    last = np.flatnonzero(~left[whole:]) + whole
+
+    def places() -> np.ndarray:
+        return np.concatenate([blocks.take(within >> 3) * 8 + (within & 7), last])
+
+    return np.concatenate([some.take(within), values.take(last)]), places
+
+
+_ALL_LEFT = np.frombuffer(b"\1" * 8, np.uint64)[0]
+"""Eight times True."""
 
 
 def check_top_k(top_k: float) -> None:
@@ -266,6 +347,8 @@ class TopKFilter(EdgeRelevance):
 
     result = "moved"
     kind = "filter"
+    tells_places: bool = False
+    """Whether the result is a pair: the relevance, and where it is not zero."""
 
     def __init__(self, top_k: TopK) -> None:
         super().__init__()
@@ -275,10 +358,16 @@ class TopKFilter(EdgeRelevance):
         """What is kept."""
         return f"top_k={self.top_k}"
 
+    def telling(self) -> Self:
+        """A copy of this node that also tells the places of what it keeps, see :class:`Kept`."""
+        twin = copy(self)
+        twin.tells_places = True
+        return twin
+
     def propagate(
         self, relevance: Tensor, input_shape: torch.Size, *, alone: bool = False
-    ) -> Tensor:
-        """The filtered relevance, of the same shape.
+    ) -> Tensor | Kept:
+        """The filtered relevance, of the same shape; :class:`Kept` if this node tells places.
 
         Args:
             relevance: the relevance (N, …), or of a single sample without batch dimension. If
@@ -286,9 +375,16 @@ class TopKFilter(EdgeRelevance):
             input_shape: the shape of the model's input, (N, …).
             alone: whether the relevance of all samples but one is zero.
         """
+        top_k, overwrite = self.top_k, self._may_overwrite()
         if alone:
-            return _filtered_alone(relevance, self.top_k, input_shape[0])
+            return self._told(_filtered_alone(relevance, top_k, input_shape[0]))
         if input_shape[0] == 1 and relevance.shape[0] != 1:  # has no batch dimension
-            whole = relevance.unsqueeze(0)
-            return _filtered(whole, self.top_k, overwrite=self._may_overwrite()).squeeze(0)
-        return _filtered(relevance, self.top_k, overwrite=self._may_overwrite())
+            whole = _filtered(relevance.unsqueeze(0), top_k, overwrite=overwrite)
+            return self._told(whole.squeeze(0))
+        filters = top_k.share < 1 and relevance.numel() > 0 and not top_k.renormalize
+        if self.tells_places and filters and _takes_partition(relevance):
+            return _partitioned(relevance, top_k, overwrite)
+        return self._told(_filtered(relevance, top_k, overwrite=overwrite))
+
+    def _told(self, relevance: Tensor) -> Tensor | Kept:
+        return (relevance, []) if self.tells_places else relevance
