@@ -17,7 +17,7 @@ from torch import Tensor
 from lrp_fx.graph import Packet, as_tuple, aten, fourier_adjoint
 from lrp_fx.relevance.engines import sum_to
 from lrp_fx.relevance.portable_adjoints import PORTABLE
-from lrp_fx.stabilizer import may_write
+from lrp_fx.rules import may_write
 
 Adjoint = Callable[..., Tensor]
 Shape = torch.Size
