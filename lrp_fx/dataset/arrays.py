@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ class ArraySource:
             raise InputError(
                 f"the data must have shape (N, …) with at least one sample, not {shape}"
             )
-        dtype = np.dtype(str(array.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
-        if dtype.kind not in "fiub":
+        if array.is_complex() if isinstance(array, Tensor) else array.dtype.kind not in "fiub":
             raise InputError(f"the data must hold real numbers, not {array.dtype}")
         if isinstance(array, Tensor) or np.ma.isMaskedArray(array):
             as_inputs(array)
@@ -94,7 +94,11 @@ class ArraySource:
         return tuple(array.shape), str(array.dtype), some, marks
 
     def stamp(self, samples: range) -> object:
-        """Sizes and times of the files of the array; None for one in memory."""
+        """Sizes and times of the files of the array, when it was first asked; None for one in memory."""
+        return self._stamp
+
+    @cached_property
+    def _stamp(self) -> object:
         if self._file is None:
             return None
         inner = sorted(self._file.rglob("*")) if self._file.is_dir() else ()

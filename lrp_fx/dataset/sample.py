@@ -134,6 +134,8 @@ def as_inputs(value: object) -> Tensor:
             raise InputError(
                 "a sample must be a dense tensor with values: call .to_dense() or the like"
             )
+        if value.is_floating_point() and value.dtype.itemsize == 1:
+            raise InputError(f"torch cannot compute with {value.dtype}: convert to float32")
         return value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise InputError("a sample must have no masked entries: fill them by .filled(value)")

@@ -328,6 +328,7 @@ def test_another_folder_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "letters" / "mine.txt").write_text("dear")
     with pytest.raises(RunError, match="holds something other than a run"):
         attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "letters")
+    assert os.listdir(tmp_path / "letters") == ["mine.txt"]
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to"):
         attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "file")
