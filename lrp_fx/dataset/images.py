@@ -85,15 +85,15 @@ def inside(root: Path, path: str) -> Path:
         InputError: if the path leads out of the folder, also by a link, or is not a regular file.
     """
     try:
-        found = (root / path).resolve(strict=True)
-        kind = found.stat().st_mode
+        found = os.path.realpath(root / path, strict=True)
+        kind = os.stat(found).st_mode
     except (OSError, RuntimeError, ValueError) as error:  # loops, zero bytes, names too long
         raise InputError(f"there is no such file: {getattr(error, 'strerror', error)}") from error
-    if not found.is_relative_to(root.resolve()):
+    if not Path(found).is_relative_to(os.path.realpath(root)):
         raise InputError("the path leads out of the folder of the data set")
     if not stat.S_ISREG(kind):
         raise InputError("it is not a regular file")
-    return found
+    return Path(found)
 
 
 def prepared(file: BinaryIO, preprocess: Preprocess) -> Tensor:
@@ -117,7 +117,8 @@ def decoded(file: BinaryIO) -> Image.Image:
         with Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(f"the image is too large: {image.width} × {image.height} pixels")
-            return Image.fromarray(as_pixels(ImageOps.exif_transpose(image)))
+            ImageOps.exif_transpose(image, in_place=True)
+            return Image.fromarray(as_pixels(image))
     except InputError:
         raise
     except Image.DecompressionBombError as error:

@@ -110,7 +110,9 @@ def _opened(data: Any, preprocess: Preprocess | None, key: str | None) -> Source
         return MapSource(data, items)
     if isinstance(data, IterableDataset) or type(data).__name__ == "IterableDataset":
         return IterableStream(data, items)
-    raise InputError(f"data must be {KINDS}, got {type(data).__name__}")
+    part = next(iter(data), None) if isinstance(data, dict) else None
+    hint = "" if part is None else f": pass one of its parts, such as data[{part!r}]"
+    raise InputError(f"data must be {KINDS}, got {type(data).__name__}{hint}")
 
 
 def _of_path(text: str, preprocess: Preprocess | None, key: str | None) -> Source:

@@ -144,4 +144,7 @@ def as_inputs(value: object) -> Tensor:
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
             raise InputError(f"a sample must hold real numbers, not {array.dtype}")
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
-    raise InputError(f"a sample must be a tensor, an array or an image, not {type(value).__name__}")
+    hint = "; of Hugging Face: data.with_format('torch')" if isinstance(value, list) else ""
+    raise InputError(
+        f"a sample must be a tensor, an array or an image, not {type(value).__name__}{hint}"
+    )

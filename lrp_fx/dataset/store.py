@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from lrp_fx._packages import needed
 from lrp_fx._storage import appearing, locked, sweep, write_whole, writing
 from lrp_fx.dataset.explaining import Record, Row
-from lrp_fx.dataset.job import FILE, Job, Shard, load_job
+from lrp_fx.dataset.job import FILE, LAYOUT, Job, Shard, load_job
 from lrp_fx.errors import RunError
 
 PARTS, ARRAYS, TABLE, END = "parts", "relevance.zarr", "samples.parquet", "end.json"
 STAMP = "lrp_fx.files"
 """Where the rows of a part have the digest of the sizes and times of their files."""
-SMALLEST_CHUNK = 2**16
-"""The bytes of a chunk, which a reader decodes at once, unless one sample has more."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +237,7 @@ class Store:
         inner = next(
             n
             for n in range(1, size + 1)
-            if size % n == 0 and (n * item >= SMALLEST_CHUNK or n == size)
+            if size % n == 0 and (n * item >= LAYOUT.chunk_bytes or n == size)
         )
         files: dict[Any, Any] = {}
         array = zarr.create_array(
@@ -248,7 +246,9 @@ class Store:
             shards=(size, *shape),
             chunks=(inner, *shape),
             dtype=self.job.dtype,
-            compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
+            compressors=zarr.codecs.BloscCodec(
+                cname=LAYOUT.codec, clevel=LAYOUT.level, shuffle=LAYOUT.shuffle
+            ),
             chunk_key_encoding={"name": "default", "separator": "."},
             fill_value=float("nan"),
             zarr_format=3,
