@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from lrp_fx import LRPFx
 from lrp_fx.dataset import attribute_dataset, merge, open_run
@@ -309,3 +310,33 @@ def test_one_sample_is_a_data_set(tmp_path: Path) -> None:
     run = attribute_dataset(LRPFx(classifier()), x, tmp_path / "run")
     assert run is not None
     assert run.relevance(0).shape == (3, 8, 8)
+
+
+class Breaking(IterableDataset[Tensor]):
+    """Ends with an error when its server is away."""
+
+    away = True
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from samples(70)
+        if Breaking.away:
+            raise ConnectionError("the server is away")
+
+
+def test_a_stream_that_breaks_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"batch_size": 4, "part_size": 4}
+    lrp = LRPFx(classifier())
+    with pytest.raises(
+        InputError, match=r"server is away, after 70 samples; .* run the same again"
+    ):
+        attribute_dataset(lrp, Breaking(), tmp_path / "run", **options)
+    monkeypatch.setattr(Breaking, "away", False)
+    told: list[int] = []
+    run = attribute_dataset(
+        lrp, Breaking(), tmp_path / "run", progress=lambda done, *_: told.append(done), **options
+    )
+    assert run is not None
+    assert run.column("status") == ["ok"] * 70
+    assert told[-1] < 10
