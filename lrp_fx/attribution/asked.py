@@ -7,7 +7,7 @@ from torch import fx, nn
 from lrp_fx.canonize import may_vanish
 from lrp_fx.capture import Captured
 from lrp_fx.errors import InputError
-from lrp_fx.plan import Layer, View, find_layer
+from lrp_fx.plan import Layer, View, find_layer, path_and_call
 
 
 def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
@@ -26,7 +26,7 @@ def asked(captured: Captured, model: nn.Module, view: View) -> set[fx.Node]:
     paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
 
     def found(layer: Layer, of_input: bool) -> tuple[fx.Node, ...]:
-        if isinstance(layer, str) and layer.partition("#")[0] not in paths:
+        if isinstance(layer, str) and path_and_call(layer, paths)[0] not in paths:
             return ()  # a node name from the plan, where norms are folded
         try:
             return find_layer(captured, model, layer, of_input=of_input)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lrp_fx import LRPFx
 from lrp_fx._checks import check_choice
-from lrp_fx._storage import appearing
 from lrp_fx.cli.explained import input_of
 from lrp_fx.cli.files import make_folder
 from lrp_fx.cli.inputs import MADE, Sample, find_images
@@ -244,12 +243,10 @@ def predicted(loaded: LoadedModel, inputs: Tensor) -> Tensor:
 def _write(report: Report, out: Path, voice: Talk) -> list[Path]:
     """Write the scores and the figure, and say where they are."""
     written = [out / "scores.csv"]
-    with appearing(written[0], InputError) as part:
-        report.to_csv(part)
+    report.to_csv(written[0])
     voice.result(f"scores: {shown(written[0])}")
     try:
-        with appearing(out / "scores.parquet", InputError) as part:
-            report.to_parquet(part)
+        report.to_parquet(out / "scores.parquet")
     except OptionError as error:  # pyarrow is optional
         voice.say(f"no scores.parquet: {error}")
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lrp_fx._checks import check_choice
-from lrp_fx._storage import appearing, write_whole
+from lrp_fx._storage import write_whole
 from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, predicted, read_all
 from lrp_fx.cli.files import make_folder
 from lrp_fx.cli.inputs import MADE, find_images
@@ -87,8 +87,7 @@ def _write(result: SearchResult, out: Path, voice: Talk) -> list[Path]:
         "code": out / "best.py",
         "figure": out / f"search{MADE}.png",
     }
-    with appearing(places["scores"], InputError) as part:
-        result.held_out.to_csv(part)
+    result.held_out.to_csv(places["scores"])
     write_whole(places["code"], (result.best.code + "\n").encode(), InputError)
     save(result.figure(), places["figure"])
     for what, path in places.items():

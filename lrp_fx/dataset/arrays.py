@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,7 @@ class ArraySource:
             raise InputError(
                 f"the data must have shape (N, …) with at least one sample, not {shape}"
             )
-        dtype = np.dtype(str(array.dtype).removeprefix("torch.").replace("bfloat16", "float32"))
-        if dtype.kind not in "fiub":
+        if array.is_complex() if isinstance(array, Tensor) else array.dtype.kind not in "fiub":
             raise InputError(f"the data must hold real numbers, not {array.dtype}")
         if isinstance(array, Tensor) or np.ma.isMaskedArray(array):
             as_inputs(array)
@@ -94,7 +95,11 @@ class ArraySource:
         return tuple(array.shape), str(array.dtype), some, marks
 
     def stamp(self, samples: range) -> object:
-        """Sizes and times of the files of the array; None for one in memory."""
+        """Sizes and times of the files of the array, when it was first asked; None for one in memory."""
+        return self._stamp
+
+    @cached_property
+    def _stamp(self) -> object:
         if self._file is None:
             return None
         inner = sorted(self._file.rglob("*")) if self._file.is_dir() else ()
@@ -163,14 +168,17 @@ class _Hdf5:
     def __call__(self) -> tuple[Any, Any]:
         with needed("HDF5 files need"):
             import h5py
-        try:
-            opened = h5py.File(self.file, "r")
-            plain = {name: opened[name] for name in _own(h5py, opened)}
-            arrays = {k: v for k, v in plain.items() if isinstance(v, h5py.Dataset)}
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise InputError(f"'{self.file}' is not an HDF5 file, or is damaged") from error
-        array = _chosen(self.file, arrays, self.key)
-        return array, _labels(arrays, array)
+        with ExitStack() as stack:  # closes the file if it is of no use
+            try:
+                opened = stack.enter_context(h5py.File(self.file, "r"))
+                plain = {name: opened[name] for name in _own(h5py, opened)}
+                arrays = {k: _Rows(v) for k, v in plain.items() if isinstance(v, h5py.Dataset)}
+            except Exception as error:  # whatever the parsers of damaged files raise
+                raise InputError(f"'{self.file}' is not an HDF5 file, or is damaged") from error
+            found = _chosen(self.file, arrays, self.key)
+            labels = _labels(arrays, found)
+            stack.pop_all()
+        return found, labels
 
 
 def _own(h5py: Any, group: Any, under: str = "") -> Iterator[str]:
@@ -194,28 +202,29 @@ class _Zarr:
             import zarr
         try:
             opened = zarr.open(str(self.folder), mode="r")
-            arrays = {"": opened} if isinstance(opened, zarr.Array) else dict(opened.arrays())
-            for array in arrays.values():
+            plain = {"": opened} if isinstance(opened, zarr.Array) else dict(opened.arrays())
+            for array in plain.values():
                 _check_codecs(self.folder, array.metadata.to_dict())
+            arrays = {name: _Rows(array) for name, array in plain.items()}
         except InputError:
             raise
         except Exception as error:  # whatever the parsers of damaged metadata raise
             raise InputError(f"'{self.folder}' is not a Zarr store, or is damaged") from error
-        array = _chosen(self.folder, arrays, self.key)
-        return _Rows(array), _labels(arrays, array)
+        found = _chosen(self.folder, arrays, self.key)
+        return found, _labels(arrays, found)
 
 
 class _Rows:
-    """A Zarr array whose broken chunks are errors of this library."""
+    """An array of a file whose broken chunks are errors of this library."""
 
     def __init__(self, array: Any) -> None:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         try:
             return np.asarray(self.array[index])
         except Exception as error:  # whatever the decoders of damaged chunks raise
-            raise InputError("its chunk of the Zarr store cannot be read, or is damaged") from error
+            raise InputError("its chunk of the file cannot be read, or is damaged") from error
 
 
 def _check_codecs(folder: Path, metadata: object) -> None:

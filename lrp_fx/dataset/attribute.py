@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from lrp_fx._checks import check_choice, check_count, check_flag, is_int
@@ -29,6 +31,8 @@ from lrp_fx.relevance import Target
 
 BATCH, PART = 16, 64
 """Samples that are explained and committed at once, if the user does not say."""
+SMALL, LARGEST = 2**28, 2**31
+"""The relevance of a part, in bytes: what it has at most if the user does not say, and in any case."""
 
 
 def attribute_dataset(
@@ -79,7 +83,8 @@ def attribute_dataset(
             max |R − stored| / max |R|.
         batch_size: samples that are explained at once, 16 by default. It is halved while they do not
             fit into memory.
-        part_size: samples that are committed at once, 64 by default; rounded up to full batches.
+        part_size: samples that are committed at once; rounded up to full batches. By default 64, or
+            fewer if their relevance would have more than 256 MiB.
         workers: processes that read and decode images, two batches ahead each; 0 for none.
         shard: ``(i, n)`` or ``"i/n"`` computes each n-th part from the i-th, ``"auto"`` asks
             torchrun or SLURM. When all shards have ended, :func:`merge` joins them.
@@ -101,7 +106,7 @@ def attribute_dataset(
     """
     check_choice("keep", keep, KEEP)
     check_choice("dtype", dtype, STORED)
-    task = Task(target, cast(Keep, keep), _layers(layers), cast(Stored, dtype))
+    task = Task(_plain(target), cast(Keep, keep), _layers(layers), cast(Stored, dtype))
     task.check(lrp)
     for name, count in (("batch_size", batch_size), ("part_size", part_size)):
         if count is not None:
@@ -162,6 +167,13 @@ def attribute_dataset(
     return open_run(folder) if chosen.of == 1 else None
 
 
+def _plain(target: Any) -> Any:
+    """A target whose integers are Python's own, so that its text is the same."""
+    if isinstance(target, tuple):
+        return tuple(map(_plain, target))
+    return int(target) if is_int(target) else target
+
+
 def _layers(layers: Any) -> tuple[str, ...]:
     if isinstance(layers, str):
         return (layers,)
@@ -192,10 +204,17 @@ def _job(
     """The job that a call asks for; options that it leaves open are those of the existing job."""
     batch_size, part_size = sizes
     batch = int(batch_size or (found.batch_size if found else BATCH))
+    sample = max(map(prod, shapes.values()), default=0) * np.dtype(task.dtype).itemsize
     if part_size is None and found is not None:
         part = found.part_size
     else:
-        part = -(-int(part_size or max(PART, batch)) // batch) * batch
+        wanted = int(part_size or max(min(PART, SMALL // max(sample, 1)), 1))
+        part = -(-wanted // batch) * batch
+    if part * sample > LARGEST:
+        raise OptionError(
+            f"the relevance of a part of {part} samples would have {part * sample / 2**30:.3g} GiB, "
+            "which are in memory at once: choose a smaller part_size and batch_size"
+        )
     return Job(
         identity=identity,
         count=None if isinstance(source, Stream) else len(source),

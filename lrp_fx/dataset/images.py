@@ -85,15 +85,15 @@ def inside(root: Path, path: str) -> Path:
         InputError: if the path leads out of the folder, also by a link, or is not a regular file.
     """
     try:
-        found = (root / path).resolve(strict=True)
-        kind = found.stat().st_mode
+        found = os.path.realpath(root / path, strict=True)
+        kind = os.stat(found).st_mode
     except (OSError, RuntimeError, ValueError) as error:  # loops, zero bytes, names too long
         raise InputError(f"there is no such file: {getattr(error, 'strerror', error)}") from error
-    if not found.is_relative_to(root.resolve()):
+    if not Path(found).is_relative_to(os.path.realpath(root)):
         raise InputError("the path leads out of the folder of the data set")
     if not stat.S_ISREG(kind):
         raise InputError("it is not a regular file")
-    return found
+    return Path(found)
 
 
 def prepared(file: BinaryIO, preprocess: Preprocess) -> Tensor:
@@ -117,9 +117,12 @@ def decoded(file: BinaryIO) -> Image.Image:
         with Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(f"the image is too large: {image.width} × {image.height} pixels")
-            return Image.fromarray(as_pixels(ImageOps.exif_transpose(image)))
+            ImageOps.exif_transpose(image, in_place=True)
+            return Image.fromarray(as_pixels(image))
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"the image is too large: more than {MOST_PIXELS} pixels") from error
     except Exception as error:  # whatever the decoders of damaged files raise
         raise InputError("it is not an image, or it is damaged") from error
 
@@ -147,23 +150,32 @@ def image_of_bytes(content: bytes, preprocess: Preprocess | None) -> Tensor:
 def image_folder(root: Path, preprocess: Preprocess | None) -> ImageFiles:
     """All images in a folder, in the order of their paths.
 
-    If all lie in folders of their own, the names of these folders are the classes, in alphabetical
-    order. Hidden files and folders are left out.
+    If all lie in subfolders, the subfolders of ``root`` are the classes, in alphabetical order; also
+    those without images, so that the others keep their number. Hidden files and folders are left out.
 
     Raises:
-        InputError: if there are none, or without ``preprocess``.
+        InputError: if there are none, if a folder cannot be read or is a link, or without ``preprocess``.
     """
     paths: list[str] = []
+    names: tuple[str, ...] = ()
     try:
-        for folder, inner, files in os.walk(root):
+        for folder, inner, files in os.walk(root, onerror=_raise):
             inner[:] = sorted(each for each in inner if not each.startswith("."))
+            links = [Path(folder, each) for each in inner if Path(folder, each).is_symlink()]
+            if links:
+                raise InputError(
+                    f"'{links[0]}' is a link to a folder, and nothing behind links is read: put a folder "
+                    "there, or name the data set by the folder that holds the images"
+                )
+            if Path(folder) == root:
+                names = tuple(inner)
             paths += [
                 Path(folder, name).relative_to(root).as_posix()
                 for name in files
                 if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
             ]
     except OSError as error:
-        raise InputError(f"cannot read '{root}': {error.strerror or error}") from error
+        raise InputError(f"cannot read '{error.filename}': {error.strerror or error}") from error
     if not paths:
         raise InputError(f"there are no images ({', '.join(sorted(SUFFIXES))}) in '{root}'")
     if preprocess is None:
@@ -171,10 +183,13 @@ def image_folder(root: Path, preprocess: Preprocess | None) -> ImageFiles:
             "images need preprocess=, the function that makes the model's input of one"
         )
     paths.sort()
-    folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
-    names = tuple(sorted(set(folders)))
-    if "" in names:
+    if not all("/" in path for path in paths):
         return ImageFiles(root, paths, preprocess)
     places = {name: place for place, name in enumerate(names)}
-    labels = [places[each] for each in folders]
+    labels = [places[path.partition("/")[0]] for path in paths]
     return ImageFiles(root, paths, preprocess, labels, names)
+
+
+def _raise(error: OSError) -> None:
+    """Let a folder that cannot be read end the search: its images would be lost."""
+    raise error

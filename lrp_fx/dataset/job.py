@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lrp_fx._checks import check_count, is_int
 from lrp_fx._storage import write_whole
@@ -14,8 +14,27 @@ from lrp_fx.attribution import check_same
 from lrp_fx.dataset.explaining import KEEP, STORED, Keep, Stored
 from lrp_fx.errors import OptionError, RunError
 
-FORMAT = 1
-"""The version of the folder's format."""
+
+@dataclass(frozen=True)
+class Layout:
+    """How a folder is written. One that was written in another way is refused, not misread.
+
+    Args:
+        version: of the files and their fields.
+        chunk_bytes: of a chunk, which a reader decodes at once, unless one sample has more.
+        codec: of Blosc.
+        level: of the codec.
+        shuffle: the order of the bits or bytes before that.
+    """
+
+    version: int = 2
+    chunk_bytes: int = 2**18
+    codec: Literal["zstd"] = "zstd"
+    level: int = 1
+    shuffle: Literal["bitshuffle"] = "bitshuffle"
+
+
+LAYOUT = Layout()
 FILE = "job.json"
 LARGEST = 2**28
 """A longer file, in bytes, is refused before it is read."""
@@ -69,7 +88,7 @@ class Job:
         Raises:
             RunError: if it cannot be written.
         """
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        text = json.dumps({"format": asdict(LAYOUT), **asdict(self)}, indent=1)
         write_whole(folder / FILE, text.encode())
 
     def check(self, folder: Path, other: Job) -> None:
@@ -95,7 +114,7 @@ def load_job(folder: Path) -> Job:
         if path.stat().st_size > LARGEST:
             raise ValueError
         found = json.loads(path.read_bytes())
-        if found.pop("format") != FORMAT:
+        if found.pop("format") != asdict(LAYOUT):
             raise ValueError
         job = Job(**found)
         shapes = {name: tuple(shape) for name, shape in job.shapes.items()}

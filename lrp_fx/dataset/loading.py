@@ -186,5 +186,7 @@ def probe(source: Source | Stream) -> tuple[Form, list[Sample]]:
         first = found[0].reason if found else "there are none"
         raise InputError(f"none of the first {len(found)} samples can be read: {first}")
     form = forms.most_common(1)[0][0]
-    fitting = [each for each in whole if each.inputs is not None and not form.fault(each.inputs)]
-    return form, fitting
+    faults = [form.fault(each.inputs) for each in whole if each.inputs is not None]
+    if all(faults):
+        raise InputError(f"none of the first {len(found)} samples can be explained: {faults[0]}")
+    return form, [each for each, fault in zip(whole, faults, strict=True) if not fault]

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from lrp_fx._digest import digest
 from lrp_fx.dataset.images import Preprocess, of_image
 from lrp_fx.dataset.sample import Sample, as_inputs, as_label, spread
-from lrp_fx.errors import InputError, OptionError, in_words, lacks_memory
+from lrp_fx.errors import InputError, LRPError, OptionError, in_words, lacks_memory
 
 INPUTS = (
     "image",
@@ -157,9 +157,23 @@ class IterableStream:
         return _kind(self._data), first, self._items
 
     def samples(self) -> Iterator[Sample]:
-        """All samples; an item that means none carries the reason."""
-        for number, item in enumerate(self._data):
-            yield _tried(partial(self._items.sample, str(number), item), str(number))
+        """All samples; an item that means none carries the reason.
+
+        Raises:
+            InputError: if the data set itself fails: what comes after is not known.
+        """
+        number = 0
+        try:
+            for number, item in enumerate(self._data, 1):
+                name = str(number - 1)
+                yield _tried(partial(self._items.sample, name, item), name)
+        except Exception as error:
+            if isinstance(error, LRPError) or lacks_memory(error):
+                raise
+            raise InputError(
+                f"the data set fails with {in_words(error)}, after {number} samples; what was committed "
+                "is safe: run the same again"
+            ) from error
 
 
 def _tried(read: Callable[[], Sample], name: str) -> Sample:

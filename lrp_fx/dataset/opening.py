@@ -98,7 +98,7 @@ def _opened(data: Any, preprocess: Preprocess | None, key: str | None) -> Source
     if isinstance(data, (Tensor, np.ndarray)) or _is_stored_array(data):
         return arrays.in_memory(data)
     if isinstance(data, (list, tuple)) and data and all(_is_tar(each) for each in data):
-        return Shards([Path(os.fsdecode(each)) for each in data], preprocess)
+        return Shards([Path(os.fsdecode(each)).absolute() for each in data], preprocess)
     items = Items(preprocess, key)
     if isinstance(data, IterableDataset) and not hasattr(type(data), "__len__"):
         return IterableStream(data, items)
@@ -110,14 +110,18 @@ def _opened(data: Any, preprocess: Preprocess | None, key: str | None) -> Source
         return MapSource(data, items)
     if isinstance(data, IterableDataset) or type(data).__name__ == "IterableDataset":
         return IterableStream(data, items)
-    raise InputError(f"data must be {KINDS}, got {type(data).__name__}")
+    part = next(iter(data), None) if isinstance(data, dict) else None
+    hint = "" if part is None else f": pass one of its parts, such as data[{part!r}]"
+    raise InputError(f"data must be {KINDS}, got {type(data).__name__}{hint}")
 
 
 def _of_path(text: str, preprocess: Preprocess | None, key: str | None) -> Source:
     try:
-        path = Path(text)
+        path = Path(
+            text
+        ).absolute()  # whatever becomes of the working directory, here or on a cluster
         is_folder, is_file = path.is_dir(), path.is_file()
-    except ValueError as error:  # a zero byte
+    except (OSError, ValueError) as error:  # a name that is too long, or a zero byte
         raise InputError(f"{text!r} is not a path") from error
     if not text or "\0" in text:
         raise InputError(f"{text!r} is not a path")
@@ -128,7 +132,7 @@ def _of_path(text: str, preprocess: Preprocess | None, key: str | None) -> Sourc
         tars = sorted(path.glob("*.tar"))
         return Shards(tars, preprocess) if tars else image_folder(path, preprocess)
     if ending == ".tar" and ("{" in text or "*" in text):
-        return Shards(expanded(text), preprocess)
+        return Shards(expanded(str(path)), preprocess)
     if not is_file:
         raise InputError(f"there is no file or folder '{text}'")
     if ending in ENDINGS:

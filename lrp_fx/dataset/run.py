@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_fx._checks import is_int
+from lrp_fx._checks import entries, is_int
 from lrp_fx._packages import needed
 from lrp_fx.dataset.job import Job, load_job
 from lrp_fx.dataset.store import TABLE, Store, ended, read_table
@@ -118,15 +118,18 @@ class Run:
             OptionError: for a name that is not there.
             RunError: if it cannot be read.
         """
-        many = [index] if isinstance(index, int) else list(index)
+        one = is_int(index)
+        many = [index] if one else [*(entries(index) or (None,))]
         if not all(is_int(each) and 0 <= each < len(self) for each in many):
             raise InputError(f"samples have numbers from 0 to {len(self) - 1}, got {index!r}")
         array = self.array(name)
         try:
-            found = [np.asarray(array[each], dtype=np.float32) for each in many]
+            found = np.empty((len(many), *array.shape[1:]), dtype=np.float32)
+            for place, each in enumerate(many):
+                found[place] = array[each]
         except Exception as error:  # whatever the decoders of damaged chunks raise
             raise RunError(f"the relevance of {index!r} in '{self.folder}' is damaged") from error
-        return found[0] if isinstance(index, int) else np.stack(found)
+        return found[0] if one else found
 
     def explained(self, of: int | None = None, by: str = "target") -> list[int]:
         """The numbers of the samples that have an explanation.

@@ -134,6 +134,8 @@ def as_inputs(value: object) -> Tensor:
             raise InputError(
                 "a sample must be a dense tensor with values: call .to_dense() or the like"
             )
+        if value.is_floating_point() and value.dtype.itemsize == 1:
+            raise InputError(f"torch cannot compute with {value.dtype}: convert to float32")
         return value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise InputError("a sample must have no masked entries: fill them by .filled(value)")
@@ -142,4 +144,7 @@ def as_inputs(value: object) -> Tensor:
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
             raise InputError(f"a sample must hold real numbers, not {array.dtype}")
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
-    raise InputError(f"a sample must be a tensor, an array or an image, not {type(value).__name__}")
+    hint = "; of Hugging Face: data.with_format('torch')" if isinstance(value, list) else ""
+    raise InputError(
+        f"a sample must be a tensor, an array or an image, not {type(value).__name__}{hint}"
+    )

@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from lrp_fx._packages import needed
 from lrp_fx._storage import appearing, locked, sweep, write_whole, writing
 from lrp_fx.dataset.explaining import Record, Row
-from lrp_fx.dataset.job import FILE, Job, Shard, load_job
+from lrp_fx.dataset.job import FILE, LAYOUT, Job, Shard, load_job
 from lrp_fx.errors import RunError
 
 PARTS, ARRAYS, TABLE, END = "parts", "relevance.zarr", "samples.parquet", "end.json"
 STAMP = "lrp_fx.files"
 """Where the rows of a part have the digest of the sizes and times of their files."""
-SMALLEST_CHUNK = 2**16
-"""The bytes of a chunk, which a reader decodes at once, unless one sample has more."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,19 @@ class Store:
         path = self._rows(part)
         if path.exists():
             return
-        for place, name in enumerate(self.job.shapes):
+        for place, (name, goal) in enumerate(zip(self.job.shapes, self._chunks(part), strict=True)):
             values = {n: record.values[place] for n, record in enumerate(records) if record.values}
             content = self._chunk(name, values)
             if content is not None:
-                write_whole(self.array(name) / self._key(name, part), content)
+                write_whole(goal, content)
+            else:  # what another try left
+                with writing(goal):
+                    goal.unlink(missing_ok=True)
         write_whole(path, _parquet([record.row for record in records], stamp))
 
     def files(self, part: int) -> list[Path]:
         """The files of a committed part, the rows last; and the end of the stream."""
-        chunks = [self.array(name) / self._key(name, part) for name in self.job.shapes]
-        found = [path for path in (self.folder / END, *chunks) if path.is_file()]
+        found = [path for path in (self.folder / END, *self._chunks(part)) if path.is_file()]
         return [*found, self._rows(part)]
 
     def forget(self, parts: Iterable[int]) -> None:
@@ -149,7 +149,9 @@ class Store:
         ):
             for part in range(parts):
                 table = read_table(self._rows(part))
-                if table.num_rows != len(self.job.samples(part)):
+                explained = "ok" in table.column("status").to_pylist()
+                whole = not explained or all(chunk.is_file() for chunk in self._chunks(part))
+                if table.num_rows != len(self.job.samples(part)) or not whole:
                     raise RunError(
                         f"'{self._rows(part)}' is damaged: remove it and run the same again"
                     )
@@ -188,8 +190,12 @@ class Store:
     def _rows(self, part: int) -> Path:
         return self._parts / f"{part:06}.parquet"
 
-    def _key(self, name: str, part: int) -> str:
-        return ".".join(["c", str(part), *["0"] * len(self.job.shapes[name])])
+    def _chunks(self, part: int) -> list[Path]:
+        """The files of a part, one for each array."""
+        return [
+            self.array(name) / ".".join(["c", str(part), *["0"] * len(shape)])
+            for name, shape in self.job.shapes.items()
+        ]
 
     def _describe(self) -> None:
         """Write the metadata of the arrays, with as many samples as are known of."""
@@ -231,7 +237,7 @@ class Store:
         inner = next(
             n
             for n in range(1, size + 1)
-            if size % n == 0 and (n * item >= SMALLEST_CHUNK or n == size)
+            if size % n == 0 and (n * item >= LAYOUT.chunk_bytes or n == size)
         )
         files: dict[Any, Any] = {}
         array = zarr.create_array(
@@ -240,7 +246,9 @@ class Store:
             shards=(size, *shape),
             chunks=(inner, *shape),
             dtype=self.job.dtype,
-            compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            compressors=zarr.codecs.BloscCodec(
+                cname=LAYOUT.codec, clevel=LAYOUT.level, shuffle=LAYOUT.shuffle
+            ),
             chunk_key_encoding={"name": "default", "separator": "."},
             fill_value=float("nan"),
             zarr_format=3,
@@ -312,13 +320,13 @@ def opened(folder: Path, make: Any, shard: Shard) -> Iterator[Store]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     what = f"'{folder}'"
+    if FILE not in names and names - {PARTS, ARRAYS}:
+        raise RunError(f"{what} holds something other than a run: choose another folder")
     with ExitStack() as stack:
         with locked(folder / ".creating.lock", what, wait=True):
             found = load_job(folder) if (folder / FILE).is_file() else None
-            others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-            if found is None and set(others) - {PARTS, ARRAYS}:
-                raise RunError(f"{what} holds something other than a run: choose another folder")
             job = make(found)
             stack.enter_context(locked(folder / ".lock", what, shared=shard.of > 1))
             if shard.of > 1:

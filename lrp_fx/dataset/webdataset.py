@@ -8,6 +8,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ ARRAYS = ("npy",)
 LABELS = ("cls", "json")
 LARGEST = 2**31
 """A larger member, in bytes, is refused."""
+MOST_FILES = 10**6
+"""A pattern of more shards is refused."""
 Member = tuple[int, int, int]
 """The number of the shard, the offset and the size."""
 
@@ -143,9 +146,9 @@ def _samples(number: int, file: Path) -> Iterator[tuple[str, dict[str, Member]]]
 
 def expanded(pattern: str) -> list[Path]:
     """The files of a pattern: ``train-{0000..0123}.tar``, ``train-*.tar``, or a single file."""
-    pieces = re.split(r"\{(\d+)\.\.(\d+)\}", pattern)
+    pieces = re.split(r"\{(\d{1,9})\.\.(\d{1,9})\}", pattern, flags=re.ASCII)
     fixed, ranges = pieces[::3], list(zip(pieces[1::3], pieces[2::3], strict=True))
-    if any(int(last) - int(first) > 10**6 for first, last in ranges):
+    if prod(max(int(last) - int(first) + 1, 0) for first, last in ranges) > MOST_FILES:
         raise InputError(f"the pattern {pattern!r} means too many files")
     found: list[Path] = []
     numbers = [
@@ -155,7 +158,10 @@ def expanded(pattern: str) -> list[Path]:
     for chosen in product(*numbers):
         text = fixed[0] + "".join(a + b for a, b in zip(chosen, fixed[1:], strict=True))
         path = Path(text)
-        found += sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+        try:
+            found += sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+        except ValueError as error:
+            raise InputError(f"{pattern!r} is no pattern of files: {error}") from error
     if not found:
         raise InputError(f"there are no files {pattern!r}")
     return found

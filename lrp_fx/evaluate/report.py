@@ -6,12 +6,14 @@ import csv
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from lrp_fx._checks import check_choice, check_file
 from lrp_fx._packages import needed
+from lrp_fx._storage import appearing
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
 from lrp_fx.evaluate.summary import MetricInfo, Summary
 
@@ -130,13 +132,17 @@ class Report:
         """Write every score with its settings, one row for each method, metric and sample.
 
         Args:
-            path: the file.
+            path: the file; it is whole or not there.
 
         Raises:
             OptionError: if it cannot be there.
+            RunError: if it cannot be written; what was there before stays.
         """
         check_file("path", path)
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with (
+            appearing(Path(os.fsdecode(path))) as part,
+            open(part, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(self._lines())
@@ -148,6 +154,7 @@ class Report:
 
         Raises:
             OptionError: if pyarrow is missing, or the file cannot be there.
+            RunError: if it cannot be written; what was there before stays.
         """
         check_file("path", path)
         with needed("Parquet needs"):
@@ -155,9 +162,9 @@ class Report:
             from pyarrow import parquet
         by_column = dict(zip(COLUMNS, zip(*self._lines(), strict=True), strict=True))
         table = pyarrow.table({name: list(values) for name, values in by_column.items()})
-        parquet.write_table(
-            table.replace_schema_metadata({"bootstrap": repr(self.bootstrap)}), os.fspath(path)
-        )
+        table = table.replace_schema_metadata({"bootstrap": repr(self.bootstrap)})
+        with appearing(Path(os.fsdecode(path))) as part:
+            parquet.write_table(table, part)
 
     def _lines(self) -> Iterator[tuple[str | float | bool, ...]]:
         infos = {metric.name: metric for metric in self.metrics}

@@ -7,6 +7,7 @@ from lrp_fx.plan.layers import (
     as_layers as as_layers,
     find_layer as find_layer,
     layer_name as layer_name,
+    path_and_call as path_and_call,
 )
 from lrp_fx.plan.outputs import OutputKey as OutputKey, candidates as candidates
 from lrp_fx.plan.plan import (

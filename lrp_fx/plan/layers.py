@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from torch import fx, nn
 
@@ -76,6 +76,12 @@ def layer_name(model: nn.Module, layer: Layer) -> str:
     return next(paths, type(layer).__name__)
 
 
+def path_and_call(layer: str, paths: Container[str]) -> tuple[str, str]:
+    """The path and the number of the call in ``path#number``; a path may hold a ``#`` itself."""
+    path, _, index = (layer, "", "") if layer in paths else layer.rpartition("#")
+    return (path, index) if path else (layer, "")
+
+
 def _named(
     captured: Captured, model: nn.Module, layer: Layer, of_input: bool
 ) -> tuple[fx.Node, ...]:
@@ -84,10 +90,10 @@ def _named(
         if not paths:
             raise InputError(f"the layer {type(layer).__name__} is not a module of the model")
         return _of_module(captured, paths, None, of_input)
-    path, _, index = layer.partition("#")
+    modules = dict(model.named_modules(remove_duplicate=False))
+    path, index = path_and_call(layer, modules)
     if index and not index.isdecimal():
         raise InputError(f"'{layer}': # must be followed by the number of the call, from 0")
-    modules = dict(model.named_modules(remove_duplicate=False))
     if path in modules:
         aliases = [p for p, m in modules.items() if m is modules[path]]
         return _of_module(captured, aliases, int(index) if index else None, of_input)

@@ -3,10 +3,12 @@
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 import lrp_fx._storage as storage
 from lrp_fx import LRPFx
 from lrp_fx.dataset import attribute_dataset, merge, open_run
+from lrp_fx.dataset.job import LAYOUT
 from lrp_fx.errors import RunError
 from tests.dataset.helpers import classifier, pictures, preprocess, same, samples
 
@@ -134,6 +137,28 @@ def test_a_limit_of_the_size_of_files(tmp_path: Path) -> None:
     run = attribute_dataset(LRPFx(classifier()), samples(16), tmp_path / "run", **OPTIONS)
     assert run is not None
     assert run.failed == 0
+
+
+@pytest.mark.slow
+def test_a_small_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A file system in memory, where the user may mount one; resumed after room was made."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a disk")
+    try:
+        lrp, x = LRPFx(classifier()), samples(600)
+        with pytest.raises(RunError, match=r"the disk is full: .*run the same again"):
+            attribute_dataset(lrp, x, disk / "run", **OPTIONS)
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        run = attribute_dataset(lrp, x, disk / "run", **OPTIONS)
+        whole = attribute_dataset(lrp, x, tmp_path / "whole", **OPTIONS)
+        assert run is not None
+        assert whole is not None
+        assert same(run, whole)
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_an_interrupt_says_what_is_safe(tmp_path: Path) -> None:
@@ -323,11 +348,24 @@ def test_a_damaged_run_is_refused(name: str, content: bytes, tmp_path: Path) -> 
         read()
 
 
+def test_a_run_of_another_layout_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chunks would be misread, or mixed with others."""
+    attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "run")
+    monkeypatch.setattr("lrp_fx.dataset.job.LAYOUT", replace(LAYOUT, chunk_bytes=9))
+    with pytest.raises(RunError, match="not a job of this version"):
+        open_run(tmp_path / "run")
+    with pytest.raises(RunError, match="not a job of this version"):
+        attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "run")
+
+
 def test_another_folder_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mine.txt").write_text("dear")
     with pytest.raises(RunError, match="holds something other than a run"):
         attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "letters")
+    assert os.listdir(tmp_path / "letters") == ["mine.txt"]
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to"):
         attribute_dataset(LRPFx(classifier()), samples(4), tmp_path / "file")

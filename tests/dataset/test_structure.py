@@ -1,7 +1,10 @@
 """What is found in a data set of explanations: classes, clusters, prototypes, outliers."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -22,6 +25,7 @@ from lrp_fx.dataset import (
     write_virelay,
 )
 from lrp_fx.errors import InputError, OptionError
+from tests.helpers.browser import browser, until, watched_page
 
 COUNT, MARKED = 200, 1
 SUMS = 1e-5
@@ -142,3 +146,40 @@ def test_what_does_not_fit_is_said(run: Run, tmp_path: Path) -> None:
         run.relevance(COUNT)
     with pytest.raises(InputError, match="must be those of the run"):
         write_virelay(run, tmp_path / "project", watermarked()[0][:3])
+
+
+@pytest.mark.slow
+def test_virelay_opens_a_project_and_shows_the_watermark(run: Run, tmp_path: Path) -> None:
+    """The viewer has an environment of its own: ``make virelay`` installs it and runs this test."""
+    program = os.environ.get("VIRELAY") or shutil.which("virelay")
+    if program is None:
+        pytest.skip("virelay is not installed")
+    project = write_virelay(run, tmp_path / "project", watermarked()[0], by="label")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    server = subprocess.Popen([program, "-p", str(port), project], env=environment)
+    try:
+        with browser(tmp_path / "no camera") as opened, watched_page(opened) as page:
+            for _ in range(600):
+                with socket.socket() as tried:
+                    if not tried.connect_ex(("127.0.0.1", port)):
+                        break
+                page.wait_for_timeout(100)
+            failed: list[str] = []
+            page.on("response", lambda found: failed.append(found.url) if not found.ok else None)
+            page.goto(f"http://127.0.0.1:{port}/projects/0")
+            for name, label in (("category", "class 1 (class-00001)"), ("clustering", "k-means-2")):
+                choice = f'select[name="{name}"]'
+                until(page, f"document.querySelector('{choice}')?.options.length > 1")
+                page.select_option(choice, label=label)
+            until(page, "document.body.innerText.toLowerCase().includes('cluster 2 (50)')")
+            page.get_by_text("Cluster 1").first.click()
+            until(page, "document.images.length > 8")
+            until(page, "[...document.images].every(each => each.naturalWidth)")
+            page.screenshot(path=os.environ.get("SCREENSHOT", tmp_path / "virelay.png"))
+            assert not failed
+    finally:
+        server.terminate()
+        server.wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from captum.attr import Saliency
 from torch import Tensor
 
 from lrp_fx import LRPFx
-from lrp_fx.errors import InputError, OptionError, TargetError
+from lrp_fx.errors import InputError, OptionError, RunError, TargetError
 from lrp_fx.evaluate import (
     SRG,
     Blur,
@@ -336,3 +338,22 @@ def test_estimates_of_lists() -> None:
     for scores in ([], [[1.0]], ["a"], [1.0, float("nan")]):
         with pytest.raises(InputError, match="scores"):
             Bootstrap().estimate(scores)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_full_disk_leaves_the_old_scores(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"scores.{ending}"
+    path.write_text("old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        getattr(report(), f"to_{ending}")(path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == [path.name]

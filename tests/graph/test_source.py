@@ -60,6 +60,8 @@ def test_any_name(name: str) -> None:
 @settings(max_examples=6, deadline=None)
 @given(st.text(min_size=1, max_size=5).filter(lambda name: "." not in name))
 @example("class class")
+@example("#")
+@example("a#1")
 def test_random_names(name: str) -> None:
     if not hasattr(Named("key"), name):
         assert_same(name)
