@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,6 +25,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from harness.domains import DOMAINS
 from harness.sample import BATCH, Sample
 
+SIDES = (64, 96, 128)  # tried where small images are asked for
 PIXELS, SMALL = 224, 64  # sides of the images for classification and for segmentation
 LARGE = 30_000_000  # parameters; from there on float32, for memory
 ADDITIVE = re.compile(
@@ -359,12 +361,41 @@ def strongest(output: Tensor) -> list[tuple[int, ...]]:
     return list(zip(*(each.tolist() for each in places), strict=True))
 
 
-def sample_of(suite: str, name: str) -> Sample:
-    """A model of a suite without additive constants, in float64 where possible; always the same."""
+@torch.no_grad()
+def smaller(sample: Sample) -> Sample:
+    """The first of its samples alone and, of square images, the smallest corner that the model takes."""
+    first = replace(sample, inputs=tuple(x[:1] for x in sample.inputs), model=sample.model.eval())
+    image, *others = first.inputs
+    corners: list[Sample] = []
+    if not others and image.dim() == 4 and image.shape[2] == image.shape[3]:
+        sides = (side for side in SIDES if side < image.shape[3])
+        corners = [replace(first, inputs=(image[..., :side, :side],)) for side in sides]
+    return next((each for each in [*corners, first] if fits(each)), sample)
+
+
+def fits(sample: Sample) -> bool:
+    """Whether the model takes these inputs."""
+    try:
+        sample.outputs()
+    except Exception:  # models refuse sizes in many words
+        return False
+    return True
+
+
+def sample_of(suite: str, name: str, *, small: bool = False) -> Sample:
+    """A model of a suite without additive constants, in float64 where possible; always the same.
+
+    Args:
+        suite: its name.
+        name: of the model.
+        small: of one sample, and images as small as the model takes.
+    """
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     sample = SUITES[suite][1](name)
+    if small:
+        sample = smaller(sample)
     if parameters_of(sample) < LARGE:
         sample = sample.to(torch.float64)
     try:

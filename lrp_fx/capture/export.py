@@ -18,6 +18,7 @@ from lrp_fx.capture.exclusive import exporting
 from lrp_fx.capture.members import graph_path, named_tensors
 from lrp_fx.capture.restoring import restoring
 from lrp_fx.capture.running import cloned
+from lrp_fx.capture.sparse_values import COMPRESSED
 from lrp_fx.capture.stand_ins import own_buffer, own_values
 from lrp_fx.capture.structural_copy import copied_arguments, copied_call
 from lrp_fx.errors import lacks_memory
@@ -49,7 +50,11 @@ class NotExportable(Exception):
 
 
 class _Errors(TorchFunctionMode):
-    """Counts the errors of torch's functions, of which the model's code may catch some."""
+    """Counts the errors of torch's functions, of which the model's code may catch some.
+
+    Makers of compressed sparse matrices are an error before torch runs: some of its errors print the
+    matrix, which fails again and again until the stack ends, and then the next capture may crash.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +62,8 @@ class _Errors(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
+            if func in COMPRESSED:
+                raise NotExportable(f"{func.__name__} makes a matrix without strides")
             return func(*args, **(kwargs or {}))
         except Exception:
             self.count += 1

@@ -23,7 +23,7 @@ from lrp_fx.capture.copier import Hooks
 from lrp_fx.capture.export import PREFIX, as_captured
 from lrp_fx.capture.packed import packed_form
 from lrp_fx.capture.restoring import restoring
-from lrp_fx.capture.sparse_values import hold_sparse_values
+from lrp_fx.capture.sparse_values import COMPRESSED, as_pairs, hold_sparse_values
 from lrp_fx.capture.stand_ins import own_values
 from lrp_fx.capture.structural_copy import copied_call, held_tensors
 from lrp_fx.capture.trail import refuse_question
@@ -50,6 +50,8 @@ class _Values(TorchFunctionMode):
             return _made(func, args, kwargs or {})
         if func in _COMPRESSING:
             return args[0] if args[0].layout == torch.sparse_coo else args[0].to_sparse()
+        if func in COMPRESSED:
+            return as_pairs(func, args, kwargs or {})
         packed = packed_form(func, args, _listed)
         return packed if packed is not None else func(*args, **(kwargs or {}))
 

@@ -1,4 +1,8 @@
-"""Sparse matrices that a recorded call makes from constants: computed once, and held as constants."""
+"""Sparse matrices that a recorded call makes from constants: computed once, and held as constants.
+
+Matrices of compressed rows or columns have no strides, so no recording can hold them. They are pairs of
+places and values from the start.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,26 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp_fx.graph import tensor_at
+
+COMPRESSED: dict[Any, tuple[str, str]] = {
+    torch.sparse_csr_tensor: ("crow_indices", "col_indices"),
+    torch.sparse_csc_tensor: ("ccol_indices", "row_indices"),
+}
+"""Makers of such matrices, with their names for the ends of the rows (columns) and the places there."""
+
+
+def as_pairs(maker: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The matrix that a maker of :data:`COMPRESSED` makes, as pairs of places and values."""
+    names = COMPRESSED[maker]
+    given = dict(zip((*names, "values", "size"), args, strict=False)) | kwargs
+    ends, others = (torch.as_tensor(given.pop(name)) for name in names)
+    count = len(ends) - 1
+    lines = torch.arange(count, device=ends.device).repeat_interleave(ends.diff())
+    by_rows = maker is torch.sparse_csr_tensor
+    size = given.pop("size", None) or (count, int(others.max()) + 1)[:: 1 if by_rows else -1]
+    given.pop("layout", None)
+    places = torch.stack([lines, others] if by_rows else [others, lines])
+    return torch.sparse_coo_tensor(places, size=size, **given).coalesce()
 
 
 def hold_sparse_values(module: fx.GraphModule) -> None:
