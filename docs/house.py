@@ -14,13 +14,7 @@ BEGIN, END = "<!-- table of docs/house.py -->", "<!-- end of the table -->"
 ORDER = (
     *(
         "errors",
-        "_checks",
-        "_recent",
-        "_digest",
-        "_storage",
-        "_packages",
-        "_drawing",
-        "_tables",
+        "_common",
         "_version",
         "rules",
     ),

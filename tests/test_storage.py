@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrp_fx._storage import PART, appearing, sweep, write_whole
+from lrp_fx._common import PART, appearing, sweep, write_whole
 from lrp_fx.errors import InputError, LRPError, RunError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 from lrp_fx.attribution import LRPFx
 from lrp_fx.relevance import Target
 

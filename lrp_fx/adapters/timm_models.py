@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from torch import Tensor, nn
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 
 if TYPE_CHECKING:
     from PIL import Image

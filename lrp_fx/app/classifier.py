@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lrp_fx._recent import Recent
+from lrp_fx._common import Recent
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, EpsilonGammaBox
 from lrp_fx.errors import InputError, OptionError, TargetError, blamed, name_of_function

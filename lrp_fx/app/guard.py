@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import monotonic
 from typing import Any
 
-from lrp_fx._recent import Recent
+from lrp_fx._common import Recent
 from lrp_fx.app.uploads import LARGEST_UPLOAD
 
 Scope = MutableMapping[str, Any]

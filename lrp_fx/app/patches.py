@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageFilter
 
-from lrp_fx._checks import check_choice, check_count
+from lrp_fx._common import check_choice, check_count
 from lrp_fx.errors import InputError
 
 Kind = Literal["mean", "grey", "blur", "noise", "black", "white"]

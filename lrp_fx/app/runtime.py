@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
-from lrp_fx._storage import write_whole
+from lrp_fx._common import write_whole
 from lrp_fx.errors import InputError
 
 VERSION = "1.30.0"

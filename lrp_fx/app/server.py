@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 from lrp_fx.app.classifier import Classifier
 from lrp_fx.app.guard import Application, Guard
 from lrp_fx.app.uploads import LARGEST_UPLOAD

@@ -13,8 +13,7 @@ from time import perf_counter, sleep
 import numpy as np
 from PIL import Image, ImageSequence
 
-from lrp_fx._packages import needed
-from lrp_fx._storage import write_whole
+from lrp_fx._common import needed, write_whole
 from lrp_fx.app.drawing import encoded
 from lrp_fx.app.uploads import read_upload
 from lrp_fx.errors import InputError

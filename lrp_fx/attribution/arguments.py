@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from lrp_fx._checks import all_finite
+from lrp_fx._common import all_finite
 from lrp_fx.attribution.given import Named
 from lrp_fx.capture import Arguments
 from lrp_fx.errors import InputError

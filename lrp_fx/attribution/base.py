@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from lrp_fx._checks import check_callable
+from lrp_fx._common import check_callable
 from lrp_fx.attribution.arguments import (
     arguments_of,
     check_forms,

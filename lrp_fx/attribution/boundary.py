@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from lrp_fx._checks import check_flag
+from lrp_fx._common import check_flag
 from lrp_fx.errors import (
     InputError,
     LRPError,

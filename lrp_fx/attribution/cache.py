@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrp_fx._recent import Recent
+from lrp_fx._common import Recent
 from lrp_fx.attribution.asked import asked
 from lrp_fx.attribution.options import Changes, Options
 from lrp_fx.canonize import canonize, has_given_factors

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import is_int
+from lrp_fx._common import is_int
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.relevance import Target, contrast_with_rest, target_places
 

@@ -12,7 +12,7 @@ from captum.log import log_usage
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from lrp_fx._checks import check_flag, entries
+from lrp_fx._common import check_flag, entries
 from lrp_fx.attribution.arguments import arguments_of
 from lrp_fx.attribution.base import Explaining, stacked
 from lrp_fx.attribution.boundary import documented

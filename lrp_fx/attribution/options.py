@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, ParamSpec, TypedDict, TypeVar
 
-from lrp_fx._checks import check_choice, check_flag
+from lrp_fx._common import check_choice, check_flag
 from lrp_fx.attribution.boundary import meant
 from lrp_fx.capture import WAYS
 from lrp_fx.composites import Composite, by_name, default_composite

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_callable
+from lrp_fx._common import check_callable
 from lrp_fx.attribution.arguments import check_inputs
 from lrp_fx.attribution.given import Array, given
 from lrp_fx.attribution.lrp import LRPFx

@@ -11,7 +11,7 @@ import typer
 from torch import Tensor, nn
 
 from lrp_fx import LRPFx
-from lrp_fx._checks import check_choice
+from lrp_fx._common import check_choice
 from lrp_fx.cli.explained import input_of
 from lrp_fx.cli.files import make_folder
 from lrp_fx.cli.inputs import MADE, Sample, find_images

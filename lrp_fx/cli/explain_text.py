@@ -13,7 +13,7 @@ import typer
 from torch import Tensor
 
 from lrp_fx import LRPFx, explain
-from lrp_fx._storage import write_whole
+from lrp_fx._common import write_whole
 from lrp_fx.cli.files import document, make_folder
 from lrp_fx.cli.models import check_categories, device_of, read_categories
 from lrp_fx.cli.options import MODEL, PREDICTED, RULES, Composite, TalkOptions, Target

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from rich.table import Table
 
-from lrp_fx._checks import check_choice
+from lrp_fx._common import check_choice
 from lrp_fx.cli.account import Account, note_on
 from lrp_fx.cli.explained import Explained, explain_sample
 from lrp_fx.cli.files import Files, make_folder, read_summary, write_summary

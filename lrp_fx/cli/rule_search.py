@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lrp_fx._checks import check_choice
-from lrp_fx._storage import write_whole
+from lrp_fx._common import check_choice, write_whole
 from lrp_fx.cli.evaluation import IMPUTERS, PERTURBING, predicted, read_all
 from lrp_fx.cli.files import make_folder
 from lrp_fx.cli.inputs import MADE, find_images

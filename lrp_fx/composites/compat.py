@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lrp_fx import rules
-from lrp_fx._checks import check_nonnegative
+from lrp_fx._common import check_nonnegative
 from lrp_fx.composites.composite import Composite, MatcherLike, everywhere
 from lrp_fx.composites.matchers import anything, convolution, dense, first, operation
 from lrp_fx.errors import CompositeError

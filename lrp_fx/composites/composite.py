@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lrp_fx._checks import entries
+from lrp_fx._common import entries
 from lrp_fx.composites.matchers import Matcher, Place, module_type, operation, path
 from lrp_fx.errors import CompositeError, OptionError
 from lrp_fx.relevance import BIAS_POLICIES, BiasPolicy, FilterBy, TopK

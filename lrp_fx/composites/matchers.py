@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lrp_fx._checks import check_count
+from lrp_fx._common import check_count
 from lrp_fx.errors import CompositeError
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lrp_fx import rules
-from lrp_fx._checks import check_flag
+from lrp_fx._common import check_flag
 from lrp_fx.composites.composite import Composite, MatcherLike
 from lrp_fx.composites.matchers import (
     anything,

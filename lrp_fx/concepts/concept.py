@@ -8,7 +8,7 @@ from typing import Any, Unpack, overload
 
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_count, entries, is_int
+from lrp_fx._common import check_count, entries, is_int
 from lrp_fx.attribution import (
     AnyArrays,
     AnyInputs,

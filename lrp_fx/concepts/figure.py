@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lrp_fx._drawing import drawable, own_style
-from lrp_fx._drawing.figure import ShownFigure
+from lrp_fx._common import drawable, own_style
+from lrp_fx._common.figure import ShownFigure
 from lrp_fx.concepts.channels import Concept, Edge
 
 FOR, AGAINST = "#ad4d03", "#0060ed"  # distinct with any colour vision

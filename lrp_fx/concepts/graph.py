@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lrp_fx._tables import html_table
+from lrp_fx._common import html_table
 from lrp_fx.concepts.channels import Concept, Edge
 
 if TYPE_CHECKING:

@@ -12,9 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_count, check_file, check_flag, entries, is_int
-from lrp_fx._digest import digest
-from lrp_fx._storage import locked, write_whole
+from lrp_fx._common import (
+    check_count,
+    check_file,
+    check_flag,
+    digest,
+    entries,
+    is_int,
+    locked,
+    write_whole,
+)
 from lrp_fx.attribution import AnyInputs, check_inputs, check_same, given, identity_of
 from lrp_fx.concepts.concept import ConceptLRPFx
 from lrp_fx.errors import InputError, OptionError

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lrp_fx._digest import digest
-from lrp_fx._packages import needed
+from lrp_fx._common import digest, needed
 from lrp_fx.dataset.sample import Sample, as_inputs, as_label, spread, stamp_of
 from lrp_fx.errors import InputError, OptionError
 

@@ -12,8 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from lrp_fx._checks import check_choice, check_count, check_flag, is_int
-from lrp_fx._digest import digest
+from lrp_fx._common import check_choice, check_count, check_flag, digest, is_int
 from lrp_fx.attribution import LRPFx, identity_of
 from lrp_fx.dataset.explaining import KEEP, STORED, BatchExplainer, Keep, Stored, Task
 from lrp_fx.dataset.images import Preprocess

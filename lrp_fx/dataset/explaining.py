@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrp_fx._checks import check_choice
+from lrp_fx._common import check_choice
 from lrp_fx.attribution import LRPFx, explained, takes_target
 from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.dataset.loading import Batch

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lrp_fx._checks import check_choice, check_count
-from lrp_fx._packages import needed
+from lrp_fx._common import check_choice, check_count, needed
 from lrp_fx.dataset.run import Run
 from lrp_fx.errors import InputError, OptionError
 

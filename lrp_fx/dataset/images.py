@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from torch import Tensor
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 from lrp_fx.dataset.sample import Sample, as_inputs, as_label, stamp_of
 from lrp_fx.errors import InputError, blamed, name_of_function
 from lrp_fx.visualize import as_pixels

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lrp_fx._checks import check_count, is_int
-from lrp_fx._storage import write_whole
+from lrp_fx._common import check_count, is_int, write_whole
 from lrp_fx.attribution import check_same
 from lrp_fx.dataset.explaining import KEEP, STORED, Keep, Stored
 from lrp_fx.errors import OptionError, RunError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lrp_fx._checks import all_finite
+from lrp_fx._common import all_finite
 from lrp_fx.dataset.objects import reason_of
 from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.errors import InputError, RunError, lacks_memory

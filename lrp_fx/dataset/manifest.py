@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 from lrp_fx.dataset.images import ImageFiles, Preprocess
 from lrp_fx.errors import InputError
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrp_fx._storage import locked, write_whole, writing
+from lrp_fx._common import locked, write_whole, writing
 from lrp_fx.dataset.job import load_job
 from lrp_fx.dataset.run import Run, open_run
 from lrp_fx.dataset.store import Store, ended

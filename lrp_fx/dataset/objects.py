@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import TensorDataset
 
-from lrp_fx._digest import digest
+from lrp_fx._common import digest
 from lrp_fx.dataset.images import Preprocess, of_image
 from lrp_fx.dataset.sample import Sample, as_inputs, as_label, spread
 from lrp_fx.errors import InputError, LRPError, OptionError, in_words, lacks_memory

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from lrp_fx._checks import check_callable
+from lrp_fx._common import check_callable
 from lrp_fx.dataset import arrays
 from lrp_fx.dataset.images import Preprocess, image_folder
 from lrp_fx.dataset.manifest import ENDINGS, manifest

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from lrp_fx._checks import check_callable
-from lrp_fx._packages import needed
+from lrp_fx._common import check_callable, needed
 
 Progress = Callable[[int, int | None, int], None]
 """Called with how many samples are done, how many there are, and how many of them failed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 from lrp_fx.dataset.job import Shard
 from lrp_fx.dataset.progress import Quiet, Report
 from lrp_fx.dataset.sample import Stream

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_fx._checks import entries, is_int
-from lrp_fx._packages import needed
+from lrp_fx._common import entries, is_int, needed
 from lrp_fx.dataset.job import Job, load_job
 from lrp_fx.dataset.store import TABLE, Store, ended, read_table
 from lrp_fx.errors import InputError, OptionError, RunError

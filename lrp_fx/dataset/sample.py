@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import is_int
+from lrp_fx._common import is_int
 from lrp_fx.errors import InputError
 
 

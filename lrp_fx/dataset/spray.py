@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_fx._checks import check_count
-from lrp_fx._packages import needed
+from lrp_fx._common import check_count, needed
 from lrp_fx.dataset.features import Points, check_relevance, check_samples, features, thinned
 from lrp_fx.dataset.run import Run
 from lrp_fx.errors import OptionError

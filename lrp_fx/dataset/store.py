@@ -15,8 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_fx._packages import needed
-from lrp_fx._storage import appearing, locked, sweep, write_whole, writing
+from lrp_fx._common import appearing, locked, needed, sweep, write_whole, writing
 from lrp_fx.dataset.explaining import Record, Row
 from lrp_fx.dataset.job import FILE, LAYOUT, Job, Shard, load_job
 from lrp_fx.errors import RunError

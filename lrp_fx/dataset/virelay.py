@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from lrp_fx._checks import check_count
-from lrp_fx._packages import needed
-from lrp_fx._storage import write_whole, writing
+from lrp_fx._common import check_count, needed, write_whole, writing
 from lrp_fx.dataset.features import check_relevance, features, plane, thinned
 from lrp_fx.dataset.images import Preprocess
 from lrp_fx.dataset.opening import open_data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lrp_fx._digest import digest
+from lrp_fx._common import digest
 from lrp_fx.attribution import LRPFx
 from lrp_fx.dataset.explaining import BatchExplainer, Record, Task
 from lrp_fx.dataset.job import Job, Shard

@@ -6,8 +6,8 @@ import textwrap
 
 from matplotlib.figure import Figure
 
-from lrp_fx._drawing import own_style
-from lrp_fx._drawing.figure import ShownFigure
+from lrp_fx._common import own_style
+from lrp_fx._common.figure import ShownFigure
 from lrp_fx.evaluate.summary import Summary
 
 WIDTH, BAR, PANEL = 8.0, 0.3, 0.9  # inches: the figure, one bar, the space around the bars

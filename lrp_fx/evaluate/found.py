@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lrp_fx._checks import is_int
-from lrp_fx._packages import needed
-from lrp_fx._tables import columns
+from lrp_fx._common import columns, is_int, needed
 from lrp_fx.composites import Composite
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluate.candidates import Candidate

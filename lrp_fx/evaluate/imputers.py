@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx._checks import check_nonnegative, check_number, check_seed
+from lrp_fx._common import check_nonnegative, check_number, check_seed
 from lrp_fx.errors import InputError, OptionError
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_fx._checks import check_count, check_flag, check_made, check_seed, is_int
+from lrp_fx._common import check_count, check_flag, check_made, check_seed, is_int
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.metric import (
     Explain,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import all_finite, check_callable
+from lrp_fx._common import all_finite, check_callable
 from lrp_fx.errors import InputError, OptionError, TargetError, blamed
 
 if TYPE_CHECKING:

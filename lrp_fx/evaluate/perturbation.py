@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_choice, check_count, check_made, check_number, check_seed, entries
+from lrp_fx._common import check_choice, check_count, check_made, check_number, check_seed, entries
 from lrp_fx.errors import OptionError
 from lrp_fx.evaluate.imputers import Blur, Constant, Imputer
 from lrp_fx.evaluate.metric import (

@@ -12,7 +12,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_count
+from lrp_fx._common import check_count
 from lrp_fx.errors import InputError, OptionError, blamed
 from lrp_fx.evaluate.explain import Rebuildable, attribute
 from lrp_fx.evaluate.metric import Explain, Forward, check_label, relevance_of, shown

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_choice, check_count, check_made, check_seed
+from lrp_fx._common import check_choice, check_count, check_made, check_seed
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.evaluate.correlation import rank_correlation
 from lrp_fx.evaluate.explain import Rebuildable

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_count, is_int
+from lrp_fx._common import check_count, is_int
 from lrp_fx.errors import InputError, OptionError
 
 

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lrp_fx._checks import check_choice, check_file
-from lrp_fx._packages import needed
-from lrp_fx._storage import appearing
+from lrp_fx._common import appearing, check_choice, check_file, needed
 from lrp_fx.evaluate.statistics import Bootstrap, Estimate
 from lrp_fx.evaluate.summary import MetricInfo, Summary
 

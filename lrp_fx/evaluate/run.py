@@ -12,8 +12,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import all_finite, check_callable, check_count, check_flag, entries
-from lrp_fx._packages import needed
+from lrp_fx._common import all_finite, check_callable, check_count, check_flag, entries, needed
 from lrp_fx.errors import InputError, LRPError, OptionError, blamed, shortened
 from lrp_fx.evaluate.explain import Rebuildable
 from lrp_fx.evaluate.metric import (

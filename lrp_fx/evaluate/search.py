@@ -10,9 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._checks import check_count, check_number, is_int
-from lrp_fx._digest import digest, digest_of_metric
-from lrp_fx._packages import needed
+from lrp_fx._common import check_count, check_number, digest, digest_of_metric, is_int, needed
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name

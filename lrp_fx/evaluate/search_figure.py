@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from lrp_fx._drawing import own_style
+from lrp_fx._common import own_style
 from lrp_fx.evaluate.summary import Summary
 from lrp_fx.evaluate.trials import Trial
 

@@ -9,7 +9,7 @@ import torch
 from captum.metrics import sensitivity_max
 from torch import Tensor
 
-from lrp_fx._checks import (
+from lrp_fx._common import (
     all_finite,
     check_choice,
     check_count,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import all_finite, check_count, check_number, check_seed
+from lrp_fx._common import all_finite, check_count, check_number, check_seed
 from lrp_fx.errors import InputError, OptionError
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from lrp_fx._checks import check_file
-from lrp_fx._storage import locked
+from lrp_fx._common import check_file, locked
 from lrp_fx.errors import LRPError, OptionError, in_words
 from lrp_fx.evaluate.candidates import Chooser
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lrp_fx._tables import columns
+from lrp_fx._common import columns
 from lrp_fx.evaluate.statistics import Estimate
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrp_fx._checks import entries, is_int
+from lrp_fx._common import entries, is_int
 from lrp_fx._version import __version__
 from lrp_fx.attribution import LRPFx
 from lrp_fx.errors import InputError, TargetError, blamed, name_of_function

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrp_fx._storage import appearing, writing
+from lrp_fx._common import appearing, writing
 from lrp_fx.errors import InputError, OptionError
 
 FORMAT = 1

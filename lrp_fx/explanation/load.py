@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lrp_fx._checks import is_int
+from lrp_fx._common import is_int
 from lrp_fx.errors import InputError
 from lrp_fx.explanation.explanation import KINDS, Explanation
 from lrp_fx.explanation.files import (

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lrp_fx._checks import check_choice, check_flag
+from lrp_fx._common import check_choice, check_flag
 from lrp_fx.optimize.attention import attend_in_blocks
 from lrp_fx.optimize.draft import Draft
 from lrp_fx.optimize.in_place import activate_in_place, overwrite_relevance

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 
 from torch import fx, nn
 
-from lrp_fx._checks import entries
+from lrp_fx._common import entries
 from lrp_fx.capture import Captured
 from lrp_fx.errors import InputError
 from lrp_fx.graph import Call, ancestors, is_size

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from lrp_fx._checks import is_int
+from lrp_fx._common import is_int
 from lrp_fx.capture import Captured
 from lrp_fx.errors import CaptureError, InputError, OptionError
 from lrp_fx.graph import tree_unflatten

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, fx
 
-from lrp_fx._tables import columns, html_table
+from lrp_fx._common import columns, html_table
 from lrp_fx.capture import Way
 from lrp_fx.composites import Matcher, Place
 from lrp_fx.graph import name_of

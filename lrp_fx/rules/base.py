@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lrp_fx._checks import make_plain
+from lrp_fx._common import make_plain
 from lrp_fx.errors import OptionError
 from lrp_fx.rules.stabilizer import Stabilizer
 

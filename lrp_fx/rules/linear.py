@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_nonnegative, check_number
+from lrp_fx._common import check_nonnegative, check_number
 from lrp_fx.errors import OptionError
 from lrp_fx.rules.base import Rule
 from lrp_fx.rules.stabilizer import DEFAULT_STABILIZER, Stabilizer

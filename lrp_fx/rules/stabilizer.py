@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import check_number, make_plain
+from lrp_fx._common import check_number, make_plain
 from lrp_fx.errors import OptionError
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import is_int, make_plain
+from lrp_fx._common import is_int, make_plain
 from lrp_fx.errors import OptionError
 
 __all__ = ["FULL", "MINUS", "ONES", "PLUS", "SQUARE", "ZERO", "Branch", "Group", "Part", "Table"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx._checks import all_finite
+from lrp_fx._common import all_finite
 from lrp_fx.graph import name_of, split_by_dependence, tree_flatten
 from lrp_fx.plan import Step
 from lrp_fx.relevance import CAUSES, Cause, EdgeRelevance, RelevanceNode, Target

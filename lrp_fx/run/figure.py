@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
-from lrp_fx._drawing import drawable, own_style
-from lrp_fx._drawing.figure import ShownFigure
+from lrp_fx._common import drawable, own_style
+from lrp_fx._common.figure import ShownFigure
 from lrp_fx.relevance import CAUSES
 from lrp_fx.run.entries import Entry, PerSample
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrp_fx._checks import check_number, is_int
-from lrp_fx._tables import columns, html_table
+from lrp_fx._common import check_number, columns, html_table, is_int
 from lrp_fx.errors import OptionError
 from lrp_fx.relevance import CAUSES, Cause
 from lrp_fx.run.entries import Entry, PerSample

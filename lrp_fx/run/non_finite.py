@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx._checks import all_finite
+from lrp_fx._common import all_finite
 from lrp_fx.errors import InputError, LRPError, NonFiniteError
 from lrp_fx.graph import name_of
 from lrp_fx.run.interpreter import Runner, leading_to

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrp_fx._checks import all_finite
-from lrp_fx._recent import Recent
+from lrp_fx._common import Recent, all_finite
 from lrp_fx.capture import ModelState
 from lrp_fx.errors import InputError, LRPError
 from lrp_fx.graph import split_by_dependence

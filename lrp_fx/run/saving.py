@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from lrp_fx._checks import check_file
-from lrp_fx._storage import appearing
+from lrp_fx._common import appearing, check_file
 from lrp_fx.capture import exporting, first_line
 from lrp_fx.errors import CaptureError, OptionError
 from lrp_fx.graph import compile_and_package, has_compiler, load_package

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrp_fx._checks import is_int
+from lrp_fx._common import is_int
 from lrp_fx.errors import InputError, OptionError
 
 

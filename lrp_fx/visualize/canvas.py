@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import numpy as np
 
-from lrp_fx._drawing import drawable
-from lrp_fx._packages import needed
+from lrp_fx._common import drawable, needed
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import Pixels, table_of
 
@@ -41,7 +40,7 @@ INK, FAINT, FRAME = "#222222", "#666666", "#bbbbbb"
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in dots."""
     with needed("pictures need"):
-        from lrp_fx._drawing.figure import ShownFigure
+        from lrp_fx._common.figure import ShownFigure
     return ShownFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
 

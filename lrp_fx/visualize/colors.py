@@ -7,8 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_fx._checks import check_nonnegative
-from lrp_fx._packages import needed
+from lrp_fx._common import check_nonnegative, needed
 from lrp_fx.errors import OptionError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats
 

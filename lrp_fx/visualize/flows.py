@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lrp_fx._packages import needed
+from lrp_fx._common import needed
 from lrp_fx.concepts import AttributionGraph
 from lrp_fx.errors import InputError
 from lrp_fx.run import Ledger

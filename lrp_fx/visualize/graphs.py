@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from lrp_fx._checks import entries, is_int
-from lrp_fx._drawing import drawable, own_style
+from lrp_fx._common import drawable, entries, is_int, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats, as_names, summed
 from lrp_fx.visualize.canvas import DPI, FAINT, INK, NORMAL, Class, Words, sheet

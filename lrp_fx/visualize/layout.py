@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from lrp_fx._checks import entries
+from lrp_fx._common import entries
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.canvas import Class, Words, class_name, sheet, zoom_for

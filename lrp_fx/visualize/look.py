@@ -8,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 
-from lrp_fx._checks import check_count, check_nonnegative
+from lrp_fx._common import check_count, check_nonnegative
 from lrp_fx.errors import OptionError
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import DEFAULT, table_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lrp_fx._checks import check_choice
-from lrp_fx._drawing import own_style
+from lrp_fx._common import check_choice, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_maps
 from lrp_fx.visualize.canvas import Class

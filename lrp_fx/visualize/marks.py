@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, TypeAlias
 
-from lrp_fx._checks import entries
+from lrp_fx._common import entries
 from lrp_fx.errors import OptionError
 
 if TYPE_CHECKING:

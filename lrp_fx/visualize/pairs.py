@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrp_fx._checks import check_count
-from lrp_fx._drawing import drawable, own_style
+from lrp_fx._common import check_count, drawable, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats, Relevance, as_floats, summed
 from lrp_fx.visualize.canvas import INK, NORMAL, Class, Words, sheet

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrp_fx._checks import entries
-from lrp_fx._packages import needed
+from lrp_fx._common import entries, needed
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Floats
 from lrp_fx.visualize.colors import Pixels

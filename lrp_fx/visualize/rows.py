@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrp_fx._checks import check_count
-from lrp_fx._drawing import drawable, own_style
+from lrp_fx._common import check_count, drawable, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_names, as_rows, as_table
 from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Words, fitted, sheet, write

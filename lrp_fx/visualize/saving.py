@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from lrp_fx._drawing import own_style
-from lrp_fx._packages import needed
-from lrp_fx._storage import write_whole
+from lrp_fx._common import needed, own_style, write_whole
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Relevance
 from lrp_fx.visualize.canvas import Class

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_fx._checks import check_choice, check_number
-from lrp_fx._drawing import drawable, own_style
-from lrp_fx._packages import needed
+from lrp_fx._common import check_choice, check_number, drawable, needed, own_style
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats, as_names
 from lrp_fx.visualize.canvas import FAINT, FRAME, INK, SMALL, Class, Sheet, Words, draw, sheet

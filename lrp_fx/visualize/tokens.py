@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrp_fx._checks import check_count
-from lrp_fx._drawing import MISSING, drawable, own_style
-from lrp_fx._packages import needed
+from lrp_fx._common import MISSING, check_count, drawable, needed, own_style
 from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_floats
 from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Class, Words, sheet

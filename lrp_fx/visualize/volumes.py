@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrp_fx._checks import is_int
-from lrp_fx._drawing import own_style
-from lrp_fx._packages import needed
+from lrp_fx._common import is_int, needed, own_style
 from lrp_fx.errors import InputError, OptionError
 from lrp_fx.visualize.arrays import Data, Floats, Relevance, as_data, as_floats
 from lrp_fx.visualize.canvas import FAINT, Class, Words, draw, enlarged, sheet

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from lrp_fx._checks import entries
+from lrp_fx._common import entries
 from lrp_fx.errors import InputError, blamed
 from lrp_fx.zoo.loaded import LoadedModel, ZooError, loaded_model
 from lrp_fx.zoo.preprocessing import Preprocessing

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-import lrp_fx._storage as storage
+import lrp_fx._common as storage
 from lrp_fx import LRPFx
 from lrp_fx.dataset import attribute_dataset, merge, open_run
 from lrp_fx.dataset.job import LAYOUT

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrp_fx._digest import digest, digest_of_metric
+from lrp_fx._common import digest, digest_of_metric
 from lrp_fx.errors import OptionError
 
 

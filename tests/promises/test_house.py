@@ -20,7 +20,7 @@ FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or p
 PUBLIC = ("composites", "zoo")
 """Their ``__init__`` lists what users are offered; the library also takes what is not for them."""
 LAZY = (
-    *("lrp_fx._drawing.figure", "lrp_fx.run.figure", "lrp_fx.concepts.figure"),
+    *("lrp_fx._common.figure", "lrp_fx.run.figure", "lrp_fx.concepts.figure"),
     "lrp_fx.evaluate.figure",
 )
 """Need matplotlib, so that no ``__init__`` may import them."""

@@ -14,7 +14,7 @@ from captum.attr import NoiseTunnel
 from torch import Tensor, nn
 
 from lrp_fx import ConceptLRPFx, LayerLRPFx, LRPFx, NeuronLRPFx
-from lrp_fx._recent import SHAPES, Recent
+from lrp_fx._common import SHAPES, Recent
 from lrp_fx.errors import InputError
 from tests.helpers.closeness import SINGLE, distance
 from tests.helpers.modes import images, net

@@ -333,7 +333,7 @@ def test_relevance_of_features_is_summed_over_them() -> None:
 @pytest.mark.parametrize("package", ["matplotlib", "PIL"])
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     name = {"PIL": "pillow"}.get(package, package)
-    monkeypatch.delitem(sys.modules, "lrp_fx._drawing.figure", raising=False)
+    monkeypatch.delitem(sys.modules, "lrp_fx._common.figure", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     for module in [name for name in sys.modules if name.startswith(f"{package}.")]:
         monkeypatch.setitem(sys.modules, module, None)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from lrp_fx import LRPFx
-from lrp_fx._drawing import own_style
+from lrp_fx._common import own_style
 from lrp_fx.concepts.channels import Concept, Edge
 from lrp_fx.concepts.graph import AttributionGraph
 from lrp_fx.evaluate import Estimate, Summary

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lrp_fx._storage import write_whole
+from lrp_fx._common import write_whole
 from lrp_fx.app.drawing import encoded
 from lrp_fx.app.tabs.parts import (
     PREDICTED,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_fx._checks import all_finite, check_choice, check_flag
+from lrp_fx._common import all_finite, check_choice, check_flag
 from lrp_fx.errors import OptionError
 from lrp_fx.graph import aten
 from lrp_fx.relevance.node import EdgeRelevance

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from lrp_fx._drawing.style import own_style
+from lrp_fx._common.style import own_style
 
 if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
@@ -17,7 +17,7 @@ class ShownFigure(Figure):
     """A figure of matplotlib that is not registered in pyplot, so that nothing has to close it.
 
     Notebooks show figures only if pyplot is imported; this one brings its own picture.
-    It looks the same with any ``rcParams`` (:func:`~lrp_fx._drawing.own_style`).
+    It looks the same with any ``rcParams`` (:func:`~lrp_fx._common.own_style`).
     """
 
     def draw(self, renderer: RendererBase) -> None:

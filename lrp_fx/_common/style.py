@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from threading import RLock
 
-from lrp_fx._packages import needed
+from lrp_fx._common.packages import needed
 
 MISSING = "▯"
 """Stands for a letter that the font of figures lacks."""
