@@ -34,6 +34,7 @@ from lrp_fx.graph import (
     name_of,
     packet_of,
     where,
+    with_source,
 )
 
 WAYS = ("auto", "symbolic", "export", "record")
@@ -128,6 +129,7 @@ _MOVES = {"batch_norm": "training", "instance_norm": "use_input_stats"}
 
 def _move_no_statistics(module: fx.GraphModule) -> None:
     """Let norms by the statistics of the values themselves leave the user's running ones alone."""
+    moved = False
     for node in module.graph.nodes:
         if packet_of(node.target) is None or name_of(node) not in _MOVES:
             continue
@@ -135,7 +137,10 @@ def _move_no_statistics(module: fx.GraphModule) -> None:
         if bound[_MOVES[name_of(node)]] is not False and bound["running_mean"] is not None:
             bound |= {"running_mean": None, "running_var": None}
             node.args, node.kwargs = tuple(bound.values()), {}
-    module.recompile()
+            moved = True
+    if moved:
+        module.recompile()
+        with_source(module)
 
 
 def _refuse_quantized(model: nn.Module) -> None:

@@ -144,7 +144,7 @@ def test_nothing_of_pictures_is_imported_early() -> None:
             if any(name.partition(".")[0] in ("matplotlib", "rich") for name in names):
                 early.append(path.relative_to(Path(lrp_fx.__file__).parent).as_posix())
     drawing = {
-        *("_drawing/figure.py", "run/figure.py", "concepts/figure.py"),
+        *("_common/figure.py", "run/figure.py", "concepts/figure.py"),
         *("evaluate/figure.py", "evaluate/search_figure.py"),
     }
     assert {name for name in early if not name.startswith("cli/")} <= drawing
