@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from lrp_fx.graph import as_tuple
+from lrp_fx.graph import as_tuple, aten
 from lrp_fx.optimize.draft import Draft
-from lrp_fx.optimize.onednn import linear, linear_adjoint
 from lrp_fx.relevance import (
+    ADJOINTS,
     EdgeRelevance,
     Formula,
     Kept,
@@ -43,7 +43,7 @@ from lrp_fx.rules import Stabilizer, may_write
 
 # Up to these shares the restricted form was faster in benchmarks/sparsity.py. Gathered windows
 # overlap and hold each input up to K times, so their limit is lower.
-POINTWISE = 0.7  # of positions × channels
+POINTWISE = 0.5  # of positions × channels
 WINDOWS = 0.25  # of positions × channels
 ENTRIES = 0.25
 
@@ -255,7 +255,8 @@ def convolution(
         found = reached(relevance)
     if found.share > threshold or (1 - found.share) * work < LITTLE_WORK:
         return None
-    on_rows = replace(formula, name="linear", kernel=linear, adjoint=linear_adjoint)
+    # by BLAS: oneDNN compiles a kernel for each number of rows, and these are ever new
+    on_rows = replace(formula, name="linear", kernel=aten.linear, adjoint=ADJOINTS["linear"])
     total = input.new_zeros(len(input), *input.shape[2:], input.shape[1])  # channels last
     # overlapping windows of a whole batch would take much memory
     together = len(input) if window.size == 1 else 1
