@@ -247,7 +247,7 @@ def convolution(
     work = 2 * len(formula.parts) * relevance[:, 0].numel() * weight.numel()
     if work < LITTLE_WORK:
         return None
-    if kept and _rows(relevance).is_contiguous():
+    if kept and relevance.movedim(1, -1).is_contiguous():
         found = reached_at(kept, relevance)
     elif _reaches_more(relevance[:1], threshold):
         return None

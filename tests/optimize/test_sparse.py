@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -256,6 +257,24 @@ def test_places_that_the_filter_tells_are_those_of_the_search(by: FilterBy) -> N
         assert torch.equal(mine.positions, searched.positions)
         assert (mine.counts, mine.share) == (searched.counts, pytest.approx(searched.share))
         assert all(map(torch.equal, mine.channels, searched.channels))
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("layout", list(itertools.permutations(range(1, 4))))
+def test_the_filter_tells_places_in_any_layout(layout: tuple[int, ...]) -> None:
+    """Below a transposition, relevance lies in memory in another order than its indices."""
+    inverse = [0, *(1 + layout.index(dim) for dim in range(1, 4))]
+    x, w = numbers(2, 4, 33, 29), numbers(9, 4, 1, 1, seed=2)
+    z = aten.conv2d(x, w)
+    relevance = numbers(*z.shape, seed=3).permute(0, *layout).contiguous().permute(inverse)
+    module, filter = node(aten.conv2d, rules.Epsilon()), TopKFilter(TopK(0.05))
+    operands = operands_of(module.formula, x, z, w, None, **options_of({}))
+    with torch.no_grad():
+        told = module.propagate(filter.telling()(relevance, x.shape), **operands)
+        dense = module.formula.relevance(
+            filter(relevance, x.shape), module.formula.operands(**operands)
+        )
+    assert distance(told, dense) <= ROUNDING
 
 
 @pytest.mark.usefixtures("always")
