@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import fx
 
 from lrp_fx.canonize.numbers import MAX_STEPS, are_equal, scaled_by, unwound
@@ -122,9 +123,40 @@ def quotient(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node |
     number = literal(over)
     if number is not None and is_call(under, "exp"):
         return _inverted(node, graph, under, number)
+    inner = before_expansion(over)
     divisor = _Divisor(graph, node, under, _exponentials_of(before_expansion(under)))
-    hyperbolic = divisor.hyperbolic(over)
-    return divisor.under(over) if hyperbolic is None else hyperbolic
+    hyperbolic = divisor.hyperbolic(inner)
+    found = divisor.under(inner) if hyperbolic is None else hyperbolic
+    return None if found is None else _expanded_again(graph, found, over, under)
+
+
+def _expanded_again(graph: fx.Graph, found: fx.Node, *operands: Any) -> fx.Node | None:
+    """What was computed of operands before their expansion, in the shape of the operands."""
+    shapes = shapes_of(graph.owning_module)
+
+    def size(value: Any) -> torch.Size | None:
+        return shapes.shape_of(value) if isinstance(value, fx.Node) else torch.Size()
+
+    if not any(is_call(value, "expand", "expand_as") for value in operands):
+        return found
+    inner, outer = [size(before_expansion(value)) for value in operands], [*map(size, operands)]
+    if None in inner or None in outer:
+        return None
+    whole = torch.broadcast_shapes(*outer)
+    if torch.broadcast_shapes(*inner) == whole:
+        return found
+    for value, own in zip(operands, outer, strict=True):
+        if own == whole:
+            return _expanded_like(graph, value, found)
+    return None
+
+
+def _expanded_like(graph: fx.Graph, value: Any, found: fx.Node) -> fx.Node:
+    """``found`` after the expansions of another value."""
+    if before_expansion(value) is value:
+        return found
+    below = value.args[0]
+    return call_with_operand(graph, value, below, _expanded_like(graph, below, found))
 
 
 def times_sigmoid(node: fx.Node, graph: fx.Graph, over: Any, gate: Any) -> fx.Node | None:

@@ -322,6 +322,21 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         "amax sub softmax",
     ),
     # exponentials that are added one by one
+    "share in the shape of an expanded sum": (
+        lambda m, x: 1 / (1 + (-x[:, :1]).exp()).expand_as(x),
+        LINE,
+        "slice sigmoid expand_as",
+    ),
+    "share in the shape of a sum expanded twice": (
+        lambda m, x: x[:, :1].exp() / (1 + x[:, :1].exp()).expand(x.shape).expand(-1, 5),
+        LINE,
+        "slice getattr getitem sigmoid expand expand",
+    ),
+    "share of an expanded exponential": (
+        lambda m, x: x[:, :1].exp().expand(x.shape) / (1 + x[:, :1].exp()),
+        LINE,
+        "getattr getitem getattr getitem slice sigmoid expand",
+    ),
     "share of one of two": (
         lambda m, x: (lambda e, f: e / (e + f))(x.exp(), m.linear(x).exp()),
         LINE,
@@ -1157,6 +1172,9 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "share in the shape of an expanded sum": "slice neg exp add expand_as reciprocal mul",
+    "share in the shape of a sum expanded twice": "slice exp slice exp add getattr expand expand div",
+    "share of an expanded exponential": "slice exp getattr expand slice exp add div",
     "share of one of three": "linear exp exp exp add cos exp add div",
     "share of two and one": "exp add linear exp add reciprocal mul",
     "share divided by a mask": "exp div sum div",
