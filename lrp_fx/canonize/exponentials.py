@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -35,6 +36,8 @@ from lrp_fx.graph import (
     row_of,
     shapes_of,
 )
+
+_broadcast: Callable[..., torch.Size] = torch.broadcast_shapes
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,8 @@ def _expanded_again(graph: fx.Graph, found: fx.Node, *operands: Any) -> fx.Node 
     inner, outer = [size(before_expansion(value)) for value in operands], [*map(size, operands)]
     if None in inner or None in outer:
         return None
-    whole = torch.broadcast_shapes(*outer)
-    if torch.broadcast_shapes(*inner) == whole:
+    whole = _broadcast(*outer)
+    if _broadcast(*inner) == whole:
         return found
     for value, own in zip(operands, outer, strict=True):
         if own == whole:
