@@ -183,6 +183,17 @@ def _selects(weight: Any, summed: set[int], shapes: Constants) -> bool:
         place -= made.dim() if made is not None and place >= 0 else 0
         moved = {dim + 1 if dim < place else dim for dim in summed if dim != place}
         return _selects(weight.args[0], moved, shapes)
+    if name == "reshape":
+        made, source = shapes(weight), shapes(weight.args[0])
+        if made is None or source is None:
+            return False
+        new, old = (
+            [dim for dim in range(-v.dim(), 0) if v.shape[dim] != 1] for v in (made, source)
+        )
+        if [made.shape[dim] for dim in new] != [source.shape[dim] for dim in old]:
+            return False
+        moved = {other for dim, other in zip(new, old, strict=True) if dim in summed}
+        return _selects(weight.args[0], moved, shapes)
     if name not in ("mul", "div") or weight.kwargs:
         return False
     first, second = weight.args

@@ -343,6 +343,9 @@ MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by weights with numbers": lambda h, w: (
         (w.double().unsqueeze(2) / w.sum(1)[:, None, None].clamp(min=1)) * h
     ).sum(-2),
+    "by weights in another shape": lambda h, w: (
+        h * (w.to(h) / w.sum(1, keepdim=True)).view(len(w), -1, 1)
+    ).sum(1),
     "by multiplied weights": lambda h, w: (
         (w.to(h).sum(1).reciprocal()[:, None] * w)[:, :, None].expand(h.shape) * h
     ).sum(1),
