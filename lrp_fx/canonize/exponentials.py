@@ -31,7 +31,6 @@ from lrp_fx.graph import (
     is_call,
     is_same,
     literal,
-    name_of,
     operand,
     row_of,
     shapes_of,
@@ -191,19 +190,20 @@ class _Divisor:
             over: the value.
             needs_share: return None if no exponential of the divisor is in the value.
         """
-        found = self._of_term(over)
-        if found is not None or self.total is None:
-            return found
+        total = self.total
+        if total is None:
+            return self._of_term(over)
         whole = sum_of(over) if literal(over) is None else Sum((), 0.0)
         shares = [self._of_term(term.value) for term in whole.terms]
         if not any(shares):
-            return None if needs_share else self._of_other(over)
+            return None if needs_share else self._of_other(total, over)
         parts = [
-            share or self._of_other(t.value) for t, share in zip(whole.terms, shares, strict=True)
+            share or self._of_other(total, t.value)
+            for t, share in zip(whole.terms, shares, strict=True)
         ]
         scales = [term.scale for term in whole.terms]
         if whole.number:
-            parts, scales = [*parts, self._of_other(whole.number)], [*scales, 1.0]
+            parts, scales = [*parts, self._of_other(total, whole.number)], [*scales, 1.0]
         if None in parts:
             return None
         scaled = [
@@ -211,13 +211,13 @@ class _Divisor:
         ]
         return reduce(lambda a, b: call_like(self.graph, self.node, aten.add, a, b), scaled)
 
-    def _of_other(self, over: Any) -> fx.Node | None:
+    def _of_other(self, total: Exponentials, over: Any) -> fx.Node | None:
         """A value without exponentials by the divisor: a product with the share of its number."""
-        share = None if self.total is None else self.total.first(self.graph, self.node)
-        if self.total is None or share is None:
+        share = total.first(self.graph, self.node)
+        if share is None:
             return None
         number = literal(over)
-        factor = (1.0 if number is None else number) / self.total.number
+        factor = (1.0 if number is None else number) / total.number
         gate = scaled_by(self.graph, self.node, share, factor)
         return gate if number is not None else self._times(gate, over)
 
@@ -261,7 +261,7 @@ class _Divisor:
                     return self._times(ratio, rest)
         own = self.total
         scale, shift, inner = unwound(over)
-        if shift == 0 and is_call(inner, "expm1") and own.number > 0 and len(own.terms) == 1:
+        if shift == 0 and is_call(inner, "expm1") and len(own.terms) == 1:
             (term,) = own.terms
             z = operand(term.value)
             if not is_same(z, operand(inner)) or term.scale != own.number:
@@ -270,7 +270,7 @@ class _Divisor:
             tanh = call_like(self.graph, self.node, aten.tanh, half)
             return scaled_by(self.graph, self.node, tanh, abs(scale) / own.number)
         sine = sum_of(over) if isinstance(over, fx.Node) else Sum((), 0.0)
-        if sine.number or own.number or len(sine.terms) != 2 or len(own.terms) != 2:
+        if sine.number or own.number or len(sine.terms) != 2:
             return None
         (first, second), pair = sine.terms, list(own.terms)
         if not is_same(first.value, pair[0].value):
@@ -310,14 +310,9 @@ def _ratio(first: Any, second: fx.Node) -> float | None:
 
 def _is_exponential(value: Any) -> bool:
     """Whether a value is ``exp(z)``, possibly with its entries arranged in another way, or a part."""
-    while (row_of(value).arranges and len(value.all_input_nodes) == 1) or _is_piece(value):
+    while is_call(value, "getitem") or (row_of(value).arranges and len(value.all_input_nodes) == 1):
         value = value.args[0]
     return is_call(value, "exp")
-
-
-def _is_piece(value: Any) -> bool:
-    is_item = isinstance(value, fx.Node) and name_of(value) == "getitem"
-    return is_item and row_of(value.args[0]).results == "pieces"
 
 
 def _exponent(graph: fx.Graph, value: fx.Node) -> fx.Node:
@@ -325,7 +320,7 @@ def _exponent(graph: fx.Graph, value: fx.Node) -> fx.Node:
     if is_call(value, "exp"):
         return operand(value)
     below = _exponent(graph, operand(value))
-    if _is_piece(value):
+    if is_call(value, "getitem"):
         return call_like_getitem(graph, below, index_of(value))
     return call_with_operand(graph, value, value.args[0], below)
 
@@ -348,6 +343,3 @@ def _difference(graph: fx.Graph, node: fx.Node, a: fx.Node, b: fx.Node) -> fx.No
         return None
     value = scaled_by(graph, node, z, scale - other)
     return call_like(graph, node, aten.add, value, number - more) if number != more else value
-
-
-__all__ = ["quotient", "times_sigmoid"]

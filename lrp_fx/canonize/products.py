@@ -178,9 +178,9 @@ def _selects(weight: Any, summed: set[int], shapes: Constants) -> bool:
         return _selects(weight.args[0], summed, shapes)
     if name == "unsqueeze":
         place, made = arguments(weight)["dim"], shapes(weight)
-        if place >= 0 and made is None:
+        if made is None:
             return False
-        place -= made.dim() if made is not None and place >= 0 else 0
+        place -= made.dim() if place >= 0 else 0
         moved = {dim + 1 if dim < place else dim for dim in summed if dim != place}
         return _selects(weight.args[0], moved, shapes)
     if name == "reshape":

@@ -32,7 +32,8 @@ def globals_in(code: types.CodeType) -> frozenset[str]:
     return frozenset(own).union(*inner)
 
 
-_OF_GLOBALS = ("_GLOBAL", "_GLOBALS", "LOAD_NAME", "STORE_NAME", "DELETE_NAME")
+_OF_GLOBALS = ("_GLOBAL", "_GLOBALS", "LOAD_NAME")
+"""How the instructions end; the bodies of classes load names."""
 
 
 @functools.lru_cache(maxsize=1024)

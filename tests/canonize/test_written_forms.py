@@ -60,6 +60,20 @@ def share(e: Tensor) -> Tensor:
     return e / e.sum(-1, keepdim=True)
 
 
+def sinh_by_cosh(
+    above: Callable[[Tensor, Tensor], Tensor],
+    below: Callable[[Tensor, Tensor], Tensor],
+    exponents: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda x: (x, -x),
+) -> Function:
+    """A quotient of two exponentials, by default of opposite values."""
+
+    def function(m: Held, x: Tensor) -> Tensor:
+        first, second = (each.exp() for each in exponents(x))
+        return above(first, second) / below(first, second)
+
+    return function
+
+
 LINE, ROWS, CUBE = (4, 5), (2, 4, 5), (2, 3, 4, 5)
 CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     # sigmoids and signs
@@ -402,6 +416,146 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         lambda m, x: (m.linear(x).exp() + x.cos()) / (1 + x.exp()),
         LINE,
         "linear exp cos add neg sigmoid mul",
+    ),
+    "exp times the sigmoid of its opposite": (
+        lambda m, x: x.exp() * (-x).sigmoid(),
+        LINE,
+        "sigmoid",
+    ),
+    "exp times one and the sigmoid of its opposite": (
+        lambda m, x: x.exp() * (1 + (-x).sigmoid()),
+        LINE,
+        "exp neg sigmoid add mul",
+    ),
+    "product of three by one exponential": (
+        lambda m, x: (x.exp() * m.linear(x)) * x.cos() / (1 + x.exp()),
+        LINE,
+        "linear cos sigmoid mul mul",
+    ),
+    "product with a product that is read twice": (
+        lambda m, x: (lambda y: y * x.cos() / (1 + x.exp()) + y)(x.exp() * m.linear(x)),
+        LINE,
+        "exp linear cos neg sigmoid mul add mul mul",
+    ),
+    "share of one of two and one": (
+        lambda m, x: (lambda e: e / (1 + e + x.cos().exp()))(m.linear(x).exp()),
+        LINE,
+        "linear cos zeros_like stack softmax select",
+    ),
+    "share of one of two and a number for safety": (
+        lambda m, x: (lambda e: e / (e + x.cos().exp() + 1e-9))(m.linear(x).exp()),
+        LINE,
+        "linear cos sub sigmoid",
+    ),
+    "share of a small number": (
+        lambda m, x: 1e-9 / (x.exp() + 1e-9),
+        LINE,
+        "neg add sigmoid mul mul",
+    ),
+    "share of one of two less a half": (
+        lambda m, x: x.exp() / (x.exp() + x.cos().exp() - 0.5),
+        LINE,
+        "exp exp cos exp add sub div",
+    ),
+    "share beside an exponent": (
+        lambda m, x: (lambda e: e.exp() / (e.flip(-1) + e.exp()))(x.exp()),
+        LINE,
+        "exp flip sub sigmoid",
+    ),
+    "share beside chosen exponentials": (
+        lambda m, x: x.exp() / (x.cos().exp().index_select(1, torch.arange(5)) + x.exp()),
+        LINE,
+        "exp cos exp index_select exp add div",
+    ),
+    "share beside maxima": (
+        lambda m, x: x.exp() / (x.exp().max(-1, True)[0] + x.exp()),
+        LINE,
+        "exp exp max getitem exp add div",
+    ),
+    "exp by zero times its sum": (
+        lambda m, x: x.exp() / (0 * x.exp().sum(-1, True)),
+        LINE,
+        "exp exp sum mul div",
+    ),
+    "sum of shares by a sum": (
+        lambda m, x: (x.exp() * m.C + x.exp() * m.linear(x)) / x.exp().sum(-1, True),
+        LINE,
+        "linear add softmax mul",
+    ),
+    # hyperbolic functions
+    "tanh": (sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f), LINE, "tanh"),
+    "tanh, turned below": (sinh_by_cosh(lambda e, f: e - f, lambda e, f: f + e), LINE, "tanh"),
+    "tanh, turned above": (sinh_by_cosh(lambda e, f: f - e, lambda e, f: e + f), LINE, "neg tanh"),
+    "tanh and a half above": (
+        sinh_by_cosh(lambda e, f: e - f + 0.5, lambda e, f: e + f),
+        LINE,
+        "neg exp exp sub add add div",
+    ),
+    "tanh and one below": (
+        sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f + 1),
+        LINE,
+        "neg zeros_like stack softmax select zeros_like stack softmax select neg add",
+    ),
+    "tanh with twice the second above": (
+        sinh_by_cosh(lambda e, f: e - 2 * f, lambda e, f: e + f),
+        LINE,
+        "mul sigmoid mul sigmoid mul add",
+    ),
+    "tanh with thrice the second below": (
+        sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + 3 * f),
+        LINE,
+        "mul add sigmoid mul add sigmoid mul neg add",
+    ),
+    "tanh by three exponentials": (
+        lambda m, x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp() + x.cos().exp()),
+        LINE,
+        "neg cos stack softmax select stack softmax select neg add",
+    ),
+    "tanh by another exponential": (
+        lambda m, x: (x.exp() - (-x).exp()) / (x.exp() + x.cos().exp()),
+        LINE,
+        "exp neg exp sub exp cos exp add div",
+    ),
+    "tanh of shifted values": (
+        sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f, lambda x: (x + 1, -x - 1)),
+        LINE,
+        "add tanh",
+    ),
+    "no tanh of another shift": (
+        sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f, lambda x: (x + 1, -x)),
+        LINE,
+        "mul add sigmoid mul add sigmoid neg add",
+    ),
+    "no tanh of another multiple": (
+        sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f, lambda x: (x, -2 * x)),
+        LINE,
+        "mul sigmoid mul sigmoid neg add",
+    ),
+    "no tanh of another value": (
+        sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f, lambda x: (x, -x.cos())),
+        LINE,
+        "cos neg sub sigmoid sub sigmoid neg add",
+    ),
+    "expm1 by exp and one": (lambda m, x: torch.expm1(x) / (x.exp() + 1), LINE, "mul tanh"),
+    "expm1 and two by exp and one": (
+        lambda m, x: (torch.expm1(x) + 2) / (x.exp() + 1),
+        LINE,
+        "expm1 add neg sigmoid mul",
+    ),
+    "expm1 by exp and two": (
+        lambda m, x: torch.expm1(x) / (x.exp() + 2),
+        LINE,
+        "expm1 neg add sigmoid mul mul",
+    ),
+    "expm1 by another exp": (
+        lambda m, x: torch.expm1(x) / (x.cos().exp() + 1),
+        LINE,
+        "expm1 cos neg sigmoid mul",
+    ),
+    "expm1 by two exponentials": (
+        lambda m, x: torch.expm1(x) / (x.exp() + x.cos().exp() + 1),
+        LINE,
+        "expm1 cos zeros_like stack softmax select mul",
     ),
     "one less two sigmoids": (
         lambda m, x: 1 - x.sigmoid() - m.linear(x).sigmoid(),
@@ -811,6 +965,92 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "slice slice reshape product",
     ),
+    "sum by a mask and a number": (lambda m, x: (x * (m.mask / 3)).sum(-1), LINE, "div mul sum"),
+    "sum by a constant and a mask": (
+        lambda m, x: (x * (m.C[:, :1] * m.mask)).sum(-1),
+        LINE,
+        "slice mul mul sum",
+    ),
+    "sum by a mask and a constant": (
+        lambda m, x: (x * (m.mask * m.C[:, :1])).sum(-1),
+        LINE,
+        "slice mul mul sum",
+    ),
+    "sum by a constant over a mask": (
+        lambda m, x: (x * (m.C[:, :1] / m.mask)).sum(-1),
+        LINE,
+        "slice div reshape product",
+    ),
+    "sum by a mask and what varies": (
+        lambda m, x: (x * (m.mask * m.w)).sum(-1),
+        LINE,
+        "mul reshape product",
+    ),
+    "sum by what varies and what does not": (
+        lambda m, x: (x * (m.w * m.C[:, :1])).sum(-1),
+        LINE,
+        "slice mul reshape product",
+    ),
+    "sum by what does not vary": (
+        lambda m, x: (x * (3 * m.C[:, :1])).sum(-1),
+        LINE,
+        "slice mul mul sum",
+    ),
+    "sum by a number over what does not vary": (
+        lambda m, x: (x * (3 / m.C[:, :1])).sum(-1),
+        LINE,
+        "slice reciprocal mul mul sum",
+    ),
+    "sum by a mask with a last dimension": (
+        lambda m, x: (x * (m.mask[:4] / 3).unsqueeze(-1)).sum(1),
+        ROWS,
+        "slice div unsqueeze mul sum",
+    ),
+    "sum by a mask with a second dimension": (
+        lambda m, x: (x * (m.mask[:4] / 3).unsqueeze(1)).sum(1),
+        ROWS,
+        "slice div unsqueeze mul sum",
+    ),
+    "sum by a mask with a first dimension": (
+        lambda m, x: (x * (m.C[:, :1] * m.mask).unsqueeze(0)).sum(-1),
+        ROWS,
+        "slice mul unsqueeze mul sum",
+    ),
+    "sum by a mask with a dimension between": (
+        lambda m, x: (x * (m.C[:1] * m.mask[:4, None]).unsqueeze(1)).sum(0),
+        (4, 3, 5),
+        "slice slice unsqueeze mul unsqueeze mul sum",
+    ),
+    "sum by weights with a dimension between": (
+        lambda m, x: (x * (m.C[:, :1] * m.mask).unsqueeze(1)).sum(0),
+        (4, 3, 5),
+        "slice mul unsqueeze reshape product",
+    ),
+    "sum by an expanded mask": (
+        lambda m, x: (x * (m.mask[:4, None] / 3).expand(4, 5)).sum(0),
+        LINE,
+        "slice unsqueeze div mul sum",
+    ),
+    "sum by a mask in another type": (
+        lambda m, x: (x * (m.mask / 3).double()).sum(-1),
+        LINE,
+        "div to mul sum",
+    ),
+    "sum by a rounded quotient of a mask": (
+        lambda m, x: (x * torch.div(m.mask.double(), 0.4, rounding_mode="floor")).sum(-1),
+        LINE,
+        "to div reshape product",
+    ),
+    "sum by what varies and a mask": (
+        lambda m, x: (x * (m.w * m.mask)).sum(-1),
+        LINE,
+        "mul reshape product",
+    ),
+    "sum by what does not vary and what does": (
+        lambda m, x: (x * (m.C[:, :1] * m.w)).sum(-1),
+        LINE,
+        "slice mul reshape product",
+    ),
     "summed product, kept": (
         lambda m, x: (x * m.C).sum((1, 2), True),
         ROWS,
@@ -1177,6 +1417,18 @@ WITHOUT = {
     "share of an expanded exponential": "slice exp getattr expand slice exp add div",
     "share of one of three": "linear exp exp exp add cos exp add div",
     "share of two and one": "exp add linear exp add reciprocal mul",
+    "share of one of two and one": "linear exp add cos exp add div",
+    "tanh and one below": "neg exp exp sub add add div",
+    "tanh by three exponentials": "exp neg exp sub exp neg exp add cos exp add div",
+    "expm1 by two exponentials": "expm1 exp cos exp add add div",
+    "sum by a mask and what varies": "mul mul sum",
+    "sum by what varies and what does not": "slice mul mul sum",
+    "sum by weights with a dimension between": "slice mul unsqueeze mul sum",
+    "sum by a rounded quotient of a mask": "to div mul sum",
+    "sum by a constant over a mask": "slice div mul sum",
+    "sum by an expanded mask": "slice unsqueeze div expand mul sum",
+    "sum by what varies and a mask": "mul mul sum",
+    "sum by what does not vary and what does": "slice mul mul sum",
     "share divided by a mask": "exp div sum div",
     "share of a multiple behind a mask": "eq masked_fill softmax",
     "share of a negative multiple behind a mask": "exp mul mul sum div",

@@ -147,6 +147,10 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "gate + 2 tanh": (lambda v: v.add(v.sigmoid(v.x), v.tanh(v.x), alpha=2), Range(-2, 3, 0.5)),
     "exp + exp": (lambda v: v.add(v.exp(v.x), v.exp(v.x)), Range(0, inf, 2)),
     "weighted sum": (lambda v: v.linear(v.exp(v.x), v.p, None), LINE),
+    "weighted sum with a bias of zeros": (
+        lambda v: v.linear(v.exp(v.x), v.p, v.zeros([3])),
+        LINE,
+    ),
     # products and quotients
     "gate · gate": (lambda v: v.mul(v.sigmoid(v.x), v.sigmoid(v.x)), Range(0, 1, 0.25)),
     "gate · -gate": (lambda v: v.mul(v.sigmoid(v.x), v.neg(v.sigmoid(v.x))), Range(-1, 0, -0.25)),
@@ -232,6 +236,7 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "exp + 0 exp": lambda v: v.add(v.exp(v.x), v.exp(v.x), alpha=0),
     "sum with signed weights": lambda v: v.linear(v.exp(v.x), v.w, None),
     "weighted sum with a bias": lambda v: v.linear(v.exp(v.x), v.p, v.w),
+    "weighted sum with a bias of ones": lambda v: v.linear(v.exp(v.x), v.p, v.ones([3])),
     "weighted sum of tanh": lambda v: v.linear(v.tanh(v.x), v.p, None),
     "gate · tanh": lambda v: v.mul(v.sigmoid(v.x), v.tanh(v.x)),
     "tanh · gate": lambda v: v.mul(v.tanh(v.x), v.sigmoid(v.x)),
@@ -259,6 +264,7 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "gate · constant, clamped": lambda v: v.clamp(v.mul(v.sigmoid(v.x), v.w), 0, 1),
     "exp(log_sigmoid · constant)": lambda v: v.exp(v.mul(v.log_sigmoid(v.x), v.w)),
     "1 / (1 + constant · exp)": lambda v: v.reciprocal(v.add(v.mul(v.exp(v.x), v.w), 1)),
+    "1 + sum of constant · exp": lambda v: v.add(v.sum(v.mul(v.exp(v.x), v.w), 1), 1),
     "1 - sum of gates": lambda v: v.rsub(v.sum(v.sigmoid(v.x), 1), 1),
     "1 - weighted sum of gates": lambda v: v.rsub(v.linear(v.sigmoid(v.x), v.p, None), 1),
     "gate / anything": lambda v: v.div(v.sigmoid(v.x), v.x),
@@ -313,6 +319,7 @@ def test_unknown_ranges(name: str) -> None:
     [
         (UNIT, True, True, True),
         (BOTH, True, False, False),
+        (Range(-1, 1, 0, is_switch=True), True, True, False),
         (LINE, False, False, True),
         (Range(-inf, 0, -1), False, False, True),
         (Range(0, inf, 0), False, False, False),
