@@ -190,13 +190,7 @@ def reached_at(kept: Sequence[KeptPlaces | None], relevance: Tensor) -> Reached:
     positions = np.zeros((samples, rows.shape[1]), bool)
     channels = np.zeros((samples, width), bool)
     positions[sample, position] = channels[sample, channel] = True
-    counts, used = positions.sum(1), channels.sum(1)
-    return Reached(
-        torch.from_numpy(np.flatnonzero(positions)),
-        counts.tolist(),
-        torch.split(torch.from_numpy(np.nonzero(channels)[1]), used.tolist()),
-        float(counts @ used) / relevance.numel(),
-    )
+    return _reached(positions, channels)
 
 
 def reached(relevance: Tensor) -> Reached:
@@ -204,14 +198,17 @@ def reached(relevance: Tensor) -> Reached:
     magnitude = _rows(relevance).abs()
     # amax of floats is several times faster than any() of booleans
     positions, channels = (magnitude.amax(dim) != 0 for dim in (2, 1))
-    counts = positions.sum(1).tolist()
-    used = channels.sum(1).tolist()
-    work = sum(p * q for p, q in zip(counts, used, strict=True))
+    return _reached(positions.numpy(), channels.numpy())
+
+
+def _reached(positions: np.ndarray, channels: np.ndarray) -> Reached:
+    """From which positions (N, L) and channels (N, C) of each sample are not all zero."""
+    counts, used = positions.sum(1), channels.sum(1)
     return Reached(
-        positions.flatten().nonzero()[:, 0],
-        counts,
-        torch.split(channels.nonzero()[:, 1], used),
-        work / magnitude.numel(),
+        torch.from_numpy(np.flatnonzero(positions)),
+        counts.tolist(),
+        torch.split(torch.from_numpy(np.nonzero(channels)[1]), used.tolist()),
+        float(counts @ used) / (positions.size * channels.shape[1]),
     )
 
 
