@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -13,43 +13,50 @@ from typing import Any
 from lrp_fx.capture.origin import class_of_user, of_user
 
 
-@functools.lru_cache(maxsize=1024)
-def names_in(code: types.CodeType) -> frozenset[str]:
+def _with_nested(
+    own: Callable[[types.CodeType], Iterable[str]],
+) -> Callable[[types.CodeType], frozenset[str]]:
+    """Makes a function find names in a code object and in the functions nested in it."""
+
+    @functools.lru_cache(maxsize=1024)
+    def found(code: types.CodeType) -> frozenset[str]:
+        inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+        return frozenset(own(code)).union(*map(found, inner))
+
+    functools.update_wrapper(found, own)
+    return found
+
+
+@_with_nested
+def names_in(code: types.CodeType) -> Iterable[str]:
     """All names of globals and attributes in a code object and in the functions nested in it."""
-    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
-    return frozenset(code.co_names).union(*map(names_in, inner))
+    return code.co_names
 
 
-@functools.lru_cache(maxsize=1024)
-def globals_in(code: types.CodeType) -> frozenset[str]:
+@_with_nested
+def globals_in(code: types.CodeType) -> Iterable[str]:
     """The names that a code object and its nested functions look up among globals or built-ins.
 
     Names of attributes are none of them: ``self.data`` does not read a global ``data``.
     """
     steps = dis.get_instructions(code)
-    own = {s.argval for s in steps if s.opname.endswith(_OF_GLOBALS)}
-    inner = (globals_in(c) for c in code.co_consts if isinstance(c, types.CodeType))
-    return frozenset(own).union(*inner)
+    return (step.argval for step in steps if step.opname.endswith(_OF_GLOBALS))
 
 
 _OF_GLOBALS = ("_GLOBAL", "_GLOBALS", "LOAD_NAME")
 """How the instructions end; the bodies of classes load names."""
 
 
-@functools.lru_cache(maxsize=1024)
-def strings_in(code: types.CodeType) -> frozenset[str]:
+@_with_nested
+def strings_in(code: types.CodeType) -> Iterable[str]:
     """All string constants in a code object and its nested functions; ``getattr`` may use them."""
-    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
-    own = (part for part in code.co_consts if isinstance(part, str))
-    return frozenset(own).union(*map(strings_in, inner))
+    return (part for part in code.co_consts if isinstance(part, str))
 
 
-@functools.lru_cache(maxsize=1024)
-def imports_in(code: types.CodeType) -> frozenset[str]:
+@_with_nested
+def imports_in(code: types.CodeType) -> Iterable[str]:
     """The names of the modules that a code object and its nested functions import when they run."""
-    own = {s.argval for s in dis.get_instructions(code) if s.opname == "IMPORT_NAME"}
-    inner = (imports_in(c) for c in code.co_consts if isinstance(c, types.CodeType))
-    return frozenset(own).union(*inner)
+    return (step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -68,17 +75,15 @@ def assigned_cells(code: types.CodeType) -> frozenset[str]:
     return frozenset(own).union(*inner) & frozenset(code.co_freevars)
 
 
-@functools.lru_cache(maxsize=1024)
-def assigned_attributes(code: types.CodeType) -> frozenset[str]:
+@_with_nested
+def assigned_attributes(code: types.CodeType) -> Iterable[str]:
     """The names of variables and attributes to whose attributes the code assigns: ``name.x = 1``."""
     steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
-    own = {
+    return {
         owner.argval if isinstance(owner.argval, str) else owner.argval[-1]
         for owner, step in pairwise(steps)
         if step.opname == "STORE_ATTR" and owner.argval and owner.opname.startswith("LOAD")
     }
-    inner = (assigned_attributes(c) for c in code.co_consts if isinstance(c, types.CodeType))
-    return frozenset(own).union(*inner)
 
 
 _BINDS_CELL = ("STORE_DEREF", "DELETE_DEREF")
