@@ -30,7 +30,7 @@ from lrp_fx.attribution.options import Keywords, Options, documents_options, sho
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
 from lrp_fx.errors import CaptureError, InputError, LRPError, TargetError
-from lrp_fx.plan import Plan, View, squashed
+from lrp_fx.plan import Plan, View
 from lrp_fx.relevance import Target, TopK
 from lrp_fx.run import (
     FIXED,
@@ -300,7 +300,7 @@ class LRPFx(Explaining, Attribution):
         output = program.output(tensors)
         if output.ndim < 2:
             raise InputError(f"the output {tuple(output.shape)} has no classes in dimension 1")
-        probabilities: Tensor | Array = given.alike(squashed(output, program.plan.squashing))
+        probabilities: Tensor | Array = given.alike(program.plan.probabilities(output))
         return probabilities
 
     @documented
