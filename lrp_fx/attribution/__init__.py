@@ -11,6 +11,7 @@ from lrp_fx.attribution.base import (
     explained as explained,
     stacked as stacked,
     takes_target as takes_target,
+    with_probabilities as with_probabilities,
 )
 from lrp_fx.attribution.boundary import documented as documented
 from lrp_fx.attribution.contrast import (

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from lrp_fx._common import columns, html_table
 from lrp_fx.capture import Way
 from lrp_fx.composites import Matcher, Place
+from lrp_fx.errors import InputError
 from lrp_fx.graph import name_of
 from lrp_fx.meaning import Analysis, has_attention
 from lrp_fx.relevance import MaskRelevance, Operation, TopK
@@ -102,7 +103,13 @@ class Plan:
         return has_attention(self.explained.graph)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """The probabilities (N, classes, …) of an output, in single precision at least."""
+        """The probabilities (N, classes, …) of an output, in single precision at least.
+
+        Raises:
+            InputError: if the output has no dimension of classes.
+        """
+        if output.ndim < 2:
+            raise InputError(f"the output {tuple(output.shape)} has no classes in dimension 1")
         values = output.float() if output.itemsize < 4 else output
         return values.sigmoid() if self.squashing == "sigmoid" else values.softmax(1)
 
