@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ from lrp_fx.capture import (
     Arguments,
     Captured,
     Follower,
+    KeptCaptures,
     ModelState,
     Signature,
     has_global_hooks,
+    lasting_key,
     leaves_same_trail,
     read,
     reproduces,
@@ -33,6 +36,7 @@ from lrp_fx.capture import (
     same_in_double,
 )
 from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.graph import EXAMPLE, TreeSpec
 from lrp_fx.meaning import has_attention
 from lrp_fx.plan import Hook, View, candidates, plan_of_view
 from lrp_fx.rewrite import rewrite
@@ -82,7 +86,8 @@ class _Own:
     """The outputs of a run of the model, and the follower of that run."""
 
     follower: Follower
-    outputs: list[object] = field(default_factory=list)
+    outputs: list[object]
+    spec: TreeSpec
 
 
 class Explainer:
@@ -100,6 +105,7 @@ class Explainer:
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
+        self._kept = None if options.cache is None else KeptCaptures(Path(options.cache))
 
     def __getstate__(self) -> tuple[Any, ...]:
         """The state of a copy, without readings: they are made for one model, not for its copy."""
@@ -228,12 +234,23 @@ class Explainer:
             if self.options.verify != "always" and shapes in reading.verified:
                 reading.verified.put(shapes, True)
                 return reading
-        own = _Own(Follower(attributed))
-        own.outputs = run_followed(self.model, arguments, own.follower)
+        follower = Follower(attributed)
+        own = _Own(follower, *run_followed(self.model, arguments, follower))
         for reading in known:
             if self._verified(reading, arguments, own):
                 return reading
         began = time.perf_counter()
+        key = None
+        if self._kept is not None and is_certain:
+            key = lasting_key(self.model, arguments, self.options.capture)
+        if self._kept is not None and key is not None:
+            for captured in self._kept.found(key, arguments, self._state.tensors, own.spec):
+                kept = self._kept_reading(captured, arguments, own, state)
+                if kept is not None:
+                    if report is not None:
+                        report(f"found in the cache in {time.perf_counter() - began:.2f} s")
+                    known.append(kept)
+                    return kept
         way = "record" if structure in self._branching else self.options.capture
         ways = ("auto", "record") if way == "auto" else (way,)
         for each in ways:
@@ -250,6 +267,8 @@ class Explainer:
                         self._branching.put(structure, True)
                     else:
                         known.append(reading)
+                        if self._kept is not None and key is not None and not reading.is_assumed:
+                            self._kept.keep(key, arguments, captured)
                     return reading
             if captured.way == "record":
                 break
@@ -257,6 +276,21 @@ class Explainer:
             "the canonical graph does not compute what the model computes: this is a bug in lrp_fx: "
             "please report it with the model"
         )
+
+    def _kept_reading(
+        self, captured: Captured, arguments: Arguments, own: _Own, state: Signature
+    ) -> _Reading | None:
+        """The reading of a capture from the cache, if it computes what the model computed."""
+        graph = Follower(own.follower.attributed)
+        if not reproduces(captured.module, arguments, own.outputs, SAME_KERNELS, graph):
+            return None
+        for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
+            node.meta[EXAMPLE] = tensor.detach().to("meta")
+        for fold_dense in (True, False):
+            reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state, fold_dense)
+            if self._verified(reading, arguments, own, graph):
+                return None if reading.is_assumed else reading
+        return None
 
     def _verified(
         self, reading: _Reading, arguments: Arguments, own: _Own, graph: Follower | None = None

@@ -15,7 +15,7 @@ from lrp_fx._version import __version__
 from lrp_fx.attribution.base import Explaining
 from lrp_fx.errors import RunError
 
-IRRELEVANT = ("composite", "top_k", "filters", "filter_by", "renormalize", "verify")
+IRRELEVANT = ("composite", "top_k", "filters", "filter_by", "renormalize", "verify", "cache")
 """Options that are counted with the composite, or that change no result."""
 
 

@@ -10,6 +10,8 @@ from lrp_fx.capture.captured import (
 )
 from lrp_fx.capture.exclusive import alone as alone, exporting as exporting
 from lrp_fx.capture.export import first_line as first_line, samples as samples
+from lrp_fx.capture.kept import KeptCaptures as KeptCaptures
+from lrp_fx.capture.lasting import lasting_key as lasting_key
 from lrp_fx.capture.model_state import ModelState as ModelState
 from lrp_fx.capture.observers import has_global_hooks as has_global_hooks
 from lrp_fx.capture.reading import WAYS as WAYS, read as read
