@@ -82,6 +82,7 @@ def make_methods(
         composite_for(loaded, names[0] if names else None),
         start=start,
         bias=options.bias,
+        cache=options.cache,
     )
     if len(names) < 2:
         methods = [Method(RELEVANCE, first, start)]
@@ -134,4 +135,5 @@ def keywords_of(options: RuleOptions) -> Keywords:
         "filter_by": options.filter_by or "value",
         "start": options.start or "logit",
         "bias": options.bias,
+        "cache": options.cache,
     }
