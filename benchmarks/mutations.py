@@ -168,7 +168,11 @@ SUITES: dict[str, tuple[Target, ...]] = {
         ),
     ),
     "gates": (
-        Target("lrp_fx/meaning/value_ranges.py", MEANINGS),
+        Target(
+            "lrp_fx/meaning/value_ranges.py",
+            MEANINGS,
+            left_out={"x < 700": "it only keeps the exponential from overflowing"},
+        ),
         Target("lrp_fx/meaning/shares.py", MEANINGS),
         Target("lrp_fx/meaning/signs.py", MEANINGS),
         Target("lrp_fx/meaning/factors.py", MEANINGS),
