@@ -191,6 +191,8 @@ SUITES: dict[str, tuple[Target, ...]] = {
             MEANINGS,
             left_out={"'depth' dropped": "it only bounds how far is looked"},
         ),
+        Target("lrp_fx/canonize/quotients.py", MEANINGS),
+        Target("lrp_fx/canonize/log_space.py", MEANINGS, ("exponential_of", "_without_log")),
         Target(
             "lrp_fx/canonize/signs.py",
             MEANINGS,
