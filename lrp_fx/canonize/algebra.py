@@ -6,6 +6,8 @@ A call whose ranks are not known stays as it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise, takewhile
 from string import ascii_letters
 from typing import Any
 
@@ -258,16 +260,37 @@ def _without_nan(packet: Packet) -> Form:
 
 
 def _as_strided(write: Writer, b: Bound) -> fx.Node | None:
-    """Frames of signals (N, L), as a recorded short-time Fourier transform takes them."""
-    found, size, stride = write.known(b["self"]), b["size"], b["stride"]
-    if found is None or found.dim() != 2 or len(size) != 3 or b["storage_offset"]:
+    """Overlapping frames, as of a recorded short-time Fourier transform, or attention in windows.
+
+    Dimensions before and after stay. Those between are one signal, of which the result has frames:
+    sizes (…, L, …) become (…, frames, width, …).
+    """
+    found, result, stride = write.known(b["self"]), write.known(write.node), list(b["stride"])
+    if found is None or result is None or result.dim() < 2 or b["storage_offset"]:
         return None
-    count, length = found.shape
-    _, frames, width = size
-    if [*stride[::2], size[0]] != [length, 1, count] or (frames - 1) * stride[1] + width > length:
+    old = list(zip(found.shape, found.stride(), strict=True))
+    new = list(zip(result.shape, stride, strict=True))
+    before = _in_common(old[:-1], new[:-2])
+    after = _in_common(old[:before:-1], new[: before + 1 : -1])
+    signal, rest = old[before : len(old) - after], b["size"][before:]
+    if len(new) != before + after + 2 or any(isinstance(size, fx.Node) for size in rest):
         return None
-    unfolded = write(aten.unfold, b["self"], 1, width, stride[1])
-    return write(aten.slice, unfolded, 1, 0, frames, 1)
+    unit, length = signal[-1][1], math.prod(size for size, _ in signal)
+    is_dense = all(a[1] == c[0] * c[1] for a, c in pairwise(signal))
+    (frames, step), (width, inner) = new[before : before + 2]
+    if not (is_dense and unit == inner and step % unit == 0):
+        return None
+    if (frames - 1) * (step // unit) + width > length:
+        return None
+    flat = write(aten.flatten, b["self"], before, before + len(signal) - 1)
+    unfolded = write(aten.unfold, flat, before, width, step // unit)
+    unfolded = write(aten.slice, unfolded, before, 0, frames, 1)
+    return write(aten.movedim, unfolded, -1, before + 1) if after else unfolded
+
+
+def _in_common(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many entries at the beginning are the same."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
 
 
 def _msort(write: Writer, b: Bound) -> fx.Node:
