@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from string import ascii_letters
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import fx
 
@@ -260,16 +260,22 @@ def _without_nan(packet: Packet) -> Form:
 
 
 def _as_strided(write: Writer, b: Bound) -> fx.Node | None:
-    """Overlapping frames, as of a recorded short-time Fourier transform, or attention in windows.
-
-    Dimensions before and after stay. Those between are one signal, of which the result has frames:
-    sizes (…, L, …) become (…, frames, width, …).
-    """
-    found, result, stride = write.known(b["self"]), write.known(write.node), list(b["stride"])
+    """Overlapping frames, as of a recorded short-time Fourier transform, or attention in windows."""
+    found, result = write.known(b["self"]), write.known(write.node)
     if found is None or result is None or result.dim() < 2 or b["storage_offset"]:
         return None
-    old = list(zip(found.shape, found.stride(), strict=True))
-    new = list(zip(result.shape, stride, strict=True))
+    # a copy that made the value contiguous may have been removed
+    contiguous = [math.prod(found.shape[place:]) for place in range(1, found.dim() + 1)]
+    new = list(zip(result.shape, b["stride"], strict=True))
+    for strides in (found.stride(), contiguous):
+        frames = _frames(write, b, list(zip(found.shape, strides, strict=True)), new)
+        if frames is not None:
+            return frames
+    return None
+
+
+def _frames(write: Writer, b: Bound, old: _Layout, new: _Layout) -> fx.Node | None:
+    """Dimensions (…, L, …) as (…, frames, width, …); L may be several that lie as one in memory."""
     before = _in_common(old[:-1], new[:-2])
     after = _in_common(old[:before:-1], new[: before + 1 : -1])
     signal, rest = old[before : len(old) - after], b["size"][before:]
@@ -278,7 +284,7 @@ def _as_strided(write: Writer, b: Bound) -> fx.Node | None:
     unit, length = signal[-1][1], math.prod(size for size, _ in signal)
     is_dense = all(a[1] == c[0] * c[1] for a, c in pairwise(signal))
     (frames, step), (width, inner) = new[before : before + 2]
-    if not (is_dense and unit == inner and step % unit == 0):
+    if not (unit and is_dense and unit == inner and step % unit == 0):
         return None
     if (frames - 1) * (step // unit) + width > length:
         return None
@@ -286,6 +292,10 @@ def _as_strided(write: Writer, b: Bound) -> fx.Node | None:
     unfolded = write(aten.unfold, flat, before, width, step // unit)
     unfolded = write(aten.slice, unfolded, before, 0, frames, 1)
     return write(aten.movedim, unfolded, -1, before + 1) if after else unfolded
+
+
+_Layout: TypeAlias = list[tuple[int, int]]
+"""The size and the stride of each dimension."""
 
 
 def _in_common(a: Sequence[Any], b: Sequence[Any]) -> int:

@@ -154,21 +154,35 @@ def _write_onnx(program: ExportedProgram, file: Path) -> None:
     explained = signature.user_inputs[: len(signature.user_outputs) - 1]
     names = ["relevance"] if len(explained) == 1 else [f"relevance_{name}" for name in explained]
     open_ = {node.name for node in program.graph.nodes if _has_open_batch(node)}
-    portable = program.run_decompositions(PORTABLE)
-    try:
-        translated = torch.onnx.export(
-            portable,
-            dynamo=True,
-            verbose=False,
-            output_names=["output", *names],
-            dynamic_shapes={
-                name: {0: "batch"} if name in open_ else None for name in signature.user_inputs
-            },
-        )
-    except torch.onnx.errors.OnnxExporterError as error:
-        raise CaptureError(f"ONNX cannot express this explainer: {_reason(error)}") from error
+    shapes = {name: {0: "batch"} if name in open_ else None for name in signature.user_inputs}
+    translated = None
+    for table in (PORTABLE, {**PORTABLE, torch.ops.aten.matmul.default: _matmul}):
+        try:
+            translated = torch.onnx.export(
+                program.run_decompositions(table),
+                dynamo=True,
+                verbose=False,
+                output_names=["output", *names],
+                dynamic_shapes=shapes,
+            )
+            break
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = error
+    else:
+        raise CaptureError(f"ONNX cannot express this explainer: {_reason(reason)}") from reason
     assert translated is not None
     translated.save(file)
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` by ``bmm``: torch 2.6 cannot take ``matmul`` apart where the batch is open."""
+    x, y = (a.unsqueeze(0) if a.dim() == 1 else a), (b.unsqueeze(-1) if b.dim() == 1 else b)
+    batch = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    x, y = x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:])
+    result = torch.bmm(x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:]))
+    result = result.reshape(*batch, x.shape[-2], y.shape[-1])
+    result = result.squeeze(-2) if a.dim() == 1 else result
+    return result.squeeze(-1) if b.dim() == 1 else result
 
 
 def _load_onnx(file: Path) -> _Run | None:
