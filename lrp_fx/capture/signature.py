@@ -133,7 +133,7 @@ class Walk:
 
     def signature(self, values: tuple[Any, ...]) -> Signature:
         """The signature of everything that can be reached from the values."""
-        self._entries.append(global_state())
+        self._entries.append(self._settings())
         self._waiting = [(self._visit, value) for value in reversed(values)]
         while self._waiting or self._waits_for_names():
             visit, value = self._waiting.pop()
@@ -147,6 +147,31 @@ class Walk:
         self._end_weak()
         self._is_complete = self._is_complete and not any(map(self._may_run, self._outside))
         return Signature(tuple(self._entries), self._held, self._is_complete)
+
+    def _settings(self) -> tuple[Any, ...]:
+        """The settings of the process on which a forward pass depends."""
+        return global_state()
+
+    def _key(self, value: Any) -> Any:
+        """What stands for an object that has no parts to visit: its identity."""
+        return id(value)
+
+    def _members(self, own: Mapping[str, Any]) -> Iterable[Any]:
+        """What stands for the members of one of torch's layers."""
+        return ids_of_mapping(own)
+
+    def _registered(self) -> Any:
+        """What stands for the classes that are registered with an abstract class."""
+        return abc.get_cache_token()
+
+    def _form(self, tensor: Tensor) -> Any:
+        """What stands for all of a tensor but its values."""
+        return form_of(tensor)
+
+    def _values(self, tensor: Tensor) -> tuple[Any, ...]:
+        """What stands for the values of a tensor that the graph does not follow."""
+        version = version_of(tensor) if has_version(tensor) else None
+        return id(tensor), version, tuple(Memory([tensor]).look())
 
     def _add(self, what: str, key: Any, parts: Sequence[_Part] = ()) -> None:
         """Add an entry, and put its parts on the list of values to visit."""
@@ -205,7 +230,7 @@ class Walk:
 
     def _visit_identity(self, value: Any) -> None:
         self._held.append(value)
-        self._add("identical", id(value))
+        self._add("identical", self._key(value))
 
     def _visit_weak(self, reference: weakref.ref[Any]) -> None:
         """Sign a weak reference without keeping its target alive."""
@@ -237,13 +262,11 @@ class Walk:
         parts = self._parts(chain.from_iterable(attributes))
         path = self._followed.get(id(tensor))
         if path is not None:
-            self._add("tensor", (path, form_of(tensor)), parts)
+            self._add("tensor", (path, self._form(tensor)), parts)
             return
         self.watch.tensors.append(tensor)
-        content = tuple(Memory([tensor]).look())
-        version = version_of(tensor) if has_version(tensor) else None
         self._is_complete = self._is_complete and leaves_traces(tensor)
-        self._add("value", (id(tensor), version, form_of(tensor), content), parts)
+        self._add("value", (self._form(tensor), *self._values(tensor)), parts)
 
     def _visit_module(self, module: nn.Module) -> None:
         own = dict_of(module)
@@ -273,7 +296,7 @@ class Walk:
         parts: list[_Part] = [(self._visit_definitions, base) for base in bases]
         if not is_standard(type(kind)):
             parts.append((self._visit_class_of_instance, type(kind)))
-        self._add("class", id(kind), parts)
+        self._add("class", self._key(kind), parts)
 
     def _visit_definitions(self, kind: type) -> None:
         """Sign what a class itself defines; for torch's own layers, the identities of its members."""
@@ -282,14 +305,14 @@ class Walk:
             self.watch.others.append((ids_of_mapping, own))
             if is_standard(kind):
                 self._held += own.values()
-                self._add("definitions", (id(kind), *ids_of_mapping(own)))
+                self._add("definitions", (self._key(kind), *self._members(own)))
                 return
             parts = {name: own[name] for name in own if name not in OF_CLASSES}
             self._methods |= {c: name for name, v in parts.items() for c in _codes_of(v)}
             if _REGISTRY in own:
-                self._entries.append(("registered", abc.get_cache_token()))
+                self._entries.append(("registered", self._registered()))
                 self.watch.others.append((_token, None))
-            self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
+            self._add("definitions", (self._key(kind), *parts), self._parts(parts.values()))
 
     def _visit_function(self, function: types.FunctionType) -> None:
         """Sign a function: its code, closure, defaults, attributes and the globals that it names."""
@@ -308,7 +331,7 @@ class Walk:
                 parts += [(self._visit, m) for m in map(sys.modules.get, sorted(imports_in(code)))]
                 if reads_outside(function):
                     self._outside.add(code)
-        self._add("function", id(code), parts)
+        self._add("function", self._key(code), parts)
 
     def _may_run(self, code: types.CodeType) -> bool:
         """Whether a function may run in a forward pass: no other code names most methods."""
