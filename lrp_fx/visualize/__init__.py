@@ -10,6 +10,7 @@ from lrp_fx.visualize.colors import color_maps, colorize
 from lrp_fx.visualize.explained import explanation_figure
 from lrp_fx.visualize.flows import concept_figure, ledger_figure
 from lrp_fx.visualize.graphs import graph
+from lrp_fx.visualize.key import color_key as color_key
 from lrp_fx.visualize.maps import grid, overlay, show
 from lrp_fx.visualize.pairs import token_pairs
 from lrp_fx.visualize.photographs import as_pixels

@@ -16,6 +16,7 @@ from lrp_fx.errors import InputError
 from lrp_fx.visualize.arrays import Relevance, as_floats
 from lrp_fx.visualize.canvas import DPI, INK, NORMAL, Class, Words, sheet
 from lrp_fx.visualize.colors import DEFAULT, Pixels, colorize, hex_of, table_of, text_color
+from lrp_fx.visualize.key import color_key
 from lrp_fx.visualize.scales import check_percentile, color_limit
 
 if TYPE_CHECKING:
@@ -65,15 +66,7 @@ class Tokens:
 
         Of more than 4,000 tokens the first 4,000 are written, and how many more there are.
         """
-        ends = table_of(self.colors)[[0, -1]]
-        low, high = (hex_of(np.rint(each * 255).astype(np.uint8)) for each in ends)
-        words = Words(self.target)
-        key = (
-            '<div style="font-size:85%;color:#666;margin-top:.6em">'
-            f'<span style="color:{low}">■</span> {html.escape(words.against)} &nbsp; '
-            f'<span style="color:{high}">■</span> {html.escape(words.in_favour)} &nbsp; '
-            f"full colour at ±{self.limit:.3g}</div>"
-        )
+        key = color_key(self.colors, self.target, self.limit)
         more = len(self.texts) - MOST
         rest = f"<span> … and {more} more tokens</span>" if more > 0 else ""
         return (

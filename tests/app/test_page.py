@@ -110,8 +110,14 @@ def test_picture(opened: Any, address: str, photographs: dict[str, Path], tmp_pa
         page.wait_for_selector("#said:has-text('Explained: blue')")
         assert _source(page, "#relevance img") != filtered
 
+        assert page.locator(".key span[style*='#803200']").first.is_visible()  # orange
+        page.get_by_label("Colours").first.click()
+        page.click("[role=option]:has-text('purple-green')")
+        page.wait_for_selector(".key span[style*='#035d28']")
+
         page.get_by_role("tab", name="Why").click()
         page.click("#ask")
+        page.wait_for_selector("#way img[src^='data:']")
         page.wait_for_selector("#summary:has-text('The books balance')")
         assert "No explosion" in page.inner_text("#summary")
         assert "first" in page.inner_text("#ledger")

@@ -17,6 +17,8 @@ from lrp_fx.visualize import (
     bar,
     beeswarm,
     channel_map,
+    color_key,
+    color_maps,
     colorize,
     signal,
     to_pil,
@@ -24,6 +26,7 @@ from lrp_fx.visualize import (
     volume,
     volume_slider,
 )
+from lrp_fx.visualize.colors import hex_of
 from tests.visualize.helpers import panel, texts
 
 FULL = colorize(np.array([-1.0, 0.0, 1.0]), 1.0)
@@ -271,6 +274,18 @@ def test_tokens_in_html_are_escaped() -> None:
     assert "background:#ffffff" in page  # zero is white
     assert "background:#803200;color:#ffffff" in page
     assert found._repr_html_() == page
+
+
+def test_the_key_has_the_colours_of_the_map_and_breaks_between_its_parts() -> None:
+    for name in color_maps():
+        low, high = (hex_of(each) for each in colorize(np.array([-1.0, 1.0]), 1.0, name))
+        key = color_key(name, "<b>", 0.25)
+        parts = key.split('<span style="display:inline-block')[1:]
+        expected = (f"{low}", "against &lt;b&gt;"), (f"{high}", "for &lt;b&gt;"), ("±0.25", "")
+        assert len(parts) == len(expected)
+        for part, words in zip(parts, expected, strict=True):
+            assert all(word in part for word in words)
+    assert "full colour" not in color_key()
 
 
 @pytest.mark.parametrize(

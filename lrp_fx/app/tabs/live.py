@@ -12,6 +12,7 @@ from lrp_fx.app.tabs.parts import (
     PREDICTED,
     Site,
     colors_choice,
+    colors_key,
     photograph,
     rules_choice,
     share_slider,
@@ -64,6 +65,7 @@ def live_tab(site: Site) -> None:
             view = gr.HTML(
                 html_template='<img src="${value}" alt="">', css_template=STYLE, elem_id="view"
             )
+            colors_key(colors)
             said = gr.Markdown(elem_id="rate")
             bars = gr.Label(label="Prediction", num_top_classes=3, elem_id="live-bars")
             with gr.Row():

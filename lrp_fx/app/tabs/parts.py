@@ -19,7 +19,7 @@ from lrp_fx.app.classifier import Classifier
 from lrp_fx.app.live import Explainer
 from lrp_fx.composites import PRESETS
 from lrp_fx.errors import LRPError
-from lrp_fx.visualize import color_maps
+from lrp_fx.visualize import color_key, color_maps
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -152,6 +152,13 @@ def style_choice(**options: Any) -> gr.Radio:
 def colors_choice(**options: Any) -> gr.Dropdown:
     """The list of colour maps."""
     return gr.Dropdown(list(color_maps()), value=color_maps()[0], label="Colours", **options)
+
+
+def colors_key(colors: gr.Dropdown | None = None) -> None:
+    """A line that says what the colours mean, for a list of colour maps or for the default."""
+    key = gr.HTML(color_key(), elem_classes="key")
+    if colors is not None:
+        colors.input(color_key, colors, key, show_progress="hidden")
 
 
 def enlarged(picture: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ from lrp_fx.app.patches import KINDS, Kind, cover
 from lrp_fx.app.tabs.parts import (
     PREDICTED,
     Site,
+    colors_key,
     drawn_image,
     photograph,
     rules_choice,
@@ -80,6 +81,7 @@ def patches_tab(site: Site) -> None:
                     )
                 with gr.Column(min_width=240):
                     drawn = drawn_image("Relevance", elem_id="patch-relevance")
+            colors_key()
             bars = gr.Label(label="Prediction", num_top_classes=5, elem_id="patch-bars")
             before = gr.Label(label="Without patches", num_top_classes=3)
 

@@ -16,6 +16,7 @@ from lrp_fx.app.tabs.parts import (
     PREDICTED,
     Site,
     colors_choice,
+    colors_key,
     drawn_image,
     enlarged,
     photograph,
@@ -57,6 +58,7 @@ def picture_tab(site: Site) -> tuple[gr.Image, gr.Dropdown, gr.Dropdown, gr.Slid
                 seen = drawn_image("What the model sees", elem_id="seen", min_width=200)
                 first = drawn_image("Relevance", elem_id="relevance", min_width=200)
                 other = drawn_image("Second composite", visible=False, min_width=200)
+            colors_key(colors)
             bars = gr.Label(label="Prediction", num_top_classes=5, elem_id="bars")
             said = gr.Markdown(elem_id="said")
             with gr.Row():
@@ -105,8 +107,7 @@ def picture_tab(site: Site) -> tuple[gr.Image, gr.Dropdown, gr.Dropdown, gr.Slid
             compared,
             site.bars(explained.probabilities),
             f"Explained: **{name}** ({part:.1%}), Σ relevance "
-            f"{float(explained.relevance.sum()):.4g}, {1000 * shown.stages.total:.0f} ms. "
-            f"Orange speaks for the class, blue against it.",
+            f"{float(explained.relevance.sum()):.4g}, {1000 * shown.stages.total:.0f} ms.",
             gr.DownloadButton(value=pictured, interactive=True),
             gr.DownloadButton(value=kept, interactive=True),
         )

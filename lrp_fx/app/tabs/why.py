@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gradio as gr
 
-from lrp_fx.app.tabs.parts import Site, drawn_image, spoken
+from lrp_fx.app.drawing import data_url, encoded
+from lrp_fx.app.tabs.parts import Site, spoken
 from lrp_fx.app.uploads import read_upload
 from lrp_fx.errors import InputError
 from lrp_fx.visualize import ledger_figure, to_pil
 
+FIGURE = '<img src="${value}" alt="">'
+STYLE = "& { overflow-x: auto } img { width: 100%; min-width: 46rem; max-width: 64rem }"
+"""On a phone the figure is wider than the screen, and scrolls: its letters can be read."""
 LEDGER = ("node", "module", "operation", "rule", "in", "out", "taken", "growth")
 PLAN = ("node", "module", "operation", "rule", "chosen by", "top-k")
 
@@ -31,7 +35,7 @@ def why_tab(
     )
     ask = gr.Button("Show plan and ledger", variant="primary", elem_id="ask")
     summary = gr.Markdown(elem_id="summary")
-    figure = drawn_image("The way of the relevance", show_label=False)
+    figure = gr.HTML(html_template=FIGURE, css_template=STYLE, elem_id="way")
     ledger = gr.Dataframe(
         headers=list(LEDGER), label="Ledger, in shares of the start", elem_id="ledger"
     )
@@ -88,7 +92,8 @@ def why_tab(
         else:
             lines.append("No explosion: Σ |R| grows nowhere more than tenfold.")
         lines += [f"Note: {note}" for note in made.notes]
-        return "\n\n".join(lines), to_pil(ledger_figure(found)), rows, steps
+        drawn = data_url(encoded(to_pil(ledger_figure(found)), "PNG"), "png")
+        return "\n\n".join(lines), drawn, rows, steps
 
     ask.click(
         audited,
