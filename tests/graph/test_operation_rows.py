@@ -30,7 +30,8 @@ FAR = 30.0
 """What a value passes that has no end."""
 ROUNDING = 1e-12
 """Of sums of a dozen numbers in float64, each of about one."""
-FAR_OUT = torch.tensor([1e-32, 1 - 2**-53, 1, 1e3, 1e32], dtype=torch.float64)
+FAR_OUT = torch.tensor([1e-32, 1 - 2**-53, 1, 317.3, 1e3, 1e32], dtype=torch.float64)
+"""Small, large and between; also far from the integers, at which some functions have their poles."""
 SHAPE = (3, 4)
 OTHER = torch.linspace(-2.53, 3.57, 12, dtype=torch.float64).reshape(SHAPE)
 SMALL = torch.linspace(0.5, 1.1, 4, dtype=torch.float64)
