@@ -1,7 +1,8 @@
 """Write the notebooks of docs/notebooks/ as .ipynb: ``python docs/notebooks.py [FOLDER]``.
 
 Each begins with a cell that installs what it needs. If pyproject.toml holds an address on GitHub, a
-badge opens it on Colab; without an address there is none.
+badge opens it on Colab, from the branch that .github/workflows/docs.yml keeps, and the package comes
+from that address; without an address there is no badge.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 SOURCES = Path(__file__).with_suffix("")
 GITHUB = "https://github.com/"
 COLAB = "https://colab.research.google.com"
+BRANCH = "notebooks"
+"""The branch with the written notebooks alone; main has their sources."""
 
 
 def main() -> None:
@@ -39,7 +42,8 @@ def notebook(source: str, name: str, address: str) -> dict[str, Any]:
         cells.append(cell("markdown" if kind else "code", plain.strip()))
     (install,) = re.findall(r"^`(pip install [^`]+)`\n?", first := cells[0]["source"], re.M)
     head = re.sub(r"^`pip install [^`]+`\n+", "", first, flags=re.M)
-    cells[:1] = [cell("markdown", badge(name, address) + head), cell("code", f"%{install}")]
+    line = f"%{from_address(install, address)}"
+    cells[:1] = [cell("markdown", badge(name, address) + head), cell("code", line)]
     for place, each in enumerate(cells):
         each["id"] = f"{name}-{place}"
     python = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -57,8 +61,15 @@ def badge(name: str, address: str) -> str:
     if not address.startswith(GITHUB):
         return ""
     repository = address.removeprefix(GITHUB).strip("/")
-    link = f"{COLAB}/github/{repository}/blob/main/docs/notebooks/{name}.ipynb"
+    link = f"{COLAB}/github/{repository}/blob/{BRANCH}/{name}.ipynb"
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({link})\n\n"
+
+
+def from_address(install: str, address: str) -> str:
+    """The line that installs, with the package from the address if there is one."""
+    if not address:
+        return install
+    return re.sub(r'"?(lrp_fx(\[[^\]]*\])?)"?', rf'"\1 @ git+{address.rstrip("/")}"', install)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,22 @@ def test_a_notebook_as_ipynb(path: Path) -> None:
         assert not any("visualize" in ast.dump(line) for line in others if not imports(line))
         assert "visualize" not in ast.dump(last) or isinstance(last, ast.Expr)
     badge = with_address["cells"][0]["source"].splitlines()[0]
-    assert f"/github/me/it/blob/main/docs/notebooks/{path.name.replace('.py', '.ipynb')}" in badge
+    assert (
+        f"/github/me/it/blob/notebooks/{path.stem}.ipynb" in badge
+    )  # written by the workflow docs
+    assert " @ git+https://github.com/me/it" in with_address["cells"][1]["source"]
     assert MADE["badge"](path.stem, "https://elsewhere.org/me/it") == ""
+
+
+def test_the_package_comes_from_the_address() -> None:
+    """A package index may have another package of this name."""
+    plain, extra = "pip install lrp_fx", 'pip install "lrp_fx[cli]" scikit-image'
+    at = "https://github.com/me/it/"
+    assert MADE["from_address"](plain, at) == f'pip install "lrp_fx @ git+{at[:-1]}"'
+    assert (
+        MADE["from_address"](extra, at) == f'pip install "lrp_fx[cli] @ git+{at[:-1]}" scikit-image'
+    )
+    assert MADE["from_address"](extra, "") == extra
 
 
 @pytest.mark.slow
