@@ -108,9 +108,10 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"cannot listen at {host}, port {port}: {error.strerror}; --port 0 takes a free one"
+                f"cannot listen at {host}, port {port}: {reason}; --port 0 takes a free one"
             ) from error
         local = host in LOOPBACK or host == "::1"
         with application(

@@ -21,15 +21,22 @@ def app(
     model: ModelOptions,
     examples: Annotated[
         Path | None,
-        typer.Option(help="A folder with photographs to try.", show_default="those of a checkout"),
+        typer.Option(
+            exists=True,
+            help="A folder with photographs to try.",
+            show_default="those of a checkout",
+        ),
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(help="A video or a folder of pictures that the Live tab plays.")
+        Path | None,
+        typer.Option(exists=True, help="A video or a folder of pictures that the Live tab plays."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 7860,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 for any free one.")
+    ] = 7860,
     seconds: Annotated[
         int, typer.Option(min=1, help="How long one live stream may last, in seconds.")
     ] = 600,

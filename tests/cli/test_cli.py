@@ -442,6 +442,9 @@ def test_wrong_usage_has_its_exit_code() -> None:
         ["nothing"],
         ["explain", "x.png", "--nothing"],
         ["explain", "x.png", "--start", "x"],
+        ["app", "--frames", "nothing"],
+        ["app", "--examples", "nothing"],
+        ["app", "--port", "65536"],
     ):
         assert run(*wrong).exit_code == 2
 
