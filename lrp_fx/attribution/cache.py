@@ -120,8 +120,8 @@ class Due:
     @property
     def expected(self) -> Tensor | None:
         """The model's output, if it is one tensor."""
-        (output, *others) = [each for each in self.outputs if isinstance(each, Tensor)] or [None]
-        return None if others else output
+        tensors = [each for each in self.outputs if isinstance(each, Tensor)]
+        return tensors[0] if len(tensors) == 1 else None
 
     def covers(self, plan: Plan) -> bool:
         """Whether a plan explains the only output of the canonical form, and no value inside."""
@@ -399,7 +399,9 @@ class Explainer:
         for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
             node.meta[EXAMPLE] = tensor.detach().to("meta")
         for fold_dense in (True, False):
-            reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state, fold_dense)
+            reading = _Reading(
+                captured, canonize(captured, fold_dense=fold_dense), state, fold_dense
+            )
             if self._verified(reading, arguments, own, graph):
                 return None if reading.is_assumed else reading
         return None

@@ -28,7 +28,6 @@ from lrp_fx.graph import (
     packet_of,
     row_named,
     schema_of,
-    tensor_at,
 )
 
 FORMAT = 1
@@ -149,7 +148,8 @@ def _read_node(
         raise NotText("a name that is none")
     args, kwargs = _read(each["args"], nodes), _read(each["kwargs"], nodes)
     if kind == "output":
-        return graph.output(args[0])
+        output: fx.Node = graph.output(args[0])
+        return output
     if kind == "placeholder":
         if not _NAME.fullmatch(target) or args or kwargs:
             raise NotText("an input that is none")

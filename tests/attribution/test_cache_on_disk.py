@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrp_fx import LRPFx, LayerLRPFx
+from lrp_fx import LayerLRPFx, LRPFx
 from lrp_fx.attribution import cache as explainers
 from lrp_fx.capture import as_text, kept, lasting
 from lrp_fx.errors import OptionError
@@ -101,7 +101,8 @@ def test_other_attributions_share_the_folder(tmp_path: Path, reads: mock.Mock) -
     LRPFx(model, cache=str(tmp_path)).attribute(IMAGES, target=0)
     before = reads.call_count
     found = LayerLRPFx(model, model.conv, cache=tmp_path).attribute(IMAGES, target=0)
-    assert isinstance(found, Tensor) and isinstance(expected, Tensor)
+    assert isinstance(found, Tensor)
+    assert isinstance(expected, Tensor)
     assert torch.equal(found, expected)
     assert reads.call_count == before
 
@@ -205,9 +206,7 @@ def test_a_damaged_file_is_written_again(
     assert file.read_bytes() == whole
 
 
-def test_a_graph_that_computes_something_else_is_not_used(
-    tmp_path: Path, reads: mock.Mock
-) -> None:
+def test_a_graph_that_computes_something_else_is_not_used(tmp_path: Path, reads: mock.Mock) -> None:
     model = _made()
     expected = LRPFx(model, cache=tmp_path).attribute(IMAGES, target=0)
     (file,) = _files(tmp_path)
