@@ -162,7 +162,7 @@ class Explainer:
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
-        self._kept = None if options.cache is None else KeptCaptures(Path(options.cache))
+        self._kept = None if options.cache is None else KeptCaptures(Path(options.cache).expanduser())
 
     def __getstate__(self) -> tuple[Any, ...]:
         """The state of a copy, without readings: they are made for one model, not for its copy."""
