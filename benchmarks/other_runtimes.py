@@ -2,10 +2,11 @@
 
     python benchmarks/other_runtimes.py --out docs/performance.md
 
-One thread, seconds of the processor. The first table compiles ResNet-18 once and calls it at one batch
-size after the other. The second has torch.ao's dynamic int8 form of a BERT, whose packed weights no rule can
-read: what its forward pass would save, and what the map changes if the float model gets the rounded weights.
-The third has an explainer as an ONNX file beside the file of its forward pass alone, both run by onnxruntime.
+One thread, seconds of the processor. The first table compiles ResNet-18 once and calls it at one
+batch size after the other. The second has torch.ao's dynamic int8 form of a BERT, whose packed weights
+no rule can read: what its forward pass would save, and what the map changes if the float model gets the
+rounded weights. The third has an explainer as an ONNX file beside the file of its forward pass alone,
+both run by onnxruntime.
 It needs ``lrp_fx[export]``, transformers and a C++ compiler.
 """
 

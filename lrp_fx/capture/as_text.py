@@ -52,6 +52,8 @@ _PRIVATE = frozenset(
     {
         *("_unsafe_view", "_to_copy", "_reshape_alias", "_softmax", "_log_softmax", "_sparse_mm"),
         *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "_weight_norm", "_unsafe_index"),
+        *("_native_batch_norm_legit_no_training", "_embedding_bag_forward_only", "_prelu_kernel"),
+        *("_scaled_dot_product_flash_attention_for_cpu", "_cdist_forward", "_trilinear"),
         *("_fft_r2c", "_fft_c2r", "_fft_c2c", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
     }
 )
