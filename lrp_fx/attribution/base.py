@@ -316,6 +316,25 @@ def explained(
     return explanation, [finalize(explanation.relevance[0].to(inputs.dtype), create_graph=False)]
 
 
+def with_probabilities(
+    lrp: Explaining, inputs: Tensor, target: Target | LargestTarget
+) -> tuple[Tensor, Tensor]:
+    """The relevance of the inputs (N, …) and the probabilities (N, classes, …), from one pass.
+
+    Args:
+        lrp: the attribution.
+        inputs: (N, …).
+        target: as in :func:`explained`.
+
+    Raises:
+        InputError: if the explained output has no dimension of classes.
+        LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`.
+    """
+    explanation, plan = lrp._explained(inputs, None, target, View(), False, False)  # noqa: SLF001 its own
+    relevance = finalize(explanation.relevance[0].to(inputs.dtype), create_graph=False)
+    return relevance, plan.probabilities(explanation.output)
+
+
 def takes_target(lrp: Explaining) -> bool:
     """Whether the start of the relevance depends on a target."""
     return StartRelevance(lrp._explainer.options.start).takes_target  # noqa: SLF001 its own class

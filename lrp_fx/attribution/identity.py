@@ -10,8 +10,7 @@ from types import CodeType
 
 import torch
 
-from lrp_fx._common import code_of, digest
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__, code_of, digest
 from lrp_fx.attribution.base import Explaining
 from lrp_fx.errors import RunError
 

@@ -226,11 +226,15 @@ class _Collector:
         return _Factor(self.first.get(value, value), is_divisor)
 
     def _before_brackets(self, root: fx.Node, products: list[_Product]) -> list[_Product]:
-        """Factor shared values out: ``y + y g`` as ``y (1 + g)``. Gates ``g`` stay by themselves."""
+        """Factor shared values out: ``y + y g`` as ``y (1 + g)``.
+
+        Gates are factored out only where one of them multiplies a constant: ``g k + g y`` is
+        ``g (k + y)``, in which ``g`` is no signal.
+        """
         rest = list(products)
         counts = Counter(f for product in products for f in dict.fromkeys(product.factors))
         for factor, _ in counts.most_common():
-            if factor.value not in self.dynamic or self.is_gate(factor.value):
+            if factor.value not in self.dynamic:
                 continue
             sharing = [
                 each
@@ -242,6 +246,8 @@ class _Collector:
             if not all(map(self._may_be_inside, left)):
                 common, left = (factor,), [each.without([factor]) for each in sharing]
             if not any(map(self._is_signal, left)) or self._takes_norm_apart(common, left):
+                continue
+            if self.is_gate(factor.value) and all(map(self._moves, left)):
                 continue
             bracket = self._bracket(root, left)
             place = rest.index(sharing[0])

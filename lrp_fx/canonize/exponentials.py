@@ -1,33 +1,26 @@
-"""Quotients by sums of exponentials: sigmoids, softmaxes and ``tanh`` that are written out.
+"""Sums of exponentials, however they are written, and the shares of their terms.
 
 ``exp(a) / (exp(a) + exp(b))`` is ``sigmoid(a - b)``; among more terms each gets an entry of their
-softmax. A number among the terms is an exponential too: ``1 + exp(z)`` contains ``exp(0)``. What is
-summed up before it is divided is divided term by term: ``(exp(z) y + x) / (1 + exp(z))`` becomes
-``sigmoid(z) y + sigmoid(-z) x``.
+softmax. A number among the terms is an exponential too: ``1 + exp(z)`` contains ``exp(0)``.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
-import torch
 from torch import fx
 
 from lrp_fx.canonize.numbers import MAX_STEPS, are_equal, scaled_by, unwound
-from lrp_fx.canonize.softmaxes import SAFETY, softmax_ratio
-from lrp_fx.canonize.sums import Sum, Term, sum_of
+from lrp_fx.canonize.softmaxes import SAFETY, moved_like
+from lrp_fx.canonize.sums import Sum, Term, stacked, sum_of
 from lrp_fx.graph import (
+    ADDITIONS,
+    arguments,
     aten,
     before_expansion,
     call_like,
-    call_like_getitem,
-    call_with_operand,
-    index_of,
     is_call,
     is_same,
     literal,
@@ -35,8 +28,6 @@ from lrp_fx.graph import (
     row_of,
     shapes_of,
 )
-
-_broadcast: Callable[..., torch.Size] = torch.broadcast_shapes
 
 
 @dataclass(frozen=True)
@@ -50,33 +41,61 @@ class Exponentials:
         """Write the share of the number: ``number`` by the sum."""
         if len(self.terms) > 1:
             return self._among_all(graph, node, None) if self.number else None
-        (term,) = self.terms
-        z = _shifted(
-            graph, node, _exponent(graph, term.value), math.log(term.scale / self.number), -1.0
-        )
-        return call_like(graph, node, aten.sigmoid, z)
+        odds = self._log_odds(graph, node, self.terms[0], -1.0)
+        return None if odds is None else call_like(graph, node, aten.sigmoid, odds)
+
+    def place(self, value: Any) -> tuple[Term, float] | None:
+        """The term that a value is a multiple of, and the factor; None if it is none of them."""
+        for term in self.terms:
+            ratio = _ratio(value, term.value)
+            if ratio is not None:
+                return term, ratio / term.scale
+        return None
 
     def share(self, graph: fx.Graph, node: fx.Node, value: Any) -> fx.Node | None:
-        """Write ``value`` by the sum if it is one of the exponentials; else None."""
-        found = [(t, ratio) for t in self.terms if (ratio := _ratio(value, t.value)) is not None]
-        if not found:
+        """Write ``value`` by the sum if it is a multiple of one of the exponentials; else None."""
+        found = self.place(value)
+        if found is None:
             return None
-        mine, ratio = found[0]
-        others = [term for term in self.terms if term is not mine]
-        if len(others) + (self.number > 0) > 1:
+        mine, factor = found
+        if len(self.terms) + (self.number > 0) > 2:
             share = self._among_all(graph, node, mine)
         else:
-            other = others[0] if others else None
-            rest = self.number if other is None else other.scale
-            z = _exponent(graph, mine.value)
-            if other is not None:
-                difference = _difference(graph, node, z, _exponent(graph, other.value))
-                if difference is None:
-                    return None
-                z = difference
-            z = _shifted(graph, node, z, math.log(mine.scale / rest), 1.0)
-            share = call_like(graph, node, aten.sigmoid, z)
-        return None if share is None else scaled_by(graph, node, share, ratio / mine.scale)
+            odds = self._log_odds(graph, node, mine, 1.0)
+            share = None if odds is None else call_like(graph, node, aten.sigmoid, odds)
+        return None if share is None else scaled_by(graph, node, share, factor)
+
+    def difference(self, graph: fx.Graph, node: fx.Node, over: Sum) -> fx.Node | None:
+        """Write ``(p - q) / (p + q)`` as ``tanh(log(p / q) / 2)``; None for any other value.
+
+        So is ``(exp(z) - exp(-z)) / (exp(z) + exp(-z))``, which is ``tanh(z)``.
+        """
+        places = [self.place(term.value) for term in over.terms]
+        found = [place for place in places if place is not None]
+        if len(found) < len(over.terms) or not found or len(self.terms) + (self.number > 0) != 2:
+            return None
+        scales = [term.scale * factor for term, (_, factor) in zip(over.terms, found, strict=True)]
+        if over.number:
+            scales.append(over.number / self.number if self.number else math.nan)
+        is_pair = len(scales) == 2 and (over.number or found[0][0] is not found[1][0])
+        if not is_pair or not are_equal(scales[0], -scales[1]):
+            return None
+        odds = self._log_odds(graph, node, found[0][0], math.copysign(0.5, scales[0]))
+        if odds is None:
+            return None
+        return scaled_by(graph, node, call_like(graph, node, aten.tanh, odds), abs(scales[0]))
+
+    def _log_odds(
+        self, graph: fx.Graph, node: fx.Node, mine: Term, factor: float
+    ) -> fx.Node | None:
+        """``factor · log(p / q)`` for one of two terms and the other one; None if they are equal."""
+        other = next((term for term in self.terms if term is not mine), None)
+        own = _exponent(graph, mine.value)
+        z = own if other is None else _difference(graph, node, own, _exponent(graph, other.value))
+        if z is None:
+            return None
+        rest = self.number if other is None else other.scale
+        return _shifted(graph, node, z, math.log(mine.scale / rest), factor)
 
     def _among_all(self, graph: fx.Graph, node: fx.Node, mine: Term | None) -> fx.Node | None:
         """An entry of the softmax of all terms, which must have one shape; of the number for None."""
@@ -93,16 +112,70 @@ class Exponentials:
             zero = call_like(graph, node, aten.zeros_like, values[0])
             places.append(None)
             values.append(_shifted(graph, node, zero, math.log(self.number), 1.0))
-        stacked = call_like(graph, node, aten.stack, values, -1)
-        softmax = call_like(graph, node, aten.softmax, stacked, -1)
+        stack = call_like(graph, node, aten.stack, values, -1)
+        softmax = call_like(graph, node, aten.softmax, stack, -1)
         return call_like(graph, node, aten.select, softmax, -1, places.index(mine))
 
 
-def _exponentials_of(value: Any) -> Exponentials | None:
-    """``number + Σ scale · exp(z)`` for positive numbers; None for any other value."""
-    if not isinstance(value, fx.Node):
-        return None
+def opened(graph: fx.Graph, node: fx.Node, value: Any) -> Sum:
+    """A value as a flat sum, in which ``cosh``, ``expm1`` and sums of stacks are exponentials.
+
+    Terms that were expanded are the values before.
+    """
+    if literal(value) is not None or not isinstance(value, fx.Node):
+        return Sum((), 0.0)
     whole = sum_of(value)
+    number, terms = whole.number, list[Term]()
+    for term in whole.terms:
+        inner = unexpanded(graph, term.value)
+        if inner is not term.value and not _is_exponential(inner):  # ``expand(1 + exp(z))``
+            of_inner = opened(graph, node, inner)
+        else:
+            of_inner = _in_exponentials(graph, node, inner)
+        number += term.scale * of_inner.number
+        terms += [term.times(each.scale, each.value) for each in of_inner.terms]
+    return Sum(tuple(terms), number)
+
+
+def unexpanded(graph: fx.Graph, value: Any) -> Any:
+    """A value before it was expanded, if its shape is known, so that it can be expanded again."""
+    inner = before_expansion(value)
+    if inner is value or shapes_of(graph.owning_module).shape_of(value) is None:
+        return value
+    return inner
+
+
+def _in_exponentials(graph: fx.Graph, node: fx.Node, value: fx.Node) -> Sum:
+    """One value as a sum of exponentials, if it is such a sum in other words."""
+
+    def exp(z: Any, scale: float = 1.0) -> fx.Node:
+        return call_like(graph, node, aten.exp, scaled_by(graph, node, z, scale))
+
+    if is_call(value, "expm1"):
+        return Sum((Term(1.0, exp(operand(value))),), -1.0)
+    if is_call(value, "sinh", "cosh"):
+        sign = -0.5 if is_call(value, "sinh") else 0.5
+        z = operand(value)
+        return Sum((Term(0.5, exp(z)), Term(sign, exp(z, -1.0))), 0.0)
+    pair: tuple[Any, ...] = value.args[:2] if is_call(value, "mul", "div") else ()
+    if pair and not value.kwargs and is_call(pair[0], "exp") and is_call(pair[1], "exp"):
+        packet = aten.add if is_call(value, "mul") else aten.sub
+        whole = call_like(graph, node, packet, operand(pair[0]), operand(pair[1]))
+        return Sum((Term(1.0, exp(whole)),), 0.0)
+    listed = _stacked_exponents(value)
+    return Sum(tuple(Term(1.0, exp(z)) for z in listed) or (Term(1.0, value),), 0.0)
+
+
+def _stacked_exponents(value: fx.Node) -> list[fx.Node]:
+    """The values of a short stack whose exponentials are added up; else none."""
+    summed: Any = arguments(value)["self"] if is_call(value, "sum") else None
+    found = stacked(value, operand(summed)) if is_call(summed, "exp") else None
+    return found or []
+
+
+def exponentials_of(graph: fx.Graph, node: fx.Node, value: Any) -> Exponentials | None:
+    """``number + Σ scale · exp(z)`` for positive numbers; None for any other value."""
+    whole = opened(graph, node, value)
     number = 0.0 if len(whole.terms) > 1 and 0 <= whole.number <= SAFETY else whole.number
     are_positive = all(t.scale > 0 and _is_exponential(t.value) for t in whole.terms)
     if number < 0 or not are_positive or len(whole.terms) + (number > 0) < 2:
@@ -110,192 +183,15 @@ def _exponentials_of(value: Any) -> Exponentials | None:
     return Exponentials(number, whole.terms)
 
 
-def _inverted(node: fx.Node, graph: fx.Graph, power: Any, number: float) -> fx.Node | None:
-    """``number / exp(z)`` as ``number exp(-z)``; None for any other quotient."""
-    if not is_call(power, "exp"):
-        return None
-    negated = scaled_by(graph, node, operand(power), -1.0)
-    return scaled_by(graph, node, call_like(graph, node, aten.exp, negated), number)
-
-
-def quotient(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """A quotient by an exponential, or by a sum of exponentials; None for any other."""
-    if not isinstance(under, fx.Node):
-        return None
-    number = literal(over)
-    if number is not None and is_call(under, "exp"):
-        return _inverted(node, graph, under, number)
-    inner = before_expansion(over)
-    divisor = _Divisor(graph, node, under, _exponentials_of(before_expansion(under)))
-    hyperbolic = divisor.hyperbolic(inner)
-    found = divisor.under(inner) if hyperbolic is None else hyperbolic
-    return None if found is None else _expanded_again(graph, found, over, under)
-
-
-def _expanded_again(graph: fx.Graph, found: fx.Node, *operands: Any) -> fx.Node | None:
-    """What was computed of operands before their expansion, in the shape of the operands."""
-    shapes = shapes_of(graph.owning_module)
-
-    def size(value: Any) -> torch.Size | None:
-        return shapes.shape_of(value) if isinstance(value, fx.Node) else torch.Size()
-
-    if not any(is_call(value, "expand", "expand_as") for value in operands):
-        return found
-    inner, outer = [size(before_expansion(value)) for value in operands], [*map(size, operands)]
-    if None in inner or None in outer:
-        return None
-    whole = _broadcast(*outer)
-    if _broadcast(*inner) == whole:
-        return found
-    for value, own in zip(operands, outer, strict=True):
-        if own == whole:
-            return _expanded_like(graph, value, found)
-    return None
-
-
-def _expanded_like(graph: fx.Graph, value: Any, found: fx.Node) -> fx.Node:
-    """``found`` after the expansions of another value."""
-    if before_expansion(value) is value:
-        return found
-    below = value.args[0]
-    return call_with_operand(graph, value, below, _expanded_like(graph, below, found))
-
-
-def times_sigmoid(node: fx.Node, graph: fx.Graph, over: Any, gate: Any) -> fx.Node | None:
-    """``exp(z) · sigmoid(-z)`` as ``sigmoid(z)``: a quotient by ``1 + exp(z)``; None for others."""
-    scale, shift, gate = unwound(gate)
-    if shift != 0 or not is_call(gate, "sigmoid") or not isinstance(over, fx.Node):
-        return None
-    if not any(_is_exponential_product(term.value) for term in sum_of(over).terms):
-        return None
-    power = call_like(graph, node, aten.exp, scaled_by(graph, node, operand(gate), -1.0))
-    total = Exponentials(1.0, (Term(1.0, power),))
-    found = _Divisor(graph, node, power, total).under(over, needs_share=True)
-    return None if found is None else scaled_by(graph, node, found, scale)
-
-
-@dataclass(frozen=True)
-class _Divisor:
-    """What a value is divided by; ``total`` if it adds exponentials one by one."""
-
-    graph: fx.Graph
-    node: fx.Node
-    value: fx.Node
-    total: Exponentials | None
-
-    def under(self, over: Any, *, needs_share: bool = False) -> fx.Node | None:
-        """The quotient of a value by the divisor; of a sum, term by term where that is needed.
-
-        Args:
-            over: the value.
-            needs_share: return None if no exponential of the divisor is in the value.
-        """
-        total = self.total
-        if total is None:
-            return self._of_term(over)
-        whole = sum_of(over) if literal(over) is None else Sum((), 0.0)
-        shares = [self._of_term(term.value) for term in whole.terms]
-        if not any(shares):
-            return None if needs_share else self._of_other(total, over)
-        parts = [
-            share or self._of_other(total, t.value)
-            for t, share in zip(whole.terms, shares, strict=True)
-        ]
-        scales = [term.scale for term in whole.terms]
-        if whole.number:
-            parts, scales = [*parts, self._of_other(total, whole.number)], [*scales, 1.0]
-        if None in parts:
-            return None
-        scaled = [
-            scaled_by(self.graph, self.node, *each) for each in zip(parts, scales, strict=True)
-        ]
-        return reduce(lambda a, b: call_like(self.graph, self.node, aten.add, a, b), scaled)
-
-    def _of_other(self, total: Exponentials, over: Any) -> fx.Node | None:
-        """A value without exponentials by the divisor: a product with the share of its number."""
-        share = total.first(self.graph, self.node)
-        if share is None:
-            return None
-        number = literal(over)
-        factor = (1.0 if number is None else number) / total.number
-        gate = scaled_by(self.graph, self.node, share, factor)
-        return gate if number is not None else self._times(gate, over)
-
-    def _of_term(self, value: Any) -> fx.Node | None:
-        """A product with one of the exponentials by the divisor; None for any other value."""
-        share = self._share(value)
-        if share is not None or not is_call(value, "mul"):
-            return share
-        for factor, rest in itertools.permutations(value.args[:2]):
-            share = self._of_term(factor) if _is_exponential_product(factor) else None
-            if share is not None:
-                return self._times(share, rest)
-        return None
-
-    def _share(self, value: Any) -> fx.Node | None:
-        """A multiple of an exponential by the divisor; None for any other value."""
-        scale, shift, inner = unwound(value)
-        if self.total is not None:
-            share = self.total.share(self.graph, self.node, inner) if shift == 0 else None
-            return None if share is None else scaled_by(self.graph, self.node, share, scale)
-        scale, shift, summed = unwound(before_expansion(self.value))
-        if shift != 0 or scale in (0, 1):
-            return softmax_ratio(self.node, self.graph, value, self.value)
-        share = softmax_ratio(self.node, self.graph, value, summed)
-        return None if share is None else scaled_by(self.graph, self.node, share, 1 / scale)
-
-    def _times(self, share: fx.Node, other: Any) -> fx.Node:
-        return call_like(self.graph, self.node, aten.mul, share, other)
-
-    def hyperbolic(self, over: Any) -> fx.Node | None:
-        """``(exp(z) - exp(-z)) / (exp(z) + exp(-z))`` as ``tanh(z)``, also with numbers.
-
-        So is ``(exp(z) - 1) / (exp(z) + 1)``, which is ``tanh(z / 2)``.
-        """
-        if self.total is None:
-            return None
-        if is_call(over, "mul"):
-            for factor, rest in itertools.permutations(over.args[:2]):
-                ratio = self.hyperbolic(factor)
-                if ratio is not None:
-                    return self._times(ratio, rest)
-        own = self.total
-        scale, shift, inner = unwound(over)
-        if shift == 0 and is_call(inner, "expm1") and len(own.terms) == 1:
-            (term,) = own.terms
-            z = operand(term.value)
-            if not is_same(z, operand(inner)) or term.scale != own.number:
-                return None
-            half = scaled_by(self.graph, self.node, operand(inner), math.copysign(0.5, scale))
-            tanh = call_like(self.graph, self.node, aten.tanh, half)
-            return scaled_by(self.graph, self.node, tanh, abs(scale) / own.number)
-        sine = sum_of(over) if isinstance(over, fx.Node) else Sum((), 0.0)
-        if sine.number or own.number or len(sine.terms) != 2:
-            return None
-        (first, second), pair = sine.terms, list(own.terms)
-        if not is_same(first.value, pair[0].value):
-            pair.reverse()
-        if not is_same([first.value, second.value], [term.value for term in pair]):
-            return None
-        are_opposite = are_equal(first.scale, -second.scale)
-        if not (are_opposite and are_equal(pair[0].scale, pair[1].scale)):
-            return None
-        if not all(is_call(term.value, "exp") for term in sine.terms):
-            return None
-        scales = [unwound(operand(term.value)) for term in sine.terms]
-        (rising, number, z), (falling, more, w) = scales
-        if not (is_same(z, w) and are_equal(rising, -falling) and are_equal(number, -more)):
-            return None
-        rises = first if rising > 0 else second
-        tanh = call_like(self.graph, self.node, aten.tanh, operand(rises.value))
-        return scaled_by(self.graph, self.node, tanh, rises.scale / pair[0].scale)
-
-
-def _is_exponential_product(value: Any, depth: int = MAX_STEPS) -> bool:
-    """Whether a value is an exponential, or a short product with one that has no other reader."""
-    if depth and is_call(value, "mul") and len(value.users) == 1:
-        return any(_is_exponential_product(each, depth - 1) for each in value.args[:2])
-    return _is_exponential(value)
+def has_exponential(value: Any, depth: int = MAX_STEPS) -> bool:
+    """Whether a value is an exponential, or a short sum or product with one and no other reader."""
+    if _is_exponential(value) or is_call(value, "expm1", "sinh", "cosh"):
+        return True
+    if not depth or not isinstance(value, fx.Node) or len(value.users) != 1:
+        return False
+    if not is_call(value, "mul", "expand", "expand_as", *ADDITIONS):
+        return False
+    return any(has_exponential(each, depth - 1) for each in value.all_input_nodes)
 
 
 def _ratio(first: Any, second: fx.Node) -> float | None:
@@ -304,8 +200,29 @@ def _ratio(first: Any, second: fx.Node) -> float | None:
         return 1.0
     if not (is_call(first, "exp") and is_call(second, "exp")):
         return None
-    (scale, shift, z), (other, more, w) = unwound(operand(first)), unwound(operand(second))
-    return math.exp(shift - more) if are_equal(scale, other) and is_same(z, w) else None
+    rest = _less(_flat(operand(first)), _flat(operand(second)))
+    return None if rest.terms else math.exp(rest.number)
+
+
+def _flat(value: fx.Node) -> Sum:
+    """A value as a flat sum; numbers around it are read also where others read the value too."""
+    scale, shift, inner = unwound(value)
+    whole = sum_of(inner)
+    terms = tuple(term.times(scale, term.value) for term in whole.terms)
+    return Sum(terms, shift + scale * whole.number)
+
+
+def _less(first: Sum, second: Sum) -> Sum:
+    """A difference of sums without terms that cancel."""
+    terms = list[Term]()
+    for term in (*first.terms, *(each.times(-1.0, each.value) for each in second.terms)):
+        place = next((k for k, t in enumerate(terms) if is_same(t.value, term.value)), None)
+        if place is None:
+            terms.append(term)
+        else:
+            terms[place] = Term(terms[place].scale + term.scale, term.value)
+    kept = tuple(term for term in terms if not are_equal(term.scale + 1, 1))
+    return Sum(kept, first.number - second.number)
 
 
 def _is_exponential(value: Any) -> bool:
@@ -319,27 +236,31 @@ def _exponent(graph: fx.Graph, value: fx.Node) -> fx.Node:
     """``z`` of ``exp(z)``, arranged as the exponentials are."""
     if is_call(value, "exp"):
         return operand(value)
-    below = _exponent(graph, operand(value))
-    if is_call(value, "getitem"):
-        return call_like_getitem(graph, below, index_of(value))
-    return call_with_operand(graph, value, value.args[0], below)
+    return moved_like(graph, value, _exponent(graph, operand(value)))
 
 
-def _shifted(graph: fx.Graph, node: fx.Node, z: fx.Node, shift: float, sign: float) -> fx.Node:
-    """``± (z + shift)``; ``-z`` may be in the graph already."""
-    if not shift:
-        return scaled_by(graph, node, z, sign)
+def _shifted(graph: fx.Graph, node: fx.Node, z: fx.Node, shift: float, factor: float) -> fx.Node:
+    """``factor · (z + shift)``; ``-z`` may be in the graph already."""
+    if not shift and factor == 1:
+        return z
     scale, own, inner = unwound(z)
-    z = scaled_by(graph, node, inner, sign * scale)
-    return call_like(graph, node, aten.add, z, sign * (own + shift))
+    z = scaled_by(graph, node, inner, factor * scale)
+    number = factor * (own + shift)
+    return call_like(graph, node, aten.add, z, number) if number else z
 
 
 def _difference(graph: fx.Graph, node: fx.Node, a: fx.Node, b: fx.Node) -> fx.Node | None:
-    """``a - b``, also of two multiples of one value; None if they are equal."""
-    (scale, number, z), (other, more, w) = unwound(a), unwound(b)
-    if not is_same(z, w):
-        return call_like(graph, node, aten.sub, a, b)
-    if scale == other:
+    """``a - b``, without terms that both have; None if they differ by a number only."""
+    own, other = _flat(a), _flat(b)
+    rest = _less(own, other)
+    if not rest.terms:
         return None
-    value = scaled_by(graph, node, z, scale - other)
-    return call_like(graph, node, aten.add, value, number - more) if number != more else value
+    if len(rest.terms) == len(own.terms) + len(other.terms):
+        return call_like(graph, node, aten.sub, a, b)
+    (first, *others), number = rest.terms, rest.number
+    value = scaled_by(graph, node, first.value, first.scale)
+    for term in others:
+        packet = aten.add if term.scale > 0 else aten.sub
+        more = scaled_by(graph, node, term.value, abs(term.scale))
+        value = call_like(graph, node, packet, value, more)
+    return call_like(graph, node, aten.add, value, number) if number else value

@@ -8,22 +8,18 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.exponentials import quotient, times_sigmoid
+from lrp_fx.canonize.log_space import log_softmax_of
 from lrp_fx.canonize.numbers import are_equal, scaled_by, unwound
+from lrp_fx.canonize.quotients import quotient, times_sigmoid
 from lrp_fx.canonize.signs import signed
-from lrp_fx.canonize.softmaxes import (
-    log_softmax_of,
-)
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph import (
-    affine,
     arguments,
     aten,
     call_like,
     call_with_operand,
     ends_of_clip,
     is_call,
-    is_same,
     literal,
     name_of,
     row_of,
@@ -46,7 +42,6 @@ def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if name_of(node) == "sub" and arguments(node)["alpha"] == 1:
         first, second, *_ = arguments(node).values()
         logarithm = log_softmax_of(node, graph, first, second)
-        logarithm = logarithm or _log_sigmoid(node, graph, first, second)
         if logarithm is not None:
             return logarithm
     if not is_whole(node):  # the numbers of the whole sum belong together
@@ -57,21 +52,6 @@ def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     else:
         found = _with_number(node, graph, scale, shift, inner)
     return found or _in_a_sum(node, graph)
-
-
-def _log_sigmoid(node: fx.Node, graph: fx.Graph, first: Any, second: Any) -> fx.Node | None:
-    """``z - softplus(z)`` as ``log_sigmoid(z)``, ``log_sigmoid(z) - z`` as ``log_sigmoid(-z)``.
-
-    Only where all readers are exponentials, which then become sigmoids.
-    """
-    if not all(is_call(user, "exp") for user in node.users):
-        return None
-    if is_call(second, "softplus") and literal(arguments(second)["beta"]) == 1:
-        if is_same(second.args[0], first):
-            return call_like(graph, node, aten.log_sigmoid, first)
-    elif is_call(first, "log_sigmoid") and is_same(first.args[0], second):
-        return call_like(graph, node, aten.log_sigmoid, scaled_by(graph, node, second, -1.0))
-    return None
 
 
 def _in_a_sum(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
@@ -206,19 +186,6 @@ def multiplied(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
             if ratio is not None:
                 return scaled_by(graph, node, ratio, scale)
     return shifted(node, graph)
-
-
-def logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``log(1 + z)`` as ``log1p(z)``, and ``log1p(exp(z))`` as ``softplus(z)``."""
-    inner: Any = node.args[0]
-    if name_of(node) == "log":
-        form = affine(inner)
-        if form is None or (form.scale, form.shift) != (1, 1):
-            return None
-        inner = form.operand
-    if is_call(inner, "exp"):
-        return call_like(graph, node, aten.softplus, inner.args[0])
-    return call_like(graph, node, aten.log1p, inner) if name_of(node) == "log" else None
 
 
 def divided(node: fx.Node, graph: fx.Graph) -> fx.Node | None:

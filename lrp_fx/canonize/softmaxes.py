@@ -22,9 +22,12 @@ from lrp_fx.graph import (
     aten,
     before_expansion,
     call_like,
+    call_like_getitem,
+    call_with_operand,
     called,
     depends_on_inputs,
     in_order,
+    index_of,
     is_call,
     is_same,
     literal,
@@ -42,13 +45,17 @@ _DEPTH = 3
 
 
 def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.Node | None:
-    """``a exp(z) / sum(b exp(z))`` as ``a/b softmax(z)``, also masked; None for other quotients."""
+    """``a exp(z) / sum(b exp(z))`` as ``a/b softmax(z)``, also masked; None for other quotients.
+
+    The value above may be a part of the exponentials: ``exp(z)[0] / sum(exp(z))``.
+    """
     total = without_safety(under)
     more = affine(before_expansion(under))
     number = 0.0
-    if dim_of_sum(total) is None and more is not None and more.scale == 1 and more.shift > 0:
+    is_more = more is not None and more.scale == 1 and more.shift > 0
+    if dim_of_sum(total, kept=False) is None and more is not None and is_more:
         total, number = more.operand, more.shift
-    dim = dim_of_sum(total)
+    dim = dim_of_sum(total, kept=False)
     if dim is None:
         return None
     summed = arguments(total)["self"]
@@ -56,17 +63,64 @@ def softmax_ratio(node: fx.Node, graph: fx.Graph, over: Any, under: Any) -> fx.N
     scale, shift, over = unwound(over)
     factor, other_shift, summed = unwound(operand(summed) if is_size else summed)
     factor = abs(factor) if is_size else factor
-    if (shift, other_shift) != (0, 0) or factor == 0 or not is_same(summed, over):
+    if (shift, other_shift) != (0, 0) or factor == 0 or not is_exponential(summed, dim):
         return None
-    if not is_exponential(over, dim):
+    views = _parts_along(over, summed, dim, is_there=bool(arguments(total).get("keepdim")))
+    if views is None:
         return None
     if number:
-        shares = _with_one_more(node, graph, over, dim, number / factor)
-        return None if shares is None else scaled_by(graph, node, shares, scale / factor)
-    logits = logits_of(graph, node, over, dim)
-    softmax = softmax_of(over, is_safe=total is not under)
-    shares = call_like(graph, node, softmax, logits, dim)
+        shares = _with_one_more(node, graph, summed, dim, number / factor)
+    else:
+        logits = logits_of(graph, node, summed, dim)
+        softmax = softmax_of(summed, is_safe=total is not under)
+        shares = call_like(graph, node, softmax, logits, dim)
+    if shares is None:
+        return None
+    for view in reversed(views):
+        shares = moved_like(graph, view, shares)
     return scaled_by(graph, node, shares, scale / factor)
+
+
+def moved_like(graph: fx.Graph, move: fx.Node, value: fx.Node) -> fx.Node:
+    """A value after the call that moved another one, or took a part of it."""
+    if is_call(move, "getitem"):
+        return call_like_getitem(graph, value, index_of(move))
+    return call_with_operand(graph, move, move.args[0], value)
+
+
+def _parts_along(value: Any, whole: fx.Node, dim: int, *, is_there: bool) -> list[fx.Node] | None:
+    """The calls that take a value from another one along one dimension; None if others do.
+
+    Args:
+        value: the part.
+        whole: the value that it is a part of.
+        dim: the dimension.
+        is_there: whether the part must have the dimension.
+    """
+    shape = shapes_of(whole.graph.owning_module).shape_of(whole)
+    views: list[fx.Node] = []
+    while not is_same(value, whole):
+        if not isinstance(value, fx.Node) or len(views) > _DEPTH:
+            return None
+        views.append(value)
+        call = operand(value) if is_call(value, "getitem") else value
+        if not is_call(call, *_CUTS, "unsqueeze", "select", "unbind"):
+            return None
+        own = arguments(call).get("dim", 0)
+        if own != dim and (shape is None or own % len(shape) != dim % len(shape)):
+            return None
+        if is_there == is_call(call, "select", "unbind"):
+            return None
+        if not is_call(call, *_CUTS):
+            is_there = not is_there
+        value = arguments(call)["self"] if call is value else operand(call)
+        if call is not views[-1]:
+            views.append(call)
+    return views if is_there else None
+
+
+_CUTS = ("slice", "split", "split_with_sizes", "chunk", "tensor_split", "index_select")
+"""Calls that keep a dimension and take entries along it."""
 
 
 def _with_one_more(
@@ -253,27 +307,6 @@ def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
     return _reduced_dim(value, kept) if is_sum else None
 
 
-def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``exp`` of a log-softmax or log-sigmoid as softmax or sigmoid; of ``logsumexp`` as a sum."""
-    source: Any = node.args[0]
-    form = affine(source)
-    is_negative = form is not None and (form.scale, form.shift) == (-1, 0)
-    logarithm = form.operand if form is not None and is_negative else source
-    if is_call(logarithm, "logsumexp"):
-        b = arguments(logarithm)
-        exponentials = call_like(graph, node, aten.exp, b["self"])
-        total = call_like(graph, node, aten.sum, exponentials, b["dim"], b["keepdim"])
-        return call_like(graph, node, aten.reciprocal, total) if is_negative else total
-    if is_call(source, "log_sigmoid"):
-        return call_like(graph, node, aten.sigmoid, source.args[0])
-    if is_call(source, "log_softmax", "_log_softmax"):
-        b = arguments(source)
-        new = call_like(graph, node, aten.softmax, without_shift(b["self"], b["dim"]), b["dim"])
-        new.kwargs = {"dtype": b["dtype"]} if b.get("dtype") is not None else {}
-        return new
-    return None
-
-
 def plain_softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """``softmax(z - max(z))`` as ``softmax(z)``; a softmax over ``z`` and zero as two sigmoids."""
     b = arguments(node)
@@ -293,38 +326,6 @@ def plain_softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     return call_like(graph, node, aten.stack, pair, b["dim"])
 
 
-def log_softmax_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
-    """``z - logsumexp(z)`` as ``log_softmax(z)``; None for other values."""
-    summed, dim = _logsumexp(total)
-    if dim is None or not is_same(summed, logits):
-        return None
-    return call_like(graph, node, aten.log_softmax, without_shift(logits, dim), dim)
-
-
-def _logsumexp(total: Any) -> tuple[Any, int | None]:
-    """``z`` and the one dimension of ``logsumexp(z)``, also where its exponentials are written out.
-
-    ``max(z) + log(sum(exp(z - max(z))))`` counts as ``logsumexp(z)``.
-    """
-    total = before_expansion(total)
-    if is_call(total, "logsumexp"):
-        return arguments(total)["self"], _kept_dim(total)
-    if is_call(total, "log"):
-        sum_of = without_safety(total.args[0])
-        exponentials: Any = arguments(sum_of)["self"] if is_call(sum_of, "sum") else None
-        if is_call(exponentials, "exp"):
-            return exponentials.args[0], _kept_dim(sum_of)
-    if is_call(total, "add") and arguments(total)["alpha"] == 1:
-        pair = arguments(total)["self"], arguments(total)["other"]
-        for shift, rest in (pair, pair[::-1]):
-            shifted, dim = _logsumexp(rest)
-            if dim is not None and is_call(shifted, "sub"):
-                b = arguments(shifted)
-                if is_same(before_expansion(b["other"]), before_expansion(shift)):
-                    return b["self"], dim
-    return None, None
-
-
 def without_shift(logits: Any, dim: Any) -> Any:
     """``z`` of ``z - max(z)`` along ``dim``; a softmax over ``dim`` cancels such shifts."""
     while is_call(logits, "sub"):
@@ -335,13 +336,13 @@ def without_shift(logits: Any, dim: Any) -> Any:
         if not is_call(shift, "amax", "max", "logsumexp", "mean", "amin"):
             break
         bound = arguments(shift)
-        if not is_same(bound["self"], b["self"]) or _kept_dim(shift) != dim:
+        if not is_same(bound["self"], b["self"]) or kept_dim(shift) != dim:
             break
         logits = b["self"]
     return logits
 
 
-def _kept_dim(node: fx.Node) -> int | None:
+def kept_dim(node: fx.Node) -> int | None:
     """The one dimension that a node reduces and keeps with size one; else None."""
     return _reduced_dim(node, True)
 

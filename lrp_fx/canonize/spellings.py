@@ -13,6 +13,7 @@ from collections.abc import Callable
 from torch import fx
 
 from lrp_fx.canonize.dot_products import DOT_PRODUCTS
+from lrp_fx.canonize.log_space import exponential_of, logarithm
 from lrp_fx.canonize.numbers import scaled_by, unwound
 from lrp_fx.canonize.pieces import (
     entry_kept,
@@ -23,11 +24,8 @@ from lrp_fx.canonize.pieces import (
     whole_slice,
 )
 from lrp_fx.canonize.roots import root
-from lrp_fx.canonize.sigmoids import divided, logarithm, multiplied, reciprocal, shifted
-from lrp_fx.canonize.softmaxes import (
-    exponential_of,
-    plain_softmax,
-)
+from lrp_fx.canonize.sigmoids import divided, multiplied, reciprocal, shifted
+from lrp_fx.canonize.softmaxes import plain_softmax
 from lrp_fx.graph import (
     ADDITIONS,
     arguments,

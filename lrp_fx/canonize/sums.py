@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 from torch import fx
 
@@ -72,16 +73,25 @@ def _stacked(node: fx.Node) -> list[fx.Node] | None:
     """The values of a stack that a node sums or averages along the stacked dimension; else None."""
     if name_of(node) not in ("sum", "mean"):
         return None
-    b = arguments(node)
-    stack, dims = b["self"], as_tuple(b.get("dim"), 1)
+    stack = arguments(node)["self"]
+    return stacked(node, stack) if isinstance(stack, fx.Node) and len(stack.users) == 1 else None
+
+
+def stacked(reduction: fx.Node, stack: Any) -> list[fx.Node] | None:
+    """The values of a short stack; None if a reduction keeps the stacked dimension or takes others.
+
+    Args:
+        reduction: a reduction of the stack, or of what is computed of it entry by entry.
+        stack: a value.
+    """
+    b = arguments(reduction)
+    dims = as_tuple(b.get("dim"), 1)
     if b.get("keepdim") or b.get("dtype") is not None or len(dims) != 1:
         return None
-    if not is_call(stack, "stack") or len(stack.users) != 1:
+    if not is_call(stack, "stack"):
         return None
-    of_stack = arguments(stack)
-    values = of_stack["tensors"]
-    is_plain = dims[0] == of_stack.get("dim", 0) and len(values) <= _STACKED
-    return list(values) if is_plain else None
+    values, dim = list(arguments(stack)["tensors"]), arguments(stack).get("dim", 0)
+    return values if dims[0] == dim and len(values) <= _STACKED else None
 
 
 def sum_of(root: fx.Node) -> Sum:

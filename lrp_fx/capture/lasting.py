@@ -20,7 +20,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__
 from lrp_fx.capture.captured import Arguments
 from lrp_fx.capture.contents import PLAIN, dict_of, mro_of
 from lrp_fx.capture.members import named_tensors

@@ -126,7 +126,9 @@ class Walk:
         self._names: set[str] = set()
         self._methods: dict[types.CodeType, str] = {}
         self._outside: set[types.CodeType] = set()
-        self._modules: list[tuple[types.ModuleType, set[str]]] = []
+        self._modules: list[types.ModuleType] = []
+        self._named: frozenset[str] = frozenset()
+        self._asked = 0
         self._is_complete = True
 
     def signature(self, values: tuple[Any, ...]) -> Signature:
@@ -216,7 +218,7 @@ class Walk:
             self._add("cell", None, self._parts([content_of(value)]))
         elif types.ModuleType in mro:
             self._visit_identity(value)
-            self._modules.append((value, set()))
+            self._modules.append(value)
         elif mro[0] is weakref.ref:
             self._visit_weak(value)
         elif mro[0] in VIEWED:
@@ -322,7 +324,7 @@ class Walk:
         origin = origin_of(code.co_filename)
         if origin != "standard":
             is_installed = origin == "installed"
-            if names := tuple(sorted(globals_in(code))):
+            if names := globals_in(code):
                 parts.append((self._visit_globals, (space, names, is_installed)))
             if not is_installed:
                 self._names.update(names_in(code), strings_in(code))
@@ -339,18 +341,19 @@ class Walk:
         is_special = name.startswith("__") and name.endswith("__")
         return name not in _NOT_IN_FORWARD if is_special else name in {*self._names, "forward"}
 
-    def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
+    def _visit_globals(self, part: tuple[dict[str, Any], frozenset[str], bool]) -> None:
         """Sign the globals that a function names: by value, in installed packages by identity."""
         space, names, is_installed = part
         if not self._is_new((id(space), names), space):
             return
-        found = tuple(name for name in names if name in space)
-        absent = frozenset(names).difference(found)
-        self.watch.others.append((absent.isdisjoint, space))
+        found = tuple(sorted(present(space, names)))
+        self.watch.others.append((names.intersection, space))  # a name may be added
         if found:
             self.watch.namespaces.append((getter_of(found), space))
         parts: list[_Part] = []
-        built_in = () if is_installed else tuple(sorted(absent.intersection(vars(builtins))))
+        built_in = (
+            () if is_installed else tuple(sorted(names.intersection(vars(builtins)) - {*found}))
+        )
         if built_in:
             self.watch.namespaces.append((getter_of(built_in), vars(builtins)))
             parts += [(self._visit, vars(builtins)[name]) for name in built_in]
@@ -364,17 +367,20 @@ class Walk:
 
     def _waits_for_names(self) -> bool:
         """Put names of visited Python modules that the code uses on the list; whether any is left."""
-        for module, known in self._modules:
-            is_own = is_module_of_user(module)
-            named = self._names | {"__getattr__"}
-            if is_own and not named.isdisjoint(_BY_NAME):  # the name may be computed
+        named, before = frozenset({*self._names, "__getattr__"}), self._named
+        computed, were_computed = (not names.isdisjoint(_BY_NAME) for names in (named, before))
+        new, self._named = named - before, named
+        for i, module in enumerate(self._modules):
+            is_first = i >= self._asked
+            names, is_own = named if is_first else new, is_module_of_user(module)
+            if is_own and computed and (is_first or not were_computed):  # any of its names
                 self.watch.sized.append(vars(module))
-                named |= {name for name in vars(module) if not name.startswith("__")}
-            names = tuple(sorted(named - known))
-            known.update(names)
-            found = names if is_own else tuple(name for name in names if name in vars(module))
-            if found:
-                self._waiting.append((self._visit_globals, (vars(module), found, not is_own)))
+                names |= {name for name in vars(module) if not name.startswith("__")}
+            if not is_own:
+                names = frozenset(present(vars(module), names))
+            if names:
+                self._waiting.append((self._visit_globals, (vars(module), names, not is_own)))
+        self._asked = len(self._modules)
         return bool(self._waiting)
 
     def _visit_instance(self, value: Any, mro: tuple[type, ...]) -> None:
@@ -405,6 +411,13 @@ class Walk:
                 self.watch.others.append((id_of_slot, (descriptor, value)))
                 parts += self._parts([slot_of(descriptor, value)])
         self._add("instance", content, parts)
+
+
+def present(space: Mapping[str, Any], names: frozenset[str]) -> Iterable[str]:
+    """Those of the names that a namespace has; the shorter of the two is gone through."""
+    if len(space) < len(names):
+        return [name for name in space if name in names]
+    return [name for name in names if name in space]
 
 
 def _codes_of(member: Any) -> list[types.CodeType]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrp_fx import LRPFx, composites as presets
-from lrp_fx.attribution import Keywords
+from lrp_fx.attribution import FilterBy, Keywords
 from lrp_fx.cli.options import BLOG, RuleOptions
 from lrp_fx.composites import Composite, EpsilonGammaBox
 from lrp_fx.errors import OptionError
-from lrp_fx.relevance import FilterBy
 from lrp_fx.zoo import LoadedModel
 
 RELEVANCE = "relevance"

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from lrp_fx.attribution import BiasPolicy, FilterBy
 from lrp_fx.composites import PRESETS
-from lrp_fx.relevance import BiasPolicy, FilterBy
 from lrp_fx.zoo import EFFICIENTNET, names
 
 PREDICTED = "predicted"
