@@ -404,7 +404,7 @@ class Explainer:
                         self._recorded = {recording: reading} if recording else {}
                     else:
                         known.append(reading)
-                        if self._kept is not None and key is not None and not reading.is_assumed:
+                        if self._kept is not None and key is not None and not captured.is_assumed:
                             self._kept.keep(key, arguments, captured)
                     return reading, own.due(reading, arguments)
             if captured.way == "record":
@@ -428,7 +428,7 @@ class Explainer:
                 captured, canonize(captured, fold_dense=fold_dense), state, fold_dense
             )
             if self._verified(reading, arguments, own, graph):
-                return None if reading.is_assumed else reading
+                return reading
         return None
 
     def _verified(

@@ -231,6 +231,21 @@ def test_what_no_file_can_hold_is_read_each_time(tmp_path: Path, reads: mock.Moc
     assert not _files(tmp_path)
 
 
+def test_a_kept_graph_that_may_be_wrong_is_still_verified(tmp_path: Path, reads: mock.Mock) -> None:
+    class Asking(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.clamp(-9, 9) if type(x) is Tensor else x)
+
+    model = _made(Asking)
+    LRPFx(model, cache=tmp_path).attribute(IMAGES, target=0)
+    before = reads.call_count
+    lrp = LRPFx(model, cache=tmp_path)
+    lrp.attribute(IMAGES, target=0)
+    assert reads.call_count == before
+    expected = LRPFx(model).attribute(99 * IMAGES, target=0)
+    assert torch.equal(lrp.attribute(99 * IMAGES, target=0), expected)
+
+
 def test_the_least_recently_used_files_go(tmp_path: Path) -> None:
     with mock.patch.object(kept, "MOST_FILES", 2):
         for place, scale in enumerate((1.0, 2.0, 3.0)):
