@@ -26,7 +26,9 @@ from lrp_fx.capture import (
     Follower,
     KeptCaptures,
     ModelState,
+    NotText,
     Signature,
+    as_text,
     close,
     has_global_hooks,
     lasting_key,
@@ -120,8 +122,8 @@ class Due:
     @property
     def expected(self) -> Tensor | None:
         """The model's output, if it is one tensor."""
-        (output, *others) = [each for each in self.outputs if isinstance(each, Tensor)] or [None]
-        return None if others else output
+        tensors = [each for each in self.outputs if isinstance(each, Tensor)]
+        return tensors[0] if len(tensors) == 1 else None
 
     def covers(self, plan: Plan) -> bool:
         """Whether a plan explains the only output of the canonical form, and no value inside."""
@@ -147,6 +149,16 @@ class Due:
         )
 
 
+def _recording(captured: Captured, arguments: Arguments, state: Signature) -> Any:
+    """What two recordings share if they are the same graph; None if that cannot be told."""
+    if captured.way != "record":
+        return None
+    try:
+        return as_text(captured), arguments.shapes, state
+    except NotText:
+        return None
+
+
 class Explainer:
     """Makes programs for a model and keeps them. Safe to use from several threads."""
 
@@ -159,10 +171,14 @@ class Explainer:
         self._state = ModelState(model)
         self._readings: Recent[Any, list[_Reading]] = Recent(KEPT)
         self._branching: Recent[Any, bool] = Recent(KEPT)
+        self._recorded: dict[Any, _Reading] = {}
+        """The last recording. If the next one is the same graph, its programs hold for that too."""
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
-        self._kept = None if options.cache is None else KeptCaptures(Path(options.cache))
+        self._kept = (
+            None if options.cache is None else KeptCaptures(Path(options.cache).expanduser())
+        )
 
     def __getstate__(self) -> tuple[Any, ...]:
         """The state of a copy, without readings: they are made for one model, not for its copy."""
@@ -205,12 +221,14 @@ class Explainer:
             for readings in self._readings.values():
                 for reading in readings:
                     reading.programs.clear()
+            self._recorded.clear()
 
     def refresh(self) -> None:
         """Forget all readings of the model, and everything made from them."""
         with self._lock:
             self._readings.clear()
             self._branching.clear()
+            self._recorded.clear()
 
     def program(
         self,
@@ -370,16 +388,23 @@ class Explainer:
             captured = read(self.model, arguments, each, own.outputs, graph)
             if report is not None:
                 report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
+            recording = _recording(captured, arguments, state)
+            same = self._recorded.get(recording)
             for fold_dense in (True, False):
-                canonical = canonize(captured, fold_dense=fold_dense)
-                reading = _Reading(captured, canonical, state, fold_dense)
+                if same is not None and same.fold_dense != fold_dense:
+                    continue
+                reading = same or _Reading(
+                    captured, canonize(captured, fold_dense=fold_dense), state, fold_dense
+                )
+                same = None
                 reading.is_assumed = captured.is_assumed
                 if self._verified(reading, arguments, own, graph):
                     if captured.way == "record":  # another input may take another branch
                         self._branching.put(structure, True)
+                        self._recorded = {recording: reading} if recording else {}
                     else:
                         known.append(reading)
-                        if self._kept is not None and key is not None and not reading.is_assumed:
+                        if self._kept is not None and key is not None and not captured.is_assumed:
                             self._kept.keep(key, arguments, captured)
                     return reading, own.due(reading, arguments)
             if captured.way == "record":
@@ -399,9 +424,11 @@ class Explainer:
         for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
             node.meta[EXAMPLE] = tensor.detach().to("meta")
         for fold_dense in (True, False):
-            reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state, fold_dense)
+            reading = _Reading(
+                captured, canonize(captured, fold_dense=fold_dense), state, fold_dense
+            )
             if self._verified(reading, arguments, own, graph):
-                return None if reading.is_assumed else reading
+                return reading
         return None
 
     def _verified(

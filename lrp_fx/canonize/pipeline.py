@@ -23,7 +23,7 @@ from lrp_fx.canonize.products import name_products
 from lrp_fx.canonize.spellings import one_spelling
 from lrp_fx.canonize.vocabulary import is_known, one_vocabulary
 from lrp_fx.capture import Captured, copied
-from lrp_fx.graph import forget_shapes, remove_unused, with_source
+from lrp_fx.graph import forget_shapes, remove_unused
 
 Asked = Callable[[Captured], Iterable[fx.Node]]
 """Returns the nodes of an unfolded graph whose values have to stay."""
@@ -84,5 +84,4 @@ def canonize(
     name_after_modules(graph)
     graph.lint()
     result.module.recompile()
-    with_source(result.module)
     return result

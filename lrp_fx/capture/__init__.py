@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lrp_fx.capture.as_text import NotText as NotText, as_text as as_text
 from lrp_fx.capture.captured import (
     Arguments as Arguments,
     Captured as Captured,

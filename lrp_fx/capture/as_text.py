@@ -28,7 +28,6 @@ from lrp_fx.graph import (
     packet_of,
     row_named,
     schema_of,
-    tensor_at,
 )
 
 FORMAT = 1
@@ -53,6 +52,8 @@ _PRIVATE = frozenset(
     {
         *("_unsafe_view", "_to_copy", "_reshape_alias", "_softmax", "_log_softmax", "_sparse_mm"),
         *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "_weight_norm", "_unsafe_index"),
+        *("_native_batch_norm_legit_no_training", "_embedding_bag_forward_only", "_prelu_kernel"),
+        *("_scaled_dot_product_flash_attention_for_cpu", "_cdist_forward", "_trilinear"),
         *("_fft_r2c", "_fft_c2r", "_fft_c2c", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
     }
 )
@@ -149,7 +150,8 @@ def _read_node(
         raise NotText("a name that is none")
     args, kwargs = _read(each["args"], nodes), _read(each["kwargs"], nodes)
     if kind == "output":
-        return graph.output(args[0])
+        output: fx.Node = graph.output(args[0])
+        return output
     if kind == "placeholder":
         if not _NAME.fullmatch(target) or args or kwargs:
             raise NotText("an input that is none")

@@ -11,7 +11,14 @@ from torch import Tensor, fx
 
 from lrp_fx.capture.signature import Signature, signature_of
 from lrp_fx.capture.traces import form_of
-from lrp_fx.graph import TreeSpec, graph_module_of, tensor_at, tree_flatten, tree_unflatten
+from lrp_fx.graph import (
+    LateCode,
+    TreeSpec,
+    graph_module_of,
+    tensor_at,
+    tree_flatten,
+    tree_unflatten,
+)
 
 Way = Literal["symbolic", "export", "record"]
 
@@ -139,7 +146,7 @@ class Captured:
 
 
 def copied(captured: Captured) -> Captured:
-    """The same capture with a copy of its graph; the tensors are shared."""
+    """The same capture with a copy of its graph, to be edited; the tensors are shared."""
     graph = fx.Graph()
     output = graph.graph_copy(captured.module.graph, {}, return_output_node=False)
     graph.output(output)
@@ -148,5 +155,5 @@ def copied(captured: Captured) -> Captured:
         for node in graph.nodes
         if node.op == "get_attr"
     }
-    module = graph_module_of(tensors, graph, "Canonical")
+    module = graph_module_of(tensors, graph, "Canonical", LateCode)
     return replace(captured, module=module)

@@ -1,4 +1,4 @@
-"""Captures kept in a folder: found by what they depend on, whole or not there, bounded in number and size."""
+"""Captures kept in a folder: found by what they depend on, whole or not there, bounded in size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lrp_fx.graph import TreeSpec
 
 ENDING = ".capture"
 MOST_FILES, MOST_BYTES = 256, 2**30
-"""A folder keeps this many captures, and this many bytes of them; the least recently used ones go first."""
+"""A folder keeps this many captures, of this many bytes; the least recently used ones go first."""
 _TRIED = 4
 """How many captures for other shapes are tried. Each costs a forward pass if it does not hold."""
 

@@ -278,30 +278,38 @@ def traced(tracer: Tracer, node: fx.Node, values: Sequence[Any]) -> Traced:
     return kind(tracer, node, values)
 
 
-def leaves(value: Any) -> Any:
+def leaves(value: Any) -> list[Any]:
     """All leaves of nested arguments, without those of objects."""
-    if isinstance(value, (list, tuple)):
+    found: list[Any] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Any]) -> None:
+    kind = type(value)  # asking a proxy for its class, as isinstance does, takes longer
+    if issubclass(kind, (list, tuple)):
         for each in value:
-            yield from leaves(each)
-    elif isinstance(value, dict):
+            _collect(each, found)
+    elif issubclass(kind, dict):
         for each in value.values():
-            yield from leaves(each)
-    elif isinstance(value, slice):
-        yield from (value.start, value.stop, value.step)
+            _collect(each, found)
+    elif kind is slice:
+        found += value.start, value.stop, value.step
     else:
-        yield value
+        found.append(value)
 
 
 def replaced(value: Any, new: Callable[[Any], Any]) -> Any:
     """Nested arguments with other leaves."""
-    if isinstance(value, (list, tuple)):
+    kind = type(value)
+    if issubclass(kind, (list, tuple)):
         parts = [replaced(each, new) for each in value]
         if hasattr(value, "_fields"):
             return type(value)(*parts)
-        return parts if isinstance(value, list) else tuple(parts)
-    if isinstance(value, dict):
+        return parts if issubclass(kind, list) else tuple(parts)
+    if issubclass(kind, dict):
         return {key: replaced(each, new) for key, each in value.items()}
-    if isinstance(value, slice):
+    if kind is slice:
         return slice(*(replaced(each, new) for each in (value.start, value.stop, value.step)))
     return new(value)
 

@@ -111,7 +111,7 @@ class SymbolicTracer(Recorder):
         Raises:
             NotTraceable: if it cannot be recorded.
         """
-        found = list(leaves((args, kwargs)))
+        found = leaves((args, kwargs))
         if self._is_known(found):
             return self._executed(kind, target, args, kwargs)
         if not any(map(self._is_tensor, found)) and any(type(x) is UnknownProxy for x in found):

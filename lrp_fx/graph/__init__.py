@@ -121,7 +121,11 @@ from lrp_fx.graph.shapes import (
     shape_of as shape_of,
     shapes_of as shapes_of,
 )
-from lrp_fx.graph.source import graph_module_of as graph_module_of, with_source as with_source
+from lrp_fx.graph.source import (
+    LateCode as LateCode,
+    graph_module_of as graph_module_of,
+    with_source as with_source,
+)
 from lrp_fx.graph.walks import (
     ancestors as ancestors,
     depends_on_inputs as depends_on_inputs,

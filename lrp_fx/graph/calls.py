@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -65,26 +66,41 @@ def name_of(node: fx.Node) -> str:
     return f"python.{name}" if hasattr(aten, name) else name
 
 
-@cache
-def _parameters(packet: Packet) -> tuple[tuple[tuple[str, bool, bool, Any, str, int], ...], ...]:
-    """The parameters of each overload: (name, keyword-only, required, default, type, length).
+@dataclass(frozen=True)
+class _Overload:
+    """The parameters of one overload.
 
-    The length is that of a list in whose place one number may be given; 0 for all other parameters.
-
-    Overloads with an ``out`` argument are left out.
+    Args:
+        positional: the names of those that may be given by place.
+        required: the names of those without a default.
+        defaults: the default of each, by name; None for a required one.
+        types: the type of each, by name.
+        lengths: the length of each list in whose place one number may be given.
     """
+
+    positional: tuple[str, ...]
+    required: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    types: Mapping[str, str]
+    lengths: Mapping[str, int]
+
+
+@cache
+def _overloads(packet: Packet) -> tuple[_Overload, ...]:
+    """The overloads of an operation, but those with an ``out`` argument."""
     overloads = []
     for overload in overloads_of(packet):
         schema = schema_of(getattr(packet, overload))
         if any(argument.is_out for argument in schema.arguments):
             continue
+        parameters = schema.arguments
         overloads.append(
-            tuple(
-                (
-                    *(a.name, a.kwarg_only, not a.has_default_value(), a.default_value),
-                    *(str(a.type), a.N or 0),
-                )
-                for a in schema.arguments
+            _Overload(
+                tuple(a.name for a in parameters if not a.kwarg_only),
+                tuple(a.name for a in parameters if not a.has_default_value()),
+                {a.name: a.default_value for a in parameters},
+                {a.name: str(a.type) for a in parameters},
+                {a.name: a.N for a in parameters if a.N},
             )
         )
     return tuple(overloads)
@@ -105,7 +121,7 @@ def bind(packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
     return None if found is None else found[0]
 
 
-def types_of(node: fx.Node) -> dict[str, str]:
+def types_of(node: fx.Node) -> Mapping[str, str]:
     """The types of an ATen call's parameters by name, as torch writes them: ``"Tensor"``, ``"number"``.
 
     Raises:
@@ -119,25 +135,23 @@ def types_of(node: fx.Node) -> dict[str, str]:
 
 def _bound(
     packet: Packet, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]] | None:
+) -> tuple[dict[str, Any], Mapping[str, str]] | None:
     """The arguments of a call by name and the types of its parameters; see :func:`bind`."""
     fallback = None
-    for parameters in _parameters(packet):
-        positional = [name for name, keyword_only, *_ in parameters if not keyword_only]
-        names = {name for name, *_ in parameters}
-        if len(args) > len(positional) or not kwargs.keys() <= names:
+    for overload in _overloads(packet):
+        kinds = overload.types
+        if len(args) > len(overload.positional) or not kwargs.keys() <= kinds.keys():
             continue
-        given = dict(zip(positional, args, strict=False))
-        if given.keys() & kwargs.keys():
+        given = dict(zip(overload.positional, args, strict=False))
+        if kwargs:
+            if given.keys() & kwargs.keys():
+                continue
+            given.update(kwargs)
+        if not all(name in given for name in overload.required):
             continue
-        given.update(kwargs)
-        if any(required and name not in given for name, _, required, *_ in parameters):
-            continue
-        bound = {
-            name: _listed(given.get(name, default), length)
-            for name, _, _, default, _, length in parameters
-        }
-        kinds = {name: kind for name, *_, kind, _ in parameters}
+        bound = {**overload.defaults, **given}
+        for name, length in overload.lengths.items():
+            bound[name] = _listed(bound[name], length)
         if all(_fits(value, kinds[name]) for name, value in given.items()):
             return bound, kinds
         fallback = fallback or (bound, kinds)

@@ -18,8 +18,25 @@ _PLAIN = re.compile(r"[ !#-\[\]-~]*")
 """Text that needs no escape between quotes."""
 
 
+class LateCode(fx.GraphModule):
+    """A graph module whose code is written when it first runs: most canonical graphs never do."""
+
+    def recompile(self) -> Any:
+        """Forget the code; the next run writes it."""
+        setattr(type(self), "forward", LateCode.forward)  # noqa: B010 a class of its own per instance
+
+    def forward(self, *inputs: Any) -> Any:
+        """Write the code, which takes the place of this method, and run it."""
+        super().recompile()
+        with_source(self)
+        return type(self).forward(self, *inputs)
+
+
 def graph_module_of(
-    root: nn.Module | Mapping[str, Any], graph: fx.Graph, class_name: str
+    root: nn.Module | Mapping[str, Any],
+    graph: fx.Graph,
+    class_name: str,
+    kind: type[fx.GraphModule] = fx.GraphModule,
 ) -> fx.GraphModule:
     """A graph module whose code reads attributes of any name, and whose source text is freed with it.
 
@@ -30,6 +47,7 @@ def graph_module_of(
         root: the tensors and modules by path, or a module that holds them.
         graph: the graph; its ``get_attr`` and ``call_module`` targets are complete.
         class_name: the name of the module's class.
+        kind: :class:`LateCode` for a graph that may never run.
     """
     reading = [node for node in graph.nodes if node.op in ("get_attr", "call_module")]
     texts = {str(node.target): _as_torch_writes(str(node.target)) for node in reading}
@@ -40,11 +58,8 @@ def graph_module_of(
             node.name = next(free for n in count(1) if (free := f"self_{n}") not in names)
     if quoted:
         graph.on_generate_code(lambda _: functools.partial(_with_quotes, quoted))
-    return with_source(
-        fx.GraphModule(
-            root if isinstance(root, nn.Module) else dict(root), graph, class_name=class_name
-        )
-    )
+    module = kind(root if isinstance(root, nn.Module) else dict(root), graph, class_name=class_name)
+    return module if kind is LateCode else with_source(module)
 
 
 def _as_torch_writes(path: str) -> str:

@@ -25,12 +25,29 @@ def part_of(value: Tensor, positive: float, negative: float, power: int = 1) -> 
         value = value.square()
     if positive == negative:
         return value if positive == 1 else value * positive
+    if not torch.is_grad_enabled():
+        return _without_gradient(value, positive, negative)
     # at zero u⁺ has the derivative 1 and u⁻ has 0, so that their sum has that of u
     if negative == 0 and positive == 1:
-        return torch.where(value < 0, 0, value) if torch.is_grad_enabled() else value.clamp(min=0)
+        return torch.where(value < 0, 0, value)
     if positive == 0 and negative == 1:
-        return torch.where(value >= 0, 0, value) if torch.is_grad_enabled() else value.clamp(max=0)
+        return torch.where(value >= 0, 0, value)
     return torch.where(value < 0, value * negative, value * positive)
+
+
+def _without_gradient(value: Tensor, positive: float, negative: float) -> Tensor:
+    """:func:`part_of` for power 1 and two factors: few passes over memory, which is what it costs."""
+    if negative == 0:
+        return _scaled(value.clamp(min=0), positive)
+    if positive == 0:
+        return _scaled(value.clamp(max=0), negative)
+    # of the two products the one with the factor of the entry's sign is the larger, or the smaller
+    choose = torch.maximum if positive > negative else torch.minimum
+    return choose(_scaled(value, positive), _scaled(value, negative))
+
+
+def _scaled(value: Tensor, factor: float) -> Tensor:
+    return value if factor == 1 else value * factor
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrp_fx import LRPFx, LayerLRPFx
+from lrp_fx import LayerLRPFx, LRPFx
 from lrp_fx.attribution import cache as explainers
 from lrp_fx.capture import as_text, kept, lasting
 from lrp_fx.errors import OptionError
@@ -101,7 +101,8 @@ def test_other_attributions_share_the_folder(tmp_path: Path, reads: mock.Mock) -
     LRPFx(model, cache=str(tmp_path)).attribute(IMAGES, target=0)
     before = reads.call_count
     found = LayerLRPFx(model, model.conv, cache=tmp_path).attribute(IMAGES, target=0)
-    assert isinstance(found, Tensor) and isinstance(expected, Tensor)
+    assert isinstance(found, Tensor)
+    assert isinstance(expected, Tensor)
     assert torch.equal(found, expected)
     assert reads.call_count == before
 
@@ -205,14 +206,11 @@ def test_a_damaged_file_is_written_again(
     assert file.read_bytes() == whole
 
 
-def test_a_graph_that_computes_something_else_is_not_used(
-    tmp_path: Path, reads: mock.Mock
-) -> None:
+def test_a_graph_that_computes_something_else_is_not_used(tmp_path: Path, reads: mock.Mock) -> None:
     model = _made()
     expected = LRPFx(model, cache=tmp_path).attribute(IMAGES, target=0)
     (file,) = _files(tmp_path)
-    other = as_text.as_text
-    with mock.patch.object(kept, "as_text", lambda c: other(c).replace("aten.relu", "aten.tanh")):
+    with mock.patch.object(kept, "as_text", lambda c: as_text(c).replace("aten.relu", "aten.tanh")):
         file.unlink()
         LRPFx(model, cache=tmp_path).attribute(IMAGES, target=0)
     assert "aten.tanh" in file.read_text()
@@ -230,6 +228,21 @@ def test_what_no_file_can_hold_is_read_each_time(tmp_path: Path, reads: mock.Moc
         LRPFx(_made(Branching), cache=tmp_path).attribute(IMAGES, target=0)
     assert reads.call_count == 2
     assert not _files(tmp_path)
+
+
+def test_a_kept_graph_that_may_be_wrong_is_still_verified(tmp_path: Path, reads: mock.Mock) -> None:
+    class Asking(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.clamp(-9, 9) if type(x) is Tensor else x)
+
+    model = _made(Asking)
+    LRPFx(model, cache=tmp_path).attribute(IMAGES, target=0)
+    before = reads.call_count
+    lrp = LRPFx(model, cache=tmp_path)
+    lrp.attribute(IMAGES, target=0)
+    assert reads.call_count == before
+    expected = LRPFx(model).attribute(99 * IMAGES, target=0)
+    assert torch.equal(lrp.attribute(99 * IMAGES, target=0), expected)
 
 
 def test_the_least_recently_used_files_go(tmp_path: Path) -> None:

@@ -133,12 +133,20 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_operations_that_write_are_not_among_the_known() -> None:
     assert _only_computes(aten.conv2d)
     assert _only_computes(aten.scaled_dot_product_attention)
-    for name in ("add_", "_copy_from", "resize_", "set_", "save", "manual_seed", "_cudnn_init_dropout_state"):
+    for name in (
+        "add_",
+        "_copy_from",
+        "resize_",
+        "set_",
+        "save",
+        "manual_seed",
+        "_cudnn_init_dropout_state",
+    ):
         assert not _only_computes(getattr(aten, name)), name
 
 
 def test_what_has_no_form_is_not_written(tmp_path: Path) -> None:
-    model, captured = _captured()
+    _, captured = _captured()
     captured.module.graph.call_function(print, ())
     with pytest.raises(NotText, match="is no operation"):
         as_text(captured)
