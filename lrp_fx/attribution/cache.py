@@ -268,7 +268,12 @@ class Explainer:
         self._check(arguments)
         with self._lock:
             reading, due = self._reading(arguments, attributed, report, late=True)
-            program = self._program(reading, attributed, view)
+            try:
+                program = self._program(reading, attributed, view)
+            except Exception:  # whatever a wrong form runs into
+                if due is None or self.confirms(due):
+                    raise
+                return self.program(arguments, attributed, view, report), None
             if due is not None and not due.covers(program.plan):
                 if not self.confirms(due):
                     return self.program(arguments, attributed, view, report), None
