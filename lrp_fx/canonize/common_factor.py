@@ -18,8 +18,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.masks import is_mask
-from lrp_fx.canonize.sigmoids import complement_of
-from lrp_fx.canonize.signs import is_opposite, signed
+from lrp_fx.canonize.signs import complement_of, is_opposite, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph import (
     affine,

@@ -17,6 +17,7 @@ from lrp_fx.graph import (
     is_call,
     literal,
     name_of,
+    operand,
     packet_of,
     replace_by,
     row_of,
@@ -171,13 +172,21 @@ def _other_type(constant: fx.Node, value: fx.Node, shapes: Shapes) -> torch.dtyp
     return known.dtype if known is not None and known.is_floating_point() else None
 
 
+_SPARSE = ("to_sparse", "to_sparse_csr", "to_sparse_csc")
+_OF_SPARSE = ("_sparse_mm", "mm", "matmul", "_sparse_addmm", "to_dense")
+"""What takes full matrices too."""
+
+
 def dense_constants(graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Expand sparse constants, such as an adjacency matrix, in place: rules take parts of them.
+    """Write sparse matrices, such as an adjacency matrix, in full, in place: rules take parts of them.
 
     Args:
         graph: the graph to edit.
         module: holds the constants of the graph.
     """
+    for node in list(graph.nodes):
+        if name_of(node) in _SPARSE and all(name_of(user) in _OF_SPARSE for user in node.users):
+            replace_by(node, operand(node))
     for node in list(graph.find_nodes(op="get_attr")):
         if tensor_at(module, str(node.target)).layout != torch.strided:
             with graph.inserting_after(node):
