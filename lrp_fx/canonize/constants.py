@@ -24,7 +24,7 @@ from lrp_fx.graph import (
     shapes_of,
     tensor_at,
 )
-from lrp_fx.meaning import NONNEGATIVE, TRUTHS, dynamic_values
+from lrp_fx.meaning import CHOICES, NONNEGATIVE, TRUTHS, dynamic_values
 
 _MOST = 1 << 16
 """The most entries that are compared. A larger constant is a table or a mask."""
@@ -41,6 +41,7 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
     made = [n for n in graph.nodes if n.op == "get_attr" and str(n.target) in constants]
     for node in made:
         node.meta[TRUTHS] = _is_truths(constants[str(node.target)])
+        node.meta[CHOICES] = _is_choice(constants[str(node.target)])
         node.meta[NONNEGATIVE] = _is_nonnegative(constants[str(node.target)])
     found = [
         (node, number)
@@ -63,6 +64,11 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
 def _is_truths(value: Tensor) -> bool:
     """Whether all entries of a tensor are zero or one."""
     return _is_readable(value) and bool(((value == 0) | (value == 1)).all())
+
+
+def _is_choice(value: Tensor) -> bool:
+    """Whether all entries of a tensor are zero or one other number."""
+    return _is_readable(value) and bool(((value == 0) | (value == value.max())).all())
 
 
 def _is_nonnegative(value: Tensor) -> bool:

@@ -128,6 +128,12 @@ def log_share_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.
     return call_like(graph, node, aten.log_softmax, without_shift(logits, dim), dim)
 
 
+def stable_logsumexp(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``max(z) + log(sum(exp(z - max(z))))`` as ``logsumexp(z)``; None for other sums."""
+    z, dim = _logsumexp(node)
+    return None if dim is None else call_like(graph, node, aten.logsumexp, z, [dim], True)
+
+
 def _logsumexp(total: Any) -> tuple[Any, int | None]:
     """``z`` and the one dimension of ``logsumexp(z)``, also where its exponentials are written out.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.log_space import log_share_of
+from lrp_fx.canonize.log_space import log_share_of, stable_logsumexp
 from lrp_fx.canonize.numbers import are_equal, scaled_by, unwound
 from lrp_fx.canonize.quotients import quotient, times_sigmoid
 from lrp_fx.canonize.signs import complement_of, signed
@@ -43,6 +43,10 @@ def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
         logarithm = log_share_of(node, graph, first, second)
         if logarithm is not None:
             return logarithm
+    if name_of(node) == "add":
+        shifted_total = stable_logsumexp(node, graph)
+        if shifted_total is not None:
+            return shifted_total
     if not is_whole(node):  # the numbers of the whole sum belong together
         return None
     scale, shift, inner = unwound(node)
