@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import CASTS, Constants, arguments, literal, name_of, shapes_of
+from lrp_fx.graph import CASTS, Constants, arguments, before_expansion, literal, name_of, shapes_of
 from lrp_fx.meaning import CHOICES, are_all, holds_truths
 
 
@@ -62,7 +62,7 @@ def selects(weight: Any, summed: set[int], shapes: Constants) -> bool:
     first, second = weight.args
 
     def varies(value: Any) -> bool:
-        made = shapes(value)
+        made = shapes(before_expansion(value))
         if made is None:
             return literal(value) is None
         return any(made.shape[dim] != 1 for dim in summed if -dim <= made.dim())

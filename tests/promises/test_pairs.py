@@ -426,6 +426,9 @@ MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by a product with numbers": lambda h, w: (w.unsqueeze(2).double() * h).sum(dim=-2),
     "by a product with copies": lambda h, w: (h * w[:, :, None].expand(h.shape).to(h)).sum(1),
     "by a product with integers": lambda h, w: (w.long()[..., None] * h).sum(1),
+    "by a batch of products": lambda h, w: torch.bmm(w[:, None].to(h), h)[:, 0],
+    "by an einsum": lambda h, w: torch.einsum("nt,ntd->nd", w.to(h), h),
+    "by columns": lambda h, w: (h.mT @ w[..., None].to(h))[..., 0],
     "by a choice": lambda h, w: torch.where(w[..., None], h, 0.0).sum(1),
 }
 MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -433,6 +436,12 @@ MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by weights with numbers": lambda h, w: (
         (w.double().unsqueeze(2) / w.sum(1)[:, None, None].clamp(min=1)) * h
     ).sum(-2),
+    "by a normalized mask": lambda h, w: torch.einsum(
+        "nt,ntd->nd", F.normalize(w.to(h), p=1, dim=1), h
+    ),
+    "by a batch of products": lambda h, w: torch.bmm(
+        (w.to(h) / w.sum(1, keepdim=True))[:, None], h
+    )[:, 0],
     "by weights in another shape": lambda h, w: (
         h * (w.to(h) / w.sum(1, keepdim=True)).view(len(w), -1, 1)
     ).sum(1),
@@ -884,6 +893,11 @@ PAIRS: Pairs = {
         )
         for name, total in SUMS_OF_CHOSEN.items()
     },
+    "blend from a value with a state": (
+        ROW,
+        _with_gate(lambda g, a, k: (1 - g) * a + g * k),
+        _with_gate(lambda g, a, k: k * g + a - a * g),
+    ),
     "a gate before and behind a bracket": (
         ROW,
         _with_gate(lambda g, a, k: g * (k + a)),
