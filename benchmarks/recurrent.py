@@ -1,4 +1,4 @@
-"""Recurrent layers of 400 steps, and the first map of models with more and more nodes.
+"""Recurrent layers and loops of 400 steps, and the first map of models with more and more nodes.
 
     python benchmarks/recurrent.py --out docs/performance.md
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from harness.deep import INPUT, Block, Reader
+from harness.deep import INPUT, Block, Formulas, Loop, Reader
 from harness.tables import options, put, table
 from harness.timing import input_gradient, interleaved, quartiles, timed
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from lrp_fx import LRPFx
 STEPS = 400
 BLOCKS = (100, 1000)
 """Of four nodes each."""
+LOOPS = ["cell", "steps", "nodes", "first map, s", "ms a node", "the next / input gradient"]
 cpu = partial(timed, clock=time.process_time)
 
 
@@ -39,19 +40,40 @@ def first_map(model: nn.Module, x: Tensor) -> tuple[LRPFx, float]:
     return lrp, cpu(partial(lrp.attribute, x, target=1)) - 2 * plain
 
 
+def measured(model: nn.Module, x: Tensor, rounds: int) -> tuple[LRPFx, float, float]:
+    """The attribution, the seconds of its first map, and those of the next by the input gradient's."""
+    lrp, first = first_map(model, x)
+    calls: dict[str, Callable[[], object]] = {
+        "map": partial(lrp.attribute, x, target=1),
+        "gradient": partial(input_gradient, model, x),
+    }
+    found = interleaved(calls, rounds, measure=cpu)
+    ratio = quartiles([a / b for a, b in zip(found["map"], found["gradient"], strict=True)])
+    return lrp, first, ratio.median
+
+
 def layers(rounds: int) -> Iterator[list[str]]:
     for kind in ("LSTM", "GRU", "RNN"):
         for batch in (1, 4):
             torch.manual_seed(0)
             model, x = Reader(kind).eval().requires_grad_(False), torch.randn(batch, STEPS, INPUT)
-            lrp, first = first_map(model, x)
-            calls: dict[str, Callable[[], object]] = {
-                "map": partial(lrp.attribute, x, target=1),
-                "gradient": partial(input_gradient, model, x),
-            }
-            found = interleaved(calls, rounds)
-            ratio = quartiles([a / b for a, b in zip(found["map"], found["gradient"], strict=True)])
-            yield [kind, str(batch), f"{first:.2f}", f"{ratio.median:.2f}"]
+            _, first, ratio = measured(model, x, rounds)
+            yield [kind, str(batch), f"{first:.2f}", f"{ratio:.2f}"]
+
+
+def loops(rounds: int) -> Iterator[list[str]]:
+    models = {
+        **{f"`nn.{kind}`": (Loop, kind) for kind in ("LSTMCell", "GRUCell", "RNNCell")},
+        **{f"{kind}, written out": (Formulas, kind) for kind in ("LSTM", "GRU")},
+    }
+    for name, (make, kind) in models.items():
+        for steps in (STEPS // 10, STEPS):
+            torch.manual_seed(0)
+            model, x = make(kind).eval().requires_grad_(False), torch.randn(1, steps, INPUT)
+            lrp, first, ratio = measured(model, x, rounds)
+            nodes = len(lrp.plan(x).steps)
+            figures = [f"{first:.2f}", f"{1000 * first / nodes:.2f}", f"{ratio:.2f}"]
+            yield [name, str(steps), str(nodes), *figures]
 
 
 def depths() -> Iterator[list[str]]:
@@ -69,6 +91,7 @@ def main() -> None:
     head = ["layers", "batch", "first map, s", "the next / input gradient"]
     tables = {
         "layers": table(head, list(layers(settings.rounds))),
+        "loops": table(LOOPS, list(loops(settings.rounds))),
         "depth": table(["nodes", "first map, s", "ms a node"], list(depths())),
     }
     put(settings.out, "recurrent", tables)

@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop, heappush
+from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from lrp_fx import LRPFx
 from lrp_fx.dataset import attribute_dataset, merge
@@ -30,6 +37,8 @@ from lrp_fx.zoo import LoadedModel, load
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "examples" / "photographs"
 BATCH, TARGET = 8, 281
+READY = "ready\n"
+"""What a shard prints when its work can begin."""
 
 
 def crops(folder: Path, count: int) -> list[Path]:
@@ -134,31 +143,42 @@ def losses(samples: int, each: float, workers: int, part: int, hours: float, sta
 
 
 def sharded(folder: Path, shards: int) -> float:
-    """Samples a second of some processes at once, without their start."""
+    """Samples a second of some processes at once, from when all have read the network."""
     count = len(list(folder.iterdir()))
     with tempfile.TemporaryDirectory() as out:
-        began = time.perf_counter()
         processes = [
             subprocess.Popen(
                 [sys.executable, __file__, "--shard", f"{n}/{shards}", str(folder), out],
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                text=True,
             )
             for n in range(shards)
         ]
-        started = [float(p.communicate()[0]) for p in processes]
-        rate = count / (time.perf_counter() - began - max(started))
+        for process in processes:
+            assert process.stdout is not None
+            if process.stdout.readline() != READY:
+                raise SystemExit("a shard ended before its work")
+        began = time.perf_counter()
+        for process in processes:  # all wait for this
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in processes:
+            process.communicate()
+        rate = count / (time.perf_counter() - began)
         merge(out)
         return rate
 
 
 def one_shard(shard: str, folder: Path, out: Path) -> None:
-    """A shard; prints how long imports, weights and the capture took."""
+    """A shard; says when imports, weights and the capture are done, and waits for the others."""
     torch.set_num_threads(1)
-    began = time.perf_counter()
     network = load("efficientnet-lite0")
     lrp = LRPFx(network.model)
     lrp.attribute(torch.zeros(BATCH, 3, 224, 224), 0)
-    print(time.perf_counter() - began)
+    print(READY, end="", flush=True)
+    sys.stdin.readline()
     attribute_dataset(
         lrp,
         folder,
@@ -170,12 +190,78 @@ def one_shard(shard: str, folder: Path, out: Path) -> None:
     )
 
 
+class Maps(Dataset[Tensor]):
+    """Maps that the workers of a DataLoader make."""
+
+    def __init__(self, lrp: LRPFx, count: int) -> None:
+        self.lrp, self.count = lrp, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> Tensor:
+        return a_map(self.lrp)
+
+
+def a_map(lrp: LRPFx) -> Tensor:
+    """A map of one thread."""
+    torch.set_num_threads(1)
+    return lrp.attribute(torch.zeros(1, 3, 224, 224), TARGET)
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def sending() -> None:
+    """Print what it costs to send an explainer to other processes."""
+    lrp = LRPFx(load("efficientnet-lite0").model)
+    first, next_ = timed(lambda: a_map(lrp)), timed(lambda: a_map(lrp))
+    packed = pickle.dumps(lrp)
+    there, back = timed(lambda: pickle.dumps(lrp)), timed(lambda: pickle.loads(packed))
+    print(f"pickled {len(packed) / 1e6:.1f} MB: {there:.3f} s, and back {back:.3f} s")
+    print(f"here: first map {first:.2f} s, next {next_:.2f} s")
+    for method in ("fork", "spawn", "forkserver"):
+        with ProcessPoolExecutor(1, get_context(method)) as pool:
+            start = timed(pool.submit(os.getpid).result)
+            maps = [timed(lambda: pool.submit(a_map, lrp).result()) for _ in range(2)]
+        print(
+            f"{method}: start {start:.2f} s, first map {maps[0]:.2f} s, sent again {maps[1]:.2f} s"
+        )
+    for method in ("fork", "spawn"):
+        loader = DataLoader(
+            Maps(lrp, 2), batch_size=None, num_workers=1, multiprocessing_context=method
+        )
+        found = iter(loader)
+        maps = [timed(partial(next, found)) for _ in range(2)]
+        print(f"DataLoader, {method}: first map {maps[0]:.2f} s, next {maps[1]:.2f} s")
+    if find_spec("ray"):
+        by_ray(lrp)
+
+
+def by_ray(lrp: LRPFx) -> None:
+    """Print what it costs to send an explainer to a worker of Ray."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    began = time.perf_counter()
+    sent = ray.put(lrp)
+    put = time.perf_counter() - began
+    explain = ray.remote(a_map)
+    maps = [timed(lambda: ray.get(explain.remote(sent))) for _ in range(2)]
+    print(f"Ray: put {put:.2f} s, first task {maps[0]:.2f} s, next {maps[1]:.2f} s")
+    ray.shutdown()
+
+
 def main() -> None:
     """Print all numbers."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("costs", "workers", "losses"))
+    parser.add_argument("--only", choices=("costs", "workers", "sending", "losses"))
     parser.add_argument("--shard")
     parser.add_argument("places", nargs="*", type=Path)
     options = parser.parse_args()
@@ -194,6 +280,8 @@ def main() -> None:
                 print(
                     f"two workers / one worker: {two / one:.2f}; processors busy {work / whole:.0%}"
                 )
+    if options.only in (None, "sending"):
+        sending()
     if options.only in (None, "losses"):
         for hours in (1, 10):
             share = losses(1_300_000, 0.1, 64, 64, hours, 60)

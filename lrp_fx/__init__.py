@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrp_fx import composites, errors, evaluate, operations, rules, visualize
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__
 from lrp_fx.attribution import (
     LayerLRPFx,
     LRPFx,

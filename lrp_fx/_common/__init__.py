@@ -34,3 +34,4 @@ from lrp_fx._common.storage import (
 )
 from lrp_fx._common.style import MISSING as MISSING, drawable as drawable, own_style as own_style
 from lrp_fx._common.tables import columns as columns, html_table as html_table
+from lrp_fx._common.version import __version__ as __version__

@@ -6,8 +6,7 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from lrp_fx.attribution import Changes, LRPFx, check_names
-from lrp_fx.relevance import Target
+from lrp_fx.attribution import Changes, LRPFx, Target, check_names
 
 
 def lrp(model: nn.Module, x: Tensor, target: Target, **options: Unpack[Changes]) -> Tensor:

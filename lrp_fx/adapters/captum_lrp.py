@@ -10,10 +10,9 @@ from captum.attr._utils import lrp_rules
 from torch import Tensor, nn
 
 from lrp_fx import rules
-from lrp_fx.attribution import Given, LayerLRPFx, LRPFx
+from lrp_fx.attribution import Given, Layer, LayerLRPFx, LRPFx
 from lrp_fx.composites import Composite, Matcher, compat, operation, path
 from lrp_fx.errors import CompositeError
-from lrp_fx.plan import Layer
 from lrp_fx.rules import LinearRule, Rule, Stabilizer
 
 WITHOUT_RULE = (nn.ReLU, nn.Dropout, nn.Tanh)

@@ -10,9 +10,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
 from lrp_fx._common import check_count
-from lrp_fx.attribution import Array, LRPFx
+from lrp_fx.attribution import Array, LRPFx, Target
 from lrp_fx.errors import InputError, OptionError, TargetError
-from lrp_fx.relevance import Target
 
 
 class RelevanceTransformer(TransformerMixin, BaseEstimator):

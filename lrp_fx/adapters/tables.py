@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrp_fx._common import needed
-from lrp_fx.attribution import LRPFx
-from lrp_fx.relevance import Target
+from lrp_fx.attribution import LRPFx, Target
 
 if TYPE_CHECKING:
     from lrp_fx.adapters.scikit_learn import RelevanceTransformer

@@ -7,10 +7,9 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from lrp_fx.attribution import LRPFx
+from lrp_fx.attribution import LRPFx, Target
 from lrp_fx.errors import InputError, TargetError, blamed
 from lrp_fx.explanation import Explanation, explain
-from lrp_fx.relevance import Target
 
 
 class Tokenizer(Protocol):

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lrp_fx._common import Recent
-from lrp_fx.attribution import LRPFx
+from lrp_fx.attribution import LargestTarget, LRPFx, with_probabilities
 from lrp_fx.composites import Composite, EpsilonGammaBox
 from lrp_fx.errors import InputError, OptionError, TargetError, blamed, name_of_function
 from lrp_fx.zoo import LoadedModel, Preprocessing
@@ -89,8 +89,16 @@ class Classifier:
             return EpsilonGammaBox(*self.bounds)
         return composite or None
 
-    def predict(self, picture: Image.Image) -> tuple[Tensor, Tensor]:
-        """The model's input, (1, C, H, W), and the probabilities of the classes, (classes,).
+    def input_of(self, picture: Image.Image) -> Tensor:
+        """The model's input, (1, C, H, W), for what the model sees."""
+        with blamed(f"preprocess {name_of_function(self.read)!r}"):
+            x = self.read(picture)
+        x = x[None] if x.ndim == 3 else x
+        device = next((each.device for each in self.model.parameters()), x.device)
+        return x.to(device)
+
+    def predict(self, picture: Image.Image) -> Tensor:
+        """The probabilities of the classes, (classes,).
 
         Args:
             picture: what the model sees.
@@ -98,19 +106,8 @@ class Classifier:
         Raises:
             InputError: if the model is not a classifier of such pictures.
         """
-        with blamed(f"preprocess {name_of_function(self.read)!r}"):
-            x = self.read(picture)
-        x = x[None] if x.ndim == 3 else x
-        device = next((each.device for each in self.model.parameters()), x.device)
-        x = x.to(device)
         with torch.no_grad():
-            probabilities = self.attribution().probabilities(x)
-        if probabilities.ndim != 2 or len(probabilities) != 1 or probabilities.shape[1] < 2:
-            raise InputError(
-                "the page shows classifiers, whose output is (1, classes) for one picture, not "
-                f"{tuple(probabilities.shape)}"
-            )
-        return x, probabilities[0]
+            return _of_one(self.attribution().probabilities(self.input_of(picture)))
 
     def explain(
         self,
@@ -120,7 +117,7 @@ class Classifier:
         composite: str = "",
         share: float = 1.0,
     ) -> Explained:
-        """The explanation of one class.
+        """The explanation of one class, and the prediction, from one pass.
 
         Args:
             picture: what the model sees, the result of ``see``.
@@ -132,12 +129,19 @@ class Classifier:
             TargetError: if there is no such class.
             LRPError: the errors of :meth:`LRPFx.attribute <lrp_fx.LRPFx.attribute>`.
         """
-        x, probabilities = self.predict(picture)
-        if target is not None and not 0 <= target < len(probabilities):
-            raise TargetError(f"there is no class {target}: the model has {len(probabilities)}")
+        if target is not None and target < 0:
+            raise TargetError(f"there is no class {target}")
+        x, lrp = self.input_of(picture), self.attribution(composite, share)
+        try:
+            relevance, all_probabilities = with_probabilities(
+                lrp, x, LargestTarget() if target is None else target
+            )
+        except TargetError:
+            self.predict(picture)  # no classifier has no class either: that error says more
+            raise
+        probabilities = _of_one(all_probabilities)
         chosen = int(probabilities.argmax()) if target is None else target
-        relevance = self.attribution(composite, share).attribute(x, chosen)
-        return Explained(picture, probabilities, chosen, relevance.detach())
+        return Explained(picture, probabilities, chosen, relevance)
 
     def name_of(self, index: int) -> str:
         """The name of a class, with its number where several classes share the name."""
@@ -155,6 +159,16 @@ class Classifier:
         """
         values, indices = probabilities.topk(min(count, len(probabilities)))
         return dict(zip(indices.tolist(), values.tolist(), strict=True))
+
+
+def _of_one(probabilities: Tensor) -> Tensor:
+    """The probabilities of the only picture, (classes,)."""
+    if probabilities.ndim != 2 or len(probabilities) != 1 or probabilities.shape[1] < 2:
+        raise InputError(
+            "the page shows classifiers, whose output is (1, classes) for one picture, not "
+            f"{tuple(probabilities.shape)}"
+        )
+    return probabilities[0]
 
 
 def classifier_of(loaded: LoadedModel) -> Classifier:

@@ -23,14 +23,12 @@ class Stages:
 
     Args:
         decode: from the file or data URL to the part of the frame that the model sees.
-        predict: the probabilities of the classes.
-        explain: the relevance of the class, with its own forward pass.
+        explain: the prediction and its relevance.
         draw: the map as a picture.
         send: the picture as the data URL of a JPEG file.
     """
 
     decode: float
-    predict: float
     explain: float
     draw: float
     send: float
@@ -38,7 +36,7 @@ class Stages:
     @property
     def total(self) -> float:
         """All stages together."""
-        return self.decode + self.predict + self.explain + self.draw + self.send
+        return self.decode + self.explain + self.draw + self.send
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,18 +103,19 @@ class Explainer:
             LRPError: if it cannot be explained.
         """
         times = [perf_counter()]
-        x, probabilities = self.classifier.predict(seen)
+        explained = self.classifier.explain(
+            seen, self.target, composite=self.composite, share=self.share
+        )
         times.append(perf_counter())
-        target = int(probabilities.argmax()) if self.target is None else self.target
-        relevance = self.classifier.attribution(self.composite, self.share).attribute(x, target)
-        times.append(perf_counter())
-        drawn = draw(relevance, seen, style=self.style, colors=self.colors, side=self.side)
+        drawn = draw(
+            explained.relevance, seen, style=self.style, colors=self.colors, side=self.side
+        )
         times.append(perf_counter())
         url = data_url(encoded(drawn))
         times.append(perf_counter())
         spans = (end - begin for begin, end in pairwise(times))
         stages = Stages(decode, *spans)
-        return Shown(Explained(seen, probabilities, target, relevance), drawn, url, stages)
+        return Shown(explained, drawn, url, stages)
 
 
 class Rate:

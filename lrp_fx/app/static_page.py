@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from lrp_fx._common import write_whole
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__, write_whole
 from lrp_fx.app.classifier import Classifier
 from lrp_fx.app.drawing import COLORS
 from lrp_fx.app.runtime import FILES, fetch_runtime

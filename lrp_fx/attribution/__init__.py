@@ -1,4 +1,8 @@
-"""The attributions: the public classes of the library, with the interface of Captum."""
+"""The attributions: the public classes of the library, with the interface of Captum.
+
+The types of their arguments and results are here too: a room that only calls an explainer imports
+from this one alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from lrp_fx.attribution.base import (
     explained as explained,
     stacked as stacked,
     takes_target as takes_target,
+    with_probabilities as with_probabilities,
 )
 from lrp_fx.attribution.boundary import documented as documented
 from lrp_fx.attribution.contrast import (
@@ -34,3 +39,14 @@ from lrp_fx.attribution.options import (
     shows_options as shows_options,
 )
 from lrp_fx.attribution.similarity import bilrp as bilrp
+from lrp_fx.plan import Layer as Layer, Plan as Plan
+from lrp_fx.relevance import (
+    FILTER_BY as FILTER_BY,
+    BiasPolicy as BiasPolicy,
+    Cause as Cause,
+    FilterBy as FilterBy,
+    LargestTarget as LargestTarget,
+    Target as Target,
+    check_dim as check_dim,
+)
+from lrp_fx.run import Explanation as Explanation, Ledger as Ledger, per_sample as per_sample

@@ -8,10 +8,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from lrp_fx._common import Recent
 from lrp_fx.attribution.asked import asked
@@ -23,9 +24,12 @@ from lrp_fx.capture import (
     Arguments,
     Captured,
     Follower,
+    KeptCaptures,
     ModelState,
     Signature,
+    close,
     has_global_hooks,
+    lasting_key,
     leaves_same_trail,
     read,
     reproduces,
@@ -33,8 +37,9 @@ from lrp_fx.capture import (
     same_in_double,
 )
 from lrp_fx.errors import CaptureError, InputError, OptionError
+from lrp_fx.graph import EXAMPLE, TreeSpec, draws
 from lrp_fx.meaning import has_attention
-from lrp_fx.plan import Hook, View, candidates, plan_of_view
+from lrp_fx.plan import Hook, Plan, View, candidates, plan_of_view
 from lrp_fx.rewrite import rewrite
 from lrp_fx.run import Program, check_compiler, compiled
 
@@ -79,10 +84,67 @@ class _Reading:
 
 @dataclass
 class _Own:
-    """The outputs of a run of the model, and the follower of that run."""
+    """The outputs of a run of the model, and the follower of that run.
+
+    Args:
+        follower: has followed the run.
+        outputs: its flat outputs.
+        spec: how they are nested.
+        is_late: whether canonical forms are compared with them later.
+    """
 
     follower: Follower
-    outputs: list[object] = field(default_factory=list)
+    outputs: list[object]
+    spec: TreeSpec
+    is_late: bool
+
+    def due(self, reading: _Reading, arguments: Arguments) -> Due | None:
+        """The comparison that is left for a reading."""
+        return Due(reading, arguments, self.outputs) if self.is_late else None
+
+
+@dataclass(frozen=True)
+class Due:
+    """A comparison that is left until a map was made: its own forward pass computes what is compared.
+
+    Args:
+        reading: the graph whose canonical form has not been compared with the model yet.
+        arguments: the model's arguments.
+        outputs: what the model computed from them.
+    """
+
+    reading: _Reading
+    arguments: Arguments
+    outputs: list[object]
+
+    @property
+    def expected(self) -> Tensor | None:
+        """The model's output, if it is one tensor."""
+        (output, *others) = [each for each in self.outputs if isinstance(each, Tensor)] or [None]
+        return None if others else output
+
+    def covers(self, plan: Plan) -> bool:
+        """Whether a plan explains the only output of the canonical form, and no value inside."""
+        canonical = self.reading.canonical
+        if self.expected is None or any(map(draws, canonical.module.graph.nodes)):
+            return False
+        return any(each is plan.explained for each in canonical.results())
+
+    def holds(self, output: Tensor | None = None) -> bool:
+        """Whether the canonical form computes what the model computed.
+
+        Args:
+            output: what the canonical form computes, if that is known.
+        """
+        expected = self.expected
+        if output is not None and expected is not None:
+            with torch.no_grad():
+                if close(expected, output, REORDERED):
+                    return True
+        captured, canonical = self.reading.captured.module, self.reading.canonical.module
+        return reproduces(canonical, self.arguments, self.outputs, REORDERED) or same_in_double(
+            captured, canonical, self.arguments
+        )
 
 
 class Explainer:
@@ -100,6 +162,7 @@ class Explainer:
         self.hooks: OrderedDict[int, Hook] = OrderedDict()
         """The user's relevance hooks, in the order of registration."""
         self._lock = threading.RLock()
+        self._kept = None if options.cache is None else KeptCaptures(Path(options.cache))
 
     def __getstate__(self) -> tuple[Any, ...]:
         """The state of a copy, without readings: they are made for one model, not for its copy."""
@@ -167,13 +230,52 @@ class Explainer:
         Raises:
             InputError: if an argument is a meta or a nested tensor.
         """
+        self._check(arguments)
+        with self._lock:
+            reading, _ = self._reading(arguments, attributed, report)
+            return self._program(reading, attributed, view)
+
+    def program_and_due(
+        self,
+        arguments: Arguments,
+        attributed: int,
+        view: View,
+        report: Callable[[str], None] | None = None,
+    ) -> tuple[Program, Due | None]:
+        """As :meth:`program`, for a caller that makes a map next: the last comparison may be left to it.
+
+        Returns:
+            The program; and what :meth:`confirms` has to be asked about after its run.
+        """
+        self._check(arguments)
+        with self._lock:
+            reading, due = self._reading(arguments, attributed, report, late=True)
+            program = self._program(reading, attributed, view)
+            if due is not None and not due.covers(program.plan):
+                if not self.confirms(due):
+                    return self.program(arguments, attributed, view, report), None
+                due = None
+            return program, due
+
+    def confirms(self, due: Due, output: Tensor | None = None) -> bool:
+        """Whether the canonical form computes what the model computed; if so, the shapes are remembered.
+
+        Args:
+            due: what is to be compared.
+            output: the output of the run of the program; None if it failed.
+        """
+        holds = due.holds(output)
+        if holds:
+            with self._lock:
+                due.reading.verified.put(due.arguments.shapes, True)
+        return holds
+
+    @staticmethod
+    def _check(arguments: Arguments) -> None:
         for tensor in arguments.tensors:
             if tensor.is_meta or tensor.is_nested:
                 kind = "meta" if tensor.is_meta else "nested"
                 raise InputError(f"an argument is a {kind} tensor: pass a dense one with values")
-        with self._lock:
-            reading = self._reading(arguments, attributed, report)
-            return self._program(reading, attributed, view)
 
     def unverified_program(self) -> Program:
         """The program without example arguments, if symbolic tracing can read the model.
@@ -214,8 +316,24 @@ class Explainer:
         return Arguments((), sample.constants, sample.spec)
 
     def _reading(
-        self, arguments: Arguments, attributed: int, report: Callable[[str], None] | None
-    ) -> _Reading:
+        self,
+        arguments: Arguments,
+        attributed: int,
+        report: Callable[[str], None] | None,
+        *,
+        late: bool = False,
+    ) -> tuple[_Reading, Due | None]:
+        """A reading for these arguments.
+
+        Args:
+            arguments: as in :meth:`program`; the next two too.
+            attributed: how many of the tensors are explained.
+            report: gets a line about each step that takes time.
+            late: whether the comparison of the canonical form may be left to the caller.
+
+        Returns:
+            The reading, and the comparison that is left.
+        """
         structure, shapes = arguments.structure, arguments.shapes
         state = self._state.signature()
         known = self._readings.get(structure, list)
@@ -227,13 +345,24 @@ class Explainer:
                 continue
             if self.options.verify != "always" and shapes in reading.verified:
                 reading.verified.put(shapes, True)
-                return reading
-        own = _Own(Follower(attributed))
-        own.outputs = run_followed(self.model, arguments, own.follower)
+                return reading, None
+        follower = Follower(attributed)
+        own = _Own(follower, *run_followed(self.model, arguments, follower), late)
         for reading in known:
             if self._verified(reading, arguments, own):
-                return reading
+                return reading, own.due(reading, arguments)
         began = time.perf_counter()
+        key = None
+        if self._kept is not None and is_certain:
+            key = lasting_key(self.model, arguments, self.options.capture)
+        if self._kept is not None and key is not None:
+            for captured in self._kept.found(key, arguments, self._state.tensors, own.spec):
+                kept = self._kept_reading(captured, arguments, own, state)
+                if kept is not None:
+                    if report is not None:
+                        report(f"found in the cache in {time.perf_counter() - began:.2f} s")
+                    known.append(kept)
+                    return kept, own.due(kept, arguments)
         way = "record" if structure in self._branching else self.options.capture
         ways = ("auto", "record") if way == "auto" else (way,)
         for each in ways:
@@ -250,7 +379,9 @@ class Explainer:
                         self._branching.put(structure, True)
                     else:
                         known.append(reading)
-                    return reading
+                        if self._kept is not None and key is not None and not reading.is_assumed:
+                            self._kept.keep(key, arguments, captured)
+                    return reading, own.due(reading, arguments)
             if captured.way == "record":
                 break
         raise CaptureError(
@@ -258,12 +389,27 @@ class Explainer:
             "please report it with the model"
         )
 
+    def _kept_reading(
+        self, captured: Captured, arguments: Arguments, own: _Own, state: Signature
+    ) -> _Reading | None:
+        """The reading of a capture from the cache, if it computes what the model computed."""
+        graph = Follower(own.follower.attributed)
+        if not reproduces(captured.module, arguments, own.outputs, SAME_KERNELS, graph):
+            return None
+        for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
+            node.meta[EXAMPLE] = tensor.detach().to("meta")
+        for fold_dense in (True, False):
+            reading = _Reading(captured, canonize(captured, fold_dense=fold_dense), state, fold_dense)
+            if self._verified(reading, arguments, own, graph):
+                return None if reading.is_assumed else reading
+        return None
+
     def _verified(
         self, reading: _Reading, arguments: Arguments, own: _Own, graph: Follower | None = None
     ) -> bool:
         """Whether the graph and its canonical form compute what the model computed.
 
-        If so, the shapes are remembered.
+        If so, the shapes are remembered; :meth:`confirms` does this if the canonical form comes later.
 
         Args:
             reading: the graph and its canonical form.
@@ -271,14 +417,12 @@ class Explainer:
             own: what the model computed from them.
             graph: has followed a run of the graph that computed the same; None before such a run.
         """
-        captured, canonical = reading.captured.module, reading.canonical.module
         if graph is None:
             graph = Follower(own.follower.attributed)
+            captured = reading.captured.module
             if not reproduces(captured, arguments, own.outputs, SAME_KERNELS, graph):
                 return False
-        if not reproduces(canonical, arguments, own.outputs, REORDERED) and not same_in_double(
-            captured, canonical, arguments
-        ):
+        if not own.is_late and not Due(reading, arguments, own.outputs).holds():
             return False
         way, is_new = reading.captured.way, arguments.shapes not in reading.verified
         if is_new and way != "record":
@@ -287,7 +431,8 @@ class Explainer:
             if not same and reading.verified and not reading.is_assumed:
                 return False  # it holds for other shapes, but here the model takes another branch
             reading.is_assumed |= not same
-        reading.verified.put(arguments.shapes, True)
+        if not own.is_late:
+            reading.verified.put(arguments.shapes, True)
         reading.candidates = candidates(own.outputs)
         return True
 
@@ -361,7 +506,7 @@ class Explainer:
         What one layer needs in the graph must not change the relevance of another.
         """
         with self._lock:
-            reading = self._reading(arguments, attributed, None)
+            reading, _ = self._reading(arguments, attributed, None)
             return reading.together.get(view, lambda: self._together(reading, view))
 
     def _together(self, reading: _Reading, view: View) -> list[list[int]]:

@@ -10,12 +10,11 @@ from types import CodeType
 
 import torch
 
-from lrp_fx._common import code_of, digest
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__, code_of, digest
 from lrp_fx.attribution.base import Explaining
 from lrp_fx.errors import RunError
 
-IRRELEVANT = ("composite", "top_k", "filters", "filter_by", "renormalize", "verify")
+IRRELEVANT = ("composite", "top_k", "filters", "filter_by", "renormalize", "verify", "cache")
 """Options that are counted with the composite, or that change no result."""
 
 

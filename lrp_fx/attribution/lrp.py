@@ -29,8 +29,8 @@ from lrp_fx.attribution.given import (
 from lrp_fx.attribution.options import Keywords, Options, documents_options, shows_options
 from lrp_fx.capture import Arguments
 from lrp_fx.composites import Composite
-from lrp_fx.errors import CaptureError, InputError, LRPError, TargetError
-from lrp_fx.plan import Plan, View, squashed
+from lrp_fx.errors import CaptureError, LRPError, TargetError
+from lrp_fx.plan import Plan, View
 from lrp_fx.relevance import Target, TopK
 from lrp_fx.run import (
     FIXED,
@@ -298,9 +298,7 @@ class LRPFx(Explaining, Attribution):
         given = self._given(inputs, additional_forward_args)
         program, tensors = self._prepared(given.tensors, given.additional, View())
         output = program.output(tensors)
-        if output.ndim < 2:
-            raise InputError(f"the output {tuple(output.shape)} has no classes in dimension 1")
-        probabilities: Tensor | Array = given.alike(squashed(output, program.plan.squashing))
+        probabilities: Tensor | Array = given.alike(program.plan.probabilities(output))
         return probabilities
 
     @documented

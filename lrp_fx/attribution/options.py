@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Literal, ParamSpec, TypedDict, TypeVar
 
 from lrp_fx._common import check_choice, check_flag
@@ -76,6 +77,10 @@ class Options:
         check_finite: refuse NaN and infinity in the inputs, the start and the relevance. The flag is
             read once, at the end of a run on a device that computes asynchronously. Without it no run
             waits for such a device, and NaN gives maps without meaning.
+        cache: a folder in which graphs of models are kept, so that the next process does not read the
+            model again: None for none. Code, configuration and versions decide whether a kept graph
+            is used, and it is verified as one that was just read. See the guide for what the folder
+            holds.
 
     Raises:
         OptionError: for a value that an option cannot have.
@@ -96,6 +101,7 @@ class Options:
     optimize: bool | Optimizations = True
     verify: Verify = "auto"
     check_finite: bool = True
+    cache: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -113,6 +119,8 @@ class Options:
             raise OptionError(
                 f"optimize must be True, False or an Optimizations, got {self.optimize!r}"
             )
+        if self.cache is not None and not isinstance(self.cache, (str, Path)):
+            raise OptionError(f"cache must be a folder or None, got {self.cache!r}")
         StartRelevance(self.start)
         self.resolved()
 
@@ -170,6 +178,7 @@ class Keywords(TypedDict, total=False):
     optimize: bool | Optimizations
     verify: Verify
     check_finite: bool
+    cache: str | Path | None
 
 
 class Changes(Keywords, total=False):

@@ -169,7 +169,7 @@ def _linalg_norm(write: Writer, b: Bound) -> fx.Node | None:
     """``linalg.norm`` of vectors as ``linalg_vector_norm``; norms of matrices stay."""
     order = 2 if b["ord"] is None else b["ord"]
     dims = b["dim"] if b["dim"] is None else list(as_tuple(b["dim"], 1))
-    if isinstance(order, str) or (b["ord"] is not None and (dims is None or len(dims) != 1)):
+    if b["ord"] is not None and (dims is None or len(dims) != 1):
         return None
     return write(aten.linalg_vector_norm, b["self"], order, dims, b["keepdim"], **cast_of(b))
 

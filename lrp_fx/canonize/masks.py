@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.graph import CASTS, Constants, arguments, before_expansion, literal, name_of, shapes_of
+from lrp_fx.graph import Constants, before_expansion, literal, name_of, row_of, shapes_of
 from lrp_fx.meaning import CHOICES, are_all, holds_truths
 
 
@@ -36,40 +36,32 @@ def selects(weight: Any, summed: set[int], shapes: Constants) -> bool:
     """
     if is_mask(weight, given=True) or (isinstance(weight, fx.Node) and weight.meta.get(CHOICES)):
         return True
-    name = name_of(weight)
-    if name in CASTS or name == "expand":
+    row, name = row_of(weight), name_of(weight)
+    if name == "expand":
         return selects(weight.args[0], summed, shapes)
-    if name == "unsqueeze":
-        place, made = arguments(weight)["dim"], shapes(weight)
-        if made is None:
-            return False
-        place -= made.dim() if place >= 0 else 0
-        moved = {dim + 1 if dim < place else dim for dim in summed if dim != place}
-        return selects(weight.args[0], moved, shapes)
-    if name == "reshape":
-        made, source = shapes(weight), shapes(weight.args[0])
-        if made is None or source is None:
-            return False
-        new, old = (
-            [dim for dim in range(-v.dim(), 0) if v.shape[dim] != 1] for v in (made, source)
-        )
-        if [made.shape[dim] for dim in new] != [source.shape[dim] for dim in old]:
-            return False
-        moved = {other for dim, other in zip(new, old, strict=True) if dim in summed}
+    if row.keeps_order or row.permutes:
+        new, old = _sizes(weight, shapes), _sizes(weight.args[0], shapes)
+        moved = set(old)
+        if row.keeps_order and list(new.values()) == list(old.values()):
+            moved = {dim for dim, now in zip(old, new, strict=True) if now in summed}
         return selects(weight.args[0], moved, shapes)
     if name not in ("mul", "div") or weight.kwargs:
         return False
     first, second = weight.args
 
     def varies(value: Any) -> bool:
-        made = shapes(before_expansion(value))
-        if made is None:
-            return literal(value) is None
-        return any(made.shape[dim] != 1 for dim in summed if -dim <= made.dim())
+        return not summed.isdisjoint(_sizes(before_expansion(value), shapes))
 
     if not varies(second):
         return selects(first, summed, shapes)
     return name == "mul" and not varies(first) and selects(second, summed, shapes)
+
+
+def _sizes(value: Any, shapes: Constants) -> dict[int, int]:
+    """The sizes of a value by dimension, counted from the end, without those of one entry."""
+    known = shapes(value)
+    sizes = () if known is None else known.shape
+    return {dim - len(sizes): size for dim, size in enumerate(sizes) if size != 1}
 
 
 def _is_given(value: fx.Node) -> bool:

@@ -10,10 +10,16 @@ from lrp_fx.capture.captured import (
 )
 from lrp_fx.capture.exclusive import alone as alone, exporting as exporting
 from lrp_fx.capture.export import first_line as first_line, samples as samples
+from lrp_fx.capture.kept import KeptCaptures as KeptCaptures
+from lrp_fx.capture.lasting import lasting_key as lasting_key
 from lrp_fx.capture.model_state import ModelState as ModelState
 from lrp_fx.capture.observers import has_global_hooks as has_global_hooks
 from lrp_fx.capture.reading import WAYS as WAYS, read as read
-from lrp_fx.capture.running import SAME_KERNELS as SAME_KERNELS, run_model as run_model
+from lrp_fx.capture.running import (
+    SAME_KERNELS as SAME_KERNELS,
+    close as close,
+    run_model as run_model,
+)
 from lrp_fx.capture.signature import Signature as Signature
 from lrp_fx.capture.traces import (
     Memory as Memory,

@@ -12,13 +12,16 @@ from typing import Any
 
 from lrp_fx.capture.origin import class_of_user, of_user
 
+MOST_CODES = 2**15
+"""How many code objects are remembered: more than a large project has, or each walk reads all again."""
+
 
 def _with_nested(
     own: Callable[[types.CodeType], Iterable[str]],
 ) -> Callable[[types.CodeType], frozenset[str]]:
     """Makes a function find names in a code object and in the functions nested in it."""
 
-    @functools.lru_cache(maxsize=1024)
+    @functools.lru_cache(maxsize=MOST_CODES)
     def found(code: types.CodeType) -> frozenset[str]:
         inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
         return frozenset(own(code)).union(*map(found, inner))
@@ -59,7 +62,7 @@ def imports_in(code: types.CodeType) -> Iterable[str]:
     return (step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME")
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=MOST_CODES)
 def assigns_globals(code: types.CodeType) -> bool:
     """Whether a code object or a function nested in it assigns or deletes a global."""
     if any(step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for step in dis.get_instructions(code)):
@@ -67,7 +70,7 @@ def assigns_globals(code: types.CodeType) -> bool:
     return any(assigns_globals(c) for c in code.co_consts if isinstance(c, types.CodeType))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=MOST_CODES)
 def assigned_cells(code: types.CodeType) -> frozenset[str]:
     """The ``nonlocal`` variables that a code object or a function nested in it assigns or deletes."""
     own = {s.argval for s in dis.get_instructions(code) if s.opname in _BINDS_CELL}

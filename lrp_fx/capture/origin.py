@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import os
 import sys
 import sysconfig
 import types
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,7 +22,30 @@ def origin_of(file: str) -> Literal["standard", "installed", "own"]:
         return "standard"
     if file.startswith(_INSTALLED) or "site-packages" in file:  # of another environment
         return "installed"
-    return "standard" if file.startswith(_PYTHON) else "own"
+    if file.startswith(_PYTHON):
+        return "standard"
+    return "installed" if _is_recorded(file) else "own"
+
+
+def _is_recorded(file: str) -> bool:
+    """Whether an installer wrote the file into a folder of the import path, as with ``pip --target``."""
+    folders = {os.path.join(folder, "") for folder in sys.path if os.path.isabs(folder)}
+    return any(
+        file.startswith(folder) and file[len(folder) :] in _recorded(folder) for folder in folders
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _recorded(folder: str) -> frozenset[str]:
+    """The files that the records of the installed packages list, relative to their folder."""
+    files: set[str] = set()
+    for record in Path(folder).glob("*.dist-info/RECORD"):
+        with (
+            suppress(OSError, UnicodeDecodeError),
+            record.open(encoding="utf-8", newline="") as lines,
+        ):
+            files.update(row[0] for row in csv.reader(lines) if row)
+    return frozenset(files)
 
 
 def of_user(function: types.FunctionType) -> bool:

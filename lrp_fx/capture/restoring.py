@@ -34,7 +34,7 @@ from lrp_fx.capture.contents import (
 from lrp_fx.capture.copier import MAX_BYTES, Hooks
 from lrp_fx.capture.exclusive import alone
 from lrp_fx.capture.origin import is_standard
-from lrp_fx.capture.signature import OF_CLASSES, Walk
+from lrp_fx.capture.signature import OF_CLASSES, Walk, present
 from lrp_fx.capture.structural_copy import copied_call
 from lrp_fx.graph import global_hooks
 
@@ -126,7 +126,7 @@ class _Shared(Walk):
             self._note(kind, _read_class, _write_class)
         super()._visit_definitions(kind)
 
-    def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
+    def _visit_globals(self, part: tuple[dict[str, Any], frozenset[str], bool]) -> None:
         space, names, is_installed = part
         if not is_installed:
             self._note((space, names), _read_globals, _write_globals)
@@ -195,16 +195,16 @@ def _write_class(kind: type, parts: list[Any]) -> None:
     )
 
 
-def _read_globals(part: tuple[dict[str, Any], tuple[str, ...]]) -> list[Any]:
+def _read_globals(part: tuple[dict[str, Any], frozenset[str]]) -> list[Any]:
     space, names = part
-    return [space.get(name, NOTHING) for name in names]
+    found = list(present(space, names))
+    return [*found, *map(space.__getitem__, found)]
 
 
-def _write_globals(part: tuple[dict[str, Any], tuple[str, ...]], parts: list[Any]) -> None:
-    space, names = part
-    before = {n: v for n, v in zip(names, parts, strict=True) if v is not NOTHING}
-    now = {name: space[name] for name in names if name in space}
-    _put_back(now, before, space.__setitem__, space.__delitem__)
+def _write_globals(part: tuple[dict[str, Any], frozenset[str]], parts: list[Any]) -> None:
+    space, _ = part
+    now = dict(_halves(_read_globals(part)))
+    _put_back(now, dict(_halves(parts)), space.__setitem__, space.__delitem__)
 
 
 def _put_back(

@@ -126,12 +126,14 @@ class Walk:
         self._names: set[str] = set()
         self._methods: dict[types.CodeType, str] = {}
         self._outside: set[types.CodeType] = set()
-        self._modules: list[tuple[types.ModuleType, set[str]]] = []
+        self._modules: list[types.ModuleType] = []
+        self._named: frozenset[str] = frozenset()
+        self._asked = 0
         self._is_complete = True
 
     def signature(self, values: tuple[Any, ...]) -> Signature:
         """The signature of everything that can be reached from the values."""
-        self._entries.append(global_state())
+        self._entries.append(self._settings())
         self._waiting = [(self._visit, value) for value in reversed(values)]
         while self._waiting or self._waits_for_names():
             visit, value = self._waiting.pop()
@@ -145,6 +147,31 @@ class Walk:
         self._end_weak()
         self._is_complete = self._is_complete and not any(map(self._may_run, self._outside))
         return Signature(tuple(self._entries), self._held, self._is_complete)
+
+    def _settings(self) -> tuple[Any, ...]:
+        """The settings of the process on which a forward pass depends."""
+        return global_state()
+
+    def _key(self, value: Any) -> Any:
+        """What stands for an object that has no parts to visit: its identity."""
+        return id(value)
+
+    def _members(self, own: Mapping[str, Any]) -> Iterable[Any]:
+        """What stands for the members of one of torch's layers."""
+        return ids_of_mapping(own)
+
+    def _registered(self) -> Any:
+        """What stands for the classes that are registered with an abstract class."""
+        return abc.get_cache_token()
+
+    def _form(self, tensor: Tensor) -> Any:
+        """What stands for all of a tensor but its values."""
+        return form_of(tensor)
+
+    def _values(self, tensor: Tensor) -> tuple[Any, ...]:
+        """What stands for the values of a tensor that the graph does not follow."""
+        version = version_of(tensor) if has_version(tensor) else None
+        return id(tensor), version, tuple(Memory([tensor]).look())
 
     def _add(self, what: str, key: Any, parts: Sequence[_Part] = ()) -> None:
         """Add an entry, and put its parts on the list of values to visit."""
@@ -191,7 +218,7 @@ class Walk:
             self._add("cell", None, self._parts([content_of(value)]))
         elif types.ModuleType in mro:
             self._visit_identity(value)
-            self._modules.append((value, set()))
+            self._modules.append(value)
         elif mro[0] is weakref.ref:
             self._visit_weak(value)
         elif mro[0] in VIEWED:
@@ -203,7 +230,7 @@ class Walk:
 
     def _visit_identity(self, value: Any) -> None:
         self._held.append(value)
-        self._add("identical", id(value))
+        self._add("identical", self._key(value))
 
     def _visit_weak(self, reference: weakref.ref[Any]) -> None:
         """Sign a weak reference without keeping its target alive."""
@@ -235,13 +262,11 @@ class Walk:
         parts = self._parts(chain.from_iterable(attributes))
         path = self._followed.get(id(tensor))
         if path is not None:
-            self._add("tensor", (path, form_of(tensor)), parts)
+            self._add("tensor", (path, self._form(tensor)), parts)
             return
         self.watch.tensors.append(tensor)
-        content = tuple(Memory([tensor]).look())
-        version = version_of(tensor) if has_version(tensor) else None
         self._is_complete = self._is_complete and leaves_traces(tensor)
-        self._add("value", (id(tensor), version, form_of(tensor), content), parts)
+        self._add("value", (self._form(tensor), *self._values(tensor)), parts)
 
     def _visit_module(self, module: nn.Module) -> None:
         own = dict_of(module)
@@ -271,7 +296,7 @@ class Walk:
         parts: list[_Part] = [(self._visit_definitions, base) for base in bases]
         if not is_standard(type(kind)):
             parts.append((self._visit_class_of_instance, type(kind)))
-        self._add("class", id(kind), parts)
+        self._add("class", self._key(kind), parts)
 
     def _visit_definitions(self, kind: type) -> None:
         """Sign what a class itself defines; for torch's own layers, the identities of its members."""
@@ -280,14 +305,14 @@ class Walk:
             self.watch.others.append((ids_of_mapping, own))
             if is_standard(kind):
                 self._held += own.values()
-                self._add("definitions", (id(kind), *ids_of_mapping(own)))
+                self._add("definitions", (self._key(kind), *self._members(own)))
                 return
             parts = {name: own[name] for name in own if name not in OF_CLASSES}
             self._methods |= {c: name for name, v in parts.items() for c in _codes_of(v)}
             if _REGISTRY in own:
-                self._entries.append(("registered", abc.get_cache_token()))
+                self._entries.append(("registered", self._registered()))
                 self.watch.others.append((_token, None))
-            self._add("definitions", (id(kind), *parts), self._parts(parts.values()))
+            self._add("definitions", (self._key(kind), *parts), self._parts(parts.values()))
 
     def _visit_function(self, function: types.FunctionType) -> None:
         """Sign a function: its code, closure, defaults, attributes and the globals that it names."""
@@ -299,14 +324,14 @@ class Walk:
         origin = origin_of(code.co_filename)
         if origin != "standard":
             is_installed = origin == "installed"
-            if names := tuple(sorted(globals_in(code))):
+            if names := globals_in(code):
                 parts.append((self._visit_globals, (space, names, is_installed)))
             if not is_installed:
                 self._names.update(names_in(code), strings_in(code))
                 parts += [(self._visit, m) for m in map(sys.modules.get, sorted(imports_in(code)))]
                 if reads_outside(function):
                     self._outside.add(code)
-        self._add("function", id(code), parts)
+        self._add("function", self._key(code), parts)
 
     def _may_run(self, code: types.CodeType) -> bool:
         """Whether a function may run in a forward pass: no other code names most methods."""
@@ -316,18 +341,19 @@ class Walk:
         is_special = name.startswith("__") and name.endswith("__")
         return name not in _NOT_IN_FORWARD if is_special else name in {*self._names, "forward"}
 
-    def _visit_globals(self, part: tuple[dict[str, Any], tuple[str, ...], bool]) -> None:
+    def _visit_globals(self, part: tuple[dict[str, Any], frozenset[str], bool]) -> None:
         """Sign the globals that a function names: by value, in installed packages by identity."""
         space, names, is_installed = part
         if not self._is_new((id(space), names), space):
             return
-        found = tuple(name for name in names if name in space)
-        absent = frozenset(names).difference(found)
-        self.watch.others.append((absent.isdisjoint, space))
+        found = tuple(sorted(present(space, names)))
+        self.watch.others.append((names.intersection, space))  # a name may be added
         if found:
             self.watch.namespaces.append((getter_of(found), space))
         parts: list[_Part] = []
-        built_in = () if is_installed else tuple(sorted(absent.intersection(vars(builtins))))
+        built_in = (
+            () if is_installed else tuple(sorted(names.intersection(vars(builtins)) - {*found}))
+        )
         if built_in:
             self.watch.namespaces.append((getter_of(built_in), vars(builtins)))
             parts += [(self._visit, vars(builtins)[name]) for name in built_in]
@@ -341,17 +367,20 @@ class Walk:
 
     def _waits_for_names(self) -> bool:
         """Put names of visited Python modules that the code uses on the list; whether any is left."""
-        for module, known in self._modules:
-            is_own = is_module_of_user(module)
-            named = self._names | {"__getattr__"}
-            if is_own and not named.isdisjoint(_BY_NAME):  # the name may be computed
+        named, before = frozenset({*self._names, "__getattr__"}), self._named
+        computed, were_computed = (not names.isdisjoint(_BY_NAME) for names in (named, before))
+        new, self._named = named - before, named
+        for i, module in enumerate(self._modules):
+            is_first = i >= self._asked
+            names, is_own = named if is_first else new, is_module_of_user(module)
+            if is_own and computed and (is_first or not were_computed):  # any of its names
                 self.watch.sized.append(vars(module))
-                named |= {name for name in vars(module) if not name.startswith("__")}
-            names = tuple(sorted(named - known))
-            known.update(names)
-            found = names if is_own else tuple(name for name in names if name in vars(module))
-            if found:
-                self._waiting.append((self._visit_globals, (vars(module), found, not is_own)))
+                names |= {name for name in vars(module) if not name.startswith("__")}
+            if not is_own:
+                names = frozenset(present(vars(module), names))
+            if names:
+                self._waiting.append((self._visit_globals, (vars(module), names, not is_own)))
+        self._asked = len(self._modules)
         return bool(self._waiting)
 
     def _visit_instance(self, value: Any, mro: tuple[type, ...]) -> None:
@@ -382,6 +411,13 @@ class Walk:
                 self.watch.others.append((id_of_slot, (descriptor, value)))
                 parts += self._parts([slot_of(descriptor, value)])
         self._add("instance", content, parts)
+
+
+def present(space: Mapping[str, Any], names: frozenset[str]) -> Iterable[str]:
+    """Those of the names that a namespace has; the shorter of the two is gone through."""
+    if len(space) < len(names):
+        return [name for name in space if name in names]
+    return [name for name in names if name in space]
 
 
 def _codes_of(member: Any) -> list[types.CodeType]:

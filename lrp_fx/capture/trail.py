@@ -27,6 +27,7 @@ from lrp_fx.graph import (
     OpOverload,
     StorageReference,
     TorchDispatchMode,
+    TreeSpec,
     WholeLayers,
     property_getter,
     row_named,
@@ -194,8 +195,10 @@ class Follower:
         return outputs
 
 
-def run_followed(model: nn.Module, arguments: Arguments, follower: Follower) -> list[object]:
-    """The flat outputs of the model in eval mode, run on a copy, and followed.
+def run_followed(
+    model: nn.Module, arguments: Arguments, follower: Follower
+) -> tuple[list[object], TreeSpec]:
+    """The flat outputs of the model in eval mode, run on a copy, and followed; and how they are nested.
 
     Raises:
         InputError: if the model itself fails on the arguments, except for a lack of memory.
@@ -205,17 +208,20 @@ def run_followed(model: nn.Module, arguments: Arguments, follower: Follower) -> 
     quick = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
     follows = not recurrent or not any(isinstance(module, quick) for module in modules)
     follower.context = WholeLayers if recurrent else nullcontext
+    specs: list[TreeSpec] = []
 
     def call(copy: nn.Module, given: Arguments) -> list[object]:
         def plain() -> list[object]:
-            return flattened(given.call(copy, given.tensors))[0]
+            outputs, spec = flattened(given.call(copy, given.tensors))
+            specs.append(spec)
+            return outputs
 
         if next(first, False) and follows:
             return follower.run(given.tensors, plain)
         follower.trail = None  # a model that compiles itself may not bear a recorder
         return plain()
 
-    return run_model(model, arguments, run=call)
+    return run_model(model, arguments, run=call), specs[-1]
 
 
 def leaves_same_trail(

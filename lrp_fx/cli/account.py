@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lrp_fx.relevance import Cause
-from lrp_fx.run import Ledger
+from lrp_fx.attribution import Cause, Ledger
 
 WORDS: dict[Cause, str] = {
     "bias": "biases: constants of the network",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__
 from lrp_fx.cli.app import app as serve_page
 from lrp_fx.cli.audit import audit
 from lrp_fx.cli.batch import batch, merge

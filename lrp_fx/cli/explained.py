@@ -18,7 +18,6 @@ from lrp_fx.cli.inputs import Sample
 from lrp_fx.cli.methods import Method
 from lrp_fx.cli.models import check_categories, device_of_model
 from lrp_fx.errors import InputError, blamed
-from lrp_fx.plan import squashed
 from lrp_fx.zoo import LoadedModel
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def explain_sample(
         sample,
         explanation,
         {title: relevance.detach().cpu() for title, relevance in maps.items()},
-        squashed(scores, first.lrp.plan(x).squashing)[0].cpu() if classes else None,
+        first.lrp.plan(x).probabilities(scores)[0].cpu() if classes else None,
         account_of(ledger, explanation.relevance, "pixels" if x.ndim == 4 else "values"),
         first.start,
     )

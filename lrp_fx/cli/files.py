@@ -16,8 +16,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from lrp_fx._common import write_whole
-from lrp_fx._version import __version__
+from lrp_fx._common import __version__, write_whole
 from lrp_fx.cli.explained import Explained
 from lrp_fx.cli.names import OWN, Names
 from lrp_fx.cli.talk import as_json, shown

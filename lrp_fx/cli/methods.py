@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrp_fx import LRPFx, composites as presets
-from lrp_fx.attribution import Keywords
+from lrp_fx.attribution import FilterBy, Keywords
 from lrp_fx.cli.options import BLOG, RuleOptions
 from lrp_fx.composites import Composite, EpsilonGammaBox
 from lrp_fx.errors import OptionError
-from lrp_fx.relevance import FilterBy
 from lrp_fx.zoo import LoadedModel
 
 RELEVANCE = "relevance"
@@ -83,6 +82,7 @@ def make_methods(
         composite_for(loaded, names[0] if names else None),
         start=start,
         bias=options.bias,
+        cache=options.cache,
     )
     if len(names) < 2:
         methods = [Method(RELEVANCE, first, start)]
@@ -135,4 +135,5 @@ def keywords_of(options: RuleOptions) -> Keywords:
         "filter_by": options.filter_by or "value",
         "start": options.start or "logit",
         "bias": options.bias,
+        "cache": options.cache,
     }

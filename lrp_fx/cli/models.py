@@ -179,7 +179,7 @@ def read_categories(file: Path) -> tuple[str, ...]:
         raise InputError(f"cannot read {shown(file)}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         kind = "JSON" if file.suffix.lower() == ".json" else "text in UTF-8"
-        raise InputError(f"cannot read {shown(file)}: it is not a {kind}") from error
+        raise InputError(f"cannot read {shown(file)}: it is not {kind}") from error
     if not names:
         raise InputError(
             f"{shown(file)} holds no names of classes: it needs one on each line, or in JSON a list, or "

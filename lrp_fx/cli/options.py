@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from lrp_fx.attribution import BiasPolicy, FilterBy
 from lrp_fx.composites import PRESETS
-from lrp_fx.relevance import BiasPolicy, FilterBy
 from lrp_fx.zoo import EFFICIENTNET, names
 
 PREDICTED = "predicted"
@@ -165,7 +165,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class RuleOptions:
-    """The filter, the start and the biases, beside the composite."""
+    """The filter, the start and the biases, beside the composite; and where graphs are kept."""
 
     top_k: Annotated[
         float | None,
@@ -197,6 +197,14 @@ class RuleOptions:
             help="Biases absorb their share, are ignored, or distribute it over their inputs.",
             show_default="as the composite says: most absorb",
             rich_help_panel=RULES,
+        ),
+    ] = None
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder that keeps the graphs of models, so that a later run need not read them.",
+            show_default="none",
+            rich_help_panel=MODEL,
         ),
     ] = None
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from lrp_fx.attribution import Plan
 from lrp_fx.cli.examples import Example, Shape, example_of
 from lrp_fx.cli.methods import lrp_of
 from lrp_fx.cli.models import open_model
 from lrp_fx.cli.options import Composite, ModelOptions, RuleOptions, TalkOptions
 from lrp_fx.cli.talk import Talk
 from lrp_fx.errors import CaptureError
-from lrp_fx.plan import Plan
 
 
 def plan(

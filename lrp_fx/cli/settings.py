@@ -9,7 +9,7 @@ from pathlib import Path
 from lrp_fx.cli.names import place_of
 from lrp_fx.cli.options import PREDICTED, ModelOptions, RuleOptions
 
-WITHOUT_EFFECT = ("device",)
+WITHOUT_EFFECT = ("device", "cache")
 """Options that change no result."""
 
 

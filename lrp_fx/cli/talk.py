@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any, TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -17,6 +18,14 @@ from lrp_fx.errors import LRPError, lacks_memory
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
+MIN_WIDTH = 20
+"""Columns of the narrowest terminal; some say that they have none, and would be shown nothing."""
+
+
+def console(file: TextIO) -> Console:
+    """A console that writes to a file."""
+    found = Console(file=file)
+    return found if found.width >= MIN_WIDTH else Console(file=file, width=MIN_WIDTH)
 
 
 @dataclass(frozen=True)
@@ -30,28 +39,29 @@ class Talk:
     """
 
     options: TalkOptions
-    output: Console = field(default_factory=lambda: Console(file=sys.stdout))
-    errors: Console = field(default_factory=lambda: Console(file=sys.stderr))
+    output: Console = field(default_factory=lambda: console(sys.stdout))
+    errors: Console = field(default_factory=lambda: console(sys.stderr))
 
     def result(self, text: str) -> None:
         """One line that is also said with ``--quiet``."""
         if not self.options.json:
-            _print(self.output, text)
+            self._print(self.output, text)
 
     def say(self, text: str) -> None:
         """A line of explanation."""
         if not (self.options.json or self.options.quiet):
-            _print(self.output, text)
+            self._print(self.output, text)
 
     def show(self, table: RenderableType) -> None:
         """A table."""
         if not (self.options.json or self.options.quiet):
-            self.output.print(table)
+            with self._written(self.output):
+                self.output.print(table)
 
     def note(self, text: str) -> None:
         """A note for the user, on a change of the input."""
         if not self.options.quiet:
-            _print(self.errors, f"note: {text}")
+            self._print(self.errors, f"note: {text}")
 
     def error(self, error: Exception) -> None:
         """An error, in one line."""
@@ -59,12 +69,14 @@ class Talk:
 
     def failure(self, sentence: str, mark: str = "error: ") -> None:
         """An error, in one line."""
-        _print(self.errors, mark + " ".join(sentence.split()))
+        self._print(self.errors, mark + " ".join(sentence.split()))
 
     def document(self, document: Mapping[str, Any]) -> None:
         """The result as JSON, if that was asked for."""
         if self.options.json:
-            self.output.file.write(as_json(document))
+            with self._written(self.output):
+                self.output.file.write(as_json(document))
+                self.output.file.flush()
 
     @property
     def bars(self) -> bool:
@@ -88,6 +100,36 @@ class Talk:
                 raise
             self.error(error)
             raise typer.Exit(WRONG_USAGE) from None
+
+    def _print(self, console: Console, text: str) -> None:
+        """Print a line unchanged: paths may contain rich markup, and must not be wrapped."""
+        printable = text.encode(errors="replace").decode()
+        with self._written(console):
+            console.print(printable, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def _written(self, console: Console) -> Iterator[None]:
+        """End the command with one sentence if a full disk, say, does not take what it says.
+
+        A closed pipe is no such failure: the reader has what it wants.
+        """
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _discard(console.file)
+            if console is self.output:
+                self.failure(f"cannot write the output: {error.strerror or error}")
+            raise typer.Exit(SOME_FAILED) from None
+
+
+def _discard(file: IO[str]) -> None:
+    """Send what a file still holds to nowhere, so that Python does not fail again at its end."""
+    with suppress(OSError, ValueError):  # files of tests have no number
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
 
 
 def in_one_sentence(error: Exception) -> str:
@@ -113,9 +155,3 @@ def _finite(value: Any) -> Any:
 def shown(path: object) -> str:
     """A path as it can be printed: names may hold line breaks, and bytes that are not text."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
-
-
-def _print(console: Console, text: str) -> None:
-    """Print a line unchanged: paths may contain rich markup, and must not be wrapped."""
-    printable = text.encode(errors="replace").decode()
-    console.print(printable, markup=False, highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lrp_fx._common import check_choice, check_count, check_flag, digest, is_int
-from lrp_fx.attribution import LRPFx, identity_of
+from lrp_fx.attribution import LRPFx, Target, identity_of
 from lrp_fx.dataset.explaining import KEEP, STORED, BatchExplainer, Keep, Stored, Task
 from lrp_fx.dataset.images import Preprocess
 from lrp_fx.dataset.job import Job, shard_of
@@ -26,7 +26,6 @@ from lrp_fx.dataset.sample import Sample, Source, Stream
 from lrp_fx.dataset.store import Store, opened
 from lrp_fx.dataset.work import Work, run_parts, run_stream, stamp_of
 from lrp_fx.errors import InputError, OptionError, RunError
-from lrp_fx.relevance import Target
 
 BATCH, PART = 16, 64
 """Samples that are explained and committed at once, if the user does not say."""

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrp_fx._common import check_choice
-from lrp_fx.attribution import LRPFx, explained, takes_target
+from lrp_fx.attribution import (
+    Explanation,
+    LargestTarget,
+    Layer,
+    LRPFx,
+    Target,
+    check_dim,
+    explained,
+    per_sample,
+    takes_target,
+)
 from lrp_fx.concepts import ConceptLRPFx
 from lrp_fx.dataset.loading import Batch
 from lrp_fx.dataset.objects import reason_of
@@ -27,9 +37,6 @@ from lrp_fx.errors import (
     UnexpectedError,
     lacks_memory,
 )
-from lrp_fx.plan import Layer
-from lrp_fx.relevance import LargestTarget, Target, check_dim
-from lrp_fx.run import Explanation, per_sample
 
 Keep = Literal["maps", "channel_sums", "concepts", "summary"]
 KEEP: tuple[Keep, ...] = ("maps", "channel_sums", "concepts", "summary")

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from torch import nn
 
-from lrp_fx.attribution import Changes, LRPFx
+from lrp_fx.attribution import Changes, LRPFx, Plan
 from lrp_fx.composites import (
     PRESETS,
     Composite,
@@ -27,8 +27,6 @@ from lrp_fx.evaluate.space import (
     EPS,
     Space,
 )
-from lrp_fx.meaning import has_attention
-from lrp_fx.plan import Plan
 from lrp_fx.rules import (
     AlphaBeta,
     Epsilon,
@@ -74,7 +72,7 @@ class Layout:
         parts = min(depths, len(levels))
         ends = tuple(levels[len(levels) * part // parts] for part in range(1, parts))
         has_dense = any(map(dense, inner))
-        return Layout(ends if levels else None, has_dense, has_attention(plan.explained.graph))
+        return Layout(ends if levels else None, has_dense, plan.has_attention)
 
     @property
     def parts(self) -> tuple[tuple[str, Matcher], ...]:

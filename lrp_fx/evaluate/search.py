@@ -10,8 +10,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lrp_fx._common import check_count, check_number, digest, digest_of_metric, is_int, needed
-from lrp_fx._version import __version__
+from lrp_fx._common import (
+    __version__,
+    check_count,
+    check_number,
+    digest,
+    digest_of_metric,
+    is_int,
+    needed,
+)
 from lrp_fx.attribution import LRPFx
 from lrp_fx.composites import Composite, by_name
 from lrp_fx.errors import InputError, OptionError

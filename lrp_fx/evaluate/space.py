@@ -8,9 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from lrp_fx._common import check_choice, check_count, check_nonnegative, entries
-from lrp_fx.attribution import Options
+from lrp_fx.attribution import FILTER_BY, Options
 from lrp_fx.errors import OptionError
-from lrp_fx.relevance import FILTER_BY
 from lrp_fx.rules import (
     ZBox,
 )

@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrp_fx._common import entries, is_int
-from lrp_fx._version import __version__
-from lrp_fx.attribution import LRPFx
+from lrp_fx._common import __version__, entries, is_int
+from lrp_fx.attribution import LRPFx, Target
 from lrp_fx.errors import InputError, TargetError, blamed, name_of_function
 from lrp_fx.explanation.explanation import Explanation
 from lrp_fx.explanation.files import STORABLE, native
-from lrp_fx.relevance import Target
 from lrp_fx.visualize import as_pixels
 
 if TYPE_CHECKING:

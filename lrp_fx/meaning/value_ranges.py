@@ -228,16 +228,16 @@ def _is_switch(
     name, row = name_of(node), row_of(node)
     if name == "sign" or _is_ratio_of_sizes(node):
         return True
-    if name in _STEPS and of_node.high - of_node.low <= 1 and not of_node.closes:
+    if name in _STEPS and of_node.high - of_node.low <= 1:
         return True
-    if not (row.entrywise or row.moves or row.sums or name == "getitem"):
+    if not (row.entrywise or row.moves or row.sums):
         return False
     return all(known.get(n, ANYTHING).is_switch for n in node.all_input_nodes if dynamic(n))
 
 
 def _is_ratio_of_sizes(node: fx.Node) -> bool:
     """Whether a node is ``z / |z|``, ``|z| / z`` or ``relu(z) / z``, in one call or as a product."""
-    if packet_of(node.target) is None or name_of(node) not in ("mul", "div"):
+    if name_of(node) not in ("mul", "div"):
         return False
     b = arguments(node)
     over, under = b["self"], b["other"]
@@ -256,7 +256,7 @@ def _inside_size(value: Any) -> tuple[Any, bool]:
     is_size = False
     while isinstance(value, fx.Node):
         form = affine(value)
-        if form is not None and form.shift == 0 and form.scale:
+        if form is not None and form.shift == 0:
             value = form.operand
         elif name_of(value) in ("abs", "relu"):
             value, is_size = value.args[0], True
@@ -294,7 +294,7 @@ def _power(base: Range, exponent: Any) -> Range:
 
 def _keeps(base: Range) -> bool:
     """Whether a positive constant exponent keeps the ends, as in ``sigmoid(z) ** exp(p)``."""
-    return base.low == 0 and base.high in (1, math.inf) and base.is_half_line
+    return base.low == 0 and base.high in (1, math.inf)
 
 
 def _weighted(
@@ -335,7 +335,7 @@ def _sum(first: Any, second: Any, times: float, known: dict[fx.Node, Range]) -> 
 
     An example of the latter is ``logsigmoid(a) + logsigmoid(b)``.
     """
-    if not (first in known and second in known) or not times:
+    if not (first in known and second in known):
         return ANYTHING
     both = known[first], known[second].mapped(lambda x: times * x, keeps_factors=True)
     low, high, rest = (sum(getattr(each, end) for each in both) for end in ("low", "high", "rest"))
@@ -396,7 +396,7 @@ def _sign(constant: Any, nonnegative: set[fx.Node]) -> int:
     sign = 1
     while isinstance(constant, fx.Node) and constant not in nonnegative:
         form = affine(constant)
-        if form is not None and form.shift == 0 and form.scale:
+        if form is not None and form.shift == 0:
             sign, constant = sign if form.scale > 0 else -sign, form.operand
         elif name_of(constant) in ROUTING:
             constant = constant.args[0]

@@ -15,7 +15,6 @@ from lrp_fx.plan.plan import (
     HookFunction as HookFunction,
     Plan as Plan,
     Step as Step,
-    squashed as squashed,
 )
 from lrp_fx.plan.unknown import UNKNOWN_POLICIES as UNKNOWN_POLICIES, Unknown as Unknown
 from lrp_fx.plan.view import View as View, plan_of_view as plan_of_view

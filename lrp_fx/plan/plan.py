@@ -12,8 +12,9 @@ from torch import Tensor, fx
 from lrp_fx._common import columns, html_table
 from lrp_fx.capture import Way
 from lrp_fx.composites import Matcher, Place
+from lrp_fx.errors import InputError
 from lrp_fx.graph import name_of
-from lrp_fx.meaning import Analysis
+from lrp_fx.meaning import Analysis, has_attention
 from lrp_fx.relevance import MaskRelevance, Operation, TopK
 from lrp_fx.rules import Rule
 
@@ -27,12 +28,6 @@ that goes on, of the same shape, or None to change nothing.
 
 Squashing = Literal["softmax", "sigmoid"]
 """The function of the explained value, over dimension 1 or entry by entry, that gives probabilities."""
-
-
-def squashed(output: Tensor, squashing: Squashing) -> Tensor:
-    """The probabilities (N, classes, …) of an output, in single precision at least."""
-    values = output.float() if output.itemsize < 4 else output
-    return values.sigmoid() if squashing == "sigmoid" else values.softmax(1)
 
 
 @dataclass(frozen=True)
@@ -101,6 +96,22 @@ class Plan:
     def sources(self) -> tuple[fx.Node, ...]:
         """The nodes whose relevance is wanted, of all groups."""
         return tuple(node for group in self.groups for node in group)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the model has attention of queries, keys and values."""
+        return has_attention(self.explained.graph)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """The probabilities (N, classes, …) of an output, in single precision at least.
+
+        Raises:
+            InputError: if the output has no dimension of classes.
+        """
+        if output.ndim < 2:
+            raise InputError(f"the output {tuple(output.shape)} has no classes in dimension 1")
+        values = output.float() if output.itemsize < 4 else output
+        return values.sigmoid() if self.squashing == "sigmoid" else values.softmax(1)
 
     def reaches(self, source: fx.Node) -> bool:
         """Whether any relevance arrives at a node."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrp_fx._common import needed
+from lrp_fx.attribution import Ledger
 from lrp_fx.concepts import AttributionGraph
 from lrp_fx.errors import InputError
-from lrp_fx.run import Ledger
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

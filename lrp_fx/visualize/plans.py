@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrp_fx._common import drawable, own_style
+from lrp_fx.attribution import Plan
 from lrp_fx.errors import InputError
-from lrp_fx.plan import Plan
 from lrp_fx.visualize.canvas import FAINT, INK, SMALL, Words, sheet
 
 if TYPE_CHECKING:

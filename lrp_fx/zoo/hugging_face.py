@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lrp_fx.errors import in_words
+from lrp_fx.zoo.hub import silent_hub, why_out_of_reach
 from lrp_fx.zoo.loaded import LoadedModel, ZooError, loaded_model
 from lrp_fx.zoo.preprocessing import Normalised
 from lrp_fx.zoo.weights import fill, read_state
@@ -86,11 +87,9 @@ def image_classifier(name: str, file: Path | None) -> LoadedModel:
     Raises:
         ZooError: if transformers is missing, or the model cannot be loaded.
     """
-    with _loading(name) as transformers:
-        classifier = transformers.AutoModelForImageClassification.from_pretrained(
-            name, trust_remote_code=False
-        )
-        processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+    with _loading(name) as (transformers, options):
+        classifier = transformers.AutoModelForImageClassification.from_pretrained(name, **options)
+        processor = transformers.AutoImageProcessor.from_pretrained(name, **options)
     network = Logits(classifier, ("pixel_values",))
     if file is not None:
         fill(classifier, read_state(file), HUGGING_FACE + name, file)
@@ -117,7 +116,7 @@ def text_model(name: str) -> TextModel:
     """
     if name == SENTENCES:
         folder = _packaged_sentences()
-        with _loading(name) as transformers:
+        with _loading(folder) as (transformers, _):
             encoder = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         return TextModel(name, Similarity(encoder).eval(), tokenizer, (), similarity=True)
@@ -126,11 +125,11 @@ def text_model(name: str) -> TextModel:
         raise ZooError(
             f"there is no model of sentences {name!r}: use {SENTENCES}, a folder, or {HUGGING_FACE}NAME"
         )
-    with _loading(bare) as transformers:
+    with _loading(bare) as (transformers, options):
         classifier = transformers.AutoModelForSequenceClassification.from_pretrained(
-            bare, trust_remote_code=False
+            bare, **options
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(bare, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(bare, **options)
     return TextModel(name, classifier.eval(), tokenizer, _labels(classifier))
 
 
@@ -155,8 +154,11 @@ def _labels(classifier: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[Any]:
-    """The package transformers, silent; whatever fails becomes a ``ZooError``."""
+def _loading(name: str | Path) -> Iterator[tuple[Any, dict[str, bool]]]:
+    """The package transformers, silent, and the options of its loaders.
+
+    Without a network only what was loaded before is looked for. Whatever fails becomes a ``ZooError``.
+    """
     try:
         import transformers
 
@@ -168,13 +170,15 @@ def _loading(name: str) -> Iterator[Any]:
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    folder = Path(name).is_dir()
+    alone = "" if folder else why_out_of_reach()
     try:
-        yield transformers
+        with silent_hub():
+            yield transformers, {"trust_remote_code": False, "local_files_only": bool(alone)}
     except Exception as error:  # of the hub, of parsers and of the models themselves
-        folder = Path(name).is_dir()
         where = f"the folder {name}" if folder else f"{HUGGING_FACE}{name}"
         advice = "" if folder else "; without a network, pass a folder with config.json and weights"
-        raise ZooError(f"cannot load {where} ({in_words(error)}){advice}") from error
+        raise ZooError(f"cannot load {where} ({alone or in_words(error)}){advice}") from error
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lrp_fx.errors import in_words
+from lrp_fx.zoo.hub import silent_hub, why_out_of_reach
 from lrp_fx.zoo.loaded import LoadedModel, ZooError, loaded_model
 from lrp_fx.zoo.preprocessing import Normalised
 from lrp_fx.zoo.published import imagenet
@@ -32,11 +33,16 @@ def timm_model(name: str, file: Path | None) -> LoadedModel:
         near = difflib.get_close_matches(name, timm.list_models())
         advice = f": did you mean {' or '.join(TIMM + each for each in near)}?" if near else ""
         raise ZooError(f"timm has no model {name!r}{advice}")
+    alone = why_out_of_reach() if file is None else ""
     try:
-        network: nn.Module = timm.create_model(name, pretrained=file is None)
+        place = _kept(timm.get_pretrained_cfg(name)) if alone else {}
+        with silent_hub():
+            network: nn.Module = timm.create_model(
+                name, pretrained=file is None, pretrained_cfg_overlay=place
+            )
     except Exception as error:  # of the hub: several libraries, each with errors of its own
         raise ZooError(
-            f"cannot download weights for {TIMM}{name} ({in_words(error)}): pass --weights FILE"
+            f"cannot download weights for {TIMM}{name} ({alone or in_words(error)}): pass --weights FILE"
         ) from error
     if file is not None:
         fill(network, read_state(file), TIMM + name, file)
@@ -47,6 +53,27 @@ def timm_model(name: str, file: Path | None) -> LoadedModel:
         tuple(config["std"]),
     )
     return loaded_model(TIMM + name, network, preprocessing, _categories(network))
+
+
+def _kept(config: Any) -> dict[str, str]:
+    """Where weights of the hub lie on this machine; empty for those that come from elsewhere.
+
+    Raises:
+        FileNotFoundError: if they were never loaded.
+    """
+    import huggingface_hub
+
+    name = getattr(config, "hf_hub_id", None)
+    if name is None:
+        return {}
+    for file in (
+        "model.safetensors",
+        getattr(config, "hf_hub_filename", None) or "pytorch_model.bin",
+    ):
+        path = huggingface_hub.try_to_load_from_cache(name, file)
+        if isinstance(path, str):
+            return {"file": path}
+    raise FileNotFoundError(name)
 
 
 def _categories(network: Any) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def test_names_and_bars() -> None:
     classifier = colour_classifier()
     assert (classifier.name_of(1), classifier.name_of(9)) == ("green", "class 9")
     assert list(classifier.best(torch.tensor([0.1, 0.6, 0.3]), 2)) == [1, 2]
-    with pytest.raises(TargetError, match="there is no class 4"):
+    with pytest.raises(TargetError, match="target index 4 is out of range for 4 outputs"):
         classifier.explain(Image.new("RGB", (32, 32)), 4)
 
 
@@ -134,3 +134,16 @@ def test_mistakes_are_sentences() -> None:
 def _heat() -> Classifier:
     """No classifier: its output is a picture."""
     return Classifier("heat", nn.Conv2d(3, 1, 1).eval(), lambda picture: picture, preprocess)
+
+
+def test_prediction_and_relevance_are_from_one_pass() -> None:
+    """As two passes would give them, whoever chooses the class."""
+    classifier = colour_classifier()
+    picture = Image.new("RGB", (32, 32), "green")
+    x, probabilities = classifier.input_of(picture), classifier.predict(picture)
+    for target in (None, 2):
+        found = classifier.explain(picture, target)
+        chosen = int(probabilities.argmax()) if target is None else target
+        assert found.target == chosen
+        assert torch.equal(found.probabilities, probabilities)
+        assert torch.equal(found.relevance, classifier.attribution().attribute(x, chosen))

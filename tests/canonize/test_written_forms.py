@@ -53,6 +53,7 @@ def ones(*shape: int) -> Tensor:
     return torch.ones(*shape, dtype=torch.float64)
 
 
+aten = torch.ops.aten
 tensordot = torch.ops.aten.tensordot
 
 
@@ -965,6 +966,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "slice slice reshape product",
     ),
+    "sum of a product of two": (
+        lambda m, x: (x.exp() * m.linear(x)).sum(-1),
+        LINE,
+        "exp linear mul sum",
+    ),
     "sum by a mask and a number": (lambda m, x: (x * (m.mask / 3)).sum(-1), LINE, "div mul sum"),
     "sum by a constant and a mask": (
         lambda m, x: (x * (m.C[:, :1] * m.mask)).sum(-1),
@@ -1030,6 +1036,41 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         lambda m, x: (x * (m.mask[:4, None] / 3).expand(4, 5)).sum(0),
         LINE,
         "slice unsqueeze div mul sum",
+    ),
+    "sum by an expanded mask with a dimension": (
+        lambda m, x: (x * (m.mask[:4, None] / 3).expand(4, 5).unsqueeze(0)).sum(1),
+        ROWS,
+        "slice unsqueeze div expand unsqueeze mul sum",
+    ),
+    "sum by a mask in another shape": (
+        lambda m, x: (x * (m.C[:, :1] * m.mask).view(1, 4, 5)).sum(-1),
+        ROWS,
+        "slice mul reshape mul sum",
+    ),
+    "sum by weights in another shape": (
+        lambda m, x: (x * (m.C[:, :1] * m.mask).view(1, 4, 5)).sum(1),
+        ROWS,
+        "slice mul reshape reshape product",
+    ),
+    "sum by a mask of other dimensions": (
+        lambda m, x: (x * (m.mask[:4] / 3).view(2, 2, 1)).sum(1),
+        (2, 2, 5),
+        "slice div reshape mul sum",
+    ),
+    "sum by weights of other dimensions": (
+        lambda m, x: (x * (m.C[:, :1] * m.mask[:1]).view(2, 2, 1)).sum(1),
+        (2, 2, 5),
+        "slice slice mul reshape reshape product",
+    ),
+    "sum by a transposed mask": (
+        lambda m, x: (x * (m.mask[:4, None] / m.w[:1]).mT).sum(-1),
+        (3, 4),
+        "slice unsqueeze slice div mT mul sum",
+    ),
+    "sum by transposed weights": (
+        lambda m, x: (x * (m.W[:, :1] * m.mask).mT).sum(-1),
+        (5, 5),
+        "slice mul mT reshape product",
     ),
     "sum by a mask in another type": (
         lambda m, x: (x * (m.mask / 3).double()).sum(-1),
@@ -1323,6 +1364,89 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         LINE,
         "exp masked_fill sum div",
     ),
+    # arithmetic and views
+    "reciprocal by a power": (lambda m, x: m.linear(x) ** -1, LINE, "linear reciprocal"),
+    "root by a power": (lambda m, x: m.linear(x).abs() ** 0.5, LINE, "linear abs sqrt"),
+    "one over a root by a power": (lambda m, x: (x * x + 1) ** -0.5, LINE, "mul add rsqrt"),
+    "power of a complex number": (
+        lambda m, x: torch.view_as_real(torch.pow(2.0, torch.complex(x, x.exp()))),
+        LINE,
+        "exp mul mul exp cos mul sin mul stack",
+    ),
+    "larger of two": (lambda m, x: aten.max(x, m.linear(x)), LINE, "linear maximum"),
+    "smaller of two": (lambda m, x: aten.min(x, m.linear(x)), LINE, "linear minimum"),
+    "largest": (lambda m, x: x * aten.max(x), LINE, "max mul"),
+    "largest of each": (lambda m, x: aten.max(x, 1)[0].tanh(), LINE, "max getitem tanh"),
+    "choice": (lambda m, x: torch.where(m.mask, x.tanh(), x), LINE, "tanh where"),
+    "differences": (lambda m, x: torch.diff(m.linear(x)), LINE, "linear slice slice sub"),
+    "differences from a start": (
+        lambda m, x: torch.diff(m.linear(x), prepend=x[:, :1]),
+        LINE,
+        "linear slice slice cat sub",
+    ),
+    "in the type of another": (lambda m, x: aten.type_as(m.single, x) * x, LINE, "getattr to mul"),
+    "in the shape of another": (
+        lambda m, x: x.exp().view_as(m.C) * x,
+        LINE,
+        "exp getattr reshape mul",
+    ),
+    "spread and mean": (
+        lambda m, x: (lambda both: both[0] * both[1])(torch.var_mean(m.linear(x))),
+        LINE,
+        "linear var mean mul",
+    ),
+    "spread and mean of each": (
+        lambda m, x: (lambda both: both[0] * both[1])(torch.std_mean(x, 1, keepdim=True)),
+        LINE,
+        "std mean mul",
+    ),
+    "narrow": (lambda m, x: x.narrow(1, 1, 2).exp(), LINE, "slice exp"),
+    "narrow from the start": (lambda m, x: x.narrow(1, 0, 2).exp(), LINE, "slice exp"),
+    "narrow from the end": (lambda m, x: x.narrow(1, -2, 2).exp(), LINE, "narrow exp"),
+    "narrow from a size": (
+        lambda m, x: x.narrow(1, x.shape[0] - 3, 2).exp(),
+        LINE,
+        "getattr getitem python.sub narrow exp",
+    ),
+    "narrow by a size": (
+        lambda m, x: x.narrow(1, 1, x.shape[0] - 2).exp(),
+        LINE,
+        "getattr getitem python.sub narrow exp",
+    ),
+    "norm": (lambda m, x: torch.linalg.norm(x.exp()), LINE, "exp linalg_vector_norm"),
+    "norm of two dimensions": (
+        lambda m, x: torch.linalg.norm(x.exp(), dim=(0, 1)),
+        LINE,
+        "exp linalg_vector_norm",
+    ),
+    "norm of an order": (
+        lambda m, x: torch.linalg.norm(x.exp(), 1, 1),
+        LINE,
+        "exp linalg_vector_norm",
+    ),
+    "norm of a matrix": (lambda m, x: torch.linalg.norm(x.exp(), 1), LINE, "exp linalg_norm"),
+    "norm of matrices": (
+        lambda m, x: torch.linalg.norm(x.exp(), 1, (1, 2)),
+        ROWS,
+        "exp linalg_norm",
+    ),
+    "norm of the entries of a matrix": (
+        lambda m, x: torch.linalg.norm(x.exp(), "fro"),
+        LINE,
+        "exp linalg_norm",
+    ),
+    "result that has no form": (
+        lambda m, x: torch.native_layer_norm(x, [5], None, None, 1e-5)[1] * x,
+        LINE,
+        "native_layer_norm getitem mul",
+    ),
+    "result that has a form, and one that has none": (
+        lambda m, x: (lambda three: three[0] * three[1])(
+            torch.native_layer_norm(x, [5], None, None, 1e-5)
+        ),
+        LINE,
+        "layer_norm native_layer_norm getitem mul",
+    ),
     # look-ups
     "one_hot": (
         lambda m, x: F.one_hot(x.abs().to(torch.int64), 5).double() @ m.W,
@@ -1412,6 +1536,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     ),
 }
 WITHOUT = {
+    "power of a complex number": "exp complex mul exp view_as_real",
+    "sum by weights in another shape": "slice mul reshape mul sum",
+    "sum by weights of other dimensions": "slice slice mul reshape mul sum",
+    "sum by transposed weights": "slice mul mT mul sum",
+    "differences from a start": "linear slice cat slice slice sub",
     "share in the shape of an expanded sum": "slice neg exp add expand_as reciprocal mul",
     "share in the shape of a sum expanded twice": "slice exp slice exp add getattr expand expand div",
     "share of an expanded exponential": "slice exp getattr expand slice neg sigmoid mul",
@@ -1505,9 +1634,19 @@ def test_with_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in READ_WITH_VALUES])
 def test_without_an_example(name: str) -> None:
+    check(unshaped(model(name)), name, WITHOUT.get(name, CASES[name][2]))
+
+
+def unshaped(held: Held) -> Captured:
+    """The canonical graph, as read without an example."""
     form = Arguments.of((torch.empty(0),))
-    captured = read(model(name), Arguments((), form.constants, form.spec), "symbolic")
-    check(canonize(captured), name, WITHOUT.get(name, CASES[name][2]))
+    return canonize(read(held, Arguments((), form.constants, form.spec), "symbolic"))
+
+
+def test_places_of_a_condition() -> None:
+    """They are no choice between two values, though both have one name."""
+    graph = unshaped(Held(lambda m, x: x[torch.where(x.exp() > 2)]))
+    assert operations(graph) == ["exp", "gt", "nonzero_numpy", "index"]
 
 
 class Two(nn.Module):

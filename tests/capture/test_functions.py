@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from lrp_fx.capture.functions import closed_over, globals_in, named_globals
+from lrp_fx.capture.functions import (
+    assigned_attributes,
+    assigned_cells,
+    assigns_globals,
+    closed_over,
+    functions_of,
+    globals_in,
+    named_globals,
+)
 from lrp_fx.capture.outside import reads_outside
 
 SPACE: dict[str, Any] = {"data": 3.0, "torch": torch, "functools": functools, "os": os}
@@ -91,3 +99,116 @@ READS: dict[str, tuple[types.FunctionType, bool]] = {
 def test_reads_outside(name: str) -> None:
     function, expected = READS[name]
     assert reads_outside(function) == expected
+
+
+ASSIGNS: dict[str, tuple[str, bool]] = {
+    "nothing": ("return data", False),
+    "global": ("global data\ndata = m", True),
+    "deleted": ("global data\ndel data", True),
+    "local": ("data = m\nreturn data", False),
+    "nested": ("def g():\n    global data\n    data = m\nreturn g", True),
+}
+
+
+@pytest.mark.parametrize("name", ASSIGNS)
+def test_assigned_globals(name: str) -> None:
+    body, expected = ASSIGNS[name]
+    assert assigns_globals(defined(body).__code__) is expected
+
+
+CELLS: dict[str, tuple[str, set[str]]] = {
+    "read": ("return own", set()),
+    "assigned": ("nonlocal own\nown = m", {"own"}),
+    "deleted": ("nonlocal own\ndel own", {"own"}),
+    "nested": ("def g():\n    nonlocal own\n    own = m\nreturn g", {"own"}),
+    "of a nested function": (
+        "its = own\ndef g():\n    nonlocal its\n    its = m\nreturn g",
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_assigned_variables_of_closures(name: str) -> None:
+    body, expected = CELLS[name]
+    inside = "own = 1\ndef f(m):\n    " + body.replace("\n", "\n    ") + "\nreturn f"
+    assert assigned_cells(defined(inside)(None).__code__) == expected
+
+
+ATTRIBUTES: dict[str, tuple[str, set[str]]] = {
+    "read": ("return m.x", set()),
+    "assigned": ("m.x = 1", {"m"}),
+    "of a global": ("data.x = 1", {"data"}),
+    "of an attribute": ("m.inner.x = 1", {"inner"}),
+    "of a result": ("m().x = 1", set()),
+    "nested": ("return lambda: setattr(m, 'x', 1)", set()),
+    "in a nested function": ("def g():\n    m.x = 1\nreturn g", {"m"}),
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_whose_attributes_are_assigned(name: str) -> None:
+    body, expected = ATTRIBUTES[name]
+    assert assigned_attributes(defined(body).__code__) == expected
+
+
+class Base:
+    """Functions of each kind, one of which is overridden."""
+
+    def __init__(self) -> None:
+        pass
+
+    def plain(self) -> None: ...
+
+    def overridden(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+    @staticmethod
+    def static() -> None: ...
+
+    @classmethod
+    def of_class(cls) -> None: ...
+
+    @property
+    def read(self) -> int:
+        return 1
+
+    @read.setter
+    def read(self, value: int) -> None: ...
+
+    number = 3
+
+
+class Derived(Base, dict[str, int]):
+    """Overrides one of its own base, and one of Python's."""
+
+    def overridden(self) -> None: ...
+
+    def keys(self) -> Any: ...
+
+
+class Getting:
+    def get(self) -> None: ...
+
+
+class Hidden(dict[str, int], Getting):
+    """Its ``get`` is that of Python."""
+
+
+def test_functions_of_a_class() -> None:
+    found = sorted(
+        (name, function.__qualname__, plain) for name, function, plain in functions_of(Derived)
+    )
+    assert found == [
+        ("__call__", "Base.__call__", False),
+        ("keys", "Derived.keys", True),
+        ("of_class", "Base.of_class", False),
+        ("overridden", "Base.overridden", False),
+        ("overridden", "Derived.overridden", True),
+        ("plain", "Base.plain", True),
+        ("read", "Base.read", False),
+        ("read", "Base.read", False),
+        ("static", "Base.static", False),
+    ]
+    assert [(name, plain) for name, _, plain in functions_of(Hidden)] == [("get", False)]

@@ -7,6 +7,7 @@ import json.decoder
 import sys
 import sysconfig
 import types
+from pathlib import Path
 
 import hypothesis.errors
 import numpy as np
@@ -49,6 +50,20 @@ class Nowhere:
 )
 def test_of_files(file: str, origin: str) -> None:
     assert origin_of(file) == origin
+
+
+def test_an_installer_s_record_tells_packages_from_own_files_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "some-1.0.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text('some/one.py,sha256=0,3\n"some/two, three.py",,\n')
+    unseen, folder = tmp_path / "some" / "one.py", str(tmp_path)
+    assert origin_of(f"{folder}/some/two, three.py") == "own"  # no import path
+    monkeypatch.syspath_prepend(folder)
+    assert origin_of(str(unseen)) == "installed"
+    assert origin_of(str(tmp_path / "some" / "mine.py")) == "own"
+    assert origin_of(str(tmp_path / "mine.py")) == "own"
 
 
 def test_of_functions() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,10 +15,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.table import Table
+from typer import Exit
 
 from lrp_fx import LRPFx, __version__, cli, composites, load_explanation
 from lrp_fx.cli.commands import COMMANDS
 from lrp_fx.cli.names import OWN
+from lrp_fx.cli.options import TalkOptions
+from lrp_fx.cli.talk import Talk, console
 from lrp_fx.cli.targets import resolve_target
 from lrp_fx.composites import PRESETS
 from lrp_fx.errors import TargetError
@@ -27,6 +33,17 @@ from tests.helpers.photographs import EXAMPLES
 CATEGORIES = ("tiger", "tiger cat", "golden retriever", "Labrador retriever", "espresso")
 ROUNDING = 1e-4
 """Sums of some hundred float32 values, and of their maps read from a file."""
+
+
+class Full(io.StringIO):
+    """A file that takes nothing."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__()
+        self.error = OSError(number, reason)
+
+    def write(self, text: str) -> int:
+        raise self.error
 
 
 def test_the_demo_predicts_draws_and_accounts(tmp_path: Path) -> None:
@@ -368,6 +385,32 @@ def test_composites_are_listed() -> None:
             assert name in result.output
         assert ":class:" not in result.output
         assert "``" not in result.output
+
+
+def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a command says is written to somewhere, too; a closed pipe has its own way to end it."""
+    talk = Talk(TalkOptions(json=False, quiet=False), console(Full(28, "No space left on device")))
+    for say in (
+        lambda: talk.result("a"),
+        lambda: talk.say("a"),
+        lambda: talk.show(Table("a")),
+        lambda: replace(talk, options=TalkOptions(json=True, quiet=False)).document({}),
+    ):
+        with pytest.raises(Exit) as ended:
+            say()
+        assert ended.value.exit_code == 1
+        written = capsys.readouterr()
+        assert written.err == "error: cannot write the output: No space left on device\n"
+        assert written.out == ""
+    closed = Talk(TalkOptions(json=True, quiet=False), console(Full(32, "Broken pipe")))
+    with pytest.raises(BrokenPipeError):  # which typer makes the exit code 1
+        closed.document({})
+    assert capsys.readouterr().err == ""
+
+
+def test_terminals_without_columns_are_shown_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "epsilon" in run("composites").output
 
 
 @pytest.mark.parametrize("command", COMMANDS)

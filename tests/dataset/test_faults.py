@@ -210,6 +210,56 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     assert open_run(tmp_path / "run").column("index") == list(range(COUNT))
 
 
+MERGES = """
+import os, shutil, sys
+from pathlib import Path
+from lrp_fx.dataset import merge
+
+place, synchronize, when = Path(sys.argv[1]), os.fsync, 0
+while True:
+    shutil.rmtree(place / "goal", ignore_errors=True)
+    shutil.copytree(place / "0", place / "goal")
+    process = os.fork()
+    if not process:
+        writes = 0
+
+        def killed(handle):
+            global writes
+            if writes == when:
+                os._exit(9)
+            writes += 1
+            synchronize(handle)
+
+        os.fsync = killed
+        merge(place / "goal", [place / "1"])
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    shutil.copytree(place / "goal", place / f"killed{when}")
+    if ended != 9:
+        raise SystemExit(ended)
+    when += 1
+"""
+
+
+def test_a_killed_merge_goes_on(tmp_path: Path) -> None:
+    """Killed before each of its writes: the next merge has every sample once."""
+    lrp, x = LRPFx(classifier()), samples(16)
+    expected = attribute_dataset(lrp, x, tmp_path / "whole", **OPTIONS)
+    assert expected is not None
+    for n in (0, 1):
+        attribute_dataset(lrp, x, tmp_path / str(n), shard=(n, 2), **OPTIONS)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MERGES, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        check=True,
+    )
+    killed = sorted(tmp_path.glob("killed*"))
+    assert len(killed) > 4  # two parts of two files each, the table, and one that ended
+    for goal in killed:
+        assert same(merge(goal, [tmp_path / "1"]), expected), goal.name
+
+
 OTHERS: list[tuple[str, Any]] = [
     ("model", lambda run: attribute_dataset(LRPFx(classifier(1)), samples(8), run)),
     ("composite", lambda run: attribute_dataset(LRPFx(classifier(), "epsilon"), samples(8), run)),

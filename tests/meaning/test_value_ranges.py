@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from math import exp, inf, log, sqrt
+from math import exp, expm1, inf, log, sqrt
 from typing import Any
 
 import pytest
@@ -59,6 +59,7 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "exp": (lambda v: v.exp(v.x), LINE),
     "exp of a gate": (lambda v: v.exp(v.sigmoid(v.x)), Range(1, exp(1), exp(0.5))),
     "expm1": (lambda v: v.expm1(v.x), Range(-1, inf, 0)),
+    "expm1 of a gate": (lambda v: v.expm1(v.sigmoid(v.x)), Range(0, expm1(1), expm1(0.5))),
     "sqrt of a gate": (lambda v: v.sqrt(v.sigmoid(v.x)), Range(0, 1, sqrt(0.5))),
     # clamps
     "relu": (lambda v: v.relu(v.x), Range(0, inf, 0)),
@@ -97,6 +98,7 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
         lambda v: v.pow(v.sigmoid(v.x), 0.5),
         Range(0, 1, sqrt(0.5)),
     ),
+    "relu to a positive constant": (lambda v: v.pow(v.relu(v.x), v.p), Range(0, inf, 0)),
     "gate to a positive constant": (lambda v: v.pow(v.sigmoid(v.x), v.p), UNIT),
     "exp to a positive constant": (lambda v: v.pow(v.exp(v.x), v.p), LINE),
     # steps
@@ -158,6 +160,10 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "constant · gate": (lambda v: v.mul(v.w, v.sigmoid(v.x)), UNIT),
     "gate · -exp(constant)": (lambda v: v.mul(v.sigmoid(v.x), v.neg(v.p)), Range(-1, 0, -0.5)),
     "2 (gate · constant)": (lambda v: v.mul(v.mul(v.sigmoid(v.x), v.w), 2), Range(0, 2, 1)),
+    "1 + half a positive · exp": (
+        lambda v: v.add(v.mul(v.exp(v.x), v.mul(v.p, 0.5)), 1),
+        Range(1, inf, 2),
+    ),
     "1 + positive · exp": (lambda v: v.add(v.mul(v.exp(v.x), v.p), 1), Range(1, inf, 2)),
     "gate / constant": (lambda v: v.div(v.sigmoid(v.x), v.w), UNIT),
     "constant / exp": (lambda v: v.div(v.w, v.exp(v.x)), LINE),
@@ -208,6 +214,8 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
         v.exp(v.x), 1, v.index, v.exp(v.x), reduce="multiply"
     ),
     "share of tanh": lambda v: v.div(v.tanh(v.x), v.sum(v.tanh(v.x), 1, True)),
+    "sqrt of tanh": lambda v: v.sqrt(v.tanh(v.x)),
+    "wide gate to a positive constant": lambda v: v.pow(v.mul(v.sigmoid(v.x), 2), v.p),
     "cube of tanh": lambda v: v.pow(v.tanh(v.x), 3),
     "gate to a constant": lambda v: v.pow(v.sigmoid(v.x), v.w),
     "gate to the power -1": lambda v: v.pow(v.sigmoid(v.x), -1),
@@ -231,6 +239,8 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
         v.exp(v.x), 1, v.index, v.exp(v.x), "prod"
     ),
     "gate + anything": lambda v: v.add(v.sigmoid(v.x), v.x),
+    "anything + gate": lambda v: v.add(v.x, v.sigmoid(v.x)),
+    "exp - 2 exp": lambda v: v.sub(v.exp(v.x), v.exp(v.x), alpha=2),
     "exp - exp": lambda v: v.sub(v.exp(v.x), v.exp(v.x)),
     "exp + relu": lambda v: v.add(v.exp(v.x), v.relu(v.x)),
     "exp + 0 exp": lambda v: v.add(v.exp(v.x), v.exp(v.x), alpha=0),
@@ -271,6 +281,7 @@ UNKNOWN: dict[str, Callable[[Values], fx.Node]] = {
     "share of other values": lambda v: v.div(v.exp(v.x), v.sum(v.exp(v.neg(v.x)), 1, True)),
     "x / (2 + |x|)": lambda v: v.div(v.x, v.add(v.abs(v.x), 2)),
     "x / (1 + 2 |x|)": lambda v: v.div(v.x, v.add(v.mul(v.abs(v.x), 2), 1)),
+    "x / (1 + relu(x))": lambda v: v.div(v.x, v.add(v.relu(v.x), 1)),
     "x / (1 + |-x|)": lambda v: v.div(v.x, v.add(v.abs(v.neg(v.x)), 1)),
 }
 
@@ -288,6 +299,11 @@ SWITCHES: dict[str, Callable[[Values], fx.Node]] = {
     "sign": lambda v: v.sign(v.x),
     "function of signs": lambda v: v.add(v.relu(v.sign(v.x)), v.sign(v.x)),
     "mean of signs": lambda v: v.mean(v.sign(v.x), [1]),
+    "sum of signs": lambda v: v.sum(v.sign(v.x), [1]),
+    "signs beside zeros": lambda v: v.pad(v.sign(v.x), [1, 1], "constant", 0.0),
+    "one part of signs": lambda v: v.item(v.chunk(v.sign(v.x), 2)),
+    "gate rounded": lambda v: v.round(v.sigmoid(v.x)),
+    "relu(x) / x": lambda v: v.div(v.relu(v.x), v.x),
     "floor of two numbers": lambda v: v.floor(v.add(v.sigmoid(v.x), 0.5)),
     "x / |x|": lambda v: v.div(v.x, v.abs(v.x)),
     "x · 1 / |x|": lambda v: v.mul(v.reciprocal(v.abs(v.x)), v.x),
@@ -300,6 +316,7 @@ NO_SWITCHES: dict[str, Callable[[Values], fx.Node]] = {
     "x / |x + 1|": lambda v: v.div(v.x, v.abs(v.add(v.x, 1))),
     "stairs": lambda v: v.round(v.tanh(v.x)),
     "floor": lambda v: v.floor(v.x),
+    "gate rounded to three numbers": lambda v: v.round(v.mul(v.sigmoid(v.x), 2)),
 }
 
 

@@ -41,8 +41,11 @@ def test_the_reference_has_every_public_module() -> None:
 def test_the_site_fetches_nothing() -> None:
     """Fonts, formulas and scripts are its own, so that readers are not counted by others."""
     assert SITE["theme"]["font"] is False
-    own = [*SITE["extra_javascript"], *SITE["extra_css"]]
+    own = [*SITE["extra_javascript"], *SITE["extra_css"], *SITE["extra"]["polyfills"]]
     assert all((DOCS / path).is_file() for path in own)
+    # the plugin offline would fetch a script of this name, unless there is one
+    assert "offline" in SITE["plugins"]
+    assert any("iframe-worker" in path for path in SITE["extra"]["polyfills"])
 
 
 @pytest.fixture

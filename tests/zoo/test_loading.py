@@ -1,6 +1,8 @@
 """Models by name: right weights, right preprocessing, one clear sentence for what goes wrong."""
 
 import importlib.util
+import socket
+import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,7 +12,7 @@ from PIL import Image
 from torchvision import models
 
 from lrp_fx.errors import LRPError
-from lrp_fx.zoo import ZooError, load, names
+from lrp_fx.zoo import ZooError, load, names, text_model
 from lrp_fx.zoo.efficientnet_lite0 import EfficientNetLite0, by_position
 from tests.helpers.photographs import EXAMPLES
 
@@ -174,3 +176,29 @@ def test_position_needs_equally_many_tensors() -> None:
 def test_zoo_errors_are_library_errors() -> None:
     """``except LRPError`` catches everything the library raises on purpose."""
     assert issubclass(ZooError, LRPError)
+
+
+def test_without_a_network_nothing_waits_for_the_hub(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """One look for the hub's name, no attempts that are repeated, and one sentence."""
+    pytest.importorskip("transformers")
+    asked = []
+
+    def nowhere(host: str, *rest: object, **more: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    wanted = [(load, "hf/nobody/nothing"), (text_model, "hf/nobody/nothing")]
+    if importlib.util.find_spec("timm"):
+        wanted.append((load, "timm/resnet18"))
+    for take, name in wanted:
+        asked.clear()
+        with pytest.raises(ZooError, match=r"no network: huggingface\.co") as error:
+            take(name)
+        assert name in _one_sentence(error)
+        assert asked[0] == "huggingface.co"
+        assert len(asked) <= 2  # transformers looks for one file more, once
+    assert not caplog.records

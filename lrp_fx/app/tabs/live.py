@@ -86,8 +86,8 @@ def live_tab(site: Site) -> None:
         stages = frame.stages
         text = (
             f"**{counted.count():.1f} frames/s** · {name} · decode {1000 * stages.decode:.0f}, "
-            f"predict {1000 * stages.predict:.0f}, explain {1000 * stages.explain:.0f}, draw "
-            f"{1000 * stages.draw:.0f}, send {1000 * stages.send:.0f} ms"
+            f"explain {1000 * stages.explain:.0f}, draw {1000 * stages.draw:.0f}, "
+            f"send {1000 * stages.send:.0f} ms"
         )
         if keep:
             text += f" · recorded {len(taken.frames)} of at most {MOST_FRAMES} frames"

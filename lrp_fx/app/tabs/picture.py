@@ -68,7 +68,7 @@ def picture_tab(site: Site) -> tuple[gr.Image, gr.Dropdown, gr.Dropdown, gr.Slid
         """The classes to choose from, the most probable ones first."""
         if file is None:
             return gr.Dropdown(site.classes(), value=PREDICTED)
-        _, probabilities = site.classifier.predict(site.classifier.see(read_upload(file)))
+        probabilities = site.classifier.predict(site.classifier.see(read_upload(file)))
         return gr.Dropdown(site.classes(probabilities), value=PREDICTED)
 
     @spoken

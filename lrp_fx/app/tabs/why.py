@@ -45,10 +45,10 @@ def why_tab(
             raise InputError("there is no photograph yet: choose one in the tab Picture")
         explainer = site.explainer(chosen, composite, percent, colors="blue-orange")
         classifier = site.classifier
-        x, probabilities = classifier.predict(classifier.see(read_upload(file)))
-        explained = explainer.target
+        seen = classifier.see(read_upload(file))
+        x, explained = classifier.input_of(seen), explainer.target
         if explained is None:
-            explained = int(probabilities.argmax())
+            explained = int(classifier.predict(seen).argmax())
         lrp = classifier.attribution(explainer.composite, explainer.share)
         found = lrp.audit(x, explained)
         start = found.start[0] or 1.0
