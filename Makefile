@@ -15,7 +15,7 @@ MACHINE := build/machine.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format slow gpu virelay gallery notebooks docs dist matrix bench bench-machine bench-kernels arena clean distclean moved
+.PHONY: help demo test lint format slow gpu virelay gallery notebooks docs dist matrix lowest bench bench-machine bench-kernels arena clean distclean moved
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,10 @@ matrix: ## the quick tests with every Python from 3.11 to 3.14 that is here, eac
 		else echo "python$$version is not here"; fi; \
 	done
 
+lowest: ## the quick tests with the lowest versions that pyproject.toml promises, in a .venv of their own
+	$(MAKE) VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt .venv-lowest/.installed-test
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 $(PYTEST_FLAGS)
+
 bench: $(VENV)/.installed-bench ## measure speed and memory, ours and others', pages in docs/; half an hour
 	$(BENCH)/direct_vs_gradient.py --out docs/direct_vs_gradient.md
 	$(BENCH)/attributions.py --batches 8 --threads 2 --out $(PAGE)
@@ -112,7 +116,7 @@ $(VENV)/.installed-site: EXTRAS := site
 $(VENV)/.installed-docs: EXTRAS := docs
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml
 	@echo "Installing lrp_fx [$(EXTRAS)] into $(VENV); the first time PyTorch is fetched: some minutes"
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable ".[$(EXTRAS)]"
 	@touch $@
 
 $(VENV)/.made:

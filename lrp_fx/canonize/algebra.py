@@ -6,8 +6,10 @@ A call whose ranks are not known stays as it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise, takewhile
 from string import ascii_letters
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import fx
 
@@ -259,16 +261,47 @@ def _without_nan(packet: Packet) -> Form:
 
 
 def _as_strided(write: Writer, b: Bound) -> fx.Node | None:
-    """Frames of signals (N, L), as a recorded short-time Fourier transform takes them."""
-    found, size, stride = write.known(b["self"]), b["size"], b["stride"]
-    if found is None or found.dim() != 2 or len(size) != 3 or b["storage_offset"]:
+    """Overlapping frames, as of a recorded short-time Fourier transform, or attention in windows."""
+    found, result = write.known(b["self"]), write.known(write.node)
+    if found is None or result is None or result.dim() < 2 or b["storage_offset"]:
         return None
-    count, length = found.shape
-    _, frames, width = size
-    if [*stride[::2], size[0]] != [length, 1, count] or (frames - 1) * stride[1] + width > length:
+    # a copy that made the value contiguous may have been removed
+    contiguous = [math.prod(found.shape[place:]) for place in range(1, found.dim() + 1)]
+    new = list(zip(result.shape, b["stride"], strict=True))
+    for strides in (found.stride(), contiguous):
+        frames = _frames(write, b, list(zip(found.shape, strides, strict=True)), new)
+        if frames is not None:
+            return frames
+    return None
+
+
+def _frames(write: Writer, b: Bound, old: _Layout, new: _Layout) -> fx.Node | None:
+    """Dimensions (…, L, …) as (…, frames, width, …); L may be several that lie as one in memory."""
+    before = _in_common(old[:-1], new[:-2])
+    after = _in_common(old[:before:-1], new[: before + 1 : -1])
+    signal, rest = old[before : len(old) - after], b["size"][before:]
+    if len(new) != before + after + 2 or any(isinstance(size, fx.Node) for size in rest):
         return None
-    unfolded = write(aten.unfold, b["self"], 1, width, stride[1])
-    return write(aten.slice, unfolded, 1, 0, frames, 1)
+    unit, length = signal[-1][1], math.prod(size for size, _ in signal)
+    is_dense = all(a[1] == c[0] * c[1] for a, c in pairwise(signal))
+    (frames, step), (width, inner) = new[before : before + 2]
+    if not (unit and is_dense and unit == inner and step % unit == 0):
+        return None
+    if (frames - 1) * (step // unit) + width > length:
+        return None
+    flat = write(aten.flatten, b["self"], before, before + len(signal) - 1)
+    unfolded = write(aten.unfold, flat, before, width, step // unit)
+    unfolded = write(aten.slice, unfolded, before, 0, frames, 1)
+    return write(aten.movedim, unfolded, -1, before + 1) if after else unfolded
+
+
+_Layout: TypeAlias = list[tuple[int, int]]
+"""The size and the stride of each dimension."""
+
+
+def _in_common(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many entries at the beginning are the same."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
 
 
 def _msort(write: Writer, b: Bound) -> fx.Node:

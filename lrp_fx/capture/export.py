@@ -35,6 +35,7 @@ from lrp_fx.graph import (
     is_of_functorch,
     of_torch,
     packet_of,
+    recorded_shape,
     remove_unused,
     schema_of,
     tensor_at,
@@ -279,6 +280,7 @@ def as_captured(
             copy.target = functional or of_torch(packet_of(node.target)) or node.target
             copy.meta = {"module_calls": _calls(node), "source": _source(node)}
             copy.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
+            copy.meta |= recorded_shape(node)
     remove_unused(graph)  # a call that failed, and that the code went on without, is there too
     captured = graph_module_of(tensors, graph, "Captured")
     return Captured(captured, outputs, way, constants)

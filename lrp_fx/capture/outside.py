@@ -17,7 +17,7 @@ _MODULES = frozenset(
         *("os", "posix", "nt", "random", "time", "datetime", "pathlib", "io", "_io", "secrets"),
         *("importlib", "gc", "inspect", "socket", "subprocess", "tempfile", "uuid"),
         *("locale", "platform", "glob", "shelve", "sqlite3", "urllib", "zoneinfo", "_random"),
-        *("numpy.random", "torch.backends", "torch.random"),
+        *("numpy.random", "torch.backends", "torch.random", "decimal", "_decimal"),
     }
 )
 """Modules of Python, NumPy and torch that read something outside the model."""

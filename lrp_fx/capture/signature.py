@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy
 from torch import Tensor, nn
 
 from lrp_fx.capture.contents import (
@@ -59,7 +60,10 @@ from lrp_fx.graph import version_of
 
 MOST_VALUES = 200_000
 """The largest number of values in a signature; a signature that is cut off here is incomplete."""
-_Part = tuple[Callable[[Any], None], Any]
+MOST_ENTRIES = 1000
+"""A container of an installed package that has more entries counts by its identity."""
+Visit = Callable[[Any], None]
+_Part = tuple[Visit, Any]
 """A method that visits a value, and the value that it still has to visit."""
 
 
@@ -226,7 +230,7 @@ class Walk:
         elif mro[0] is object or not IDENTICAL.isdisjoint(mro):
             self._visit_identity(value)
         else:
-            self._visit_instance(value, mro)
+            self._visit_instance(value, mro, self._visit, self._visit_class_of_instance)
 
     def _visit_identity(self, value: Any) -> None:
         self._held.append(value)
@@ -342,12 +346,13 @@ class Walk:
         return name not in _NOT_IN_FORWARD if is_special else name in {*self._names, "forward"}
 
     def _visit_globals(self, part: tuple[dict[str, Any], frozenset[str], bool]) -> None:
-        """Sign the globals that a function names: by value, in installed packages by identity."""
+        """Sign the globals that a function names; in installed packages data only."""
         space, names, is_installed = part
         if not self._is_new((id(space), names), space):
             return
         found = tuple(sorted(present(space, names)))
-        self.watch.others.append((names.intersection, space))  # a name may be added
+        if not is_installed:
+            self.watch.others.append((names.intersection, space))  # a name may be added
         if found:
             self.watch.namespaces.append((getter_of(found), space))
         parts: list[_Part] = []
@@ -358,12 +363,35 @@ class Walk:
             self.watch.namespaces.append((getter_of(built_in), vars(builtins)))
             parts += [(self._visit, vars(builtins)[name]) for name in built_in]
         for name in found:
-            value = space[name]
-            if is_installed and type(value) not in PLAIN:
-                parts.append((self._visit_identity, value))
-            else:
-                parts.append((self._visit, value))
+            parts.append((self._visit_data if is_installed else self._visit, space[name]))
         self._add("globals", (found, built_in), parts)
+
+    def _visit_data(self, value: Any) -> None:
+        """Sign what an installed package holds: functions and data, anything else by identity.
+
+        Data are plain values, tensors, containers, the package's classes and their instances. So what
+        is registered with a package is seen, and what is set in its configuration. Methods count by
+        identity: there are too many.
+        """
+        kind, mro = type(value), mro_of(type(value))
+        if kind in PLAIN or kind in (float, types.FunctionType) or Tensor in mro:
+            self._visit(value)
+        elif not self._is_new(("data", id(value)), value):
+            return
+        elif not _is_data(value, mro):
+            self._visit_identity(value)
+        elif type in mro:
+            own = dict_of_class(value)
+            self.watch.sized.append(own)
+            self.watch.namespaces.append((getter_of(tuple(own)), own))
+            parts = {name: own[name] for name in own if name not in OF_CLASSES}
+            visits = (
+                self._visit_identity if type(part) in _METHODS else self._visit_data
+                for part in parts.values()
+            )
+            self._add("data", tuple(parts), list(zip(visits, parts.values(), strict=True)))
+        else:
+            self._visit_instance(value, mro, self._visit_data, self._visit_data)
 
     def _waits_for_names(self) -> bool:
         """Put names of visited Python modules that the code uses on the list; whether any is left."""
@@ -383,20 +411,22 @@ class Walk:
         self._asked = len(self._modules)
         return bool(self._waiting)
 
-    def _visit_instance(self, value: Any, mro: tuple[type, ...]) -> None:
+    def _visit_instance(
+        self, value: Any, mro: tuple[type, ...], visit: Visit, of_class: Visit
+    ) -> None:
         """Sign any other object: its class, its attributes, and its contents if it is a container."""
         base = base_of(mro)
         if base not in CONTENTS and base is not object:
             self._visit_opaque(value)
             return
-        parts: list[_Part] = [(self._visit_class_of_instance, mro[0])]
+        parts: list[_Part] = [(of_class, mro[0])]
         content: Any = None
         if base in CONTENTS:
             content, items = CONTENTS[base](value)
             if content is None:
                 self._visit_opaque(value)
                 return
-            parts += self._parts(items)
+            parts += [(visit, each) for each in items]
             if base is dict or base is defaultdict:
                 self.watch.dicts.append(value)
             elif base in CHANGES:
@@ -406,10 +436,10 @@ class Walk:
             own = dict_of(value)
             if own is not None:
                 self.watch.dicts.append(own)
-                parts += self._parts(chain.from_iterable(own.items()))
+                parts += [(visit, each) for each in chain.from_iterable(own.items())]
             for descriptor in slots_of(mro):
                 self.watch.others.append((id_of_slot, (descriptor, value)))
-                parts += self._parts([slot_of(descriptor, value)])
+                parts += [(visit, slot_of(descriptor, value))]
         self._add("instance", content, parts)
 
 
@@ -418,6 +448,21 @@ def present(space: Mapping[str, Any], names: frozenset[str]) -> Iterable[str]:
     if len(space) < len(names):
         return [name for name in space if name in names]
     return [name for name in names if name in space]
+
+
+def _is_data(value: Any, mro: tuple[type, ...]) -> bool:
+    """Whether an object of an installed package is data: a container, or of a class of a package."""
+    if type in mro:
+        return not is_standard(value)
+    base = base_of(mro)
+    if mro[0] is not base and (is_standard(mro[0]) or nn.Module in mro):
+        return False
+    if base is object or base not in CONTENTS:
+        return base is object and mro[0] is not object
+    if base is numpy.ndarray:
+        return CONTENTS[base](value)[0] is not None
+    size: Any = vars(base).get("__len__", lambda _: 0)
+    return bool(size(value) <= MOST_ENTRIES)
 
 
 def _codes_of(member: Any) -> list[types.CodeType]:
@@ -453,6 +498,7 @@ _REGISTRY = "_abc_impl"
 _BY_NAME = frozenset({"getattr", "vars", "attrgetter", "__dict__", "hasattr", "__getattribute__"})
 """What finds members of a module by names that the code need not contain."""
 _MEMBERS = (property, staticmethod, classmethod)
+_METHODS = (types.FunctionType, *_MEMBERS)
 _WRAPPED = ("fget", "__func__")
 _NOT_IN_FORWARD = frozenset(
     {

@@ -117,6 +117,7 @@ from lrp_fx.graph.shapes import (
     Constants as Constants,
     Shapes as Shapes,
     forget_shapes as forget_shapes,
+    recorded_shape as recorded_shape,
     shape_of as shape_of,
     shapes_of as shapes_of,
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.passes.shape_prop import TensorMetadata
 
 from lrp_fx.graph.calls import name_of, packet_of
 from lrp_fx.graph.editing import tensor_at
@@ -95,7 +96,9 @@ class Shapes(Constants):
             return node.meta.get(EXAMPLE)
         makes = node.op == "call_function" and "device" in node.kwargs
         if not makes or any(self._known[n] is None for n in node.all_input_nodes):
-            return super()._computed(node)
+            found = super()._computed(node)
+            packet, recorded = node.meta.get(RECORDED, (None, None))
+            return recorded if found is None and packet is packet_of(node.target) else found
         args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), self._known.__getitem__)
         return self._called(node, args, {**kwargs, "device": "meta"})
 
@@ -117,3 +120,18 @@ def forget_shapes(module: fx.GraphModule) -> None:
 
 EXAMPLE = "example"
 """Key in a placeholder's ``meta`` for the captured argument as a tensor without data."""
+RECORDED = "recorded"
+"""Key in a call's ``meta`` for the operation and its recorded result, a tensor without data."""
+
+
+def recorded_shape(node: fx.Node) -> dict[str, Any]:
+    """The entry of ``meta`` for a recorded call whose values decide its shape, such as ``nonzero``."""
+    found, target = node.meta.get("tensor_meta"), node.target
+    is_open = torch.Tag.dynamic_output_shape in getattr(target, "tags", ())
+    if not is_open or not isinstance(found, TensorMetadata):
+        return {}
+    if not all(type(size) is int for size in found.shape):
+        return {}
+    return {
+        RECORDED: (packet_of(target), torch.empty(found.shape, dtype=found.dtype, device="meta"))
+    }

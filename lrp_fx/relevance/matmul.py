@@ -58,6 +58,7 @@ class BilinearRelevance(RelevanceNode):
         self, relevance: Tensor, output: Tensor, first: Tensor, second: Tensor
     ) -> list[Tensor]:
         """The relevance of each wanted operand, of its shape."""
+        relevance = relevance.to(output.dtype)  # later operations may have promoted the product
         quotient = self.rule.stabilizer.quotient(relevance, output)
         if self.share != 1:
             quotient = quotient * self.share

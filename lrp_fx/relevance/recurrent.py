@@ -140,13 +140,14 @@ class RecurrentRelevance(RelevanceNode):
         last = [
             torch.zeros_like(state)
             if final is None
-            else (final.unsqueeze(1) if unbatched else final)
+            else (final.unsqueeze(1) if unbatched else final).to(state.dtype)
             for final, state in zip(finals, hidden, strict=True)
         ]
         size = hidden[0].shape[-1]
         incoming = sequence.new_zeros((*sequence.shape[:2], size * self.directions))
         if output is not None:
-            incoming = incoming + self._time_first(output, unbatched)
+            # its own dtype, also if later operations promoted the output
+            incoming = incoming + self._time_first(output, unbatched).to(incoming.dtype)
         initial: list[list[Tensor]] = [[]] * len(weights)
         for place, layer in reversed(list(enumerate(layers))):
             nodes = back if place == 0 else replace(back, input=self.of_hidden)

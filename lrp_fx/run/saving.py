@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from lrp_fx._common import appearing, check_file
 from lrp_fx.capture import exporting, first_line
 from lrp_fx.errors import CaptureError, OptionError
-from lrp_fx.graph import compile_and_package, has_compiler, load_package
+from lrp_fx.graph import broadcast_shape, compile_and_package, has_compiler, load_package
 from lrp_fx.relevance import PORTABLE
 from lrp_fx.run.compiling import NO_COMPILER
 
@@ -154,21 +154,43 @@ def _write_onnx(program: ExportedProgram, file: Path) -> None:
     explained = signature.user_inputs[: len(signature.user_outputs) - 1]
     names = ["relevance"] if len(explained) == 1 else [f"relevance_{name}" for name in explained]
     open_ = {node.name for node in program.graph.nodes if _has_open_batch(node)}
-    portable = program.run_decompositions(PORTABLE)
-    try:
-        translated = torch.onnx.export(
-            portable,
-            dynamo=True,
-            verbose=False,
-            output_names=["output", *names],
-            dynamic_shapes={
-                name: {0: "batch"} if name in open_ else None for name in signature.user_inputs
-            },
-        )
-    except torch.onnx.errors.OnnxExporterError as error:
-        raise CaptureError(f"ONNX cannot express this explainer: {_reason(error)}") from error
+    shapes = {name: {0: "batch"} if name in open_ else None for name in signature.user_inputs}
+    translated = None
+    for table in (PORTABLE, {**PORTABLE, **_BY_BMM}):
+        try:
+            translated = torch.onnx.export(
+                program.run_decompositions(table),
+                dynamo=True,
+                verbose=False,
+                output_names=["output", *names],
+                dynamic_shapes=shapes,
+            )
+            break
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = error
+    else:
+        raise CaptureError(f"ONNX cannot express this explainer: {_reason(reason)}") from reason
     assert translated is not None
     translated.save(file)
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` by ``bmm``: torch 2.6 cannot take ``matmul`` apart where the batch is open."""
+    x, y = (a.unsqueeze(0) if a.dim() == 1 else a), (b.unsqueeze(-1) if b.dim() == 1 else b)
+    batch = broadcast_shape(x.shape[:-2], y.shape[:-2])
+    x, y = x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:])
+    result = torch.bmm(x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:]))
+    result = result.reshape(*batch, x.shape[-2], y.shape[-1])
+    result = result.squeeze(-2) if a.dim() == 1 else result
+    return result.squeeze(-1) if b.dim() == 1 else result
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    result = _matmul(input, weight.mT if weight.dim() > 1 else weight)
+    return result if bias is None else result + bias
+
+
+_BY_BMM = {torch.ops.aten.matmul.default: _matmul, torch.ops.aten.linear.default: _linear}
 
 
 def _load_onnx(file: Path) -> _Run | None:

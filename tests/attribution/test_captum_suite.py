@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -11,9 +12,6 @@ from captum.attr import (
     LayerActivation,
     NoiseTunnel,
 )
-from captum.testing.attr.helpers.gen_test_utils import get_target_layer, parse_test_config
-from captum.testing.attr.helpers.test_config import config as captum_config
-from captum.testing.helpers import basic_models
 from torch import Tensor, nn
 
 from lrp_fx import Composite, LayerLRPFx, LRPFx, NeuronLRPFx, rules
@@ -24,6 +22,12 @@ from lrp_fx.errors import (
 from tests.helpers.closeness import ROUNDING_32, STABILIZED_SUMS, assert_close
 from tests.helpers.models import normed_cnn
 from tests.helpers.numbers import numbers
+
+pytest.importorskip("captum.testing")  # not in captum 0.8
+utils = importlib.import_module("captum.testing.attr.helpers.gen_test_utils")
+captum_config = importlib.import_module("captum.testing.attr.helpers.test_config").config
+basic_models = importlib.import_module("captum.testing.helpers.basic_models")
+get_target_layer, parse_test_config = utils.get_target_layer, utils.parse_test_config
 
 CAPTUM = 1e-4
 """What Captum's own tests allow between a float32 result and its printed value."""

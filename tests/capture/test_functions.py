@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import types
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,10 @@ from lrp_fx.capture.functions import (
 from lrp_fx.capture.outside import reads_outside
 
 SPACE: dict[str, Any] = {"data": 3.0, "torch": torch, "functools": functools, "os": os}
+
+
+OTHER = types.ModuleType("other")
+OTHER.get_it = 3  # type: ignore[attr-defined]
 
 
 def defined(body: str, **names: Any) -> types.FunctionType:
@@ -88,6 +93,18 @@ READS: dict[str, tuple[types.FunctionType, bool]] = {
     "gradient of a function": (defined("return torch.func.grad(m)"), False),
     "import": (defined("import os\nreturn m"), True),
     "import of another": (defined("import functools\nreturn m"), False),
+    "number of threads": (defined("return torch.get_num_threads()"), True),
+    "whether something is enabled": (defined("return torch.is_anomaly_enabled()"), True),
+    "setting that is signed": (defined("return torch.get_default_dtype()"), False),
+    "setting of another module": (
+        defined("return own.get_number", own=types.SimpleNamespace(get_number=3)),
+        False,
+    ),
+    "name of a setting in another module": (defined("return own.get_it", own=OTHER), False),
+    "file of torch": (defined("return torch.load(m)"), True),
+    "imported function": (defined("return getenv(m)", getenv=os.getenv), True),
+    "imported function of torch": (defined("return load(m)", load=torch.load), True),
+    "imported method of an object": (defined("return draw()", draw=random.random), True),
     "module": (defined("return os.environ"), True),
     "attribute named as a module": (defined("return m.os"), False),
     "closure": ((lambda own: lambda: own)(os.environ), True),  # type: ignore[dict-item]
@@ -141,6 +158,8 @@ ATTRIBUTES: dict[str, tuple[str, set[str]]] = {
     "of a global": ("data.x = 1", {"data"}),
     "of an attribute": ("m.inner.x = 1", {"inner"}),
     "of a result": ("m().x = 1", set()),
+    "of a result for an argument": ("m(1).x = 1", set()),
+    "of nothing": ("None.x = 1", set()),
     "nested": ("return lambda: setattr(m, 'x', 1)", set()),
     "in a nested function": ("def g():\n    m.x = 1\nreturn g", {"m"}),
 }
@@ -155,8 +174,15 @@ def test_whose_attributes_are_assigned(name: str) -> None:
 class Base:
     """Functions of each kind, one of which is overridden."""
 
+    def __new__(cls) -> Any:
+        return super().__new__(cls)
+
     def __init__(self) -> None:
         pass
+
+    def __post_init__(self) -> None: ...
+
+    def __init_subclass__(cls) -> None: ...
 
     def plain(self) -> None: ...
 
@@ -176,6 +202,9 @@ class Base:
 
     @read.setter
     def read(self, value: int) -> None: ...
+
+    @read.deleter
+    def read(self) -> None: ...
 
     number = 3
 
@@ -207,8 +236,7 @@ def test_functions_of_a_class() -> None:
         ("overridden", "Base.overridden", False),
         ("overridden", "Derived.overridden", True),
         ("plain", "Base.plain", True),
-        ("read", "Base.read", False),
-        ("read", "Base.read", False),
+        *[("read", "Base.read", False)] * 3,
         ("static", "Base.static", False),
     ]
     assert [(name, plain) for name, _, plain in functions_of(Hidden)] == [("get", False)]

@@ -20,7 +20,7 @@ from collections import Counter, OrderedDict, UserDict, defaultdict, deque, name
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from hashlib import md5
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pytest
@@ -667,6 +667,74 @@ def test_numbers_of_installed_packages_count_by_value() -> None:
     assert state.signature() is before
     one.__globals__["A"] = other.__globals__["A"]
     assert state.signature() != before
+
+
+class Registry(dict[str, Any]):
+    """What a package registers functions with, in itself and in its class."""
+
+    shared: ClassVar[dict[str, Any]] = {"a": no_hook}
+
+
+class Settings:
+    """The configuration of a package."""
+
+    __slots__ = ("__dict__", "slot")
+    scale = 1.0
+
+
+def packaged(**held: Any) -> types.FunctionType:
+    """A function of an installed package, which names the globals that the package holds."""
+    file = f"{sysconfig.get_path('purelib')}/one.py"
+    return types.FunctionType(compile(f"({', '.join(held)},)", file, "eval"), held)
+
+
+HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "dict": (lambda: {"a": no_hook}, lambda v: v.update(a=held_in_cell)),
+    "list": (lambda: [no_hook], lambda v: v.append(held_in_cell)),
+    "nested": (lambda: {"a": [1.0]}, lambda v: v["a"].append(2.0)),
+    "registry": (lambda: Registry(a=no_hook), lambda v: v.update(a=held_in_cell)),
+    "shared registry": (Registry, lambda v: v.shared.update(a=held_in_cell)),
+    "attribute": (Settings, lambda v: setattr(v, "scale", 2.0)),
+    "slot": (Settings, lambda v: setattr(v, "slot", 2.0)),
+    "class attribute": (lambda: Settings, lambda v: setattr(Settings, "scale", 2.0)),
+    "attribute of a class of a value": (Settings, lambda v: setattr(Settings, "scale", 2.0)),
+    "method of a class": (lambda: Settings, lambda v: setattr(Settings, "__len__", no_hook)),
+    "array": (lambda: np.ones(2), lambda v: v.__setitem__(0, 2.0)),
+    "tensor": (lambda: torch.ones(2), lambda v: v.numpy().fill(2.0)),
+    "of a function": (
+        lambda: packaged(inner={"a": 1.0}),
+        lambda v: v.__globals__["inner"].update(a=2.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_data_of_installed_packages_count_by_their_parts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the functions that a package finds by name, and its settings."""
+    monkeypatch.setattr(Settings, "scale", 1.0)
+    monkeypatch.setitem(Registry.shared, "a", no_hook)
+    make, edit = HELD[name]
+    value = make()
+    state = ModelState(Holding(packaged(held=value)))
+    before = state.signature()
+    assert before.is_complete
+    assert state.signature() is before
+    edit(value)
+    assert state.signature() != before
+    if "__len__" in vars(Settings):
+        del Settings.__len__  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "value", [{n: n for n in range(2000)}, np.ones(10**6), threading.Thread(), nn.Linear(1, 1)]
+)
+def test_what_is_no_data_of_a_package_counts_by_identity(value: Any) -> None:
+    """Large containers too, which would have to be compared in each call."""
+    state = ModelState(Holding(packaged(held=value)))
+    assert state.signature().is_complete
+    assert len(state.signature().entries) < 100
 
 
 def test_the_bases_of_a_class_are_held() -> None:

@@ -160,9 +160,9 @@ KNOWN: dict[str, tuple[Callable[[Values], fx.Node], Range]] = {
     "constant · gate": (lambda v: v.mul(v.w, v.sigmoid(v.x)), UNIT),
     "gate · -exp(constant)": (lambda v: v.mul(v.sigmoid(v.x), v.neg(v.p)), Range(-1, 0, -0.5)),
     "2 (gate · constant)": (lambda v: v.mul(v.mul(v.sigmoid(v.x), v.w), 2), Range(0, 2, 1)),
-    "1 + half a positive · exp": (
-        lambda v: v.add(v.mul(v.exp(v.x), v.mul(v.p, 0.5)), 1),
-        Range(1, inf, 2),
+    "1 - half a positive · exp": (
+        lambda v: v.add(v.mul(v.exp(v.x), v.mul(v.neg(v.p), 0.5)), 1),
+        Range(-inf, 1, 0),
     ),
     "1 + positive · exp": (lambda v: v.add(v.mul(v.exp(v.x), v.p), 1), Range(1, inf, 2)),
     "gate / constant": (lambda v: v.div(v.sigmoid(v.x), v.w), UNIT),

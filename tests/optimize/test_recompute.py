@@ -13,6 +13,7 @@ from lrp_fx.errors import OptionError, TargetError
 from lrp_fx.graph.private_torch import has_compiler
 from lrp_fx.run import compiling
 from tests.helpers.optimized import MODELS, Residual, assert_same, images, model_of
+from tests.helpers.versions import not_with_2_6
 
 
 @pytest.mark.parametrize("make", MODELS)
@@ -87,6 +88,7 @@ def test_the_relevance_pass_runs_in_the_precision() -> None:
 
 
 @pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
+@not_with_2_6("cannot follow tables of rules; compile() says so")
 def test_compiled_equals_eager() -> None:
     """One graph without breaks, for any target; what is kept of parameters is not compiled in."""
     torch._dynamo.reset()

@@ -264,21 +264,37 @@ def test_half_precision(rule: str, dtype: torch.dtype, engine: str) -> None:
 
 
 class Promoted(nn.Module):
-    """A convolution in single precision, whose values meet a constant in double precision."""
+    """A layer in single precision, whose values meet a constant in double precision."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.conv, self.head = nn.Conv1d(2, 3, 3), nn.Linear(3, 2).double()
+        self.layer, self.head = layer, nn.Linear(3, 2).double()
         self.register_buffer("least", torch.full((3,), -0.1, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.maximum(self.conv(x).mean(2), self.least))  # type: ignore[no-any-return]
+        h = self.layer(x)
+        h = h[0] if isinstance(h, tuple) else h
+        return self.head(torch.maximum(h.mean(1), self.least))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("rule", ["epsilon", "z_plus"])
-def test_a_layer_computes_in_its_own_dtype(rule: str) -> None:
+class Gram(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ x.mT[..., :3]
+
+
+@pytest.mark.parametrize(
+    ("layer", "rule"),
+    [
+        (nn.Conv1d(2, 2, 4), "epsilon"),
+        (nn.Conv1d(2, 2, 4), "z_plus"),
+        (nn.LSTM(6, 3, batch_first=True), "epsilon"),
+        (nn.Sequential(nn.Conv1d(2, 3, 1), Gram()), "epsilon"),
+    ],
+    ids=["convolution", "convolution, z_plus", "recurrent", "product"],
+)
+def test_a_layer_computes_in_its_own_dtype(layer: nn.Module, rule: str) -> None:
     torch.manual_seed(0)
-    model, x = Promoted(), torch.randn(2, 2, 6)
+    model, x = Promoted(layer), torch.randn(2, 2, 6)
     relevance = LRPFx(model, rule).attribute(x, 1)
     assert relevance.dtype == torch.float32
     expected = LRPFx(copy.deepcopy(model).double(), rule).attribute(x.double(), 1)

@@ -38,6 +38,10 @@ PLACED: dict[str, Callable[[Tensor], Tensor]] = {
     "diagonal_scatter": lambda y: y.diagonal_scatter(other(y)[:, 0]),
     "tril": lambda y: y.tril(),
     "diag_embed": lambda y: y.diag_embed().flatten(1),
+    "windows by strides": lambda y: y.as_strided((3, 3, 2), (4, 1, 1)).flatten(1),
+    "windows of blocks": lambda y: (
+        y.reshape(3, 2, 2, 1).expand(3, 2, 2, 2).contiguous().as_strided((3, 3, 2, 2), (8, 2, 2, 1))
+    ).flatten(1),
     "rot90": lambda y: y.rot90(2).flip(0),
     "broadcast_tensors": lambda y: torch.cat(torch.broadcast_tensors(y, y[:, :1]), 1),
     "meshgrid": lambda y: torch.stack(torch.meshgrid(y[:, 0], y[0], indexing="ij")).sum(0),
@@ -85,6 +89,17 @@ def test_entries_go_back_to_where_they_came_from(name: str, engine: Any) -> None
     assert_close(mine, expected, STABILIZED)
     assert lrp.audit(x).closes()
     assert lrp.attribute(x, create_graph=True).requires_grad
+
+
+def test_a_recorded_call_knows_how_many_places_values_choose() -> None:
+    def windows(y: Tensor) -> Tensor:
+        chosen = y[:, (y[0] > -10).nonzero()[:, 0]]  # all of them
+        return chosen.as_strided((3, 3, 2), (4, 1, 1)).flatten(1)
+
+    net, x = Net(windows).double().eval(), numbers(3, 5)
+    plain = Net(PLACED["windows by strides"]).double().eval()
+    lrp, other = (LRPFx(m, "zero", start=lambda y: y, capture="record") for m in (net, plain))
+    assert_close(lrp.attribute(x), other.attribute(x), STABILIZED)
 
 
 @pytest.mark.filterwarnings("ignore:The reduce argument")
