@@ -183,8 +183,9 @@ def _of_pair(packet: Packet, *options: Any) -> Form:
 
 def _logaddexp(write: Writer, b: Bound) -> Any:
     """A statistic of two operands; beside zero, ``softplus`` in another spelling."""
-    if 0 in (literal(b["self"]), literal(b["other"])):
-        return None
+    for value, other in (("self", "other"), ("other", "self")):
+        if literal(b[other]) == 0:
+            return write(aten.softplus, b[value])
     return _of_pair(aten.logsumexp)(write, b)
 
 

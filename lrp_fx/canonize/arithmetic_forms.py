@@ -60,13 +60,15 @@ def _pow(write: Writer, b: Bound) -> fx.Node | None:
     as ``x ** -1``.
     """
     base, exponent = b.values()
+    if is_call(base, "exp"):
+        return write(aten.exp, write(aten.mul, base.args[0], exponent))
+    if exponent == 1 and isinstance(exponent, int if _is_whole(write, base) else (int, float)):
+        return base  # type: ignore[no-any-return]
     named = _POWERS.get(literal(exponent)) if isinstance(base, fx.Node) else None
     if named is not None:
         return write(named, base)
     if isinstance(base, (int, float)) and base > 0 and not _is_whole(write, exponent):
         return write(aten.exp, write(aten.mul, exponent, math.log(base)))
-    if is_call(base, "exp"):
-        return write(aten.exp, write(aten.mul, base.args[0], exponent))
     return None
 
 

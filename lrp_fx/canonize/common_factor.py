@@ -18,8 +18,7 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.masks import is_mask
-from lrp_fx.canonize.sigmoids import complement_of
-from lrp_fx.canonize.signs import is_opposite, signed
+from lrp_fx.canonize.signs import complement_of, is_opposite, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph import (
     affine,
@@ -229,7 +228,7 @@ class _Collector:
         """Factor shared values out: ``y + y g`` as ``y (1 + g)``.
 
         Gates are factored out only where one of them multiplies a constant: ``g k + g y`` is
-        ``g (k + y)``, in which ``g`` is no signal.
+        ``g (k + y)``, in which ``g`` is no signal. In ``y + g k - g y`` it stays: this is a blend.
         """
         rest = list(products)
         counts = Counter(f for product in products for f in dict.fromkeys(product.factors))
@@ -247,7 +246,9 @@ class _Collector:
                 common, left = (factor,), [each.without([factor]) for each in sharing]
             if not any(map(self._is_signal, left)) or self._takes_norm_apart(common, left):
                 continue
-            if self.is_gate(factor.value) and all(map(self._moves, left)):
+            alone = [Counter(each.factors) for each in rest]
+            is_blend = any(Counter(each.factors) in alone for each in left)
+            if self.is_gate(factor.value) and (is_blend or all(map(self._moves, left))):
                 continue
             bracket = self._bracket(root, left)
             place = rest.index(sharing[0])

@@ -17,13 +17,14 @@ from lrp_fx.graph import (
     is_call,
     literal,
     name_of,
+    operand,
     packet_of,
     replace_by,
     row_of,
     shapes_of,
     tensor_at,
 )
-from lrp_fx.meaning import NONNEGATIVE, TRUTHS, dynamic_values
+from lrp_fx.meaning import CHOICES, NONNEGATIVE, TRUTHS, dynamic_values
 
 _MOST = 1 << 16
 """The most entries that are compared. A larger constant is a table or a mask."""
@@ -40,6 +41,7 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
     made = [n for n in graph.nodes if n.op == "get_attr" and str(n.target) in constants]
     for node in made:
         node.meta[TRUTHS] = _is_truths(constants[str(node.target)])
+        node.meta[CHOICES] = _is_choice(constants[str(node.target)])
         node.meta[NONNEGATIVE] = _is_nonnegative(constants[str(node.target)])
     found = [
         (node, number)
@@ -62,6 +64,11 @@ def name_numbers(graph: fx.Graph, module: fx.GraphModule, constants: Mapping[str
 def _is_truths(value: Tensor) -> bool:
     """Whether all entries of a tensor are zero or one."""
     return _is_readable(value) and bool(((value == 0) | (value == 1)).all())
+
+
+def _is_choice(value: Tensor) -> bool:
+    """Whether all entries of a tensor are zero or one other number."""
+    return _is_readable(value) and bool(((value == 0) | (value == value.max())).all())
 
 
 def _is_nonnegative(value: Tensor) -> bool:
@@ -171,13 +178,21 @@ def _other_type(constant: fx.Node, value: fx.Node, shapes: Shapes) -> torch.dtyp
     return known.dtype if known is not None and known.is_floating_point() else None
 
 
+_SPARSE = ("to_sparse", "to_sparse_csr", "to_sparse_csc")
+_OF_SPARSE = ("_sparse_mm", "mm", "matmul", "_sparse_addmm", "to_dense")
+"""What takes full matrices too."""
+
+
 def dense_constants(graph: fx.Graph, module: fx.GraphModule) -> None:
-    """Expand sparse constants, such as an adjacency matrix, in place: rules take parts of them.
+    """Write sparse matrices, such as an adjacency matrix, in full, in place: rules take parts of them.
 
     Args:
         graph: the graph to edit.
         module: holds the constants of the graph.
     """
+    for node in list(graph.nodes):
+        if name_of(node) in _SPARSE and all(name_of(user) in _OF_SPARSE for user in node.users):
+            replace_by(node, operand(node))
     for node in list(graph.find_nodes(op="get_attr")):
         if tensor_at(module, str(node.target)).layout != torch.strided:
             with graph.inserting_after(node):

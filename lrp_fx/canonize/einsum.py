@@ -15,8 +15,9 @@ from typing import Any
 from torch import fx
 
 from lrp_fx.canonize.call_writer import CallWriter
+from lrp_fx.canonize.masks import selects
 from lrp_fx.errors import UnsupportedOperationError
-from lrp_fx.graph import ELLIPSIS, PRODUCT, aten, where
+from lrp_fx.graph import ELLIPSIS, PRODUCT, aten, shapes_of, where
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,22 @@ def contract(write: CallWriter, a: Indexed, b: Indexed, output: tuple[str, ...])
         scaled = _scaled(write, data, constant, output)
         if scaled is not None:
             return Indexed(scaled, output)
+    summed = {place - len(constant.names) for place in _places_outside(constant.names, output)}
+    if set(constant.names) <= set(data.names) and selects(
+        constant.value, summed, shapes_of(write.module)
+    ):
+        chosen = _scaled(write, data, constant, data.names)
+        if chosen is not None:
+            return _arranged(write, _reduced(write, Indexed(chosen, data.names), output), output)
     weight = _matrix(write, data, constant, output)
     if weight is not None:
         return Indexed(write(aten.linear, data.value, weight), output)
     equation = _equation(data, constant, output)
     return Indexed(write(PRODUCT, data.value, constant.value, None, equation), output)
+
+
+def _places_outside(names: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:
+    return [place for place, name in enumerate(names) if name not in kept]
 
 
 def _parsed(equation: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

@@ -163,7 +163,11 @@ def _in_exponentials(graph: fx.Graph, node: fx.Node, value: fx.Node) -> Sum:
         whole = call_like(graph, node, packet, operand(pair[0]), operand(pair[1]))
         return Sum((Term(1.0, exp(whole)),), 0.0)
     listed = _stacked_exponents(value)
-    return Sum(tuple(Term(1.0, exp(z)) for z in listed) or (Term(1.0, value),), 0.0)
+    if not listed:
+        return Sum((Term(1.0, value),), 0.0)
+    numbers = [number for z in listed if (number := literal(z)) is not None]
+    terms = tuple(Term(1.0, exp(z)) for z in listed if literal(z) is None)
+    return Sum(terms, math.fsum(map(math.exp, numbers)))
 
 
 def _stacked_exponents(value: fx.Node) -> list[fx.Node]:

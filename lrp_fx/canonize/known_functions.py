@@ -192,6 +192,8 @@ def _values(calls: list[fx.Node], source: fx.Node, points: Tensor) -> dict[fx.No
             found[call] = args[0].to(points.dtype)
         else:
             raise TypeError("a cast to whole numbers or masks")
+        if found[call].is_complex():
+            raise TypeError("a complex number")
     return {node: value.to(points.dtype).expand(points.shape) for node, value in found.items()}
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import fx
 
+from lrp_fx.canonize.numbers import unwound
 from lrp_fx.canonize.quotients import quotient, times_sigmoid
+from lrp_fx.canonize.signs import complement_of
 from lrp_fx.canonize.softmaxes import kept_dim, moved_like, without_safety, without_shift
 from lrp_fx.canonize.sums import Sum, sum_of, write_sum
 from lrp_fx.graph import (
@@ -38,6 +40,10 @@ def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     if plain is not None:
         return plain
     whole = sum_of(source)
+    if not whole.number and len(whole.terms) > 1:
+        product = _product(node, graph, whole)
+        if product is not None:
+            return product
     for scale in (-1.0, 1.0):
         for place, term in enumerate(whole.terms):
             inner = before_expansion(term.value)
@@ -53,6 +59,23 @@ def exponential_of(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
                 return call_like(graph, node, aten.reciprocal, value)
             return found
     return None
+
+
+def _product(node: fx.Node, graph: fx.Graph, whole: Sum) -> fx.Node | None:
+    """``exp(Σ ± log(y))`` as the product of the values and reciprocals; None for other terms."""
+    found: fx.Node | None = None
+    for term in sorted(whole.terms, key=lambda each: -each.scale):
+        value = _without_log(node, graph, term.value) if abs(term.scale) == 1 else None
+        if value is None or (found is None and term.scale < 0):
+            return None
+        if found is None:
+            found = value
+        elif term.scale > 0:
+            found = call_like(graph, node, aten.mul, found, value)
+        else:
+            quot = quotient(node, graph, found, value)
+            found = call_like(graph, node, aten.div, found, value) if quot is None else quot
+    return found
 
 
 def _exponential(node: fx.Node, graph: fx.Graph, whole: Sum) -> fx.Node | float:
@@ -91,12 +114,24 @@ def _without_log(node: fx.Node, graph: fx.Graph, value: Any) -> fx.Node | None:
     return None
 
 
-def log_softmax_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
-    """``z - logsumexp(z)`` as ``log_softmax(z)``; None for other values."""
+def log_share_of(node: fx.Node, graph: fx.Graph, logits: Any, total: Any) -> fx.Node | None:
+    """``z - logsumexp(z)`` as ``log_softmax(z)``, ``z - softplus(z)`` as ``log_sigmoid(z)``.
+
+    Returns None for other values.
+    """
+    if is_call(total, "softplus") and literal(arguments(total)["beta"]) == 1:
+        is_own = is_same(operand(total), logits)
+        return call_like(graph, node, aten.log_sigmoid, logits) if is_own else None
     summed, dim = _logsumexp(total)
     if dim is None or not is_same(summed, logits):
         return None
     return call_like(graph, node, aten.log_softmax, without_shift(logits, dim), dim)
+
+
+def stable_logsumexp(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
+    """``max(z) + log(sum(exp(z - max(z))))`` as ``logsumexp(z)``; None for other sums."""
+    z, dim = _logsumexp(node)
+    return None if dim is None else call_like(graph, node, aten.logsumexp, z, [dim], True)
 
 
 def _logsumexp(total: Any) -> tuple[Any, int | None]:
@@ -124,13 +159,29 @@ def _logsumexp(total: Any) -> tuple[Any, int | None]:
 
 
 def logarithm(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``log(1 + z)`` as ``log1p(z)``, and ``log1p(exp(z))`` as ``softplus(z)``."""
+    """``log(1 + z)`` as ``log1p(z)``, and ``log1p(exp(z))`` as ``softplus(z)``.
+
+    The logarithm of a softmax or a sigmoid is one function.
+    """
     inner: Any = node.args[0]
     if name_of(node) == "log":
+        if is_call(inner, "softmax", "_softmax") and arguments(inner).get("dtype") is None:
+            b = arguments(inner)
+            return call_like(graph, node, aten.log_softmax, b["self"], b["dim"])
+        if is_call(inner, "sigmoid"):
+            return call_like(graph, node, aten.log_sigmoid, inner.args[0])
         form = affine(inner)
         if form is None or (form.scale, form.shift) != (1, 1):
             return None
         inner = form.operand
     if is_call(inner, "exp"):
         return call_like(graph, node, aten.softplus, inner.args[0])
+    scale, shift, gate = unwound(inner)
+    opposite = complement_of(graph, node, gate) if (scale, shift) == (-1, 0) else None
+    if opposite is not None:
+        return (
+            call_like(graph, node, aten.log_sigmoid, operand(opposite))
+            if is_call(opposite, "sigmoid")
+            else None
+        )
     return call_like(graph, node, aten.log1p, inner) if name_of(node) == "log" else None

@@ -20,7 +20,7 @@ from torch import fx
 from lrp_fx.canonize.affine import LINEAR
 from lrp_fx.canonize.call_writer import CallWriter
 from lrp_fx.canonize.einsum import Indexed, contract, take_apart
-from lrp_fx.canonize.masks import is_mask
+from lrp_fx.canonize.masks import selects
 from lrp_fx.canonize.softmaxes import is_exponential
 from lrp_fx.graph import (
     ARITHMETIC,
@@ -137,7 +137,7 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     sizes, own = values.shape, constant.shape
     rank = max(len(sizes), len(own))
     summed = {dim % rank - rank for dim in dims}
-    if _selects(weight, summed, shapes_of(write.module)):
+    if selects(weight, summed, shapes_of(write.module)):
         return None
     varies = {-place for place, size in enumerate(reversed(own), 1) if size != 1}
     if not summed or not summed <= varies:
@@ -161,44 +161,6 @@ def _sum_of_products(write: CallWriter, node: fx.Node) -> fx.Node | None:
     for dim in sorted(summed) if b.get("keepdim") else ():
         value = write(aten.unsqueeze, value, dim % rank)
     return value
-
-
-def _selects(weight: Any, summed: set[int], shapes: Constants) -> bool:
-    """Whether weights are a mask, also times or divided by numbers that do not vary along a sum.
-
-    Args:
-        weight: the weights.
-        summed: the dimensions of the sum, counted from the end: the last one is -1.
-        shapes: what is known of values.
-    """
-    if is_mask(weight, given=True):
-        return True
-    row, name = row_of(weight), name_of(weight)
-    if name == "expand":
-        return _selects(weight.args[0], summed, shapes)
-    if row.keeps_order or row.permutes:
-        new, old = _sizes(weight, shapes), _sizes(weight.args[0], shapes)
-        moved = set(old)
-        if row.keeps_order and list(new.values()) == list(old.values()):
-            moved = {dim for dim, now in zip(old, new, strict=True) if now in summed}
-        return _selects(weight.args[0], moved, shapes)
-    if name not in ("mul", "div") or weight.kwargs:
-        return False
-    first, second = weight.args
-
-    def varies(value: Any) -> bool:
-        return not summed.isdisjoint(_sizes(value, shapes))
-
-    if not varies(second):
-        return _selects(first, summed, shapes)
-    return name == "mul" and not varies(first) and _selects(second, summed, shapes)
-
-
-def _sizes(value: Any, shapes: Constants) -> dict[int, int]:
-    """The sizes of a value by dimension, counted from the end, without those of one entry."""
-    known = shapes(value)
-    sizes = () if known is None else known.shape
-    return {dim - len(sizes): size for dim, size in enumerate(sizes) if size != 1}
 
 
 def _spread(write: CallWriter, node: fx.Node) -> fx.Node | None:
@@ -295,17 +257,38 @@ def _matrix_product(write: CallWriter, node: fx.Node) -> fx.Node | None:
         first, second = (
             v if write.is_dynamic(v) else _of_each(v, write.module) for v in (first, second)
         )
+    chosen = _sum_of_chosen(write, first, second)
+    if chosen is not None:
+        return chosen
     if write.is_dynamic(second):
         return write(PRODUCT, second, first, None, ON_THE_LEFT)
-    number = literal(second)
-    if number is not None:
-        made = shapes_of(write.module).shape_of(second)
-        if made is not None and len(made) == 2 and made[1] == 1:  # a sum, written as a product
-            return write(aten.mul, write(aten.sum, first, [-1], True), number)
     shape = shape_of(second, write.module)
     if shape is not None and len(shape) == 2:
         return write(aten.linear, first, write(aten.t, second))
     return write(PRODUCT, first, second, None, ON_THE_RIGHT)
+
+
+def _sum_of_chosen(write: CallWriter, first: fx.Node, second: fx.Node) -> fx.Node | None:
+    """Write a product with one row or column of ones, or of a mask, as a sum: ``m @ x``; else None."""
+    on_left, shapes = write.is_dynamic(second), shapes_of(write.module)
+    data, weight = (second, first) if on_left else (first, second)
+    values, own = shapes.shape_of(data), shapes.shape_of(weight)
+    if own is None or (on_left and (values is None or len(values) < 2)):
+        return None
+    is_vector = len(own) == 1
+    summed = -1 if is_vector or on_left else -2
+    if not (is_vector or own[-3 - summed] == 1):
+        return None
+    dim, number = -2 if on_left else -1, literal(weight)
+    if number is not None:
+        return write(aten.mul, write(aten.sum, data, [dim], not is_vector), number)
+    if not selects(weight, {summed}, shapes):
+        return None
+    if is_vector:
+        factor = write(aten.unsqueeze, weight, -1) if on_left else weight
+    else:
+        factor = write(aten.transpose, weight, -2, -1)
+    return write(aten.sum, write(aten.mul, data, factor), [dim], not is_vector)
 
 
 def _of_each(batch: fx.Node, module: fx.GraphModule) -> fx.Node:
@@ -360,6 +343,8 @@ def _over(
     matrix = write(aten.reshape, matrix, [units, -1])
     if list(summed) != last:
         data = write(aten.movedim, data, list(summed), last)
+    if not free and selects(weight, {dim - len(shape) for dim in rows}, shapes_of(write.module)):
+        return write(aten.sum, write(aten.mul, data, write(aten.permute, weight, rows)), last)
     if count > 1:
         data = write(aten.flatten, data, -count, -1)
     result = write(aten.linear, data, matrix)

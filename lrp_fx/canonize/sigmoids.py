@@ -8,16 +8,15 @@ from typing import Any
 
 from torch import fx
 
-from lrp_fx.canonize.log_space import log_softmax_of
+from lrp_fx.canonize.log_space import log_share_of, stable_logsumexp
 from lrp_fx.canonize.numbers import are_equal, scaled_by, unwound
 from lrp_fx.canonize.quotients import quotient, times_sigmoid
-from lrp_fx.canonize.signs import signed
+from lrp_fx.canonize.signs import complement_of, signed
 from lrp_fx.canonize.sums import Sum, Term, is_whole, sum_of, write_sum
 from lrp_fx.graph import (
     arguments,
     aten,
     call_like,
-    call_with_operand,
     ends_of_clip,
     is_call,
     literal,
@@ -41,9 +40,13 @@ def shifted(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
     """
     if name_of(node) == "sub" and arguments(node)["alpha"] == 1:
         first, second, *_ = arguments(node).values()
-        logarithm = log_softmax_of(node, graph, first, second)
+        logarithm = log_share_of(node, graph, first, second)
         if logarithm is not None:
             return logarithm
+    if name_of(node) == "add":
+        shifted_total = stable_logsumexp(node, graph)
+        if shifted_total is not None:
+            return shifted_total
     if not is_whole(node):  # the numbers of the whole sum belong together
         return None
     scale, shift, inner = unwound(node)
@@ -132,13 +135,6 @@ def _with_number(
             graph, node, aten.add, scaled_by(graph, node, opposite, -scale), shift + scale
         )
     return _clamp(node, graph, scale, shift, inner)
-
-
-def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
-    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None if the gate is not a sigmoid."""
-    if not is_call(gate, "sigmoid", "hardsigmoid"):
-        return None
-    return call_with_operand(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
 
 
 _ODD: dict[str, tuple[Callable[[fx.Graph, fx.Node, Any], fx.Node], float]] = {

@@ -1,4 +1,4 @@
-"""Moves signs before odd functions to their arguments, and finds values of opposite sign."""
+"""Moves signs before functions to their arguments, and finds values of opposite sign."""
 
 from __future__ import annotations
 
@@ -79,6 +79,13 @@ def signed(node: fx.Node, graph: fx.Graph, scale: float, inner: Any) -> fx.Node 
     else:
         function = call_with_operand(graph, inner, b["self"], negative)
     return scaled_by(graph, node, function, -scale)
+
+
+def complement_of(graph: fx.Graph, node: fx.Node, gate: Any) -> fx.Node | None:
+    """``1 - sigmoid(z)`` as ``sigmoid(-z)``; None if the gate is not a sigmoid."""
+    if not is_call(gate, "sigmoid", "hardsigmoid"):
+        return None
+    return call_with_operand(graph, gate, gate.args[0], scaled_by(graph, node, gate.args[0], -1.0))
 
 
 _SYMMETRIC = names_where(lambda row: row.odd) - {"neg"}

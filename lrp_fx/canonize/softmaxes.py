@@ -185,6 +185,9 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
     form = affine(value) if depth else None
     if form is not None and form.shift == 0 and form.scale > 0:
         return _Masked(form.operand, lambda graph, node, z: z)  # a softmax cancels the number
+    exponent = _exponent(value) if depth else None
+    if exponent is not None:
+        return _Masked(operand(value), lambda graph, node, z: scaled_by(graph, node, z, exponent))
     if not depth or not is_call(value, "masked_fill", "where", "tril", "triu", "mul", "div"):
         return None
     b = arguments(value)
@@ -208,6 +211,14 @@ def _masked(value: Any, depth: int = _DEPTH) -> _Masked | None:
             if is_constant or is_call(weight, "exp"):
                 return _Masked(kept, _Prior(weight, divides))
     return None
+
+
+def _exponent(value: Any) -> float | None:
+    """The number ``c > 0`` of a power ``x ** c``; None for any other value."""
+    if is_call(value, "sqrt", "square"):
+        return 0.5 if is_call(value, "sqrt") else 2.0
+    exponent = literal(arguments(value)["exponent"]) if is_call(value, "pow") else None
+    return exponent if exponent is not None and exponent > 0 else None
 
 
 def _is_nonnegative(constant: fx.Node) -> bool:
@@ -308,9 +319,15 @@ def dim_of_sum(value: Any, *, kept: bool = True) -> int | None:
 
 
 def plain_softmax(node: fx.Node, graph: fx.Graph) -> fx.Node | None:
-    """``softmax(z - max(z))`` as ``softmax(z)``; a softmax over ``z`` and zero as two sigmoids."""
+    """``softmax(z - max(z))`` as ``softmax(z)``; a softmax over ``z`` and zero as two sigmoids.
+
+    ``softmax(c · log_softmax(z))`` is ``softmax(c z)``.
+    """
     b = arguments(node)
     node.args = (without_shift(node.args[0], b["dim"]), *node.args[1:])
+    scale, _, inner = unwound(node.args[0])
+    if is_call(inner, "log_softmax", "_log_softmax") and arguments(inner)["dim"] == b["dim"]:
+        node.args = (scaled_by(graph, node, arguments(inner)["self"], scale), *node.args[1:])
     logits: Any = node.args[0]
     if not is_call(logits, "stack") or arguments(logits)["dim"] != b["dim"] or b.get("dtype"):
         return None

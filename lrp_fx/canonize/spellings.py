@@ -48,10 +48,24 @@ def one_spelling(graph: fx.Graph) -> None:
         rewriting = _SPELLINGS.get(name_of(node))
         if rewriting is None:
             continue
+        last = node.prev
         with graph.inserting_before(node):
             substitute = rewriting(node, graph)
+        _erase_attempts(graph, last, node, substitute)
         if substitute is not None:
             replace_by(node, substitute)
+
+
+def _erase_attempts(
+    graph: fx.Graph, last: fx.Node, node: fx.Node, substitute: fx.Node | None
+) -> None:
+    """Erase what was written between two nodes and is not needed: it counts as a reader of values."""
+    written = node.prev
+    while written is not last:
+        before = written.prev
+        if not written.users and written is not substitute:
+            graph.erase_node(written)
+        written = before
 
 
 def _finite(node: fx.Node, graph: fx.Graph) -> fx.Node | None:

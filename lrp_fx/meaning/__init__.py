@@ -14,6 +14,7 @@ from lrp_fx.meaning.facts import (
 )
 from lrp_fx.meaning.shares import behind_views as behind_views, is_sum_of as is_sum_of
 from lrp_fx.meaning.signs import (
+    CHOICES as CHOICES,
     NONNEGATIVE as NONNEGATIVE,
     TRUTHS as TRUTHS,
     are_all as are_all,

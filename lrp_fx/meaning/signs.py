@@ -26,6 +26,8 @@ NONNEGATIVE = "nonnegative"
 """Metadata key: whether a constant made by the model's code has no negative entries."""
 TRUTHS = "truths"
 """Metadata key: whether a constant made by the model's code holds only zeros and ones (a mask)."""
+CHOICES = "choices"
+"""Metadata key: whether a constant made by the model's code holds only zeros and one other number."""
 _COUNTS = ("one_hot", "eye")
 _BETWEEN = ("arange", "linspace", "logspace")
 

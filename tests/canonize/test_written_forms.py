@@ -407,7 +407,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "blend by one exponential and a number": (
         lambda m, x: (x.exp() * m.linear(x) + x.cos() + 3) / (1 + x.exp()),
         LINE,
-        "linear cos sigmoid mul neg sigmoid mul neg sigmoid mul add add",
+        "linear cos sigmoid neg sigmoid add mul mul add",
     ),
     "zero by a number and an exponential": (
         lambda m, x: torch.zeros_like(x) / (2 + m.linear(x).exp()) + x,
@@ -482,7 +482,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "sum of shares by a sum": (
         lambda m, x: (x.exp() * m.C + x.exp() * m.linear(x)) / x.exp().sum(-1, True),
         LINE,
-        "linear add softmax mul",
+        "linear softmax add mul",
     ),
     # hyperbolic functions
     "tanh": (sinh_by_cosh(lambda e, f: e - f, lambda e, f: e + f), LINE, "tanh"),
@@ -1204,7 +1204,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
     "W @ x": (lambda m, x: m.C @ x.mT, ROWS, "mT product"),
     "x @ ones": (lambda m, x: x @ ones(5, 1), LINE, "sum mul"),
     "x @ two columns of ones": (lambda m, x: x @ ones(5, 2), LINE, "full product"),
-    "x @ a vector of ones": (lambda m, x: x @ ones(5), LINE, "full product"),
+    "x @ a vector of ones": (lambda m, x: x @ ones(5), LINE, "sum mul"),
     "bmm": (lambda m, x: torch.bmm(x, m.W.expand(2, -1, -1)), ROWS, "t linear"),
     "bmm, unsqueezed": (lambda m, x: torch.bmm(x, m.W[None].expand(2, -1, -1)), ROWS, "t linear"),
     "bmm, expanded otherwise": (
@@ -1217,7 +1217,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], str]] = {
         ROWS,
         "unsqueeze expand product",
     ),
-    "bmm by ones": (lambda m, x: torch.bmm(x, ones(2, 5, 1)), ROWS, "full product"),
+    "bmm by ones": (lambda m, x: torch.bmm(x, ones(2, 5, 1)), ROWS, "sum mul"),
     "bmm with another matrix each": (
         lambda m, x: torch.bmm(x, m.K[:2].mT),
         ROWS,

@@ -234,6 +234,96 @@ def _row_by_row(places: Callable[[Tensor], tuple[Tensor, ...]]) -> Written:
     return write
 
 
+def _of_two(share: Callable[[Tensor, Tensor], Tensor]) -> Written:
+    """A value times the share of one of two exponentials."""
+    return lambda m, x: m.a(x) * share(m.z(x), m.h(x))
+
+
+def _expanded(share: Callable[[Tensor, Tensor], Tensor]) -> Written:
+    """A value times one gate for all its entries."""
+    return lambda m, x: share(m.z(x)[..., :1], m.a(x))
+
+
+def _mixed(mixture: Callable[[Tensor, list[Tensor]], Tensor]) -> Written:
+    """Three values weighted by a softmax over scores."""
+    return lambda m, x: mixture(m.z(x)[..., :3], [m.a(x), m.h(x), m.v(x)])
+
+
+def _tempered(weights: Callable[[Tensor], Tensor]) -> Written:
+    return lambda m, x: m.a(x) * weights(m.z(x))
+
+
+OF_TWO: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "less logaddexp": lambda a, b: torch.exp(a - torch.logaddexp(a, b)),
+    "less logaddexp, turned": lambda a, b: torch.exp(a - torch.logaddexp(b, a)),
+    "by the exponential of logaddexp": lambda a, b: a.exp() / torch.logaddexp(a, b).exp(),
+    "complement of the other, in log space": lambda a, b: (
+        1 - torch.exp(b - torch.logsumexp(torch.stack([a, b]), 0))
+    ),
+    "by a sum of a stack": lambda a, b: a.exp() / torch.stack([a, b], -1).exp().sum(-1),
+    "of a stack": lambda a, b: (lambda e: e[0] / e.sum(0))(torch.stack([a, b]).exp()),
+    "less the maximum": lambda a, b: (
+        lambda top: (a - top).exp() / ((a - top).exp() + (b - top).exp())
+    )(torch.maximum(a, b)),
+    "less the maximum, in log space": lambda a, b: (
+        lambda top: torch.exp(a - top - ((a - top).exp() + (b - top).exp()).log())
+    )(torch.maximum(a, b)),
+    "by a quotient": lambda a, b: (1 + b.exp() / a.exp()) ** -1,
+    "softplus of the difference": lambda a, b: torch.exp(-F.softplus(b - a)),
+    "log-softmax, selected": lambda a, b: torch.stack([a, b], -1).log_softmax(-1)[..., 0].exp(),
+}
+"""Spellings of ``sigmoid(a - b)``."""
+EXPANDED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "the exponential": lambda z, a: a * z.exp() / (1 + z.exp().expand_as(a)),
+    "both exponentials": lambda z, a: a * z.exp().expand_as(a) / (1 + z.exp().expand_as(a)),
+    "the sum": lambda z, a: a * z.exp() / (1 + z.exp()).expand_as(a),
+    "the falling exponential": lambda z, a: a / (1 + (-z).exp().expand_as(a)),
+}
+"""What is expanded in ``a sigmoid(z)``."""
+MIXTURES: dict[str, Callable[[Tensor, list[Tensor]], Tensor]] = {
+    "a sum of parts by their sum": lambda z, y: (
+        lambda e: (e[..., :1] * y[0] + e[..., 1:2] * y[1] + e[..., 2:] * y[2]) / e.sum(-1, True)
+    )(z.exp()),
+    "parts by their sum": lambda z, y: (
+        lambda e: sum(
+            w / e.sum(-1, keepdim=True) * v for w, v in zip(e.split(1, -1), y, strict=True)
+        )
+    )(z.exp()),
+    "selected parts": lambda z, y: (
+        lambda e: sum((e[..., i] / e.sum(-1))[..., None] * v for i, v in enumerate(y))
+    )(z.exp()),
+}
+"""Spellings of ``Σ softmax(z)_i y_i``."""
+HYPERBOLIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sinh by cosh": lambda a, z: a * (z.sinh() / z.cosh()),
+    "a product by cosh": lambda a, z: a * z.sinh() / z.cosh(),
+    "sinh by exponentials": lambda a, z: a * (z.sinh() / ((z.exp() + (-z).exp()) / 2)),
+    "exponentials by cosh": lambda a, z: (z.exp() - (-z).exp()) / 2 / z.cosh() * a,
+    "exponentials with their double": lambda a, z: a * (1 - 2 / ((2 * z).exp() + 1)),
+}
+"""Spellings of ``a tanh(z)``."""
+TEMPERED: dict[str, Callable[[Tensor], Tensor]] = {
+    "powers of a softmax": lambda z: _share(z.softmax(-1) ** 2),
+    "powers of exponentials": lambda z: _share(z.exp().square()),
+    "multiples of a log-softmax": lambda z: (2 * z.log_softmax(-1)).softmax(-1),
+    "multiples of logarithms": lambda z: (2 * z.softmax(-1).log()).softmax(-1),
+}
+"""Spellings of ``softmax(2 z)``."""
+CHOSEN = torch.tensor([1.0, 0, 1, 1], dtype=torch.float64)
+SUMS_OF_CHOSEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "a batch of products": lambda y: torch.bmm(CHOSEN.expand(2, 1, 4), y)[:, 0],
+    "an einsum": lambda y: torch.einsum("t,ntd->nd", CHOSEN, y),
+    "a product": lambda y: CHOSEN @ y,
+    "tensordot": lambda y: torch.tensordot(CHOSEN, y, ([0], [1])),
+    "a column": lambda y: (y.mT @ CHOSEN[:, None])[..., 0],
+    "weights": lambda y: 3 * torch.einsum("t,ntd->nd", CHOSEN / 3, y),
+    "a softmax of infinite scores": lambda y: (
+        3 * (torch.tensor([0, -math.inf, 0, 0], dtype=y.dtype).softmax(0) @ y)
+    ),
+}
+"""Spellings of the sum over the tokens that a mask chooses."""
+
+
 SOFTMAX = _attending(lambda z: z.softmax(-1))
 COMBINED = _combined(lambda w, i: torch.zeros(len(w), 3).double().scatter(1, i, w))
 SUM_OF_GATES = _gated_by_sum(lambda g: g[:, :1] + 0.5 * g[:, 1:2] + 2 * g[:, 2:])
@@ -336,6 +426,9 @@ MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by a product with numbers": lambda h, w: (w.unsqueeze(2).double() * h).sum(dim=-2),
     "by a product with copies": lambda h, w: (h * w[:, :, None].expand(h.shape).to(h)).sum(1),
     "by a product with integers": lambda h, w: (w.long()[..., None] * h).sum(1),
+    "by a batch of products": lambda h, w: torch.bmm(w[:, None].to(h), h)[:, 0],
+    "by an einsum": lambda h, w: torch.einsum("nt,ntd->nd", w.to(h), h),
+    "by columns": lambda h, w: (h.mT @ w[..., None].to(h))[..., 0],
     "by a choice": lambda h, w: torch.where(w[..., None], h, 0.0).sum(1),
 }
 MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -343,6 +436,12 @@ MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by weights with numbers": lambda h, w: (
         (w.double().unsqueeze(2) / w.sum(1)[:, None, None].clamp(min=1)) * h
     ).sum(-2),
+    "by a normalized mask": lambda h, w: torch.einsum(
+        "nt,ntd->nd", F.normalize(w.to(h), p=1, dim=1), h
+    ),
+    "by a batch of products": lambda h, w: torch.bmm(
+        (w.to(h) / w.sum(1, keepdim=True))[:, None], h
+    )[:, 0],
     "by weights in another shape": lambda h, w: (
         h * (w.to(h) / w.sum(1, keepdim=True)).view(len(w), -1, 1)
     ).sum(1),
@@ -749,6 +848,77 @@ PAIRS: Pairs = {
         WORDS,
         lambda m, x: m.a(m.table(x) * 2.5 + m.h.weight[3:]).relu(),
         lambda m, x: m.a(torch.add(m.h.weight[3:], _one_hot(x) @ m.table.weight, alpha=2.5)).relu(),
+    ),
+    **{
+        f"share of two exponentials, {name}": (
+            ROW,
+            _of_two(lambda a, b: (a - b).sigmoid()),
+            _of_two(share),
+        )
+        for name, share in OF_TWO.items()
+    },
+    **{
+        f"a gate in which {name} is expanded": (
+            ROW,
+            _expanded(lambda z, a: a * z.sigmoid()),
+            _expanded(share),
+        )
+        for name, share in EXPANDED.items()
+    },
+    **{
+        f"a mixture by {name}": (
+            ROW,
+            _mixed(lambda z, y: (z.softmax(-1)[..., None] * torch.stack(y, -2)).sum(-2)),
+            _mixed(mixture),
+        )
+        for name, mixture in MIXTURES.items()
+    },
+    **{
+        f"hyperbolic functions: {name}": (ROW, _gated(lambda a, z: a * z.tanh()), _gated(written))
+        for name, written in HYPERBOLIC.items()
+    },
+    **{
+        f"tempered weights: {name}": (
+            ROW,
+            _tempered(lambda z: (2 * z).softmax(-1)),
+            _tempered(weights),
+        )
+        for name, weights in TEMPERED.items()
+    },
+    **{
+        f"a sum of chosen tokens by {name}": (
+            SENTENCE,
+            lambda m, x: (m.a(x) * CHOSEN[:, None]).sum(1),
+            lambda m, x, total=total: total(m.a(x)),
+        )
+        for name, total in SUMS_OF_CHOSEN.items()
+    },
+    "blend from a value with a state": (
+        ROW,
+        _with_gate(lambda g, a, k: (1 - g) * a + g * k),
+        _with_gate(lambda g, a, k: k * g + a - a * g),
+    ),
+    "a gate before and behind a bracket": (
+        ROW,
+        _with_gate(lambda g, a, k: g * (k + a)),
+        _with_gate(lambda g, a, k: g * k + g * a),
+    ),
+    "a complement of a share": (
+        ROW,
+        GATE,
+        _gated(lambda a, z: a - a / (1 + z.exp())),
+    ),
+    "logsumexp less the maximum": (
+        SENTENCE,
+        lambda m, x: m.a(x).logsumexp(1),
+        lambda m, x: (lambda y, top: (top + (y - top).exp().sum(1, keepdim=True).log()).squeeze(1))(
+            m.a(x), m.a(x).amax(1, keepdim=True)
+        ),
+    ),
+    "an exponential of a sum of logarithms": (
+        ROW,
+        _gated(lambda a, z: a.sigmoid() * z.sigmoid()),
+        _gated(lambda a, z: torch.exp(F.logsigmoid(a) + z.sigmoid().log())),
     ),
     "addcdiv": (
         ROW,
