@@ -116,3 +116,23 @@ def test_without_a_right_canonical_form_there_is_no_map() -> None:
 def test_an_error_of_the_map_stays_what_it_is() -> None:
     with pytest.raises(LRPError, match="target index 7 is out of range"):
         LRPFx(_made()).attribute(X, target=7)
+
+
+class WithLoss(Net):
+    """Its second output is a loss that ignores padded labels, whose decomposition is read anew."""
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        attended = nn.functional.scaled_dot_product_attention(*[x[:, None, None]] * 3)
+        logits = super().forward(attended[:, 0, 0])
+        shifted = nn.functional.pad(labels, (0, 1), value=-100)[1:]
+        return logits, nn.functional.cross_entropy(logits, shifted)
+
+
+def test_a_form_that_was_planned_is_compared_in_double() -> None:
+    """A plan keeps shapes beside the graph, which cannot be copied; the copy leaves them out."""
+    model, labels = _made(WithLoss), torch.tensor([1, 2])
+    found = LRPFx(model, output=0).attribute(X, target=1, additional_forward_args=(labels,))
+    expected = LRPFx(model, output=0, capture="record").attribute(
+        X, target=1, additional_forward_args=(labels,)
+    )
+    assert torch.allclose(found, expected)
