@@ -42,6 +42,7 @@ Keep = Literal["maps", "channel_sums", "concepts", "summary"]
 KEEP: tuple[Keep, ...] = ("maps", "channel_sums", "concepts", "summary")
 Stored = Literal["float32", "float16"]
 STORED: tuple[Stored, ...] = ("float32", "float16")
+DTYPES: dict[Stored, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
 OF_SAMPLE = (InputError, TargetError, NonFiniteError, UnexpectedError)
 """Errors that one sample of a batch may cause alone; others are those of the model or the options."""
 
@@ -74,7 +75,7 @@ class Record:
     """
 
     row: Row
-    values: tuple[NDArray[np.float32], ...] = ()
+    values: tuple[NDArray[np.float32 | np.float16], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,8 +231,9 @@ class BatchExplainer:
         sizes = _numbers(per_sample(relevance[0].abs().double()))
         starts = _numbers(per_sample(explanation.start.double()))
         predictions, targets, logits = _classes(explanation, target)
-        stored = [each.float().cpu().numpy() for each in kept]
-        errors = [_rounding(array, self._task.dtype) for array in stored]
+        rounded = [each.float().to(DTYPES[self._task.dtype]) for each in kept]
+        errors = [_rounding(*pair) for pair in zip(kept, rounded, strict=True)]
+        stored = [each.cpu().numpy() for each in rounded]
         seconds = (time.perf_counter() - began) / len(inputs)
         records = []
         for n in range(len(inputs)):
@@ -243,7 +245,7 @@ class BatchExplainer:
                 "relevance_sum": sums[n],
                 "relevance_abs_sum": sizes[n],
                 "delta": starts[n] - sums[n],
-                "error": max((float(each[n]) for each in errors), default=0.0),
+                "error": max((each[n] for each in errors), default=0.0),
                 "status": "ok",
                 "seconds": seconds,
             }
@@ -342,13 +344,11 @@ def _classes(
     return predicted, [*indices], [*_numbers(logits.double())]
 
 
-def _rounding(array: NDArray[np.float32], dtype: Stored) -> NDArray[np.float64]:
+def _rounding(relevance: Tensor, stored: Tensor) -> list[float]:
     """The largest error of the stored relevance of each sample, as a share of its largest |R|."""
-    flat = array.reshape(len(array), -1)
-    if dtype == "float32" or not flat.shape[1]:
-        return np.zeros(len(flat))
-    with np.errstate(over="ignore"):
-        off = np.abs(flat - flat.astype(np.float16).astype(np.float32)).max(1)
-    largest = np.abs(flat).max(1)
-    found: NDArray[np.float64] = off.astype(np.float64) / np.where(largest > 0, largest, 1)
-    return found
+    flat = relevance.float().reshape(len(relevance), -1)
+    if stored.dtype != torch.float16 or not flat.shape[1]:
+        return [0.0] * len(flat)
+    off = (flat - stored.float().reshape(flat.shape)).abs().amax(1).double()
+    largest = flat.abs().amax(1).double()
+    return _numbers(off / largest.where(largest > 0, 1))

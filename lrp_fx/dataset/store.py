@@ -216,7 +216,9 @@ class Store:
             _, files = self._empty(name, max(count, 1))
             write_whole(self.array(name) / "zarr.json", bytes(files["zarr.json"].to_bytes()))
 
-    def _chunk(self, name: str, values: dict[int, NDArray[np.float32]]) -> bytes | None:
+    def _chunk(
+        self, name: str, values: dict[int, NDArray[np.float32 | np.float16]]
+    ) -> bytes | None:
         """The file of a part of an array; None if it holds nothing."""
         array, files = self._empty(name, self.job.part_size)
         if values:
