@@ -122,7 +122,7 @@ def opened(graph: fx.Graph, node: fx.Node, value: Any) -> Sum:
 
     Terms that were expanded are the values before.
     """
-    if literal(value) is not None or not isinstance(value, fx.Node):
+    if not isinstance(value, fx.Node):
         return Sum((), 0.0)
     whole = sum_of(value)
     number, terms = whole.number, list[Term]()
@@ -170,11 +170,10 @@ def _in_exponentials(graph: fx.Graph, node: fx.Node, value: fx.Node) -> Sum:
     return Sum(terms, math.fsum(map(math.exp, numbers)))
 
 
-def _stacked_exponents(value: fx.Node) -> list[fx.Node]:
-    """The values of a short stack whose exponentials are added up; else none."""
+def _stacked_exponents(value: fx.Node) -> list[fx.Node] | None:
+    """The values of a short stack whose exponentials are added up; None for any other value."""
     summed: Any = arguments(value)["self"] if is_call(value, "sum") else None
-    found = stacked(value, operand(summed)) if is_call(summed, "exp") else None
-    return found or []
+    return stacked(value, operand(summed)) if is_call(summed, "exp") else None
 
 
 def exponentials_of(graph: fx.Graph, node: fx.Node, value: Any) -> Exponentials | None:

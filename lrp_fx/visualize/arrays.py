@@ -71,9 +71,9 @@ def heatmap(relevance: Relevance, dims: int | None = None) -> Tensor | NDArray[n
     if isinstance(only, Tensor):
         half = only.dtype in (torch.float16, torch.bfloat16)
         return only.sum(dim=axis, dtype=torch.float32 if half else None)
-    summed: NDArray[np.generic] = only.sum(
-        axis=axis, dtype=np.float32 if only.dtype == np.float16 else None
-    )
+    wide = np.float32 if only.dtype == np.float16 else None
+    with np.errstate(over="ignore", invalid="ignore"):  # as a tensor's sum
+        summed: NDArray[np.generic] = only.sum(axis=axis, dtype=wide)
     return summed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -181,6 +181,8 @@ def test_very_many_others(name: str, data: Any) -> None:
 
 
 @given(relevance(2))
+@example(np.array([[[np.inf]], [[-np.inf]]], dtype=np.float32))
+@example(np.full((2, 1, 1), 3e38, dtype=np.float32))
 @settings(FEW, max_examples=60)
 def test_numbers_of_any_relevance(value: Any) -> None:
     """What draws nothing: the sum, the scale, the grid, the colours."""
