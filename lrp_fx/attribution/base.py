@@ -310,10 +310,11 @@ def explained(
         view = View(layers=as_layers(layers))
         explanation, groups = lrp._of_layers(inputs, None, target, view)  # noqa: SLF001 its own
         return explanation, [relevance for group in groups for relevance in group]
-    explanation, _ = lrp._explained(inputs, None, target, View(), False, False)  # noqa: SLF001 its own
-    return explanation, [finalize(explanation.relevance[0].to(inputs.dtype), create_graph=False)]
+    explanation, _, relevance = _of_inputs(lrp, inputs, target)
+    return explanation, [relevance]
 
 
+@documented
 def with_probabilities(
     lrp: Explaining, inputs: Tensor, target: Target | LargestTarget
 ) -> tuple[Tensor, Tensor]:
@@ -328,9 +329,17 @@ def with_probabilities(
         InputError: if the explained output has no dimension of classes.
         LRPError: the errors of :meth:`lrp_fx.LRPFx.attribute`.
     """
+    explanation, plan, relevance = _of_inputs(lrp, inputs, target)
+    return relevance, plan.probabilities(explanation.output)
+
+
+def _of_inputs(
+    lrp: Explaining, inputs: Tensor, target: Target | LargestTarget
+) -> tuple[Explanation, Plan, Tensor]:
+    """A run for the inputs, its plan, and the relevance in the inputs' dtype."""
     explanation, plan = lrp._explained(inputs, None, target, View(), False, False)  # noqa: SLF001 its own
     relevance = finalize(explanation.relevance[0].to(inputs.dtype), create_graph=False)
-    return relevance, plan.probabilities(explanation.output)
+    return explanation, plan, relevance
 
 
 def takes_target(lrp: Explaining) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,21 @@ class Due:
         return reproduces(canonical, self.arguments, self.outputs, REORDERED) or same_in_double(
             captured, canonical, self.arguments
         )
+
+
+def _readings_of(
+    captured: Captured, state: Signature, known: _Reading | None = None
+) -> Iterator[_Reading]:
+    """The readings of a capture to try: with all folds, then without those into dense layers.
+
+    ``known`` is one that held for an equal capture; it takes the place of its like and of those before.
+    """
+    if known is not None:
+        yield known
+    for fold_dense in (True, False):
+        if known is None or known.fold_dense > fold_dense:
+            canonical = canonize(captured, fold_dense=fold_dense)
+            yield _Reading(captured, canonical, state, fold_dense)
 
 
 def _recording(captured: Captured, arguments: Arguments, state: Signature) -> Any:
@@ -395,13 +410,7 @@ class Explainer:
                 report(f"read by {captured.way} capture in {time.perf_counter() - began:.2f} s")
             recording = _recording(captured, arguments, state)
             same = self._recorded.get(recording)
-            for fold_dense in (True, False):
-                if same is not None and same.fold_dense != fold_dense:
-                    continue
-                reading = same or _Reading(
-                    captured, canonize(captured, fold_dense=fold_dense), state, fold_dense
-                )
-                same = None
+            for reading in _readings_of(captured, state, same):
                 reading.is_assumed = captured.is_assumed
                 if self._verified(reading, arguments, own, graph):
                     if captured.way == "record":  # another input may take another branch
@@ -428,10 +437,7 @@ class Explainer:
             return None
         for node, tensor in zip(captured.placeholders(), arguments.tensors, strict=True):
             node.meta[EXAMPLE] = tensor.detach().to("meta")
-        for fold_dense in (True, False):
-            reading = _Reading(
-                captured, canonize(captured, fold_dense=fold_dense), state, fold_dense
-            )
+        for reading in _readings_of(captured, state):
             if self._verified(reading, arguments, own, graph):
                 return reading
         return None
